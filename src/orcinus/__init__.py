@@ -1,0 +1,36 @@
+"""Orcinus: an LLM serving engine that decides what to run once per iteration, not once per request.
+
+The names below load on first use, because torch and transformers take seconds: `import orcinus` itself takes none.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orcinus.config import EngineConfig
+    from orcinus.core.request import SamplingParams
+    from orcinus.errors import OrcinusError
+    from orcinus.llm import LLM, RequestOutput
+
+__version__ = "0.1.0"
+__all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams"]
+
+_HOME = {
+    "LLM": "orcinus.llm",
+    "RequestOutput": "orcinus.llm",
+    "EngineConfig": "orcinus.config",
+    "SamplingParams": "orcinus.core.request",
+    "OrcinusError": "orcinus.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'orcinus' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,74 @@
+"""What a user asks for (EngineConfig) and what was decided from it (Resolved). Both are frozen: nothing edits them later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from orcinus.core.ports import Policy
+from orcinus.core.view import Limits
+from orcinus.errors import ConfigError
+
+
+def _option(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
+
+    model: str | Path | None = _option(None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model.")
+    policy: str | Policy = _option("orca", "Scheduling policy, with options after a colon: orca, request-level:release=each.")
+    kv: str = _option("reservation", "K/V manager: max-length, reservation or paged.")
+    max_batch_size: int = _option(8, "Most requests in one iteration.")
+    max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca.")
+    max_model_len: int | None = _option(None, "Most tokens of one request, prompt and output. Default: what the model was made for.")
+    block_size: int = _option(16, "Tokens in one K/V block.")
+    kv_memory_mib: int | None = _option(None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free.")
+    num_blocks: int | None = _option(None, "K/V memory in blocks, instead of MiB.")
+    dtype: str = _option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
+    device: str = _option("auto", "Device: auto, cpu or cuda.")
+    attention: str = _option("auto", "Attention backend: auto, cpu or reference.")
+    seed: int = _option(0, "Seed from which requests without one of their own are given theirs.")
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
+            value = getattr(self, name)
+            optional = type(self).__dataclass_fields__[name].default is None
+            if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.kv_memory_mib is not None and self.num_blocks is not None:
+            raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
+
+    @classmethod
+    def doc(cls, name: str) -> str:
+        """What a field means, in a sentence or two."""
+        return next(str(f.metadata["doc"]) for f in fields(cls) if f.name == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What was decided, and why. `Limits` and the sizes below are what the engine is built with."""
+
+    folder: Path
+    architecture: str
+    num_parameters: int
+    vocab_size: int
+    device: str
+    dtype: str
+    dtype_reason: str
+    attention: str
+    policy: Policy
+    kv: str
+    limits: Limits
+    block_size: int
+    num_blocks: int
+    kv_bytes: int
+    kv_reason: str
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values fit (Orca's n_slots)."""
+        return self.num_blocks * self.block_size

@@ -1,0 +1,92 @@
+"""The loop: dispatch, settle, step (Orca, Algorithm 1). The same object serves models and simulations."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from orcinus.core.batch import Batch, Event, Submitted
+from orcinus.core.ports import Clock, Executor, Observer
+from orcinus.core.request import Finish, Request
+from orcinus.core.scheduler import Scheduler
+from orcinus.errors import Stalled
+
+
+class Engine:
+    """Keeps `executor.depth` batches in flight and tells requests, executor and observers apart.
+
+    Not thread-safe: one thread calls `submit`, `cancel` and `step`.
+    """
+
+    def __init__(self, scheduler: Scheduler, executor: Executor, clock: Clock, observers: Sequence[Observer] = ()) -> None:
+        self.scheduler, self.executor, self.clock = scheduler, executor, clock
+        self.observers = list(observers)
+        self.dropped_observers: list[tuple[Observer, Exception]] = []
+        self._in_flight: deque[Batch] = deque()
+
+    @property
+    def idle(self) -> bool:
+        return self.scheduler.idle and not self._in_flight
+
+    def submit(self, request: Request) -> list[Event]:
+        """Queue a request. Returns its rejection if it could never be served, else nothing."""
+        self._tell(lambda observer: observer.on_submit(Submitted(request.id, request.prompt, request.params, request.arrival)))
+        return self._announce(self.scheduler.add(request, self.clock.now()))
+
+    def cancel(self, request_id: str, reason: Finish = Finish.CANCELLED) -> list[Event]:
+        """End a request: the next iteration no longer carries it. Without effect if it has ended.
+
+        `reason` is STOP when whoever reads the text found a stop string in it.
+        """
+        return self._announce(self.scheduler.cancel(request_id, self.clock.now(), reason))
+
+    def step(self) -> list[Event]:
+        """Start as many batches as may be in flight, wait for the oldest, and return what happened.
+
+        Raises `Stalled` if requests wait and none of them can ever be selected.
+        """
+        self._dispatch()
+        return self._settle()
+
+    def close(self) -> None:
+        self.executor.close()
+
+    def _dispatch(self) -> None:
+        while len(self._in_flight) < self.executor.depth:
+            now = self.clock.now()
+            batch = self.scheduler.plan(now)
+            if batch is None:
+                return
+            self._launch(batch, now)
+
+    def _launch(self, batch: Batch, now: float) -> None:
+        self._in_flight.append(batch)
+        self.executor.submit(batch)
+        self._tell(lambda observer: observer.on_batch(batch, now))
+
+    def _settle(self) -> list[Event]:
+        if not self._in_flight:
+            if not self.scheduler.idle:
+                raise Stalled(
+                    f"{self.scheduler.num_waiting} requests wait, {self.scheduler.num_running} hold K/V memory, nothing is in "
+                    f"flight, and {type(self.scheduler.policy).__name__} selected none of them: this policy has a defect"
+                )
+            return []
+        result = self.executor.collect()
+        batch, now = self._in_flight.popleft(), self.clock.now()
+        self._tell(lambda observer: observer.on_step(batch, now))
+        return self._announce(self.scheduler.apply(batch, result, now))
+
+    def _announce(self, events: list[Event]) -> list[Event]:
+        if events:
+            self._tell(lambda observer: observer.on_events(events))
+        return events
+
+    def _tell(self, call: Callable[[Observer], None]) -> None:
+        """Let every observer hear; one that raises is dropped, because watching must never break what is watched."""
+        for observer in tuple(self.observers):
+            try:
+                call(observer)
+            except Exception as error:
+                self.observers.remove(observer)
+                self.dropped_observers.append((observer, error))

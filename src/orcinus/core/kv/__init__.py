@@ -1,0 +1,18 @@
+"""Who owns which K/V blocks. One manager a class, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orcinus.core.kv.paged import Paged
+from orcinus.core.kv.reserved import MaxLength, Reservation
+from orcinus.core.ports import KVManager
+from orcinus.core.view import Limits
+
+KV_MANAGERS: dict[str, Callable[[int, int, Limits], KVManager]] = {
+    "max-length": lambda num_blocks, block_size, limits: MaxLength(num_blocks, block_size, limits.max_model_len),
+    "reservation": lambda num_blocks, block_size, limits: Reservation(num_blocks, block_size),
+    "paged": lambda num_blocks, block_size, limits: Paged(num_blocks, block_size),
+}
+
+__all__ = ["KV_MANAGERS", "MaxLength", "Paged", "Reservation"]

@@ -1,0 +1,44 @@
+"""K/V memory reserved at admission for the whole life of a request: no growth, no preemption, much waste."""
+
+from __future__ import annotations
+
+from orcinus.core.kv.block_pool import BlockPool
+from orcinus.core.request import Request
+
+
+class _Reserved(BlockPool):
+    def reservation(self, request: Request) -> int:
+        """How many tokens a request is given room for."""
+        raise NotImplementedError
+
+    def can_admit(self, request: Request) -> bool:
+        return self.blocks_for(self.reservation(request)) <= self.num_free
+
+    def admit(self, request: Request) -> int:
+        taken = self.extend(request, self.reservation(request))
+        assert taken, "admit without can_admit"
+        return 0
+
+    def grow(self, request: Request, tokens: int) -> bool:
+        return True  # its room was taken at admission
+
+
+class Reservation(_Reserved):
+    """Orca: room for the request's own prompt + max_tokens (Orca, section 4.2). With blocks of 1 token, exactly its slots."""
+
+    def reservation(self, request: Request) -> int:
+        return request.max_known
+
+
+class MaxLength(_Reserved):
+    """FasterTransformer: room for the model's whole length, however short the request (Orca, section 6.2)."""
+
+    def __init__(self, num_blocks: int, block_size: int, max_model_len: int) -> None:
+        super().__init__(num_blocks, block_size)
+        self.max_model_len = max_model_len
+
+    def reservation(self, request: Request) -> int:
+        return self.max_model_len
+
+    def can_ever_hold(self, request: Request) -> bool:
+        return self.blocks_for(self.max_model_len) <= self.num_blocks

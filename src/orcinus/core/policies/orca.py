@@ -1,0 +1,26 @@
+"""Iteration-level scheduling, first come first served (Orca, section 4.2 and Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import ClassVar
+
+from orcinus.core.view import Grant, Selection, View
+
+ARRIVAL = attrgetter("arrival")
+
+
+@dataclass(frozen=True, slots=True)
+class Orca:
+    """Every iteration takes the oldest requests that are not in flight, whatever their phase; prompts run whole.
+
+    The scheduler stops admitting at the first request whose reservation fails, so nobody overtakes in the queue: of two
+    requests, the earlier one has always run at least as many iterations as the later one.
+    """
+
+    holds_answers: ClassVar[bool] = False
+
+    def select(self, view: View) -> Selection:
+        oldest_first = sorted([*view.running, *view.waiting], key=ARRIVAL)
+        return Selection(map(Grant, oldest_first))

@@ -1,0 +1,32 @@
+"""Request-level (static) batching: what serving systems did before Orca, and its baseline (Orca, section 2 and figure 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from orcinus.core.view import Grant, Selection, View
+from orcinus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLevel:
+    """A batch is fixed until its last request ends; only then the next requests are taken from the queue.
+
+    `release` says when users see their answers: `batch`, when the whole batch has ended, as with FasterTransformer; or
+    `each`, every request at its own end, which is kinder but no faster.
+    """
+
+    release: Literal["batch", "each"] = "batch"
+
+    def __post_init__(self) -> None:
+        if self.release not in ("batch", "each"):
+            raise ConfigError(f"release of the request-level policy must be 'batch' or 'each', not {self.release!r}")
+
+    @property
+    def holds_answers(self) -> bool:
+        return self.release == "batch"
+
+    def select(self, view: View) -> Selection:
+        batch_goes_on = view.running or view.busy
+        return Selection(map(Grant, view.running if batch_goes_on else view.waiting))

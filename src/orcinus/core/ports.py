@@ -1,0 +1,100 @@
+"""The protocols through which the core meets a clock, a machine, K/V memory, an opinion and an onlooker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orcinus.core.batch import Batch, BatchResult, Event, Submitted
+from orcinus.core.request import Request
+from orcinus.core.view import Selection, View
+
+
+class Clock(Protocol):
+    """Seconds since some fixed moment. A simulation's clock jumps."""
+
+    def now(self) -> float: ...
+
+
+class Executor(Protocol):
+    """Runs batches, in order: a CPU, a GPU, ranks on many nodes, or a cost model.
+
+    A failure while running is reported in `BatchResult.errors`, never raised out of `collect`.
+    """
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be in flight: 1, or the number of pipeline stages (Orca's n_workers)."""
+        ...
+
+    def submit(self, batch: Batch) -> None: ...
+
+    def collect(self) -> BatchResult:
+        """The result of the oldest batch in flight; waits for it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class KVManager(Protocol):
+    """Who owns which K/V blocks. Integers only: the tensors live in the runtime. Every method but the queries mutates."""
+
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def num_free(self) -> int: ...
+
+    def can_ever_hold(self, request: Request) -> bool:
+        """Whether it could be served with the whole pool to itself."""
+        ...
+
+    def can_admit(self, request: Request) -> bool: ...
+
+    def admit(self, request: Request) -> int:
+        """Take the blocks an admitted request starts with; returns how many tokens were found already computed."""
+        ...
+
+    def grow(self, request: Request, tokens: int) -> bool:
+        """Make room for `tokens` more computed tokens. False, and nothing taken, if blocks are short."""
+        ...
+
+    def commit(self, request: Request) -> None:
+        """Keys and values of `request.computed` tokens are now valid."""
+        ...
+
+    def release(self, request: Request) -> None:
+        """Give every block of the request back. Without effect if it holds none."""
+        ...
+
+    def blocks(self, request: Request) -> tuple[int, ...]: ...
+
+
+class Policy(Protocol):
+    """An opinion about the next iteration: a pure function of a snapshot."""
+
+    @property
+    def holds_answers(self) -> bool:
+        """Whether answers are handed out only when nothing runs any more (request-level batching)."""
+        ...
+
+    def select(self, view: View) -> Selection: ...
+
+
+class Observer(Protocol):
+    """An onlooker. It hears frozen values, cannot change anything, and is dropped if it raises."""
+
+    def on_submit(self, submitted: Submitted) -> None: ...
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        """A batch was handed to the executor."""
+        ...
+
+    def on_step(self, batch: Batch, now: float) -> None:
+        """A batch came back. Its events follow in `on_events`."""
+        ...
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Tokens and endings, from an iteration or from a cancellation or rejection between two."""
+        ...

@@ -1,0 +1,155 @@
+"""A request: what the client asked for, and how far the engine has come with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from orcinus.errors import RequestError
+
+NO_BIAS: Mapping[int, float] = MappingProxyType({})
+
+
+class Status(Enum):
+    """Where a request is. Why it ended is `Finish`."""
+
+    WAITING = "waiting"  # holds no K/V memory
+    RUNNING = "running"  # holds K/V memory
+    FINISHED = "finished"
+
+
+class Finish(Enum):
+    """Why a request ended."""
+
+    STOP = "stop"  # a stop token (the model's end-of-text among them) or a stop string
+    LENGTH = "length"  # max_tokens were generated
+    CANCELLED = "cancelled"  # the client went away
+    REJECTED = "rejected"  # it could never have been served
+    FAILED = "failed"  # the executor could not compute it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to choose the next token, and when to stop. Names and ranges are those of vLLM and the OpenAI API.
+
+    Raises `RequestError` for a value outside its range.
+    """
+
+    max_tokens: int | None = 256  # most tokens to generate; None = whatever the model's context still holds
+    min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
+    temperature: float = 1.0  # 0 = greedy: always the most likely token
+    top_k: int = 0  # keep the k most likely tokens; 0 or -1 = all
+    top_p: float = 1.0  # keep the smallest set of tokens whose probability reaches p
+    min_p: float = 0.0  # drop tokens less likely than min_p times the most likely one
+    repetition_penalty: float = 1.0  # divide the logits of tokens already seen (prompt and output); 1 = off
+    presence_penalty: float = 0.0  # subtract this from the logits of tokens already generated
+    frequency_penalty: float = 0.0  # subtract this once for every time a token was generated
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: NO_BIAS)  # token id -> added to its logit
+    stop: tuple[str, ...] | str = ()  # strings that end the text; they are not part of it
+    stop_token_ids: tuple[int, ...] = ()  # token ids that end the text, besides the model's own
+    ignore_eos: bool = False  # go on after the model's own end-of-text token
+    seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
+    logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
+        set_field(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        set_field(self, "stop_token_ids", tuple(self.stop_token_ids))
+        set_field(self, "logit_bias", MappingProxyType(dict(self.logit_bias)) if self.logit_bias else NO_BIAS)
+        for name, holds, rule in self._rules():
+            if not holds:
+                raise RequestError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+
+    def _rules(self) -> tuple[tuple[str, bool, str], ...]:
+        """(field, does it hold, what it must be); comparisons with NaN are false, so NaN never passes."""
+        return (
+            ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1, or None"),
+            ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
+            ("min_tokens", self.max_tokens is None or self.min_tokens <= self.max_tokens, "at most max_tokens"),
+            ("temperature", _is_real(self.temperature) and 0 <= self.temperature < math.inf, "a number of at least 0"),
+            ("top_k", _is_count(self.top_k, -1), "a whole number of at least 0 (0 or -1 = off)"),
+            ("top_p", _is_real(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", _is_real(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1"),
+            ("repetition_penalty", _is_real(self.repetition_penalty) and 0 < self.repetition_penalty < math.inf, "above 0"),
+            ("presence_penalty", _is_real(self.presence_penalty) and -2 <= self.presence_penalty <= 2, "between -2 and 2"),
+            ("frequency_penalty", _is_real(self.frequency_penalty) and -2 <= self.frequency_penalty <= 2, "between -2 and 2"),
+            ("logit_bias", all(_is_count(t, 0) and math.isfinite(b) for t, b in self.logit_bias.items()), "a map of token ids to numbers"),
+            ("stop", all(isinstance(s, str) and s for s in self.stop), "a string or strings, none of them empty"),
+            ("stop_token_ids", all(_is_count(t, 0) for t in self.stop_token_ids), "token ids"),
+            ("seed", self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63), "a 64-bit whole number or None"),
+            ("logprobs", self.logprobs is None or _is_count(self.logprobs, 0), "a whole number of at least 0, or None"),
+        )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether sampling is a plain argmax. Temperatures this small would only overflow."""
+        return self.temperature < 1e-5
+
+    @property
+    def penalised(self) -> bool:
+        """Whether choosing a token needs the tokens that came before."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request for its whole life. Only `Scheduler` assigns to it.
+
+    Prefill, chunked prefill, decode and recomputation after a preemption are one rule: `computed`, the tokens whose keys
+    and values are in memory, catches up with `known`, the tokens there are.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    params: SamplingParams  # resolved: max_tokens and seed are set, and the model's end-of-text is in stop_token_ids
+    arrival: float  # seconds on the engine's clock
+    output: list[int] = field(default_factory=list)
+    computed: int = 0
+    in_flight: bool = False  # part of a batch that has not come back yet
+    status: Status = Status.WAITING
+    finish: Finish | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise RequestError("the prompt is empty: give at least one token")
+        if self.params.max_tokens is None:
+            raise RequestError("max_tokens is not resolved: the engine must know how long a request can become")
+
+    @property
+    def known(self) -> int:
+        """Tokens there are: the prompt and what was generated."""
+        return len(self.prompt) + len(self.output)
+
+    @property
+    def pending(self) -> int:
+        """Tokens the next iterations have to run before another one can be sampled."""
+        return self.known - self.computed
+
+    @property
+    def max_known(self) -> int:
+        """The most tokens it may hold when it is done (Orca's `max_tokens`): prompt + max_tokens."""
+        assert self.params.max_tokens is not None
+        return len(self.prompt) + self.params.max_tokens
+
+    @property
+    def decoding(self) -> bool:
+        """Whether only the newest generated token is pending."""
+        return self.pending == 1 and bool(self.output)
+
+    def tokens(self, start: int, count: int) -> tuple[int, ...]:
+        """`count` tokens from position `start`, across the border of prompt and output."""
+        border, end = len(self.prompt), start + count
+        if start >= border:
+            return tuple(self.output[start - border : end - border])
+        return self.prompt[start:end] + tuple(self.output[: max(0, end - border)])

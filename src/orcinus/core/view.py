@@ -1,0 +1,47 @@
+"""All that a policy may know (View) and all that it may say (Selection)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from orcinus.core.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings of the machine, for every iteration."""
+
+    max_batch_size: int  # requests in one batch (Orca's max_bs)
+    max_batch_tokens: int  # tokens in one batch
+    max_model_len: int  # tokens of one request, prompt and output together
+    lookahead: int = 512  # how far into the waiting queue a policy may see
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A snapshot taken before an iteration. It does not change while the scheduler carries the selection out."""
+
+    now: float
+    running: Sequence[Request]  # hold K/V memory and are free to run, oldest first
+    waiting: Sequence[Request]  # hold none, in the order of the queue, at most `limits.lookahead`
+    busy: int  # requests that run inside a batch in flight
+    limits: Limits
+    fits: Callable[[Request], bool]  # would the K/V manager admit this waiting request now?
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A wish: run this request's pending tokens."""
+
+    request: Request
+    divisible: bool = False  # may be cut to fit the token budget (chunked prefill)
+    at_most: int | None = None  # tokens in this iteration; None = all that are pending
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Grants in the order in which to serve them, and the tokens they may spend together (None = the machine's limit)."""
+
+    grants: Iterable[Grant]
+    token_budget: int | None = None

@@ -1,0 +1,54 @@
+"""Every exception that Orcinus raises on purpose.
+
+    OrcinusError
+    ├── ConfigError            the engine was asked for something that cannot be built
+    │   └── ModelError         the model folder, its config or its weights cannot be used
+    ├── RequestError           one request cannot be served; the engine and its neighbours are unharmed
+    │   └── RequestFailed      it was accepted and then failed while running
+    └── EngineError            a defect in a policy or an executor made loud
+        ├── PolicyError        a policy granted what it may not grant
+        └── Stalled            requests wait, nothing is in flight, and the policy selects nothing
+
+Messages are single lines that say what is wrong and what to do. The command line prints them without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class OrcinusError(Exception):
+    """Base of all the others: catch this one to catch everything Orcinus raises on purpose."""
+
+
+class ConfigError(OrcinusError, ValueError):
+    """The engine was asked for something that cannot be built."""
+
+
+class ModelError(ConfigError):
+    """The model folder, its config or its weights cannot be used."""
+
+
+class RequestError(OrcinusError, ValueError):
+    """One request cannot be served. Nothing else is affected."""
+
+
+class RequestFailed(RequestError):
+    """A request was accepted and failed while it ran (its logits were not numbers, say).
+
+    `outputs` holds what `LLM.generate` would have returned, the failed ones marked by `finish_reason == "failed"`.
+    """
+
+    def __init__(self, message: str, outputs: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.outputs = outputs
+
+
+class EngineError(OrcinusError, RuntimeError):
+    """A defect in a policy or an executor, not in a request."""
+
+
+class PolicyError(EngineError):
+    """A policy granted a request that is in flight, finished, unknown or already granted."""
+
+
+class Stalled(EngineError):
+    """Requests wait, nothing is in flight and nothing was selected: the alternative is to spin for ever."""

@@ -1,0 +1,125 @@
+"""The decode kernel for CPUs: flash-decoding over K/V blocks, compiled by Numba for one geometry at a time.
+
+Every (key/value head, request) pair is one task. It walks the request's blocks once, reads each key and value once for
+all query heads of the group, and keeps a running maximum and sum (online softmax), so nothing is copied and nothing of
+the size of the context is stored:
+
+    for block of the sequence:
+        s    = q · keysᵀ                      [group, block_size]
+        m'   = max(m, max s);  a = exp(m - m')
+        p    = exp(s - m')
+        acc  = acc · a + p · values           [group, head_dim]
+        l, m = l · a + sum p, m'
+    out = acc / l
+
+Sizes are constants of the closure, so that LLVM unrolls and vectorises the inner loops; the exponential is a polynomial,
+because a call of `exp` per score would cost more than reading the key. Compiled kernels are cached on disk by Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+
+F32 = np.float32
+LOG2_E = F32(1.4426950408889634)
+EXP2 = tuple(F32(c) for c in (1.8775767e-3, 8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1))
+NOTHING = F32(-1e30)  # a score that weighs nothing, and unlike -inf makes no NaN
+FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _exp(x: Any) -> Any:
+    """e**x for x <= 0 in float32: 2**whole by its bits times a polynomial for 2**fraction; relative error below 2e-7."""
+    t = max(x * LOG2_E, F32(-126))
+    whole = np.floor(t)
+    f = t - whole
+    p = ((((EXP2[0] * f + EXP2[1]) * f + EXP2[2]) * f + EXP2[3]) * f + EXP2[4]) * f + EXP2[5]
+    return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@numba.njit(inline="always")
+def _widen(bits: Any) -> Any:
+    """bfloat16, given as its 16 bits, to float32."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@numba.njit(inline="always")
+def _narrow(x: Any) -> Any:
+    """float32 to the 16 bits of bfloat16, rounding to nearest even."""
+    bits = np.float32(x).view(np.uint32)
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@numba.njit(inline="always")
+def _same(x: Any) -> Any:
+    return x
+
+
+@cache
+def decode_kernel(head_dim: int, group: int, block_size: int, bfloat16: bool) -> Callable[..., None]:
+    """Compile (at its first call) the kernel for one geometry.
+
+    Arguments of the kernel: q `[T, heads, head_dim]`, keys and values `[num_blocks, kv_heads, block_size, head_dim]`, rows
+    `[D]` of q that decode, their block tables `[D, blocks]` and lengths `[D]`, the scale, how far back a token sees, and
+    the output, shaped like q. bfloat16 arrays come as uint16.
+    """
+    load, store = (_widen, _narrow) if bfloat16 else (_same, _same)
+
+    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
+    def decode(q, keys, values, rows, tables, lengths, scale, reach, out):  # type: ignore[no-untyped-def]
+        requests, kv_heads = rows.shape[0], keys.shape[1]
+        for task in numba.prange(requests * kv_heads):
+            # neighbouring tasks are different requests: the long ones spread over all threads
+            head, request = task // requests, task % requests
+            row, length = rows[request], lengths[request]
+            first = max(0, length - reach)
+            query = np.empty((group, head_dim), np.float32)
+            acc = np.zeros((group, head_dim), np.float32)
+            peak, total = np.full(group, NOTHING), np.zeros(group, np.float32)
+            scores = np.empty((group, block_size), np.float32)
+            for g in range(group):
+                for d in range(head_dim):
+                    query[g, d] = load(q[row, head * group + g, d]) * scale
+            for b in range(first // block_size, (length + block_size - 1) // block_size):
+                block = tables[request, b]
+                begin, end = max(0, first - b * block_size), min(block_size, length - b * block_size)
+                for i in range(begin):
+                    for g in range(group):
+                        scores[g, i] = NOTHING
+                for i in range(begin, end):
+                    for g in range(group):
+                        s = F32(0)
+                        for d in range(head_dim):
+                            s += query[g, d] * load(keys[block, head, i, d])
+                        scores[g, i] = s
+                for i in range(end, block_size):
+                    for g in range(group):
+                        scores[g, i] = NOTHING
+                for g in range(group):
+                    m = peak[g]
+                    for i in range(block_size):
+                        m = max(m, scores[g, i])
+                    shrink = _exp(peak[g] - m)
+                    for d in range(head_dim):
+                        acc[g, d] *= shrink
+                    weight = F32(0)
+                    for i in range(block_size):
+                        p = _exp(scores[g, i] - m)
+                        scores[g, i] = p
+                        weight += p
+                    peak[g], total[g] = m, total[g] * shrink + weight
+                for i in range(begin, end):
+                    for g in range(group):
+                        p = scores[g, i]
+                        for d in range(head_dim):
+                            acc[g, d] += p * load(values[block, head, i, d])
+            for g in range(group):
+                for d in range(head_dim):
+                    out[row, head * group + g, d] = store(acc[g, d] / total[g])
+
+    return decode  # type: ignore[no-any-return]

@@ -1,0 +1,86 @@
+"""Which device and which number format, and the memory that is there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from orcinus.errors import ConfigError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device and a dtype, and the reason for the dtype."""
+
+    device: torch.device
+    dtype: torch.dtype
+    dtype_reason: str
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_device(device: str, dtype: str, checkpoint_dtype: torch.dtype | None) -> Device:
+    """Resolve what the user asked for. Raises `ConfigError` if this machine or this torch cannot do it."""
+    chosen = _device(device)
+    if dtype == "auto":
+        return Device(chosen, *_auto_dtype(chosen, checkpoint_dtype))
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}: choose auto, {', '.join(DTYPES)}")
+    if chosen.type == "cpu" and dtype == "float16":
+        raise ConfigError("float16 is not supported on a CPU: choose float32 or bfloat16")
+    return Device(chosen, DTYPES[dtype], "asked for")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}: choose auto, cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported: choose auto, cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was asked for, but torch sees no CUDA device: choose cpu, or install a CUDA build of torch")
+    return device
+
+
+def _auto_dtype(device: torch.device, checkpoint: torch.dtype | None) -> tuple[torch.dtype, str]:
+    if device.type == "cuda":
+        return torch.bfloat16, "bfloat16 is what a GPU computes fastest"
+    if checkpoint is torch.bfloat16 and cpu_multiplies_bfloat16():
+        return torch.bfloat16, "the checkpoint is bfloat16 and this CPU multiplies bfloat16 in hardware"
+    return torch.float32, "this CPU has no bfloat16 arithmetic" if checkpoint is torch.bfloat16 else "exact, and fast on a CPU"
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 dot products (AVX512-BF16 or AMX on x86)."""
+    flags = _cpu_flags()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            line = next((line for line in info if line.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.split())
+
+
+def memory_available(device: torch.device) -> int:
+    """Bytes that could be allocated on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as info:
+            line = next(line for line in info if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

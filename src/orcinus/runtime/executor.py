@@ -1,0 +1,78 @@
+"""The executor that runs a real model on one device."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+
+from orcinus.core.batch import Batch, BatchResult, Chunk, Logprobs
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.device import Device
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.models import Decoder
+from orcinus.runtime.pack import pack
+from orcinus.runtime.sampling import Sampled, sample
+
+log = logging.getLogger(__name__)
+
+
+class TorchExecutor:
+    """Runs one batch at a time, in the thread that collects it.
+
+    A batch that raises fails its own requests and nothing else: the engine goes on with the next one. If collecting is
+    interrupted (Ctrl-C), the batch stays the oldest in flight and runs again, writing the same keys to the same blocks.
+    """
+
+    depth = 1
+
+    def __init__(self, model: Decoder, kv: Sequence[LayerKV], device: Device) -> None:
+        self.model, self.kv, self.device = model, kv, device
+        self._queue: deque[Batch] = deque()
+
+    def warm_up(self) -> None:
+        """Run a small batch, so that kernels are compiled and memory is touched before the first request comes.
+
+        It writes keys into block 0, which whoever is given that block overwrites.
+        """
+        params = SamplingParams(temperature=0)
+        prompt, decode = (Chunk("warm-up", (0,) * count, 0, (0,), True, params) for count in (2, 1))
+        for chunk in (prompt, decode):
+            self._run(Batch(0, (chunk,)))
+
+    def submit(self, batch: Batch) -> None:
+        self._queue.append(batch)
+
+    def collect(self) -> BatchResult:
+        batch = self._queue[0]
+        try:
+            result = self._run(batch)
+        except Exception as error:
+            log.debug("batch %d failed", batch.id, exc_info=True)
+            reason = f"the iteration failed: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            result = BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
+        self._queue.popleft()
+        return result
+
+    def close(self) -> None:
+        self._queue.clear()
+
+    @torch.inference_mode()
+    def _run(self, batch: Batch) -> BatchResult:
+        packed = pack(batch, self.kv[0].keys.shape[2], self.device.device)
+        logits = self.model(packed, self.kv)
+        return _result(batch, sample(logits, [chunk for chunk in batch.chunks if chunk.samples]))
+
+
+def _result(batch: Batch, sampled: Sampled) -> BatchResult:
+    """Spread the sampled rows over all chunks of the batch, those that do not sample included."""
+    rows = [row for row, chunk in enumerate(batch.chunks) if chunk.samples]
+    tokens: list[tuple[int, ...]] = [()] * len(batch.chunks)
+    logprobs: list[tuple[Logprobs, ...]] = [()] * len(batch.chunks)
+    for row, token, asked in zip(rows, sampled.tokens, sampled.logprobs, strict=True):
+        tokens[row] = (token,)
+        logprobs[row] = (asked,) if asked else ()
+    errors = {rows[index]: reason for index, reason in sampled.errors.items()}
+    return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, errors)

@@ -1,0 +1,9 @@
+"""Models as data: a row per architecture, and one decoder that all of them are."""
+
+from __future__ import annotations
+
+from orcinus.runtime.models.decoder import Decoder
+from orcinus.runtime.models.families import ARCHITECTURES, Family
+from orcinus.runtime.models.spec import DecoderSpec, Rope
+
+__all__ = ["ARCHITECTURES", "Decoder", "DecoderSpec", "Family", "Rope"]

@@ -1,0 +1,134 @@
+"""One decoder for every architecture in the registry. All of it but attention sees a flat batch of tokens.
+
+    tokens [T] ── embed ── layers ── norm ── rows that sample ── logits [S, vocab]
+                              │
+              x = x + attention(norm(x));  x = x + mlp(norm(x))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from orcinus.errors import ModelError
+from orcinus.runtime.attention.port import Attention
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.models.spec import DecoderSpec, Rope
+from orcinus.runtime.pack import PackedBatch
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+}
+
+
+class Decoder(nn.Module):
+    """Build it with weights of any value, then let `load_weights` fill them."""
+
+    def __init__(self, spec: DecoderSpec, attend: Attention) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.positions = None if spec.rope else nn.Embedding(spec.max_position_embeddings, spec.hidden_size)
+        self.layers = nn.ModuleList(Layer(spec, index, attend) for index in range(spec.num_layers))
+        self.norm = _norm(spec, spec.hidden_size)
+        self.head = None if spec.tied else nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+
+    def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
+        """Logits `[rows that sample, vocab_size]` in float32. Keys and values of the batch are written into `kv`."""
+        x = self.embed(batch.tokens)
+        if self.positions is not None:
+            x = x + self.positions(batch.positions)
+        angles = _angles(self.spec.rope, batch.positions, x.dtype) if self.spec.rope else None
+        for layer, layer_kv in zip(self.layers, kv, strict=True):
+            x = layer(x, angles, batch, layer_kv)
+        wanted = self.norm(x[batch.sample_rows])
+        return F.linear(wanted, self.embed.weight if self.head is None else self.head.weight).float()
+
+
+class Layer(nn.Module):
+    def __init__(self, spec: DecoderSpec, index: int, attend: Attention) -> None:
+        super().__init__()
+        self.attention_norm = _norm(spec, spec.hidden_size)
+        self.attention = SelfAttention(spec, index, attend)
+        self.mlp_norm = _norm(spec, spec.hidden_size)
+        self.mlp = MLP(spec)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), angles, batch, kv)
+        out: Tensor = x + self.mlp(self.mlp_norm(x))
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Fused query-key-value projection, optional head norms and rotation, the backend's attention, output projection."""
+
+    def __init__(self, spec: DecoderSpec, index: int, attend: Attention) -> None:
+        super().__init__()
+        self.attend, self.scale, self.window = attend, spec.scales[index], spec.windows[index]
+        self.rotary, self.head_dim = spec.rotary[index], spec.head_dim
+        self.heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+        self.qkv = nn.Linear(spec.hidden_size, sum(spec.qkv_sizes), bias=spec.qkv_bias)
+        self.out = nn.Linear(spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.out_bias)
+        self.q_norm = nn.RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else None
+        self.k_norm = nn.RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else None
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
+        q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if angles is not None and self.rotary:
+            q, k = _rotate(q, *angles), _rotate(k, *angles)
+        out: Tensor = self.out(self.attend(q, k, v, kv, batch, self.scale, self.window).flatten(1))
+        return out
+
+
+class MLP(nn.Module):
+    """`up` holds gate and up projections in one matrix when the architecture is gated."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        super().__init__()
+        if spec.activation not in ACTIVATIONS:
+            raise ModelError(f"activation {spec.activation!r} is not supported: known are {', '.join(ACTIVATIONS)}")
+        self.act, self.gated = ACTIVATIONS[spec.activation], spec.gated_mlp
+        self.up = nn.Linear(spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
+        self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(x)
+        if self.gated:
+            gate, up = x.chunk(2, dim=-1)
+            x = self.act(gate) * up
+        else:
+            x = self.act(x)
+        out: Tensor = self.down(x)
+        return out
+
+
+def _norm(spec: DecoderSpec, size: int) -> nn.Module:
+    return nn.RMSNorm(size, eps=spec.norm_eps) if spec.norm == "rms" else nn.LayerNorm(size, eps=spec.norm_eps)
+
+
+def _angles(rope: Rope, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, each `[T, 1, head_dim / 2]`; computed in float32."""
+    frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=positions.device)
+    angles = positions[:, None, None].float() * frequencies
+    return (angles.cos() * rope.scale).to(dtype), (angles.sin() * rope.scale).to(dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + head_dim / 2) of every head of `x` `[T, heads, head_dim]` (RoFormer, as Llama pairs them)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -1,0 +1,178 @@
+"""The registry: how each architecture's config and weight names map to the one decoder. A Llama-like model is one row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orcinus.errors import ModelError
+from orcinus.runtime.models.rope import read_rope
+from orcinus.runtime.models.spec import DecoderSpec
+
+Switch = bool | str  # a constant, or the name of the config field that says it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a checkpoint's tensor goes: a parameter of ours, or one part of a fused one."""
+
+    parameter: str
+    part: int | None = None  # 0, 1, 2 = query, key, value; 0, 1 = gate, up
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An architecture: how to read its config, and where its tensors go."""
+
+    read: Callable[[Any], DecoderSpec]
+    outer: Mapping[str, Place]  # module name -> place, outside the layers
+    layer: re.Pattern[str]  # matches a layer's tensor: (index, module, weight or bias)
+    inner: Mapping[str, Place]  # module name inside a layer -> place
+    ignored: re.Pattern[str]  # buffers that old checkpoints carry
+    examples: str
+
+    def place(self, name: str) -> Place | None:
+        """Where the tensor `name` goes; None if this architecture has no such tensor."""
+        module, _, kind = name.rpartition(".")
+        if match := self.layer.fullmatch(name):
+            index, module, kind = match.groups()
+            place = self.inner.get(module)
+            prefix = f"layers.{index}."
+        else:
+            place, prefix = self.outer.get(module), ""
+        if place is None:
+            return None
+        return Place(f"{prefix}{place.parameter}.{kind}", place.part, place.transposed and kind == "weight")
+
+    def skips(self, name: str, tied: bool) -> bool:
+        """Whether a tensor may be left in the file: old buffers, and a copy of the embedding when it is also the head."""
+        return self.ignored.fullmatch(name) is not None or (tied and name == "lm_head.weight")
+
+
+def llama_like(
+    examples: str, *, qkv_bias: Switch = False, out_bias: Switch = False, mlp_bias: Switch = False, qk_norm: bool = False
+) -> Family:
+    """A row of the Llama-like family: RMS norms, rotary positions, gated MLP, grouped-query attention."""
+
+    def read(config: Any) -> DecoderSpec:
+        def switch(value: Switch) -> bool:
+            return bool(getattr(config, value, False)) if isinstance(value, str) else value
+
+        layers, heads = config.num_hidden_layers, config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        rotary = getattr(config, "no_rope_layers", None) or [1] * layers  # 1 means: rope is used (SmolLM3's naming)
+        return DecoderSpec(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_heads=heads,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=head_dim,
+            max_position_embeddings=config.max_position_embeddings,
+            norm="rms",
+            norm_eps=config.rms_norm_eps,
+            activation=config.hidden_act,
+            gated_mlp=True,
+            qkv_bias=switch(qkv_bias),
+            out_bias=switch(out_bias),
+            mlp_bias=switch(mlp_bias),
+            qk_norm=qk_norm,
+            tied=bool(config.tie_word_embeddings),
+            rope=read_rope(config, head_dim),
+            scales=(head_dim**-0.5,) * layers,
+            windows=_windows(config, layers),
+            rotary=tuple(map(bool, rotary)),
+        )
+
+    return Family(read, LLAMA_OUTER, LLAMA_LAYER, LLAMA_INNER, re.compile(r".*\.rotary_emb\.inv_freq"), examples)
+
+
+def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
+    """Sliding windows: on the layers that `layer_types` names, else on all of them if the config has one."""
+    window = getattr(config, "sliding_window", None)
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
+    unknown = set(types) - {"sliding_attention", "full_attention"}
+    if unknown:
+        raise ModelError(f"attention of type {', '.join(sorted(unknown))} is not supported")
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
+
+
+def _read_gpt2(config: Any) -> DecoderSpec:
+    """GPT-2, and GPT-3 as far as it was published (its sparse layers were never released)."""
+    layers, head_dim = config.num_hidden_layers, config.hidden_size // config.num_attention_heads
+    scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
+    by_layer = config.scale_attn_by_inverse_layer_idx
+    return DecoderSpec(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.n_inner or 4 * config.hidden_size,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_attention_heads,
+        head_dim=head_dim,
+        max_position_embeddings=config.max_position_embeddings,
+        norm="layer",
+        norm_eps=config.layer_norm_epsilon,
+        activation=config.activation_function,
+        gated_mlp=False,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        qk_norm=False,
+        tied=bool(config.tie_word_embeddings),
+        rope=None,
+        scales=tuple(scale / (index + 1 if by_layer else 1) for index in range(layers)),
+        windows=(None,) * layers,
+        rotary=(False,) * layers,
+    )
+
+
+LLAMA_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
+LLAMA_OUTER = {"model.embed_tokens": Place("embed"), "model.norm": Place("norm"), "lm_head": Place("head")}
+LLAMA_INNER = {
+    "input_layernorm": Place("attention_norm"),
+    "self_attn.q_proj": Place("attention.qkv", 0),
+    "self_attn.k_proj": Place("attention.qkv", 1),
+    "self_attn.v_proj": Place("attention.qkv", 2),
+    "self_attn.q_norm": Place("attention.q_norm"),
+    "self_attn.k_norm": Place("attention.k_norm"),
+    "self_attn.o_proj": Place("attention.out"),
+    "post_attention_layernorm": Place("mlp_norm"),
+    "mlp.gate_proj": Place("mlp.up", 0),
+    "mlp.up_proj": Place("mlp.up", 1),
+    "mlp.down_proj": Place("mlp.down"),
+}
+
+GPT2 = Family(  # the files of OpenAI's release have no "transformer." before the names; those saved since then do
+    read=_read_gpt2,
+    outer={
+        f"{prefix}{name}": place
+        for prefix in ("", "transformer.")
+        for name, place in {"wte": Place("embed"), "wpe": Place("positions"), "ln_f": Place("norm")}.items()
+    }
+    | {"lm_head": Place("head")},
+    layer=re.compile(r"(?:transformer\.)?h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias)"),
+    inner={
+        "ln_1": Place("attention_norm"),
+        "attn.c_attn": Place("attention.qkv", transposed=True),
+        "attn.c_proj": Place("attention.out", transposed=True),
+        "ln_2": Place("mlp_norm"),
+        "mlp.c_fc": Place("mlp.up", transposed=True),
+        "mlp.c_proj": Place("mlp.down", transposed=True),
+    },
+    ignored=re.compile(r"(?:transformer\.)?h\.\d+\.attn\.(bias|masked_bias)"),
+    examples="GPT-2 (all sizes), GPT-3 geometry",
+)
+
+ARCHITECTURES: dict[str, Family] = {
+    "LlamaForCausalLM": llama_like(
+        "Llama 2, Llama 3.x, SmolLM, SmolLM2, Yi", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"
+    ),
+    "MistralForCausalLM": llama_like("Mistral 7B (sliding window)"),
+    "Qwen2ForCausalLM": llama_like("Qwen2, Qwen2.5", qkv_bias=True),
+    "Qwen3ForCausalLM": llama_like("Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True),
+    "SmolLM3ForCausalLM": llama_like("SmolLM3", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"),
+    "GPT2LMHeadModel": GPT2,
+}

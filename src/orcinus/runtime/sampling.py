@@ -1,0 +1,107 @@
+"""From logits to tokens. What a row becomes depends on that row and its request alone, never on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orcinus.core.batch import Chunk, Logprobs
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.random import uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One row per sampling chunk: its token, its log-probabilities if asked for, or why it has none."""
+
+    tokens: list[int]
+    logprobs: list[Logprobs | None]
+    errors: dict[int, str]
+
+
+def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
+    """Choose one token per row of `logits` `[len(chunks), vocab_size]` (float32, overwritten)."""
+    sums = logits.sum(dim=-1)  # NaN and infinities survive a sum
+    broken = [row for row, finite in enumerate(torch.isfinite(sums).tolist()) if not finite]
+    errors = {row: "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them" for row in broken}
+    logits[broken] = 0
+    plain = {row: torch.log_softmax(logits[row], dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None}
+    for row, chunk in enumerate(chunks):
+        adjust(logits[row], chunk)
+    tokens = logits.argmax(dim=-1).tolist()
+    for rows in _alike(chunks):
+        for row, token in zip(rows, draw(logits[rows], [chunks[row] for row in rows]), strict=True):
+            tokens[row] = token
+    logprobs = [_logprobs(plain[row], tokens[row], chunk.params) if row in plain else None for row, chunk in enumerate(chunks)]
+    return Sampled(tokens, logprobs, errors)
+
+
+def adjust(logits: Tensor, chunk: Chunk) -> None:
+    """Penalties, biases and forbidden stops of one request, in place on its row `[vocab_size]`."""
+    params = chunk.params
+    if params.penalised:
+        seen = torch.tensor(chunk.history, device=logits.device)
+        if params.repetition_penalty != 1:  # CTRL (Keskar et al., 2019), section 4.1, on prompt and output
+            ids = seen.unique()
+            values = logits[ids]
+            logits[ids] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+        ids, counts = seen[chunk.prompt_length :].unique(return_counts=True)
+        logits[ids] -= params.presence_penalty + params.frequency_penalty * counts
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias), device=logits.device)
+        logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
+    if chunk.end - chunk.prompt_length < params.min_tokens and params.stop_token_ids:
+        logits[list(params.stop_token_ids)] = -torch.inf
+
+
+def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:
+    """Random tokens for rows `[n, vocab_size]` that agree on `_filters`: invert the distribution at one uniform number."""
+    device, first = logits.device, chunks[0].params
+    seeds = [chunk.params.seed or 0 for chunk in chunks]
+    u = torch.from_numpy(uniform(seeds, [chunk.end for chunk in chunks])).to(device)
+    temperature = torch.tensor([chunk.params.temperature for chunk in chunks], device=device)
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
+    if not _filters(first):
+        return _invert(torch.softmax(scaled, dim=-1), u).tolist()
+    if 0 < first.top_k < scaled.shape[1]:
+        scaled, ids = scaled.topk(first.top_k, dim=-1)
+    else:
+        scaled, ids = scaled.sort(dim=-1, descending=True, stable=True)
+    p = torch.softmax(scaled, dim=-1)
+    top_p = torch.tensor([chunk.params.top_p for chunk in chunks], device=device)
+    min_p = torch.tensor([chunk.params.min_p for chunk in chunks], device=device)
+    before = p.cumsum(dim=-1, dtype=torch.float64) - p  # probability of all that is likelier: the first always stays
+    keep = (before < top_p[:, None]) & (p >= min_p[:, None] * p[:, :1])
+    chosen = _invert(p * keep, u)
+    return ids.gather(1, chosen[:, None])[:, 0].tolist()
+
+
+def _invert(weights: Tensor, u: Tensor) -> Tensor:
+    """For every row the first index whose cumulated weight exceeds u of the total; it never has weight 0."""
+    cumulated = weights.cumsum(dim=-1, dtype=torch.float64)
+    target = u[:, None] * cumulated[:, -1:]
+    last = weights.shape[1] - 1 - (weights > 0).flip(-1).int().argmax(dim=-1)  # rounding must not lead past it
+    return torch.minimum(torch.searchsorted(cumulated, target, right=True)[:, 0], last)
+
+
+def _filters(params: SamplingParams) -> bool:
+    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
+
+
+def _alike(chunks: Sequence[Chunk]) -> list[list[int]]:
+    """Rows that are not greedy, grouped so that each group runs the same operations whoever else is in the batch."""
+    groups: dict[tuple[bool, int], list[int]] = {}
+    for row, chunk in enumerate(chunks):
+        if not chunk.params.greedy:
+            groups.setdefault((_filters(chunk.params), max(0, chunk.params.top_k)), []).append(row)
+    return list(groups.values())
+
+
+def _logprobs(row: Tensor, token: int, params: SamplingParams) -> Logprobs:
+    assert params.logprobs is not None
+    values, ids = row.topk(min(params.logprobs, len(row)))
+    rank = int((row > row[token]).sum()) + 1
+    return Logprobs(row[token].item(), rank, tuple(zip(ids.tolist(), values.tolist(), strict=True)))

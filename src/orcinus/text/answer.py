@@ -1,0 +1,92 @@
+"""A request's answer as its reader sees it: from the engine's events to pieces of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from orcinus.core.batch import Finished, Logprobs, Token
+from orcinus.core.request import SamplingParams
+from orcinus.text.detokenizer import Detokenizer
+from orcinus.text.stop import StopStrings
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One step of an answer. The last one of a request has a `finish_reason`, and is the only one without a token."""
+
+    request_id: str
+    index: int  # place of the prompt in the call
+    token_id: int | None
+    text: str  # what became certain; may be empty while a character or a stop string is incomplete
+    finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
+    error: str | None = None
+    logprobs: Logprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetrics:
+    """When things happened, in seconds on the engine's clock; None = it did not happen."""
+
+    arrival: float
+    first_token: float | None = None
+    finished: float | None = None
+
+    @property
+    def ttft(self) -> float | None:
+        """Time to first token, in seconds."""
+        return None if self.first_token is None else self.first_token - self.arrival
+
+    @property
+    def e2e(self) -> float | None:
+        """End-to-end latency, in seconds."""
+        return None if self.finished is None else self.finished - self.arrival
+
+
+@dataclass(slots=True)
+class Answer:
+    """Collects the tokens of one request and turns them into text. `stopped` = a stop string ended it."""
+
+    request_id: str
+    index: int
+    params: SamplingParams
+    decode: Callable[[Sequence[int]], str]
+    metrics: RequestMetrics
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[Logprobs] = field(default_factory=list)
+    text: str = ""
+    finish_reason: str | None = None
+    error: str | None = None
+    _detokenizer: Detokenizer = field(init=False)
+    _stops: StopStrings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._detokenizer, self._stops = Detokenizer(self.decode), StopStrings(self.params.stop)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops.stopped
+
+    def add(self, token: Token) -> Piece | None:
+        """The next token; None if the answer has ended before it."""
+        if self.stopped:
+            return None
+        if not self.token_ids:
+            self.metrics = replace(self.metrics, first_token=token.at)
+        self.token_ids.append(token.token)
+        if token.logprobs:
+            self.logprobs.append(token.logprobs)
+        text = "" if token.token in self.params.stop_token_ids else self._detokenizer.add(token.token)
+        if len(self.token_ids) > self.params.min_tokens:
+            text = self._stops.add(text)
+        self.text += text
+        return Piece(self.request_id, self.index, token.token, text, logprobs=token.logprobs)
+
+    def end(self, finished: Finished) -> Piece:
+        """The request ended: what was held back, and why it ended."""
+        rest = self._stops.add(self._detokenizer.finish()) + self._stops.finish()
+        self.text += rest
+        self.finish_reason = "stop" if self.stopped else finished.reason.value
+        self.error = finished.error
+        self.metrics = replace(self.metrics, finished=finished.at)
+        return Piece(self.request_id, self.index, None, rest, self.finish_reason, self.error)

@@ -1,0 +1,84 @@
+"""The model's tokenizer and chat template, as `transformers` reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orcinus.errors import ModelError, RequestError
+
+Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
+
+
+class Tokenizer:
+    """Strings to ids and back. `eos_ids` are the ids that end a text of this model."""
+
+    def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
+        self._tokenizer, self.eos_ids = tokenizer, eos_ids
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models)."""
+        return tuple(self._tokenizer(_valid(text)).input_ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens. Bytes that are no UTF-8 become U+FFFD."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one."""
+        if not messages:
+            raise RequestError("the conversation is empty: give at least one message")
+        for index, message in enumerate(messages):
+            if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
+                raise RequestError(f"message {index} needs a 'role' and a 'content' string")
+        if not self._tokenizer.chat_template:
+            raise RequestError("this model has no chat template: use generate with plain prompts")
+        from jinja2 import TemplateError
+
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            raise RequestError(f"the model's chat template refuses this conversation: {error}") from None
+        return tuple(self._tokenizer(_valid(text), add_special_tokens=False).input_ids)
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return bool(self._tokenizer.chat_template)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a model folder, or None if it holds none. Raises `ModelError` if it holds a broken one."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"the tokenizer in {folder} cannot be read: {reason}") from error
+    return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
+
+
+def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
+    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
+    found: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
+    for name in ("generation_config.json", "config.json"):
+        try:
+            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        found |= set(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return frozenset(found)
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestError("the text holds half a surrogate pair, which is no character: remove it") from None
+    return text
