@@ -92,7 +92,9 @@ def _plan(config: EngineConfig) -> _Plan:
     attention = _attention(config.attention, device)
     asked_len = config.max_model_len
     if asked_len is not None and asked_len > spec.max_position_embeddings:
-        raise ConfigError(f"max_model_len {asked_len} is more than the {spec.max_position_embeddings} positions of this model: lower it")
+        raise ConfigError(
+            f"max_model_len {asked_len} is more than the {spec.max_position_embeddings} positions of this model: lower it"
+        )
     model_len = asked_len or spec.max_position_embeddings
     num_parameters = _count(spec)
     num_blocks, reason = _num_blocks(config, spec, device, model_len, num_parameters)
@@ -136,7 +138,9 @@ def _attention(asked: str, device: Device) -> str:
     return asked
 
 
-def _num_blocks(config: EngineConfig, spec: DecoderSpec, device: Device, model_len: int, num_parameters: int) -> tuple[int, str]:
+def _num_blocks(
+    config: EngineConfig, spec: DecoderSpec, device: Device, model_len: int, num_parameters: int
+) -> tuple[int, str]:
     """How many K/V blocks, and why."""
     if config.num_blocks is not None:
         return config.num_blocks, "num_blocks was asked for"
@@ -154,7 +158,10 @@ def _num_blocks(config: EngineConfig, spec: DecoderSpec, device: Device, model_l
         raise ConfigError(f"the weights take {weights // MIB} MiB and leave no memory for keys and values: use a smaller model")
     if wanted <= room:
         return wanted, f"room for {config.max_batch_size} requests of {model_len} tokens"
-    return room, f"half of the {free // MIB} MiB that the weights leave free (a full batch would need {wanted * block_bytes // MIB} MiB)"
+    return (
+        room,
+        f"half of the {free // MIB} MiB beside the weights (a full batch would need {wanted * block_bytes // MIB} MiB)",
+    )
 
 
 def _count(spec: DecoderSpec) -> int:

@@ -19,19 +19,27 @@ def _option(default: Any, doc: str) -> Any:
 class EngineConfig:
     """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
 
-    model: str | Path | None = _option(None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model.")
+    model: str | Path | None = _option(
+        None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model."
+    )
     policy: str | Policy = _option("orca", "Scheduling policy, with options after a colon: orca, request-level:release=each.")
     kv: str = _option("reservation", "K/V manager: max-length, reservation or paged.")
     max_batch_size: int = _option(8, "Most requests in one iteration.")
-    max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca.")
-    max_model_len: int | None = _option(None, "Most tokens of one request, prompt and output. Default: what the model was made for.")
+    max_batch_tokens: int | None = _option(
+        None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca."
+    )
+    max_model_len: int | None = _option(
+        None, "Most tokens of one request, prompt and output. Default: what the model was made for."
+    )
     block_size: int = _option(16, "Tokens in one K/V block.")
-    kv_memory_mib: int | None = _option(None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free.")
+    kv_memory_mib: int | None = _option(
+        None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free."
+    )
     num_blocks: int | None = _option(None, "K/V memory in blocks, instead of MiB.")
     dtype: str = _option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     device: str = _option("auto", "Device: auto, cpu or cuda.")
     attention: str = _option("auto", "Attention backend: auto, cpu or reference.")
-    seed: int = _option(0, "Seed from which requests without one of their own are given theirs.")
+    seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):

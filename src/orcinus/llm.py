@@ -52,11 +52,17 @@ class LLM:
         self._seeds = random.Random(self.config.seed)
         self._submitted = 0
         self._lock = threading.Lock()
-        self._readers: dict[str, tuple[Answer, deque[Piece]]] = {}  # of live requests: the answer so far and where its pieces go
+        self._readers: dict[
+            str, tuple[Answer, deque[Piece]]
+        ] = {}  # of live requests: the answer so far and where its pieces go
         self._abandoned: deque[str] = deque()  # requests whose reader went away while another thread held the lock
 
     def generate(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None, *, progress: bool | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: bool | None = None,
     ) -> list[RequestOutput]:
         """Answer all prompts; outputs come in their order. `params` is one for all, or one for each.
 
@@ -70,7 +76,10 @@ class LLM:
             for piece in self._run(requests, answers):
                 if piece.finish_reason:
                     bar.update()
-        outputs = [self._output(prompt, request, answers[request.id]) for prompt, request in zip(_listed(prompts), requests, strict=True)]
+        outputs = [
+            self._output(prompt, request, answers[request.id])
+            for prompt, request in zip(_listed(prompts), requests, strict=True)
+        ]
         failed = [output for output in outputs if output.finish_reason == Finish.FAILED.value]
         if failed:
             raise RequestFailed(f"{len(failed)} of {len(outputs)} requests failed: {failed[0].error}", tuple(outputs))
@@ -116,7 +125,9 @@ class LLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepare(self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None) -> list[Request]:
+    def _prepare(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[Request]:
         """Requests, checked before any of them enters the engine."""
         listed = _listed(prompts)
         if params is None or isinstance(params, SamplingParams):
@@ -135,7 +146,9 @@ class LLM:
         ids = self._ids(prompt)
         context = self.resolved.limits.max_model_len
         if len(ids) >= context:
-            raise RequestError(f"the prompt has {len(ids)} tokens, and the model length of {context} leaves no room for an answer: shorten it")
+            raise RequestError(
+                f"the prompt has {len(ids)} tokens, and the model length of {context} leaves no room for an answer: shorten it"
+            )
         eos = () if params.ignore_eos else tuple(sorted(self._eos_ids))
         resolved = replace(
             params,

@@ -1,0 +1,1 @@
+"""The command line: orcinus <command>. One command a file."""

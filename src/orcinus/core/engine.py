@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, Event, Submitted
-from orcinus.core.ports import Clock, Executor, Observer
+from orcinus.core.ports import Clock, Executor, Observer, Policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.scheduler import Scheduler
 from orcinus.errors import Stalled
@@ -39,6 +39,10 @@ class Engine:
         `reason` is STOP when whoever reads the text found a stop string in it.
         """
         return self._announce(self.scheduler.cancel(request_id, self.clock.now(), reason))
+
+    def use(self, policy: Policy) -> None:
+        """Decide the coming iterations with another policy. Requests in the engine stay as they are."""
+        self.scheduler.policy = policy
 
     def step(self) -> list[Event]:
         """Start as many batches as may be in flight, wait for the oldest, and return what happened.

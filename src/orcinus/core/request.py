@@ -76,10 +76,18 @@ class SamplingParams:
             ("repetition_penalty", _is_real(self.repetition_penalty) and 0 < self.repetition_penalty < math.inf, "above 0"),
             ("presence_penalty", _is_real(self.presence_penalty) and -2 <= self.presence_penalty <= 2, "between -2 and 2"),
             ("frequency_penalty", _is_real(self.frequency_penalty) and -2 <= self.frequency_penalty <= 2, "between -2 and 2"),
-            ("logit_bias", all(_is_count(t, 0) and math.isfinite(b) for t, b in self.logit_bias.items()), "a map of token ids to numbers"),
+            (
+                "logit_bias",
+                all(_is_count(t, 0) and math.isfinite(b) for t, b in self.logit_bias.items()),
+                "a map of token ids to numbers",
+            ),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "a string or strings, none of them empty"),
             ("stop_token_ids", all(_is_count(t, 0) for t in self.stop_token_ids), "token ids"),
-            ("seed", self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63), "a 64-bit whole number or None"),
+            (
+                "seed",
+                self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63),
+                "a 64-bit whole number or None",
+            ),
             ("logprobs", self.logprobs is None or _is_count(self.logprobs, 0), "a whole number of at least 0, or None"),
         )
 

@@ -1,0 +1,1 @@
+"""What happened: observers that turn events and batches into numbers. They change nothing and cost nothing when absent."""

@@ -75,11 +75,19 @@ def load_weights(model: Decoder, checkpoint: Checkpoint) -> None:
         target = _target(parameters[place.parameter], place.part, place.parameter, model.spec)
         source = tensor.t() if place.transposed else tensor
         if target.shape != source.shape:
-            raise ModelError(f"{name} in {checkpoint.folder} has shape {list(source.shape)}, but config.json wants {list(target.shape)}")
+            raise ModelError(
+                f"{name} in {checkpoint.folder} has shape {list(source.shape)}, but config.json wants {list(target.shape)}"
+            )
         target.copy_(source)
-        empty -= {(place.parameter, place.part)} if place.part is not None else {(place.parameter, p) for p in _parts(place.parameter, model.spec)}
+        empty -= (
+            {(place.parameter, place.part)}
+            if place.part is not None
+            else {(place.parameter, p) for p in _parts(place.parameter, model.spec)}
+        )
     if empty:
-        raise ModelError(f"weights are missing in {checkpoint.folder}: nothing for {_some(sorted({name for name, _ in empty}))}")
+        raise ModelError(
+            f"weights are missing in {checkpoint.folder}: nothing for {_some(sorted({name for name, _ in empty}))}"
+        )
     if unexpected:
         raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {_some(unexpected)}")
 
@@ -94,7 +102,8 @@ def _target(parameter: nn.Parameter, part: int | None, name: str, spec: DecoderS
     if part is None:
         return parameter.data
     sizes = spec.qkv_sizes if ".qkv." in name else (spec.intermediate_size, spec.intermediate_size)
-    return parameter.data.split(sizes)[part]
+    start = sum(sizes[:part])
+    return parameter.data[start : start + sizes[part]]
 
 
 def _architecture(folder: Path) -> str:

@@ -47,7 +47,9 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device {name!r} is not supported: choose auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda' was asked for, but torch sees no CUDA device: choose cpu, or install a CUDA build of torch")
+        raise ConfigError(
+            "device 'cuda' was asked for, but torch sees no CUDA device: choose cpu, or install a CUDA build of torch"
+        )
     return device
 
 

@@ -51,7 +51,7 @@ class TorchExecutor:
             result = self._run(batch)
         except Exception as error:
             log.debug("batch %d failed", batch.id, exc_info=True)
-            reason = f"the iteration failed: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            reason = f"the iteration failed: {' '.join([type(error).__name__, *str(error).splitlines()[:1]])}"
             result = BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
         self._queue.popleft()
         return result

@@ -19,7 +19,9 @@ def find_model(model: str | Path) -> Path:
     if folder.exists():
         raise ModelError(f"{model} is a file: give the folder that holds config.json and the safetensors files")
     if not REPOSITORY.fullmatch(str(model)) or str(model).startswith("."):
-        raise ModelError(f"no model folder at {model}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B")
+        raise ModelError(
+            f"no model folder at {model}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
+        )
     return _download(str(model))
 
 
@@ -32,7 +34,9 @@ def _download(repository: str) -> Path:
     except GatedRepoError:
         raise ModelError(f"{repository} asks for a licence: accept it on the hub, then log in with `hf auth login`") from None
     except RepositoryNotFoundError:
-        raise ModelError(f"no folder and no hub repository named {repository}: check the spelling, or log in if it is private") from None
+        raise ModelError(
+            f"no folder and no hub repository named {repository}: check the spelling, or log in if it is private"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "

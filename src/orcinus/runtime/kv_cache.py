@@ -38,7 +38,13 @@ class LayerKV:
 
 
 def allocate(
-    num_layers: int, num_blocks: int, num_kv_heads: int, block_size: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    num_layers: int,
+    num_blocks: int,
+    num_kv_heads: int,
+    block_size: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[LayerKV, ...]:
     """The whole K/V memory of a model, zeroed (an operating system gives pages only when they are written)."""
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)

@@ -60,7 +60,9 @@ def pack(batch: Batch, block_size: int, device: torch.device) -> PackedBatch:
         return torch.as_tensor(np.asarray(array), dtype=dtype).to(device)
 
     prompts = [
-        PackedChunk(int(firsts[i]), counts[i], chunk.start, to(tables[i])) for i, chunk in enumerate(batch.chunks) if counts[i] > 1
+        PackedChunk(int(firsts[i]), counts[i], chunk.start, to(tables[i]))
+        for i, chunk in enumerate(batch.chunks)
+        if counts[i] > 1
     ]
     decodes = [i for i, count in enumerate(counts) if count == 1]
     return PackedBatch(

@@ -12,6 +12,8 @@ from orcinus.core.batch import Chunk, Logprobs
 from orcinus.core.request import SamplingParams
 from orcinus.runtime.random import uniform
 
+NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -26,9 +28,13 @@ def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
     """Choose one token per row of `logits` `[len(chunks), vocab_size]` (float32, overwritten)."""
     sums = logits.sum(dim=-1)  # NaN and infinities survive a sum
     broken = [row for row, finite in enumerate(torch.isfinite(sums).tolist()) if not finite]
-    errors = {row: "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them" for row in broken}
+    errors = dict.fromkeys(
+        broken, "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
+    )
     logits[broken] = 0
-    plain = {row: torch.log_softmax(logits[row], dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None}
+    plain = {
+        row: torch.log_softmax(logits[row], dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None
+    }
     for row, chunk in enumerate(chunks):
         adjust(logits[row], chunk)
     tokens = logits.argmax(dim=-1).tolist()
@@ -45,16 +51,22 @@ def adjust(logits: Tensor, chunk: Chunk) -> None:
     if params.penalised:
         seen = torch.tensor(chunk.history, device=logits.device)
         if params.repetition_penalty != 1:  # CTRL (Keskar et al., 2019), section 4.1, on prompt and output
-            ids = seen.unique()
+            ids, _ = _counts(seen)
             values = logits[ids]
             logits[ids] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-        ids, counts = seen[chunk.prompt_length :].unique(return_counts=True)
+        ids, counts = _counts(seen[chunk.prompt_length :])
         logits[ids] -= params.presence_penalty + params.frequency_penalty * counts
     if params.logit_bias:
         ids = torch.tensor(list(params.logit_bias), device=logits.device)
         logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
     if chunk.end - chunk.prompt_length < params.min_tokens and params.stop_token_ids:
         logits[list(params.stop_token_ids)] = -torch.inf
+
+
+def _counts(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct ids, and how often each occurs."""
+    distinct, counts = torch.unique(ids, return_counts=True)
+    return distinct, counts
 
 
 def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 from orcinus.core.policies import POLICIES
 from orcinus.core.ports import Policy
@@ -10,12 +11,12 @@ from orcinus.errors import ConfigError
 
 
 def make_policy(spelled: str) -> Policy:
-    """`name` or `name:option=value,option=value`. Raises `ConfigError` naming what there is to choose from."""
-    name, _, options = spelled.partition(":")
+    """`name` or `name:option=value:option=value`. Raises `ConfigError` naming what there is to choose from."""
+    name, *options = spelled.split(":")
     if name not in POLICIES:
         raise ConfigError(f"unknown policy {name!r}: choose {', '.join(POLICIES)}")
     chosen: dict[str, object] = {}
-    for option in filter(None, options.split(",")):
+    for option in options:
         key, equals, value = option.partition("=")
         known = policy_options(name)
         if key not in known or not equals:
@@ -33,7 +34,7 @@ def policy_options(name: str) -> dict[str, object]:
 
 def _value(policy: str, key: str, text: str) -> object:
     """The text as the type of the option's default."""
-    kind = type(policy_options(policy)[key])
+    kind: Any = type(policy_options(policy)[key])
     try:
         return kind(text)
     except ValueError:

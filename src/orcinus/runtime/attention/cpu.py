@@ -15,6 +15,8 @@ from orcinus.runtime.attention.reference import attend
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
 
+EVERYTHING = np.int64(2**62)  # a reach that no sequence exceeds
+
 
 class CpuAttention:
     """Decodes: one Numba kernel over (head, request), at memory bandwidth. Prompts: torch's fused attention, one by one.
@@ -43,15 +45,15 @@ class CpuAttention:
 
     @staticmethod
     def _whole_prompt(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        heads_first = (tensor.transpose(0, 1) for tensor in (q, k, v))
-        return scaled_dot_product_attention(*heads_first, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1)
+        q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1)
 
     @staticmethod
     def _decodes(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None, out: Tensor) -> None:
         _, num_kv_heads, block_size, head_dim = kv.keys.shape
-        kernel = decode_kernel(head_dim, q.shape[1] // num_kv_heads, block_size, q.dtype is torch.bfloat16)
+        kernel = decode_kernel(head_dim, q.shape[1] // num_kv_heads, block_size)
         tables, lengths, rows = batch.decode_tables.numpy(), batch.decode_lengths.numpy(), batch.decode_rows.numpy()
-        reach = np.int64(window or np.iinfo(np.int64).max)
+        reach = EVERYTHING if window is None else np.int64(window)
         kernel(_array(q), _array(kv.keys), _array(kv.values), rows, tables, lengths, np.float32(scale), reach, _array(out))
 
 

@@ -13,8 +13,11 @@ the size of the context is stored:
     out = acc / l
 
 Sizes are constants of the closure, so that LLVM unrolls and vectorises the inner loops; the exponential is a polynomial,
-because a call of `exp` per score would cost more than reading the key. Compiled kernels are cached on disk by Numba.
+because a call of `exp` per score would cost more than reading the key. Numba caches compiled kernels on disk, by the
+values of the closure: these must stay plain numbers, because it never finds a function again in another process.
 """
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 F32 = np.float32
 LOG2_E = F32(1.4426950408889634)
@@ -33,7 +37,7 @@ FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder
 
 
 @numba.njit(fastmath=FAST, inline="always")
-def _exp(x: Any) -> Any:
+def _exp(x):
     """e**x for x <= 0 in float32: 2**whole by its bits times a polynomial for 2**fraction; relative error below 2e-7."""
     t = max(x * LOG2_E, F32(-126))
     whole = np.floor(t)
@@ -42,84 +46,113 @@ def _exp(x: Any) -> Any:
     return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@numba.njit(inline="always")
-def _widen(bits: Any) -> Any:
-    """bfloat16, given as its 16 bits, to float32."""
-    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+def _load(x):
+    """An element as float32; bfloat16 comes as its 16 bits."""
 
 
-@numba.njit(inline="always")
-def _narrow(x: Any) -> Any:
-    """float32 to the 16 bits of bfloat16, rounding to nearest even."""
-    bits = np.float32(x).view(np.uint32)
-    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+@overload(_load, inline="always")
+def _load_of(x):
+    if x == numba.types.uint16:
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+    return lambda x: x
 
 
-@numba.njit(inline="always")
-def _same(x: Any) -> Any:
-    return x
+def _store(array, row, head, d, x):
+    """Put a float32 into the output; into bfloat16 it is rounded to nearest, ties to even."""
+
+
+@overload(_store, inline="always")
+def _store_into(array, row, head, d, x):
+    if array.dtype == numba.types.uint16:
+
+        def narrow(array, row, head, d, x):
+            bits = np.float32(x).view(np.uint32)
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            array[row, head, d] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+        return narrow
+
+    def plain(array, row, head, d, x):
+        array[row, head, d] = x
+
+    return plain
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim):
+    """s = q · keysᵀ for the places [begin, end) of a block; the others weigh nothing."""
+    for g in range(group):
+        for i in range(block_size):
+            scores[g, i] = NOTHING
+    for i in range(begin, end):
+        for g in range(group):
+            s = F32(0)
+            for d in range(head_dim):
+                s += query[g, d] * _load(keys[block, head, i, d])
+            scores[g, i] = s
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _weigh(scores, peak, total, acc, group, block_size, head_dim):
+    """Turn scores into weights p, and rescale what was accumulated under the old maximum."""
+    for g in range(group):
+        m = peak[g]
+        for i in range(block_size):
+            m = max(m, scores[g, i])
+        shrink = _exp(peak[g] - m)
+        for d in range(head_dim):
+            acc[g, d] *= shrink
+        weight = F32(0)
+        for i in range(block_size):
+            p = _exp(scores[g, i] - m)
+            scores[g, i] = p
+            weight += p
+        peak[g] = m
+        total[g] = total[g] * shrink + weight
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _accumulate(scores, values, block, head, begin, end, acc, group, head_dim):
+    """acc += p · values."""
+    for i in range(begin, end):
+        for g in range(group):
+            p = scores[g, i]
+            for d in range(head_dim):
+                acc[g, d] += p * _load(values[block, head, i, d])
 
 
 @cache
-def decode_kernel(head_dim: int, group: int, block_size: int, bfloat16: bool) -> Callable[..., None]:
+def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., None]:
     """Compile (at its first call) the kernel for one geometry.
 
     Arguments of the kernel: q `[T, heads, head_dim]`, keys and values `[num_blocks, kv_heads, block_size, head_dim]`, rows
     `[D]` of q that decode, their block tables `[D, blocks]` and lengths `[D]`, the scale, how far back a token sees, and
-    the output, shaped like q. bfloat16 arrays come as uint16.
+    the output, shaped like q. float32, or bfloat16 as uint16.
     """
-    load, store = (_widen, _narrow) if bfloat16 else (_same, _same)
 
     @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
-    def decode(q, keys, values, rows, tables, lengths, scale, reach, out):  # type: ignore[no-untyped-def]
+    def decode(q, keys, values, rows, tables, lengths, scale, reach, out):
         requests, kv_heads = rows.shape[0], keys.shape[1]
         for task in numba.prange(requests * kv_heads):
             # neighbouring tasks are different requests: the long ones spread over all threads
             head, request = task // requests, task % requests
             row, length = rows[request], lengths[request]
             first = max(0, length - reach)
-            query = np.empty((group, head_dim), np.float32)
-            acc = np.zeros((group, head_dim), np.float32)
+            query, acc = np.empty((group, head_dim), np.float32), np.zeros((group, head_dim), np.float32)
             peak, total = np.full(group, NOTHING), np.zeros(group, np.float32)
             scores = np.empty((group, block_size), np.float32)
             for g in range(group):
                 for d in range(head_dim):
-                    query[g, d] = load(q[row, head * group + g, d]) * scale
+                    query[g, d] = _load(q[row, head * group + g, d]) * scale
             for b in range(first // block_size, (length + block_size - 1) // block_size):
                 block = tables[request, b]
                 begin, end = max(0, first - b * block_size), min(block_size, length - b * block_size)
-                for i in range(begin):
-                    for g in range(group):
-                        scores[g, i] = NOTHING
-                for i in range(begin, end):
-                    for g in range(group):
-                        s = F32(0)
-                        for d in range(head_dim):
-                            s += query[g, d] * load(keys[block, head, i, d])
-                        scores[g, i] = s
-                for i in range(end, block_size):
-                    for g in range(group):
-                        scores[g, i] = NOTHING
-                for g in range(group):
-                    m = peak[g]
-                    for i in range(block_size):
-                        m = max(m, scores[g, i])
-                    shrink = _exp(peak[g] - m)
-                    for d in range(head_dim):
-                        acc[g, d] *= shrink
-                    weight = F32(0)
-                    for i in range(block_size):
-                        p = _exp(scores[g, i] - m)
-                        scores[g, i] = p
-                        weight += p
-                    peak[g], total[g] = m, total[g] * shrink + weight
-                for i in range(begin, end):
-                    for g in range(group):
-                        p = scores[g, i]
-                        for d in range(head_dim):
-                            acc[g, d] += p * load(values[block, head, i, d])
+                _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim)
+                _weigh(scores, peak, total, acc, group, block_size, head_dim)
+                _accumulate(scores, values, block, head, begin, end, acc, group, head_dim)
             for g in range(group):
                 for d in range(head_dim):
-                    out[row, head * group + g, d] = store(acc[g, d] / total[g])
+                    _store(out, row, head * group + g, d, acc[g, d] / total[g])
 
-    return decode  # type: ignore[no-any-return]
+    kernel: Any = decode
+    return kernel  # type: ignore[no-any-return]

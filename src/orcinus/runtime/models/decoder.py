@@ -1,8 +1,8 @@
 """One decoder for every architecture in the registry. All of it but attention sees a flat batch of tokens.
 
-    tokens [T] ── embed ── layers ── norm ── rows that sample ── logits [S, vocab]
-                              │
-              x = x + attention(norm(x));  x = x + mlp(norm(x))
+tokens [T] ── embed ── layers ── norm ── rows that sample ── logits [S, vocab]
+                          │
+          x = x + attention(norm(x));  x = x + mlp(norm(x))
 """
 
 from __future__ import annotations

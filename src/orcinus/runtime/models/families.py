@@ -172,7 +172,9 @@ ARCHITECTURES: dict[str, Family] = {
     ),
     "MistralForCausalLM": llama_like("Mistral 7B (sliding window)"),
     "Qwen2ForCausalLM": llama_like("Qwen2, Qwen2.5", qkv_bias=True),
-    "Qwen3ForCausalLM": llama_like("Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True),
+    "Qwen3ForCausalLM": llama_like(
+        "Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True
+    ),
     "SmolLM3ForCausalLM": llama_like("SmolLM3", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"),
     "GPT2LMHeadModel": GPT2,
 }

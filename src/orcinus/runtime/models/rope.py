@@ -27,7 +27,7 @@ def read_rope(config: Any, head_dim: int) -> Rope:
     if head_dim % 2:
         raise ModelError(f"rotary embedding needs an even head size, not {head_dim}")
     if kind == "default":
-        theta = settings.get("rope_theta") or getattr(config, "rope_theta", 10000.0)
+        theta: float = settings.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0
         return Rope(tuple(theta ** (-2 * i / head_dim) for i in range(head_dim // 2)))
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

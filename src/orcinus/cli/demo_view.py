@@ -1,0 +1,142 @@
+"""How the demo looks: a chart of slots by iterations, the texts below it, and the closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from orcinus.config import Resolved
+from orcinus.observe.latency import mean, percentile
+from orcinus.observe.slots import Cell, Phase
+
+if TYPE_CHECKING:
+    from orcinus.cli.demo import Run
+
+SIDE_BY_SIDE = 120  # terminals at least this wide show two policies beside each other
+STYLE = {Phase.PREFILL: "bold black on yellow", Phase.DECODE: "white on blue"}
+IDLE = "."
+LABEL = "slot 99 "
+
+
+def letter(index: int) -> str:
+    """The name of a request in the chart: A, B, C, … (after Z again A)."""
+    return chr(ord("A") + index % 26)
+
+
+def title(resolved: Resolved, count: int) -> Text:
+    """What is about to be served, and how to read the chart."""
+    size = f"{resolved.num_parameters / 1e6:.1f} M parameters, {resolved.dtype}, {resolved.device}"
+    text = Text(
+        f"{count} requests at once, at most {resolved.limits.max_batch_size} in a batch. {resolved.architecture}, {size}.\n"
+    )
+    text.append("A", STYLE[Phase.PREFILL])
+    text.append(" capital: the prompt of request A (prefill)   ")
+    text.append("a", STYLE[Phase.DECODE])
+    text.append(f" small: one token of its answer (decode)   {IDLE} idle slot")
+    return text
+
+
+def side_by_side(runs: Sequence[Run], width: int) -> RenderableType:
+    """All runs in one row, equally wide."""
+    grid = Table.grid(expand=True)
+    for _ in runs:
+        grid.add_column(ratio=1)
+    grid.add_row(*(panel(run, width // len(runs), runs) for run in runs))
+    return grid
+
+
+def panel(run: Run, width: int, runs: Sequence[Run]) -> RenderableType:
+    """One run: its chart, then a line per request with the end of its text."""
+    inner = max(20, width - 4)
+    per_column = _iterations_per_column(runs, inner - len(LABEL))
+    lines: list[RenderableType] = [*_chart(run, per_column), Text()]
+    lines += [_text_line(run, index, inner) for index in range(len(run.prompts))]
+    scale = f"{len(run.slots.columns)} iterations" + (f", {per_column} per column" if per_column > 1 else "")
+    return Panel(Group(*lines), title=f"{run.policy}: {scale}", title_align="left", box=box.ASCII2, width=width)
+
+
+def _iterations_per_column(runs: Sequence[Run], room: int) -> int:
+    """So many that the longest run fits; the same for all runs, so that their lengths can be compared."""
+    return max(1, -(-max(len(run.slots.columns) for run in runs) // max(1, room)))
+
+
+def _chart(run: Run, per_column: int) -> list[Text]:
+    rows = []
+    for slot in range(run.slots.num_slots):
+        row = Text(f"slot {slot + 1}".ljust(len(LABEL)))
+        history = [column[slot] for column in run.slots.columns]
+        for start in range(0, len(history), per_column):
+            cell = _summary(history[start : start + per_column])
+            if cell is None:
+                row.append(IDLE, "dim")
+            else:
+                name = letter(run.index(cell.request_id))
+                row.append(name if cell.phase is Phase.PREFILL else name.lower(), STYLE[cell.phase])
+        rows.append(row)
+    return rows
+
+
+def _summary(cells: Sequence[Cell | None]) -> Cell | None:
+    """What to show for several iterations of one slot: a prefill, which is rare, else what there is most of."""
+    prefill = next((cell for cell in cells if cell and cell.phase is Phase.PREFILL), None)
+    return prefill or max(cells, key=cells.count)
+
+
+def _text_line(run: Run, index: int, width: int) -> Text:
+    text = " ".join(run.texts[index].split())
+    head = f"{letter(index)} {run.prompts[index]} "
+    mark = "> " if run.reasons[index] is None else "= "
+    room = width - len(head) - len(mark)
+    shown = text if len(text) <= room else ("..." + text[len(text) - room + 3 :] if room > 10 else "")
+    line = Text.assemble((head, "bold"), (mark, "dim"), shown)
+    line.truncate(width)
+    return line
+
+
+def answers(run: Run) -> RenderableType:
+    """The full texts."""
+    lines = []
+    for index, (prompt, text) in enumerate(zip(run.prompts, run.texts, strict=True)):
+        lines.append(Text.assemble((f"{letter(index)} {prompt}\n", "bold"), text.strip(), "\n"))
+    return Group(*lines)
+
+
+def comparison(runs: Sequence[Run], console: Console) -> RenderableType:
+    """The closing table: each figure per policy, and its ratio to the first policy."""
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2, title_justify="left")
+    table.add_column("")
+    for run in runs:
+        table.add_column(run.policy, justify="right")
+    for run in runs[1:]:
+        table.add_column(f"{run.policy} / {runs[0].policy}", justify="right")
+    figures = [_figures(run) for run in runs]
+    for name, (first, form) in figures[0].items():
+        values = [figure[name][0] for figure in figures]
+        ratios = [f"{value / first:.2f}x" if first else "-" for value in values[1:]]
+        table.add_row(name, *(form.format(value) for value in values), *ratios)
+    same = all(run.token_ids == runs[0].token_ids for run in runs)
+    notes = [Text(f"The answers {'are the same, token by token' if same else 'DIFFER between the policies'}.")]
+    notes += [Text(f"{run.policy} hands an answer out when its whole batch has ended.") for run in runs if run.held]
+    return Group(table, *notes)
+
+
+def _figures(run: Run) -> dict[str, tuple[float, str]]:
+    """name -> (value, how to write it); times in milliseconds."""
+    ttft, e2e = run.latency.ttft(), run.latency.e2e()
+    seconds = sum(map(len, run.token_ids)) / run.latency.output_throughput()
+    return {
+        "iterations": (len(run.slots.columns), "{:.0f}"),
+        "slot use": (run.slots.use * 100, "{:.0f} %"),
+        "TTFT mean": (mean(ttft) * 1e3, "{:.0f} ms"),
+        "TTFT p99": (percentile(ttft, 99) * 1e3, "{:.0f} ms"),
+        "E2E mean": (mean(e2e) * 1e3, "{:.0f} ms"),
+        "E2E p99": (percentile(e2e, 99) * 1e3, "{:.0f} ms"),
+        "output throughput": (run.latency.output_throughput(), "{:.0f} tokens/s"),
+        "request throughput": (len(run.prompts) / seconds, "{:.2f} requests/s"),
+    }

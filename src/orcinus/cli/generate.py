@@ -1,0 +1,100 @@
+"""`orcinus generate`: prompts in, answers out."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.prompts import read_prompts
+from orcinus.config import EngineConfig
+from orcinus.core.request import SamplingParams
+from orcinus.errors import RequestFailed
+
+
+@takes_sampling()
+@takes_engine()
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(help="Prompts. Without any: --file, or standard input.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", help="Read prompts from a file, one per line; - = standard input.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the model's chat template.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per prompt: text, tokens, reason, times.")] = False,
+    *,
+    config: EngineConfig,
+    params: SamplingParams,
+) -> None:
+    """Answer prompts and print the text as it comes.
+
+    All prompts are served together, and printed in their order. A model with a chat template answers each as a user's
+    message; --raw continues it instead. Example: `orcinus generate "What is Orca?" --temperature 0`
+    """
+    texts = read_prompts(prompts or [], file)
+    from orcinus.llm import LLM
+
+    with LLM(**_fields(config)) as llm:
+        chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
+        ready: list[Any] = [llm.encode_chat([{"role": "user", "content": text}]) if chats else text for text in texts]
+        if as_json:
+            _print_json(llm, texts, ready, params)
+        else:
+            _print_text(llm, texts, ready, params)
+
+
+def _fields(config: EngineConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in EngineConfig.__dataclass_fields__}
+
+
+def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:
+    for text, output in zip(texts, llm.generate(prompts, params), strict=True):
+        times = output.metrics
+        record = {
+            "prompt": text,
+            "text": output.text,
+            "token_ids": output.token_ids,
+            "finish_reason": output.finish_reason,
+            "usage": {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(output.token_ids)},
+            "ttft_s": times.ttft,
+            "e2e_s": times.e2e,
+        }
+        print(json.dumps(record, ensure_ascii=False))
+
+
+def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:
+    errors = []
+    for index, piece in _in_order(llm.stream(prompts, params), len(prompts)):
+        if piece is None:
+            print(
+                f"{'' if index == 0 else chr(10)}> {texts[index]}" if len(texts) > 1 else "", end="\n" if len(texts) > 1 else ""
+            )
+            continue
+        print(piece.text, end="", flush=True)
+        if piece.finish_reason:
+            print()
+        if piece.error:
+            errors.append(piece.error)
+    if errors:
+        raise RequestFailed(f"{len(errors)} of {len(prompts)} requests failed: {errors[0]}")
+
+
+def _in_order(pieces: Iterator[Any], count: int) -> Iterator[tuple[int, Any]]:
+    """Pieces prompt by prompt, each prompt opened by None: the first unfinished one live, later ones when it is their turn."""
+    kept: dict[int, list[Any]] = defaultdict(list)
+    turn = 0
+    yield turn, None
+    for piece in pieces:
+        kept[piece.index].append(piece)
+        while turn < count and kept[turn]:
+            waiting = kept.pop(turn)
+            for one in waiting:
+                yield turn, one
+            if waiting[-1].finish_reason is None:
+                break
+            turn += 1
+            if turn < count:
+                yield turn, None

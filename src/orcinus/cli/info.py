@@ -1,0 +1,75 @@
+"""`orcinus info`: what an engine would be built with on this machine, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import orcinus
+from orcinus.cli.options import takes_engine
+from orcinus.config import EngineConfig
+
+MIB = 2**20
+
+
+@takes_engine()
+def info(*, config: EngineConfig) -> None:
+    """Show the machine, the model, the number format and the K/V capacity, and why they are so.
+
+    Takes the same options as `generate`, decides everything as it would, and reads no weight.
+    """
+    from orcinus.build import resolve
+
+    resolved = resolve(config)
+    table = Table.grid(padding=(0, 2))
+    for title, rows in (("machine", _machine()), ("model", _model(resolved)), ("engine", _engine(resolved))):
+        table.add_row(f"[bold]{title}[/]")
+        for name, value in rows:
+            table.add_row(f"  {name}", value)
+    Console().print(table, highlight=False)
+
+
+def _machine() -> list[tuple[str, str]]:
+    import torch
+
+    from orcinus.runtime.device import memory_available
+
+    rows = [
+        ("orcinus", orcinus.__version__),
+        ("python, torch", f"{platform.python_version()}, {torch.__version__}"),
+        ("processor", f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch"),
+        ("memory available", f"{memory_available(torch.device('cpu')) // MIB} MiB"),
+    ]
+    if torch.cuda.is_available():
+        rows.append(("GPU", f"{torch.cuda.get_device_name()}, {memory_available(torch.device('cuda')) // MIB} MiB available"))
+    return rows
+
+
+def _model(resolved: Any) -> list[tuple[str, str]]:
+    return [
+        ("folder", str(resolved.folder)),
+        ("architecture", resolved.architecture),
+        ("parameters", f"{resolved.num_parameters / 1e6:.1f} M"),
+        ("dtype", f"{resolved.dtype} ({resolved.dtype_reason})"),
+    ]
+
+
+def _engine(resolved: Any) -> list[tuple[str, str]]:
+    limits = resolved.limits
+    per_request = -(-limits.max_model_len // resolved.block_size)
+    return [
+        ("device, attention", f"{resolved.device}, {resolved.attention}"),
+        ("policy, K/V manager", f"{resolved.policy}, {resolved.kv}"),
+        ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
+        ("model length", f"{limits.max_model_len} tokens"),
+        (
+            "K/V memory",
+            f"{resolved.kv_bytes / MIB:.1f} MiB = {resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens",
+        ),
+        ("  because", resolved.kv_reason),
+        ("  enough for", f"{resolved.num_blocks // per_request} requests of the full model length at once"),
+    ]

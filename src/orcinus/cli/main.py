@@ -1,0 +1,64 @@
+"""`orcinus`: the commands, and how errors look."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+import orcinus
+from orcinus.cli.chat import chat
+from orcinus.cli.demo import demo
+from orcinus.cli.generate import generate
+from orcinus.cli.info import info
+from orcinus.cli.models import models
+from orcinus.errors import OrcinusError
+
+DEBUG = "--debug"
+
+app = typer.Typer(
+    name="orcinus",
+    help="An LLM serving engine that decides what to run once per iteration, not once per request.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+for command in (generate, chat, demo, models, info):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error. May stand anywhere.")] = False,
+) -> None:
+    if version:
+        print(orcinus.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments)
+    except OrcinusError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone: `orcinus … | head`
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

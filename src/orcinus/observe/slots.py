@@ -1,0 +1,64 @@
+"""Which request sat in which place of the batch in every iteration: the picture with which Orca explains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from orcinus.core.batch import Batch, Event, Finished, Submitted
+
+
+class Phase(Enum):
+    """What a request did in an iteration."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One slot in one iteration."""
+
+    request_id: str
+    phase: Phase
+
+
+class SlotObserver:
+    """Slots are rows, iterations are columns. A request keeps its slot until its ending is heard; None = the slot is idle."""
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self.columns: list[tuple[Cell | None, ...]] = []
+        self._slots: dict[str, int] = {}
+
+    def on_submit(self, submitted: Submitted) -> None:
+        pass
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        column: list[Cell | None] = [None] * self.num_slots
+        for chunk in batch.chunks:
+            slot = self._slot(chunk.request_id)
+            phase = Phase.PREFILL if chunk.start < chunk.prompt_length else Phase.DECODE
+            column[slot] = Cell(chunk.request_id, phase)
+        self.columns.append(tuple(column))
+
+    def on_step(self, batch: Batch, now: float) -> None:
+        pass
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self._slots.pop(event.request_id, None)
+
+    @property
+    def use(self) -> float:
+        """Share of slots that did something, over all iterations so far."""
+        cells = [cell for column in self.columns for cell in column]
+        return sum(cell is not None for cell in cells) / len(cells) if cells else 0.0
+
+    def _slot(self, request_id: str) -> int:
+        if request_id not in self._slots:
+            taken = set(self._slots.values())
+            self._slots[request_id] = next(slot for slot in range(self.num_slots) if slot not in taken)
+        return self._slots[request_id]

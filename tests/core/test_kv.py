@@ -1,0 +1,106 @@
+"""K/V managers: who is given how many blocks, and when."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orcinus.core.kv import MaxLength, Paged, Reservation
+from orcinus.core.request import Request, SamplingParams
+from orcinus.errors import ConfigError
+
+
+def request(prompt: int, max_tokens: int, name: str = "r") -> Request:
+    return Request(name, (0,) * prompt, SamplingParams(max_tokens=max_tokens), 0.0)
+
+
+def test_reservation_takes_prompt_and_max_tokens_at_admission() -> None:
+    kv, one = Reservation(10, 4), request(5, 8)
+    assert kv.can_admit(one)
+    assert kv.admit(one) == 0
+    assert len(kv.blocks(one)) == 4  # ceil(13 / 4)
+    assert kv.grow(one, 13)
+    assert len(kv.blocks(one)) == 4
+    kv.release(one)
+    assert kv.num_free == 10
+
+
+def test_max_length_takes_the_whole_model_length_however_short_the_request() -> None:
+    kv = MaxLength(num_blocks=1000, block_size=16, max_model_len=2048)
+    admitted = 0
+    while kv.can_admit(one := request(3, 5, f"r{admitted}")):
+        kv.admit(one)
+        admitted += 1
+    assert admitted == 1000 // 128
+
+
+def test_orca_max_of_the_vllm_paper_holds_seven_requests() -> None:
+    """OPT-13B on an A100-40GB has 15.7 K slots, and 2048 for each request leave 7 (vLLM, figure 13)."""
+    kv = MaxLength(num_blocks=15_700, block_size=1, max_model_len=2048)
+    admitted = 0
+    while kv.can_admit(one := request(161, 338, f"r{admitted}")):
+        kv.admit(one)
+        admitted += 1
+    assert admitted == 7
+
+
+def test_paged_takes_known_tokens_then_block_by_block() -> None:
+    kv, one = Paged(10, 4, watermark=0), request(5, 20)
+    kv.admit(one)
+    assert len(kv.blocks(one)) == 2
+    one.computed = 5
+    assert kv.grow(one, 3)
+    assert len(kv.blocks(one)) == 2
+    one.computed = 8
+    assert kv.grow(one, 1)
+    assert len(kv.blocks(one)) == 3
+
+
+def test_paged_growth_that_fails_takes_nothing() -> None:
+    kv, one = Paged(3, 4, watermark=0), request(5, 20)
+    kv.admit(one)
+    one.computed = 5
+    assert not kv.grow(one, 100)
+    assert kv.num_free == 1
+
+
+def test_the_watermark_keeps_room_to_grow_but_not_from_a_request_alone() -> None:
+    kv = Paged(10, 4, watermark=0.2)
+    alone, second = request(40, 1, "alone"), request(12, 1, "second")
+    assert kv.can_admit(alone)
+    first = request(24, 1, "first")
+    kv.admit(first)
+    assert not kv.can_admit(second)  # 3 of the 4 free blocks would leave fewer than 2
+    assert kv.can_admit(request(8, 1, "small"))
+
+
+@given(st.sampled_from([Reservation, Paged]), st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=20))
+def test_blocks_belong_to_one_request_each(kind: type[Reservation | Paged], sizes: list[tuple[int, int]]) -> None:
+    kv = kind(12, 4)
+    admitted = []
+    for index, (prompt, output) in enumerate(sizes):
+        one = request(prompt, output, f"r{index}")
+        if kv.can_admit(one):
+            kv.admit(one)
+            admitted.append(one)
+        elif admitted:
+            kv.release(admitted.pop(0))
+    owned = [block for one in admitted for block in kv.blocks(one)]
+    assert len(owned) == len(set(owned))
+    assert len(owned) + kv.num_free == 12
+    for one in admitted:
+        kv.release(one)
+        kv.release(one)  # without effect
+    assert kv.num_free == 12
+
+
+@pytest.mark.parametrize(("num_blocks", "block_size"), [(0, 4), (4, 0)])
+def test_an_empty_pool_is_refused(num_blocks: int, block_size: int) -> None:
+    with pytest.raises(ConfigError):
+        Reservation(num_blocks, block_size)
+
+
+def test_a_watermark_is_a_share() -> None:
+    with pytest.raises(ConfigError, match="watermark"):
+        Paged(4, 4, watermark=1)

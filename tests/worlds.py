@@ -1,0 +1,206 @@
+"""Worlds without a machine, in which tests run the real engine: a clock that steps and an executor that only remembers.
+
+The executor's "model" reads the whole sequence back through the block table it is given, and its next token is a hash of
+what it finds. So a wrong table, a block given to two requests, a lost or doubled token, or a recomputation that forgets
+something changes the text, as it would with a real model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted, Token
+from orcinus.core.engine import Engine
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.ports import KVManager, Policy
+from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.view import Limits
+
+VOCABULARY = 50
+
+
+def next_token(sequence: Sequence[int]) -> int:
+    """The text of this world's model: any change of the past changes the future."""
+    state = 17
+    for token in sequence:
+        state = (state * 31 + token + 1) % 1_000_003
+    return state % VOCABULARY
+
+
+def solo(prompt: Sequence[int], params: SamplingParams) -> list[int]:
+    """What a request must be given, whoever its neighbours are."""
+    sequence = list(prompt)
+    assert params.max_tokens is not None
+    for _ in range(params.max_tokens):
+        sequence.append(next_token(sequence))
+        if sequence[-1] in params.stop_token_ids:
+            break
+    return sequence[len(prompt) :]
+
+
+class StepClock:
+    """One second per look, so that every moment is different."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        self.time += 1.0
+        return self.time
+
+
+class MemoryExecutor:
+    """Writes token ids where keys and values would go, and reads them back through the block tables."""
+
+    def __init__(self, depth: int, block_size: int) -> None:
+        self.depth, self.block_size = depth, block_size
+        self.memory: dict[int, int] = {}
+        self.in_flight: deque[Batch] = deque()
+        self.closed = False
+
+    def submit(self, batch: Batch) -> None:
+        assert len(self.in_flight) < self.depth
+        self.in_flight.append(batch)
+
+    def collect(self) -> BatchResult:
+        batch = self.in_flight.popleft()
+        for chunk in batch.chunks:
+            for offset, token in enumerate(chunk.tokens):
+                self.memory[self._slot(chunk, chunk.start + offset)] = token
+        return BatchResult(batch.id, tuple(self._sample(chunk) for chunk in batch.chunks))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _slot(self, chunk: Chunk, position: int) -> int:
+        return chunk.blocks[position // self.block_size] * self.block_size + position % self.block_size
+
+    def _sample(self, chunk: Chunk) -> tuple[int, ...]:
+        if not chunk.samples:
+            return ()
+        return (next_token([self.memory[self._slot(chunk, position)] for position in range(chunk.end)]),)
+
+
+@dataclass
+class Record:
+    """An observer that writes everything down, and checks what must hold in every iteration."""
+
+    limits: Limits
+    submitted: list[str] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    endings: dict[str, Finished] = field(default_factory=dict)
+    _in_flight: list[Batch] = field(default_factory=list)
+
+    def on_submit(self, submitted: Submitted) -> None:
+        self.submitted.append(submitted.request_id)
+        self.tokens[submitted.request_id] = []
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        assert 1 <= len(batch.chunks) <= self.limits.max_batch_size
+        assert 1 <= batch.num_tokens <= self.limits.max_batch_tokens
+        assert all(chunk.tokens for chunk in batch.chunks)
+        self.batches.append(batch)
+        self._in_flight.append(batch)
+        chunks = [chunk for one in self._in_flight for chunk in one.chunks]
+        blocks = [block for chunk in chunks for block in chunk.blocks]
+        assert len(blocks) == len(set(blocks)), "a block belongs to two requests"
+        ids = [chunk.request_id for chunk in chunks]
+        assert len(ids) == len(set(ids)), "a request is in flight twice"
+
+    def on_step(self, batch: Batch, now: float) -> None:
+        assert self._in_flight.pop(0) is batch, "batches return in order"
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            assert event.request_id not in self.endings, "something happened after the end"
+            if isinstance(event, Token):
+                self.tokens[event.request_id].append(event.token)
+            else:
+                self.endings[event.request_id] = event
+
+
+@dataclass
+class World:
+    """A wired engine without a machine."""
+
+    engine: Engine
+    kv: KVManager
+    record: Record
+
+
+def build_world(
+    policy: Policy,
+    kv: str | Callable[[], KVManager],
+    *,
+    depth: int = 1,
+    num_blocks: int = 24,
+    block_size: int = 4,
+    limits: Limits | None = None,
+) -> World:
+    limits = limits or Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
+    manager = KV_MANAGERS[kv](num_blocks, block_size, limits) if isinstance(kv, str) else kv()
+    record = Record(limits)
+    engine = Engine(Scheduler(policy, manager, limits), MemoryExecutor(depth, manager.block_size), StepClock(), [record])
+    return World(engine, manager, record)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that arrives before iteration `when`, and is perhaps cancelled before another."""
+
+    when: int
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    cancelled_at: int | None = None
+
+
+def random_jobs(rng: random.Random, count: int, *, cancels: bool = False, longest: int = 24) -> list[Job]:
+    """Requests of all sizes in bursts and lulls, some of which stop early at a stop token."""
+    jobs, when = [], 0
+    for _ in range(count):
+        when += rng.choice([0, 0, 0, 1, 2, 9])
+        prompt = tuple(rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 5, longest])))
+        stops = tuple(rng.sample(range(VOCABULARY), 3)) if rng.random() < 0.5 else ()
+        params = SamplingParams(max_tokens=rng.randint(1, 14), stop_token_ids=stops, seed=0)
+        cancelled = when + rng.randrange(12) if cancels and rng.random() < 0.4 else None
+        jobs.append(Job(when, prompt, params, cancelled))
+    return jobs
+
+
+def run(world: World, jobs: Sequence[Job], *, most_steps: int = 5000) -> list[Request]:
+    """Drive the engine through all jobs until it is idle."""
+    engine, requests = world.engine, []
+    waiting, step = deque(enumerate(jobs)), 0
+    while waiting or not engine.idle:
+        while waiting and waiting[0][1].when <= step:
+            index, job = waiting.popleft()
+            requests.append(Request(f"r{index}", job.prompt, job.params, engine.clock.now()))
+            engine.submit(requests[-1])
+        for index, job in enumerate(jobs):
+            if job.cancelled_at == step:
+                engine.cancel(f"r{index}")
+        engine.step()
+        step += 1
+        assert step < most_steps, "the engine spins"
+    return requests
+
+
+def check_all(world: World, jobs: Sequence[Job], requests: Sequence[Request]) -> None:
+    """What holds when everything is over, under any policy and manager."""
+    assert world.kv.num_free == world.kv.num_blocks, "blocks leaked"
+    assert world.engine.dropped_observers == []
+    for job, request in zip(jobs, requests, strict=True):
+        given, ending = world.record.tokens[request.id], world.record.endings[request.id]
+        expected = solo(job.prompt, job.params)
+        if ending.reason in (Finish.STOP, Finish.LENGTH):
+            assert given == expected
+            assert ending.reason is (Finish.STOP if expected[-1] in job.params.stop_token_ids else Finish.LENGTH)
+        else:
+            assert ending.reason in (Finish.CANCELLED, Finish.REJECTED)
+            assert given == expected[: len(given)]
+            assert job.cancelled_at is not None or ending.reason is Finish.REJECTED
