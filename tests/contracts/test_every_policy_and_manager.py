@@ -48,7 +48,7 @@ def test_the_same_workload_gives_the_same_batches(policy: str, kv: str, depth: i
     assert worlds[0].record.batches == worlds[1].record.batches
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(PRODUCT),
     st.integers(0, 2**32),
@@ -69,7 +69,7 @@ def test_any_limits_and_any_memory_that_holds_one_request_are_enough(
     check_all(world, jobs, run(world, jobs))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(PRODUCT),
     st.lists(

@@ -46,7 +46,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         spec = ARCHITECTURES[architecture].read(config)
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever a config can make its readers stumble over
         raise ModelError(f"config.json in {folder} cannot be understood: {_one_line(error)}") from error
     return Checkpoint(folder, architecture, spec, _saved_dtype(config))
 
@@ -152,4 +152,4 @@ def _some(names: list[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,41 @@
+# Two commands do all the set-up: `make demo` and `make test`. They need Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := src tests benchmarks
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
+	$(BIN)/orcinus demo
+
+test: $(VENV)/installed-test check  ## set up, then check and test everything
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: $(VENV)/installed-test  ## formatter, linter, types, structure
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Orcinus needs Python 3.11 or newer: try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python-is-new-enough pyproject.toml constraints.txt
+	@echo "Installing Orcinus and what it needs into $(VENV) (torch is large: this takes some minutes, once)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(INSTALL) -e '.[test]'
+	@touch $@

@@ -1,0 +1,41 @@
+"""Shared fixtures. Torch runs on one thread, so that parallel test processes do not fight over cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+settings.register_profile("shared-machine", deadline=None)  # machines are noisy: a slow example is no failure
+settings.load_profile("shared-machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
+    """(transformers' model, its folder) for a name of `tests.checkpoints.CONFIGS`; made once."""
+    from tests.checkpoints import make_model, save
+
+    made: dict[str, tuple[Any, Path]] = {}
+
+    def make(name: str) -> tuple[Any, Path]:
+        if name not in made:
+            model = make_model(name)
+            made[name] = model, save(model, tmp_path_factory.mktemp("checkpoint") / name)
+        return made[name]
+
+    return make

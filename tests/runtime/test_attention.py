@@ -1,0 +1,141 @@
+"""Attention backends against each other, and against the formula in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from orcinus.core.batch import Batch, Chunk
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.attention import ATTENTION
+from orcinus.runtime.kv_cache import LayerKV, allocate, bytes_per_token
+from orcinus.runtime.pack import PackedBatch, pack
+
+PARAMS = SamplingParams()
+NUM_BLOCKS = 64
+
+
+def ragged_batch(sizes: list[tuple[int, int]], block_size: int, seed: int) -> PackedBatch:
+    """Chunks of (tokens already there, tokens to run), their blocks scattered over the pool."""
+    blocks = iter(torch.randperm(NUM_BLOCKS, generator=torch.Generator().manual_seed(seed)).tolist())
+    chunks = []
+    for index, (start, count) in enumerate(sizes):
+        table = tuple(next(blocks) for _ in range(-(-(start + count) // block_size)))
+        chunks.append(Chunk(f"r{index}", (0,) * count, start, table, True, PARAMS))
+    return pack(Batch(1, tuple(chunks)), block_size, torch.device("cpu"))
+
+
+def filled_kv(batch: PackedBatch, block_size: int, heads: int, dim: int, dtype: torch.dtype) -> LayerKV:
+    """K/V memory in which everything is random: what a token must not see is there too."""
+    (kv,) = allocate(1, NUM_BLOCKS, heads, block_size, dim, dtype, torch.device("cpu"))
+    kv.keys.normal_()
+    kv.values.normal_()
+    return kv
+
+
+def exact(q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None) -> Tensor:
+    """softmax(q · kᵀ · scale) · v, token by token, in float64."""
+    kv.write(batch, k, v)
+    block_size = kv.keys.shape[2]
+    out = torch.empty(q.shape, dtype=torch.float64)
+    chunks = [(c.first, c.count, c.start, c.blocks.tolist()) for c in batch.prompts]
+    decodes = zip(batch.decode_rows.tolist(), batch.decode_lengths.tolist(), batch.decode_tables.tolist(), strict=True)
+    chunks += [(row, 1, length - 1, table) for row, length, table in decodes]
+    group = q.shape[1] // k.shape[1]
+    for first, count, start, table in chunks:
+        for offset in range(count):
+            position = start + offset
+            seen = range(max(0, position + 1 - window) if window else 0, position + 1)
+            keys = torch.stack([kv.keys[table[p // block_size], :, p % block_size] for p in seen]).double()
+            values = torch.stack([kv.values[table[p // block_size], :, p % block_size] for p in seen]).double()
+            for head in range(q.shape[1]):
+                weights = torch.softmax(keys[:, head // group] @ q[first + offset, head].double() * scale, 0)
+                out[first + offset, head] = weights @ values[:, head // group]
+    return out
+
+
+def compare(
+    name: str,
+    sizes: list[tuple[int, int]],
+    block_size: int,
+    kv_heads: int,
+    group: int,
+    dim: int,
+    window: int | None,
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Relative error ‖ours - exact‖ / ‖exact‖."""
+    torch.manual_seed(len(sizes) + dim)
+    batch = ragged_batch(sizes, block_size, seed=dim)
+    total = len(batch.tokens)
+    q = torch.randn(total, kv_heads * group, dim).to(dtype)
+    k, v = torch.randn(total, kv_heads, dim).to(dtype), torch.randn(total, kv_heads, dim).to(dtype)
+    kv = filled_kv(batch, block_size, kv_heads, dim, dtype)
+    truth = exact(q, k, v, kv, batch, dim**-0.5, window)
+    ours = ATTENTION[name]()(q, k, v, kv, batch, dim**-0.5, window)
+    assert ours.dtype is dtype
+    return float((ours.double() - truth).norm() / truth.norm())
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 1, 2, 7, 20])), min_size=1, max_size=5)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(list(ATTENTION)), SIZES, st.sampled_from([None, 1, 5, 16, 33]))
+def test_random_ragged_batches(name: str, sizes: list[tuple[int, int]], window: int | None) -> None:
+    assert compare(name, sizes, block_size=8, kv_heads=2, group=3, dim=20, window=window) < 1e-5
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize(
+    ("kv_heads", "group", "dim", "block_size"), [(1, 1, 2, 1), (2, 4, 64, 16), (3, 1, 80, 5), (1, 8, 128, 16)]
+)
+def test_geometries(name: str, kv_heads: int, group: int, dim: int, block_size: int) -> None:
+    sizes = [(0, 1), (7, 1), (9, 4), (0, 6), (3, 1)]
+    assert compare(name, sizes, block_size, kv_heads, group, dim, window=None) < 1e-5
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_bfloat16(name: str) -> None:
+    assert compare(name, [(0, 1), (37, 1), (30, 4), (0, 9)], 8, 2, 3, 20, None, torch.bfloat16) < 1e-2
+
+
+def test_the_decode_kernel_survives_large_scores() -> None:
+    """The running maximum keeps exponentials finite."""
+    batch = ragged_batch([(30, 1)], 8, 0)
+    kv = filled_kv(batch, 8, 1, 8, torch.float32)
+    kv.keys.mul_(1e3)
+    q, k, v = torch.full((1, 1, 8), 100.0), torch.zeros(1, 1, 8), torch.zeros(1, 1, 8)
+    outputs = [ATTENTION[name]()(q, k, v, kv, batch, 1.0, None) for name in ATTENTION]
+    assert torch.isfinite(outputs[0]).all()
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+def test_packing_flattens_a_mixed_batch() -> None:
+    """The paper's example: requests of 1, 1, 2 and 3 tokens make 7 rows."""
+    chunks = (
+        Chunk("x1", (11,), 5, (3, 9), True, PARAMS),
+        Chunk("x2", (12,), 3, (4,), True, PARAMS),
+        Chunk("x3", (13, 14), 0, (7,), True, PARAMS),
+        Chunk("x4", (15, 16, 17), 4, (1, 2), False, PARAMS),
+    )
+    packed = pack(Batch(1, chunks), 4, torch.device("cpu"))
+    assert packed.tokens.tolist() == [11, 12, 13, 14, 15, 16, 17]
+    assert packed.positions.tolist() == [5, 3, 0, 1, 4, 5, 6]
+    assert packed.slot_blocks.tolist() == [9, 4, 7, 7, 2, 2, 2]
+    assert packed.slot_offsets.tolist() == [1, 3, 0, 1, 0, 1, 2]
+    assert packed.sample_rows.tolist() == [0, 1, 3]
+    assert packed.decode_rows.tolist() == [0, 1]
+    assert packed.decode_tables.tolist() == [[3, 9], [4, 0]]
+    assert packed.decode_lengths.tolist() == [6, 4]
+    assert [(chunk.rows, chunk.end) for chunk in packed.prompts] == [(slice(2, 4), 2), (slice(4, 7), 7)]
+
+
+def test_bytes_per_token_of_the_papers_models() -> None:
+    """K and V of one token over all layers in fp16: 13B 0.819 MB, 175B 4.72 MB (Orca, table 1)."""
+    assert bytes_per_token(40, 40, 128, torch.float16) == 819_200
+    assert np.isclose(bytes_per_token(96, 96, 128, torch.float16), 4.72e6, rtol=1e-3)

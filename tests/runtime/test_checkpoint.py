@@ -1,0 +1,180 @@
+"""Checkpoints that are missing, damaged, split, or of a kind we do not know."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from orcinus import LLM, SamplingParams
+from orcinus.errors import ConfigError, ModelError
+from orcinus.runtime.hub import find_model
+from tests.checkpoints import save
+
+Made = Callable[[str], tuple[Any, Path]]
+GREEDY = SamplingParams(max_tokens=6, temperature=0)
+
+
+@pytest.fixture
+def folder(checkpoint: Made, tmp_path: Path) -> Path:
+    """A copy of a good checkpoint, to be damaged."""
+    return Path(shutil.copytree(checkpoint("qwen3")[1], tmp_path / "model"))
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load(folder: Path | str, **config: Any) -> LLM:
+    return LLM(folder, max_model_len=32, **config)
+
+
+def test_shards_and_an_index_are_read_as_one(checkpoint: Made, tmp_path: Path) -> None:
+    model, whole = checkpoint("llama2")
+    shards = save(model, tmp_path / "shards", max_shard_size="40KB")
+    assert len(list(shards.glob("*.safetensors"))) > 2
+    answers = [load(folder).generate([[1, 2, 3]], GREEDY)[0].token_ids for folder in (whole, shards)]
+    assert answers[0] == answers[1]
+
+
+def test_gpt2_as_openai_released_it_loads_without_prefix_and_with_masks(checkpoint: Made, tmp_path: Path) -> None:
+    _, saved = checkpoint("gpt2")
+    old = Path(shutil.copytree(saved, tmp_path / "old"))
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in load_file(saved / "model.safetensors").items()}
+    tensors["h.0.attn.bias"] = torch.ones(1, 1, 128, 128)
+    save_file(tensors, old / "model.safetensors")
+    answers = [load(folder).generate([[1, 2, 3]], GREEDY)[0].token_ids for folder in (saved, old)]
+    assert answers[0] == answers[1]
+
+
+def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}))
+    load(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: shutil.rmtree(f), "no model folder|is no local folder"),
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "not a JSON object"),
+        (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
+        (
+            lambda f: edit_config(f, architectures=["MambaForCausalLM"]),
+            "MambaForCausalLM .* not supported: see `orcinus models`",
+        ),
+        (lambda f: edit_config(f, architectures=None), "not supported"),
+        (lambda f: edit_config(f, num_hidden_layers="many"), "cannot be understood"),
+        (lambda f: edit_config(f, hidden_act="mish"), "activation 'mish' is not supported"),
+        (
+            lambda f: edit_config(f, rope_parameters={"rope_type": "longrope", "rope_theta": 1.0}),
+            "longrope.* not supported|understood",
+        ),
+        (lambda f: edit_config(f, intermediate_size=88), "has shape"),
+        (lambda f: edit_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4), "weights are missing .* layers.3"),
+        (
+            lambda f: edit_config(f, num_hidden_layers=2, layer_types=["full_attention"] * 2),
+            "holds weights that .* does not have: model.layers.2",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "weight files are missing .*download it again"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"nonsense" * 9), "cannot be read"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-999]), "cannot be read"),
+        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "weights are missing .* norm.weight"),
+        (
+            lambda f: edit_weights(f, lambda t: t.pop("model.layers.1.self_attn.k_proj.weight")),
+            "missing .*layers.1.attention.qkv",
+        ),
+        (lambda f: edit_weights(f, lambda t: t.update({"model.extra": torch.zeros(1)})), "does not have: model.extra"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "index.json .* cannot be understood"),
+        (
+            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),
+            "weight files are missing .*: gone.safetensors",
+        ),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer .* cannot be read"),
+    ],
+)
+def test_damage_is_named_in_one_line(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(folder)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="convert its .bin files to safetensors"):
+        load(folder)
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    with pytest.raises(ModelError, match="is a file"):
+        find_model(folder / "config.json")
+
+
+def test_a_hub_repository_without_network_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match=r"hub cannot be reached.*connect to the network, or give the path"):
+        find_model("some-owner/some-model")
+
+
+def test_a_hub_repository_is_fetched_once_and_then_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own client is called with what a model needs, and nothing that could run code."""
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def fetch(repository: str, **options: Any) -> str:
+        asked.update(options, repository=repository)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert find_model("Qwen/Qwen3-0.6B") == folder
+    assert asked["repository"] == "Qwen/Qwen3-0.6B"
+    assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in asked["allow_patterns"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dtype": "int4"}, "unknown dtype 'int4': choose auto, float32"),
+        ({"dtype": "float16"}, "float16 is not supported on a CPU"),
+        ({"device": "cuda"}, "no CUDA device"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"attention": "magic"}, "unknown attention backend"),
+        ({"kv": "magic"}, "unknown K/V manager 'magic': choose max-length"),
+        ({"policy": "magic"}, "unknown policy"),
+        ({"max_batch_size": 0}, "max_batch_size must be"),
+        ({"max_batch_size": None}, "max_batch_size must be"),
+        ({"block_size": 1.5}, "block_size must be"),
+        ({"num_blocks": 1}, "not even one request of max_model_len 32"),
+        ({"num_blocks": 9, "kv_memory_mib": 9}, "only one of them"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_says_why(folder: Path, config: dict[str, Any], message: str) -> None:
+    if config.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=message):
+        load(folder, **config)
+
+
+def test_a_model_length_beyond_the_positions_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="max_model_len 129 is more than this model's 128 positions|129 is more than the 128"):
+        LLM(folder, max_model_len=129)
+
+
+def test_a_small_pool_lowers_a_model_length_that_nobody_asked_for(folder: Path) -> None:
+    llm = LLM(folder, num_blocks=3, block_size=16)
+    assert llm.resolved.limits.max_model_len == 48
+    assert "lowered" in llm.resolved.kv_reason

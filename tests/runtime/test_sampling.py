@@ -1,0 +1,153 @@
+"""Sampling: distributions, filters, penalties, and independence of everything around a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orcinus.core.batch import Chunk
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.random import philox, uniform
+from orcinus.runtime.sampling import sample
+
+PROBABILITIES = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
+
+
+def chunk(position: int = 1, history: tuple[int, ...] = (0,), prompt_length: int = 1, **params: Any) -> Chunk:
+    given = SamplingParams(**{"seed": 0, **params})
+    return Chunk("r", (0,), position - 1, (0,), True, given, history, prompt_length)
+
+
+def chosen(rows: torch.Tensor, chunks: list[Chunk]) -> list[int]:
+    return sample(rows.clone(), chunks).tokens
+
+
+def frequencies(draws: int = 20_000, **params: Any) -> torch.Tensor:
+    """How often each of the five tokens is drawn."""
+    chunks = [chunk(position, **params) for position in range(1, draws + 1)]
+    tokens = chosen(PROBABILITIES.log().repeat(draws, 1), chunks)
+    return torch.bincount(torch.tensor(tokens), minlength=5) / draws
+
+
+def test_philox_gives_the_published_answers() -> None:
+    """Known-answer vectors of the Random123 library for philox4x32-10."""
+    zero, ones = np.array([0], np.uint64), np.array([2**64 - 1], np.uint64)
+    assert [hex(word) for word in philox(zero, zero)[0]] == ["0x6627e8d5", "0xe169c58d", "0xbc57ac4c", "0x9b00dbd8"]
+    assert philox(ones, zero).tolist() != philox(zero, ones).tolist()
+
+
+def test_uniform_numbers_are_uniform_and_depend_on_seed_and_position_alone() -> None:
+    many = uniform([7] * 50_000, range(50_000))
+    assert 0 <= many.min() < many.max() < 1
+    assert np.abs(np.histogram(many, bins=20, range=(0, 1))[0] - 2500).max() < 250
+    assert uniform([7, 8], [5, 5]).tolist() == [many[5], uniform([8], [5])[0]]
+    assert uniform([-1], [0]) == uniform([2**64 - 1], [0])
+
+
+def test_greedy_takes_the_most_likely() -> None:
+    assert chosen(PROBABILITIES.log()[None], [chunk(temperature=0)]) == [0]
+
+
+def test_draws_follow_the_distribution() -> None:
+    assert (frequencies() - PROBABILITIES).abs().max() < 0.015
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    for temperature in (0.5, 2.0):
+        wanted = torch.softmax(PROBABILITIES.log() / temperature, 0)
+        assert (frequencies(temperature=temperature) - wanted).abs().max() < 0.015
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"top_k": 2}, [0, 1]),
+        ({"top_k": 5}, [0, 1, 2, 3, 4]),
+        ({"top_p": 0.69}, [0, 1]),
+        ({"top_p": 0.71}, [0, 1, 2]),
+        ({"top_p": 0.01}, [0]),
+        ({"min_p": 0.3}, [0, 1, 2]),
+        ({"top_k": 3, "top_p": 0.8}, [0, 1]),
+        ({"top_k": 99, "min_p": 0.9}, [0]),
+    ],
+)
+def test_filters_keep_the_likely_and_renormalise(params: dict[str, Any], kept: list[int]) -> None:
+    wanted = torch.zeros(5)
+    wanted[kept] = PROBABILITIES[kept] / PROBABILITIES[kept].sum()
+    assert (frequencies(**params) - wanted).abs().max() < 0.015
+
+
+ANY_PARAMS = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.7, 1.3]),
+        "top_k": st.sampled_from([0, 1, 4]),
+        "top_p": st.sampled_from([1.0, 0.8]),
+        "min_p": st.sampled_from([0.0, 0.1]),
+        "repetition_penalty": st.sampled_from([1.0, 1.5]),
+        "presence_penalty": st.sampled_from([0.0, 1.0]),
+        "seed": st.integers(0, 9),
+    }
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(ANY_PARAMS, min_size=1, max_size=6), st.integers(0, 1000))
+def test_a_row_never_depends_on_its_neighbours(many: list[dict[str, Any]], seed: int) -> None:
+    rows = torch.randn(len(many), 40, generator=torch.Generator().manual_seed(seed)).bfloat16().float()  # with ties
+    chunks = [chunk(3, (1, 2, 3), 1, **params) for params in many]
+    alone = [chosen(row[None], [one])[0] for row, one in zip(rows, chunks, strict=True)]
+    assert chosen(rows, chunks) == alone
+
+
+def test_penalties_follow_their_formulas() -> None:
+    logits = torch.tensor([[2.0, 1.9, -1.0, 0.0]])
+    history, prompt = (0, 1, 2, 1, 1), 2  # prompt: 0 1; output: 2 1 1
+    assert chosen(logits, [chunk(5, history, prompt, temperature=0, repetition_penalty=1.3)]) == [0]  # 1.54 > 1.46
+    assert chosen(logits, [chunk(5, history, prompt, temperature=0, frequency_penalty=1.0)]) == [0]  # token 1 lost 2
+    assert chosen(logits, [chunk(5, history, prompt, temperature=0, presence_penalty=-1.0)]) == [1]  # token 1 gained 1
+    assert chosen(logits, [chunk(5, (0, 0), 2, temperature=0, repetition_penalty=2.0)]) == [1]  # the prompt counts here
+    assert chosen(logits, [chunk(5, (0, 0), 2, temperature=0, presence_penalty=2.0)]) == [0]  # and not here
+
+
+def test_bias_forces_and_forbids() -> None:
+    logits = PROBABILITIES.log()[None]
+    assert chosen(logits, [chunk(temperature=0, logit_bias={4: 100.0})]) == [4]
+    assert chosen(logits, [chunk(temperature=0, logit_bias={0: -100.0})]) == [1]
+
+
+def test_stops_are_forbidden_until_min_tokens() -> None:
+    logits, params = PROBABILITIES.log()[None], {"temperature": 0, "stop_token_ids": (0,), "min_tokens": 2}
+    assert chosen(logits, [chunk(position=4, prompt_length=4, **params)]) == [1]
+    assert chosen(logits, [chunk(position=5, prompt_length=4, **params)]) == [1]
+    assert chosen(logits, [chunk(position=6, prompt_length=4, **params)]) == [0]
+
+
+def test_logprobs_are_the_models_own_and_ranked() -> None:
+    (plain,) = sample(PROBABILITIES.log()[None], [chunk(temperature=0, logprobs=2, logit_bias={2: 50.0})]).logprobs
+    assert plain is not None
+    assert plain.rank == 3
+    assert plain.logprob == pytest.approx(np.log(0.15), abs=1e-6)
+    assert [token for token, _ in plain.top] == [0, 1]
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
+    rows = PROBABILITIES.log().repeat(3, 1)
+    rows[1, 3] = poison
+    chunks = [chunk(temperature=t, logprobs=1) for t in (0, 0, 1)]
+    sampled = sample(rows.clone(), chunks)
+    assert list(sampled.errors) == [1]
+    assert sampled.tokens[2] == chosen(PROBABILITIES.log()[None], [chunks[2]])[0]
+
+
+def test_a_seed_repeats_its_draws() -> None:
+    logits = torch.zeros(1, 1000)
+    draws = [chosen(logits, [chunk(position, seed=3)])[0] for position in range(1, 30)]
+    assert draws == [chosen(logits, [chunk(position, seed=3)])[0] for position in range(1, 30)]
+    assert len(set(draws)) > 20
+    assert draws != [chosen(logits, [chunk(position, seed=4)])[0] for position in range(1, 30)]

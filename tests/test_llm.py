@@ -1,0 +1,288 @@
+"""The Python API, as a user of vLLM would try it, on the bundled model."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orcinus import LLM, SamplingParams
+from orcinus.core.batch import Batch
+from orcinus.core.policies import RequestLevel
+from orcinus.errors import RequestError, RequestFailed
+
+GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[LLM]:
+    with LLM(max_batch_size=4, kv="paged") as llm:
+        yield llm
+
+
+@pytest.fixture
+def llm(shared: LLM) -> Iterator[LLM]:
+    """An engine that must be clean after every test."""
+    yield shared
+    assert shared.engine.idle, "a request stayed behind"
+    assert shared.engine.scheduler.kv.num_free == shared.resolved.num_blocks, "blocks leaked"
+    assert not shared._readers
+
+
+def test_outputs_come_in_order_with_text_tokens_reason_and_times(llm: LLM) -> None:
+    params = [SamplingParams(max_tokens=n, temperature=0, ignore_eos=True) for n in (9, 2, 5)]
+    outputs = llm.generate(["Once upon a time", [5, 6, 7], "Hello"], params)
+    assert [len(output.token_ids) for output in outputs] == [9, 2, 5]
+    assert [output.prompt for output in outputs] == ["Once upon a time", None, "Hello"]
+    assert {output.finish_reason for output in outputs} == {"length"}
+    for output in outputs:
+        times = output.metrics
+        assert times.first_token is not None
+        assert times.finished is not None
+        assert times.arrival <= times.first_token <= times.finished
+        assert llm.tokenizer is not None
+        assert output.text == llm.tokenizer.decode(output.token_ids)
+
+
+def test_a_single_prompt_is_a_list_of_one(llm: LLM) -> None:
+    assert llm.generate("Hello", GREEDY)[0].token_ids == llm.generate(["Hello"], GREEDY)[0].token_ids
+    assert llm.generate([5, 6], GREEDY)[0].token_ids == llm.generate([[5, 6]], GREEDY)[0].token_ids
+
+
+def test_chat_answers_one_conversation_or_several(llm: LLM) -> None:
+    one = [{"role": "user", "content": "Hi"}]
+    two = [*one, {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Thanks"}]
+    params = SamplingParams(max_tokens=60, temperature=0)
+    several = llm.chat([one, two], params)
+    assert several[0].text == llm.chat(one, params)[0].text
+    assert several[0].finish_reason == "stop"
+    assert llm.tokenizer is not None
+    assert several[0].token_ids[-1] in llm.tokenizer.eos_ids
+    assert "<|" not in several[0].text
+
+
+def test_streaming_gives_one_piece_per_token_and_the_same_text(llm: LLM) -> None:
+    prompts = ["Once upon a time", "Hello"]
+    whole = llm.generate(prompts, GREEDY)
+    pieces = list(llm.stream(prompts, GREEDY))
+    for index, output in enumerate(whole):
+        mine = [piece for piece in pieces if piece.index == index]
+        assert [piece.token_id for piece in mine] == list(output.token_ids)
+        assert "".join(piece.text for piece in mine) == output.text
+        assert [piece.finish_reason for piece in mine] == [None] * 7 + ["length"]
+        assert len({piece.request_id for piece in mine}) == 1
+
+
+def test_a_stop_string_ends_the_request_early_in_the_engine_too(llm: LLM) -> None:
+    free = llm.generate("Once upon a time", SamplingParams(max_tokens=30, temperature=0))[0]
+    word = free.text.split()[3]
+    stopped = llm.generate("Once upon a time", SamplingParams(max_tokens=30, temperature=0, stop=word))[0]
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == free.text[: free.text.index(word)]
+    assert len(stopped.token_ids) < len(free.token_ids)
+
+
+def test_logprobs_come_for_every_token(llm: LLM) -> None:
+    (output,) = llm.generate("Hello", SamplingParams(max_tokens=4, temperature=0, logprobs=3))
+    assert output.logprobs is not None
+    assert len(output.logprobs) == len(output.token_ids)
+    assert all(
+        position.rank == 1 and position.top[0][0] == token
+        for position, token in zip(output.logprobs, output.token_ids, strict=True)
+    )
+    assert llm.generate("Hello", GREEDY)[0].logprobs is None
+
+
+def test_a_seed_gives_the_same_text_in_any_company(llm: LLM) -> None:
+    params = SamplingParams(max_tokens=20, temperature=1.2, seed=11, ignore_eos=True)
+    alone = llm.generate("Once upon a time", params)[0].token_ids
+    others = [SamplingParams(max_tokens=n, temperature=1.0, ignore_eos=True) for n in (3, 15, 25)]
+    crowd = llm.generate(["Hi", "Once upon a time", "One", "Two words"], [others[0], params, *others[1:]])
+    assert crowd[1].token_ids == alone
+    other = SamplingParams(max_tokens=20, temperature=1.2, seed=12, ignore_eos=True)
+    assert llm.generate("Once upon a time", other)[0].token_ids != alone
+
+
+def test_an_engine_seed_repeats_a_whole_session() -> None:
+    texts = []
+    for seed in (1, 1, 2):
+        with LLM(seed=seed, max_model_len=128) as fresh:
+            texts.append(
+                [output.text for output in fresh.generate(["Once", "Once"], SamplingParams(max_tokens=12, temperature=1.5))]
+            )
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0][0] != texts[0][1]
+
+
+def test_max_tokens_none_fills_the_context(llm: LLM) -> None:
+    with LLM(max_model_len=40) as small:
+        (output,) = small.generate([[5] * 10], SamplingParams(max_tokens=None, temperature=0, ignore_eos=True))
+    assert len(output.token_ids) == 30
+
+
+@pytest.mark.parametrize("leave", ["close", "drop", "raise"])
+def test_a_reader_that_goes_away_leaves_no_request_behind(llm: LLM, leave: str) -> None:
+    stream = llm.stream(["Once upon a time", "Hello"], SamplingParams(max_tokens=500, ignore_eos=True))
+    next(stream)
+    assert not llm.engine.idle
+    if leave == "close":
+        stream.close()  # type: ignore[attr-defined]
+    elif leave == "drop":
+        del stream
+        gc.collect()
+    else:
+
+        def consume(pieces: Iterator[Any]) -> None:
+            for _ in pieces:
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            consume(stream)
+        del stream
+    assert llm.engine.idle
+
+
+def test_a_stream_that_is_never_read_submits_nothing(llm: LLM) -> None:
+    stream = llm.stream("Hello", GREEDY)
+    assert llm.engine.idle
+    del stream
+
+
+def test_two_streams_may_be_read_in_turn(llm: LLM) -> None:
+    expected = [list(output.token_ids) for output in llm.generate(["Once upon a time", "Hello"], GREEDY)]
+    first, second = llm.stream("Once upon a time", GREEDY), llm.stream("Hello", GREEDY)
+    read = [(one.token_id, two.token_id) for one, two in zip(first, second, strict=True)]
+    assert [list(tokens) for tokens in zip(*read, strict=True)] == expected
+
+
+def test_threads_share_the_engine(llm: LLM) -> None:
+    prompts = [f"Number {index}" for index in range(8)]
+    expected = [llm.generate(prompt, GREEDY)[0].token_ids for prompt in prompts]
+    results: dict[int, Any] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: results.update({i: llm.generate(prompts[i], GREEDY)[0].token_ids}))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [results[index] for index in range(8)] == expected
+
+
+@pytest.mark.parametrize(
+    ("prompts", "params", "message"),
+    [
+        ("", None, "prompt is empty"),
+        ([[]], None, "prompt is empty"),
+        (["fine", ""], None, "prompt 1: the prompt is empty"),
+        ([[1, -1]], None, "prompt token 1 is -1"),
+        ([[10**9]], None, "prompt token 0 is 1000000000"),
+        ([[1, "a"]], None, "prompt token 1 is 'a'"),
+        ([[1] * 3000], None, "the prompt has 3000 tokens, and the model length of 2048"),
+        ("x", SamplingParams(max_tokens=2048), "exceed the model length"),
+        ("x", SamplingParams(stop_token_ids=(10**7,)), "stop token 0"),
+        ("x", SamplingParams(logit_bias={10**7: 1.0}), "logit_bias token 0"),
+        (["x", "y"], [SamplingParams()], "2 prompts but 1 sampling parameters"),
+        ("\ud800", None, "surrogate"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(llm: LLM, prompts: Any, params: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        llm.generate(prompts, params)
+    with pytest.raises(RequestError, match=message):
+        llm.stream(prompts, params)
+    assert llm.generate("Hello", GREEDY)[0].finish_reason == "length"
+
+
+def test_a_prompt_that_never_fits_the_pool_is_refused() -> None:
+    with LLM(num_blocks=8, block_size=16) as small, pytest.raises(RequestError, match="model length of 128"):
+        small.generate([[1] * 100], SamplingParams(max_tokens=64))
+
+
+def test_no_prompts_no_outputs(llm: LLM) -> None:
+    assert llm.generate([]) == []
+
+
+def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -> None:
+    clean = llm.generate("Hello", GREEDY)[0].token_ids
+    assert llm.tokenizer is not None
+    poisoned = next(token for token in range(300, 400) if token not in llm.tokenizer.encode("Hello"))
+    forward = llm.engine.executor.model.forward  # type: ignore[attr-defined]
+
+    def poisoning(batch: Any, kv: Any) -> torch.Tensor:
+        logits: torch.Tensor = forward(batch, kv)
+        for row, sampled in enumerate(batch.sample_rows.tolist()):
+            if batch.tokens[sampled] == poisoned:
+                logits[row] = torch.nan
+        return logits
+
+    llm.engine.executor.model.forward = poisoning  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(RequestFailed, match="1 of 2 requests failed: its logits are not finite") as caught:
+            llm.generate([[poisoned], "Hello"], GREEDY)
+    finally:
+        llm.engine.executor.model.forward = forward  # type: ignore[attr-defined]
+    failed, innocent = caught.value.outputs
+    assert failed.finish_reason == "failed"  # type: ignore[attr-defined]
+    assert innocent.token_ids == clean  # type: ignore[attr-defined]
+
+
+def test_an_iteration_that_raises_fails_its_requests_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = llm.generate("Hello", GREEDY)[0].token_ids
+
+    def explode(batch: Batch) -> None:
+        raise RuntimeError("boom\nsecond line")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llm.engine.executor, "_run", explode)
+        with pytest.raises(RequestFailed, match="the iteration failed: RuntimeError boom$"):
+            llm.generate(["Hello"], GREEDY)
+    assert llm.generate("Hello", GREEDY)[0].token_ids == clean
+
+
+def test_ctrl_c_in_the_middle_of_an_iteration_leaves_nothing_behind(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = llm.generate("Hello", GREEDY)[0].token_ids
+    run, calls = llm.engine.executor._run, []  # type: ignore[attr-defined]
+
+    def interrupted(batch: Batch) -> Any:
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llm.engine.executor, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate(["Hello", "Hi"], GREEDY)
+    assert not llm._readers
+    assert llm.generate("Hello", GREEDY)[0].token_ids == clean
+
+
+def test_a_policy_may_be_given_as_an_object() -> None:
+    with LLM(policy=RequestLevel(release="each"), max_model_len=64) as llm:
+        assert llm.generate("Hello", GREEDY)[0].finish_reason == "length"
+
+
+def test_a_model_without_a_tokenizer_serves_ids(checkpoint: Callable[[str], tuple[Any, Path]]) -> None:
+    with LLM(checkpoint("qwen3")[1], max_model_len=40) as llm:
+        (output,) = llm.generate([[1, 2, 3]], GREEDY)
+        assert (output.text, len(output.token_ids)) == ("", 8)
+        with pytest.raises(RequestError, match="no tokenizer: give prompts as token ids"):
+            llm.generate("Hello")
+        with pytest.raises(RequestError, match="no tokenizer"):
+            llm.chat([{"role": "user", "content": "Hi"}])
+        with pytest.raises(RequestError, match="stop strings cannot be found"):
+            llm.generate([[1]], SamplingParams(stop="x"))
+
+
+def test_a_progress_bar_on_request(llm: LLM, capsys: pytest.CaptureFixture[str]) -> None:
+    llm.generate(["Hello", "Hi"], GREEDY, progress=True)
+    assert "2/2" in capsys.readouterr().err
+    llm.generate(["Hello", "Hi"], GREEDY)
+    assert capsys.readouterr().err == ""
