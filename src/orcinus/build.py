@@ -22,7 +22,7 @@ from orcinus.runtime.checkpoint import Checkpoint, load_model, open_checkpoint
 from orcinus.runtime.device import Device, choose_device, memory_available
 from orcinus.runtime.executor import TorchExecutor
 from orcinus.runtime.hub import find_model
-from orcinus.runtime.models import Decoder, DecoderSpec
+from orcinus.runtime.models import Decoder, DecoderSpec, Factory
 from orcinus.text.tokenizer import Tokenizer, end_of_text_ids, load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
@@ -101,8 +101,8 @@ def _plan(config: EngineConfig) -> _Plan:
     if num_blocks * config.block_size < model_len:
         if asked_len is not None:
             raise ConfigError(
-                f"the K/V pool holds {num_blocks * config.block_size} tokens, not even one request of max_model_len {asked_len}: "
-                "lower max_model_len or give the pool more memory"
+                f"the K/V pool holds {num_blocks * config.block_size} tokens, not even one request of max_model_len {asked_len}"
+                ": lower max_model_len or give the pool more memory"
             )
         model_len = num_blocks * config.block_size
         reason += f"; the model length is lowered to it from {spec.max_position_embeddings}"
@@ -165,5 +165,5 @@ def _num_blocks(
 
 
 def _count(spec: DecoderSpec) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Decoder(spec, ATTENTION["reference"]()).parameters())
+    nowhere = Factory(torch.device("meta"), torch.float32)
+    return sum(parameter.numel() for parameter in Decoder(spec, ATTENTION["reference"](), nowhere).parameters())

@@ -14,7 +14,7 @@ from orcinus.core.policies import Orca, RequestLevel
 from orcinus.core.request import Finish, SamplingParams
 from orcinus.core.view import Limits
 from orcinus.observe.latency import LatencyObserver, mean, percentile
-from orcinus.observe.slots import SlotObserver
+from orcinus.observe.slots import Cell, Phase, SlotObserver
 from tests.worlds import Job, build_world, run
 
 
@@ -47,9 +47,12 @@ def picture(policy: Orca | RequestLevel, *lengths: int) -> list[str]:
     world.engine.observers.append(slots)
     run(world, [Job(0, (1, 2), SamplingParams(max_tokens=length, seed=0)) for length in lengths])
     names = {f"r{index}": letter for index, letter in enumerate("ABCDE")}
-    text = lambda cell: (
-        "." if cell is None else names[cell.request_id] if cell.phase.value == "prefill" else names[cell.request_id].lower()
-    )  # noqa: E731
+
+    def text(cell: Cell | None) -> str:
+        if cell is None:
+            return "."
+        return names[cell.request_id] if cell.phase is Phase.PREFILL else names[cell.request_id].lower()
+
     return ["".join(text(column[slot]) for column in slots.columns) for slot in range(2)]
 
 

@@ -68,7 +68,8 @@ def _engine(resolved: Any) -> list[tuple[str, str]]:
         ("model length", f"{limits.max_model_len} tokens"),
         (
             "K/V memory",
-            f"{resolved.kv_bytes / MIB:.1f} MiB = {resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens",
+            f"{resolved.kv_bytes / MIB:.1f} MiB = "
+            f"{resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens",
         ),
         ("  because", resolved.kv_reason),
         ("  enough for", f"{resolved.num_blocks // per_request} requests of the full model length at once"),

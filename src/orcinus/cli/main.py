@@ -18,6 +18,7 @@ from orcinus.cli.models import models
 from orcinus.errors import OrcinusError
 
 DEBUG = "--debug"
+INTERRUPTED = 130  # the exit status that Typer gives Ctrl-C, and shells expect
 
 app = typer.Typer(
     name="orcinus",
@@ -52,9 +53,10 @@ def main() -> None:
             raise
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader of our output has gone: `orcinus … | head`
         sys.stderr.close()
         sys.exit(141)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from orcinus.errors import ModelError
 from orcinus.runtime.attention import Attention
 from orcinus.runtime.device import Device
-from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Family
+from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
@@ -53,9 +53,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 def load_model(checkpoint: Checkpoint, device: Device, attend: Attention) -> Decoder:
     """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way."""
-    with torch.device("meta"):
-        model = Decoder(checkpoint.spec, attend)
-    model = model.to(device.dtype).to_empty(device=device.device).eval().requires_grad_(False)
+    model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype))
     load_weights(model, checkpoint)
     return model
 

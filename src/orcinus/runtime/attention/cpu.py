@@ -26,7 +26,9 @@ class CpuAttention:
     """
 
     def __init__(self) -> None:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        torch.set_num_threads(threads)  # both use one OpenMP pool, and starting Numba's threads changed its size
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None

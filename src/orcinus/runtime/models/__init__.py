@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orcinus.runtime.models.decoder import Decoder
+from orcinus.runtime.models.decoder import Decoder, Factory
 from orcinus.runtime.models.families import ARCHITECTURES, Family
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 
-__all__ = ["ARCHITECTURES", "Decoder", "DecoderSpec", "Family", "Rope"]
+__all__ = ["ARCHITECTURES", "Decoder", "DecoderSpec", "Factory", "Family", "Rope"]

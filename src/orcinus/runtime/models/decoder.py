@@ -8,6 +8,7 @@ tokens [T] ── embed ── layers ── norm ── rows that sample ──
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,37 +35,75 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Decoder(nn.Module):
-    """Build it with weights of any value, then let `load_weights` fill them."""
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """Makes parameters that wait to be filled: no time is spent on random values that a checkpoint replaces."""
 
-    def __init__(self, spec: DecoderSpec, attend: Attention) -> None:
+    device: torch.device
+    dtype: torch.dtype
+
+    def empty(self, *shape: int) -> nn.Parameter:
+        return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
+
+
+class Decoder(nn.Module):
+    """Its parameters hold nothing yet: let `load_weights` fill them."""
+
+    def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
         super().__init__()
         self.spec = spec
-        self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
-        self.positions = None if spec.rope else nn.Embedding(spec.max_position_embeddings, spec.hidden_size)
-        self.layers = nn.ModuleList(Layer(spec, index, attend) for index in range(spec.num_layers))
-        self.norm = _norm(spec, spec.hidden_size)
-        self.head = None if spec.tied else nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        self.embed = Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
+        self.positions = None if spec.rope else Linear(make, spec.hidden_size, spec.max_position_embeddings, bias=False)
+        self.layers = nn.ModuleList(Layer(spec, index, attend, make) for index in range(spec.num_layers))
+        self.norm = Norm(make, spec, spec.hidden_size)
+        self.head = None if spec.tied else Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
 
     def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
         """Logits `[rows that sample, vocab_size]` in float32. Keys and values of the batch are written into `kv`."""
-        x = self.embed(batch.tokens)
+        x = self.embed.weight[batch.tokens]
         if self.positions is not None:
-            x = x + self.positions(batch.positions)
+            x = x + self.positions.weight[batch.positions]
         angles = _angles(self.spec.rope, batch.positions, x.dtype) if self.spec.rope else None
         for layer, layer_kv in zip(self.layers, kv, strict=True):
             x = layer(x, angles, batch, layer_kv)
-        wanted = self.norm(x[batch.sample_rows])
-        return F.linear(wanted, self.embed.weight if self.head is None else self.head.weight).float()
+        head = self.embed if self.head is None else self.head
+        logits: Tensor = head(self.norm(x[batch.sample_rows]))
+        return logits.float()
+
+
+class Linear(nn.Module):
+    """x · weightᵀ + bias, weight `[outputs, inputs]`. Its rows are also an embedding's vectors."""
+
+    def __init__(self, make: Factory, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = make.empty(outputs, inputs)
+        self.bias = make.empty(outputs) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Norm(nn.Module):
+    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm over the last dimension."""
+
+    def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
+        super().__init__()
+        self.eps, self.weight = spec.norm_eps, make.empty(size)
+        self.bias = make.empty(size) if spec.norm == "layer" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class Layer(nn.Module):
-    def __init__(self, spec: DecoderSpec, index: int, attend: Attention) -> None:
+    def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
         super().__init__()
-        self.attention_norm = _norm(spec, spec.hidden_size)
-        self.attention = SelfAttention(spec, index, attend)
-        self.mlp_norm = _norm(spec, spec.hidden_size)
-        self.mlp = MLP(spec)
+        self.attention_norm = Norm(make, spec, spec.hidden_size)
+        self.attention = SelfAttention(spec, index, attend, make)
+        self.mlp_norm = Norm(make, spec, spec.hidden_size)
+        self.mlp = MLP(spec, make)
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         x = x + self.attention(self.attention_norm(x), angles, batch, kv)
@@ -75,15 +114,15 @@ class Layer(nn.Module):
 class SelfAttention(nn.Module):
     """Fused query-key-value projection, optional head norms and rotation, the backend's attention, output projection."""
 
-    def __init__(self, spec: DecoderSpec, index: int, attend: Attention) -> None:
+    def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
         super().__init__()
         self.attend, self.scale, self.window = attend, spec.scales[index], spec.windows[index]
         self.rotary, self.head_dim = spec.rotary[index], spec.head_dim
         self.heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
-        self.qkv = nn.Linear(spec.hidden_size, sum(spec.qkv_sizes), bias=spec.qkv_bias)
-        self.out = nn.Linear(spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.out_bias)
-        self.q_norm = nn.RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else None
-        self.k_norm = nn.RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else None
+        self.qkv = Linear(make, spec.hidden_size, sum(spec.qkv_sizes), bias=spec.qkv_bias)
+        self.out = Linear(make, spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.out_bias)
+        self.q_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
+        self.k_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
@@ -98,13 +137,13 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     """`up` holds gate and up projections in one matrix when the architecture is gated."""
 
-    def __init__(self, spec: DecoderSpec) -> None:
+    def __init__(self, spec: DecoderSpec, make: Factory) -> None:
         super().__init__()
         if spec.activation not in ACTIVATIONS:
             raise ModelError(f"activation {spec.activation!r} is not supported: known are {', '.join(ACTIVATIONS)}")
         self.act, self.gated = ACTIVATIONS[spec.activation], spec.gated_mlp
-        self.up = nn.Linear(spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
-        self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        self.up = Linear(make, spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
+        self.down = Linear(make, spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)
@@ -115,10 +154,6 @@ class MLP(nn.Module):
             x = self.act(x)
         out: Tensor = self.down(x)
         return out
-
-
-def _norm(spec: DecoderSpec, size: int) -> nn.Module:
-    return nn.RMSNorm(size, eps=spec.norm_eps) if spec.norm == "rms" else nn.LayerNorm(size, eps=spec.norm_eps)
 
 
 def _angles(rope: Rope, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

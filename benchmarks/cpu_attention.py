@@ -1,0 +1,110 @@
+"""Decode attention on a CPU: the paged kernel against what torch alone can do, and against the machine's memory bandwidth.
+
+    python benchmarks/cpu_attention.py [--threads 2] [--repeats 15]
+
+Three ways to attend with one query per request over scattered K/V blocks, timed in turn on the same data:
+  kernel   orcinus.runtime.attention.cpu_kernel, which reads blocks where they are
+  gather   copy every context into one padded tensor, then one scaled-dot-product call
+  loop     one scaled-dot-product call per request over a copy of its context (the `reference` backend)
+Bandwidth counts the bytes of the keys and values once. Medians; the read of a large tensor is the ceiling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from orcinus.core.batch import Batch, Chunk
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.attention import CpuAttention, ReferenceAttention
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.pack import PackedBatch, pack
+
+BLOCK = 16
+SHAPES = [  # requests, query heads, key/value heads, head size, context
+    (1, 16, 8, 128, 4096),
+    (8, 16, 8, 128, 2048),
+    (32, 16, 8, 128, 1024),
+    (32, 4, 2, 64, 512),
+    (4, 32, 8, 128, 4096),
+]
+
+
+def median_seconds(calls: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Median time of each call, all of them run in turn."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    for _ in range(repeats):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def decodes(requests: int, context: int) -> PackedBatch:
+    """One decode per request, its blocks scattered over the pool."""
+    per_request = context // BLOCK
+    blocks = torch.randperm(requests * per_request).view(requests, per_request).tolist()
+    params = SamplingParams()
+    chunks = tuple(Chunk(f"r{i}", (0,), context - 1, tuple(table), True, params) for i, table in enumerate(blocks))
+    return pack(Batch(1, chunks), BLOCK, torch.device("cpu"))
+
+
+def gather(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float) -> Tensor:
+    """All contexts, of equal length here, copied into one tensor."""
+    tables = batch.decode_tables.long()
+    requests, heads, dim = len(tables), kv.keys.shape[1], kv.keys.shape[3]
+    keys, values = (cache[tables].transpose(1, 2).reshape(requests, heads, -1, dim) for cache in (kv.keys, kv.values))
+    return scaled_dot_product_attention(q[:, :, None], keys, values, scale=scale, enable_gqa=True)[:, :, 0]
+
+
+def measure(shape: tuple[int, int, int, int, int], dtype: torch.dtype, repeats: int, ceiling: Tensor) -> None:
+    requests, heads, kv_heads, dim, context = shape
+    batch = decodes(requests, context)
+    memory = torch.randn(2, requests * context // BLOCK, kv_heads, BLOCK, dim).to(dtype)
+    kv = LayerKV(memory[0], memory[1])
+    q, new = torch.randn(requests, heads, dim).to(dtype), torch.randn(requests, kv_heads, dim).to(dtype)
+    scale, kernel, reference = dim**-0.5, CpuAttention(), ReferenceAttention()
+    seconds = median_seconds(
+        [
+            lambda: ceiling.sum(),
+            lambda: kernel(q, new, new, kv, batch, scale, None),
+            lambda: gather(q, kv, batch, scale),
+            lambda: reference(q, new, new, kv, batch, scale, None),
+        ],
+        repeats,
+    )
+    read = ceiling.nbytes / seconds[0] / 1e9
+    rates = [memory.nbytes / taken / 1e9 for taken in seconds[1:]]
+    name = f"{requests:>3} x {context:<5} heads {heads}/{kv_heads} x {dim:<4} {str(dtype).removeprefix('torch.'):<9}"
+    print(
+        f"{name} {read:8.1f} {rates[0]:8.1f} {rates[1]:8.1f} {rates[2]:8.1f} {seconds[2] / seconds[1]:9.1f}x {rates[0] / read:8.0%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    ceiling = torch.randn(2**26)
+    print(f"{arguments.threads} threads, torch {torch.__version__}; GB/s")
+    print(f"{'requests x context':<46} {'read':>8} {'kernel':>8} {'gather':>8} {'loop':>8} {'vs gather':>10} {'of read':>8}")
+    for dtype in (torch.float32, torch.bfloat16):
+        for shape in SHAPES:
+            measure(shape, dtype, arguments.repeats, ceiling)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
