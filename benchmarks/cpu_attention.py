@@ -85,9 +85,8 @@ def measure(shape: tuple[int, int, int, int, int], dtype: torch.dtype, repeats: 
     read = ceiling.nbytes / seconds[0] / 1e9
     rates = [memory.nbytes / taken / 1e9 for taken in seconds[1:]]
     name = f"{requests:>3} x {context:<5} heads {heads}/{kv_heads} x {dim:<4} {str(dtype).removeprefix('torch.'):<9}"
-    print(
-        f"{name} {read:8.1f} {rates[0]:8.1f} {rates[1]:8.1f} {rates[2]:8.1f} {seconds[2] / seconds[1]:9.1f}x {rates[0] / read:8.0%}"
-    )
+    figures = " ".join(f"{rate:8.1f}" for rate in (read, *rates))
+    print(f"{name} {figures} {seconds[2] / seconds[1]:9.1f}x {rates[0] / read:8.0%}")
 
 
 def main() -> None:

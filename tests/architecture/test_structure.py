@@ -170,14 +170,18 @@ def test_public_names_exist_and_are_all_listed() -> None:
         _ = orcinus.nothing
 
 
+def loaded_by(code: str, *modules: str) -> str:
+    """Which of the modules a fresh interpreter has loaded after running the code."""
+    code = f"{code}; import sys; print([name for name in {modules} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_importing_orcinus_loads_nothing_heavy() -> None:
-    code = "import sys, orcinus; print([m for m in ('torch', 'transformers', 'numba', 'numpy', 'typer', 'rich') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert loaded_by("import orcinus", "torch", "transformers", "numba", "numpy", "typer", "rich") == "[]"
 
 
 def test_the_offline_path_needs_no_server_and_no_command_line() -> None:
-    code = "import sys, orcinus; orcinus.LLM; print([m for m in ('typer', 'rich', 'fastapi', 'uvicorn', 'zmq') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert loaded_by("import orcinus; orcinus.LLM()", "typer", "rich", "fastapi", "uvicorn", "zmq") == "[]"
 
 
 def test_every_dependency_is_pinned_for_our_own_installs() -> None:

@@ -28,7 +28,7 @@ class Pooled:
 
 
 def algorithm_1(jobs: list[Job], n_workers: int, max_bs: int, n_slots: int) -> list[tuple[tuple[str, int], ...]]:
-    """The batches that the paper's loop launches: (request, tokens run) in order. One turn = launch all it can, wait for one."""
+    """The batches that the paper's loop launches: (request, tokens run). One turn = launch all it can, wait for one."""
     pool: list[Pooled] = []
     batches: list[tuple[tuple[str, int], ...]] = []
     launched: deque[list[Pooled]] = deque()
