@@ -8,10 +8,9 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from orcinus.runtime.attention.cpu_kernel import decode_kernel
-from orcinus.runtime.attention.reference import attend
+from orcinus.runtime.attention.reference import attend, fused
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
 
@@ -40,15 +39,10 @@ class CpuAttention:
         for chunk in batch.prompts:
             rows = chunk.rows
             if chunk.start == 0 and (window is None or chunk.count <= window):
-                out[rows] = self._whole_prompt(q[rows], k[rows], v[rows], scale)
+                out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), scale, mask=None)
             else:
                 out[rows] = attend(q[rows], kv, chunk, scale, window)
         return out
-
-    @staticmethod
-    def _whole_prompt(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
-        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1)
 
     @staticmethod
     def _decodes(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None, out: Tensor) -> None:
