@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,23 @@ def test_an_error_is_one_line_that_says_what_to_do(arguments: list[str], message
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stdout == ""
+
+
+def test_weights_that_give_no_numbers_fail_the_request_in_one_line(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from orcinus.tiny import MODEL_DIR
+
+    folder = Path(shutil.copytree(MODEL_DIR, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.full_like(tensors["model.norm.weight"], torch.nan)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for command in (["generate", "Hi"], ["generate", "Hi", "--json"], ["demo"]):
+        done = orcinus(*command, "--model", str(folder))
+        assert done.returncode == 1
+        assert "its logits are not finite numbers" in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_prompts_that_are_not_utf8(tmp_path: Path) -> None:

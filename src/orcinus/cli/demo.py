@@ -42,6 +42,7 @@ class Run:
     texts: list[str] = field(default_factory=list)
     token_ids: list[list[int]] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.texts = [""] * len(self.prompts)
@@ -92,9 +93,9 @@ def demo(
         _show(console, runs, lambda run, watch: _serve(llm, run, ready, params, watch))
     console.print(view.answers(runs[0]))
     console.print(view.comparison(runs, console))
-    failed = [reason for run in runs for reason in run.reasons if reason == "failed"]
-    if failed:
-        raise RequestFailed(f"{len(failed)} requests failed while they ran: see --debug")
+    errors = [error for run in runs for error in run.errors]
+    if errors:
+        raise RequestFailed(f"{len(errors)} requests failed: {errors[0]}")
 
 
 def _serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
@@ -106,6 +107,7 @@ def _serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch
         if piece.token_id is not None:
             run.token_ids[piece.index].append(piece.token_id)
         run.reasons[piece.index] = piece.finish_reason
+        run.errors += [piece.error] if piece.error else []
         watch()
 
 

@@ -1,0 +1,52 @@
+"""The bundled model's answers, token by token, under any policy, K/V manager and batch size."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from orcinus import LLM, SamplingParams
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.policies import POLICIES
+from tests.golden.record import FILE, MAX_TOKENS, QUESTIONS, TEXTS
+
+GOLDEN: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+GREEDY = SamplingParams(max_tokens=MAX_TOKENS, temperature=0)
+
+
+def test_the_file_holds_what_the_recorder_asks() -> None:
+    assert [record["text"] for record in GOLDEN] == [*QUESTIONS, *TEXTS]
+    assert len(GOLDEN) == 20
+
+
+@pytest.mark.parametrize("max_batch_size", [1, 3, 20])
+@pytest.mark.parametrize(("policy", "kv"), list(itertools.product(POLICIES, KV_MANAGERS)))
+def test_the_answers_are_the_golden_ones(policy: str, kv: str, max_batch_size: int) -> None:
+    with LLM(policy=policy, kv=kv, max_batch_size=max_batch_size, max_model_len=160) as llm:
+        outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
+    assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
+    assert [output.text for output in outputs] == [record["answer"] for record in GOLDEN]
+
+
+def test_preemption_and_chunks_change_no_answer() -> None:
+    with LLM(kv="paged", max_batch_size=8, max_batch_tokens=13, num_blocks=11, max_model_len=160) as llm:
+        outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
+        assert llm.engine.scheduler.preemptions > 0
+    assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
+
+
+def test_the_reference_backend_gives_the_same_answers() -> None:
+    with LLM(attention="reference", max_model_len=160) as llm:
+        outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
+    assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
+
+
+def test_strings_become_the_golden_prompts() -> None:
+    with LLM(max_model_len=160) as llm:
+        chats = [llm.encode_chat([{"role": "user", "content": text}]) for text in QUESTIONS]
+        assert llm.tokenizer is not None
+        texts = [llm.tokenizer.encode(text) for text in TEXTS]
+    assert [list(ids) for ids in [*chats, *texts]] == [record["prompt"] for record in GOLDEN]
