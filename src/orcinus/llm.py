@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from orcinus.build import build
@@ -56,6 +56,11 @@ class LLM:
             str, tuple[Answer, deque[Piece]]
         ] = {}  # of live requests: the answer so far and where its pieces go
         self._abandoned: deque[str] = deque()  # requests whose reader went away while another thread held the lock
+
+    @classmethod
+    def from_config(cls, config: EngineConfig, observers: Sequence[Observer] = ()) -> LLM:
+        """The engine that a config describes."""
+        return cls(observers=observers, **{field.name: getattr(config, field.name) for field in fields(config)})
 
     def generate(
         self,

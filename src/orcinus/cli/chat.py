@@ -31,7 +31,7 @@ def chat(
     from orcinus.llm import LLM
 
     console = Console(highlight=False)
-    with LLM(**{name: getattr(config, name) for name in EngineConfig.__dataclass_fields__}) as llm:
+    with LLM.from_config(config) as llm:
         conversation = Conversation(llm, params, console, system)
         console.print(f"[bold]{llm.resolved.folder.name}[/], {llm.resolved.num_parameters / 1e6:.1f} M parameters\n{HELP}")
         while (line := _ask(console)) is not None:

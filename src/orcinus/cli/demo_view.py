@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -11,12 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from orcinus.cli.demo_run import Run
 from orcinus.config import Resolved
 from orcinus.observe.latency import mean, percentile
 from orcinus.observe.slots import Cell, Phase
-
-if TYPE_CHECKING:
-    from orcinus.cli.demo import Run
 
 SIDE_BY_SIDE = 120  # terminals at least this wide show two policies beside each other
 STYLE = {Phase.PREFILL: "bold black on yellow", Phase.DECODE: "white on blue"}

@@ -37,17 +37,13 @@ def generate(
     texts = read_prompts(prompts or [], file)
     from orcinus.llm import LLM
 
-    with LLM(**_fields(config)) as llm:
+    with LLM.from_config(config) as llm:
         chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
         ready: list[Any] = [llm.encode_chat([{"role": "user", "content": text}]) if chats else text for text in texts]
         if as_json:
             _print_json(llm, texts, ready, params)
         else:
             _print_text(llm, texts, ready, params)
-
-
-def _fields(config: EngineConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in EngineConfig.__dataclass_fields__}
 
 
 def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:

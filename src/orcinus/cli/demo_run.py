@@ -1,0 +1,53 @@
+"""One run of the demo: the requests of all prompts under one policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orcinus.core.policies.spelled import make_policy
+from orcinus.core.request import SamplingParams
+from orcinus.observe.latency import LatencyObserver
+from orcinus.observe.slots import SlotObserver
+
+
+@dataclass(slots=True)
+class Run:
+    """One policy's run, while it goes on and afterwards."""
+
+    policy: str
+    prompts: tuple[str, ...]
+    slots: SlotObserver
+    latency: LatencyObserver = field(default_factory=LatencyObserver)
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[list[int]] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.texts = [""] * len(self.prompts)
+        self.token_ids = [[] for _ in self.prompts]
+        self.reasons = [None] * len(self.prompts)
+
+    @property
+    def held(self) -> bool:
+        """Whether the policy hands answers out only when their batch has ended."""
+        return make_policy(self.policy).holds_answers
+
+    def index(self, request_id: str) -> int:
+        """Which prompt a request is: requests are submitted in the order of the prompts."""
+        return list(self.latency.requests).index(request_id)
+
+
+def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
+    """Serve all prompts with the run's policy; `watch` is called after every piece."""
+    llm.engine.use(make_policy(run.policy))
+    llm.engine.observers[:] = [run.slots, run.latency]
+    for piece in llm.stream(prompts, params):
+        run.texts[piece.index] += piece.text
+        if piece.token_id is not None:
+            run.token_ids[piece.index].append(piece.token_id)
+        run.reasons[piece.index] = piece.finish_reason
+        run.errors += [piece.error] if piece.error else []
+        watch()
