@@ -30,7 +30,7 @@ PROMPTS = (  # five at once, two of them much shorter: the situation of Orca's f
     "Give me a pasta idea.",
 )
 REFRESH_S = 1 / 12
-RunOne = Callable[[Run, Callable[[], None]], None]  # serves a run and calls back after every piece
+RunOne = Callable[[Run, Callable[[], None]], None]  # serves a run and calls back after every iteration
 
 
 @takes_sampling(temperature=0.0)

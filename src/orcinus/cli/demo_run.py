@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orcinus.core.batch import Batch
 from orcinus.core.policies.spelled import make_policy
+from orcinus.core.ports import Observer
 from orcinus.core.request import SamplingParams
 from orcinus.observe.latency import LatencyObserver
 from orcinus.observe.slots import SlotObserver
@@ -40,14 +42,23 @@ class Run:
         return list(self.latency.requests).index(request_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Watch(Observer):
+    """Looks at every iteration, because under request-level batching no text comes for many of them."""
+
+    look: Callable[[], None]
+
+    def on_step(self, batch: Batch, now: float) -> None:
+        self.look()
+
+
 def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
-    """Serve all prompts with the run's policy; `watch` is called after every piece."""
+    """Serve all prompts with the run's policy; `watch` is called after every iteration."""
     llm.engine.use(make_policy(run.policy))
-    llm.engine.observers[:] = [run.slots, run.latency]
+    llm.engine.observers[:] = [run.slots, run.latency, _Watch(watch)]
     for piece in llm.stream(prompts, params):
         run.texts[piece.index] += piece.text
         if piece.token_id is not None:
             run.token_ids[piece.index].append(piece.token_id)
         run.reasons[piece.index] = piece.finish_reason
         run.errors += [piece.error] if piece.error else []
-        watch()

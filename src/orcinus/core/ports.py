@@ -83,18 +83,19 @@ class Policy(Protocol):
 
 
 class Observer(Protocol):
-    """An onlooker. It hears frozen values, cannot change anything, and is dropped if it raises."""
+    """An onlooker. It hears frozen values, cannot change anything, and is dropped if it raises.
 
-    def on_submit(self, submitted: Submitted) -> None: ...
+    A subclass need only write the methods it wants; the others do nothing.
+    """
+
+    def on_submit(self, submitted: Submitted) -> None:
+        """A request came to the door."""
 
     def on_batch(self, batch: Batch, now: float) -> None:
         """A batch was handed to the executor."""
-        ...
 
     def on_step(self, batch: Batch, now: float) -> None:
         """A batch came back. Its events follow in `on_events`."""
-        ...
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Tokens and endings, from an iteration or from a cancellation or rejection between two."""
-        ...

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orcinus.core.batch import Batch, Event, Finished, Submitted
+from orcinus.core.batch import Event, Finished, Submitted
+from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
 
 
@@ -37,7 +38,7 @@ class RequestTimes:
     reason: Finish | None = None
 
 
-class LatencyObserver:
+class LatencyObserver(Observer):
     """Collects the moments of every request. Lists are in order of submission; time between tokens is pooled over tokens."""
 
     def __init__(self) -> None:
@@ -45,12 +46,6 @@ class LatencyObserver:
 
     def on_submit(self, submitted: Submitted) -> None:
         self.requests[submitted.request_id] = RequestTimes(submitted.at, len(submitted.prompt))
-
-    def on_batch(self, batch: Batch, now: float) -> None:
-        pass
-
-    def on_step(self, batch: Batch, now: float) -> None:
-        pass
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orcinus.core.batch import Batch, Event, Finished, Submitted
+from orcinus.core.batch import Batch, Event, Finished
+from orcinus.core.ports import Observer
 
 
 class Phase(Enum):
@@ -24,16 +25,13 @@ class Cell:
     phase: Phase
 
 
-class SlotObserver:
+class SlotObserver(Observer):
     """Slots are rows, iterations are columns. A request keeps its slot until its ending is heard; None = the slot is idle."""
 
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
         self.columns: list[tuple[Cell | None, ...]] = []
         self._slots: dict[str, int] = {}
-
-    def on_submit(self, submitted: Submitted) -> None:
-        pass
 
     def on_batch(self, batch: Batch, now: float) -> None:
         column: list[Cell | None] = [None] * self.num_slots
@@ -42,9 +40,6 @@ class SlotObserver:
             phase = Phase.PREFILL if chunk.start < chunk.prompt_length else Phase.DECODE
             column[slot] = Cell(chunk.request_id, phase)
         self.columns.append(tuple(column))
-
-    def on_step(self, batch: Batch, now: float) -> None:
-        pass
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
