@@ -90,12 +90,16 @@ class Observer(Protocol):
 
     def on_submit(self, submitted: Submitted) -> None:
         """A request came to the door."""
+        return
 
     def on_batch(self, batch: Batch, now: float) -> None:
         """A batch was handed to the executor."""
+        return
 
     def on_step(self, batch: Batch, now: float) -> None:
         """A batch came back. Its events follow in `on_events`."""
+        return
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Tokens and endings, from an iteration or from a cancellation or rejection between two."""
+        return
