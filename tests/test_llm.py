@@ -21,7 +21,7 @@ GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[LLM]:
-    with LLM(max_batch_size=4, kv="paged") as llm:
+    with LLM(max_batch_size=4, kv="paged", dtype="float32") as llm:
         yield llm
 
 

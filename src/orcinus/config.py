@@ -37,7 +37,7 @@ class EngineConfig:
     )
     num_blocks: int | None = _option(None, "K/V memory in blocks, instead of MiB.")
     dtype: str = _option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
-    device: str = _option("auto", "Device: auto, cpu or cuda.")
+    device: str = _option("auto", "Device: auto (the CPU), cpu, or cuda (with reference attention only, and not yet tested).")
     attention: str = _option("auto", "Attention backend: auto, cpu or reference.")
     seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 

@@ -25,21 +25,21 @@ def test_the_file_holds_what_the_recorder_asks() -> None:
 @pytest.mark.parametrize("max_batch_size", [1, 3, 20])
 @pytest.mark.parametrize(("policy", "kv"), list(itertools.product(POLICIES, KV_MANAGERS)))
 def test_the_answers_are_the_golden_ones(policy: str, kv: str, max_batch_size: int) -> None:
-    with LLM(policy=policy, kv=kv, max_batch_size=max_batch_size, max_model_len=160) as llm:
+    with LLM(dtype="float32", policy=policy, kv=kv, max_batch_size=max_batch_size, max_model_len=160) as llm:
         outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
     assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
     assert [output.text for output in outputs] == [record["answer"] for record in GOLDEN]
 
 
 def test_preemption_and_chunks_change_no_answer() -> None:
-    with LLM(kv="paged", max_batch_size=8, max_batch_tokens=13, num_blocks=11, max_model_len=160) as llm:
+    with LLM(dtype="float32", kv="paged", max_batch_size=8, max_batch_tokens=13, num_blocks=11, max_model_len=160) as llm:
         outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
         assert llm.engine.scheduler.preemptions > 0
     assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
 
 
 def test_the_reference_backend_gives_the_same_answers() -> None:
-    with LLM(attention="reference", max_model_len=160) as llm:
+    with LLM(dtype="float32", attention="reference", max_model_len=160) as llm:
         outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
     assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
 
