@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
 from orcinus.core.policies import RequestLevel
 from orcinus.errors import RequestError, RequestFailed
+from orcinus.observe.slots import SlotObserver
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 
@@ -190,6 +193,11 @@ def test_threads_share_the_engine(llm: LLM) -> None:
         ("x", SamplingParams(logit_bias={10**7: 1.0}), "logit_bias token 0"),
         (["x", "y"], [SamplingParams()], "2 prompts but 1 sampling parameters"),
         ("\ud800", None, "surrogate"),
+        (None, None, "prompts must be a string"),
+        ({"prompt": "x"}, None, "prompts must be a string"),
+        ([1.5], None, "a prompt must be a string or a list"),
+        ("x", {"max_tokens": 1}, "params must be SamplingParams"),
+        (["x", "y"], [SamplingParams(), None], "params must be SamplingParams"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(llm: LLM, prompts: Any, params: Any, message: str) -> None:
@@ -203,6 +211,41 @@ def test_bad_input_is_refused_before_anything_runs(llm: LLM, prompts: Any, param
 def test_a_prompt_that_never_fits_the_pool_is_refused() -> None:
     with LLM(num_blocks=8, block_size=16) as small, pytest.raises(RequestError, match="model length of 128"):
         small.generate([[1] * 100], SamplingParams(max_tokens=64))
+
+
+def test_token_ids_may_come_from_numpy_and_torch(llm: LLM) -> None:
+    plain = llm.generate([[5, 6]], GREEDY)[0].token_ids
+    for prompt in (np.array([5, 6]), torch.tensor([5, 6]), (5, 6)):
+        assert llm.generate(prompt, GREEDY)[0].token_ids == plain  # type: ignore[arg-type]
+        assert llm.generate([prompt], GREEDY)[0].token_ids == plain  # type: ignore[list-item]
+
+
+def test_a_refused_call_takes_no_seed_from_the_next() -> None:
+    params = SamplingParams(max_tokens=6, temperature=1.5)
+    with LLM(seed=3, max_model_len=64) as first, LLM(seed=3, max_model_len=64) as second:
+        with pytest.raises(RequestError):
+            first.generate(["a", ""], params)
+        texts = [[output.text for output in llm.generate(["a", "b"], params)] for llm in (first, second)]
+    assert texts[0] == texts[1]
+
+
+def test_arrival_is_when_a_request_enters_the_engine_not_when_it_was_prepared() -> None:
+    slots = SlotObserver(1)
+    with LLM(max_batch_size=1, kv="paged", max_model_len=64, observers=[slots]) as llm:
+        prepared_first, entered_first = llm.stream([[3, 4]], GREEDY), llm.stream([[5, 6]], GREEDY)
+        next(entered_first)
+        list(prepared_first)
+        list(entered_first)
+        assert llm.engine.dropped_observers == []
+    order = [column[0].request_id for column in slots.columns if column[0]]
+    assert order == ["r2"] * 8 + ["r1"] * 8
+
+
+def test_a_closed_engine_says_so() -> None:
+    llm = LLM(max_model_len=64)
+    llm.close()
+    with pytest.raises(RequestError, match="closed"):
+        llm.generate("Hello")
 
 
 def test_no_prompts_no_outputs(llm: LLM) -> None:
@@ -261,6 +304,29 @@ def test_ctrl_c_in_the_middle_of_an_iteration_leaves_nothing_behind(llm: LLM, mo
         with pytest.raises(KeyboardInterrupt):
             llm.generate(["Hello", "Hi"], GREEDY)
     assert not llm._readers
+    assert llm.generate("Hello", GREEDY)[0].token_ids == clean
+
+
+@pytest.fixture
+def alarm_is_ctrl_c() -> Iterator[None]:
+    """A timer's signal is passed on as the one that Ctrl-C sends."""
+    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    yield
+    signal.signal(signal.SIGALRM, previous)
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_behind(llm: LLM, alarm_is_ctrl_c: None) -> None:
+    """Real signals, at moments that differ: whatever they interrupt, the engine is whole afterwards."""
+    clean = llm.generate("Hello", GREEDY)[0].token_ids
+    params, interrupted = SamplingParams(max_tokens=1500, ignore_eos=True), 0
+    for attempt in range(40):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.0023 * attempt)
+            for _ in llm.stream(["Hello", "Hi", [7] * 40], params):
+                pass
+        except KeyboardInterrupt:
+            interrupted += 1
+    assert interrupted == 40
     assert llm.generate("Hello", GREEDY)[0].token_ids == clean
 
 

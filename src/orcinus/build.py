@@ -78,6 +78,7 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
     engine = Engine(Scheduler(resolved.policy, manager, resolved.limits), executor, clock or MonotonicClock(), observers)
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(plan.checkpoint.folder)
+    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, resolved)
 
 
@@ -142,20 +143,23 @@ def _num_blocks(
     config: EngineConfig, spec: DecoderSpec, device: Device, model_len: int, num_parameters: int
 ) -> tuple[int, str]:
     """How many K/V blocks, and why."""
-    if config.num_blocks is not None:
-        return config.num_blocks, "num_blocks was asked for"
     block_bytes = config.block_size * kv_cache.bytes_per_token(spec.num_layers, spec.num_kv_heads, spec.head_dim, device.dtype)
-    if config.kv_memory_mib is not None:
-        blocks = config.kv_memory_mib * MIB // block_bytes
-        if blocks < 1:
-            raise ConfigError(f"kv_memory_mib {config.kv_memory_mib} holds no block: one takes {block_bytes / MIB:.1f} MiB")
-        return blocks, "kv_memory_mib was asked for"
-    wanted = config.max_batch_size * -(-model_len // config.block_size)
     weights = num_parameters * device.dtype.itemsize
     free = memory_available(device.device) - weights
+    if config.num_blocks is not None or config.kv_memory_mib is not None:
+        name = "num_blocks" if config.num_blocks is not None else "kv_memory_mib"
+        blocks = config.num_blocks or (config.kv_memory_mib or 0) * MIB // block_bytes
+        if blocks < 1 or blocks * block_bytes > free:
+            size = f"a block takes {block_bytes / MIB:.3g} MiB, and {free // MIB} MiB are free"
+            raise ConfigError(f"{name} {getattr(config, name)} does not fit: {size}")
+        return blocks, f"{name} was asked for"
+    wanted = config.max_batch_size * -(-model_len // config.block_size)
     room = int(free * 0.5) // block_bytes
     if room < 1:
-        raise ConfigError(f"the weights take {weights // MIB} MiB and leave no memory for keys and values: use a smaller model")
+        size = f"one of {config.block_size} tokens takes {block_bytes // MIB} MiB, the weights {weights // MIB} MiB"
+        raise ConfigError(
+            f"no K/V block fits: {size}, {max(free, 0) // MIB} MiB are left: use smaller blocks or a smaller model"
+        )
     if wanted <= room:
         return wanted, f"room for {config.max_batch_size} requests of {model_len} tokens"
     return (

@@ -47,6 +47,15 @@ class EngineConfig:
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name in ("kv", "dtype", "device", "attention"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be a string, not {getattr(self, name)!r}")
+        if self.model is not None and not isinstance(self.model, (str, Path)):
+            raise ConfigError(f"model must be a folder or a repository's name, not {self.model!r}")
+        if not isinstance(self.policy, str) and not hasattr(self.policy, "select"):
+            raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
+        if not isinstance(self.seed, int):
+            raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -17,6 +19,7 @@ from orcinus.core.batch import Event, Finished, Logprobs
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request, SamplingParams
 from orcinus.errors import RequestError, RequestFailed
+from orcinus.interrupt import uninterrupted
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.tokenizer import Message
 
@@ -32,7 +35,7 @@ class RequestOutput:
     prompt_token_ids: tuple[int, ...]
     text: str
     token_ids: tuple[int, ...]
-    finish_reason: str  # stop, length or failed
+    finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
     metrics: RequestMetrics
     error: str | None = None
@@ -50,7 +53,8 @@ class LLM:
         built = build(self.config, observers)
         self.engine, self.tokenizer, self.resolved, self._eos_ids = built.engine, built.tokenizer, built.resolved, built.eos_ids
         self._seeds = random.Random(self.config.seed)
-        self._submitted = 0
+        self._numbers = itertools.count(1)
+        self._closed = False
         self._lock = threading.Lock()
         self._readers: dict[
             str, tuple[Answer, deque[Piece]]
@@ -120,6 +124,7 @@ class LLM:
 
     def close(self) -> None:
         """Cancel everything and give the executor back."""
+        self._closed = True
         self._abandoned.extend(list(self._readers))
         with self._driving():
             self.engine.close()
@@ -134,9 +139,13 @@ class LLM:
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
     ) -> list[Request]:
         """Requests, checked before any of them enters the engine."""
+        if self._closed:
+            raise RequestError("this engine is closed: make a new LLM")
         listed = _listed(prompts)
         if params is None or isinstance(params, SamplingParams):
             params = [params or SamplingParams()] * len(listed)
+        if not isinstance(params, Sequence) or not all(isinstance(one, SamplingParams) for one in params):
+            raise RequestError("params must be SamplingParams, or a list of them, one for each prompt")
         if len(params) != len(listed):
             raise RequestError(f"{len(listed)} prompts but {len(params)} sampling parameters: give one for all or one for each")
         requests = []
@@ -145,6 +154,9 @@ class LLM:
                 requests.append(self._request(prompt, one))
             except RequestError as error:
                 raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
+        for request in requests:  # after all checks, so that a refused call takes no numbers from the next one
+            if request.params.seed is None:
+                request.params = replace(request.params, seed=self._seeds.getrandbits(63))
         return requests
 
     def _request(self, prompt: Prompt, params: SamplingParams) -> Request:
@@ -158,15 +170,13 @@ class LLM:
         resolved = replace(
             params,
             max_tokens=context - len(ids) if params.max_tokens is None else params.max_tokens,
-            seed=self._seeds.getrandbits(63) if params.seed is None else params.seed,
             stop_token_ids=(*params.stop_token_ids, *eos),
         )
         self._check_ids("stop token", params.stop_token_ids)
         self._check_ids("logit_bias token", tuple(params.logit_bias))
         if params.stop and self.tokenizer is None:
             raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
-        self._submitted += 1
-        request = Request(f"r{self._submitted}", ids, resolved, self.engine.clock.now())
+        request = Request(f"r{next(self._numbers)}", ids, resolved, self.engine.clock.now())
         reason = self.engine.scheduler.why_never(request)
         if reason is not None:
             raise RequestError(reason)
@@ -178,7 +188,7 @@ class LLM:
                 raise RequestError("this model has no tokenizer: give prompts as token ids")
             ids = self.tokenizer.encode(prompt)
         else:
-            ids = tuple(prompt)
+            ids = _token_ids(prompt)
         if not ids:
             raise RequestError("the prompt is empty: give at least one character or token")
         self._check_ids("prompt token", ids)
@@ -199,12 +209,14 @@ class LLM:
             while piece := self._next_piece(requests, inbox):
                 yield piece
         finally:
-            self._abandoned.extend(request.id for request in requests)
-            self._cancel_abandoned()
+            with uninterrupted():
+                self._abandoned.extend(request.id for request in requests)
+                self._cancel_abandoned()
 
     def _submit(self, requests: list[Request], answers: dict[str, Answer], inbox: deque[Piece]) -> None:
         decode = self.tokenizer.decode if self.tokenizer else _no_text
         for index, request in enumerate(requests):
+            request.arrival = self.engine.clock.now()  # now, not when it was prepared: the queue is in order of arrival
             answer = Answer(request.id, index, request.params, decode, RequestMetrics(request.arrival))
             answers[request.id] = answer
             self._readers[request.id] = (answer, inbox)
@@ -240,11 +252,12 @@ class LLM:
     @contextmanager
     def _driving(self) -> Iterator[None]:
         """Exclusive use of the engine; afterwards nobody's abandoned request stays behind."""
-        try:
-            with self._lock:
-                yield
-        finally:
-            self._cancel_abandoned()
+        with uninterrupted():
+            try:
+                with self._lock:
+                    yield
+            finally:
+                self._cancel_abandoned()
 
     def _cancel_abandoned(self) -> None:
         """Cancel requests whose reader went away.
@@ -258,6 +271,7 @@ class LLM:
                     request_id = self._abandoned.popleft()
                     if request_id in self._readers:
                         self._deliver(self.engine.cancel(request_id))
+                        self._readers.pop(request_id, None)
             finally:
                 self._lock.release()
 
@@ -287,9 +301,27 @@ def _append_end(inbox: deque[Piece], end: Piece) -> None:
 
 def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt, as text or as ids, is a list of one."""
-    if isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int)):
-        return [prompts]  # type: ignore[list-item]
-    return list(prompts)  # type: ignore[arg-type]
+    if isinstance(prompts, str):
+        return [prompts]
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        raise RequestError("prompts must be a string, a list of token ids, or a list of these")
+    listed: list[Any] = list(prompts)
+    return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
+
+
+def _token_ids(prompt: Any) -> tuple[Any, ...]:
+    """Token ids as plain numbers, also from numpy or torch; what is no whole number stays, to be named in an error."""
+    if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
+        raise RequestError(f"a prompt must be a string or a list of token ids, not {type(prompt).__name__}")
+    return tuple(_whole(token) for token in prompt)
+
+
+def _whole(value: Any) -> Any:
+    """A whole number, also of numpy's or torch's kind, as Python's; anything else as it is."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return value
 
 
 def _no_text(_: Sequence[int]) -> str:

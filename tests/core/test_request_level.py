@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orcinus.core.batch import Finished
-from orcinus.core.policies import RequestLevel
+from orcinus.core.policies import Orca, RequestLevel
 from orcinus.core.request import Finish, Request, SamplingParams
 from tests.worlds import Job, build_world, run
 
@@ -50,6 +50,15 @@ def test_cancelling_a_held_answer_withdraws_it() -> None:
         world.engine.step()
     assert world.record.tokens["r1"] == []
     assert len(world.record.tokens["r0"]) == 4
+
+
+def test_switching_to_another_policy_releases_what_was_held() -> None:
+    world = build_world(RequestLevel(), "reservation")
+    for i, job in enumerate(jobs_of(9, 1)):
+        world.engine.submit(Request(f"r{i}", job.prompt, job.params, 0.0))
+    assert world.engine.step() == []
+    world.engine.use(Orca())
+    assert {event.request_id for event in world.engine.step()} == {"r0", "r1"}
 
 
 def test_cancelling_the_last_that_runs_releases_the_others() -> None:

@@ -21,6 +21,14 @@ BAD = [
     ("temperature", math.nan),
     ("temperature", math.inf),
     ("temperature", "hot"),
+    ("temperature", 10**400),
+    ("stop", 5),
+    ("stop", {"a": 1}),
+    ("stop_token_ids", 5),
+    ("logit_bias", [1]),
+    ("logit_bias", {1: "x"}),
+    ("logit_bias", {1: 1e39}),
+    ("ignore_eos", "no"),
     ("top_k", -2),
     ("top_p", 0),
     ("top_p", 1.5),
@@ -28,6 +36,7 @@ BAD = [
     ("min_p", -0.1),
     ("min_p", 1.1),
     ("repetition_penalty", 0),
+    ("repetition_penalty", 1e-300),
     ("presence_penalty", 2.1),
     ("frequency_penalty", -2.1),
     ("logit_bias", {-1: 1.0}),
@@ -51,6 +60,11 @@ def test_forms_are_normalised() -> None:
     assert params.stop == ("end",)
     assert params.stop_token_ids == (3,)
     assert dict(params.logit_bias) == {5: 1}
+
+
+def test_none_means_none_as_in_vllm() -> None:
+    params = SamplingParams(stop=None, stop_token_ids=None, logit_bias=None)  # type: ignore[arg-type]
+    assert (params.stop, params.stop_token_ids, dict(params.logit_bias)) == ((), (), {})
 
 
 def test_they_are_frozen() -> None:

@@ -38,6 +38,11 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def index_only(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(text)
+
+
 def load(folder: Path | str, **config: Any) -> LLM:
     return LLM(folder, max_model_len=32, **config)
 
@@ -84,7 +89,10 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
             "longrope.* not supported|understood",
         ),
         (lambda f: edit_config(f, intermediate_size=88), "has shape"),
-        (lambda f: edit_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4), "weights are missing .* layers.3"),
+        (
+            lambda f: edit_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4),
+            "weights are missing .*: layers.3.input_layernorm.weight",
+        ),
         (
             lambda f: edit_config(f, num_hidden_layers=2, layer_types=["full_attention"] * 2),
             "holds weights that .* does not have: model.layers.2",
@@ -92,16 +100,24 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
         (lambda f: (f / "model.safetensors").unlink(), "weight files are missing .*download it again"),
         (lambda f: (f / "model.safetensors").write_bytes(b"nonsense" * 9), "cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-999]), "cannot be read"),
-        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "weights are missing .* norm.weight"),
+        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "weights are missing .*: model.norm.weight"),
         (
             lambda f: edit_weights(f, lambda t: t.pop("model.layers.1.self_attn.k_proj.weight")),
-            "missing .*layers.1.attention.qkv",
+            "missing .*: layers.1.self_attn.k_proj.weight",
         ),
         (lambda f: edit_weights(f, lambda t: t.update({"model.extra": torch.zeros(1)})), "does not have: model.extra"),
-        (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "index.json .* cannot be understood"),
+        (lambda f: index_only(f, "{}"), "index.json .* cannot be understood"),
+        (lambda f: index_only(f, '{"weight_map": {"a": 1}}'), "weight files are missing"),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),
+            lambda f: index_only(f, '{"weight_map": {"a": "gone.safetensors"}}'),
             "weight files are missing .*: gone.safetensors",
+        ),
+        (lambda f: edit_config(f, architectures=[1]), "architecture 1 in .* not supported"),
+        (lambda f: edit_config(f, num_attention_heads=7), "7 query heads cannot be shared out to 2"),
+        (lambda f: edit_config(f, quantization_config={"quant_method": "gptq"}), "quantized checkpoints are not supported"),
+        (
+            lambda f: edit_weights(f, lambda t: t.update({"model.norm.weight": torch.ones(48, dtype=torch.int8)})),
+            "int8: quantized",
         ),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer .* cannot be read"),
     ],
@@ -160,6 +176,13 @@ def test_a_hub_repository_is_fetched_once_and_then_found(folder: Path, monkeypat
         ({"block_size": 1.5}, "block_size must be"),
         ({"num_blocks": 1}, "not even one request of max_model_len 32"),
         ({"num_blocks": 9, "kv_memory_mib": 9}, "only one of them"),
+        ({"num_blocks": 10**12}, "num_blocks 1000000000000 does not fit"),
+        ({"kv_memory_mib": 10**9}, "kv_memory_mib 1000000000 does not fit"),
+        ({"block_size": 10**12}, "no K/V block fits: .*use smaller blocks"),
+        ({"policy": None}, "policy must be a name"),
+        ({"kv": ["paged"]}, "kv must be a string"),
+        ({"device": None}, "device must be a string"),
+        ({"seed": "x"}, "seed must be a whole number"),
     ],
 )
 def test_an_engine_that_cannot_be_built_says_why(folder: Path, config: dict[str, Any], message: str) -> None:
@@ -172,6 +195,43 @@ def test_an_engine_that_cannot_be_built_says_why(folder: Path, config: dict[str,
 def test_a_model_length_beyond_the_positions_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="max_model_len 129 is more than this model's 128 positions|129 is more than the 128"):
         LLM(folder, max_model_len=129)
+
+
+def test_an_end_of_text_id_that_the_model_lacks_is_no_stop(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"eos_token_id": [5, 200, -1, "x"]}')
+    with load(folder) as llm:
+        assert llm._eos_ids == {5}
+        assert llm.generate([[1]], SamplingParams(max_tokens=3, min_tokens=3, temperature=0))[0].finish_reason == "length"
+
+
+def test_blocks_of_one_token_are_orcas_slots(folder: Path) -> None:
+    prompts = [[1, 2, 3], [4]]
+    answers = [load(folder, block_size=size).generate(prompts, GREEDY) for size in (1, 16)]
+    assert [output.token_ids for output in answers[0]] == [output.token_ids for output in answers[1]]
+    with pytest.raises(ConfigError, match="not even one request"):
+        load(folder, block_size=1, num_blocks=1)
+
+
+def test_llama_ignores_fields_that_are_not_its_own(checkpoint: Made, tmp_path: Path) -> None:
+    """Some configs carry a sliding window that their architecture never heeded."""
+    _, saved = checkpoint("llama2")
+    idle = Path(shutil.copytree(saved, tmp_path / "idle"))
+    edit_config(idle, sliding_window=4, no_rope_layers=[0, 0, 0])
+    prompt = [list(range(20))]
+    assert load(saved).generate(prompt, GREEDY)[0].token_ids == load(idle).generate(prompt, GREEDY)[0].token_ids
+
+
+def test_a_config_as_the_hub_has_old_ones(checkpoint: Made, tmp_path: Path) -> None:
+    """Rope fields at the top level, `type` for `rope_type`, `torch_dtype` for `dtype`."""
+    _, saved = checkpoint("llama-linear-rope-one-kv-head")
+    old = Path(shutil.copytree(saved, tmp_path / "old"))
+    config = json.loads((old / "config.json").read_text())
+    rope = config.pop("rope_parameters")
+    config |= {"rope_theta": rope["rope_theta"], "rope_scaling": {"type": rope["rope_type"], "factor": rope["factor"]}}
+    config["torch_dtype"] = config.pop("dtype")
+    (old / "config.json").write_text(json.dumps(config))
+    prompt = [list(range(20))]
+    assert load(saved).generate(prompt, GREEDY)[0].token_ids == load(old).generate(prompt, GREEDY)[0].token_ids
 
 
 def test_a_small_pool_lowers_a_model_length_that_nobody_asked_for(folder: Path) -> None:

@@ -71,6 +71,7 @@ def test_temperature_sharpens_and_flattens() -> None:
         ({"top_p": 0.69}, [0, 1]),
         ({"top_p": 0.71}, [0, 1, 2]),
         ({"top_p": 0.01}, [0]),
+        ({"top_p": 1e-300}, [0]),
         ({"min_p": 0.3}, [0, 1, 2]),
         ({"top_k": 3, "top_p": 0.8}, [0, 1]),
         ({"top_k": 99, "min_p": 0.9}, [0]),
@@ -143,6 +144,15 @@ def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
     sampled = sample(rows.clone(), chunks)
     assert list(sampled.errors) == [1]
     assert sampled.tokens[2] == chosen(PROBABILITIES.log()[None], [chunks[2]])[0]
+
+
+def test_parameters_that_forbid_every_token_fail_their_row_alone() -> None:
+    rows = PROBABILITIES.log().repeat(2, 1)
+    forbidding = chunk(position=2, prompt_length=2, min_tokens=2, stop_token_ids=(0, 1, 2, 3, 4))
+    sampled = sample(rows, [forbidding, chunk(temperature=0)])
+    assert list(sampled.errors) == [0]
+    assert "forbid every token" in sampled.errors[0]
+    assert sampled.tokens[1] == 0
 
 
 def test_a_seed_repeats_its_draws() -> None:

@@ -38,6 +38,17 @@ def test_bytes_that_are_no_text_lose_nothing(data: bytes) -> None:
     assert "".join(pieces) == data.decode("utf-8", errors="replace")
 
 
+def sentencepiece_decode(ids: Sequence[int]) -> str:
+    """A tokenizer that strips the first space of what it decodes, and whose token 0 is special: it has no text."""
+    return "".join(("", " a", "b")[token] for token in ids).removeprefix(" ")
+
+
+@given(st.lists(st.integers(0, 2)))
+def test_special_tokens_between_words_lose_no_space(ids: list[int]) -> None:
+    detokenizer = Detokenizer(sentencepiece_decode)
+    assert "".join(map(detokenizer.add, ids)) + detokenizer.finish() == sentencepiece_decode(ids)
+
+
 def test_a_character_of_four_tokens_appears_at_once() -> None:
     detokenizer = Detokenizer(bytes_decode)
     assert [detokenizer.add(byte) for byte in "a🐋b".encode()] == ["a", "", "", "", "🐋", "b"]

@@ -33,7 +33,8 @@ def chat(
     console = Console(highlight=False)
     with LLM.from_config(config) as llm:
         conversation = Conversation(llm, params, console, system)
-        console.print(f"[bold]{llm.resolved.folder.name}[/], {llm.resolved.num_parameters / 1e6:.1f} M parameters\n{HELP}")
+        console.print(f"{llm.resolved.folder.name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters", markup=False)
+        console.print(HELP)
         while (line := _ask(console)) is not None:
             conversation.turn(line)
 
@@ -83,14 +84,14 @@ class Conversation:
             for piece in self.llm.stream(self.llm.encode_chat(self.messages), self.params):
                 tokens += piece.token_id is not None
                 answer += piece.text
-                self.console.print(piece.text, end="", markup=False, soft_wrap=True)
+                self.console.print(piece.text, end="", markup=False, emoji=False, soft_wrap=True)
                 if piece.error:
                     raise RequestError(piece.error)
         except KeyboardInterrupt:
             self.console.print(" [dim](stopped)[/]", end="")
         except RequestError as error:
             self.messages.pop()
-            self.console.print(f"[red]error:[/] {error}; /reset starts over", soft_wrap=True)
+            self.console.print(f"error: {error}; /reset starts over", soft_wrap=True, markup=False)
             return
         rate = tokens / max(time.perf_counter() - start, 1e-9)
         self.console.print(f"\n[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")

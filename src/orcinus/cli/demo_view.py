@@ -126,7 +126,6 @@ def comparison(runs: Sequence[Run], console: Console) -> RenderableType:
 def _figures(run: Run) -> dict[str, tuple[float, str]]:
     """name -> (value, how to write it); times in milliseconds."""
     ttft, e2e = run.latency.ttft(), run.latency.e2e()
-    seconds = sum(map(len, run.token_ids)) / run.latency.output_throughput()
     return {
         "iterations": (len(run.slots.columns), "{:.0f}"),
         "slot use": (run.slots.use * 100, "{:.0f} %"),
@@ -135,5 +134,5 @@ def _figures(run: Run) -> dict[str, tuple[float, str]]:
         "E2E mean": (mean(e2e) * 1e3, "{:.0f} ms"),
         "E2E p99": (percentile(e2e, 99) * 1e3, "{:.0f} ms"),
         "output throughput": (run.latency.output_throughput(), "{:.0f} tokens/s"),
-        "request throughput": (len(run.prompts) / seconds, "{:.2f} requests/s"),
+        "request throughput": (run.latency.request_throughput(), "{:.2f} requests/s"),
     }

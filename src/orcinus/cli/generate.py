@@ -47,7 +47,12 @@ def generate(
 
 
 def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:
-    for text, output in zip(texts, llm.generate(prompts, params), strict=True):
+    failure = None
+    try:
+        outputs: Any = llm.generate(prompts, params)
+    except RequestFailed as error:
+        outputs, failure = error.outputs, error
+    for text, output in zip(texts, outputs, strict=True):
         times = output.metrics
         record = {
             "prompt": text,
@@ -58,7 +63,9 @@ def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: Sampling
             "ttft_s": times.ttft,
             "e2e_s": times.e2e,
         }
-        print(json.dumps(record, ensure_ascii=False))
+        print(json.dumps(record | ({"error": output.error} if output.error else {}), ensure_ascii=False))
+    if failure:
+        raise failure
 
 
 def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import orcinus
 from orcinus.cli.options import takes_engine
@@ -26,10 +27,10 @@ def info(*, config: EngineConfig) -> None:
 
     resolved = resolve(config)
     table = Table.grid(padding=(0, 2))
-    for title, rows in (("machine", _machine()), ("model", _model(resolved)), ("engine", _engine(resolved))):
+    for title, rows in (("machine", _machine()), ("model", _model(resolved)), ("engine", _engine(config, resolved))):
         table.add_row(f"[bold]{title}[/]")
         for name, value in rows:
-            table.add_row(f"  {name}", value)
+            table.add_row(f"  {name}", Text(value))
     Console().print(table, highlight=False)
 
 
@@ -58,12 +59,12 @@ def _model(resolved: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _engine(resolved: Any) -> list[tuple[str, str]]:
+def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
     limits = resolved.limits
     per_request = -(-limits.max_model_len // resolved.block_size)
     return [
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
-        ("policy, K/V manager", f"{resolved.policy}, {resolved.kv}"),
+        ("policy, K/V manager", f"{config.policy}, {resolved.kv}"),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
         ("model length", f"{limits.max_model_len} tokens"),
         (

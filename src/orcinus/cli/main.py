@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 from typing import Annotated
 
@@ -44,8 +46,16 @@ def options(
 
 def main() -> None:
     """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
-    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
-    debug = len(arguments) < len(sys.argv) - 1
+    arguments = sys.argv[1:]
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = DEBUG in flags
+    if debug:
+        logging.basicConfig(level=logging.WARNING)
+        logging.getLogger("orcinus").setLevel(logging.DEBUG)
+    arguments = [flag for flag in flags if flag != DEBUG] + arguments[len(flags) :]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     try:
         app(arguments)
     except OrcinusError as error:
@@ -57,9 +67,6 @@ def main() -> None:
         if end.code == INTERRUPTED:
             print("interrupted", file=sys.stderr)
         raise
-    except BrokenPipeError:  # the reader of our output has gone: `orcinus … | head`
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _read(file: Path) -> bytes:
 
 def _lines(content: bytes, origin: str) -> list[str]:
     try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise RequestError(f"{origin} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     prompts = [line for line in lines if line]

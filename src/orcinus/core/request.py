@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 from orcinus.errors import RequestError
 
@@ -48,7 +48,7 @@ class SamplingParams:
     presence_penalty: float = 0.0  # subtract this from the logits of tokens already generated
     frequency_penalty: float = 0.0  # subtract this once for every time a token was generated
     logit_bias: Mapping[int, float] = field(default_factory=lambda: NO_BIAS)  # token id -> added to its logit
-    stop: tuple[str, ...] | str = ()  # strings that end the text; they are not part of it
+    stop: tuple[str, ...] | str = ()  # or a list; strings that end the text; they are not part of it
     stop_token_ids: tuple[int, ...] = ()  # token ids that end the text, besides the model's own
     ignore_eos: bool = False  # go on after the model's own end-of-text token
     seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
@@ -56,33 +56,35 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
-        set_field(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
-        set_field(self, "stop_token_ids", tuple(self.stop_token_ids))
-        set_field(self, "logit_bias", MappingProxyType(dict(self.logit_bias)) if self.logit_bias else NO_BIAS)
+        stop = self.stop or ()
+        set_field(self, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop))
+        set_field(self, "stop_token_ids", _tuple("stop_token_ids", self.stop_token_ids or ()))
+        bias = self.logit_bias or NO_BIAS
+        if not isinstance(bias, Mapping):
+            raise RequestError("logit_bias must be a map of token ids to numbers")
+        set_field(self, "logit_bias", MappingProxyType(dict(bias)))
         for name, holds, rule in self._rules():
             if not holds:
                 raise RequestError(f"{name} must be {rule}, not {getattr(self, name)!r}")
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
-        """(field, does it hold, what it must be); comparisons with NaN are false, so NaN never passes."""
+        """(field, does it hold, what it must be)."""
         return (
             ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1, or None"),
             ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
             ("min_tokens", self.max_tokens is None or self.min_tokens <= self.max_tokens, "at most max_tokens"),
-            ("temperature", _is_real(self.temperature) and 0 <= self.temperature < math.inf, "a number of at least 0"),
+            ("temperature", _between(self.temperature, 0, 1000), "a number from 0 to 1000"),
             ("top_k", _is_count(self.top_k, -1), "a whole number of at least 0 (0 or -1 = off)"),
-            ("top_p", _is_real(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", _is_real(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("repetition_penalty", _is_real(self.repetition_penalty) and 0 < self.repetition_penalty < math.inf, "above 0"),
-            ("presence_penalty", _is_real(self.presence_penalty) and -2 <= self.presence_penalty <= 2, "between -2 and 2"),
-            ("frequency_penalty", _is_real(self.frequency_penalty) and -2 <= self.frequency_penalty <= 2, "between -2 and 2"),
-            (
-                "logit_bias",
-                all(_is_count(t, 0) and math.isfinite(b) for t, b in self.logit_bias.items()),
-                "a map of token ids to numbers",
-            ),
+            ("top_p", _between(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
+            ("min_p", _between(self.min_p, 0, 1), "between 0 and 1"),
+            ("repetition_penalty", _between(self.repetition_penalty, 0.01, 100), "between 0.01 and 100 (1 = off)"),
+            ("presence_penalty", _between(self.presence_penalty, -2, 2), "between -2 and 2"),
+            ("frequency_penalty", _between(self.frequency_penalty, -2, 2), "between -2 and 2"),
+            ("logit_bias", all(_is_count(t, 0) for t in self.logit_bias), "a map of token ids to numbers"),
+            ("logit_bias", all(_between(b, -100, 100) for b in self.logit_bias.values()), "a map to numbers from -100 to 100"),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "a string or strings, none of them empty"),
             ("stop_token_ids", all(_is_count(t, 0) for t in self.stop_token_ids), "token ids"),
+            ("ignore_eos", isinstance(self.ignore_eos, bool), "True or False"),
             (
                 "seed",
                 self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63),
@@ -106,8 +108,15 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _between(value: object, least: float, most: float) -> bool:
+    """Whether it is a number of the range. Comparisons with NaN are false, so NaN never is."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def _tuple(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise RequestError(f"{name} must be a list, not {value!r}")
+    return tuple(value)
 
 
 @dataclass(slots=True, eq=False)

@@ -237,10 +237,8 @@ class Scheduler:
 
     def _release(self, events: list[Event], now: float) -> list[Event]:
         """What the world hears now: everything, or, if the policy holds answers, what was held until its batch ended."""
-        if not (self.policy.holds_answers or self._held):
-            return events
-        self._held += events
-        if self._running:
+        if self.policy.holds_answers and self._running:
+            self._held += events
             return []
-        released, self._held = self._held, []
-        return [replace(event, at=now) for event in released]
+        released, self._held = [replace(event, at=now) for event in self._held], []
+        return released + events

@@ -68,10 +68,15 @@ class LatencyObserver(Observer):
         served = (Finish.STOP, Finish.LENGTH)
         return [t.finished - t.arrival for t in self.requests.values() if t.finished is not None and t.reason in served]
 
-    def output_throughput(self) -> float:
-        """Generated tokens per second, from the first arrival to the last ending."""
+    def span(self) -> float:
+        """Seconds from the first arrival to the last ending; NaN if nothing has ended."""
         ends = [times.finished for times in self.requests.values() if times.finished is not None]
-        if not ends:
-            return math.nan
-        span = max(ends) - min(times.arrival for times in self.requests.values())
-        return sum(len(times.tokens) for times in self.requests.values()) / span if span > 0 else math.nan
+        return max(ends) - min(times.arrival for times in self.requests.values()) if ends else math.nan
+
+    def output_throughput(self) -> float:
+        """Generated tokens per second of `span`."""
+        return sum(len(times.tokens) for times in self.requests.values()) / (self.span() or math.nan)
+
+    def request_throughput(self) -> float:
+        """Requests served to their end per second of `span`."""
+        return len(self.e2e()) / (self.span() or math.nan)

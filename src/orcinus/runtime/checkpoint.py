@@ -43,6 +43,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
     try:
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if getattr(config, "quantization_config", None):
+            raise ModelError("quantized checkpoints are not supported: use the original weights")
         spec = ARCHITECTURES[architecture].read(config)
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
@@ -72,6 +74,8 @@ def load_weights(model: Decoder, checkpoint: Checkpoint) -> None:
             continue
         target = _target(parameters[place.parameter], place.part, place.parameter, model.spec)
         source = tensor.t() if place.transposed else tensor
+        if not tensor.is_floating_point():
+            raise ModelError(f"{name} in {checkpoint.folder} is {tensor.dtype}: quantized weights are not supported")
         if target.shape != source.shape:
             raise ModelError(
                 f"{name} in {checkpoint.folder} has shape {list(source.shape)}, but config.json wants {list(target.shape)}"
@@ -83,9 +87,8 @@ def load_weights(model: Decoder, checkpoint: Checkpoint) -> None:
             else {(place.parameter, p) for p in _parts(place.parameter, model.spec)}
         )
     if empty:
-        raise ModelError(
-            f"weights are missing in {checkpoint.folder}: nothing for {_some(sorted({name for name, _ in empty}))}"
-        )
+        names = sorted(checkpoint.family.source(name, part) for name, part in empty)
+        raise ModelError(f"weights are missing in {checkpoint.folder}: {_some(names)}")
     if unexpected:
         raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {_some(unexpected)}")
 
@@ -109,10 +112,11 @@ def _architecture(folder: Path) -> str:
         names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"config.json in {folder} is not a JSON object: {_one_line(error)}") from None
-    for name in names or ():
+    listed = names if isinstance(names, list) else [names]
+    for name in map(str, listed):
         if name in ARCHITECTURES:
-            return str(name)
-    raise ModelError(f"architecture {', '.join(names or ['(none)'])} in {folder} is not supported: see `orcinus models`")
+            return name
+    raise ModelError(f"architecture {', '.join(map(str, listed))} in {folder} is not supported: see `orcinus models`")
 
 
 def _saved_dtype(config: Any) -> torch.dtype | None:
@@ -131,10 +135,10 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file():
+    if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
         try:
-            shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+            shards = sorted(set(map(str, json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"{INDEX} in {folder} cannot be understood: {_one_line(error)}") from None
     else:
         shards = [SINGLE]

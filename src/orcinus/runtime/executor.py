@@ -33,14 +33,16 @@ class TorchExecutor:
         self._queue: deque[Batch] = deque()
 
     def warm_up(self) -> None:
-        """Run a small batch, so that kernels are compiled and memory is touched before the first request comes.
+        """Run a prompt and a decode, so that kernels are compiled before the first request comes.
 
-        It writes keys into block 0, which whoever is given that block overwrites.
+        They write keys into the first blocks, which whoever is given those blocks overwrites.
         """
+        num_blocks, _, block_size, _ = self.kv[0].keys.shape
         params = SamplingParams(temperature=0)
-        prompt, decode = (Chunk("warm-up", (0,) * count, 0, (0,), True, params) for count in (2, 1))
-        for chunk in (prompt, decode):
-            self._run(Batch(0, (chunk,)))
+        for count in (1, 2):
+            table = tuple(range(-(-count // block_size)))
+            if len(table) <= num_blocks:
+                self._run(Batch(0, (Chunk("warm-up", (0,) * count, 0, table, True, params),)))
 
     def submit(self, batch: Batch) -> None:
         self._queue.append(batch)

@@ -8,12 +8,16 @@ from pathlib import Path
 from orcinus.errors import ModelError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def find_model(model: str | Path) -> Path:
     """The folder with the model's files, downloaded first if need be. Raises `ModelError` if there is none."""
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError:  # ~nobody
+        folder = Path(model)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -27,16 +31,24 @@ def find_model(model: str | Path) -> Path:
 
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=FILES))
+        return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=COPIES))
     except GatedRepoError:
         raise ModelError(f"{repository} asks for a licence: accept it on the hub, then log in with `hf auth login`") from None
     except RepositoryNotFoundError:
         raise ModelError(
             f"no folder and no hub repository named {repository}: check the spelling, or log in if it is private"
         ) from None
+    except HFValidationError as error:
+        raise ModelError(f"{repository} is no local folder and no name of a hub repository: {error}") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "

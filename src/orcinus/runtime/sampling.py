@@ -13,6 +13,7 @@ from orcinus.core.request import SamplingParams
 from orcinus.runtime.random import uniform
 
 NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
+ALL_FORBIDDEN = "its parameters forbid every token: allow some, or lower min_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,25 @@ class Sampled:
 
 def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
     """Choose one token per row of `logits` `[len(chunks), vocab_size]` (float32, overwritten)."""
-    sums = logits.sum(dim=-1)  # NaN and infinities survive a sum
-    broken = [row for row, finite in enumerate(torch.isfinite(sums).tolist()) if not finite]
-    errors = dict.fromkeys(
-        broken, "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
-    )
-    logits[broken] = 0
+    errors = _not_finite(logits.sum(dim=-1), NOT_FINITE)  # NaN and infinities survive a sum
+    logits[list(errors)] = 0
     plain = {
         row: torch.log_softmax(logits[row], dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None
     }
     for row, chunk in enumerate(chunks):
         adjust(logits[row], chunk)
-    tokens = logits.argmax(dim=-1).tolist()
+    likeliest, first = logits.max(dim=-1)
+    errors |= _not_finite(likeliest, ALL_FORBIDDEN)
+    tokens = first.tolist()
     for rows in _alike(chunks):
         for row, token in zip(rows, draw(logits[rows], [chunks[row] for row in rows]), strict=True):
             tokens[row] = token
     logprobs = [_logprobs(plain[row], tokens[row], chunk.params) if row in plain else None for row, chunk in enumerate(chunks)]
     return Sampled(tokens, logprobs, errors)
+
+
+def _not_finite(values: Tensor, reason: str) -> dict[int, str]:
+    return {row: reason for row, finite in enumerate(torch.isfinite(values).tolist()) if not finite}
 
 
 def adjust(logits: Tensor, chunk: Chunk) -> None:
@@ -85,8 +88,9 @@ def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:
     p = torch.softmax(scaled, dim=-1)
     top_p = torch.tensor([chunk.params.top_p for chunk in chunks], device=device)
     min_p = torch.tensor([chunk.params.min_p for chunk in chunks], device=device)
-    before = p.cumsum(dim=-1, dtype=torch.float64) - p  # probability of all that is likelier: the first always stays
+    before = p.cumsum(dim=-1, dtype=torch.float64) - p  # probability of all that is likelier
     keep = (before < top_p[:, None]) & (p >= min_p[:, None] * p[:, :1])
+    keep[:, 0] = True  # however small top_p is
     chosen = _invert(p * keep, u)
     return ids.gather(1, chosen[:, None])[:, 0].tolist()
 

@@ -13,11 +13,11 @@ from orcinus.text.stop import StopStrings
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One step of an answer. The last one of a request has a `finish_reason`, and is the only one without a token."""
+    """One step of an answer. The last one of a request has a `finish_reason`, and no token if it ended between two."""
 
     request_id: str
     index: int  # place of the prompt in the call
-    token_id: int | None
+    token_id: int | None  # None only for an ending without a token
     text: str  # what became certain; may be empty while a character or a stop string is incomplete
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
     error: str | None = None

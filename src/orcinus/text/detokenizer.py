@@ -32,7 +32,7 @@ class Detokenizer:
     def _advance(self, *, final: bool) -> str:
         before = self._decode(self._ids[self._window : self._shown])
         now = self._decode(self._ids[self._window :])
-        if now.endswith(INCOMPLETE) and not final:
-            return ""
+        if (now == before or now.endswith(INCOMPLETE)) and not final:
+            return ""  # a special token, which has no text, must not become the window's only neighbour
         self._window, self._shown = self._shown, len(self._ids)
         return now[len(before) :]

@@ -66,14 +66,14 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
     """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
-    found: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
+    found: set[Any] = {tokenizer_eos}
     for name in ("generation_config.json", "config.json"):
         try:
             ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
         except (OSError, ValueError, AttributeError):
             continue
-        found |= set(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return frozenset(found)
+        found |= set(ids if isinstance(ids, list) else [ids])
+    return frozenset(token for token in found if isinstance(token, int) and token >= 0)
 
 
 def _valid(text: str) -> str:

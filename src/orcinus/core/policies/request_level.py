@@ -14,7 +14,8 @@ class RequestLevel:
     """A batch is fixed until its last request ends; only then the next requests are taken from the queue.
 
     `release` says when users see their answers: `batch`, when the whole batch has ended, as with FasterTransformer; or
-    `each`, every request at its own end, which is kinder but no faster.
+    `each`, every request at its own end, which is kinder but no faster. A stop string is found by whoever reads the text,
+    so under `batch` it shortens the answer but not the work.
     """
 
     release: Literal["batch", "each"] = "batch"

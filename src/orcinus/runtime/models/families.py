@@ -47,15 +47,35 @@ class Family:
             return None
         return Place(f"{prefix}{place.parameter}.{kind}", place.part, place.transposed and kind == "weight")
 
+    def source(self, parameter: str, part: int) -> str:
+        """What a checkpoint calls the tensor of a parameter or of its part: `place`, backwards."""
+        name, _, kind = parameter.rpartition(".")
+        for modules, prefix in ((self.outer, ""), (self.inner, "layers.")):
+            for module, place in modules.items():
+                if place.part in (None, part) and (name == place.parameter or name.endswith(f".{place.parameter}")):
+                    index = name.removesuffix(place.parameter)
+                    return f"{index if prefix else ''}{module}.{kind}"
+        return parameter
+
     def skips(self, name: str, tied: bool) -> bool:
         """Whether a tensor may be left in the file: old buffers, and a copy of the embedding when it is also the head."""
         return self.ignored.fullmatch(name) is not None or (tied and name == "lm_head.weight")
 
 
 def llama_like(
-    examples: str, *, qkv_bias: Switch = False, out_bias: Switch = False, mlp_bias: Switch = False, qk_norm: bool = False
+    examples: str,
+    *,
+    qkv_bias: Switch = False,
+    out_bias: Switch = False,
+    mlp_bias: Switch = False,
+    qk_norm: bool = False,
+    windows: bool = True,
+    no_rope_layers: bool = False,
 ) -> Family:
-    """A row of the Llama-like family: RMS norms, rotary positions, gated MLP, grouped-query attention."""
+    """A row of the Llama-like family: RMS norms, rotary positions, gated MLP, grouped-query attention.
+
+    `windows` and `no_rope_layers` say whether the architecture heeds these fields of a config; some configs carry them idly.
+    """
 
     def read(config: Any) -> DecoderSpec:
         def switch(value: Switch) -> bool:
@@ -63,13 +83,16 @@ def llama_like(
 
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        rotary = getattr(config, "no_rope_layers", None) or [1] * layers  # 1 means: rope is used (SmolLM3's naming)
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        if heads % kv_heads:
+            raise ModelError(f"{heads} query heads cannot be shared out to {kv_heads} key/value heads")
+        rotary = config.no_rope_layers if no_rope_layers else [1] * layers  # 1 means: rope is used (SmolLM3's naming)
         return DecoderSpec(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
             num_heads=heads,
-            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            num_kv_heads=kv_heads,
             head_dim=head_dim,
             max_position_embeddings=config.max_position_embeddings,
             norm="rms",
@@ -83,7 +106,7 @@ def llama_like(
             tied=bool(config.tie_word_embeddings),
             rope=read_rope(config, head_dim),
             scales=(head_dim**-0.5,) * layers,
-            windows=_windows(config, layers),
+            windows=_windows(config, layers) if windows else (None,) * layers,
             rotary=tuple(map(bool, rotary)),
         )
 
@@ -94,6 +117,8 @@ def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
     """Sliding windows: on the layers that `layer_types` names, else on all of them if the config has one."""
     window = getattr(config, "sliding_window", None)
     types = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
+    if window is not None and window < 1:
+        raise ModelError(f"sliding_window must be at least 1, not {window}")
     unknown = set(types) - {"sliding_attention", "full_attention"}
     if unknown:
         raise ModelError(f"attention of type {', '.join(sorted(unknown))} is not supported")
@@ -168,13 +193,19 @@ GPT2 = Family(  # the files of OpenAI's release have no "transformer." before th
 
 ARCHITECTURES: dict[str, Family] = {
     "LlamaForCausalLM": llama_like(
-        "Llama 2, Llama 3.x, SmolLM, SmolLM2, Yi", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"
+        "Llama 2, Llama 3.x, SmolLM, SmolLM2, Yi",
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        mlp_bias="mlp_bias",
+        windows=False,
     ),
     "MistralForCausalLM": llama_like("Mistral 7B (sliding window)"),
     "Qwen2ForCausalLM": llama_like("Qwen2, Qwen2.5", qkv_bias=True),
     "Qwen3ForCausalLM": llama_like(
         "Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True
     ),
-    "SmolLM3ForCausalLM": llama_like("SmolLM3", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias"),
+    "SmolLM3ForCausalLM": llama_like(
+        "SmolLM3", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias", no_rope_layers=True
+    ),
     "GPT2LMHeadModel": GPT2,
 }
