@@ -238,7 +238,7 @@ def test_arrival_is_when_a_request_enters_the_engine_not_when_it_was_prepared() 
         list(entered_first)
         assert llm.engine.dropped_observers == []
     order = [column[0].request_id for column in slots.columns if column[0]]
-    assert order == ["r2"] * 8 + ["r1"] * 8
+    assert order == ["r1"] * 8 + ["r2"] * 8  # numbered as they entered
 
 
 def test_a_closed_engine_says_so() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -21,9 +20,8 @@ from orcinus.core.request import Finish, Request, SamplingParams
 from orcinus.errors import RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.text.answer import Answer, Piece, RequestMetrics
+from orcinus.text.intake import Intake, Prepared, Prompt
 from orcinus.text.tokenizer import Message
-
-Prompt = str | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,10 @@ class LLM:
     def __init__(self, model: Any = None, *, observers: Sequence[Observer] = (), **config: Any) -> None:
         self.config = EngineConfig(model=model, **config)
         built = build(self.config, observers)
-        self.engine, self.tokenizer, self.resolved, self._eos_ids = built.engine, built.tokenizer, built.resolved, built.eos_ids
-        self._seeds = random.Random(self.config.seed)
+        self.engine, self.tokenizer, self.resolved = built.engine, built.tokenizer, built.resolved
+        why_never, seeds = self.engine.scheduler.why_never, random.Random(self.config.seed)
+        model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
+        self._intake = Intake(self.tokenizer, built.eos_ids, vocab_size, model_len, why_never, seeds)
         self._numbers = itertools.count(1)
         self._closed = False
         self._lock = threading.Lock()
@@ -79,16 +79,12 @@ class LLM:
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a
         request failed while running; the others are in its `outputs`.
         """
-        requests = self._prepare(prompts, params)
-        answers: dict[str, Answer] = {}
-        with _progress(progress, len(requests)) as bar:
-            for piece in self._run(requests, answers):
+        prepared, answers = self._prepare(prompts, params), list[Answer]()
+        with _progress(progress, len(prepared)) as bar:
+            for piece in self._run(prepared, answers):
                 if piece.finish_reason:
                     bar.update()
-        outputs = [
-            self._output(prompt, request, answers[request.id])
-            for prompt, request in zip(_listed(prompts), requests, strict=True)
-        ]
+        outputs = [_output(one, answer) for one, answer in zip(prepared, answers, strict=True)]
         failed = [output for output in outputs if output.finish_reason == Finish.FAILED.value]
         if failed:
             raise RequestFailed(f"{len(failed)} of {len(outputs)} requests failed: {failed[0].error}", tuple(outputs))
@@ -114,7 +110,7 @@ class LLM:
         Closing the iterator, dropping it, or an exception in the loop that reads it cancels what has not ended. A request
         that fails ends with a piece whose `finish_reason` is `failed`; the others go on.
         """
-        return self._run(self._prepare(prompts, params), {})
+        return self._run(self._prepare(prompts, params), [])
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """A conversation as token ids, ready for `generate` or `stream`. Raises `RequestError`."""
@@ -137,98 +133,40 @@ class LLM:
 
     def _prepare(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[Request]:
-        """Requests, checked before any of them enters the engine."""
+    ) -> list[Prepared]:
         if self._closed:
             raise RequestError("this engine is closed: make a new LLM")
-        listed = _listed(prompts)
-        if params is None or isinstance(params, SamplingParams):
-            params = [params or SamplingParams()] * len(listed)
-        if not isinstance(params, Sequence) or not all(isinstance(one, SamplingParams) for one in params):
-            raise RequestError("params must be SamplingParams, or a list of them, one for each prompt")
-        if len(params) != len(listed):
-            raise RequestError(f"{len(listed)} prompts but {len(params)} sampling parameters: give one for all or one for each")
-        requests = []
-        for index, (prompt, one) in enumerate(zip(listed, params, strict=True)):
-            try:
-                requests.append(self._request(prompt, one))
-            except RequestError as error:
-                raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
-        for request in requests:  # after all checks, so that a refused call takes no numbers from the next one
-            if request.params.seed is None:
-                request.params = replace(request.params, seed=self._seeds.getrandbits(63))
-        return requests
+        return self._intake.prepare(prompts, params)
 
-    def _request(self, prompt: Prompt, params: SamplingParams) -> Request:
-        ids = self._ids(prompt)
-        context = self.resolved.limits.max_model_len
-        if len(ids) >= context:
-            raise RequestError(
-                f"the prompt has {len(ids)} tokens, and the model length of {context} leaves no room for an answer: shorten it"
-            )
-        eos = () if params.ignore_eos else tuple(sorted(self._eos_ids))
-        resolved = replace(
-            params,
-            max_tokens=context - len(ids) if params.max_tokens is None else params.max_tokens,
-            stop_token_ids=(*params.stop_token_ids, *eos),
-        )
-        self._check_ids("stop token", params.stop_token_ids)
-        self._check_ids("logit_bias token", tuple(params.logit_bias))
-        if params.stop and self.tokenizer is None:
-            raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
-        request = Request(f"r{next(self._numbers)}", ids, resolved, self.engine.clock.now())
-        reason = self.engine.scheduler.why_never(request)
-        if reason is not None:
-            raise RequestError(reason)
-        return request
-
-    def _ids(self, prompt: Prompt) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise RequestError("this model has no tokenizer: give prompts as token ids")
-            ids = self.tokenizer.encode(prompt)
-        else:
-            ids = _token_ids(prompt)
-        if not ids:
-            raise RequestError("the prompt is empty: give at least one character or token")
-        self._check_ids("prompt token", ids)
-        return ids
-
-    def _check_ids(self, what: str, ids: Sequence[Any]) -> None:
-        vocab = self.resolved.vocab_size
-        for index, token in enumerate(ids):
-            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < vocab:
-                raise RequestError(f"{what} {index} is {token!r}: ids of this model are whole numbers from 0 to {vocab - 1}")
-
-    def _run(self, requests: list[Request], answers: dict[str, Answer]) -> Iterator[Piece]:
-        """Submit, then step the engine whenever no piece is ready. `answers` is filled with one answer per request."""
+    def _run(self, prepared: Sequence[Prepared], answers: list[Answer]) -> Iterator[Piece]:
+        """Submit, then step the engine whenever no piece is ready. `answers` is filled with one answer per prompt."""
         inbox: deque[Piece] = deque()
         try:
             with self._driving():
-                self._submit(requests, answers, inbox)
-            while piece := self._next_piece(requests, inbox):
+                self._submit(prepared, answers, inbox)
+            while piece := self._next_piece(answers, inbox):
                 yield piece
         finally:
             with uninterrupted():
-                self._abandoned.extend(request.id for request in requests)
+                self._abandoned.extend(answer.request_id for answer in answers)
                 self._cancel_abandoned()
 
-    def _submit(self, requests: list[Request], answers: dict[str, Answer], inbox: deque[Piece]) -> None:
+    def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
         decode = self.tokenizer.decode if self.tokenizer else _no_text
-        for index, request in enumerate(requests):
-            request.arrival = self.engine.clock.now()  # now, not when it was prepared: the queue is in order of arrival
-            answer = Answer(request.id, index, request.params, decode, RequestMetrics(request.arrival))
-            answers[request.id] = answer
+        for index, one in enumerate(prepared):
+            request = Request(f"r{next(self._numbers)}", one.ids, one.params, self.engine.clock.now())
+            answer = Answer(request.id, index, one.params, decode, RequestMetrics(request.arrival))
+            answers.append(answer)
             self._readers[request.id] = (answer, inbox)
             self._deliver(self.engine.submit(request))
 
-    def _next_piece(self, requests: list[Request], inbox: deque[Piece]) -> Piece | None:
+    def _next_piece(self, answers: Sequence[Answer], inbox: deque[Piece]) -> Piece | None:
         """The oldest unread piece, stepping the engine until there is one; None when all requests have ended."""
         while True:
             with self._driving():
                 if inbox:
                     return inbox.popleft()
-                if not any(request.id in self._readers for request in requests):
+                if not any(answer.request_id in self._readers for answer in answers):
                     return None
                 self._deliver(self.engine.step())
 
@@ -275,18 +213,19 @@ class LLM:
             finally:
                 self._lock.release()
 
-    def _output(self, prompt: Prompt, request: Request, answer: Answer) -> RequestOutput:
-        return RequestOutput(
-            request_id=request.id,
-            prompt=prompt if isinstance(prompt, str) else None,
-            prompt_token_ids=request.prompt,
-            text=answer.text,
-            token_ids=tuple(answer.token_ids),
-            finish_reason=answer.finish_reason or "",
-            logprobs=None if request.params.logprobs is None else tuple(answer.logprobs),
-            metrics=answer.metrics,
-            error=answer.error,
-        )
+
+def _output(prepared: Prepared, answer: Answer) -> RequestOutput:
+    return RequestOutput(
+        request_id=answer.request_id,
+        prompt=prepared.text,
+        prompt_token_ids=prepared.ids,
+        text=answer.text,
+        token_ids=tuple(answer.token_ids),
+        finish_reason=answer.finish_reason or "",
+        logprobs=None if prepared.params.logprobs is None else tuple(answer.logprobs),
+        metrics=answer.metrics,
+        error=answer.error,
+    )
 
 
 def _append_end(inbox: deque[Piece], end: Piece) -> None:
@@ -297,31 +236,6 @@ def _append_end(inbox: deque[Piece], end: Piece) -> None:
             inbox[place] = replace(last, text=last.text + end.text, finish_reason=end.finish_reason, error=end.error)
             return
     inbox.append(end)
-
-
-def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt, as text or as ids, is a list of one."""
-    if isinstance(prompts, str):
-        return [prompts]
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
-        raise RequestError("prompts must be a string, a list of token ids, or a list of these")
-    listed: list[Any] = list(prompts)
-    return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
-
-
-def _token_ids(prompt: Any) -> tuple[Any, ...]:
-    """Token ids as plain numbers, also from numpy or torch; what is no whole number stays, to be named in an error."""
-    if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
-        raise RequestError(f"a prompt must be a string or a list of token ids, not {type(prompt).__name__}")
-    return tuple(_whole(token) for token in prompt)
-
-
-def _whole(value: Any) -> Any:
-    """A whole number, also of numpy's or torch's kind, as Python's; anything else as it is."""
-    try:
-        return value if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return value
 
 
 def _no_text(_: Sequence[int]) -> str:

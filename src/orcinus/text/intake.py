@@ -1,0 +1,116 @@
+"""From what a user gives to what the engine can run: strings to ids, and everything checked that can be checked beforehand."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orcinus.core.request import Request, SamplingParams
+from orcinus.errors import RequestError
+from orcinus.text.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prompt that can be served. Its parameters are resolved: max_tokens, seed and end-of-text ids are filled in."""
+
+    text: str | None  # None if the prompt was given as ids
+    ids: tuple[int, ...]
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The rules of one model and engine. Methods raise `RequestError`."""
+
+    tokenizer: Tokenizer | None
+    eos_ids: frozenset[int]
+    vocab_size: int
+    max_model_len: int
+    why_never: Callable[[Request], str | None]  # why the scheduler would reject a request at the door
+    seeds: random.Random  # for requests without a seed of their own
+
+    def prepare(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[Prepared]:
+        """All prompts of a call, or an error that says which one is unusable and why."""
+        listed = _listed(prompts)
+        if params is None or isinstance(params, SamplingParams):
+            params = [params or SamplingParams()] * len(listed)
+        if not isinstance(params, Sequence) or not all(isinstance(one, SamplingParams) for one in params):
+            raise RequestError("params must be SamplingParams, or a list of them, one for each prompt")
+        if len(params) != len(listed):
+            raise RequestError(f"{len(listed)} prompts but {len(params)} sampling parameters: give one for all or one for each")
+        prepared = []
+        for index, (prompt, one) in enumerate(zip(listed, params, strict=True)):
+            try:
+                prepared.append(self._one(prompt, one))
+            except RequestError as error:
+                raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
+        return [self._seeded(one) for one in prepared]  # after all checks: a refused call takes no seed from the next one
+
+    def _one(self, prompt: Prompt, params: SamplingParams) -> Prepared:
+        ids = self._ids(prompt)
+        room = self.max_model_len - len(ids)
+        if room < 1:
+            size = f"the prompt has {len(ids)} tokens, and the model length of {self.max_model_len}"
+            raise RequestError(f"{size} leaves no room for an answer: shorten it")
+        self._check("stop token", params.stop_token_ids)
+        self._check("logit_bias token", tuple(params.logit_bias))
+        if params.stop and self.tokenizer is None:
+            raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
+        eos = () if params.ignore_eos else tuple(sorted(self.eos_ids))
+        max_tokens = room if params.max_tokens is None else params.max_tokens
+        resolved = replace(params, max_tokens=max_tokens, stop_token_ids=(*params.stop_token_ids, *eos))
+        reason = self.why_never(Request("", ids, resolved, 0.0))
+        if reason is not None:
+            raise RequestError(reason)
+        return Prepared(prompt if isinstance(prompt, str) else None, ids, resolved)
+
+    def _seeded(self, one: Prepared) -> Prepared:
+        if one.params.seed is not None:
+            return one
+        return replace(one, params=replace(one.params, seed=self.seeds.getrandbits(63)))
+
+    def _ids(self, prompt: Prompt) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise RequestError("this model has no tokenizer: give prompts as token ids")
+            ids = self.tokenizer.encode(prompt)
+        elif isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
+            raise RequestError(f"a prompt must be a string or a list of token ids, not {type(prompt).__name__}")
+        else:
+            ids = tuple(_whole(token) for token in prompt)
+        if not ids:
+            raise RequestError("the prompt is empty: give at least one character or token")
+        self._check("prompt token", ids)
+        return ids
+
+    def _check(self, what: str, ids: Sequence[Any]) -> None:
+        for index, token in enumerate(ids):
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.vocab_size:
+                known = f"whole numbers from 0 to {self.vocab_size - 1}"
+                raise RequestError(f"{what} {index} is {token!r}: ids of this model are {known}")
+
+
+def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt, as text or as ids, is a list of one."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        raise RequestError("prompts must be a string, a list of token ids, or a list of these")
+    listed: list[Any] = list(prompts)
+    return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
+
+
+def _whole(value: Any) -> Any:
+    """A whole number, also of numpy's or torch's kind, as Python's; anything else as it is."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return value
