@@ -1,0 +1,56 @@
+"""Batches of whole documents of similar length, so that every conversation starts at position zero, as in use."""
+
+import random
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from orcinus.tiny.corpus import chat, hasty
+from orcinus.tiny.vocabulary import encode
+
+MAX_LENGTH = 2048
+LONG_SHARE = 0.004
+POOL = 384
+
+
+Document = tuple[list[int], list[float]]
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def draw_encoded(rng: random.Random, tokenizer: PreTrainedTokenizerFast, mixture: str) -> Document:
+    """Draw a document of the `usual`, `hasty` or `held-out` mixture and encode it, cut off at the longest context."""
+    long = rng.random() < LONG_SHARE
+    document = hasty.draw(rng, long) if mixture == "hasty" else chat.draw(rng, long, held_out=mixture == "held-out")
+    ids, weights = encode(tokenizer, document, keep=mixture == "hasty")
+    return ids[:MAX_LENGTH], weights[:MAX_LENGTH]
+
+
+def collate(documents: list[Document], pad: int) -> Batch:
+    """Pad documents on the right; returns inputs, the tokens that come next, and how much each of these counts."""
+    longest = max(len(ids) for ids, _ in documents)
+    inputs = torch.full((len(documents), longest), pad)
+    targets = torch.full((len(documents), longest), pad)
+    weights = torch.zeros((len(documents), longest))
+    for row, (ids, counts) in enumerate(documents):
+        inputs[row, : len(ids)] = torch.tensor(ids)
+        targets[row, : len(ids) - 1] = torch.tensor(ids[1:])
+        weights[row, : len(ids) - 1] = torch.tensor(counts[1:])
+    return inputs, targets, weights
+
+
+def batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast, tokens: int, mixture: str = "usual") -> Iterator[Batch]:
+    """Yield batches of about so many tokens for ever: draw a pool, sort it by length, cut it up, shuffle the pieces."""
+    pad = tokenizer.pad_token_id
+    assert isinstance(pad, int)
+    while True:
+        pool = sorted((draw_encoded(rng, tokenizer, mixture) for _ in range(POOL)), key=lambda document: len(document[0]))
+        groups: list[list[Document]] = [[]]
+        for document in pool:
+            if groups[-1] and (len(groups[-1]) + 1) * len(document[0]) > tokens:
+                groups.append([])
+            groups[-1].append(document)
+        rng.shuffle(groups)
+        for group in groups:
+            yield collate(group, pad)

@@ -1,0 +1,182 @@
+"""Draws whole documents: conversations of one or more turns, and plain texts without any chat around them."""
+
+import random
+from dataclasses import dataclass, field
+
+from orcinus.tiny.corpus import beyond, kitchen, life, models, nature, science, serving, smalltalk, stories, verses
+from orcinus.tiny.corpus.grammar import Topic, pick, render, untidy
+from orcinus.tiny.corpus.phrases import ABOUT, ABOUT_MANY, AFTER, ANOTHER, ASK_NAME, BEFORE, MORE, MY_NAME, SHORTER
+
+TOPICS: list[Topic] = serving.TOPICS + models.TOPICS + nature.TOPICS + science.TOPICS + kitchen.TOPICS + life.TOPICS
+SERVING: list[Topic] = serving.TOPICS + models.TOPICS
+LABELS = [
+    topic.label
+    for topic in TOPICS
+    if topic.label not in ("static and continuous batching", "the scheduler of a serving engine")
+]
+
+KINDS = {
+    "topic": 41.0,
+    "refusal": 23.0,
+    "smalltalk": 15.0,
+    "story": 11.0,
+    "joke": 3.5,
+    "poem": 5.0,
+    "sum": 1.2,
+    "name": 1.5,
+}
+TURNS = {1: 58.0, 2: 21.0, 3: 11.0, 4: 7.0}
+
+
+@dataclass
+class Chat:
+    """A conversation under construction, with what a follow-up needs to know about the last answer."""
+
+    turns: list[tuple[str, str]] = field(default_factory=list)
+    last_topic: Topic | None = None
+    last_kind: str = ""
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """Everything said by the assistant so far."""
+        return "\n".join(answer for _, answer in self.turns)
+
+
+def question(rng: random.Random, topic: Topic, held_out: bool = False) -> str:
+    """Ask about a topic, by one of its names or with a question of its own."""
+    if not held_out and topic.asks and rng.random() < 0.45:
+        text = rng.choice(topic.asks)
+    else:
+        many = bool(topic.plurals) and rng.random() < len(topic.plurals) / (len(topic.plurals) + len(topic.names))
+        patterns = ABOUT_MANY if many else ABOUT
+        text = rng.choice(patterns[-2:] if held_out else patterns[:-2])
+        text = text.replace("{x}", rng.choice(topic.plurals if many else topic.names))
+        text = text[0].upper() + text[1:]
+    return dress(rng, text)
+
+
+def dress(rng: random.Random, text: str) -> str:
+    """Put small words around a question, and write it as untidily as people do."""
+    if rng.random() < 0.08:
+        text = rng.choice(BEFORE) + text[0].lower() + text[1:]
+    if rng.random() < 0.05:
+        text += rng.choice(AFTER)
+    return untidy(rng, text)
+
+
+def _draw(rng: random.Random, weights: dict[str, float]) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def _topic(rng: random.Random) -> Topic:
+    """Topics about serving are what the engine is about, so they come up a little more often."""
+    return rng.choice(SERVING) if rng.random() < 0.12 else rng.choice(TOPICS)
+
+
+def _sum(rng: random.Random) -> tuple[str, str]:
+    a, b = rng.randint(0, 10), rng.randint(0, 10)
+    ask = rng.choice(
+        [
+            "What is {a} + {b}?",
+            "{a}+{b}",
+            "What is {a} plus {b}?",
+            "{a} + {b} =",
+            "How much is {a} plus {b}?",
+            "what's {a}+{b}?",
+        ]
+    )
+    return ask.replace("{a}", str(a)).replace("{b}", str(b)), f"{a} plus {b} is {a + b}."
+
+
+def _introduce(rng: random.Random, chat: Chat) -> tuple[str, str]:
+    """People say their name, and may ask for it later."""
+    if chat.name or rng.random() < 0.2:
+        answer = f"Your name is {chat.name}, if I heard you right." if chat.name else "You have not told me your name yet."
+        return rng.choice(ASK_NAME), answer
+    chat.name = rng.choice(smalltalk.FIRST_NAMES)
+    answer = pick(rng, ["Nice to meet you, {n}! What would you like to know?", "Hello, {n}! What shall we talk about?"])
+    return rng.choice(MY_NAME).replace("{n}", chat.name), answer.replace("{n}", chat.name)
+
+
+def _fresh_turn(rng: random.Random, chat: Chat, kind: str, held_out: bool) -> tuple[str, str]:
+    """A turn that starts something new."""
+    if kind == "topic":
+        chat.last_topic = _topic(rng)
+        return question(rng, chat.last_topic, held_out), render(rng, chat.last_topic.slots)
+    if kind == "refusal":
+        ask, answer = beyond.refusal(rng, LABELS, held_out)
+        return dress(rng, ask), answer
+    if kind == "smalltalk":
+        exchange = rng.choice(smalltalk.EXCHANGES)
+        return untidy(rng, rng.choice(exchange.asks)), render(rng, exchange.slots)
+    if kind == "sum":
+        return _sum(rng)
+    if kind == "name":
+        return _introduce(rng, chat)
+    if kind == "joke":
+        ask, _ = verses.joke(rng)
+        return untidy(rng, ask), verses.pick_joke(rng, chat.text)
+    if kind == "story":
+        ask, answer = stories.story(rng, beyond.SUBJECTS)
+    else:
+        ask, answer = verses.poem(rng, beyond.SUBJECTS + beyond.THINGS, chat.text)
+    return untidy(rng, ask), answer
+
+
+def _follow_up(rng: random.Random, chat: Chat) -> tuple[str, str] | None:
+    """A turn that only makes sense after the last one, or nothing if none fits."""
+    if chat.last_kind in ("topic", "short") and chat.last_topic:
+        if chat.last_kind == "topic" and rng.random() < 0.3:
+            chat.last_kind = "short"
+            said = next(option for option in chat.last_topic.slots[0].options if chat.turns[-1][1].startswith(option))
+            return rng.choice(SHORTER), said
+        chat.last_kind = ""
+        return rng.choice(MORE), render(rng, chat.last_topic.more)
+    if chat.last_kind == "joke":
+        return rng.choice(ANOTHER), verses.pick_joke(rng, chat.text)
+    if chat.last_kind == "story":
+        return rng.choice(ANOTHER), stories.tell(rng, *stories.hero_with_name(rng, 0.1))
+    if chat.last_kind == "poem":
+        return rng.choice(ANOTHER), verses.poem(rng, [], chat.text)[1].rpartition("\n\n")[2]
+    return None
+
+
+def conversation(rng: random.Random, turns: int, held_out: bool = False) -> Chat:
+    """Draw a conversation of so many turns, with follow-ups and changes of topic."""
+    chat = Chat()
+    for _ in range(turns):
+        turn = _follow_up(rng, chat) if rng.random() < 0.3 else None
+        if turn is None:
+            chat.last_kind = _draw(rng, KINDS)
+            turn = _fresh_turn(rng, chat, chat.last_kind, held_out)
+        chat.turns.append(turn)
+    return chat
+
+
+def messages(rng: random.Random, chat: Chat) -> list[dict[str, str]]:
+    """The conversation as chat messages, now and then with a short system message in front."""
+    result = []
+    if rng.random() < 0.15:
+        result.append({"role": "system", "content": rng.choice(smalltalk.SYSTEM_PROMPTS)})
+    for ask, answer in chat.turns:
+        result += [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]
+    return result
+
+
+def plain_text(rng: random.Random) -> str:
+    """A text without a chat: mostly a story, sometimes what is known about a topic."""
+    if rng.random() < 0.6:
+        return stories.tell(rng, *stories.hero_with_name(rng))
+    topic = _topic(rng)
+    return render(rng, topic.slots) + " " + render(rng, topic.more)
+
+
+def draw(rng: random.Random, long: bool = False, held_out: bool = False) -> list[dict[str, str]] | str:
+    """Draw one document of the training mixture; a long one fills most of the context."""
+    if long:
+        return messages(rng, conversation(rng, rng.randint(10, 18), held_out))
+    if rng.random() < 0.05:
+        return plain_text(rng)
+    turns = rng.choices(list(TURNS), list(TURNS.values()))[0]
+    return messages(rng, conversation(rng, turns, held_out))
