@@ -1,0 +1,68 @@
+"""What README promises, run as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [
+    shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines() if line.startswith("orcinus ")
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_works(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Hi\nWhat is a decode?\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "orcinus.cli.main", *command[1:]],
+        input="Hi\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 10
+
+
+def test_every_python_example_works() -> None:
+    for block in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", block], capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "key" in done.stdout  # it knows what a KV cache is
+        assert len(done.stdout.splitlines()) > 30  # and streams token by token
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    root = Path(__file__).parents[1]
+    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+        page = root / name
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_every_policy_and_manager_is_listed() -> None:
+    from orcinus.core.kv import KV_MANAGERS
+    from orcinus.core.policies import POLICIES
+    from orcinus.runtime.attention import ATTENTION
+
+    assert all(f"`{name}`" in README for name in [*POLICIES, *KV_MANAGERS, *ATTENTION])
