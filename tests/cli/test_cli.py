@@ -85,7 +85,10 @@ def test_generate_as_json_from_standard_input() -> None:
 
 
 def test_equal_seeds_repeat_a_command_and_other_seeds_do_not() -> None:
-    texts = [orcinus("generate", "--raw", "Once", "--max-tokens", "30", "--seed", seed).stdout for seed in "112"]
+    texts = [
+        orcinus("generate", "--raw", "Once", "--temperature", "1", "--max-tokens", "30", "--seed", seed).stdout
+        for seed in "112"
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 

@@ -16,7 +16,7 @@ from orcinus.errors import RequestError
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
 
 
-@takes_sampling(temperature=0.7)
+@takes_sampling(temperature=0.3)
 @takes_engine()
 def chat(
     system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,

@@ -16,7 +16,7 @@ from orcinus.core.request import SamplingParams
 from orcinus.errors import RequestFailed
 
 
-@takes_sampling()
+@takes_sampling(temperature=0.0)  # on a command line, equal commands give equal answers
 @takes_engine()
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(help="Prompts. Without any: --file, or standard input.")] = None,
@@ -32,7 +32,7 @@ def generate(
     """Answer prompts and print the text as it comes.
 
     All prompts are served together, and printed in their order. A model with a chat template answers each as a user's
-    message; --raw continues it instead. Example: `orcinus generate "What is Orca?" --temperature 0`
+    message; --raw continues it instead. Example: `orcinus generate "What is Orca?"`
     """
     texts = read_prompts(prompts or [], file)
     from orcinus.llm import LLM
