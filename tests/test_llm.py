@@ -111,7 +111,7 @@ def test_a_seed_gives_the_same_text_in_any_company(llm: LLM) -> None:
     assert llm.generate("Once upon a time", other)[0].token_ids != alone
 
 
-def test_an_engine_seed_repeats_a_whole_session() -> None:
+def test_an_engine_seed_repeats_a_whole_run() -> None:
     texts = []
     for seed in (1, 1, 2):
         with LLM(seed=seed, max_model_len=128) as fresh:
