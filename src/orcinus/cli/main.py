@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def options(
 
 def main() -> None:
     """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
+    # Before torch loads: threads that spin while they wait make small models many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:]
     flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = DEBUG in flags
