@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
@@ -15,7 +15,7 @@ from rich.live import Live
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_run import Run, serve
 from orcinus.cli.options import takes_engine, takes_sampling
-from orcinus.cli.prompts import read_prompts
+from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
 from orcinus.core.policies.spelled import make_policy
 from orcinus.core.request import SamplingParams
@@ -58,8 +58,7 @@ def demo(
 
     console = Console(highlight=False)
     with LLM.from_config(replace(config, policy=policies[0])) as llm:
-        chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
-        ready: list[Any] = [llm.encode_chat([{"role": "user", "content": prompt}]) if chats else prompt for prompt in prompts]
+        ready = as_messages(llm, prompts, raw)
         llm.generate(ready[:1], replace(params, max_tokens=2), progress=False)  # let everything be loaded before clocks run
         console.print(view.title(llm.resolved, len(prompts)), soft_wrap=not console.is_terminal)
         runs = [Run(policy, prompts, SlotObserver(config.max_batch_size)) for policy in policies]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from orcinus.cli.options import takes_engine, takes_sampling
-from orcinus.cli.prompts import read_prompts
+from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
 from orcinus.core.request import SamplingParams
 from orcinus.errors import RequestFailed
@@ -38,8 +38,7 @@ def generate(
     from orcinus.llm import LLM
 
     with LLM.from_config(config) as llm:
-        chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
-        ready: list[Any] = [llm.encode_chat([{"role": "user", "content": text}]) if chats else text for text in texts]
+        ready = as_messages(llm, texts, raw)
         if as_json:
             _print_json(llm, texts, ready, params)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from orcinus.errors import RequestError
 
@@ -27,6 +28,12 @@ def read_prompts(arguments: Sequence[str], file: str | None) -> list[str]:
     if empty is not None:
         raise RequestError(f"prompt {empty} is empty: give at least one character")
     return prompts
+
+
+def as_messages(llm: Any, texts: Sequence[str], raw: bool) -> list[Any]:
+    """Each text as a user's message if the model has a chat template, unless it is to be continued as it is."""
+    chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
+    return [llm.encode_chat([{"role": "user", "content": text}]) if chats else text for text in texts]
 
 
 def _read(file: Path) -> bytes:

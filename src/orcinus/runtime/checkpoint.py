@@ -81,11 +81,8 @@ def load_weights(model: Decoder, checkpoint: Checkpoint) -> None:
                 f"{name} in {checkpoint.folder} has shape {list(source.shape)}, but config.json wants {list(target.shape)}"
             )
         target.copy_(source)
-        empty -= (
-            {(place.parameter, place.part)}
-            if place.part is not None
-            else {(place.parameter, p) for p in _parts(place.parameter, model.spec)}
-        )
+        filled = _parts(place.parameter, model.spec) if place.part is None else (place.part,)
+        empty -= {(place.parameter, part) for part in filled}
     if empty:
         names = sorted(checkpoint.family.source(name, part) for name, part in empty)
         raise ModelError(f"weights are missing in {checkpoint.folder}: {_some(names)}")

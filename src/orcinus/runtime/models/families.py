@@ -50,11 +50,9 @@ class Family:
     def source(self, parameter: str, part: int) -> str:
         """What a checkpoint calls the tensor of a parameter or of its part: `place`, backwards."""
         name, _, kind = parameter.rpartition(".")
-        for modules, prefix in ((self.outer, ""), (self.inner, "layers.")):
-            for module, place in modules.items():
-                if place.part in (None, part) and (name == place.parameter or name.endswith(f".{place.parameter}")):
-                    index = name.removesuffix(place.parameter)
-                    return f"{index if prefix else ''}{module}.{kind}"
+        for module, place in [*self.outer.items(), *self.inner.items()]:
+            if place.part in (None, part) and f".{name}".endswith(f".{place.parameter}"):
+                return f"{name.removesuffix(place.parameter)}{module}.{kind}"
         return parameter
 
     def skips(self, name: str, tied: bool) -> bool:
