@@ -16,7 +16,7 @@ import torch
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
 from orcinus.core.policies import RequestLevel
-from orcinus.errors import RequestError, RequestFailed
+from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
 from orcinus.observe.slots import SlotObserver
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
@@ -50,6 +50,32 @@ def test_outputs_come_in_order_with_text_tokens_reason_and_times(llm: LLM) -> No
         assert times.arrival <= times.first_token <= times.finished
         assert llm.tokenizer is not None
         assert output.text == llm.tokenizer.decode(output.token_ids)
+
+
+def test_without_parameters_the_model_s_own_are_used(checkpoint: Callable[[str], tuple[Any, Path]], llm: LLM) -> None:
+    assert llm.default_params.temperature == 0.7  # as the bundled model's generation_config.json says
+    assert 0 < len(llm.generate("Hi")[0].token_ids) <= 256
+    _, folder = checkpoint("llama2")
+    file = folder / "generation_config.json"
+    before = file.read_text()
+    try:
+        file.write_text('{"temperature": 0.0, "max_new_tokens": 3}')
+        with LLM(folder) as greedy:
+            first, second = greedy.generate([[5, 6, 7]] * 2)
+        assert len(first.token_ids) <= 3
+        assert first.token_ids == second.token_ids
+        file.write_text('{"top_p": 7}')
+        with pytest.raises(ModelError, match=r"generation_config.json .* top_p must be above 0"):
+            LLM(folder)
+    finally:
+        file.write_text(before)
+
+
+def test_a_misspelled_option_says_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match="unknown option 'modle': did you mean model"):
+        LLM(modle="x")
+    with pytest.raises(ConfigError, match="unknown option 'zzz': choose among model, policy"):
+        LLM(zzz=1)
 
 
 def test_a_single_prompt_is_a_list_of_one(llm: LLM) -> None:

@@ -29,7 +29,7 @@ COMMANDS = [
 def test_every_command_works(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("Hi\nWhat is a decode?\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "orcinus.cli.main", *command[1:]],
+        [sys.executable, "-m", "orcinus", *command[1:]],
         input="Hi\n",
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies.spelled import make_policy
 from orcinus.core.ports import Clock, Observer
+from orcinus.core.request import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
@@ -23,7 +24,8 @@ from orcinus.runtime.device import Device, choose_device, memory_available
 from orcinus.runtime.executor import TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.models import Decoder, DecoderSpec, Factory
-from orcinus.text.tokenizer import Tokenizer, end_of_text_ids, load_tokenizer
+from orcinus.text.generation import default_params, end_of_text_ids
+from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
 MIB = 2**20
@@ -43,6 +45,7 @@ class Built:
     engine: Engine
     tokenizer: Tokenizer | None
     eos_ids: frozenset[int]
+    default_params: SamplingParams
     resolved: Resolved
 
 
@@ -62,7 +65,7 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
     """Load the model and wire the engine. Raises `ConfigError` or `ModelError`."""
     plan = _plan(config)
     resolved, spec = plan.resolved, plan.checkpoint.spec
-    tokenizer = load_tokenizer(plan.checkpoint.folder)
+    tokenizer, params = load_tokenizer(plan.checkpoint.folder), default_params(plan.checkpoint.folder)
     model = load_model(plan.checkpoint, plan.device, ATTENTION[resolved.attention]())
     kv = kv_cache.allocate(
         spec.num_layers,
@@ -79,7 +82,7 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
     engine = Engine(Scheduler(resolved.policy, manager, resolved.limits), executor, clock or MonotonicClock(), observers)
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(plan.checkpoint.folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
-    return Built(engine, tokenizer, eos_ids, resolved)
+    return Built(engine, tokenizer, eos_ids, params, resolved)
 
 
 def _plan(config: EngineConfig) -> _Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ class EngineConfig:
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
+
+    @classmethod
+    def from_options(cls, **options: Any) -> EngineConfig:
+        """The config with these fields. Raises `ConfigError` for one that does not exist, with what may have been meant."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                meant = f": did you mean {close[0]}?" if close else f": choose among {', '.join(known)}"
+                raise ConfigError(f"unknown option {name!r}{meant}")
+        return cls(**options)
 
     @classmethod
     def doc(cls, name: str) -> str:

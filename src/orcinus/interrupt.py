@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+STATUS = 130  # the exit status that shells give Ctrl-C
+
+
+def leave_at_once() -> None:
+    """From now on Ctrl-C ends the process with one line. For a process that holds nothing yet, or nothing any more.
+
+    An exception would not do: in the middle of an import it comes out as something else, or not at all.
+    """
+    _handle(lambda number, frame: _leave())
+
+
+def raise_exception() -> None:
+    """From now on Ctrl-C raises `KeyboardInterrupt`, so that what the process holds is given back."""
+    _handle(signal.default_int_handler)
+
+
+def _handle(handler: Callable[[int, FrameType | None], object]) -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # who started this process may have turned Ctrl-C off
+        signal.signal(signal.SIGINT, handler)
+
+
+def _leave() -> None:
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(STATUS)
 
 
 @contextmanager

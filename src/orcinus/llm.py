@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -42,17 +42,20 @@ class RequestOutput:
 class LLM:
     """A model and an engine. Keyword arguments are the fields of `EngineConfig`.
 
+    Calls without `params` sample with `default_params`, which come from the model's generation_config.json.
+
     Methods may be called from several threads, and several streams may be read in turn: whoever needs a token drives the
     engine one iteration further, for all. Raises `ConfigError` or `ModelError` if the engine cannot be built.
     """
 
     def __init__(self, model: Any = None, *, observers: Sequence[Observer] = (), **config: Any) -> None:
-        self.config = EngineConfig(model=model, **config)
+        self.config = EngineConfig.from_options(model=model, **config)
         built = build(self.config, observers)
         self.engine, self.tokenizer, self.resolved = built.engine, built.tokenizer, built.resolved
         why_never, seeds = self.engine.scheduler.why_never, random.Random(self.config.seed)
         model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
-        self._intake = Intake(self.tokenizer, built.eos_ids, vocab_size, model_len, why_never, seeds)
+        self.default_params = built.default_params
+        self._intake = Intake(self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, why_never, seeds)
         self._numbers = itertools.count(1)
         self._closed = False
         self._lock = threading.Lock()
@@ -98,7 +101,7 @@ class LLM:
         progress: bool | None = None,
     ) -> list[RequestOutput]:
         """Answer a conversation, or several, through the model's chat template. Raises like `generate`."""
-        several = bool(messages) and not isinstance(messages[0], dict)
+        several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         return self.generate([self.encode_chat(conversation) for conversation in conversations], params, progress=progress)
 

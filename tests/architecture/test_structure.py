@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"sim", "runtime"},
     {"build", "llm", "interrupt", "tiny"},
     {"serve"},
-    {"dashboard", "bench", "cli"},
+    {"dashboard", "bench", "cli", "__main__"},
 ]
 APART = [{"sim", "runtime"}]
 ONLY_UNDER = {

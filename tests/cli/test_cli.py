@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-ORCINUS = [sys.executable, "-m", "orcinus.cli.main"]
+ORCINUS = [sys.executable, "-m", "orcinus"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
 COMMANDS = ["generate", "chat", "demo", "models", "info"]
 
@@ -182,22 +183,66 @@ def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
     assert errors.decode().strip() == "interrupted"
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
+@pytest.mark.parametrize("library", ["libtorch_cpu", "llvmlite"])
+@pytest.mark.parametrize("command", ["generate", "info"])
+def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
+    if command == "info" and library == "llvmlite":
+        pytest.skip("info compiles nothing")
+    process = subprocess.Popen([*ORCINUS, command, *(["Hi"] if command == "generate" else [])], stderr=subprocess.PIPE)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while library not in maps.read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.decode() == "interrupted\n"
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    line = command.replace("orcinus", shlex.join(ORCINUS))
+    return subprocess.run(line, shell=True, capture_output=True, env=ENVIRONMENT, timeout=120, check=False, text=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("orcinus generate Hi > /dev/full", "cannot go on: No space left on device"),
+        ("orcinus models > /dev/full", "cannot go on: No space left on device"),
+        ("orcinus models >&-", "standard output is closed"),
+        ("orcinus generate <&-", "standard input holds no prompt"),
+        ("printf 'Gr\\374n' | orcinus chat", "1 of the turns failed"),
+        ("orcinus generate $(printf 'Gr\\374n')", "character 2 of the text is no valid Unicode"),
+    ],
+)
+def test_unusable_streams(command: str, message: str) -> None:
+    done = in_shell(command)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(line.startswith("error: ") for line in done.stderr.splitlines())
+
+
 def test_a_reader_that_stops_reading_is_no_traceback() -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m orcinus.cli.main generate --raw Once --max-tokens 300 --ignore-eos | head -c 10",
-        shell=True,
-        capture_output=True,
-        env=ENVIRONMENT,
-        timeout=120,
-        check=False,
-    )
-    assert b"Traceback" not in done.stderr
+    done = in_shell("orcinus generate --raw Once --max-tokens 300 --ignore-eos | head -c 10")
+    assert done.stderr == ""
 
 
 def test_chat_reads_turns_from_a_pipe() -> None:
     done = orcinus("chat", "--temperature", "0", stdin="Hi\n/system Be brief.\n/reset\n/what\nHello\n/exit\nnot read\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tokens/s") == 2
+    for note in ("system message set", "the conversation starts anew", "there is no command /what"):
+        assert note in done.stdout
+
+
+def test_chat_forgets_its_oldest_turns_when_the_context_is_full() -> None:
+    turns = [f"My name is {name}" for name in ("Anna", "Ben", "Clara", "David", "Emma", "Felix")]
+    done = orcinus("chat", "--max-model-len", "100", "--max-tokens", "40", stdin="\n".join([*turns, "word " * 200]))
+    assert done.stdout.count("tokens/s") == len(turns)
+    assert "forgot 1 of the oldest turns" in done.stdout
+    assert done.returncode == 1  # the last message alone is too long
+    assert "leaves no room for an answer" in done.stderr
 
 
 def test_chat_in_a_terminal_ends_with_exit() -> None:

@@ -14,6 +14,7 @@ from rich.live import Live
 
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_run import Run, serve
+from orcinus.cli.engine import engine
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
@@ -51,13 +52,11 @@ def demo(
     Compare others with `--policy a,b`.
     """
     prompts = tuple(read_prompts([], prompts_file)) if prompts_file else PROMPTS
-    policies = [name.strip() for name in str(config.policy).split(",")]
+    policies = [name.strip() for name in str(config.policy).split(",") if name.strip()] or [""]
     for policy in policies:
         make_policy(policy)  # a misspelled one is reported before the model loads
-    from orcinus.llm import LLM
-
     console = Console(highlight=False)
-    with LLM.from_config(replace(config, policy=policies[0])) as llm:
+    with engine(replace(config, policy=policies[0])) as llm:
         ready = as_messages(llm, prompts, raw)
         llm.generate(ready[:1], replace(params, max_tokens=2), progress=False)  # let everything be loaded before clocks run
         console.print(view.title(llm.resolved, len(prompts)), soft_wrap=not console.is_terminal)

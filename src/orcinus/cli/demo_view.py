@@ -33,9 +33,9 @@ def title(resolved: Resolved, count: int) -> Text:
         f"{count} requests at once, at most {resolved.limits.max_batch_size} in a batch. {resolved.architecture}, {size}.\n"
     )
     text.append("A", STYLE[Phase.PREFILL])
-    text.append(" capital: the prompt of request A (prefill)   ")
+    text.append(" prefill of request A   ")
     text.append("a", STYLE[Phase.DECODE])
-    text.append(f" small: one token of its answer (decode)   {IDLE} idle slot")
+    text.append(f" decode: one token of its answer   {IDLE} idle slot")
     return text
 
 
@@ -105,18 +105,16 @@ def answers(run: Run) -> RenderableType:
 
 
 def comparison(runs: Sequence[Run], console: Console) -> RenderableType:
-    """The closing table: each figure per policy, and its ratio to the first policy."""
+    """The closing table: each figure per policy, with its ratio to the first policy."""
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2, title_justify="left")
     table.add_column("")
     for run in runs:
-        table.add_column(run.policy, justify="right")
-    for run in runs[1:]:
-        table.add_column(f"{run.policy} / {runs[0].policy}", justify="right")
+        table.add_column(run.policy, justify="right", overflow="fold")
     figures = [_figures(run) for run in runs]
     for name, (first, form) in figures[0].items():
-        values = [figure[name][0] for figure in figures]
-        ratios = [f"{value / first:.2f}x" if first else "-" for value in values[1:]]
-        table.add_row(name, *(form.format(value) for value in values), *ratios)
+        others = [figure[name][0] for figure in figures[1:]]
+        ratios = [f"{form.format(value)} ({value / first:.2f}x)" if first else form.format(value) for value in others]
+        table.add_row(name, form.format(first), *ratios)
     same = all(run.token_ids == runs[0].token_ids for run in runs)
     notes = [Text(f"The answers {'are the same, token by token' if same else 'DIFFER between the policies'}.")]
     notes += [Text(f"{run.policy} hands an answer out when its whole batch has ended.") for run in runs if run.held]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orcinus.cli.engine import engine
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
@@ -35,9 +36,7 @@ def generate(
     message; --raw continues it instead. Example: `orcinus generate "What is Orca?"`
     """
     texts = read_prompts(prompts or [], file)
-    from orcinus.llm import LLM
-
-    with LLM.from_config(config) as llm:
+    with engine(config) as llm:
         ready = as_messages(llm, texts, raw)
         if as_json:
             _print_json(llm, texts, ready, params)

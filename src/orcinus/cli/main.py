@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 import orcinus
+from orcinus import interrupt
 from orcinus.cli.chat import chat
 from orcinus.cli.demo import demo
 from orcinus.cli.generate import generate
@@ -21,7 +23,6 @@ from orcinus.cli.models import models
 from orcinus.errors import OrcinusError
 
 DEBUG = "--debug"
-INTERRUPTED = 130  # the exit status that Typer gives Ctrl-C, and shells expect
 
 app = typer.Typer(
     name="orcinus",
@@ -45,7 +46,7 @@ def options(
         raise typer.Exit
 
 
-def main() -> None:
+def run() -> None:
     """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
     # Before torch loads: threads that spin while they wait make small models many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,22 +56,44 @@ def main() -> None:
     if debug:
         logging.basicConfig(level=logging.WARNING)
         logging.getLogger("orcinus").setLevel(logging.DEBUG)
-    arguments = [flag for flag in flags if flag != DEBUG] + arguments[len(flags) :]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    _prepare_streams()
     try:
-        app(arguments)
+        _run([flag for flag in flags if flag != DEBUG] + arguments[len(flags) :])
     except OrcinusError as error:
         if debug:
             raise
-        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if debug:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again on leaving
+        _fail("" if error.errno == errno.EPIPE else f"cannot go on: {error.strerror or error}")
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        app(arguments)
     except SystemExit as end:
-        if end.code == INTERRUPTED:
+        if end.code == interrupt.STATUS:
             print("interrupted", file=sys.stderr)
+        sys.stdout.flush()
         raise
 
 
-if __name__ == "__main__":
-    main()
+def _prepare_streams() -> None:
+    """Make the standard streams fit to use, whatever the shell did with them."""
+    closed = sys.stdout is None  # as after `>&-`
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    if closed:
+        _fail("standard output is closed: give it a terminal, a file or a pipe")
+
+
+def _fail(message: str) -> NoReturn:
+    if message:
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    sys.exit(1)

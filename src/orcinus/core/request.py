@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from orcinus.errors import RequestError
 
@@ -57,22 +57,23 @@ class SamplingParams:
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
         stop = self.stop or ()
-        set_field(self, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop))
-        set_field(self, "stop_token_ids", _tuple("stop_token_ids", self.stop_token_ids or ()))
+        set_field(self, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop, "a string or a list of strings"))
+        set_field(self, "stop_token_ids", _tuple("stop_token_ids", self.stop_token_ids or (), "a list of token ids"))
         bias = self.logit_bias or NO_BIAS
         if not isinstance(bias, Mapping):
             raise RequestError("logit_bias must be a map of token ids to numbers")
         set_field(self, "logit_bias", MappingProxyType(dict(bias)))
         for name, holds, rule in self._rules():
             if not holds:
-                raise RequestError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+                value = getattr(self, name)
+                raise RequestError(f"{name} must be {rule}, not {dict(value) if isinstance(value, Mapping) else value!r}")
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         """(field, does it hold, what it must be)."""
         return (
             ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1, or None"),
             ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
-            ("min_tokens", self.max_tokens is None or self.min_tokens <= self.max_tokens, "at most max_tokens"),
+            ("min_tokens", self.max_tokens is None or _between(self.min_tokens, 0, self.max_tokens), "at most max_tokens"),
             ("temperature", _between(self.temperature, 0, 1000), "a number from 0 to 1000"),
             ("top_k", _is_count(self.top_k, -1), "a whole number of at least 0 (0 or -1 = off)"),
             ("top_p", _between(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
@@ -108,14 +109,18 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _between(value: object, least: float, most: float) -> bool:
+def _between(value: object, least: float, most: object) -> bool:
     """Whether it is a number of the range. Comparisons with NaN are false, so NaN never is."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+    return _is_number(value) and _is_number(most) and least <= value <= most
 
 
-def _tuple(name: str, value: object) -> tuple[Any, ...]:
-    if not isinstance(value, Iterable) or isinstance(value, Mapping):
-        raise RequestError(f"{name} must be a list, not {value!r}")
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _tuple(name: str, value: object, kind: str) -> tuple[Any, ...]:
+    if not isinstance(value, Iterable) or isinstance(value, Mapping | str | bytes):
+        raise RequestError(f"{name} must be {kind}, not {value!r}")
     return tuple(value)
 
 

@@ -28,8 +28,9 @@ class Scheduler:
     """Carries out what a policy wishes, within the limits of the machine and of K/V memory.
 
     There is no prefill phase and no decode phase here, only `request.pending` tokens to run. Rules that no policy can
-    break: a batch keeps within `limits`; one refusal closes the door, so nobody overtakes in the queue; when blocks run
-    out, the youngest request loses its own and starts over later (recomputation), never one older than the request in need.
+    break: a batch keeps within `limits`; one refusal closes the door, so nobody overtakes in the order of the policy; when
+    blocks run out, the youngest request loses its own and starts over later (recomputation), never one older than the
+    request in need.
     """
 
     def __init__(self, policy: Policy, kv: KVManager, limits: Limits) -> None:

@@ -30,6 +30,7 @@ class Intake:
 
     tokenizer: Tokenizer | None
     eos_ids: frozenset[int]
+    default_params: SamplingParams
     vocab_size: int
     max_model_len: int
     why_never: Callable[[Request], str | None]  # why the scheduler would reject a request at the door
@@ -41,7 +42,7 @@ class Intake:
         """All prompts of a call, or an error that says which one is unusable and why."""
         listed = _listed(prompts)
         if params is None or isinstance(params, SamplingParams):
-            params = [params or SamplingParams()] * len(listed)
+            params = [params or self.default_params] * len(listed)
         if not isinstance(params, Sequence) or not all(isinstance(one, SamplingParams) for one in params):
             raise RequestError("params must be SamplingParams, or a list of them, one for each prompt")
         if len(params) != len(listed):
@@ -82,7 +83,7 @@ class Intake:
             if self.tokenizer is None:
                 raise RequestError("this model has no tokenizer: give prompts as token ids")
             ids = self.tokenizer.encode(prompt)
-        elif isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
+        elif isinstance(prompt, Mapping | bytes) or not isinstance(prompt, Iterable):
             raise RequestError(f"a prompt must be a string or a list of token ids, not {type(prompt).__name__}")
         else:
             ids = tuple(_whole(token) for token in prompt)
@@ -102,7 +103,7 @@ def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt, as text or as ids, is a list of one."""
     if isinstance(prompts, str):
         return [prompts]
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+    if isinstance(prompts, Mapping | bytes) or not isinstance(prompts, Iterable):
         raise RequestError("prompts must be a string, a list of token ids, or a list of these")
     listed: list[Any] = list(prompts)
     return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
+from orcinus.text.generation import end_of_text_ids
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
 
@@ -29,11 +30,14 @@ class Tokenizer:
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one."""
+        if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
+            raise RequestError("a conversation must be a list of messages such as {'role': 'user', 'content': 'Hi'}")
         if not messages:
             raise RequestError("the conversation is empty: give at least one message")
         for index, message in enumerate(messages):
             if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
                 raise RequestError(f"message {index} needs a 'role' and a 'content' string")
+            _valid(message["content"])
         if not self._tokenizer.chat_template:
             raise RequestError("this model has no chat template: use generate with plain prompts")
         from jinja2 import TemplateError
@@ -42,7 +46,7 @@ class Tokenizer:
             text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
             raise RequestError(f"the model's chat template refuses this conversation: {error}") from None
-        return tuple(self._tokenizer(_valid(text), add_special_tokens=False).input_ids)
+        return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     @property
     def chats(self) -> bool:
@@ -61,24 +65,14 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     except Exception as error:  # the tokenizers library raises bare Exception
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the tokenizer in {folder} cannot be read: {reason}") from error
+    tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
     return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
-
-
-def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
-    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
-    found: set[Any] = {tokenizer_eos}
-    for name in ("generation_config.json", "config.json"):
-        try:
-            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
-        except (OSError, ValueError, AttributeError):
-            continue
-        found |= set(ids if isinstance(ids, list) else [ids])
-    return frozenset(token for token in found if isinstance(token, int) and token >= 0)
 
 
 def _valid(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError:
-        raise RequestError("the text holds half a surrogate pair, which is no character: remove it") from None
+    except UnicodeEncodeError as error:
+        what = "no valid Unicode (a byte that is not UTF-8, or half a surrogate pair)"
+        raise RequestError(f"character {error.start} of the text is {what}: give UTF-8 text") from None
     return text

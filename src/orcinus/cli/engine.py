@@ -1,0 +1,23 @@
+"""The engine of one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from orcinus import interrupt
+from orcinus.config import EngineConfig
+
+
+@contextmanager
+def engine(config: EngineConfig) -> Iterator[Any]:
+    """An `LLM` for as long as the block lasts. Ctrl-C before it stands, while the model loads, ends the process at once."""
+    from orcinus.llm import LLM
+
+    with LLM.from_config(config) as llm:
+        interrupt.raise_exception()
+        try:
+            yield llm
+        finally:
+            interrupt.leave_at_once()

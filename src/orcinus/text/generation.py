@@ -1,0 +1,46 @@
+"""What `generation_config.json` says: how a model's makers want it sampled, and what ends a text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orcinus.core.request import SamplingParams
+from orcinus.errors import ModelError, RequestError
+
+FIELDS = {  # theirs -> ours
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+
+
+def default_params(folder: Path) -> SamplingParams:
+    """The parameters for callers who name none, as in vLLM. Raises `ModelError` if the file asks for the impossible."""
+    found = _read(folder / "generation_config.json")
+    asked = {ours: found[theirs] for theirs, ours in FIELDS.items() if found.get(theirs) is not None}
+    try:
+        return SamplingParams(**asked)
+    except RequestError as error:
+        raise ModelError(f"generation_config.json in {folder}: {error}; mend or remove it") from None
+
+
+def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
+    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
+    found: set[Any] = {tokenizer_eos}
+    for name in ("generation_config.json", "config.json"):
+        ids = _read(folder / name).get("eos_token_id")
+        found |= set(ids if isinstance(ids, list) else [ids])
+    return frozenset(token for token in found if isinstance(token, int) and token >= 0)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,66 @@
+"""Policies spelled as one word: names, options, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from orcinus.core.policies import POLICIES
+from orcinus.core.policies.spelled import make_policy, policy_options
+from orcinus.errors import ConfigError
+
+
+@dataclass
+class Example:
+    """Has one option of each kind."""
+
+    size: int = 4
+    share: float = 0.5
+    eager: bool = True
+    limit: int | None = None
+    mode: str = "soft"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "example", Example)
+
+
+@pytest.mark.usefixtures("example")
+@pytest.mark.parametrize(
+    ("spelled", "policy"),
+    [
+        ("example", Example()),
+        ("example:size=8:share=1", Example(size=8, share=1.0)),
+        ("example:eager=false", Example(eager=False)),
+        ("example:limit=7", Example(limit=7)),
+        ("example:limit=none:mode=hard", Example(mode="hard")),
+    ],
+)
+def test_options_have_the_type_they_are_annotated_with(spelled: str, policy: Example) -> None:
+    assert make_policy(spelled) == policy
+
+
+@pytest.mark.usefixtures("example")
+@pytest.mark.parametrize(
+    ("spelled", "message"),
+    [
+        ("magic", "unknown policy 'magic': choose"),
+        ("example:size=big", "option size of policy 'example' must be int, not 'big'"),
+        ("example:eager=1", "must be true or false, not '1'"),
+        ("example:limit=some", "must be int or none, not 'some'"),
+        ("example:colour=red", "its options are size, share, eager, limit, mode"),
+        ("example:size", "cannot take 'size'"),
+    ],
+)
+def test_mistakes_are_explained(spelled: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_policy(spelled)
+
+
+def test_every_option_of_every_policy_can_be_spelled() -> None:
+    for name in POLICIES:
+        options = policy_options(name)
+        spelled = ":".join([name, *(f"{key}={str(value).lower()}" for key, value in options.items())])
+        assert policy_options(name) == {key: getattr(make_policy(spelled), key) for key in options}
