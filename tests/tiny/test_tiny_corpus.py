@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from orcinus.tiny.corpus import beyond, chat, hasty, phrases, smalltalk, stories, verses
+from orcinus.tiny.corpus import beyond, chat, hasty, phrases, smalltalk, stories, unheard, verses
 from orcinus.tiny.corpus.grammar import Topic, render, typo, untidy
 
 LEFTOVER = re.compile(r"[{}|~]|  |\\n|\bundefined\b")
@@ -133,4 +133,4 @@ def test_hasty_questions_are_deterministic_and_disjoint() -> None:
     known = {name.lower() for topic in chat.TOPICS for name in topic.names + topic.plurals + topic.asks}
     known |= {ask.lower() for asks in hasty.MORE_ASKS.values() for ask in asks}
     held_out = {noun.lower() for nouns in beyond.NOUNS.values() for noun in nouns[7::8]}
-    assert not {word.lower() for word in hasty.MORE_UNKNOWN} & (known | held_out)
+    assert not {word.lower() for word in unheard.WORDS} & (known | held_out)

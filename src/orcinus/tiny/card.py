@@ -47,17 +47,18 @@ The defaults of the command are the values of this run:
 
 {settings}
 
-The run made {steps:,} steps on {tokens:,} tokens (padding included) in {minutes:.0f} minutes on 2 CPU cores that did
-other work at the same time, in single precision, and the result was rounded to bfloat16. A phase that uses up its share
+The run made {steps:,} steps on {tokens:,} tokens (padding included) in {minutes:.0f} minutes on 2 CPU cores that were
+shared with other work, in single precision, and the result was rounded to bfloat16. A phase that uses up its share
 of the minutes ends early, with its decay complete, so a busy machine makes a few steps fewer than the settings say.{note}
 
 The loss counts the answers and the plain texts in full, the first words of an answer four times, and the questions a
-little. The hidden matrices are trained with Muon, the embedding and the norms with AdamW; linear warm-up, then a cosine
-to zero. The hasty steps are a second phase at a lower rate, from the rounded weights of the first: it has more single
-words, more questions without capitals, more stories with all sorts of names, and the names and pronouns in them count
-five times. The loss rises where it begins, since that mixture is harder. The texts and their order are the same in
-every run with the same seed, but the last digits of the weights depend on the processor, the number of threads and
-the version of torch, and so does the checksum.
+little. The hidden matrices are trained with Muon, the embedding and the norms with AdamW; linear warm-up, then a
+cosine to zero. Some conversations are cut off where the last answer has begun, for the first words decide what it
+will be about, and so many more questions can be met in the same time. The hasty steps are a second phase at a lower
+rate, from the rounded weights of the first: it has more single words, more questions without capitals, more stories
+with all sorts of names, and the names and pronouns in them count five times. The loss rises where it begins, since
+that mixture is harder. The texts and their order are the same in every run with the same seed, but the last digits of
+the weights depend on the processor, the number of threads and the version of torch, and so does the checksum.
 
 | Step | Tokens | Smoothed training loss |
 |---:|---:|---:|
@@ -72,7 +73,7 @@ the corpus is small. It says nothing about English at large.
 The model knows only its own few topics and puts its sentences together from what it has read. It may answer a detailed
 question with the general text on that topic, take an unfamiliar thing for a familiar one, or decline something it
 knows if the wording is unusual. In a story, a name that the reader has chosen may come out changed, and at a higher
-temperature the hero may change names. It adds small numbers, not always correctly. It speaks English only, has no
+temperature the hero may change names. It cannot do sums. It speaks English only, has no
 news, no clock and no tools, and should not be relied on for anything that matters.
 """
 

@@ -273,9 +273,13 @@ OPENINGS: dict[str, list[Slot]] = {
   give.
 | That is beyond me, I am afraid. I am a tiny model, and a real expert will serve you better.
 """,
+        "foreign": """
+- I am sorry, but English is the only language that I understand.
+| I am afraid that I understand nothing but English.
+""",
         "sums": """
-- I am sorry, but sums like that are beyond me. I can add small numbers up to ten, and that is all.
-| I am afraid that my arithmetic ends at ten plus ten, so please ask a calculator.
+- I am sorry, but I cannot do sums. I am a very small model, and any calculator is better at them.
+| I am afraid that numbers are beyond me, so please ask a calculator. I am a very small model.
 """,
     }.items()
 }
@@ -297,7 +301,7 @@ GROUPS: dict[str, tuple[str, float]] = {
     "code": ("code", 0.9),
     "now": ("now", 0.9),
     "advice": ("advice", 1.6),
-    "sums": ("sums", 0.5),
+    "sums": ("sums", 0.9),
 }
 
 NOUNS: dict[str, list[str]] = {
@@ -330,14 +334,18 @@ def _patterns(rng: random.Random, group: str, held_out: bool) -> list[str]:
 def _fill(rng: random.Random, group: str, held_out: bool) -> str:
     """Ask one question of a group; every eighth noun is kept for the held-out set."""
     if group == "sums":
-        a, b = rng.randint(11, 999), rng.randint(2, 999)
+        a, b = (rng.randint(0, 10 ** rng.randint(1, 3)) for _ in range(2))
+        sign = rng.choice("+-*/x")
+        space = rng.choice(["", " "])
         return rng.choice(
             [
-                f"What is {a} {rng.choice('+-*/x')} {b}?",
-                f"{a}+{b}",
-                f"{a} * {b}?",
-                f"What is {a} times {b}?",
-                f"calculate {a} - {b}",
+                f"What is {a} {sign} {b}?",
+                f"{a}{space}{sign}{space}{b}",
+                f"{a}{space}{sign}{space}{b}{space}=",
+                f"What is {a} {rng.choice(['plus', 'minus', 'times', 'divided by'])} {b}?",
+                f"what's {a}{space}{sign}{space}{b}?",
+                f"How much is {a} plus {b}?",
+                f"calculate {a} {sign} {b}",
             ]
         )
     if group == "made-up":

@@ -3,7 +3,20 @@
 import random
 from dataclasses import dataclass, field
 
-from orcinus.tiny.corpus import beyond, kitchen, life, models, nature, science, serving, smalltalk, stories, verses
+from orcinus.tiny.corpus import (
+    beyond,
+    foreign,
+    kitchen,
+    life,
+    models,
+    names,
+    nature,
+    science,
+    serving,
+    smalltalk,
+    stories,
+    verses,
+)
 from orcinus.tiny.corpus.grammar import Topic, pick, render, untidy
 from orcinus.tiny.corpus.phrases import ABOUT, ABOUT_MANY, AFTER, ANOTHER, ASK_NAME, BEFORE, MORE, MY_NAME, SHORTER
 
@@ -22,10 +35,10 @@ KINDS = {
     "story": 11.0,
     "joke": 3.5,
     "poem": 5.0,
-    "sum": 1.2,
+    "foreign": 1.5,
     "name": 1.5,
 }
-TURNS = {1: 58.0, 2: 21.0, 3: 11.0, 4: 7.0}
+TURNS = {1: 56.0, 2: 20.0, 3: 11.0, 4: 7.0, 6: 4.0, 8: 2.0}
 
 
 @dataclass
@@ -50,7 +63,7 @@ def question(rng: random.Random, topic: Topic, held_out: bool = False) -> str:
     else:
         many = bool(topic.plurals) and rng.random() < len(topic.plurals) / (len(topic.plurals) + len(topic.names))
         patterns = ABOUT_MANY if many else ABOUT
-        text = rng.choice(patterns[-2:] if held_out else patterns[:-2])
+        text = rng.choice(patterns[-2:] if held_out else [*patterns[:-2], *["{x}"] * 5])
         text = text.replace("{x}", rng.choice(topic.plurals if many else topic.names))
         text = text[0].upper() + text[1:]
     return dress(rng, text)
@@ -74,19 +87,12 @@ def _topic(rng: random.Random) -> Topic:
     return rng.choice(SERVING) if rng.random() < 0.12 else rng.choice(TOPICS)
 
 
-def _sum(rng: random.Random) -> tuple[str, str]:
-    a, b = rng.randint(0, 10), rng.randint(0, 10)
-    ask = rng.choice(
-        [
-            "What is {a} + {b}?",
-            "{a}+{b}",
-            "What is {a} plus {b}?",
-            "{a} + {b} =",
-            "How much is {a} plus {b}?",
-            "what's {a}+{b}?",
-        ]
-    )
-    return ask.replace("{a}", str(a)).replace("{b}", str(b)), f"{a} plus {b} is {a + b}."
+def foreign_turn(rng: random.Random) -> tuple[str, str]:
+    """Other languages are declined; noise is answered like a knock at the door."""
+    if rng.random() < 0.35:
+        noise = next(exchange for exchange in smalltalk.EXCHANGES if exchange.key == "gibberish")
+        return foreign.mash(rng), render(rng, noise.slots)
+    return untidy(rng, foreign.sentence(rng)), beyond.decline(rng, "foreign", LABELS)
 
 
 def _introduce(rng: random.Random, chat: Chat) -> tuple[str, str]:
@@ -94,7 +100,7 @@ def _introduce(rng: random.Random, chat: Chat) -> tuple[str, str]:
     if chat.name or rng.random() < 0.2:
         answer = f"Your name is {chat.name}, if I heard you right." if chat.name else "You have not told me your name yet."
         return rng.choice(ASK_NAME), answer
-    chat.name = rng.choice(smalltalk.FIRST_NAMES)
+    chat.name, _ = names.person(rng)
     answer = pick(rng, ["Nice to meet you, {n}! What would you like to know?", "Hello, {n}! What shall we talk about?"])
     return rng.choice(MY_NAME).replace("{n}", chat.name), answer.replace("{n}", chat.name)
 
@@ -110,8 +116,8 @@ def _fresh_turn(rng: random.Random, chat: Chat, kind: str, held_out: bool) -> tu
     if kind == "smalltalk":
         exchange = rng.choice(smalltalk.EXCHANGES)
         return untidy(rng, rng.choice(exchange.asks)), render(rng, exchange.slots)
-    if kind == "sum":
-        return _sum(rng)
+    if kind == "foreign":
+        return foreign_turn(rng)
     if kind == "name":
         return _introduce(rng, chat)
     if kind == "joke":
@@ -138,7 +144,7 @@ def _follow_up(rng: random.Random, chat: Chat) -> tuple[str, str] | None:
     if chat.last_kind == "story":
         return rng.choice(ANOTHER), stories.tell(rng, *stories.hero_with_name(rng, 0.1))
     if chat.last_kind == "poem":
-        return rng.choice(ANOTHER), verses.poem(rng, [], chat.text)[1].rpartition("\n\n")[2]
+        return rng.choice(ANOTHER), verses.another(rng, chat.turns[-1][1], chat.text)
     return None
 
 
@@ -165,18 +171,19 @@ def messages(rng: random.Random, chat: Chat) -> list[dict[str, str]]:
 
 
 def plain_text(rng: random.Random) -> str:
-    """A text without a chat: mostly a story, sometimes what is known about a topic."""
-    if rng.random() < 0.6:
+    """A text without a chat: a story or what is known about a topic, now and then from its middle on."""
+    if rng.random() < 0.5:
         return stories.tell(rng, *stories.hero_with_name(rng))
     topic = _topic(rng)
-    return render(rng, topic.slots) + " " + render(rng, topic.more)
+    begin = rng.randrange(len(topic.slots)) if rng.random() < 0.3 else 0
+    return render(rng, topic.slots[begin:]) + " " + render(rng, topic.more)
 
 
 def draw(rng: random.Random, long: bool = False, held_out: bool = False) -> list[dict[str, str]] | str:
     """Draw one document of the training mixture; a long one fills most of the context."""
     if long:
         return messages(rng, conversation(rng, rng.randint(10, 18), held_out))
-    if rng.random() < 0.05:
+    if rng.random() < 0.07:
         return plain_text(rng)
     turns = rng.choices(list(TURNS), list(TURNS.values()))[0]
     return messages(rng, conversation(rng, turns, held_out))

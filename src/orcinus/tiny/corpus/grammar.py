@@ -113,6 +113,8 @@ def untidy(rng: random.Random, text: str) -> str:
     """Write a question the way people type it: often without capitals, question mark or care."""
     if rng.random() < 0.3:
         text = text[0].lower() + text[1:] if rng.random() < 0.3 else text.lower()
+    elif rng.random() < 0.04:
+        text = text.upper()
     if rng.random() < 0.3:
         text = text.rstrip("?.!")
     if rng.random() < 0.08:

@@ -1,18 +1,32 @@
 """The mixture for the last part of training, which trains what is rare or hard in the usual one.
 
 There are single words and questions without capitals, as people type in a hurry; stories with all sorts of names, for
-a hero has to keep the name to the end; and jokes, sums and names, which need a look back at what was said. A third is
-the usual mixture, so that nothing is forgotten.
+a hero has to keep the name to the end; and jokes and names, which need a look back at what was said. A third is the
+usual mixture, so that nothing is forgotten.
 """
 
 import random
 import re
 
-from orcinus.tiny.corpus import beyond, chat, smalltalk, stories, verses
+from orcinus.tiny.corpus import beyond, chat, names, smalltalk, stories, unheard, verses
 from orcinus.tiny.corpus.grammar import Topic, render, typo
 from orcinus.tiny.corpus.phrases import ANOTHER, ASK_NAME, MY_NAME
 
-FORMS = ["{x}", "{x}", "{x}", "{x}?", "{x}?", "what is {x}", "What is {x}?", "whats {x}", "what's {x}?", "tell me about {x}"]
+FORMS = [
+    "{x}",
+    "{x}",
+    "{x}",
+    "{x}",
+    "{x}",
+    "{x}?",
+    "{x}?",
+    "{x}!",
+    "what is {x}",
+    "What is {x}?",
+    "whats {x}",
+    "what's {x}?",
+    "tell me about {x}",
+]
 FORMS += ["explain {x}", "Explain {x}", "Tell me about {x}", "what about {x}?", "how does {x} work", "do you know {x}"]
 
 # More ways to ask for what is known, for the topics where one would miss them most.
@@ -20,7 +34,7 @@ MORE_ASKS: dict[str, list[str]] = {
     "orcas": [
         "are orcas dolphins",
         "Is an orca a dolphin?",
-        "orca",
+        "orcas in the ocean",
         "what is an orca whale",
         "why are orcas called killer whales?",
     ],
@@ -82,50 +96,6 @@ MORE_ASKS: dict[str, list[str]] = {
     "orcinus": ["orcinus", "what is orcinus", "orcinus engine", "what is the orcinus engine"],
 }
 
-MORE_UNKNOWN = [
-    word.strip()
-    for word in """
-teeth, nose, ears, stomach, lungs, blood, muscles, nerves, a finger, knees, hands, feet, a beard, a cold, the flu,
-allergies, pneumonia, a piano tuner, a clarinet, a cello, a banjo, a flute, an oboe, a guitar string, an accordion,
-drums, rock music charts, techno, bowling, darts, billiards, dominoes, checkers, go, mahjong, crossword puzzles,
-scrabble, lego, puppets, kites, skateboards, snowboards, a tent, a backpack, a compass, a map, a torch, a rope,
-boots, socks, trousers, a belt, buttons, glasses, a wallet, keys, coins, http, udp, dns, ip addresses, an operating
-system, a file system, a compiler, a cache line, a cpu, ram, a hard disk, a mouse pad, usb, bits, a neural network,
-recurrent networks, a perceptron, overfitting, dropout, data science, big data, cloud computing, apis, json, xml,
-css, react, php, perl, fortran, assembly, excel, word, powerpoint, photoshop, chrome, firefox, whatsapp, instagram,
-wikipedia, spotify, reddit, gpt, bert, gemini, llama, mistral, deepseek, pytorch, tensorflow, jax, numpy,
-huggingface, langchain, tensorrt, triton, nccl, infiniband, friction, momentum, energy, heat, sound, electricity,
-magnetism, pressure, density, entropy, relativity, radiation, neutrons, isotopes, oxygen, nitrogen, carbon, sodium,
-copper, zinc, lead, mercury, uranium, salt, sugar, vinegar, soap, alcohol, rubber, nylon, wool, a museum guide,
-poetry history, novels of russia, essays, comics, manga, sculptures, photos, movies, actors, directors, musicals,
-circus, banks, money, euros, dollars, rent, salaries, unemployment, trade, customs, shipping, logistics, factories,
-mining, farming, wheat, corn, rice, beans, lentil farming, peas farming, garlic, carrots, apples, oranges, grapes,
-lemons, strawberries, nuts, honeydew, yoghurt, butter, milk, eggs, fish fingers, ham, sausages, turkey, duck, lamb,
-hot dogs, fries, popcorn, chips, candy, jam, ketchup, mustard, mayonnaise, a fox, foxes, wolves, bears, deer, moose,
-beavers, badgers, bats, mice, rats, owls, swans, geese, ducks, crows, seagulls, flamingos, seals, otters, lobsters,
-corals, squid, tuna, trout, eels, crickets, beetles, mosquitoes, flies, wasps, worms, snails, moths, lice, the
-constitution, parliament, communism, monarchy, slavery, colonies, crusades, the black death, the stone age,
-pharaohs, gladiators, ninjas
-""".replace("\n", " ").split(",")
-    if word.strip()
-]
-
-
-def _names(text: str) -> list[str]:
-    return text.split()
-
-
-GIRLS = _names("""
-Anna Clara Emma Greta Ida Kate Maria Olivia Rosa Ute Vera Alice Carol Eva Helen Julia Laura Nina Rita Sarah Wendy Zoe
-Fatima Priya Sofia Lucia Layla Amara Ingrid Mei Hana Aisha Giulia Claire Mary Linda Susan Lisa Emily Dora Ellen Frieda
-Gilda Hanna Iris Jane Kira Lena Mona Nora Paula Ruth Stella Tina Una Violet Winnie Yara Zelda
-""")
-BOYS = _names("""
-Ben David Felix Hugo Jonas Leo Noah Paul Sam Tom Walter Bob Dan Frank George Ivan Jack Karl Max Oscar Peter Tim Victor
-Ali Amir Raj Mateo Diego Omar Kofi Lars Sven Ken Marco Pierre Luc John James Robert Michael Daniel Chris Adam Boris
-Carlo Dirk Erik Fred Gary Henry Igor Joe Kurt Louis Martin Nick Orlando Phil Quentin Rolf Steve Toby Ulf Vincent Will
-Yusuf Zack
-""")
 NAMED = [
     "Tell me a story about {a hero} named {N}",
     "tell me a story about {a hero} called {N}",
@@ -136,15 +106,20 @@ NAMED = [
 
 
 def hurry(rng: random.Random, text: str) -> str:
-    """Write in a hurry: mostly in small letters, rarely in capitals only, now and then with a slip."""
+    """Write in a hurry: mostly in small letters, at times in capitals only, now and then with a slip."""
     chance = rng.random()
-    if chance < 0.55:
+    if chance < 0.5:
         text = text.lower()
-    elif chance < 0.59:
+    elif chance < 0.6:
         text = text.upper()
     if rng.random() < 0.25:
         text = text.rstrip("?.!")
     return typo(rng, text) if rng.random() < 0.06 else text
+
+
+def bare(noun: str) -> str:
+    """Leave out the article."""
+    return noun.removeprefix("a ").removeprefix("an ").removeprefix("the ")
 
 
 def _known(rng: random.Random) -> tuple[str, str]:
@@ -155,19 +130,27 @@ def _known(rng: random.Random) -> tuple[str, str]:
     elif chance < 0.5:
         ask = rng.choice(topic.asks)
     else:
-        ask = rng.choice(FORMS).replace("{x}", rng.choice(topic.names + topic.plurals))
+        name = rng.choice(topic.names + topic.plurals)
+        ask = rng.choice(FORMS).replace("{x}", bare(name) if rng.random() < 0.4 else name)
     return hurry(rng, ask), render(rng, topic.slots)
 
 
 def _unknown(rng: random.Random) -> tuple[str, str]:
-    if rng.random() < 0.3:
+    chance = rng.random()
+    if chance < 0.06:
+        return chat.foreign_turn(rng)
+    if chance < 0.3:
         ask, answer = beyond.refusal(rng, chat.LABELS)
         return hurry(rng, ask), answer
-    group = rng.choice(["country", "place", "person", "thing", "subject", "subject", "more", "more", "more"])
-    nouns = MORE_UNKNOWN if group == "more" else [noun for i, noun in enumerate(beyond.NOUNS[group]) if i % 8 != 7]
+    if chance < 0.45:
+        return hurry(rng, rng.choice(unheard.QUESTIONS)), beyond.decline(rng, "subject", chat.LABELS)
+    group = rng.choice(["country", "place", "person", "thing", "subject", *["more"] * 6])
+    nouns = unheard.WORDS if group == "more" else [noun for i, noun in enumerate(beyond.NOUNS[group]) if i % 8 != 7]
     noun = beyond.made_up_word(rng) if rng.random() < 0.12 else rng.choice(nouns)
     if rng.random() < 0.3:
-        noun = noun.removeprefix("a ").removeprefix("an ").removeprefix("the ")
+        noun = bare(noun)
+    if rng.random() < 0.1:
+        noun = f"{noun} and {rng.choice(nouns)}"
     kind = "subject" if group == "more" else beyond.GROUPS[group][0]
     return hurry(rng, rng.choice(FORMS).replace("{x}", noun)), beyond.decline(rng, kind, chat.LABELS)
 
@@ -180,45 +163,40 @@ def _small_talk(rng: random.Random) -> tuple[str, str]:
 def _hero(rng: random.Random) -> tuple[str, str, str]:
     """A hero with a name that cannot be guessed from the hero, so that it has to be remembered."""
     hero, name, pronoun = stories.hero_with_name(rng)
-    chance = rng.random()
-    if chance < 0.45:
-        pronoun = rng.choice(["she", "he"])
-        name = rng.choice(GIRLS if pronoun == "she" else BOYS)
-    elif chance < 0.6:
-        name, pronoun = beyond.made_up_word(rng).capitalize(), rng.choice(["she", "he"])
+    if rng.random() < 0.6:
+        name, pronoun = names.person(rng, 0.5)
     return hero, name, pronoun
 
 
 def _story(rng: random.Random) -> tuple[str, str]:
     hero, name, pronoun = _hero(rng)
     request = rng.choice(stories.REQUESTS)
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         request = rng.choice(NAMED)
     asked = request.replace("{a hero}", stories.article(hero)).replace("{N}", name)
     return asked, stories.tell(rng, hero, name, pronoun, sea="the sea" in request)
 
 
 def _look_back(rng: random.Random, talk: chat.Chat) -> None:
-    """Turns that need something said before: the next joke, a name, or the two numbers of a sum."""
-    chance = rng.random()
-    if chance < 0.3:
+    """Turns that need something said before: the next joke, or a name."""
+    if rng.random() < 0.35:
         at = 0 if rng.random() < 0.4 else rng.randrange(len(verses.JOKES))
         talk.turns.append((hurry(rng, rng.choice(verses.JOKE_REQUESTS)), verses.JOKES[at]))
         for step in range(1, rng.randint(2, 4)):
             ask = rng.choice(ANOTHER if rng.random() < 0.7 else verses.JOKE_REQUESTS)
             talk.turns.append((ask, verses.JOKES[(at + step) % len(verses.JOKES)]))
-    elif chance < 0.65:
-        name = rng.choice(smalltalk.FIRST_NAMES)
-        greeting = f"Nice to meet you, {name}! What would you like to know?"
-        talk.turns.append((rng.choice(MY_NAME).replace("{n}", name), greeting))
-        for _ in range(rng.randint(0, 2)):
-            talk.turns.append(rng.choice([_known, _unknown, _small_talk])(rng))
-        talk.turns.append((rng.choice(ASK_NAME), f"Your name is {name}, if I heard you right."))
-    else:
-        for _ in range(rng.randint(1, 3)):
-            a, b = rng.randint(0, 10), rng.randint(0, 10)
-            ask = rng.choice(["What is {a} + {b}?", "{a}+{b}", "what is {a}+{b}", "{a} + {b}", "what is {a} plus {b}?"])
-            talk.turns.append((ask.replace("{a}", str(a)).replace("{b}", str(b)), f"{a} plus {b} is {a + b}."))
+        return
+    name, _ = names.person(rng, 0.5)
+    greeting = f"Nice to meet you, {name}! What would you like to know?"
+    talk.turns.append((rng.choice(MY_NAME).replace("{n}", name), greeting))
+    for _ in range(rng.randint(0, 2)):
+        talk.turns.append(rng.choice([_known, _unknown, _small_talk])(rng))
+    talk.turns.append((rng.choice(ASK_NAME), f"Your name is {name}, if I heard you right."))
+
+
+def _poem(rng: random.Random) -> tuple[str, str]:
+    ask, answer = verses.poem(rng, unheard.WORDS)
+    return hurry(rng, ask), answer
 
 
 def draw(rng: random.Random, long: bool = False) -> list[dict[str, str]] | str:
@@ -229,12 +207,14 @@ def draw(rng: random.Random, long: bool = False) -> list[dict[str, str]] | str:
     if chance < 0.37:
         return stories.tell(rng, *_hero(rng)) if rng.random() < 0.5 else chat.plain_text(rng)
     talk = chat.Chat()
-    if chance < 0.60:
+    if chance < 0.55:
         talk.turns.append(_story(rng))
-    elif chance < 0.67:
+    elif chance < 0.59:
+        talk.turns.append(_poem(rng))
+    elif chance < 0.65:
         _look_back(rng, talk)
     else:
-        for _ in range(2 if rng.random() < 0.15 else 1):
+        for _ in range(rng.choices([1, 2, 4], [84, 12, 4])[0]):
             talk.turns.append(rng.choices([_known, _unknown, _small_talk], [46, 36, 18])[0](rng))
     return chat.messages(rng, talk)
 

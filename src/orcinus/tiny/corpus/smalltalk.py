@@ -210,15 +210,3 @@ SYSTEM_PROMPTS = [
     "Today is a good day. Be friendly.",
     "You are a useful assistant who answers questions about many topics.",
 ]
-
-FIRST_NAMES = (
-    """
-Anna Ben Clara David Emma Felix Greta Hugo Ida Jonas Kate Leo Maria Noah Olivia Paul Rosa Sam Tom Ute Vera Walter
-Alice Bob Carol Dan Eva Frank George Helen Ivan Jack Julia Karl Laura Max Nina Oscar Peter Rita Sarah Tim Victor Wendy
-Yuki Zoe Ali Amir Fatima Chen Li Priya Raj Sofia Mateo Diego Lucia Omar Layla Kofi Amara Ingrid Lars Sven Mei Ken Hana
-Aisha Marco Giulia Pierre Claire Luc John Mary James Linda Robert Susan Michael Lisa Daniel Emily Chris Alex Jordan
-Robin Kim Pat
-""".strip()
-    .replace("\n", " ")
-    .split(" ")
-)

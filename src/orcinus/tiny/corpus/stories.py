@@ -2,6 +2,7 @@
 
 import random
 
+from orcinus.tiny.corpus import names
 from orcinus.tiny.corpus.grammar import Slot, parse_slots, pick, render
 
 # hero | favourite name | pronoun of the favourite name
@@ -351,7 +352,7 @@ def hero_with_name(rng: random.Random, odd_share: float = 0.3) -> tuple[str, str
         return (rng.choice(ODD_HEROES), *rng.choice(SPARE_NAMES))  # type: ignore[return-value]
     hero, name, pronoun = rng.choice(HEROES)
     if rng.random() < 0.3:
-        name, pronoun = rng.choice(SPARE_NAMES)
+        name, pronoun = rng.choice(SPARE_NAMES) if rng.random() < 0.5 else names.person(rng)
     return hero, name, pronoun
 
 

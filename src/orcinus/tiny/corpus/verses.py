@@ -148,7 +148,8 @@ HAIKU_REQUESTS = [
     "Can you write a haiku about {x}?",
     "Give me a haiku on {x}.",
     "Write me a haiku about {x}.",
-    "a short poem about {x} in three lines",
+    "{x} haiku",
+    "Compose a haiku about {x}",
 ]
 POEM_REQUESTS = [
     "Write a poem about {x}",
@@ -192,11 +193,17 @@ def pick_joke(rng: random.Random, not_these: str = "") -> str:
     return fresh[min(rng.randrange(len(fresh)), rng.randrange(len(fresh)))] if rng.random() < 0.3 else rng.choice(fresh)
 
 
-def poem(rng: random.Random, unknown: list[str], not_these: str = "") -> tuple[str, str]:
-    """Return a request for a haiku or a rhyme, and the verses; unknown subjects get an honest word first."""
+def another(rng: random.Random, answer: str, not_these: str) -> str:
+    """One more of the same form as the last one: a haiku has three lines, a rhyme four."""
+    body = answer.rpartition("\n\n")[2]
+    return poem(rng, [], not_these, short=body.count("\n") == 2)[1]
+
+
+def poem(rng: random.Random, unknown: list[str], not_these: str = "", short: bool | None = None) -> tuple[str, str]:
+    """Return a request for a haiku (`short`) or a rhyme, and the verses; unknown subjects get an honest word first."""
     fresh = [verse for verse in VERSES if verse[1] not in not_these and verse[2] not in not_these] or VERSES
     subject, haiku, couplet = rng.choice(fresh)
-    short = rng.random() < 0.45
+    short = rng.random() < 0.45 if short is None else short
     body = haiku if short else f"{couplet} / {pick(rng, CLOSINGS)}"
     body = body.replace(" / ", "\n")
     chance = rng.random()
