@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from orcinus import LLM, SamplingParams
-from orcinus.core.batch import Batch
+from orcinus.core.batch import Batch, Reason
 from orcinus.core.policies import RequestLevel
+from orcinus.core.spelled import make_order, make_policy
 from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
+from orcinus.observe.recorder import read_lines
+from orcinus.observe.replay import replay
 from orcinus.observe.slots import SlotObserver
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
@@ -378,3 +381,71 @@ def test_a_progress_bar_on_request(llm: LLM, capsys: pytest.CaptureFixture[str])
     assert "2/2" in capsys.readouterr().err
     llm.generate(["Hello", "Hi"], GREEDY)
     assert capsys.readouterr().err == ""
+
+
+def test_the_timeline_of_a_request_tells_where_its_time_went(llm: LLM) -> None:
+    first, second = llm.generate(["Once upon a time", "Hello"], GREEDY)
+    for output in (first, second):
+        timeline = output.timeline
+        assert sum(timeline.seconds.values()) == pytest.approx(output.metrics.e2e)
+        assert (timeline.prefill_iterations, timeline.decode_iterations) == (1, 7)
+        assert llm.timeline(output.request_id) is timeline
+    with pytest.raises(RequestError, match="there is no timeline of 'nobody'"):
+        llm.timeline("nobody")
+
+
+def test_a_full_batch_is_why_the_last_ones_wait(llm: LLM) -> None:
+    outputs = llm.generate(["Hello"] * 6, GREEDY)
+    assert [set(output.timeline.waits) for output in outputs] == [set()] * 4 + [{Reason.BATCH_FULL}] * 2
+
+
+def test_a_recorded_run_is_replayed_decision_by_decision(tmp_path: Path) -> None:
+    file = tmp_path / "steps.jsonl"
+    with LLM(policy="stall-free:token_budget=24", kv="prefix-cache", max_batch_size=3, record=file) as llm:
+        events = llm.stream(["Once upon a time there was a fox", "Hi", "Once upon a time there was a bear"], GREEDY)
+        next(events)
+        llm.engine.use(make_policy("latency-target:tbt=0.01"), make_order("fair"))
+        next(events)
+        events.close()
+        llm.generate(["Hello"] * 5, SamplingParams(max_tokens=9, stop=["e"]))
+    done = replay(read_lines(file))
+    assert done.requests == 8
+    assert done.batches > 8
+
+
+def test_prompts_that_begin_alike_share_blocks_and_no_token_changes() -> None:
+    system = "You are a helpful assistant who explains how language models are served, in plain words. " * 3
+    prompts = [system + question for question in ("What is a batch?", "What is a token?", "What is a batch?")]
+    with LLM(kv="paged", dtype="float32") as plain:
+        expected = [output.token_ids for output in plain.generate(prompts, GREEDY)]
+    with LLM(kv="prefix-cache", dtype="float32") as llm:
+        together = llm.generate(prompts, GREEDY)
+        again = llm.generate(prompts, GREEDY)
+        apart = llm.generate(prompts, GREEDY, cache_salt=["a", "b", "c"])
+    assert [output.token_ids for output in together] == [output.token_ids for output in again] == expected
+    assert [output.token_ids for output in apart] == expected
+    assert [output.timeline.cached_tokens > 40 for output in together] == [False, True, True]
+    assert all(output.timeline.cached_tokens > 40 for output in again)
+    assert [output.timeline.cached_tokens for output in apart] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("standing", "message"),
+    [
+        ({"priority": 1.5}, "priority must be a whole number"),
+        ({"priority": [1, 2]}, "1 prompts but 2 values of priority"),
+        ({"client": 7}, "client must be a string"),
+        ({"cache_salt": None}, "cache_salt must be a string"),
+        ({"prioritty": 1}, "there is no argument 'prioritty'"),
+    ],
+)
+def test_bad_standing_is_refused(llm: LLM, standing: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        llm.generate("Hi", GREEDY, **standing)
+
+
+def test_urgent_requests_go_first_if_the_order_says_so() -> None:
+    with LLM(order="priority", max_batch_size=1) as llm:
+        pieces = llm.stream(["Hello"] * 3, GREEDY, priority=[0, 5, -5])
+        ends = [piece.index for piece in pieces if piece.finish_reason]
+    assert ends == [2, 0, 1]

@@ -8,16 +8,17 @@ something changes the text, as it would with a real model.
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted, Token
 from orcinus.core.engine import Engine
-from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.ports import KVManager, Policy
+from orcinus.core.kv import KV_MANAGERS, PrefixCache
+from orcinus.core.ports import KVManager, Observer, Policy
 from orcinus.core.request import Finish, Request, SamplingParams
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import make_order
 from orcinus.core.view import Limits
 
 VOCABULARY = 50
@@ -86,10 +87,12 @@ class MemoryExecutor:
 
 
 @dataclass
-class Record:
+class Record(Observer):
     """An observer that writes everything down, and checks what must hold in every iteration."""
 
     limits: Limits
+    block_size: int
+    shares: bool  # whether the manager lets requests share blocks
     submitted: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     tokens: dict[str, list[int]] = field(default_factory=dict)
@@ -107,12 +110,15 @@ class Record:
         self.batches.append(batch)
         self._in_flight.append(batch)
         chunks = [chunk for one in self._in_flight for chunk in one.chunks]
-        blocks = [block for chunk in chunks for block in chunk.blocks]
-        assert len(blocks) == len(set(blocks)), "a block belongs to two requests"
+        users = Counter(block for chunk in chunks for block in chunk.blocks)
+        for chunk in chunks:  # what is written belongs to one request alone; what is only read may be shared
+            first, last = chunk.start // self.block_size, (chunk.end - 1) // self.block_size
+            private = chunk.blocks[first : last + 1] if self.shares else chunk.blocks
+            assert all(users[block] == 1 for block in private), "a block belongs to two requests"
         ids = [chunk.request_id for chunk in chunks]
         assert len(ids) == len(set(ids)), "a request is in flight twice"
 
-    def on_step(self, batch: Batch, now: float) -> None:
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         assert self._in_flight.pop(0) is batch, "batches return in order"
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -141,11 +147,14 @@ def build_world(
     num_blocks: int = 24,
     block_size: int = 4,
     limits: Limits | None = None,
+    order: str = "fcfs",
 ) -> World:
     limits = limits or Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
     manager = KV_MANAGERS[kv](num_blocks, block_size, limits) if isinstance(kv, str) else kv()
-    record = Record(limits)
-    engine = Engine(Scheduler(policy, manager, limits), MemoryExecutor(depth, manager.block_size), StepClock(), [record])
+    record = Record(limits, manager.block_size, isinstance(manager, PrefixCache))
+    engine = Engine(
+        Scheduler(policy, manager, limits, make_order(order)), MemoryExecutor(depth, manager.block_size), StepClock(), [record]
+    )
     return World(engine, manager, record)
 
 
@@ -157,18 +166,23 @@ class Job:
     prompt: tuple[int, ...]
     params: SamplingParams
     cancelled_at: int | None = None
+    priority: int = 0
+    client: str = ""
 
 
 def random_jobs(rng: random.Random, count: int, *, cancels: bool = False, longest: int = 24) -> list[Job]:
-    """Requests of all sizes in bursts and lulls, some of which stop early at a stop token."""
+    """Requests of all sizes in bursts and lulls; some begin alike, and some stop early at a stop token."""
     jobs, when = [], 0
+    prefixes = [tuple(rng.randrange(VOCABULARY) for _ in range(length)) for length in (4, 9, longest - 2)]
     for _ in range(count):
         when += rng.choice([0, 0, 0, 1, 2, 9])
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 5, longest])))
+        if rng.random() < 0.4:
+            prompt = (rng.choice(prefixes) + prompt)[:longest]
         stops = tuple(rng.sample(range(VOCABULARY), 3)) if rng.random() < 0.5 else ()
         params = SamplingParams(max_tokens=rng.randint(1, 14), stop_token_ids=stops, seed=0)
         cancelled = when + rng.randrange(12) if cancels and rng.random() < 0.4 else None
-        jobs.append(Job(when, prompt, params, cancelled))
+        jobs.append(Job(when, prompt, params, cancelled, rng.randint(-1, 2), rng.choice("aab")))
     return jobs
 
 
@@ -179,7 +193,7 @@ def run(world: World, jobs: Sequence[Job], *, most_steps: int = 5000) -> list[Re
     while waiting or not engine.idle:
         while waiting and waiting[0][1].when <= step:
             index, job = waiting.popleft()
-            requests.append(Request(f"r{index}", job.prompt, job.params, engine.clock.now()))
+            requests.append(Request(f"r{index}", job.prompt, job.params, engine.clock.now(), job.priority, job.client))
             engine.submit(requests[-1])
         for index, job in enumerate(jobs):
             if job.cancelled_at == step:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from orcinus.config import EngineConfig, Resolved
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.policies.spelled import make_policy
 from orcinus.core.ports import Clock, Observer
 from orcinus.core.request import SamplingParams
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
+from orcinus.observe.recorder import StepRecorder
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import Checkpoint, load_model, open_checkpoint
@@ -65,6 +66,7 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
     """Load the model and wire the engine. Raises `ConfigError` or `ModelError`."""
     plan = _plan(config)
     resolved, spec = plan.resolved, plan.checkpoint.spec
+    recorders = [StepRecorder(config.record, _header(resolved))] if config.record is not None else []
     tokenizer, params = load_tokenizer(plan.checkpoint.folder), default_params(plan.checkpoint.folder)
     model = load_model(plan.checkpoint, plan.device, ATTENTION[resolved.attention]())
     kv = kv_cache.allocate(
@@ -79,7 +81,8 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
     executor = TorchExecutor(model, kv, plan.device)
     executor.warm_up()
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
-    engine = Engine(Scheduler(resolved.policy, manager, resolved.limits), executor, clock or MonotonicClock(), observers)
+    scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
+    engine = Engine(scheduler, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(plan.checkpoint.folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved)
@@ -87,6 +90,7 @@ def build(config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock
 
 def _plan(config: EngineConfig) -> _Plan:
     policy = make_policy(config.policy) if isinstance(config.policy, str) else config.policy
+    make_order(config.order)
     if config.kv not in KV_MANAGERS:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
     folder = MODEL_DIR if config.model is None else find_model(config.model)
@@ -122,6 +126,7 @@ def _plan(config: EngineConfig) -> _Plan:
         dtype_reason=device.dtype_reason,
         attention=attention,
         policy=policy,
+        order=config.order,
         kv=config.kv,
         limits=limits,
         block_size=config.block_size,
@@ -130,6 +135,19 @@ def _plan(config: EngineConfig) -> _Plan:
         kv_reason=reason,
     )
     return _Plan(checkpoint, device, resolved)
+
+
+def _header(resolved: Resolved) -> dict[str, object]:
+    """What a replay has to build again."""
+    return {
+        "policy": spell(resolved.policy),
+        "order": resolved.order,
+        "kv": resolved.kv,
+        "limits": asdict(resolved.limits),
+        "num_blocks": resolved.num_blocks,
+        "block_size": resolved.block_size,
+        "depth": TorchExecutor.depth,
+    }
 
 
 def _attention(asked: str, device: Device) -> str:

@@ -23,8 +23,9 @@ class EngineConfig:
     model: str | Path | None = _option(
         None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model."
     )
-    policy: str | Policy = _option("orca", "Scheduling policy, with options after a colon: orca, request-level:release=each.")
-    kv: str = _option("reservation", "K/V manager: max-length, reservation or paged.")
+    policy: str | Policy = _option("orca", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128.")
+    order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
+    kv: str = _option("reservation", "K/V manager: max-length, reservation, paged or prefix-cache.")
     max_batch_size: int = _option(8, "Most requests in one iteration.")
     max_batch_tokens: int | None = _option(
         None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca."
@@ -40,6 +41,7 @@ class EngineConfig:
     dtype: str = _option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     device: str = _option("auto", "Device: auto (the CPU), cpu, or cuda (with reference attention only, and not yet tested).")
     attention: str = _option("auto", "Attention backend: auto, cpu or reference.")
+    record: str | Path | None = _option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
     seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
     def __post_init__(self) -> None:
@@ -48,11 +50,13 @@ class EngineConfig:
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("kv", "dtype", "device", "attention"):
+        for name in ("order", "kv", "dtype", "device", "attention"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a string, not {getattr(self, name)!r}")
-        if self.model is not None and not isinstance(self.model, (str, Path)):
-            raise ConfigError(f"model must be a folder or a repository's name, not {self.model!r}")
+        for name, kind in (("model", "a folder or a repository's name"), ("record", "a file to write")):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | Path):
+                raise ConfigError(f"{name} must be {kind}, not {value!r}")
         if not isinstance(self.policy, str) and not hasattr(self.policy, "select"):
             raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
         if not isinstance(self.seed, int):
@@ -90,6 +94,7 @@ class Resolved:
     dtype_reason: str
     attention: str
     policy: Policy
+    order: str
     kv: str
     limits: Limits
     block_size: int

@@ -5,6 +5,7 @@
     │   └── ModelError         the model folder, its config or its weights cannot be used
     ├── RequestError           one request cannot be served; the engine and its neighbours are unharmed
     │   └── RequestFailed      it was accepted and then failed while running
+    ├── ReplayDiffers          a recorded run came to another decision when it was replayed
     └── EngineError            a defect in a policy or an executor made loud
         ├── PolicyError        a policy granted what it may not grant
         └── Stalled            requests wait, nothing is in flight, and the policy selects nothing
@@ -52,3 +53,7 @@ class PolicyError(EngineError):
 
 class Stalled(EngineError):
     """Requests wait, nothing is in flight and nothing was selected: the alternative is to spin for ever."""
+
+
+class ReplayDiffers(OrcinusError):
+    """A recorded run, replayed, came to another decision than the one that was recorded."""

@@ -19,8 +19,9 @@ from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request, SamplingParams
 from orcinus.errors import RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
+from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, Piece, RequestMetrics
-from orcinus.text.intake import Intake, Prepared, Prompt
+from orcinus.text.intake import Intake, Prepared, Prompt, Standing
 from orcinus.text.tokenizer import Message
 
 
@@ -36,6 +37,7 @@ class RequestOutput:
     finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
     metrics: RequestMetrics
+    timeline: Timeline  # where its time went, and why it waited
     error: str | None = None
 
 
@@ -50,7 +52,8 @@ class LLM:
 
     def __init__(self, model: Any = None, *, observers: Sequence[Observer] = (), **config: Any) -> None:
         self.config = EngineConfig.from_options(model=model, **config)
-        built = build(self.config, observers)
+        self.timelines = TimelineObserver()
+        built = build(self.config, [self.timelines, *observers])
         self.engine, self.tokenizer, self.resolved = built.engine, built.tokenizer, built.resolved
         why_never, seeds = self.engine.scheduler.why_never, random.Random(self.config.seed)
         model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
@@ -75,19 +78,24 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: bool | None = None,
+        **standing: Any,
     ) -> list[RequestOutput]:
         """Answer all prompts; outputs come in their order. `params` is one for all, or one for each.
+
+        So are `priority` (lower is more urgent, for the order `priority`), `client` (for the order `fair`) and `cache_salt`
+        (only prompts of equal salts share K/V blocks of the prefix cache).
 
         Shows a progress bar on runs of more than two seconds in a terminal (`progress`: True = always, False = never).
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a
         request failed while running; the others are in its `outputs`.
         """
-        prepared, answers = self._prepare(prompts, params), list[Answer]()
+        prepared, answers = self._prepare(prompts, params, standing), list[Answer]()
+        timelines: list[Timeline] = []  # taken while the requests live, because those of old ones are forgotten
         with _progress(progress, len(prepared)) as bar:
-            for piece in self._run(prepared, answers):
+            for piece in self._run(prepared, answers, timelines):
                 if piece.finish_reason:
                     bar.update()
-        outputs = [_output(one, answer) for one, answer in zip(prepared, answers, strict=True)]
+        outputs = [_output(*parts) for parts in zip(prepared, answers, timelines, strict=True)]
         failed = [output for output in outputs if output.finish_reason == Finish.FAILED.value]
         if failed:
             raise RequestFailed(f"{len(failed)} of {len(outputs)} requests failed: {failed[0].error}", tuple(outputs))
@@ -99,21 +107,34 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: bool | None = None,
+        **standing: Any,
     ) -> list[RequestOutput]:
-        """Answer a conversation, or several, through the model's chat template. Raises like `generate`."""
+        """Answer a conversation, or several, through the model's chat template. Takes and raises what `generate` does."""
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
-        return self.generate([self.encode_chat(conversation) for conversation in conversations], params, progress=progress)
+        prompts = [self.encode_chat(conversation) for conversation in conversations]
+        return self.generate(prompts, params, progress=progress, **standing)
 
     def stream(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **standing: Any,
     ) -> Iterator[Piece]:
         """The pieces of all answers as they come, one per token. Requests enter the engine when the first piece is asked for.
 
         Closing the iterator, dropping it, or an exception in the loop that reads it cancels what has not ended. A request
         that fails ends with a piece whose `finish_reason` is `failed`; the others go on.
         """
-        return self._run(self._prepare(prompts, params), [])
+        return self._run(self._prepare(prompts, params, standing), [])
+
+    def timeline(self, request_id: str) -> Timeline:
+        """Where the time of a request went: `event.request_id` of a stream, live or among the last thousand that ended.
+
+        Raises `RequestError` if it is unknown.
+        """
+        with self._driving():
+            return self._timeline(request_id)
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """A conversation as token ids, ready for `generate` or `stream`. Raises `RequestError`."""
@@ -134,19 +155,36 @@ class LLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _timeline(self, request_id: str) -> Timeline:
+        found = self.timelines.get(request_id)
+        if found is None:
+            raise RequestError(f"there is no timeline of {request_id!r}: it never was here, or ended long ago")
+        return found
+
     def _prepare(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        standing: dict[str, Any],
     ) -> list[Prepared]:
         if self._closed:
             raise RequestError("this engine is closed: make a new LLM")
-        return self._intake.prepare(prompts, params)
+        known = [f.name for f in fields(Standing)]
+        for name in standing:
+            if name not in known:
+                raise RequestError(f"there is no argument {name!r}: besides prompts and params there are {', '.join(known)}")
+        return self._intake.prepare(prompts, params, standing)
 
-    def _run(self, prepared: Sequence[Prepared], answers: list[Answer]) -> Iterator[Piece]:
-        """Submit, then step the engine whenever no piece is ready. `answers` is filled with one answer per prompt."""
+    def _run(
+        self, prepared: Sequence[Prepared], answers: list[Answer], timelines: list[Timeline] | None = None
+    ) -> Iterator[Piece]:
+        """Submit, then step the engine whenever no piece is ready. The lists are filled with one entry per prompt."""
         inbox: deque[Piece] = deque()
         try:
             with self._driving():
                 self._submit(prepared, answers, inbox)
+                if timelines is not None:
+                    timelines += [self._timeline(answer.request_id) for answer in answers]
             while piece := self._next_piece(answers, inbox):
                 yield piece
         finally:
@@ -157,7 +195,16 @@ class LLM:
     def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
         decode = self.tokenizer.decode if self.tokenizer else _no_text
         for index, one in enumerate(prepared):
-            request = Request(f"r{next(self._numbers)}", one.ids, one.params, self.engine.clock.now())
+            now, standing = self.engine.clock.now(), one.standing
+            request = Request(
+                f"r{next(self._numbers)}",
+                one.ids,
+                one.params,
+                now,
+                priority=standing.priority,
+                client=standing.client,
+                cache_salt=standing.cache_salt,
+            )
             answer = Answer(request.id, index, one.params, decode, RequestMetrics(request.arrival))
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)
@@ -217,7 +264,7 @@ class LLM:
                 self._lock.release()
 
 
-def _output(prepared: Prepared, answer: Answer) -> RequestOutput:
+def _output(prepared: Prepared, answer: Answer, timeline: Timeline) -> RequestOutput:
     return RequestOutput(
         request_id=answer.request_id,
         prompt=prepared.text,
@@ -227,6 +274,7 @@ def _output(prepared: Prepared, answer: Answer) -> RequestOutput:
         finish_reason=answer.finish_reason or "",
         logprobs=None if prepared.params.logprobs is None else tuple(answer.logprobs),
         metrics=answer.metrics,
+        timeline=timeline,
         error=answer.error,
     )
 

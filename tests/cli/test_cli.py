@@ -18,7 +18,8 @@ import pytest
 
 ORCINUS = [sys.executable, "-m", "orcinus"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
-COMMANDS = ["generate", "chat", "demo", "models", "info"]
+ENGINES = ["generate", "chat", "demo", "info"]
+COMMANDS = ["generate", "chat", "demo", "models", "info", "trace", "replay"]
 
 
 def orcinus(*arguments: str, stdin: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +58,7 @@ def test_help_says_what_a_command_is_for(command: str) -> None:
     done = orcinus(*([command] if command else []), "--help")
     assert done.returncode == 0
     assert len(done.stdout) > 200
-    for name in COMMANDS if not command else ["--model", "--policy"] if command != "models" else ["architectures"]:
+    for name in COMMANDS if not command else ["--model", "--policy"] if command in ENGINES else []:
         assert name in done.stdout
 
 
@@ -106,7 +107,7 @@ def test_prompts_from_a_file(tmp_path: Path) -> None:
         (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
         (["generate", "Hi", "--model", "someone/something"], "hub cannot be reached"),
         (["generate", "Hi", "--dtype", "int8"], "unknown dtype 'int8'"),
-        (["generate", "Hi", "--policy", "magic"], "unknown policy 'magic': choose request-level, orca"),
+        (["generate", "Hi", "--policy", "magic"], "unknown policy 'magic': choose request-level, fastertransformer, orca"),
         (["generate", "Hi", "--kv", "magic"], "unknown K/V manager"),
         (["generate", "Hi", "--max-tokens", "0"], "max_tokens must be"),
         (["generate", "Hi", "--temperature", "-1"], "temperature must be"),
@@ -261,7 +262,7 @@ def test_info_says_what_and_why() -> None:
     assert done.returncode == 0, done.stderr
     for expected in (
         "Qwen3ForCausalLM",
-        "float32",
+        "float32 (" if "float32 (" in done.stdout else "bfloat16 (",  # which one, and why, depends on the processor
         "paged",
         "256 blocks of 16 = 4096 tokens",
         "room for 2 requests of 2048 tokens",
@@ -308,3 +309,17 @@ def test_the_demo_with_other_prompts_and_policies(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 requests at once, at most 3 in a batch" in done.stdout
     assert "slot 3" in done.stdout
+
+
+def test_a_record_becomes_a_trace_and_is_replayed(tmp_path: Path) -> None:
+    record = tmp_path / "steps.jsonl"
+    assert orcinus("generate", "Hi", "What is Orca?", "--max-tokens", "9", "--record", str(record)).returncode == 0
+    done = orcinus("trace", str(record))
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "steps.trace.json").read_text())["traceEvents"]) > 20
+    assert "The same decisions" in orcinus("replay", str(record)).stdout
+    record.write_text(
+        record.read_text().replace('"reservation"', '"max-length"').replace('"num_blocks":1024', '"num_blocks":200')
+    )
+    assert orcinus("replay", str(record)).returncode == 1  # fits one request of the whole length at a time
+    assert "is no record" in orcinus("trace", str(tmp_path / "steps.trace.json")).stderr

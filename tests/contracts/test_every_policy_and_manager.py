@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orcinus.core.batch import Event
 from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.policies.spelled import make_policy
 from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from tests.worlds import Job, build_world, check_all, random_jobs, run
 
-SPELLED = [*POLICIES, "request-level:release=each"]
-PRODUCT = list(itertools.product(SPELLED, KV_MANAGERS, (1, 2, 4)))
-NAMES = [f"{policy}-{kv}-depth{depth}" for policy, kv, depth in PRODUCT]
+SPELLED = [*POLICIES, "request-level:release=each", "sarathi:chunk_size=6", "stall-free:token_budget=3"]
+ORDERED = [*ORDERS, "priority:aging=1"]
+PRODUCT = list(itertools.product(SPELLED, ORDERED, KV_MANAGERS, (1, 2, 4)))
+NAMES = [f"{policy}-{order}-{kv}-depth{depth}" for policy, order, kv, depth in PRODUCT]
+World4 = tuple[str, str, str, int]
 
 
-@pytest.mark.parametrize(("policy", "kv", "depth"), PRODUCT, ids=NAMES)
-def test_everyone_is_served_as_if_alone(policy: str, kv: str, depth: int) -> None:
-    for seed in range(12):
+@pytest.mark.parametrize(("policy", "order", "kv", "depth"), PRODUCT, ids=NAMES)
+def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth: int) -> None:
+    for seed in range(4):
         jobs = random_jobs(random.Random(seed), 25)
-        world = build_world(make_policy(policy), kv, depth=depth)
+        world = build_world(make_policy(policy), kv, depth=depth, order=order)
         requests = run(world, jobs)
         check_all(world, jobs, requests)
         assert {ending.reason for ending in world.record.endings.values()} <= {Finish.STOP, Finish.LENGTH}
 
 
-@pytest.mark.parametrize(("policy", "kv", "depth"), PRODUCT, ids=NAMES)
-def test_cancelling_at_any_moment_disturbs_nobody_else(policy: str, kv: str, depth: int) -> None:
-    for seed in range(12):
+@pytest.mark.parametrize(("policy", "order", "kv", "depth"), PRODUCT, ids=NAMES)
+def test_cancelling_at_any_moment_disturbs_nobody_else(policy: str, order: str, kv: str, depth: int) -> None:
+    for seed in range(4):
         jobs = random_jobs(random.Random(seed), 25, cancels=True)
-        world = build_world(make_policy(policy), kv, depth=depth)
+        world = build_world(make_policy(policy), kv, depth=depth, order=order)
         check_all(world, jobs, run(world, jobs))
 
 
-@pytest.mark.parametrize(("policy", "kv", "depth"), PRODUCT, ids=NAMES)
-def test_the_same_workload_gives_the_same_batches(policy: str, kv: str, depth: int) -> None:
+@pytest.mark.parametrize(("policy", "order", "kv", "depth"), PRODUCT, ids=NAMES)
+def test_the_same_workload_gives_the_same_batches(policy: str, order: str, kv: str, depth: int) -> None:
     jobs = random_jobs(random.Random(5), 30, cancels=True)
-    worlds = [build_world(make_policy(policy), kv, depth=depth) for _ in range(2)]
+    worlds = [build_world(make_policy(policy), kv, depth=depth, order=order) for _ in range(2)]
     for world in worlds:
         run(world, jobs)
     assert worlds[0].record.batches == worlds[1].record.batches
@@ -58,14 +63,16 @@ def test_the_same_workload_gives_the_same_batches(policy: str, kv: str, depth: i
     st.sampled_from([1, 3, 4, 16]),
 )
 def test_any_limits_and_any_memory_that_holds_one_request_are_enough(
-    product: tuple[str, str, int], seed: int, batch_size: int, batch_tokens: int, spare: int, block_size: int
+    product: World4, seed: int, batch_size: int, batch_tokens: int, spare: int, block_size: int
 ) -> None:
     """Prompts longer than an iteration are cut even for policies that do not cut; nothing spins, stalls or leaks."""
-    policy, kv, depth = product
+    policy, order, kv, depth = product
     limits = Limits(batch_size, batch_tokens, max_model_len=40)
     num_blocks = -(-40 // block_size) + spare // block_size
     jobs = random_jobs(random.Random(seed), 15, cancels=True)
-    world = build_world(make_policy(policy), kv, depth=depth, num_blocks=num_blocks, block_size=block_size, limits=limits)
+    world = build_world(
+        make_policy(policy), kv, depth=depth, order=order, num_blocks=num_blocks, block_size=block_size, limits=limits
+    )
     check_all(world, jobs, run(world, jobs))
 
 
@@ -77,14 +84,14 @@ def test_any_limits_and_any_memory_that_holds_one_request_are_enough(
     ),
 )
 def test_adversarial_arrivals_including_requests_that_never_fit(
-    product: tuple[str, str, int], arrivals: list[tuple[int, int, int, int | None]]
+    product: World4, arrivals: list[tuple[int, int, int, int | None]]
 ) -> None:
-    policy, kv, depth = product
+    policy, order, kv, depth = product
     jobs = [
         Job(when, tuple(range(length)), SamplingParams(max_tokens=tokens, seed=0), cancelled)
         for when, length, tokens, cancelled in sorted(arrivals, key=lambda arrival: arrival[0])
     ]
-    world = build_world(make_policy(policy), kv, depth=depth)
+    world = build_world(make_policy(policy), kv, depth=depth, order=order)
     requests = run(world, jobs)
     check_all(world, jobs, requests)
     for job, request in zip(jobs, requests, strict=True):
@@ -93,12 +100,19 @@ def test_adversarial_arrivals_including_requests_that_never_fit(
 
 
 @pytest.mark.parametrize("kv", KV_MANAGERS)
-def test_switching_the_policy_between_iterations_changes_no_token(kv: str) -> None:
+def test_switching_policy_order_and_limits_between_iterations_changes_no_token(kv: str) -> None:
     jobs = random_jobs(random.Random(3), 40)
     world = build_world(make_policy("orca"), kv, depth=2)
-    policies = itertools.cycle(map(make_policy, SPELLED))
+    policies, orders = itertools.cycle(map(make_policy, SPELLED)), itertools.cycle(ORDERED)
+    sizes = itertools.cycle([1, 4, 2])
     step = world.engine.step
-    world.engine.step = lambda: (world.engine.use(next(policies)), step())[1]  # type: ignore[method-assign]
+
+    def switch_and_step() -> list[Event]:
+        limits = replace(world.engine.scheduler.limits, max_batch_size=next(sizes))
+        world.engine.use(next(policies), make_order(next(orders)), limits)
+        return step()
+
+    world.engine.step = switch_and_step  # type: ignore[method-assign]
     check_all(world, jobs, run(world, jobs))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from orcinus.core.batch import BatchResult, Finished
 from orcinus.core.policies import Orca
-from orcinus.core.policies.spelled import make_policy
 from orcinus.core.request import Finish, Request, SamplingParams, Status
+from orcinus.core.spelled import make_policy
 from orcinus.core.view import Grant, Limits, Selection, View
 from orcinus.errors import ConfigError, PolicyError, RequestError, Stalled
 from tests.worlds import MemoryExecutor, build_world
@@ -152,7 +152,7 @@ def test_a_long_prompt_is_cut_when_no_iteration_could_carry_it_whole() -> None:
 @pytest.mark.parametrize(
     ("spelled", "message"),
     [
-        ("fifo", "unknown policy 'fifo': choose request-level, orca"),
+        ("fifo", "unknown policy 'fifo': choose request-level, fastertransformer, orca"),
         ("orca:x=1", "it has no options"),
         ("request-level:release", "its options are release"),
         ("request-level:release=never", "must be 'batch' or 'each'"),

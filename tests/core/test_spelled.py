@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.policies.spelled import make_policy, policy_options
+from orcinus.core.spelled import make_order, make_policy, options_of
 from orcinus.errors import ConfigError
 
 
@@ -59,8 +60,30 @@ def test_mistakes_are_explained(spelled: str, message: str) -> None:
         make_policy(spelled)
 
 
-def test_every_option_of_every_policy_can_be_spelled() -> None:
-    for name in POLICIES:
-        options = policy_options(name)
-        spelled = ":".join([name, *(f"{key}={str(value).lower()}" for key, value in options.items())])
-        assert policy_options(name) == {key: getattr(make_policy(spelled), key) for key in options}
+def test_every_option_of_every_policy_and_order_can_be_spelled() -> None:
+    for known, make in ((POLICIES, make_policy), (ORDERS, make_order)):
+        for name, kind in known.items():
+            options = options_of(kind)
+            spelled = ":".join([name, *(f"{key}={str(value).lower()}" for key, value in options.items())])
+            assert options == {key: getattr(make(spelled), key) for key in options}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "message"),
+    [
+        ("sarathi:chunk_size=0", "chunk_size of the policy 'sarathi' must be a whole number of at least 1"),
+        ("stall-free:token_budget=-5", "token_budget of the policy 'stall-free' must be"),
+        ("latency-target:tbt=0", "tbt of the policy 'latency-target' must be above 0 seconds"),
+        ("latency-target:tbt=nan", "must be above 0 seconds"),
+        ("latency-target:ttft=-1", "ttft of the policy"),
+    ],
+)
+def test_values_out_of_range_are_refused(spelled: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_policy(spelled)
+
+
+@pytest.mark.parametrize("spelled", ["priority:aging=0", "shortest-first:aging=nan", "fair:output_cost=-1", "lifo"])
+def test_so_are_orders(spelled: str) -> None:
+    with pytest.raises(ConfigError):
+        make_order(spelled)

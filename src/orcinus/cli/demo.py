@@ -18,8 +18,8 @@ from orcinus.cli.engine import engine
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
-from orcinus.core.policies.spelled import make_policy
 from orcinus.core.request import SamplingParams
+from orcinus.core.spelled import make_policy
 from orcinus.errors import RequestFailed
 from orcinus.observe.slots import SlotObserver
 

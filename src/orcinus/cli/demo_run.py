@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orcinus.core.batch import Batch
-from orcinus.core.policies.spelled import make_policy
+from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.ports import Observer
 from orcinus.core.request import SamplingParams
+from orcinus.core.spelled import make_policy
 from orcinus.observe.latency import LatencyObserver
 from orcinus.observe.slots import SlotObserver
 
@@ -48,14 +48,14 @@ class _Watch(Observer):
 
     look: Callable[[], None]
 
-    def on_step(self, batch: Batch, now: float) -> None:
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         self.look()
 
 
 def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
     """Serve all prompts with the run's policy; `watch` is called after every iteration."""
     llm.engine.use(make_policy(run.policy))
-    llm.engine.observers[:] = [run.slots, run.latency, _Watch(watch)]
+    llm.engine.observers[:] = [llm.timelines, run.slots, run.latency, _Watch(watch)]
     for piece in llm.stream(prompts, params):
         run.texts[piece.index] += piece.text
         if piece.token_id is not None:

@@ -64,7 +64,7 @@ def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
     per_request = -(-limits.max_model_len // resolved.block_size)
     return [
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
-        ("policy, K/V manager", f"{config.policy}, {resolved.kv}"),
+        ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
         ("model length", f"{limits.max_model_len} tokens"),
         (

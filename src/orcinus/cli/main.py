@@ -20,6 +20,8 @@ from orcinus.cli.demo import demo
 from orcinus.cli.generate import generate
 from orcinus.cli.info import info
 from orcinus.cli.models import models
+from orcinus.cli.replay import replay
+from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError
 
 DEBUG = "--debug"
@@ -32,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info):
+for command in (generate, chat, demo, models, info, trace, replay):
     app.command()(command)
 
 

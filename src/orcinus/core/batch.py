@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
 
 from orcinus.core.request import Finish, SamplingParams
 
@@ -18,7 +20,7 @@ class Chunk:
     blocks: tuple[int, ...]  # K/V block table: position p lies in blocks[p // block_size]
     samples: bool  # whether the last token's logits choose the next token (false in the middle of a prompt)
     params: SamplingParams
-    history: tuple[int, ...] = ()  # every known token, given only if params.penalised
+    history: Sequence[int] = ()  # every known token, given only if params.penalised
     prompt_length: int = 0  # how many of the known tokens are the prompt
 
     @property
@@ -27,16 +29,57 @@ class Chunk:
         return self.start + len(self.tokens)
 
 
+def pairs(start: int, tokens: int) -> int:
+    """How many tokens `tokens` tokens from position `start` attend to, all together, themselves included."""
+    return tokens * start + tokens * (tokens + 1) // 2
+
+
+class Reason(StrEnum):
+    """Why a request has no part in an iteration."""
+
+    BATCH_FULL = "batch full"
+    BUDGET_SPENT = "budget spent"
+    NO_BLOCKS = "no blocks"
+    BEHIND = "behind an older request"
+    NOT_READY = "not ready"  # a request before it computes a prefix that both share
+    STATIC_BATCH = "static batch running"
+    PROMPTS_FIRST = "prompts first"
+    ONE_PROMPT = "one prompt at a time"
+    LATENCY = "latency target"
+    PREEMPTED = "preempted"
+    NOT_CHOSEN = "not chosen"
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Who had no part in an iteration, why, and how full the engine was when it was planned."""
+
+    reasons: Mapping[str, Reason]  # of those that hold K/V memory and could have run, and of those that were refused
+    others: Reason  # of everybody else in the queue
+    num_waiting: int
+    num_running: int
+    free_blocks: int
+
+
+NOBODY = Unserved(MappingProxyType({}), Reason.NOT_CHOSEN, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One iteration: the chunks whose tokens run as one flat batch."""
 
     id: int
     chunks: tuple[Chunk, ...]
+    unserved: Unserved = NOBODY  # for onlookers; executors have no use for it
 
     @property
     def num_tokens(self) -> int:
         return sum(len(chunk.tokens) for chunk in self.chunks)
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of a token and one that it attends to: what attention costs."""
+        return sum(pairs(chunk.start, len(chunk.tokens)) for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +109,9 @@ class Submitted:
     prompt: tuple[int, ...]
     params: SamplingParams
     at: float
+    priority: int = 0
+    client: str = ""
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, Event, Submitted
-from orcinus.core.ports import Clock, Executor, Observer, Policy
+from orcinus.core.ports import Clock, Executor, Observer, Order, Policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import spell
+from orcinus.core.view import Limits
 from orcinus.errors import Stalled
 
 
@@ -22,7 +24,7 @@ class Engine:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
         self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
-        self._in_flight: deque[Batch] = deque()
+        self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
 
     @property
     def idle(self) -> bool:
@@ -30,7 +32,9 @@ class Engine:
 
     def submit(self, request: Request) -> list[Event]:
         """Queue a request. Returns its rejection if it could never be served, else nothing."""
-        self._tell(lambda observer: observer.on_submit(Submitted(request.id, request.prompt, request.params, request.arrival)))
+        r = request
+        submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.priority, r.client, r.cache_salt)
+        self._tell(lambda observer: observer.on_submit(submitted))
         return self._announce(self.scheduler.add(request, self.clock.now()))
 
     def cancel(self, request_id: str, reason: Finish = Finish.CANCELLED) -> list[Event]:
@@ -38,11 +42,19 @@ class Engine:
 
         `reason` is STOP when whoever reads the text found a stop string in it.
         """
-        return self._announce(self.scheduler.cancel(request_id, self.clock.now(), reason))
+        now = self.clock.now()
+        self._tell(lambda observer: observer.on_cancel(request_id, reason, now))
+        return self._announce(self.scheduler.cancel(request_id, now, reason))
 
-    def use(self, policy: Policy) -> None:
-        """Decide the coming iterations with another policy. Requests in the engine stay as they are."""
-        self.scheduler.policy = policy
+    def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
+        """Decide the coming iterations by another policy, queue order or limits. Requests in the engine stay as they are.
+
+        Raises `ConfigError` if the limits do not suit the requests that were accepted.
+        """
+        self.scheduler.use(policy, order, limits)
+        now, chosen = self.clock.now(), self.scheduler
+        spelled = spell(chosen.policy), spell(chosen.order)
+        self._tell(lambda observer: observer.on_use(*spelled, chosen.limits, now))
 
     def step(self) -> list[Event]:
         """Start as many batches as may be in flight, wait for the oldest, and return what happened.
@@ -54,6 +66,7 @@ class Engine:
 
     def close(self) -> None:
         self.executor.close()
+        self._tell(lambda observer: observer.on_close())
 
     def _dispatch(self) -> None:
         while len(self._in_flight) < self.executor.depth:
@@ -64,7 +77,7 @@ class Engine:
             self._launch(batch, now)
 
     def _launch(self, batch: Batch, now: float) -> None:
-        self._in_flight.append(batch)
+        self._in_flight.append((batch, now))
         self.executor.submit(batch)
         self._tell(lambda observer: observer.on_batch(batch, now))
 
@@ -77,8 +90,9 @@ class Engine:
                 )
             return []
         result = self.executor.collect()
-        batch, now = self._in_flight.popleft(), self.clock.now()
-        self._tell(lambda observer: observer.on_step(batch, now))
+        (batch, launched), now = self._in_flight.popleft(), self.clock.now()
+        self.scheduler.step_time.learn(batch, now - launched)
+        self._tell(lambda observer: observer.on_step(batch, result, now))
         return self._announce(self.scheduler.apply(batch, result, now))
 
     def _announce(self, events: list[Event]) -> list[Event]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from orcinus.core.batch import Batch, BatchResult, Event, Submitted
-from orcinus.core.request import Request
-from orcinus.core.view import Selection, View
+from orcinus.core.request import Finish, Request
+from orcinus.core.view import Limits, Selection, View
 
 
 class Clock(Protocol):
@@ -52,6 +52,10 @@ class KVManager(Protocol):
 
     def can_admit(self, request: Request) -> bool: ...
 
+    def ready(self, request: Request) -> bool:
+        """Whether nothing is gained by waiting: false while another request computes a prefix that both share."""
+        ...
+
     def admit(self, request: Request) -> int:
         """Take the blocks an admitted request starts with; returns how many tokens were found already computed."""
         ...
@@ -69,6 +73,36 @@ class KVManager(Protocol):
         ...
 
     def blocks(self, request: Request) -> tuple[int, ...]: ...
+
+
+class Order(Protocol):
+    """The queue of waiting requests, and who is first in it."""
+
+    def add(self, request: Request) -> None:
+        """It waits, for the first time or again after a preemption."""
+        ...
+
+    def remove(self, request: Request) -> None:
+        """It waits no longer, and was not served."""
+        ...
+
+    def admit(self, request: Request) -> None:
+        """It waits no longer, because it runs."""
+        ...
+
+    def generated(self, request: Request, tokens: int) -> None:
+        """A running request was given tokens."""
+        ...
+
+    def first(self, count: int) -> tuple[Request, ...]:
+        """The first so many, in order."""
+        ...
+
+    def all(self) -> list[Request]:
+        """Everyone, in any order."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 class Policy(Protocol):
@@ -96,10 +130,22 @@ class Observer(Protocol):
         """A batch was handed to the executor."""
         return
 
-    def on_step(self, batch: Batch, now: float) -> None:
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         """A batch came back. Its events follow in `on_events`."""
+        return
+
+    def on_cancel(self, request_id: str, reason: Finish, now: float) -> None:
+        """Somebody asked for the end of a request."""
+        return
+
+    def on_use(self, policy: str, order: str, limits: Limits, now: float) -> None:
+        """The engine was switched to this policy and order, as they are spelled, and these limits."""
         return
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Tokens and endings, from an iteration or from a cancellation or rejection between two."""
+        return
+
+    def on_close(self) -> None:
+        """The engine is closed: nothing follows."""
         return

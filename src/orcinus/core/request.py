@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
+from itertools import chain, islice
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, overload
 
 from orcinus.errors import RequestError
 
 NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
-class Status(Enum):
+class Status(StrEnum):
     """Where a request is. Why it ended is `Finish`."""
 
     WAITING = "waiting"  # holds no K/V memory
@@ -21,7 +22,7 @@ class Status(Enum):
     FINISHED = "finished"
 
 
-class Finish(Enum):
+class Finish(StrEnum):
     """Why a request ended."""
 
     STOP = "stop"  # a stop token (the model's end-of-text among them) or a stop string
@@ -136,8 +137,14 @@ class Request:
     prompt: tuple[int, ...]
     params: SamplingParams  # resolved: max_tokens and seed are set, and the model's end-of-text is in stop_token_ids
     arrival: float  # seconds on the engine's clock
+    priority: int = 0  # lower is more urgent, as in vLLM; for the order `priority`
+    client: str = ""  # whose request it is; for the order `fair`
+    cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
     output: list[int] = field(default_factory=list)
     computed: int = 0
+    cached: int = 0  # tokens that were found computed when it was first admitted
+    preemptions: int = 0
+    newest_token: float | None = None  # when the last token came
     in_flight: bool = False  # part of a batch that has not come back yet
     status: Status = Status.WAITING
     finish: Finish | None = None
@@ -169,9 +176,41 @@ class Request:
         """Whether only the newest generated token is pending."""
         return self.pending == 1 and bool(self.output)
 
+    def history(self) -> KnownTokens:
+        """The tokens known now, without copying them."""
+        return KnownTokens(self.prompt, self.output, self.known)
+
     def tokens(self, start: int, count: int) -> tuple[int, ...]:
         """`count` tokens from position `start`, across the border of prompt and output."""
         border, end = len(self.prompt), start + count
         if start >= border:
             return tuple(self.output[start - border : end - border])
         return self.prompt[start:end] + tuple(self.output[: max(0, end - border)])
+
+
+class KnownTokens(Sequence[int]):
+    """The first `length` tokens of a prompt and an output that may grow further: a frozen view, made in no time."""
+
+    __slots__ = ("_length", "_output", "_prompt")
+
+    def __init__(self, prompt: tuple[int, ...], output: list[int], length: int) -> None:
+        self._prompt, self._output, self._length = prompt, output, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(chain(self._prompt, self._output), self._length)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))

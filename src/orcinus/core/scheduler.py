@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from operator import attrgetter
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Logprobs, Token
-from orcinus.core.ports import KVManager, Policy
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Logprobs, Reason, Token, Unserved
+from orcinus.core.orders.fcfs import FCFS
+from orcinus.core.ports import KVManager, Order, Policy
 from orcinus.core.request import Finish, Request, Status
+from orcinus.core.step_time import StepTime
 from orcinus.core.view import Grant, Limits, View
-from orcinus.errors import PolicyError
+from orcinus.errors import ConfigError, PolicyError
+
+ARRIVAL = attrgetter("arrival")
 
 
 @dataclass(slots=True)
@@ -19,9 +23,15 @@ class _Draft:
 
     whole_budget: int
     budget: int  # what is left of it
+    places: int  # for requests that are not running yet
     door_open: bool = True  # whether waiting requests may still be admitted in this iteration
     chunks: dict[Request, Chunk] = field(default_factory=dict)
-    evicted: set[Request] = field(default_factory=set)
+    refused: dict[Request, Reason] = field(default_factory=dict)
+
+    def refuse(self, request: Request, reason: Reason) -> None:
+        """It goes without, and so does everybody behind it in the queue."""
+        self.refused[request] = reason
+        self.door_open = False
 
 
 class Scheduler:
@@ -33,10 +43,11 @@ class Scheduler:
     request in need.
     """
 
-    def __init__(self, policy: Policy, kv: KVManager, limits: Limits) -> None:
+    def __init__(self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None) -> None:
         self.policy, self.kv, self.limits = policy, kv, limits
+        self.step_time = StepTime()
         self.preemptions = 0
-        self._waiting: deque[Request] = deque()
+        self._waiting: Order = FCFS() if order is None else order
         self._running: list[Request] = []  # oldest first
         self._requests: dict[str, Request] = {}
         self._held: list[Event] = []  # answers that wait for the end of their batch
@@ -45,6 +56,25 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         return not self._requests
+
+    @property
+    def order(self) -> Order:
+        return self._waiting
+
+    def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
+        """Decide differently from the next iteration on; requests stay as they are. Raises `ConfigError`.
+
+        The longest request cannot be changed, because every request in the engine was accepted under it.
+        """
+        if limits is not None and limits.max_model_len != self.limits.max_model_len:
+            raise ConfigError(f"max_model_len cannot change while the engine lives: keep {self.limits.max_model_len}")
+        if order is not None and order is not self._waiting:
+            if len(order):
+                raise ConfigError("this queue order is in use elsewhere: give the engine one of its own")
+            for request in sorted(self._waiting.all(), key=ARRIVAL):
+                order.add(request)
+            self._waiting = order
+        self.policy, self.limits = policy or self.policy, limits or self.limits
 
     @property
     def num_waiting(self) -> int:
@@ -79,7 +109,7 @@ class Scheduler:
             request.status, request.finish = Status.FINISHED, Finish.REJECTED
             return [Finished(request.id, Finish.REJECTED, now, reason)]
         self._requests[request.id] = request
-        self._waiting.append(request)
+        self._waiting.add(request)
         return []
 
     def cancel(self, request_id: str, now: float, reason: Finish = Finish.CANCELLED) -> list[Event]:
@@ -96,12 +126,15 @@ class Scheduler:
 
     def plan(self, now: float) -> Batch | None:
         """The next batch, or None if nothing can run."""
-        selection = self.policy.select(self._view(now))
+        view = self._view(now)
+        selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
         budget = limit if selection.token_budget is None else min(limit, max(0, selection.token_budget))
-        draft = _Draft(budget, budget)
+        draft = _Draft(budget, budget, self.limits.max_batch_size - len(view.running))
+        others = selection.otherwise
         for grant in selection.grants:
             if draft.budget == 0 or len(draft.chunks) == self.limits.max_batch_size:
+                others = Reason.BATCH_FULL if draft.budget else Reason.BUDGET_SPENT
                 break
             self._serve(grant, draft)
         if not draft.chunks:
@@ -109,7 +142,13 @@ class Scheduler:
         for request in draft.chunks:
             request.in_flight = True
         self._last_batch += 1
-        return Batch(self._last_batch, tuple(draft.chunks.values()))
+        return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others))
+
+    def _unserved(self, view: View, draft: _Draft, others: Reason) -> Unserved:
+        reasons = {request.id: others for request in view.running if request not in draft.chunks}
+        reasons |= {request.id: reason for request, reason in draft.refused.items() if request not in draft.chunks}
+        behind = others if draft.door_open else Reason.BEHIND
+        return Unserved(reasons, behind, len(self._waiting), len(self._running), self.kv.num_free)
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         """Write a result into the requests of its batch; returns what the world may hear of it."""
@@ -130,26 +169,28 @@ class Scheduler:
 
     def _view(self, now: float) -> View:
         free = tuple(request for request in self._running if not request.in_flight)
-        waiting = tuple(islice(self._waiting, self.limits.lookahead))
-        return View(now, free, waiting, len(self._running) - len(free), self.limits, self.kv.can_admit)
+        waiting = self._waiting.first(min(self.limits.lookahead, 2 * self.limits.max_batch_size))
+        return View(now, free, waiting, len(self._running) - len(free), self.limits, self._fits, self.step_time)
+
+    def _fits(self, request: Request) -> bool:
+        return self.kv.can_admit(request) and self.kv.ready(request)
 
     def _serve(self, grant: Grant, draft: _Draft) -> None:
         """Give one grant its place in the batch, if there is room in every respect."""
         request = grant.request
-        if request in draft.evicted:
+        if draft.refused.get(request) is Reason.PREEMPTED:
             return
         self._check(request, draft)
         count = self._share(grant, draft)
         if count == 0:
-            draft.door_open = False
+            draft.refuse(request, Reason.BUDGET_SPENT)
             return
         if request.status is Status.WAITING:
-            if not (draft.door_open and self._admit(request)):
-                draft.door_open = False
+            if not self._admit(request, draft):
                 return
             count = min(count, request.pending)  # a prefix may have been found in memory
         if not self._make_room(request, count, draft):
-            draft.door_open = False
+            draft.refuse(request, Reason.NO_BLOCKS)
             return
         draft.chunks[request] = self._chunk(request, count)
         draft.budget -= count
@@ -170,19 +211,26 @@ class Scheduler:
             return max(0, min(wanted, draft.budget))
         return 0
 
-    def _admit(self, request: Request) -> bool:
-        if not self.kv.can_admit(request):
+    def _admit(self, request: Request, draft: _Draft) -> bool:
+        """Let a request in, unless the door is closed, the batch full, memory short, or its prefix about to be computed."""
+        if not draft.door_open:
             return False
+        if draft.places <= 0:
+            draft.refuse(request, Reason.BATCH_FULL)
+            return False
+        if not self.kv.ready(request):
+            draft.refused[request] = Reason.NOT_READY  # nothing is short, so the door stays open for those behind it
+            return False
+        if not self.kv.can_admit(request):
+            draft.refuse(request, Reason.NO_BLOCKS)
+            return False
+        draft.places -= 1
+        self._waiting.admit(request)
         request.computed = self.kv.admit(request)
+        if not request.preemptions:
+            request.cached = request.computed
         request.status = Status.RUNNING
-        if self._waiting[0] is request:
-            self._waiting.popleft()
-        else:
-            self._waiting.remove(request)
-        place = len(self._running)
-        while place and self._running[place - 1].arrival > request.arrival:
-            place -= 1
-        self._running.insert(place, request)
+        insort(self._running, request, key=ARRIVAL)
         return True
 
     def _make_room(self, request: Request, count: int, draft: _Draft) -> bool:
@@ -198,20 +246,23 @@ class Scheduler:
         self.kv.release(victim)
         self._running.remove(victim)
         victim.status, victim.computed = Status.WAITING, 0
-        self._waiting.appendleft(victim)
-        draft.evicted.add(victim)
-        draft.door_open = False  # its memory is for the elders, not for whoever waits behind it
+        victim.preemptions += 1
+        self._waiting.add(victim)
+        draft.refuse(victim, Reason.PREEMPTED)  # its memory is for the elders, not for whoever waits behind it
         self.preemptions += 1
 
     def _chunk(self, request: Request, count: int) -> Chunk:
         start, params = request.computed, request.params
         samples = start + count == request.known
-        history = request.tokens(0, request.known) if samples and params.penalised else ()
+        history = request.history() if samples and params.penalised else ()
         tokens = request.tokens(start, count)
         return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, len(request.prompt))
 
     def _accept(self, request: Request, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float) -> list[Event]:
         events: list[Event] = []
+        if tokens:
+            request.newest_token = now
+            self._waiting.generated(request, len(tokens))
         for index, token in enumerate(tokens):
             request.output.append(token)
             events.append(Token(request.id, token, now, logprobs[index] if logprobs else None))

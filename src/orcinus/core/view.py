@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from orcinus.core.batch import Reason
 from orcinus.core.request import Request
+from orcinus.core.step_time import StepTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class View:
     waiting: Sequence[Request]  # hold none, in the order of the queue, at most `limits.lookahead`
     busy: int  # requests that run inside a batch in flight
     limits: Limits
-    fits: Callable[[Request], bool]  # would the K/V manager admit this waiting request now?
+    fits: Callable[[Request], bool]  # would this waiting request be admitted now?
+    step_time: StepTime  # what iterations have taken so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,4 @@ class Selection:
 
     grants: Iterable[Grant]
     token_budget: int | None = None
+    otherwise: Reason = Reason.NOT_CHOSEN  # why those that were not granted anything wait

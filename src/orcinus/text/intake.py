@@ -13,6 +13,23 @@ from orcinus.errors import RequestError
 from orcinus.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
+MOST_URGENT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a request is apart from its text: how urgent, whose, and with whom it may share K/V blocks."""
+
+    priority: int = 0
+    client: str = ""
+    cache_salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:
+            raise RequestError(f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {self.priority!r}")
+        for name in ("client", "cache_salt"):
+            if not isinstance(getattr(self, name), str):
+                raise RequestError(f"{name} must be a string, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +39,7 @@ class Prepared:
     text: str | None  # None if the prompt was given as ids
     ids: tuple[int, ...]
     params: SamplingParams
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +55,15 @@ class Intake:
     seeds: random.Random  # for requests without a seed of their own
 
     def prepare(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        standing: Mapping[str, Any] | None = None,
     ) -> list[Prepared]:
-        """All prompts of a call, or an error that says which one is unusable and why."""
+        """All prompts of a call, or an error that says which one is unusable and why.
+
+        `standing` maps fields of `Standing` to one value for all prompts or to a list of one for each.
+        """
         listed = _listed(prompts)
         if params is None or isinstance(params, SamplingParams):
             params = [params or self.default_params] * len(listed)
@@ -48,14 +72,14 @@ class Intake:
         if len(params) != len(listed):
             raise RequestError(f"{len(listed)} prompts but {len(params)} sampling parameters: give one for all or one for each")
         prepared = []
-        for index, (prompt, one) in enumerate(zip(listed, params, strict=True)):
+        for index, (prompt, one, rank) in enumerate(zip(listed, params, _standings(standing or {}, len(listed)), strict=True)):
             try:
-                prepared.append(self._one(prompt, one))
+                prepared.append(self._one(prompt, one, rank))
             except RequestError as error:
                 raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
         return [self._seeded(one) for one in prepared]  # after all checks: a refused call takes no seed from the next one
 
-    def _one(self, prompt: Prompt, params: SamplingParams) -> Prepared:
+    def _one(self, prompt: Prompt, params: SamplingParams, standing: Standing) -> Prepared:
         ids = self._ids(prompt)
         room = self.max_model_len - len(ids)
         if room < 1:
@@ -71,7 +95,7 @@ class Intake:
         reason = self.why_never(Request("", ids, resolved, 0.0))
         if reason is not None:
             raise RequestError(reason)
-        return Prepared(prompt if isinstance(prompt, str) else None, ids, resolved)
+        return Prepared(prompt if isinstance(prompt, str) else None, ids, resolved, standing)
 
     def _seeded(self, one: Prepared) -> Prepared:
         if one.params.seed is not None:
@@ -107,6 +131,17 @@ def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
         raise RequestError("prompts must be a string, a list of token ids, or a list of these")
     listed: list[Any] = list(prompts)
     return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
+
+
+def _standings(given: Mapping[str, Any], count: int) -> list[Standing]:
+    each = [dict[str, Any]() for _ in range(count)]
+    for name, value in given.items():
+        values = list(value) if isinstance(value, list | tuple) else [value] * count
+        if len(values) != count:
+            raise RequestError(f"{count} prompts but {len(values)} values of {name}: give one for all or one for each")
+        for one, own in zip(each, values, strict=True):
+            one[name] = own
+    return [Standing(**one) for one in each]
 
 
 def _whole(value: Any) -> Any:

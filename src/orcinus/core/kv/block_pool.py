@@ -33,12 +33,19 @@ class BlockPool:
         """Let the request's table reach `tokens` tokens. False, and nothing taken, if blocks are short."""
         table = self._tables.get(request.id, ())
         short = self.blocks_for(tokens) - len(table)
-        if short > len(self._free):
+        if short > self.num_free:
             return False
         if short > 0:
-            table += tuple(self._free.popleft() for _ in range(short))
+            table += tuple(self._take() for _ in range(short))
         self._tables[request.id] = table
         return True
+
+    def _take(self) -> int:
+        """A block that nobody needs; there is one."""
+        return self._free.popleft()
+
+    def ready(self, request: Request) -> bool:
+        return True  # without a prefix cache nobody can use what another computes
 
     def release(self, request: Request) -> None:
         self._free.extend(self._tables.pop(request.id, ()))

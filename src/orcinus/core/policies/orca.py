@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import ClassVar
 
 from orcinus.core.view import Grant, Selection, View
-
-ARRIVAL = attrgetter("arrival")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +19,5 @@ class Orca:
     holds_answers: ClassVar[bool] = False
 
     def select(self, view: View) -> Selection:
-        oldest_first = sorted([*view.running, *view.waiting], key=ARRIVAL)
+        oldest_first = [*view.running, *view.waiting]
         return Selection(map(Grant, oldest_first))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from orcinus.core.batch import Reason
 from orcinus.core.view import Grant, Selection, View
 from orcinus.errors import ConfigError
 
@@ -30,4 +31,4 @@ class RequestLevel:
 
     def select(self, view: View) -> Selection:
         batch_goes_on = view.running or view.busy
-        return Selection(map(Grant, view.running if batch_goes_on else view.waiting))
+        return Selection(map(Grant, view.running if batch_goes_on else view.waiting), otherwise=Reason.STATIC_BATCH)

@@ -1,0 +1,22 @@
+"""`orcinus replay`: a recorded run once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def replay(record: Annotated[Path, typer.Argument(help="File written with --record.")]) -> None:
+    """Replay a record of iterations: the same arrivals through the real scheduler, with the recorded times and tokens.
+
+    Says at which line another decision is taken than the recorded one; else every decision is the same. No model runs.
+    """
+    from orcinus.observe.recorder import read_lines
+    from orcinus.observe.replay import replay as run
+
+    done = run(read_lines(record))
+    counts = f"{done.batches} iterations, {done.requests} requests, {done.tokens} tokens"
+    Console().print(f"The same decisions: {counts} in {done.seconds:.2f} s.", highlight=False)

@@ -1,0 +1,136 @@
+"""Paged K/V memory that remembers: requests share the blocks of equal prefixes (vLLM, section 4.3; SGLang's RadixAttention)."""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+
+from orcinus.core.kv.paged import Paged
+from orcinus.core.request import Request
+
+
+@dataclass(slots=True)
+class PrefixStats:
+    """What the cache was good for, in tokens (vLLM's prefix_cache_queries and prefix_cache_hits) and evicted blocks."""
+
+    queries: int = 0
+    hits: int = 0
+    evictions: int = 0
+
+
+@dataclass(slots=True)
+class _Cached:
+    block: int
+    tokens: tuple[int, ...]  # compared too, so that not even equal digests could mix up two texts
+
+
+class PrefixCache(Paged):
+    """Full blocks are known by a digest of their tokens, of all tokens before them, and of the request's `cache_salt`.
+
+    A block that was computed once can be read by any number of requests; it is never written again. When nobody uses it
+    any more it stays, until room is needed: then the least recently used block goes. At least one token of a request is
+    always left to compute, because its logits choose the next one.
+
+    While a request computes a prefix, others that begin alike are not `ready`: waiting for its blocks costs less than
+    computing them again.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01) -> None:
+        super().__init__(num_blocks, block_size, watermark)
+        self.stats = PrefixStats()
+        self._users = [0] * num_blocks
+        self._cached: dict[bytes, _Cached] = {}
+        self._digests: dict[int, bytes] = {}  # of cached blocks
+        self._unused: OrderedDict[int, None] = OrderedDict()  # cached blocks without users, least recently used first
+        self._chains: dict[str, list[bytes]] = {}  # request -> digests of its first blocks
+        self._computing: dict[bytes, str] = {}  # digest -> the running request that is about to compute it
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free) + len(self._unused)
+
+    def can_admit(self, request: Request) -> bool:
+        found = self._match(request)
+        spare = self.watermark_blocks if self._tables else 0
+        unused = sum(block in self._unused for block in found)
+        return self.blocks_for(request.known) - len(found) + spare <= self.num_free - unused
+
+    def ready(self, request: Request) -> bool:
+        chain, found = self._chain(request, self._most(request)), len(self._match(request))
+        return found == len(chain) or self._computing.get(chain[found], request.id) == request.id
+
+    def admit(self, request: Request) -> int:
+        found = self._match(request)
+        for block in found:
+            self._users[block] += 1
+            self._unused.pop(block, None)
+        self._tables[request.id] = found
+        taken = self.extend(request, request.known)
+        assert taken, "admit without can_admit"
+        for digest in self._chain(request, self._most(request))[len(found) :]:
+            self._computing.setdefault(digest, request.id)
+        self.stats.queries += request.known
+        self.stats.hits += len(found) * self.block_size
+        return len(found) * self.block_size
+
+    def commit(self, request: Request) -> None:
+        table, full = self._tables[request.id], request.computed // self.block_size
+        chain = self._chain(request, full)
+        for place in range(full - 1, -1, -1):  # from the newest backwards, to what has been noted before
+            block, digest = table[place], chain[place]
+            if block in self._digests:
+                break
+            if digest not in self._cached:  # else somebody else computed the same at the same time
+                self._cached[digest] = _Cached(block, self._tokens(request, place))
+                self._digests[block] = digest
+            if self._computing.get(digest) == request.id:
+                del self._computing[digest]
+
+    def release(self, request: Request) -> None:
+        for digest in self._chains.pop(request.id, ()):
+            if self._computing.get(digest) == request.id:
+                del self._computing[digest]
+        for block in reversed(self._tables.pop(request.id, ())):  # the ends of texts are forgotten before their beginnings
+            self._users[block] -= 1
+            if self._users[block] == 0:
+                if block in self._digests:
+                    self._unused[block] = None
+                else:
+                    self._free.append(block)
+
+    def _take(self) -> int:
+        if self._free:
+            block = self._free.popleft()
+        else:
+            block, _ = self._unused.popitem(last=False)
+            del self._cached[self._digests.pop(block)]
+            self.stats.evictions += 1
+        self._users[block] = 1
+        return block
+
+    def _most(self, request: Request) -> int:
+        """How many blocks of a request could be found at most."""
+        return (request.known - 1) // self.block_size
+
+    def _match(self, request: Request) -> tuple[int, ...]:
+        """The blocks that hold the beginning of its tokens."""
+        found = []
+        for place, digest in enumerate(self._chain(request, self._most(request))):
+            cached = self._cached.get(digest)
+            if cached is None or cached.tokens != self._tokens(request, place):
+                break
+            found.append(cached.block)
+        return tuple(found)
+
+    def _chain(self, request: Request, count: int) -> list[bytes]:
+        """The digests of its first `count` blocks, each made of the one before it and of the tokens of the block."""
+        chain = self._chains.setdefault(request.id, [])
+        while len(chain) < count:
+            before = chain[-1] if chain else sha256(request.cache_salt.encode("utf-8", "surrogatepass")).digest()
+            chain.append(sha256(before + array("q", self._tokens(request, len(chain))).tobytes()).digest())
+        return chain[:count]
+
+    def _tokens(self, request: Request, place: int) -> tuple[int, ...]:
+        return request.tokens(place * self.block_size, self.block_size)

@@ -1,0 +1,80 @@
+"""Every client the same share (the virtual token counter of "Fairness in Serving Large Language Models", OSDI 2024)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from orcinus.core.orders.fcfs import FCFS
+from orcinus.core.request import Request
+from orcinus.errors import ConfigError
+
+_Turn = tuple[float, str, int, tuple[Request, ...]]  # counter, client, place in its queue, its queue
+
+
+@dataclass
+class Fair:
+    """The client that was served least comes first; the requests of one client are first come, first served.
+
+    A counter per client adds up what it was given: `prompt_cost` for every prompt token, at admission, and `output_cost`
+    for every generated one. A client who returns to the queue is lifted to the lowest counter in it, so that idling earns
+    no credit. Between two clients who both always have requests waiting, service differs by at most 2 U, where U is the
+    cost of the dearest prompt and of all that the running requests can generate (compare theorem 4.4 of the paper). So
+    the backlog of one client delays no other.
+    """
+
+    prompt_cost: float = 1.0
+    output_cost: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (self.prompt_cost >= 0 and self.output_cost >= 0):
+            raise ConfigError("the costs of the order 'fair' must be at least 0")
+        self.counters: defaultdict[str, float] = defaultdict(float)
+        self._queues: dict[str, FCFS] = {}
+        self._left = ""  # the client whose queue became empty last
+
+    def add(self, request: Request) -> None:
+        queue = self._queues.get(request.client)
+        if queue is None:
+            others = self._queues or ([self._left] if self._left in self.counters else [])
+            lowest = min((self.counters[client] for client in others), default=0)
+            self.counters[request.client] = max(self.counters[request.client], lowest)
+            queue = self._queues[request.client] = FCFS()
+        queue.add(request)
+
+    def remove(self, request: Request) -> None:
+        queue = self._queues[request.client]
+        queue.remove(request)
+        if not queue:
+            del self._queues[request.client]
+            self._left = request.client
+
+    def admit(self, request: Request) -> None:
+        if not request.preemptions:  # what was taken away from it is not charged twice
+            self.counters[request.client] += self._prompt(request)
+        self.remove(request)
+
+    def generated(self, request: Request, tokens: int) -> None:
+        self.counters[request.client] += tokens * self.output_cost
+
+    def first(self, count: int) -> tuple[Request, ...]:
+        """The order in which they would be admitted, if nothing else happened meanwhile."""
+        turns: list[_Turn] = [(self.counters[client], client, 0, queue.first(count)) for client, queue in self._queues.items()]
+        heapify(turns)
+        found: list[Request] = []
+        while turns and len(found) < count:
+            counter, client, place, queue = heappop(turns)
+            found.append(queue[place])
+            if place + 1 < len(queue):
+                heappush(turns, (counter + self._prompt(queue[place]), client, place + 1, queue))
+        return tuple(found)
+
+    def all(self) -> list[Request]:
+        return [request for queue in self._queues.values() for request in queue.all()]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def _prompt(self, request: Request) -> float:
+        return len(request.prompt) * self.prompt_cost

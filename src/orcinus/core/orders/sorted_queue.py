@@ -1,0 +1,51 @@
+"""A queue sorted by a number that does not change while a request waits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from orcinus.core.request import Request
+
+Entry = tuple[float, float, str, Request]  # rank, then arrival, then id: no two entries are equal
+
+
+class SortedQueue:
+    """Waiting requests, those of the lowest rank first. Ranks are moments in seconds.
+
+    A rank is the arrival plus a handicap, so waiting itself moves a request forward (aging), and the wait is bounded: a
+    request can be overtaken only by those that arrive within the difference of the two handicaps after it.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def rank(self, request: Request) -> float:
+        """Where in the queue a request belongs; asked once, when it joins."""
+        raise NotImplementedError
+
+    def add(self, request: Request) -> None:
+        insort(self._entries, self._entry(request))
+
+    def remove(self, request: Request) -> None:
+        entry = self._entry(request)
+        place = bisect_left(self._entries, entry[:3], key=lambda other: other[:3])
+        assert self._entries[place][3] is request, "a rank changed in the queue"
+        del self._entries[place]
+
+    def admit(self, request: Request) -> None:
+        self.remove(request)
+
+    def generated(self, request: Request, tokens: int) -> None:
+        """Generated tokens change no rank."""
+
+    def first(self, count: int) -> tuple[Request, ...]:
+        return tuple(entry[3] for entry in self._entries[:count])
+
+    def all(self) -> list[Request]:
+        return [entry[3] for entry in self._entries]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _entry(self, request: Request) -> Entry:
+        return self.rank(request), request.arrival, request.id, request

@@ -1,0 +1,23 @@
+"""Who generates and who still reads its prompt: the distinction that most policies are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orcinus.core.request import Request
+from orcinus.errors import ConfigError
+
+
+def by_phase(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]:
+    """Decodes, and requests with more than one token to run: fresh prompts, chunks of them, and recomputations."""
+    decodes: list[Request] = []
+    prompts: list[Request] = []
+    for request in requests:
+        (decodes if request.decoding else prompts).append(request)
+    return decodes, prompts
+
+
+def at_least(name: str, value: object, least: int) -> None:
+    """Raise `ConfigError` unless an option is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -1,0 +1,27 @@
+"""Prefill-prioritising iteration-level batching: vLLM before chunked prefill (Sarathi-Serve, Algorithm 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orcinus.core.batch import Reason
+from orcinus.core.policies.phases import by_phase
+from orcinus.core.view import Grant, Selection, View
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillFirst:
+    """Whenever a prompt can be admitted, an iteration of whole prompts runs and the decodes pause.
+
+    New users see their first token soon and the batch grows fast; everybody else's stream stalls meanwhile.
+    """
+
+    holds_answers: ClassVar[bool] = False
+
+    def select(self, view: View) -> Selection:
+        decodes, prompts = by_phase(view.running)
+        room = len(view.running) < view.limits.max_batch_size
+        if prompts or (room and any(map(view.fits, view.waiting[:1]))):
+            return Selection(map(Grant, [*prompts, *view.waiting]), otherwise=Reason.PROMPTS_FIRST)
+        return Selection(map(Grant, decodes), otherwise=Reason.NO_BLOCKS if room else Reason.BATCH_FULL)

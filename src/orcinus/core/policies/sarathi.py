@@ -1,0 +1,31 @@
+"""Chunked prefill with decode-maximal batching (SARATHI, sections 4.2 and 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orcinus.core.batch import Reason
+from orcinus.core.policies.phases import at_least, by_phase
+from orcinus.core.view import Grant, Selection, View
+
+
+@dataclass(frozen=True, slots=True)
+class Sarathi:
+    """Every batch holds exactly one chunk of one prompt, and decodes fill the rest of its places.
+
+    The chunk is `chunk_size` tokens less one for every decode, so that the whole batch keeps the size that the matrix
+    multiplications like best: a multiple of the tile, 128 on a GPU (section 4.4; for CPUs see docs/policies.md).
+    """
+
+    holds_answers: ClassVar[bool] = False
+    chunk_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("chunk_size of the policy 'sarathi'", self.chunk_size, 1)
+
+    def select(self, view: View) -> Selection:
+        decodes, prompts = by_phase(view.running)
+        prompt = [*prompts, *view.waiting][:1]
+        grants = [*map(Grant, decodes), *(Grant(request, divisible=True) for request in prompt)]
+        return Selection(grants, max(self.chunk_size, len(decodes)), otherwise=Reason.ONE_PROMPT)

@@ -1,0 +1,28 @@
+"""Stall-free batching (Sarathi-Serve, section 4.2 and Algorithm 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orcinus.core.policies.phases import at_least, by_phase
+from orcinus.core.view import Grant, Selection, View
+
+
+@dataclass(frozen=True, slots=True)
+class StallFree:
+    """Every decode runs in every iteration; what `token_budget` leaves over goes to prompts, running ones before new ones.
+
+    The budget bounds the time of an iteration and so the time between tokens; no prompt, however long, stalls a decode.
+    """
+
+    holds_answers: ClassVar[bool] = False
+    token_budget: int = 512
+
+    def __post_init__(self) -> None:
+        at_least("token_budget of the policy 'stall-free'", self.token_budget, 1)
+
+    def select(self, view: View) -> Selection:
+        decodes, prompts = by_phase(view.running)
+        grants = [*map(Grant, decodes), *(Grant(request, divisible=True) for request in [*prompts, *view.waiting])]
+        return Selection(grants, max(self.token_budget, len(decodes)))

@@ -1,0 +1,79 @@
+"""A policy or an order with its options as one word, for flags, files and sweeps: `sarathi:chunk_size=128`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from types import NoneType
+from typing import TypeVar, get_args, get_type_hints
+
+from orcinus.core.orders import ORDERS
+from orcinus.core.policies import POLICIES
+from orcinus.core.ports import Order, Policy
+from orcinus.errors import ConfigError
+
+T = TypeVar("T")
+WORDS = {"true": True, "false": False, "none": None}
+NAMES = {bool: "true or false", NoneType: "none"}
+
+
+def make_policy(spelled: str) -> Policy:
+    """The policy that `name` or `name:option=value:option=value` stands for. Raises `ConfigError` saying what there is."""
+    return _make("policy", POLICIES, spelled)
+
+
+def make_order(spelled: str) -> Order:
+    """A new, empty queue in the order that is spelled like a policy. Raises `ConfigError`."""
+    return _make("order", ORDERS, spelled)
+
+
+def spell(thing: Policy | Order) -> str:
+    """The word that makes an equal policy or order; the name of the class if it is not among ours."""
+    names = {kind: name for known in (POLICIES, ORDERS) for name, kind in known.items()}
+    if type(thing) not in names:
+        return type(thing).__name__
+    options = {key: (getattr(thing, key), default) for key, default in options_of(type(thing)).items()}
+    return ":".join([names[type(thing)], *(f"{key}={_word(now)}" for key, (now, default) in options.items() if now != default)])
+
+
+def options_of(kind: type) -> dict[str, object]:
+    """The options of a policy or an order, and their defaults."""
+    return {field.name: field.default for field in fields(kind)} if is_dataclass(kind) else {}
+
+
+def _make(what: str, known: Mapping[str, type[T]], spelled: str) -> T:
+    name, *options = spelled.split(":")
+    if name not in known:
+        raise ConfigError(f"unknown {what} {name!r}: choose {', '.join(known)}")
+    choices = options_of(known[name])
+    chosen: dict[str, object] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key not in choices or not equals:
+            choice = f"its options are {', '.join(choices)}" if choices else "it has no options"
+            raise ConfigError(f"{what} {name!r} cannot take {option!r}: {choice} (as option=value)")
+        annotation = get_type_hints(known[name])[key]
+        chosen[key] = _value(annotation, value, f"option {key} of {what} {name!r}")
+    return known[name](**chosen)
+
+
+def _word(value: object) -> str:
+    return next((word for word, meaning in WORDS.items() if meaning is value), str(value))
+
+
+def _value(annotation: object, text: str, what: str) -> object:
+    """The text as one of the types of an annotation; true, false and none stand for themselves."""
+    kinds = get_args(annotation) or (annotation,)
+    for kind in kinds:
+        if not isinstance(kind, type):  # a word of a Literal
+            if text == kind:
+                return text
+        elif kind in (bool, NoneType):
+            if text.lower() in WORDS and isinstance(WORDS[text.lower()], kind):
+                return WORDS[text.lower()]
+        else:
+            with suppress(ValueError):
+                return kind(text)
+    choice = " or ".join(NAMES.get(kind, kind.__name__) if isinstance(kind, type) else repr(kind) for kind in kinds)
+    raise ConfigError(f"{what} must be {choice}, not {text!r}")

@@ -1,0 +1,107 @@
+"""Every iteration in a file: JSON lines that can be read by eye, turned into a trace, or replayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
+from orcinus.core.ports import Observer
+from orcinus.core.request import Finish
+from orcinus.core.view import Limits
+from orcinus.errors import ConfigError
+
+VERSION = 1
+
+
+class StepRecorder(Observer):
+    """Writes one line for the engine, and one for every submission, cancellation, switch, launch, return and ending.
+
+    A line costs microseconds and goes through the file's buffer; what was recorded is complete after `close`. Times are
+    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it. Raises `ConfigError` if the
+    file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, engine: Mapping[str, Any]) -> None:
+        try:
+            self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise ConfigError(f"cannot record to {path}: {error.strerror or error}") from None
+        self._write("engine", {"version": VERSION, **engine})
+
+    def on_submit(self, submitted: Submitted) -> None:
+        params = {key: value for key, value in _params(submitted).items() if value is not None}
+        who = {"priority": submitted.priority, "client": submitted.client, "cache_salt": submitted.cache_salt}
+        self._write(
+            "submit", {"at": submitted.at, "id": submitted.request_id, "prompt": submitted.prompt, "params": params, **who}
+        )
+
+    def on_cancel(self, request_id: str, reason: Finish, now: float) -> None:
+        self._write("cancel", {"at": now, "id": request_id, "reason": reason})
+
+    def on_use(self, policy: str, order: str, limits: Limits, now: float) -> None:
+        self._write("use", {"at": now, "policy": policy, "order": order, "limits": asdict(limits)})
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        unserved = batch.unserved
+        self._write(
+            "launch",
+            {
+                "at": now,
+                "batch": batch.id,
+                "chunks": [[c.request_id, c.start, len(c.tokens), int(c.samples)] for c in batch.chunks],
+                "waiting": unserved.num_waiting,
+                "running": unserved.num_running,
+                "free_blocks": unserved.free_blocks,
+                "why": dict(unserved.reasons),
+                "others": unserved.others,
+            },
+        )
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        failed = {"errors": dict(result.errors)} if result.errors else {}
+        self._write("return", {"at": now, "batch": batch.id, "tokens": result.tokens, **failed})
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self._write("finish", {"at": event.at, "id": event.request_id, "reason": event.reason})
+
+    def on_close(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still in the buffer."""
+        self._file.close()
+
+    def _write(self, kind: str, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({"kind": kind, **content}, separators=(",", ":")) + "\n")
+
+
+def _params(submitted: Submitted) -> dict[str, Any]:
+    """Sampling parameters as JSON can hold them."""
+    params = submitted.params
+    return {name: getattr(params, name) for name in params.__dataclass_fields__} | {
+        "logit_bias": {str(token): bias for token, bias in params.logit_bias.items()} or None
+    }
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a record. Raises `ConfigError` if it is none, naming the line that cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            texts = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the record {path}: {getattr(error, 'strerror', None) or error}") from None
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            raise ConfigError(f"line {number} of {path} is no JSON: it was cut short, or is no record of iterations") from None
+    if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "engine" or lines[0].get("version") != VERSION:
+        raise ConfigError(f"{path} is no record of iterations (version {VERSION}): make one with --record FILE")
+    return lines

@@ -1,0 +1,135 @@
+"""A recorded run once more: the same arrivals and times through a real engine must lead to the same decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from orcinus.core.batch import Batch, BatchResult, Event, Finished
+from orcinus.core.engine import Engine
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.view import Limits
+from orcinus.errors import ConfigError, ReplayDiffers
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay went through."""
+
+    batches: int = 0
+    requests: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # from the first to the last line
+
+
+class _Clock:
+    """Tells the time of the record."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+
+class _Lines:
+    """The record as an executor: it expects the recorded launches, and returns the recorded results."""
+
+    def __init__(self, lines: Sequence[Mapping[str, Any]], clock: _Clock) -> None:
+        self.lines, self.clock = lines, clock
+        self.place = 1
+        self.depth = int(lines[0]["depth"])
+
+    @property
+    def line(self) -> Mapping[str, Any]:
+        if self.place == len(self.lines):
+            raise ReplayDiffers("the record ends here, but the engine goes on: was it closed while requests were running?")
+        return self.lines[self.place]
+
+    def next(self, kind: str) -> Mapping[str, Any]:
+        """Take the line that must be of this kind, and turn the clock to the one after it."""
+        line = self.line
+        if line["kind"] != kind:
+            raise ReplayDiffers(f"line {self.place + 1}: the record says {line['kind']!r} where the engine comes to {kind!r}")
+        self.place += 1
+        if self.place < len(self.lines):
+            self.clock.at = self.lines[self.place].get("at", self.clock.at)
+        return line
+
+    def submit(self, batch: Batch) -> None:
+        ours = [[c.request_id, c.start, len(c.tokens), int(c.samples)] for c in batch.chunks]
+        theirs = self.next("launch")
+        if ours != theirs["chunks"]:
+            where = f"line {self.place}: iteration {theirs['batch']}"
+            raise ReplayDiffers(f"{where} was recorded with the chunks {theirs['chunks']}, and is {ours} now")
+
+    def collect(self) -> BatchResult:
+        at = self.line.get("at", self.clock.at)
+        line = self.next("return")
+        self.clock.at = at
+        tokens = tuple(tuple(row) for row in line["tokens"])
+        return BatchResult(line["batch"], tokens, errors={int(row): why for row, why in line.get("errors", {}).items()})
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
+    """Replay the lines of a record. Raises `ReplayDiffers` at the first decision that is not the recorded one."""
+    clock = _Clock()
+    script = _Lines(lines, clock)
+    engine = _engine(lines[0], script, clock)
+    done = Replayed()
+    while script.place < len(lines):
+        line = script.line
+        clock.at = line["at"]
+        match line["kind"]:
+            case "submit":
+                script.place += 1
+                _expect(script, engine.submit(_request(line)))
+                done.requests += 1
+            case "cancel":
+                script.place += 1
+                _expect(script, engine.cancel(line["id"], Finish(line["reason"])))
+            case "use":
+                script.place += 1
+                engine.use(make_policy(line["policy"]), make_order(line["order"]), Limits(**line["limits"]))
+            case "launch" | "return":
+                _expect(script, engine.step())
+            case kind:
+                raise ReplayDiffers(f"line {script.place + 1}: the record says {kind!r}, which did not happen now")
+    returned = [line for line in lines if line["kind"] == "return"]
+    done.batches, done.tokens = len(returned), sum(len(row) for line in returned for row in line["tokens"])
+    done.seconds = lines[-1].get("at", 0.0) - lines[1].get("at", 0.0) if len(lines) > 1 else 0.0
+    return done
+
+
+def _expect(script: _Lines, events: Sequence[Event]) -> None:
+    """The endings that an action led to must follow it in the record."""
+    for event in events:
+        if isinstance(event, Finished):
+            line = script.next("finish")
+            if (line["id"], line["reason"]) != (event.request_id, event.reason.value):
+                now = f"{event.request_id} ends with {event.reason.value!r} now"
+                raise ReplayDiffers(f"line {script.place}: {line['id']} ended with {line['reason']!r}, and {now}")
+
+
+def _engine(header: Mapping[str, Any], script: _Lines, clock: _Clock) -> Engine:
+    limits = Limits(**header["limits"])
+    if header["kv"] not in KV_MANAGERS:
+        raise ConfigError(f"the record names the K/V manager {header['kv']!r}, which there is not: {', '.join(KV_MANAGERS)}")
+    kv = KV_MANAGERS[header["kv"]](header["num_blocks"], header["block_size"], limits)
+    return Engine(Scheduler(make_policy(header["policy"]), kv, limits, make_order(header["order"])), script, clock)
+
+
+def _request(line: Mapping[str, Any]) -> Request:
+    known = {field.name for field in fields(SamplingParams)}
+    params = {name: value for name, value in line["params"].items() if name in known}
+    if "logit_bias" in params:
+        params["logit_bias"] = {int(token): bias for token, bias in params["logit_bias"].items()}
+    who = {name: line[name] for name in ("priority", "client", "cache_salt")}
+    return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], **who)

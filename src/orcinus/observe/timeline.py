@@ -1,0 +1,134 @@
+"""Where the time of every request went, and why it waited."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orcinus.core.batch import Batch, Event, Finished, Reason, Submitted
+from orcinus.core.ports import Observer
+from orcinus.core.request import Finish
+
+
+class Stage(StrEnum):
+    """What a request is doing."""
+
+    QUEUED = "queued"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    PREEMPTED = "preempted"
+
+
+@dataclass(slots=True)
+class Timeline:
+    """One request's life. The seconds of the four stages add up to the time from its arrival to its end."""
+
+    request_id: str
+    arrival: float  # on the engine's clock
+    prompt_tokens: int
+    cached_tokens: int = 0  # of the prompt, found in the prefix cache
+    output_tokens: int = 0
+    seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
+    prefill_iterations: int = 0  # recomputations included
+    decode_iterations: int = 0
+    preemptions: int = 0
+    waits: Counter[Reason] = field(default_factory=Counter)  # iterations it had no part in, by the reason
+    finished: float | None = None
+    finish: Finish | None = None
+
+
+@dataclass(slots=True)
+class _Live:
+    """A request that has not ended, with what is needed to bring its timeline up to date."""
+
+    timeline: Timeline
+    since: float  # when its stage began
+    stage: Stage = Stage.QUEUED
+    before: Counter[Reason] | None = None  # what `_others` was when it joined the queue; None = it is not in the queue
+
+
+class TimelineObserver(Observer):
+    """Keeps the timelines of all live requests and of the last `keep` that ended."""
+
+    def __init__(self, keep: int = 1000) -> None:
+        self.keep = keep
+        self._live: dict[str, _Live] = {}
+        self._ended: OrderedDict[str, Timeline] = OrderedDict()
+        self._others: Counter[Reason] = Counter()  # iterations so far by what everybody in the queue waited for
+
+    def get(self, request_id: str) -> Timeline | None:
+        """The timeline of a request, up to date for one that has ended; None if it is unknown or forgotten."""
+        live = self._live.get(request_id)
+        return live.timeline if live else self._ended.get(request_id)
+
+    def on_submit(self, submitted: Submitted) -> None:
+        timeline = Timeline(submitted.request_id, submitted.at, len(submitted.prompt))
+        self._live[submitted.request_id] = _Live(timeline, submitted.at, before=self._others.copy())
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        for chunk in batch.chunks:
+            live = self._live.get(chunk.request_id)
+            if live is None:
+                continue
+            timeline = live.timeline
+            if live.before is not None:
+                if not timeline.prefill_iterations:
+                    timeline.cached_tokens = chunk.start
+                self._leave_queue(live)
+            decodes = len(chunk.tokens) == 1 and chunk.start >= chunk.prompt_length
+            self._enter(live, Stage.DECODE if decodes else Stage.PREFILL, now)
+            if live.stage is Stage.PREFILL:
+                timeline.prefill_iterations += 1
+            else:
+                timeline.decode_iterations += 1
+        self._note_unserved(batch, now)
+
+    def _note_unserved(self, batch: Batch, now: float) -> None:
+        unserved = batch.unserved
+        for request_id, reason in unserved.reasons.items():
+            live = self._live.get(request_id)
+            if live is None:
+                continue
+            live.timeline.waits[reason] += 1
+            if reason is Reason.PREEMPTED:
+                live.timeline.preemptions += 1
+                self._enter(live, Stage.PREEMPTED, now)
+                live.before = self._others.copy()
+            if live.before is not None:
+                live.before[unserved.others] += 1  # it has its own reason, so that of the queue does not count
+        self._others[unserved.others] += 1
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            live = self._live.get(event.request_id)
+            if live is None:
+                continue
+            if isinstance(event, Finished):
+                self._end(live, event)
+            else:
+                live.timeline.output_tokens += 1
+                self._enter(live, Stage.DECODE, event.at)
+
+    def _enter(self, live: _Live, stage: Stage, now: float) -> None:
+        """Close the stage it was in. Events that are handed out late cannot turn the clock back."""
+        now = max(now, live.since)
+        live.timeline.seconds[live.stage] += now - live.since
+        live.stage, live.since = stage, now
+
+    def _leave_queue(self, live: _Live) -> None:
+        assert live.before is not None
+        live.timeline.waits += self._others - live.before
+        live.before = None
+
+    def _end(self, live: _Live, event: Finished) -> None:
+        if live.before is not None:
+            self._leave_queue(live)
+        self._enter(live, live.stage, event.at)
+        timeline = live.timeline
+        timeline.finished, timeline.finish = event.at, event.reason
+        del self._live[timeline.request_id]
+        self._ended[timeline.request_id] = timeline
+        while len(self._ended) > self.keep:
+            self._ended.popitem(last=False)

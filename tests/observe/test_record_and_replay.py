@@ -1,0 +1,143 @@
+"""Recorded iterations: the file, the trace made of it, and that a replay decides the same again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.orders import ORDERS
+from orcinus.core.policies import POLICIES, Orca
+from orcinus.core.request import SamplingParams
+from orcinus.core.spelled import make_order, make_policy
+from orcinus.errors import ConfigError, ReplayDiffers
+from orcinus.observe.perfetto import trace
+from orcinus.observe.recorder import StepRecorder, read_lines
+from orcinus.observe.replay import replay
+from tests.worlds import Job, build_world, random_jobs, run
+
+Lines = list[dict[str, Any]]
+
+
+def record(path: Path, policy: str, kv: str, order: str, depth: int, jobs: list[Job], *, switch: bool = False) -> Lines:
+    """Run jobs and return what was recorded."""
+    world = build_world(make_policy(policy), kv, depth=depth, num_blocks=12, order=order)
+    limits = world.engine.scheduler.limits
+    sizes = {"num_blocks": 12, "block_size": 4, "depth": depth}
+    recorder = StepRecorder(
+        path, {"policy": policy, "order": order, "kv": kv, "limits": {f: getattr(limits, f) for f in limits.__slots__}, **sizes}
+    )
+    world.engine.observers.append(recorder)
+    step, turn = world.engine.step, itertools.count()
+
+    def maybe_switch():  # type: ignore[no-untyped-def]
+        if switch and next(turn) == 7:
+            world.engine.use(make_policy("sarathi:chunk_size=5"), make_order("fair"))
+        return step()
+
+    world.engine.step = maybe_switch  # type: ignore[method-assign]
+    run(world, jobs)
+    recorder.close()
+    assert world.engine.dropped_observers == []
+    return read_lines(path)
+
+
+@pytest.mark.parametrize(("policy", "kv"), list(itertools.product(POLICIES, KV_MANAGERS)))
+def test_a_replay_takes_the_same_decisions(policy: str, kv: str, tmp_path: Path) -> None:
+    for seed, order in enumerate(ORDERS):
+        jobs = random_jobs(random.Random(seed), 20, cancels=True)
+        lines = record(tmp_path / "steps.jsonl", policy, kv, order, 1 + seed % 2, jobs, switch=seed % 2 == 1)
+        done = replay(lines)
+        assert done.requests == len(jobs)
+        assert done.batches == sum(line["kind"] == "launch" for line in lines) > 5
+        assert done.tokens > 5
+
+
+def test_a_replay_with_another_policy_differs(tmp_path: Path) -> None:
+    lines = record(tmp_path / "steps.jsonl", "orca", "paged", "fcfs", 1, random_jobs(random.Random(0), 20))
+    lines[0]["policy"] = "request-level:release=each"
+    with pytest.raises(ReplayDiffers, match=r"line \d+: iteration \d+ was recorded with"):
+        replay(lines)
+
+
+def test_a_tampered_ending_is_noticed(tmp_path: Path) -> None:
+    lines = record(tmp_path / "steps.jsonl", "orca", "paged", "fcfs", 1, random_jobs(random.Random(0), 20))
+    ending = next(line for line in lines if line["kind"] == "finish")
+    ending["reason"] = "failed"
+    with pytest.raises(ReplayDiffers, match="ended with 'failed'"):
+        replay(lines)
+
+
+def test_sampling_parameters_survive(tmp_path: Path) -> None:
+    params = SamplingParams(max_tokens=3, logit_bias={5: 1.5}, stop=("x", "y"), top_p=0.5, seed=7)
+    lines = record(tmp_path / "steps.jsonl", "orca", "paged", "fcfs", 1, [Job(0, (1, 2), params)])
+    assert lines[1]["params"]["logit_bias"] == {"5": 1.5}
+    assert replay(lines).requests == 1
+
+
+def test_what_a_line_says(tmp_path: Path) -> None:
+    jobs = [Job(0, tuple(range(9)), SamplingParams(max_tokens=2, seed=0)) for _ in range(6)]
+    lines = record(tmp_path / "steps.jsonl", "stall-free:token_budget=12", "paged", "fcfs", 1, jobs)
+    launch = next(line for line in lines if line["kind"] == "launch")
+    assert launch["chunks"] == [["r0", 0, 9, 1], ["r1", 0, 3, 0]]
+    assert (launch["waiting"], launch["running"], launch["free_blocks"]) == (4, 2, 6)
+    assert launch["others"] == "budget spent"
+    back = next(line for line in lines if line["kind"] == "return")
+    assert back["at"] > launch["at"]
+    assert [len(row) for row in back["tokens"]] == [1, 0]
+
+
+def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(tmp_path: Path) -> None:
+    jobs = random_jobs(random.Random(3), 15, cancels=True)
+    lines = record(tmp_path / "steps.jsonl", "stall-free:token_budget=9", "prefix-cache", "fcfs", 2, jobs)
+    drawn = json.loads(json.dumps(trace(lines)))["traceEvents"]
+    launches = [line for line in lines if line["kind"] == "launch"]
+    assert sum(event["name"].startswith("iteration") for event in drawn) == len(launches)
+    tracks = [event for event in drawn if event["name"] == "thread_name"]
+    assert len(tracks) == len(jobs)
+    slices = [event for event in drawn if event["ph"] == "X"]
+    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in slices)
+    chunks = sum(len(line["chunks"]) for line in launches)
+    assert sum(event["name"] in ("prefill", "decode") for event in slices) == chunks
+    for tid in {(event["pid"], event["tid"]) for event in slices}:  # slices of one track follow each other
+        own = sorted((e["ts"], e["ts"] + e["dur"]) for e in slices if (e["pid"], e["tid"]) == tid)
+        assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(own))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no record of iterations"),
+        ("{}\n", "is no record of iterations"),
+        ('{"kind":"engine","version":99}\n', "is no record of iterations"),
+        ('{"kind":"engine","version":1}\n{"kind":"sub', "line 2 of .* is no JSON"),
+    ],
+)
+def test_files_that_are_no_records(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_lines(file)
+
+
+@pytest.mark.parametrize("make", [lambda folder: folder, lambda folder: folder / "missing" / "x"])
+def test_places_that_cannot_be_written_or_read(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot record to"):
+        StepRecorder(make(tmp_path), {})
+    with pytest.raises(ConfigError, match="cannot read the record"):
+        read_lines(make(tmp_path))
+
+
+def test_a_recorder_that_fails_disturbs_nobody(tmp_path: Path) -> None:
+    world = build_world(Orca(), "paged")
+    recorder = StepRecorder(tmp_path / "steps.jsonl", {})
+    recorder.close()  # writing to it raises from now on
+    world.engine.observers.append(recorder)
+    run(world, random_jobs(random.Random(0), 5))
+    assert [dropped for dropped, _ in world.engine.dropped_observers] == [recorder]
