@@ -13,8 +13,9 @@ from orcinus.tiny.vocabulary import IM_START, encode
 MAX_LENGTH = 2048
 LONG_SHARE = 0.006
 POOL = 384
-CUT_SHARES = {"usual": 0.3, "hasty": 0.5, "held-out": 0.0}
-CUTS = (16, 16, 64)
+QUICK_SHARES = {"usual": 0.35, "hasty": 0.55, "held-out": 0.0}
+NAMED_SHARES = {"usual": 0.10, "hasty": 0.10, "held-out": 0.0}
+QUICK_CUT, NAMED_CUT = 16, 64
 
 
 Document = tuple[list[int], list[float]]
@@ -24,16 +25,22 @@ Batch = tuple[Tensor, Tensor, Tensor]
 def draw_encoded(rng: random.Random, tokenizer: PreTrainedTokenizerFast, mixture: str) -> Document:
     """Draw a document of the `usual`, `hasty` or `held-out` mixture and encode it, cut off at the longest context.
 
-    Some are cut off soon after their last answer began. The first words show what an answer will be about, so that in
-    the same time many more questions can be met.
+    Quick questions and named heroes are cut off soon after the answer began. The first words show what an answer will be
+    about, and whether a name is copied, so that in the same time many more questions can be met.
     """
-    long = rng.random() < LONG_SHARE
-    document = hasty.draw(rng, long) if mixture == "hasty" else chat.draw(rng, long, held_out=mixture == "held-out")
-    ids, weights = encode(tokenizer, document, keep=mixture == "hasty")
-    end = MAX_LENGTH
-    if not isinstance(document, str) and rng.random() < CUT_SHARES[mixture]:
-        begin = len(ids) - ids[::-1].index(tokenizer.convert_tokens_to_ids(IM_START))
-        end = min(end, begin + rng.choice(CUTS))
+    chance, end = rng.random(), MAX_LENGTH
+    document: hasty.Conversation | str
+    if chance < QUICK_SHARES[mixture]:
+        document, cut = hasty.quick(rng), QUICK_CUT
+    elif chance < QUICK_SHARES[mixture] + NAMED_SHARES[mixture]:
+        document, cut = hasty.named(rng), NAMED_CUT
+    else:
+        long = rng.random() < LONG_SHARE
+        document = hasty.draw(rng, long) if mixture == "hasty" else chat.draw(rng, long, held_out=mixture == "held-out")
+        cut = 0
+    ids, weights = encode(tokenizer, document)
+    if cut:
+        end = len(ids) - ids[::-1].index(tokenizer.convert_tokens_to_ids(IM_START)) + cut
     return ids[:end], weights[:end]
 
 

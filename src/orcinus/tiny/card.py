@@ -51,14 +51,15 @@ The run made {steps:,} steps on {tokens:,} tokens (padding included) in {minutes
 shared with other work, in single precision, and the result was rounded to bfloat16. A phase that uses up its share
 of the minutes ends early, with its decay complete, so a busy machine makes a few steps fewer than the settings say.{note}
 
-The loss counts the answers and the plain texts in full, the first words of an answer four times, and the questions a
-little. The hidden matrices are trained with Muon, the embedding and the norms with AdamW; linear warm-up, then a
-cosine to zero. Some conversations are cut off where the last answer has begun, for the first words decide what it
-will be about, and so many more questions can be met in the same time. The hasty steps are a second phase at a lower
-rate, from the rounded weights of the first: it has more single words, more questions without capitals, more stories
-with all sorts of names, and the names and pronouns in them count five times. The loss rises where it begins, since
-that mixture is harder. The texts and their order are the same in every run with the same seed, but the last digits of
-the weights depend on the processor, the number of threads and the version of torch, and so does the checksum.
+The loss counts the answers and the plain texts in full, the first words of an answer four times, names and the
+pronouns of heroes five times, since they have to be copied, and the questions a little. Many conversations are single
+questions that are cut off where the answer has begun, for the first words decide what it will be about, and so many
+more questions can be met in the same time. The hidden matrices are trained with Muon, the embedding and the norms
+with AdamW; linear warm-up, then a cosine to zero. The hasty steps are a second phase at a lower rate, from the
+rounded weights of the first: it has more single words, more questions without capitals and more stories with all
+sorts of names. The loss rises where it begins, since that mixture is harder. The texts and their order are the same
+in every run with the same seed, but the last digits of the weights depend on the processor, the number of threads and
+the version of torch, and so does the checksum.
 
 | Step | Tokens | Smoothed training loss |
 |---:|---:|---:|

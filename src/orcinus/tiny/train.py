@@ -32,7 +32,7 @@ class Options:
 
     out: Path
     steps: int = 2200
-    hasty_steps: int = 700
+    hasty_steps: int = 900
     hasty_rate: float = 0.6
     minutes: float = 60.0
     seed: int = 7

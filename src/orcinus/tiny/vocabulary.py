@@ -53,19 +53,17 @@ def build_tokenizer(seed: int, documents: int = 12_000) -> PreTrainedTokenizerFa
     return fast
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, document: list[dict[str, str]] | str, keep: bool = False
-) -> tuple[list[int], list[float]]:
+def encode(tokenizer: PreTrainedTokenizerFast, document: list[dict[str, str]] | str) -> tuple[list[int], list[float]]:
     """Turn a document into tokens, and say how much each of them counts in training.
 
     Answers and plain texts count in full. The first words of an answer count more, since they decide what it will be
-    about, and the rest nearly follows. Questions count a little, which teaches what belongs together in them. With
-    `keep`, the names and pronouns in stories count more too, since they have to stay the same.
+    about, and the rest nearly follows. Questions count a little, which teaches what belongs together in them. Names, and
+    the pronouns in stories, count more too, since they have to stay the same.
     """
     backend = tokenizer.backend_tokenizer
     if isinstance(document, str):
         whole = backend.encode(document + END_OF_TEXT)
-        return whole.ids, [0.0, *stress(document, whole.offsets, [1.0] * len(whole.ids), keep)[1:]]
+        return whole.ids, [0.0, *stress(document, whole.offsets, [1.0] * len(whole.ids))[1:]]
     ids, weights = [], []
     for message in document:
         head = backend.encode(f"{IM_START}{message['role']}\n").ids
@@ -75,16 +73,16 @@ def encode(
         ids += head + body + tail
         if message["role"] == "assistant":
             counts = [OPENING_WEIGHT if n < OPENING else 1.0 for n in range(len(body))]
-            counts = stress(message["content"], coded.offsets, counts, keep)
+            counts = stress(message["content"], coded.offsets, counts)
         else:
             counts = [ASKED_WEIGHT] * len(body)
         weights += [0.0] * len(head) + counts + [0.0] * len(tail)
     return ids, weights
 
 
-def stress(text: str, offsets: list[tuple[int, int]], weights: list[float], keep: bool) -> list[float]:
-    """Give the names and pronouns of a story their weight."""
-    pattern = words_to_keep(text) if keep else None
+def stress(text: str, offsets: list[tuple[int, int]], weights: list[float]) -> list[float]:
+    """Give the words that must not change their weight."""
+    pattern = words_to_keep(text)
     if pattern is None:
         return weights
     spans = [found.span() for found in pattern.finditer(text)]

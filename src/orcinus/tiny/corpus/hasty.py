@@ -173,6 +173,10 @@ def _story(rng: random.Random) -> tuple[str, str]:
     request = rng.choice(stories.REQUESTS)
     if rng.random() < 0.4:
         request = rng.choice(NAMED)
+    return _tell(rng, request, hero, name, pronoun)
+
+
+def _tell(rng: random.Random, request: str, hero: str, name: str, pronoun: str) -> tuple[str, str]:
     asked = request.replace("{a hero}", stories.article(hero)).replace("{N}", name)
     return asked, stories.tell(rng, hero, name, pronoun, sea="the sea" in request)
 
@@ -186,12 +190,16 @@ def _look_back(rng: random.Random, talk: chat.Chat) -> None:
             ask = rng.choice(ANOTHER if rng.random() < 0.7 else verses.JOKE_REQUESTS)
             talk.turns.append((ask, verses.JOKES[(at + step) % len(verses.JOKES)]))
         return
-    name, _ = names.person(rng, 0.5)
-    greeting = f"Nice to meet you, {name}! What would you like to know?"
-    talk.turns.append((rng.choice(MY_NAME).replace("{n}", name), greeting))
+    _introduce(rng, talk)
     for _ in range(rng.randint(0, 2)):
         talk.turns.append(rng.choice([_known, _unknown, _small_talk])(rng))
-    talk.turns.append((rng.choice(ASK_NAME), f"Your name is {name}, if I heard you right."))
+    talk.turns.append((rng.choice(ASK_NAME), f"Your name is {talk.name}, if I heard you right."))
+
+
+def _introduce(rng: random.Random, talk: chat.Chat) -> None:
+    talk.name, _ = names.person(rng, 0.5)
+    greeting = f"Nice to meet you, {talk.name}! What would you like to know?"
+    talk.turns.append((rng.choice(MY_NAME).replace("{n}", talk.name), greeting))
 
 
 def _poem(rng: random.Random) -> tuple[str, str]:
@@ -199,28 +207,54 @@ def _poem(rng: random.Random) -> tuple[str, str]:
     return hurry(rng, ask), answer
 
 
-def draw(rng: random.Random, long: bool = False) -> list[dict[str, str]] | str:
+Conversation = list[dict[str, str]]
+
+
+def quick(rng: random.Random) -> Conversation:
+    """One question, of which the first words of the answer are worth learning."""
+    talk = chat.Chat()
+    talk.turns.append(rng.choices([_known, _unknown, _small_talk], [50, 33, 17])[0](rng))
+    return chat.messages(rng, talk)
+
+
+def named(rng: random.Random) -> Conversation:
+    """One turn in which a name has to be copied, and as often as not one that was made up."""
+    talk = chat.Chat()
+    if rng.random() < 0.5:
+        _introduce(rng, talk)
+        if rng.random() < 0.3:
+            talk.turns.append((rng.choice(ASK_NAME), f"Your name is {talk.name}, if I heard you right."))
+    else:
+        hero, name, pronoun = _hero(rng)
+        talk.turns.append(_tell(rng, rng.choice(NAMED), hero, name, pronoun))
+    return chat.messages(rng, talk)
+
+
+def draw(rng: random.Random, long: bool = False) -> Conversation | str:
     """Draw one document."""
     chance = rng.random()
-    if long or chance < 0.33:
+    if long or chance < 0.4:
         return chat.draw(rng, long)
-    if chance < 0.37:
+    if chance < 0.45:
         return stories.tell(rng, *_hero(rng)) if rng.random() < 0.5 else chat.plain_text(rng)
     talk = chat.Chat()
-    if chance < 0.55:
+    if chance < 0.70:
         talk.turns.append(_story(rng))
-    elif chance < 0.59:
+    elif chance < 0.75:
         talk.turns.append(_poem(rng))
-    elif chance < 0.65:
+    elif chance < 0.82:
         _look_back(rng, talk)
     else:
-        for _ in range(rng.choices([1, 2, 4], [84, 12, 4])[0]):
+        for _ in range(rng.choices([1, 2, 4], [70, 20, 10])[0]):
             talk.turns.append(rng.choices([_known, _unknown, _small_talk], [46, 36, 18])[0](rng))
     return chat.messages(rng, talk)
 
 
 def words_to_keep(text: str) -> re.Pattern[str] | None:
-    """The words of a story that must fit what came before: the name of the hero and the pronouns."""
+    """The words of an answer that must fit what came before: a name, and in a story the pronouns of its hero."""
+    greeted = re.search(r"^(?:Nice to meet you|Hello|Your name is),? ([A-Z][a-z]+)\b[!,]", text)
+    if greeted:
+        return re.compile(rf"\b{greeted[1]}\b")
     found = re.search(r"\b(?:called|named) ([A-Z][a-z]+)|^([A-Z][a-z]+) was an? ", text)
     if not found or len(text) < 600:
         return None
