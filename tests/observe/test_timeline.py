@@ -98,8 +98,9 @@ def test_no_blocks_and_behind_an_older_request() -> None:
 
 
 def test_a_static_batch() -> None:
-    *_, third = waits(RequestLevel(), [job(), job(), job(when=1)])
-    assert set(third.waits) == {Reason.STATIC_BATCH}
+    """While both run, the batch is full; when the first has ended, its place stays empty all the same."""
+    *_, third = waits(RequestLevel(), [job(output=3), job(output=7), job(when=1)])
+    assert third.waits == {Reason.BATCH_FULL: 2, Reason.STATIC_BATCH: 4}
 
 
 def test_prompts_first() -> None:

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from orcinus.core.request import Finish, SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One request's share of an iteration: run `tokens` from position `start`. A decode is a chunk of one token."""
+class Chunk(NamedTuple):
+    """One request's share of an iteration: run `tokens` from position `start`. A decode is a chunk of one token.
+
+    A named tuple, because hundreds are made for every iteration, and a frozen dataclass takes three times as long.
+    """
 
     request_id: str
     tokens: tuple[int, ...]

@@ -145,9 +145,10 @@ class Scheduler:
         return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others))
 
     def _unserved(self, view: View, draft: _Draft, others: Reason) -> Unserved:
+        full = len(view.running) >= view.limits.max_batch_size
         reasons = {request.id: others for request in view.running if request not in draft.chunks}
         reasons |= {request.id: reason for request, reason in draft.refused.items() if request not in draft.chunks}
-        behind = others if draft.door_open else Reason.BEHIND
+        behind = Reason.BATCH_FULL if full else others if draft.door_open else Reason.BEHIND
         return Unserved(reasons, behind, len(self._waiting), len(self._running), self.kv.num_free)
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
@@ -169,7 +170,8 @@ class Scheduler:
 
     def _view(self, now: float) -> View:
         free = tuple(request for request in self._running if not request.in_flight)
-        waiting = self._waiting.first(min(self.limits.lookahead, 2 * self.limits.max_batch_size))
+        places = max(0, self.limits.max_batch_size - len(free))
+        waiting = self._waiting.first(min(self.limits.lookahead, 2 * places))  # twice, for some may not be ready
         return View(now, free, waiting, len(self._running) - len(free), self.limits, self._fits, self.step_time)
 
     def _fits(self, request: Request) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcinus.core.batch import Reason
 from orcinus.core.request import Request
@@ -26,15 +27,14 @@ class View:
 
     now: float
     running: Sequence[Request]  # hold K/V memory and are free to run, oldest first
-    waiting: Sequence[Request]  # hold none, in the order of the queue, at most `limits.lookahead`
+    waiting: Sequence[Request]  # hold none, in the order of the queue; as many as could be admitted, and some more
     busy: int  # requests that run inside a batch in flight
     limits: Limits
     fits: Callable[[Request], bool]  # would this waiting request be admitted now?
     step_time: StepTime  # what iterations have taken so far
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A wish: run this request's pending tokens."""
 
     request: Request
@@ -44,7 +44,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Grants in the order in which to serve them, and the tokens they may spend together (None = the machine's limit)."""
+    """Grants in the order in which to serve them, and the tokens they may spend together (None = the machine's limit).
+
+    Grants may be made as they are asked for: the scheduler stops asking when the batch is full.
+    """
 
     grants: Iterable[Grant]
     token_budget: int | None = None

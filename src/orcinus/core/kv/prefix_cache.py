@@ -58,8 +58,8 @@ class PrefixCache(Paged):
         return self.blocks_for(request.known) - len(found) + spare <= self.num_free - unused
 
     def ready(self, request: Request) -> bool:
-        chain, found = self._chain(request, self._most(request)), len(self._match(request))
-        return found == len(chain) or self._computing.get(chain[found], request.id) == request.id
+        most, found = self._most(request), len(self._match(request))
+        return found == most or self._computing.get(self._chain(request, most)[found], request.id) == request.id
 
     def admit(self, request: Request) -> int:
         found = self._match(request)
@@ -69,7 +69,7 @@ class PrefixCache(Paged):
         self._tables[request.id] = found
         taken = self.extend(request, request.known)
         assert taken, "admit without can_admit"
-        for digest in self._chain(request, self._most(request))[len(found) :]:
+        for digest in self._chain(request, self._most(request))[len(found) : self._most(request)]:
             self._computing.setdefault(digest, request.id)
         self.stats.queries += request.known
         self.stats.hits += len(found) * self.block_size
@@ -77,6 +77,8 @@ class PrefixCache(Paged):
 
     def commit(self, request: Request) -> None:
         table, full = self._tables[request.id], request.computed // self.block_size
+        if full == 0 or table[full - 1] in self._digests:
+            return  # as in all iterations but one of every block
         chain = self._chain(request, full)
         for place in range(full - 1, -1, -1):  # from the newest backwards, to what has been noted before
             block, digest = table[place], chain[place]
@@ -117,20 +119,21 @@ class PrefixCache(Paged):
     def _match(self, request: Request) -> tuple[int, ...]:
         """The blocks that hold the beginning of its tokens."""
         found = []
-        for place, digest in enumerate(self._chain(request, self._most(request))):
-            cached = self._cached.get(digest)
+        chain = self._chain(request, self._most(request))
+        for place in range(self._most(request)):
+            cached = self._cached.get(chain[place])
             if cached is None or cached.tokens != self._tokens(request, place):
                 break
             found.append(cached.block)
         return tuple(found)
 
     def _chain(self, request: Request, count: int) -> list[bytes]:
-        """The digests of its first `count` blocks, each made of the one before it and of the tokens of the block."""
+        """The digests of its first blocks, `count` at least, each made of the one before it and of the block's tokens."""
         chain = self._chains.setdefault(request.id, [])
         while len(chain) < count:
             before = chain[-1] if chain else sha256(request.cache_salt.encode("utf-8", "surrogatepass")).digest()
             chain.append(sha256(before + array("q", self._tokens(request, len(chain))).tobytes()).digest())
-        return chain[:count]
+        return chain
 
     def _tokens(self, request: Request, place: int) -> tuple[int, ...]:
         return request.tokens(place * self.block_size, self.block_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.batch import Reason, pairs
@@ -37,58 +38,54 @@ class LatencyTarget:
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
-        prompts += view.waiting[: self._room(view, decodes, prompts)]
-        grants = [*map(Grant, decodes), *(Grant(request, divisible=True) for request in prompts)]
-        return Selection(grants, self._budget(view, decodes, prompts), otherwise=Reason.LATENCY)
+        known = sum(request.known for request in decodes)
+        prompts += view.waiting[: self._room(view, len(decodes), known, prompts)]
+        chunks = (Grant(request, divisible=True) for request in prompts)
+        budget = self._budget(view, decodes, known, prompts)
+        return Selection(chain(map(Grant, decodes), chunks), budget, otherwise=Reason.LATENCY)
 
-    def _room(self, view: View, decodes: Sequence[Request], prompts: Sequence[Request]) -> int:
+    def _room(self, view: View, decodes: int, known: int, prompts: Sequence[Request]) -> int:
         """How many more requests could decode together within the target; one may always run."""
-        held = [*decodes, *prompts]
-        context = sum(request.known for request in held)
-        room = 0 if held else 1
-        for request in view.waiting[room:]:
-            context += request.known
-            count = len(held) + room + 1
-            if view.step_time.margin * view.step_time.predict(count + LEAST, context, count) > self.tbt:
+        count = decodes + len(prompts)
+        known += sum(request.known for request in prompts)
+        admitted = 0
+        for request in view.waiting:
+            count, known = count + 1, known + request.known
+            if count > 1 and view.step_time.margin * view.step_time.predict(count + LEAST, known, count) > self.tbt:
                 break
-            room += 1
-        return room
+            admitted += 1
+        return admitted
 
-    def _budget(self, view: View, decodes: Sequence[Request], prompts: Sequence[Request]) -> int:
+    def _budget(self, view: View, decodes: Sequence[Request], known: int, prompts: Sequence[Request]) -> int:
         """The largest budget that keeps the deadlines, found by bisection: time grows with the budget."""
+        count = len(decodes)
         time_left = self._time_left(view, decodes, prompts) / view.step_time.margin
-        least = max(LEAST, len(decodes))
-        low, high = len(decodes), min(max(view.step_time.trusted_tokens, least), view.limits.max_batch_tokens)
-        if _predicted(view, decodes, prompts, low) > time_left:  # the target is out of reach: go on, but slowly
-            return len(decodes) + LEAST if self._hopeless(view, decodes) else max(1, low)
+        low, high = count, min(max(view.step_time.trusted_tokens, count + LEAST), view.limits.max_batch_tokens)
+        if view.step_time.predict(count, known, count) > min(time_left, self.tbt):
+            return count + LEAST  # out of reach even without a prompt: go on, but slowly
         while low < high:
             middle = (low + high + 1) // 2
-            if _predicted(view, decodes, prompts, middle) <= time_left:
+            if self._predicted(view, count, known, prompts, middle) <= time_left:
                 low = middle
             else:
                 high = middle - 1
-        return max(low, 1 if decodes else LEAST)
-
-    def _hopeless(self, view: View, decodes: Sequence[Request]) -> bool:
-        """Whether the decodes alone take longer than the target, so that no budget could keep it."""
-        return _predicted(view, decodes, (), len(decodes)) > self.tbt
+        return low if decodes else max(low, LEAST)
 
     def _time_left(self, view: View, decodes: Sequence[Request], prompts: Sequence[Request]) -> float:
         """Seconds until the first deadline that can be met."""
-        deadlines = [request.newest_token + self.tbt for request in decodes if request.newest_token is not None]
+        oldest = min((request.newest_token for request in decodes if request.newest_token is not None), default=math.inf)
+        deadlines = [oldest + self.tbt]
         if self.ttft is not None:
             deadlines += [d for request in prompts if not request.output and (d := request.arrival + self.ttft) > view.now]
-        return min(deadlines, default=math.inf) - view.now
+        return min(deadlines) - view.now
 
-
-def _predicted(view: View, decodes: Sequence[Request], prompts: Sequence[Request], budget: int) -> float:
-    """Seconds of the iteration that a budget would lead to."""
-    tokens, requests = len(decodes), len(decodes)
-    attended = sum(request.known for request in decodes)
-    for request in prompts:
-        share = min(request.pending, budget - tokens)
-        if share <= 0:
-            break
-        tokens, requests = tokens + share, requests + 1
-        attended += pairs(request.computed, share)
-    return view.step_time.predict(tokens, attended, requests)
+    def _predicted(self, view: View, decodes: int, known: int, prompts: Sequence[Request], budget: int) -> float:
+        """Seconds of the iteration that a budget would lead to."""
+        tokens, requests, attended = decodes, decodes, known
+        for request in prompts:
+            share = min(request.pending, budget - tokens)
+            if share <= 0:
+                break
+            tokens, requests = tokens + share, requests + 1
+            attended += pairs(request.computed, share)
+        return view.step_time.predict(tokens, attended, requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.view import Grant, Selection, View
@@ -19,5 +20,5 @@ class Orca:
     holds_answers: ClassVar[bool] = False
 
     def select(self, view: View) -> Selection:
-        oldest_first = [*view.running, *view.waiting]
+        oldest_first = chain(view.running, view.waiting)
         return Selection(map(Grant, oldest_first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.batch import Reason
@@ -23,5 +24,5 @@ class PrefillFirst:
         decodes, prompts = by_phase(view.running)
         room = len(view.running) < view.limits.max_batch_size
         if prompts or (room and any(map(view.fits, view.waiting[:1]))):
-            return Selection(map(Grant, [*prompts, *view.waiting]), otherwise=Reason.PROMPTS_FIRST)
+            return Selection(map(Grant, chain(prompts, view.waiting)), otherwise=Reason.PROMPTS_FIRST)
         return Selection(map(Grant, decodes), otherwise=Reason.NO_BLOCKS if room else Reason.BATCH_FULL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.batch import Reason
@@ -26,6 +27,6 @@ class Sarathi:
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
-        prompt = [*prompts, *view.waiting][:1]
-        grants = [*map(Grant, decodes), *(Grant(request, divisible=True) for request in prompt)]
-        return Selection(grants, max(self.chunk_size, len(decodes)), otherwise=Reason.ONE_PROMPT)
+        one_prompt = (Grant(request, divisible=True) for request in (*prompts, *view.waiting)[:1])
+        budget = max(self.chunk_size, len(decodes))
+        return Selection(chain(map(Grant, decodes), one_prompt), budget, otherwise=Reason.ONE_PROMPT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.policies.phases import at_least, by_phase
@@ -24,5 +25,5 @@ class StallFree:
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
-        grants = [*map(Grant, decodes), *(Grant(request, divisible=True) for request in [*prompts, *view.waiting])]
-        return Selection(grants, max(self.token_budget, len(decodes)))
+        chunks = (Grant(request, divisible=True) for request in chain(prompts, view.waiting))
+        return Selection(chain(map(Grant, decodes), chunks), max(self.token_budget, len(decodes)))
