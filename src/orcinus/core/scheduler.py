@@ -172,7 +172,9 @@ class Scheduler:
         free = tuple(request for request in self._running if not request.in_flight)
         places = max(0, self.limits.max_batch_size - len(free))
         waiting = self._waiting.first(min(self.limits.lookahead, 2 * places))  # twice, for some may not be ready
-        return View(now, free, waiting, len(self._running) - len(free), self.limits, self._fits, self.step_time)
+        return View(
+            now, free, waiting, len(self._waiting), len(self._running) - len(free), self.limits, self._fits, self.step_time
+        )
 
     def _fits(self, request: Request) -> bool:
         return self.kv.can_admit(request) and self.kv.ready(request)

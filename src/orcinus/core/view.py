@@ -28,6 +28,7 @@ class View:
     now: float
     running: Sequence[Request]  # hold K/V memory and are free to run, oldest first
     waiting: Sequence[Request]  # hold none, in the order of the queue; as many as could be admitted, and some more
+    num_waiting: int  # all that wait
     busy: int  # requests that run inside a batch in flight
     limits: Limits
     fits: Callable[[Request], bool]  # would this waiting request be admitted now?

@@ -1,0 +1,114 @@
+"""Time between tokens while long prompts arrive among running answers: every policy on one workload, in one run.
+
+    python benchmarks/time_between_tokens.py [--policies a,b,c] [--tbt 0.02] [--repeats 3] [--out FILE]
+
+An open stream of short questions with long answers, interrupted by long prompts, on the bundled model; the load changes
+in the middle of the run. Every policy serves exactly the same requests, the policies take turns, and the medians over the
+repeats are printed. Arrivals are fixed moments, so a slow policy falls behind, as it would in production.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orcinus import LLM, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.spelled import make_policy
+from orcinus.observe.latency import LatencyObserver, percentile
+
+FIXED = [f"stall-free:token_budget={size}" for size in (16, 32, 64, 128, 256, 512)]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request of the workload."""
+
+    at: float
+    prompt: int
+    output: int
+
+
+def workload(seconds: float, rate: float, seed: int = 0) -> list[Arrival]:
+    """Short questions all the time; long prompts more and more often in the middle third."""
+    rng, arrivals, at = random.Random(seed), [], 0.0
+    while at < seconds:
+        at += rng.expovariate(rate)
+        middle = seconds / 3 < at < 2 * seconds / 3
+        if rng.random() < (0.35 if middle else 0.1):
+            arrivals.append(Arrival(at, rng.randint(500, 1500), rng.randint(8, 32)))
+        else:
+            arrivals.append(Arrival(at, rng.randint(8, 60), rng.randint(30, 120)))
+    return arrivals
+
+
+def serve(llm: LLM, policy: str, arrivals: list[Arrival]) -> dict[str, float]:
+    """Serve the workload in real time; returns latencies in milliseconds, tokens per second, and how the prediction did."""
+    rng, watch = random.Random(1), LatencyObserver()
+    params = [SamplingParams(max_tokens=one.output, temperature=0, seed=0) for one in arrivals]
+    prompts = [tuple(rng.randrange(300, 2000) for _ in range(one.prompt)) for one in arrivals]
+    llm.engine.use(make_policy(policy))
+    llm.engine.observers[:] = [watch]
+    start, place = llm.engine.clock.now(), 0
+    while place < len(arrivals) or not llm.engine.idle:
+        now = llm.engine.clock.now() - start
+        while place < len(arrivals) and arrivals[place].at <= now:
+            llm.engine.submit(Request(f"r{place}", prompts[place], params[place], start + arrivals[place].at))
+            place += 1
+        if llm.engine.idle:
+            time.sleep(0.0005)
+        else:
+            llm.engine.step()
+    tbt, ttft, e2e = watch.tbt(), watch.ttft(), watch.e2e()
+    return {
+        "tbt p50": percentile(tbt, 50) * 1e3,
+        "tbt p99": percentile(tbt, 99) * 1e3,
+        "tbt max": max(tbt) * 1e3,
+        "ttft p50": percentile(ttft, 50) * 1e3,
+        "ttft p99": percentile(ttft, 99) * 1e3,
+        "e2e p50": percentile(e2e, 50) * 1e3,
+        "tokens/s": watch.output_throughput(),
+        "makespan s": watch.span(),
+        "fit error %": llm.engine.scheduler.step_time.error * 100,
+        "margin": llm.engine.scheduler.step_time.margin,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time between tokens while long prompts arrive.")
+    parser.add_argument("--tbt", type=float, default=0.02, help="target of latency-target, in seconds")
+    parser.add_argument("--policies", help="default: all iteration-level ones and a range of fixed budgets")
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of the stream of arrivals")
+    parser.add_argument("--rate", type=float, default=6.0, help="requests per second")
+    parser.add_argument("--max-batch-size", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model")
+    parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
+    options = parser.parse_args()
+    usual = ["orca", "prefill-first", "sarathi:chunk_size=128", *FIXED, f"latency-target:tbt={options.tbt}"]
+    policies = options.policies.split(",") if options.policies else usual
+    arrivals = workload(options.seconds, options.rate)
+    prompts, outputs = sum(one.prompt for one in arrivals), sum(one.output for one in arrivals)
+    print(f"{len(arrivals)} requests in {options.seconds:.0f} s: {prompts} prompt tokens, {outputs} output tokens\n")
+    figures: dict[str, list[dict[str, float]]] = {policy: [] for policy in policies}
+    with LLM(options.model, kv="paged", max_batch_size=options.max_batch_size, dtype="float32") as llm:
+        serve(llm, "stall-free:token_budget=64", arrivals[: len(arrivals) // 4])  # warm up
+        for _ in range(options.repeats):
+            for policy in policies:
+                figures[policy].append(serve(llm, policy, arrivals))
+    names = list(figures[policies[0]][0])
+    print(f"{'':30}" + "".join(f"{name:>12}" for name in names))
+    for policy in policies:
+        medians = [statistics.median(run[name] for run in figures[policy]) for name in names]
+        print(f"{policy:30}" + "".join(f"{value:12.1f}" for value in medians))
+    if options.out:
+        options.out.write_text(json.dumps({"arrivals": len(arrivals), "tbt": options.tbt, "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
