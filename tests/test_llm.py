@@ -449,3 +449,19 @@ def test_urgent_requests_go_first_if_the_order_says_so() -> None:
         pieces = llm.stream(["Hello"] * 3, GREEDY, priority=[0, 5, -5])
         ends = [piece.index for piece in pieces if piece.finish_reason]
     assert ends == [2, 0, 1]
+
+
+def test_n_answers_to_a_prompt_share_its_blocks_and_differ_by_their_seeds() -> None:
+    prompt, params = (
+        "Once upon a time there was a fox who lived in a small house by the sea",
+        SamplingParams(n=4, max_tokens=8, seed=5),
+    )
+    with LLM(kv="prefix-cache", dtype="float32") as llm:
+        (output,) = llm.generate(prompt, params)
+        alone = [llm.generate(prompt, SamplingParams(max_tokens=8, seed=5 + k))[0].token_ids for k in range(4)]
+        pieces = list(llm.stream(["Hi", prompt], params))
+    assert [one.token_ids for one in output.outputs] == alone
+    assert len(set(alone)) > 1
+    assert output.token_ids == output.outputs[0].token_ids
+    assert [one.timeline.cached_tokens > 0 for one in output.outputs] == [False, True, True, True]
+    assert {(piece.index, piece.choice) for piece in pieces} == {(i, k) for i in range(2) for k in range(4)}

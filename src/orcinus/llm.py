@@ -25,13 +25,12 @@ from orcinus.text.intake import Intake, Prepared, Prompt, Standing
 from orcinus.text.tokenizer import Message
 
 
-@dataclass(frozen=True, slots=True)
-class RequestOutput:
-    """What became of one prompt."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One answer to a prompt."""
 
     request_id: str
-    prompt: str | None  # None if it was given as token ids
-    prompt_token_ids: tuple[int, ...]
+    choice: int  # 0 to n - 1
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
@@ -39,6 +38,15 @@ class RequestOutput:
     metrics: RequestMetrics
     timeline: Timeline  # where its time went, and why it waited
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOutput(Completion):
+    """What became of one prompt: its first answer, and in `outputs` all of them (one, unless `params.n` asked for more)."""
+
+    prompt: str | None  # None if it was given as token ids
+    prompt_token_ids: tuple[int, ...]
+    outputs: tuple[Completion, ...]
 
 
 class LLM:
@@ -95,10 +103,10 @@ class LLM:
             for piece in self._run(prepared, answers, timelines):
                 if piece.finish_reason:
                     bar.update()
-        outputs = [_output(*parts) for parts in zip(prepared, answers, timelines, strict=True)]
-        failed = [output for output in outputs if output.finish_reason == Finish.FAILED.value]
+        outputs = _outputs(prepared, [_completion(*parts) for parts in zip(prepared, answers, timelines, strict=True)])
+        failed = [one for output in outputs for one in output.outputs if one.finish_reason == Finish.FAILED.value]
         if failed:
-            raise RequestFailed(f"{len(failed)} of {len(outputs)} requests failed: {failed[0].error}", tuple(outputs))
+            raise RequestFailed(f"{len(failed)} of {len(answers)} requests failed: {failed[0].error}", tuple(outputs))
         return outputs
 
     def chat(
@@ -194,7 +202,7 @@ class LLM:
 
     def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
         decode = self.tokenizer.decode if self.tokenizer else _no_text
-        for index, one in enumerate(prepared):
+        for one in prepared:
             now, standing = self.engine.clock.now(), one.standing
             request = Request(
                 f"r{next(self._numbers)}",
@@ -205,7 +213,7 @@ class LLM:
                 client=standing.client,
                 cache_salt=standing.cache_salt,
             )
-            answer = Answer(request.id, index, one.params, decode, RequestMetrics(request.arrival))
+            answer = Answer(request.id, one.index, one.choice, one.params, decode, RequestMetrics(request.arrival))
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)
             self._deliver(self.engine.submit(request))
@@ -264,11 +272,10 @@ class LLM:
                 self._lock.release()
 
 
-def _output(prepared: Prepared, answer: Answer, timeline: Timeline) -> RequestOutput:
-    return RequestOutput(
+def _completion(prepared: Prepared, answer: Answer, timeline: Timeline) -> Completion:
+    return Completion(
         request_id=answer.request_id,
-        prompt=prepared.text,
-        prompt_token_ids=prepared.ids,
+        choice=answer.choice,
         text=answer.text,
         token_ids=tuple(answer.token_ids),
         finish_reason=answer.finish_reason or "",
@@ -277,6 +284,22 @@ def _output(prepared: Prepared, answer: Answer, timeline: Timeline) -> RequestOu
         timeline=timeline,
         error=answer.error,
     )
+
+
+def _outputs(prepared: Sequence[Prepared], completions: Sequence[Completion]) -> list[RequestOutput]:
+    """One output per prompt; its answers follow each other."""
+    together: dict[int, tuple[Prepared, list[Completion]]] = {}
+    for one, completion in zip(prepared, completions, strict=True):
+        together.setdefault(one.index, (one, []))[1].append(completion)
+    return [
+        RequestOutput(
+            **{field.name: getattr(answers[0], field.name) for field in fields(Completion)},
+            prompt=one.text,
+            prompt_token_ids=one.ids,
+            outputs=tuple(answers),
+        )
+        for one, answers in together.values()
+    ]
 
 
 def _append_end(inbox: deque[Piece], end: Piece) -> None:

@@ -11,6 +11,8 @@ from orcinus.core.request import SamplingParams
 from orcinus.errors import RequestError
 
 BAD = [
+    ("n", 0),
+    ("n", 1000),
     ("max_tokens", 0),
     ("max_tokens", -1),
     ("max_tokens", 2.5),

@@ -81,7 +81,7 @@ def test_only_what_may_begin_a_stop_string_is_held_back() -> None:
 
 
 def answer(**params: object) -> Answer:
-    return Answer("r", 0, SamplingParams(**params), bytes_decode, RequestMetrics(arrival=1.0))  # type: ignore[arg-type]
+    return Answer("r", 0, 0, SamplingParams(**params), bytes_decode, RequestMetrics(arrival=1.0))  # type: ignore[arg-type]
 
 
 def test_an_answer_measures_itself() -> None:

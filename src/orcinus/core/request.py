@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, overload
 
 from orcinus.errors import RequestError
 
+MOST_ANSWERS = 128
 NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -39,6 +40,7 @@ class SamplingParams:
     Raises `RequestError` for a value outside its range.
     """
 
+    n: int = 1  # answers to the prompt, each with a seed of its own: seed, seed + 1, …
     max_tokens: int | None = 256  # most tokens to generate; None = whatever the model's context still holds
     min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
     temperature: float = 1.0  # 0 = greedy: always the most likely token
@@ -72,6 +74,7 @@ class SamplingParams:
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         """(field, does it hold, what it must be)."""
         return (
+            ("n", _is_count(self.n, 1) and self.n <= MOST_ANSWERS, f"a whole number from 1 to {MOST_ANSWERS}"),
             ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1, or None"),
             ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
             ("min_tokens", self.max_tokens is None or _between(self.min_tokens, 0, self.max_tokens), "at most max_tokens"),

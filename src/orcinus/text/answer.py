@@ -17,6 +17,7 @@ class Piece:
 
     request_id: str
     index: int  # place of the prompt in the call
+    choice: int  # which of the n answers to it
     token_id: int | None  # None only for an ending without a token
     text: str  # what became certain; may be empty while a character or a stop string is incomplete
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
@@ -49,6 +50,7 @@ class Answer:
 
     request_id: str
     index: int
+    choice: int
     params: SamplingParams
     decode: Callable[[Sequence[int]], str]
     metrics: RequestMetrics
@@ -80,7 +82,7 @@ class Answer:
         if len(self.token_ids) > self.params.min_tokens:
             text = self._stops.add(text)
         self.text += text
-        return Piece(self.request_id, self.index, token.token, text, logprobs=token.logprobs)
+        return Piece(self.request_id, self.index, self.choice, token.token, text, logprobs=token.logprobs)
 
     def end(self, finished: Finished) -> Piece:
         """The request ended: what was held back, and why it ended."""
@@ -89,4 +91,4 @@ class Answer:
         self.finish_reason = "stop" if self.stopped else finished.reason.value
         self.error = finished.error
         self.metrics = replace(self.metrics, finished=finished.at)
-        return Piece(self.request_id, self.index, None, rest, self.finish_reason, self.error)
+        return Piece(self.request_id, self.index, self.choice, None, rest, self.finish_reason, self.error)

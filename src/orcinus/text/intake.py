@@ -34,7 +34,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prompt that can be served. Its parameters are resolved: max_tokens, seed and end-of-text ids are filled in."""
+    """One answer to be given. Its parameters are resolved: max_tokens, seed and end-of-text ids are filled in, and n is 1."""
+
+    index: int  # place of the prompt in the call
+    choice: int  # which of the n answers to the prompt
 
     text: str | None  # None if the prompt was given as ids
     ids: tuple[int, ...]
@@ -60,7 +63,7 @@ class Intake:
         params: SamplingParams | Sequence[SamplingParams] | None,
         standing: Mapping[str, Any] | None = None,
     ) -> list[Prepared]:
-        """All prompts of a call, or an error that says which one is unusable and why.
+        """All answers of a call, or an error that says which prompt is unusable and why.
 
         `standing` maps fields of `Standing` to one value for all prompts or to a list of one for each.
         """
@@ -74,12 +77,13 @@ class Intake:
         prepared = []
         for index, (prompt, one, rank) in enumerate(zip(listed, params, _standings(standing or {}, len(listed)), strict=True)):
             try:
-                prepared.append(self._one(prompt, one, rank))
+                prepared.append(self._one(index, prompt, one, rank))
             except RequestError as error:
                 raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
-        return [self._seeded(one) for one in prepared]  # after all checks: a refused call takes no seed from the next one
+        # Seeds come after all checks: a refused call takes none from the next one.
+        return [answer for one in prepared for answer in self._seeded(one)]
 
-    def _one(self, prompt: Prompt, params: SamplingParams, standing: Standing) -> Prepared:
+    def _one(self, index: int, prompt: Prompt, params: SamplingParams, standing: Standing) -> Prepared:
         ids = self._ids(prompt)
         room = self.max_model_len - len(ids)
         if room < 1:
@@ -95,12 +99,15 @@ class Intake:
         reason = self.why_never(Request("", ids, resolved, 0.0))
         if reason is not None:
             raise RequestError(reason)
-        return Prepared(prompt if isinstance(prompt, str) else None, ids, resolved, standing)
+        return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, standing)
 
-    def _seeded(self, one: Prepared) -> Prepared:
-        if one.params.seed is not None:
-            return one
-        return replace(one, params=replace(one.params, seed=self.seeds.getrandbits(63)))
+    def _seeded(self, one: Prepared) -> list[Prepared]:
+        """The n answers to a prompt, each with a seed."""
+        seed = self.seeds.getrandbits(63) if one.params.seed is None else one.params.seed
+        return [
+            replace(one, choice=choice, params=replace(one.params, n=1, seed=(seed + choice) % 2**63))
+            for choice in range(one.params.n)
+        ]
 
     def _ids(self, prompt: Prompt) -> tuple[int, ...]:
         if isinstance(prompt, str):
