@@ -1,0 +1,45 @@
+"""Streamed text in a terminal: broken between words, and never changed where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+from rich.console import Console
+
+from orcinus.cli.word_wrap import WordWrap
+
+TEXT = (
+    "The sea has no clock and is never late,\nit knocks every morning at the harbour gate. "
+    "Uncharacteristically-long-words-do-not-fit 你好你好你好你好"
+)
+
+
+def written(text: str, width: int, *, terminal: bool = True, seed: int = 0) -> str:
+    """What arrives when the text comes in random pieces."""
+    file, rng = io.StringIO(), random.Random(seed)
+    wrap = WordWrap(Console(file=file, width=width, force_terminal=terminal, color_system=None))
+    while text:
+        count = rng.randint(1, 6)
+        wrap.write(text[:count])
+        text = text[count:]
+    wrap.end()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [12, 20, 33, 80])
+@pytest.mark.parametrize("seed", range(5))
+def test_lines_end_between_words(width: int, seed: int) -> None:
+    lines = written(TEXT, width, seed=seed).split("\n")
+    assert [word for line in lines for word in line.split()] == TEXT.split()
+    for line in lines:
+        assert len(line.rstrip()) <= width or " " not in line.rstrip()
+
+
+def test_its_own_line_breaks_stay() -> None:
+    assert written("one\n\ntwo", 40) == "one\n\ntwo"
+
+
+def test_without_a_terminal_nothing_changes() -> None:
+    assert written(TEXT, 10, terminal=False) == TEXT

@@ -1,0 +1,154 @@
+"""The latency target on machines whose time is known: it keeps its promise, and gives nothing away for it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from orcinus.core.batch import Batch, BatchResult, Reason
+from orcinus.core.engine import Engine
+from orcinus.core.kv import Paged
+from orcinus.core.policies import LatencyTarget, StallFree
+from orcinus.core.ports import Policy
+from orcinus.core.request import Request, SamplingParams
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.view import Limits
+from orcinus.observe.latency import LatencyObserver, percentile
+from orcinus.observe.timeline import TimelineObserver
+
+Machine = Callable[[Batch, float], float]  # seconds of a batch that begins at a moment
+
+
+class VirtualClock:
+    time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+
+class TimedExecutor:
+    """Takes as long as its machine says."""
+
+    depth = 1
+
+    def __init__(self, clock: VirtualClock, machine: Machine) -> None:
+        self.clock, self.machine = clock, machine
+        self.queue: list[Batch] = []
+
+    def submit(self, batch: Batch) -> None:
+        self.queue.append(batch)
+
+    def collect(self) -> BatchResult:
+        batch = self.queue.pop(0)
+        self.clock.time += self.machine(batch, self.clock.time)
+        return BatchResult(batch.id, tuple((7,) if chunk.samples else () for chunk in batch.chunks))
+
+    def close(self) -> None:
+        pass
+
+
+def steady(batch: Batch, now: float) -> float:
+    return 3e-3 + 6e-5 * batch.num_tokens + 2e-8 * batch.num_pairs + 1e-4 * len(batch.chunks)
+
+
+def noisy(seed: int) -> Machine:
+    rng = random.Random(seed)
+    return lambda batch, now: steady(batch, now) * rng.choice([0.9, 1.0, 1.0, 1.0, 1.1, 1.2])
+
+
+def slower_later(batch: Batch, now: float) -> float:
+    """After five seconds somebody else takes half of the machine."""
+    return steady(batch, now) * (1 if now < 5 else 2)
+
+
+def serve(policy: Policy, machine: Machine, *, rate: float = 12.0, seconds: float = 15.0) -> tuple[LatencyObserver, Engine]:
+    """Chats, with long prompts among them and more of those in the middle."""
+    rng, clock, watch = random.Random(4), VirtualClock(), LatencyObserver()
+    limits = Limits(16, max_batch_tokens=4096, max_model_len=4096)
+    engine = Engine(
+        Scheduler(policy, Paged(4096, 16), limits), TimedExecutor(clock, machine), clock, [watch, TimelineObserver()]
+    )
+    at, number = 0.0, 0
+    while True:
+        at += rng.expovariate(rate)
+        if at > seconds:
+            break
+        long = rng.random() < (0.3 if seconds / 3 < at < 2 * seconds / 3 else 0.05)
+        prompt, output = (rng.randint(500, 1500), 20) if long else (rng.randint(5, 60), rng.randint(20, 80))
+        while clock.time < at and not engine.idle:
+            engine.step()
+        clock.time = max(clock.time, at)
+        engine.submit(Request(f"r{number}", tuple(range(prompt)), SamplingParams(max_tokens=output, seed=0), at))
+        number += 1
+    while not engine.idle:
+        engine.step()
+    assert engine.dropped_observers == []
+    return watch, engine
+
+
+@pytest.mark.parametrize("machine", [steady, noisy(0), noisy(1), slower_later], ids=["steady", "noisy", "noisy2", "slower"])
+@pytest.mark.parametrize("tbt", [0.02, 0.03, 0.06])
+def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_budget_that_does(
+    machine: Machine, tbt: float
+) -> None:
+    fixed = [serve(StallFree(budget), machine)[0] for budget in (16, 32, 64, 128, 256, 512)]
+    keeping = [watch for watch in fixed if percentile(watch.tbt(), 99) <= tbt]
+    watch, engine = serve(LatencyTarget(tbt=tbt), machine)
+    if keeping:
+        assert percentile(watch.tbt(), 99) <= tbt
+        best = max(one.output_throughput() for one in keeping)
+        assert watch.output_throughput() >= 0.98 * best
+    assert engine.scheduler.step_time.error < 0.2
+
+
+def test_a_cold_engine_begins_with_small_iterations() -> None:
+    clock = VirtualClock()
+    engine = Engine(
+        Scheduler(LatencyTarget(tbt=0.05), Paged(4096, 16), Limits(4, 4096, 4096)), TimedExecutor(clock, steady), clock
+    )
+    engine.submit(Request("r", tuple(range(1000)), SamplingParams(max_tokens=2, seed=0), 0.0))
+    sizes = []
+    while not engine.idle:
+        plan = engine.scheduler.plan
+
+        def noted(now: float, plan=plan):  # type: ignore[no-untyped-def]
+            batch = plan(now)
+            if batch is not None:
+                sizes.append(batch.num_tokens)
+            return batch
+
+        engine.scheduler.plan = noted  # type: ignore[method-assign]
+        engine.step()
+        engine.scheduler.plan = plan  # type: ignore[method-assign]
+    assert sizes[:4] == [16, 32, 64, 128]
+
+
+def test_requests_wait_in_the_queue_when_their_decodes_would_break_the_target() -> None:
+    watch, engine = serve(LatencyTarget(tbt=0.0045), steady, rate=40, seconds=3)
+    timelines = engine.observers[1]
+    assert isinstance(timelines, TimelineObserver)
+    waits = [timeline.waits[Reason.LATENCY] for index in range(30) if (timeline := timelines.get(f"r{index}"))]
+    assert sum(waits) > 50
+    assert percentile(watch.tbt(), 99) <= 0.006
+
+
+def test_a_ttft_target_ends_iterations_before_the_first_deadline() -> None:
+    """Without running answers nothing else bounds an iteration: ten prompts at once would all come out at its end."""
+    slowest = {}
+    for ttft in (None, 0.1):
+        clock = VirtualClock()
+        policy, watch = LatencyTarget(tbt=10.0, ttft=ttft), LatencyObserver()
+        executor = TimedExecutor(clock, steady)
+        engine = Engine(Scheduler(policy, Paged(4096, 16), Limits(16, 4096, 4096)), executor, clock, [watch])
+        warm = Request("warm", tuple(range(2000)), SamplingParams(max_tokens=1, seed=0), 0.0)
+        engine.submit(warm)
+        while not engine.idle:
+            engine.step()
+        for index in range(10):
+            engine.submit(Request(f"r{index}", tuple(range(300)), SamplingParams(max_tokens=2, seed=0), clock.time))
+        while not engine.idle:
+            engine.step()
+        slowest[ttft] = sorted(watch.ttft()[1:])
+    assert slowest[0.1][3] <= 0.1 < slowest[None][3]
