@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo test check format clean
+.PHONY: demo serve test check format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
+
+serve: $(VENV)/installed-serve  ## set up, then serve the bundled model at http://127.0.0.1:8000
+	$(BIN)/orcinus serve
 
 test: $(VENV)/installed-test check  ## set up, then check and test everything
 	$(BIN)/python -m pytest -n auto --dist loadgroup
@@ -34,6 +37,10 @@ $(VENV)/python-is-new-enough:
 $(VENV)/installed: $(VENV)/python-is-new-enough pyproject.toml constraints.txt
 	@echo "Installing Orcinus and what it needs into $(VENV) (torch is large: this takes some minutes, once)"
 	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-serve: $(VENV)/installed
+	$(INSTALL) -e '.[serve]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

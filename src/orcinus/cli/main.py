@@ -21,6 +21,7 @@ from orcinus.cli.generate import generate
 from orcinus.cli.info import info
 from orcinus.cli.models import models
 from orcinus.cli.replay import replay
+from orcinus.cli.serve import serve
 from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, trace, replay):
+for command in (generate, chat, demo, models, info, serve, trace, replay):
     app.command()(command)
 
 

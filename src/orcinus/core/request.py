@@ -157,6 +157,8 @@ class Request:
             raise RequestError("the prompt is empty: give at least one token")
         if self.params.max_tokens is None:
             raise RequestError("max_tokens is not resolved: the engine must know how long a request can become")
+        if self.params.n != 1:
+            raise RequestError("a request is one answer: make n requests for n answers")
 
     @property
     def known(self) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from orcinus.core.batch import Reason
 from orcinus.core.request import Request
 from orcinus.core.step_time import StepTime
+from orcinus.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,12 @@ class Limits:
     max_batch_tokens: int  # tokens in one batch
     max_model_len: int  # tokens of one request, prompt and output together
     lookahead: int = 512  # how far into the waiting queue a policy may see
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "lookahead"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Intake:
         eos = () if params.ignore_eos else tuple(sorted(self.eos_ids))
         max_tokens = room if params.max_tokens is None else params.max_tokens
         resolved = replace(params, max_tokens=max_tokens, stop_token_ids=(*params.stop_token_ids, *eos))
-        reason = self.why_never(Request("", ids, resolved, 0.0))
+        reason = self.why_never(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
             raise RequestError(reason)
         return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, standing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
+        self._special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The text as it stands, with what the model wants before it (a begin-of-text token, for some models)."""
@@ -42,11 +45,28 @@ class Tokenizer:
             raise RequestError("this model has no chat template: use generate with plain prompts")
         from jinja2 import TemplateError
 
+        marks: dict[str, str] = {}
+        marked = [{**message, "content": self._mark(message["content"], marks)} for message in messages]
         try:
-            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+            text = self._tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
             raise RequestError(f"the model's chat template refuses this conversation: {error}") from None
-        return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+        if not marks:
+            return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+        ids: list[int] = []
+        for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text):
+            plain = part in marks
+            ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
+        return tuple(ids)
+
+    def _mark(self, content: str, marks: dict[str, str]) -> str:
+        """Put marks in the place of what looks like a special token: nobody can end their own message from within it."""
+        for token in self._special:
+            if token in content:
+                mark = f"\ue000{secrets.token_hex(8)}\ue001"
+                marks[mark] = token
+                content = content.replace(token, mark)
+        return content
 
     @property
     def chats(self) -> bool:

@@ -1,0 +1,166 @@
+"""Processes: start, hang-ups, full queues, deadlines, signals, and a dead engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serve.conftest import ENVIRONMENT, Running, serving
+
+LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
+
+
+def engine_pid(server: Running) -> int:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    found = [pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(found[0])
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_client_that_hangs_up_frees_its_blocks(server: Running, streaming: bool) -> None:
+    body = json.dumps(LONG | {"stream": streaming}).encode()
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(12):  # more than the batch holds, so that some are still in the queue
+        connection = socket.create_connection((host, int(port)))
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + body)
+        threading.Timer(0.4, connection.close).start()
+    time.sleep(0.2)
+    assert server.scheduler()["running"] > 0
+    time.sleep(0.3)
+    assert server.idle(within=2)
+
+
+def test_a_deadline_ends_a_request(server: Running) -> None:
+    began = time.monotonic()
+    answer = server.http.post("/v1/completions", json=LONG | {"timeout": 0.3})
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "timeout"
+    assert time.monotonic() - began < 3
+    assert server.idle()
+
+
+def test_a_full_queue_says_when_to_come_back(server: Running) -> None:
+    """64 may be in; of 100 at once the rest hear 429, and every accepted one completes."""
+
+    def one(_: int) -> httpx.Response:
+        return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 30}, timeout=60)
+
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(one, range(100)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert refused
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    texts = {answer.json()["choices"][0]["text"] for answer in answers if answer.status_code == 200}
+    assert len(texts) == 1
+    assert server.idle()
+
+
+def test_sigterm_drains_and_the_status_is_0() -> None:
+    with serving() as server:
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 200, "stream": True}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            engine = engine_pid(server)
+            server.process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert sum(line.startswith("data: {") for line in rest) > 150
+        assert server.process.wait(timeout=20) == 0
+        assert not Path(f"/proc/{engine}").exists()
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with serving() as server, server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
+        next(answer.iter_lines())
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        server.process.wait(timeout=10)
+        assert time.monotonic() - began < 5
+
+
+def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status() -> None:
+    with serving() as server:
+        frames: list[Any] = []
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    frames.append(json.loads(line[6:]))
+                if len(frames) == 3:
+                    os.kill(engine_pid(server), signal.SIGKILL)
+        assert frames[-1]["error"]["type"] == "server_error"
+        assert all(frame["choices"][0]["finish_reason"] is None for frame in frames[:-1])
+        assert server.process.wait(timeout=20) == 1
+        assert server.process.stderr is not None
+        assert "the engine died" in server.process.stderr.read().splitlines()[-1]
+
+
+def test_no_orphan_stays_when_the_server_is_killed() -> None:
+    with serving() as server:
+        engine = engine_pid(server)
+        server.process.kill()
+        server.process.wait()
+        until = time.monotonic() + 10
+        while Path(f"/proc/{engine}").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not Path(f"/proc/{engine}").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere"], "no model folder at nowhere"),
+        (["--policy", "magic"], "unknown policy 'magic'"),
+        (["--num-blocks", "1", "--max-model-len", "500"], "not even one request"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orcinus", "serve", "--port", "0", *arguments],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_port_in_use(server: Running) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "orcinus", "serve", "--port", port],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_start_and_stop() -> None:
+    with serving("--served-model-name", "mine") as again:
+        assert again.http.get("/v1/models").json()["data"][0]["id"] == "mine"
+    assert again.process.returncode == 0
