@@ -410,7 +410,7 @@ def test_a_recorded_run_is_replayed_decision_by_decision(tmp_path: Path) -> None
         llm.generate(["Hello"] * 5, SamplingParams(max_tokens=9, stop=["e"]))
     done = replay(read_lines(file))
     assert done.requests == 8
-    assert done.batches > 8
+    assert done.batches > 5
 
 
 def test_prompts_that_begin_alike_share_blocks_and_no_token_changes() -> None:

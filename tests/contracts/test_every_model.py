@@ -51,7 +51,7 @@ def test_greedy_tokens_equal_transformers(
     name: str, policy: str, kv: str, checkpoint: Made, expected: Callable[[str], list[list[int]]]
 ) -> None:
     """Six ragged prompts, three in a batch, and so few blocks that the paged manager must preempt."""
-    blocks = {"max-length": 14, "reservation": 12, "paged": 7}[kv]
+    blocks = {"max-length": 14, "reservation": 12, "paged": 7, "prefix-cache": 7}[kv]
     with LLM(
         checkpoint(name)[1],
         policy=policy,
@@ -65,7 +65,7 @@ def test_greedy_tokens_equal_transformers(
         outputs = llm.generate(ragged_prompts(), SamplingParams(max_tokens=TOKENS, temperature=0))
         assert [list(output.token_ids) for output in outputs] == expected(name)
         assert llm.engine.scheduler.kv.num_free == blocks
-        if kv == "paged" and policy == "orca":
+        if kv in ("paged", "prefix-cache") and policy == "orca":
             assert llm.engine.scheduler.preemptions > 0
 
 

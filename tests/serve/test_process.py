@@ -103,8 +103,8 @@ def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status() -> None:
             for line in answer.iter_lines():
                 if line.startswith("data: {"):
                     frames.append(json.loads(line[6:]))
-                if len(frames) == 3:
-                    os.kill(engine_pid(server), signal.SIGKILL)
+                    if len(frames) == 3:
+                        os.kill(engine_pid(server), signal.SIGKILL)
         assert frames[-1]["error"]["type"] == "server_error"
         assert all(frame["choices"][0]["finish_reason"] is None for frame in frames[:-1])
         assert server.process.wait(timeout=20) == 1
