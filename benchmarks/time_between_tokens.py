@@ -75,7 +75,7 @@ def serve(llm: LLM, policy: str, arrivals: list[Arrival]) -> dict[str, float]:
         "tokens/s": watch.output_throughput(),
         "makespan s": watch.span(),
         "fit error %": llm.engine.scheduler.step_time.error * 100,
-        "margin": llm.engine.scheduler.step_time.margin,
+        "margin ms": llm.engine.scheduler.step_time.margin * 1e3,
     }
 
 

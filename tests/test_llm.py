@@ -16,7 +16,7 @@ import torch
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch, Reason
 from orcinus.core.policies import RequestLevel
-from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
 from orcinus.observe.recorder import read_lines
 from orcinus.observe.replay import replay
@@ -465,3 +465,12 @@ def test_n_answers_to_a_prompt_share_its_blocks_and_differ_by_their_seeds() -> N
     assert output.token_ids == output.outputs[0].token_ids
     assert [one.timeline.cached_tokens > 0 for one in output.outputs] == [False, True, True, True]
     assert {(piece.index, piece.choice) for piece in pieces} == {(i, k) for i in range(2) for k in range(4)}
+
+
+def test_a_paper_stands_for_its_policy_and_manager() -> None:
+    with LLM(paper="orca") as llm:
+        assert (spell(llm.resolved.policy), llm.resolved.kv) == ("orca", "reservation")
+    with pytest.raises(ConfigError, match="paper 'orca' says which kv to use"):
+        LLM(paper="orca", kv="paged")
+    with pytest.raises(ConfigError, match="unknown paper 'bert': choose fastertransformer, orca"):
+        LLM(paper="bert")

@@ -11,6 +11,14 @@ from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 
+PAPERS = {  # the pairs that the papers describe or compare with
+    "fastertransformer": ("fastertransformer", "max-length"),
+    "orca": ("orca", "reservation"),
+    "vllm": ("prefill-first", "paged"),
+    "sarathi": ("sarathi", "reservation"),
+    "sarathi-serve": ("stall-free:token_budget=512", "paged"),
+}
+
 
 def _option(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
@@ -23,9 +31,12 @@ class EngineConfig:
     model: str | Path | None = _option(
         None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model."
     )
-    policy: str | Policy = _option("orca", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128.")
+    policy: str | Policy = _option(
+        "stall-free:token_budget=128", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128."
+    )
     order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
-    kv: str = _option("reservation", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    kv: str = _option("prefix-cache", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
     max_batch_size: int = _option(8, "Most requests in one iteration.")
     max_batch_tokens: int | None = _option(
         None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca."
@@ -45,6 +56,7 @@ class EngineConfig:
     seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
     def __post_init__(self) -> None:
+        self._take_paper()
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
@@ -63,6 +75,18 @@ class EngineConfig:
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
+
+    def _take_paper(self) -> None:
+        """Let a paper's name stand for its policy and K/V manager."""
+        if self.paper is None:
+            return
+        if self.paper not in PAPERS:
+            raise ConfigError(f"unknown paper {self.paper!r}: choose {', '.join(PAPERS)}")
+        usual = type(self).__dataclass_fields__
+        for name, value in zip(("policy", "kv"), PAPERS[self.paper], strict=True):
+            if getattr(self, name) not in (usual[name].default, value):
+                raise ConfigError(f"paper {self.paper!r} says which {name} to use: leave out either of them")
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_options(cls, **options: Any) -> EngineConfig:

@@ -319,7 +319,7 @@ def test_a_record_becomes_a_trace_and_is_replayed(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "steps.trace.json").read_text())["traceEvents"]) > 20
     assert "The same decisions" in orcinus("replay", str(record)).stdout
     record.write_text(
-        record.read_text().replace('"reservation"', '"max-length"').replace('"num_blocks":1024', '"num_blocks":200')
+        record.read_text().replace('"prefix-cache"', '"max-length"').replace('"num_blocks":1024', '"num_blocks":200')
     )
     assert orcinus("replay", str(record)).returncode == 1  # fits one request of the whole length at a time
     assert "is no record" in orcinus("trace", str(tmp_path / "steps.trace.json")).stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +48,7 @@ def test_it_finds_the_coefficients_of_a_linear_machine() -> None:
         predicted = model.predict(one.num_tokens, one.num_pairs, len(one.chunks))
         assert abs(predicted / seconds(one) - 1) < 0.03
     assert model.error < 0.03
-    assert model.margin < 1.1
+    assert model.margin < 0.002
 
 
 def test_it_follows_a_machine_that_changes() -> None:
@@ -59,18 +60,21 @@ def test_it_follows_a_machine_that_changes() -> None:
     assert abs(model.predict(one.num_tokens, one.num_pairs, len(one.chunks)) / (2 * seconds(one)) - 1) < 0.1
 
 
-def test_the_margin_covers_all_but_one_in_a_hundred() -> None:
+@pytest.mark.parametrize("prompts", [1.0, 0.3])
+def test_the_margin_covers_all_but_one_iteration_in_a_hundred(prompts: float) -> None:
+    """Iterations without prompts are never at the limit, so with few prompts a smaller margin will do."""
     model, rng = StepTime(), random.Random(2)
-    for _ in range(300):
-        one = mixed(rng)
-        model.learn(one, seconds(one) * rng.uniform(0.8, 1.2))
-    late = 0
-    for _ in range(1000):
-        one = mixed(rng)
-        predicted = model.predict(one.num_tokens, one.num_pairs, len(one.chunks))
-        late += seconds(one) * rng.uniform(0.8, 1.2) > model.margin * predicted
-    assert late < 40
-    assert model.margin < 1.5
+    late, margins = 0, []
+    for step in range(3000):
+        one = batch((100, 1), (0, 200)) if rng.random() < prompts else batch((100, 1))
+        took = seconds(one) * rng.uniform(0.8, 1.2)
+        if step > 500:
+            predicted = model.predict(one.num_tokens, one.num_pairs, len(one.chunks))
+            late += one.num_tokens > 1 and took > predicted + model.margin
+            margins.append(model.margin)
+        model.learn(one, took)
+    assert late / len(margins) < 0.015
+    assert 0.1 < sum(margins) / len(margins) / seconds(batch((100, 1), (0, 200))) < 0.22
 
 
 def test_a_cold_model_trusts_itself_for_twice_what_it_has_seen() -> None:
@@ -89,4 +93,4 @@ def test_whatever_it_is_told_predictions_are_numbers_that_grow_with_the_work(ste
     assert all(value >= 0 for value in model.coefficients)
     assert 0 <= model.predict(1, 1, 1) <= model.predict(100, 1000, 10) < float("inf")
     assert model.error >= 0
-    assert model.margin >= 1
+    assert model.margin >= 0

@@ -35,7 +35,9 @@ RunOne = Callable[[Run, Callable[[], None]], None]  # serves a run and calls bac
 
 
 @takes_sampling(temperature=0.0)
-@takes_engine(policy="request-level,orca", max_batch_size=2, dtype="float32")  # exact, so that answers can be compared
+@takes_engine(
+    policy="request-level,orca", kv="reservation", max_batch_size=2, dtype="float32"
+)  # exact, so that answers can be compared
 def demo(
     prompts_file: Annotated[
         str | None, typer.Option("--prompts-file", help="Prompts to serve, one per line, instead of the five.")

@@ -13,7 +13,7 @@ from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 
 
-@takes_engine(policy="stall-free", kv="prefix-cache")
+@takes_engine()
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", help="Port; 0 = any that is free.", min=0, max=65535)] = 8000,

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from heapq import nlargest
 
 from orcinus.core.batch import Batch
 
-MEMORY = 0.99  # weight of an iteration relative to the next one: about the last hundred count
+MEMORY = 0.99  # weight of an iteration relative to the next one of its kind: about the last hundred of each count
 RIDGE = 1e-3  # keeps coefficients small that the iterations so far say nothing about
-WINDOW = 256  # iterations over which the error is measured
+WINDOW = 256  # iterations over which errors are measured
+LATE = 0.007  # share of all iterations that may take longer than predicted and allowed for: one in a hundred, with room
 SCALES = (1.0, 1e2, 1e5, 1e1)  # brings constant, tokens, pairs and requests to like sizes
 
 
 class StepTime:
     """Seconds = a + b tokens + c pairs + d requests, fitted by least squares that forgets slowly.
 
-    Tokens stand for the linear layers, pairs of tokens for attention, requests for what every sequence costs besides. The
-    model is trusted only near what it has seen: see `trusted_tokens`.
+    Tokens stand for the linear layers, pairs of tokens for attention, requests for what every sequence costs besides.
+    Iterations with and without prompts fade apart from each other: a minute of decodes alone, in which tokens and requests
+    are the same number, must not wash out what is known about prompts. The model is trusted only near what it has seen:
+    see `trusted_tokens`.
     """
 
     def __init__(self) -> None:
         self.num_steps = 0
         self.most_tokens = 0
-        self._moments = [[RIDGE if i == j else 0.0 for j in range(4)] for i in range(4)]
-        self._targets = [0.0] * 4
+        self._seen = {True: _Moments(), False: _Moments()}  # iterations with and without prompts
         self._weights: tuple[float, ...] | None = None
-        self._ratios: deque[float] = deque(maxlen=WINDOW)  # measured / predicted
-        self._margin = 1.0
+        self._errors: deque[float] = deque(maxlen=WINDOW)  # relative, of each prediction
+        self._prompts: deque[bool] = deque(maxlen=WINDOW)  # whether an iteration read prompts
+        self._late: deque[float] = deque(maxlen=WINDOW)  # of those that did: seconds beyond the prediction
+        self._margin = 0.0
 
     @property
     def coefficients(self) -> tuple[float, float, float, float]:
         """Seconds per iteration, per token, per pair and per request; none is negative."""
         if self._weights is None:
-            solved = _solve_nonnegative(self._moments, self._targets)
+            one, two = self._seen.values()
+            matrix = [[x + y for x, y in zip(p, q, strict=True)] for p, q in zip(one.matrix, two.matrix, strict=True)]
+            solved = _solve_nonnegative(matrix, [x + y for x, y in zip(one.vector, two.vector, strict=True)])
             self._weights = tuple(value / scale for value, scale in zip(solved, SCALES, strict=True))
         a, b, c, d = self._weights
         return a, b, c, d
@@ -41,12 +48,16 @@ class StepTime:
     @property
     def error(self) -> float:
         """Median relative error of the predictions of the last iterations, each made before it was measured."""
-        errors = sorted(abs(ratio - 1) for ratio in self._ratios)
+        errors = sorted(self._errors)
         return errors[len(errors) // 2] if errors else 0.0
 
     @property
     def margin(self) -> float:
-        """By what factor iterations exceed their prediction at worst, but for one in a hundred; at least 1."""
+        """Seconds to allow for on top of a prediction, so that one iteration in a hundred takes longer.
+
+        Only iterations that read prompts are made as long as a deadline allows, so only they can be late, and the rarer
+        they are, the more of them may be.
+        """
         return self._margin
 
     @property
@@ -62,23 +73,42 @@ class StepTime:
     def learn(self, batch: Batch, seconds: float) -> None:
         """Take an iteration into account. One that took three times as long as all expectation counts as that."""
         tokens, pairs, requests = batch.num_tokens, batch.num_pairs, len(batch.chunks)
+        prompts = tokens > requests
         if self.num_steps:
             expected = self.predict(tokens, pairs, requests)
-            if expected > 0:
-                self._ratios.append(seconds / expected)
-                self._margin = max(1.0, sorted(self._ratios)[-1 - len(self._ratios) // 100])
+            self._judge(seconds, expected, prompts)
             if self.num_steps > 20:  # somebody else's work on the machine says nothing about ours
                 seconds = min(seconds, 3 * expected)
         row = [value / scale for value, scale in zip((1.0, tokens, pairs, requests), SCALES, strict=True)]
-        for i in range(4):
-            self._targets[i] = MEMORY * self._targets[i] + row[i] * seconds
-            for j in range(4):
-                self._moments[i][j] = MEMORY * self._moments[i][j] + row[i] * row[j]
-        for i in range(4):
-            self._moments[i][i] += (1 - MEMORY) * RIDGE
+        self._seen[prompts].add(row, seconds)
         self._weights = None
         self.num_steps += 1
         self.most_tokens = max(self.most_tokens, tokens)
+
+    def _judge(self, seconds: float, expected: float, prompts: bool) -> None:
+        """Note how far a prediction was off."""
+        self._errors.append(abs(seconds - expected) / max(expected, 1e-9))
+        self._prompts.append(prompts)
+        if prompts:
+            self._late.append(seconds - expected)
+            share = sum(self._prompts) / len(self._prompts)
+            allowed = int(len(self._late) * min(LATE / share, 0.5))
+            self._margin = max(0.0, nlargest(allowed + 1, self._late)[-1])
+
+
+class _Moments:
+    """What least squares has to know about one kind of iteration; the older ones fade as new ones of that kind come."""
+
+    def __init__(self) -> None:
+        self.matrix = [[RIDGE / 2 if i == j else 0.0 for j in range(4)] for i in range(4)]
+        self.vector = [0.0] * 4
+
+    def add(self, row: Sequence[float], value: float) -> None:
+        for i in range(4):
+            self.vector[i] = MEMORY * self.vector[i] + row[i] * value
+            for j in range(4):
+                self.matrix[i][j] = MEMORY * self.matrix[i][j] + row[i] * row[j]
+            self.matrix[i][i] += (1 - MEMORY) * RIDGE / 2
 
 
 def _solve_nonnegative(matrix: Sequence[Sequence[float]], vector: Sequence[float]) -> list[float]:

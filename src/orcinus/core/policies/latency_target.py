@@ -51,7 +51,7 @@ class LatencyTarget:
         admitted = 0
         for request in view.waiting:
             count, known = count + 1, known + request.known
-            if count > 1 and view.step_time.margin * view.step_time.predict(count + LEAST, known, count) > self.tbt:
+            if count > 1 and view.step_time.predict(count + LEAST, known, count) + view.step_time.margin > self.tbt:
                 break
             admitted += 1
         return admitted
@@ -59,7 +59,7 @@ class LatencyTarget:
     def _budget(self, view: View, decodes: Sequence[Request], known: int, prompts: Sequence[Request]) -> int:
         """The largest budget that keeps the deadlines, found by bisection: time grows with the budget."""
         count = len(decodes)
-        time_left = self._time_left(view, decodes, prompts) / view.step_time.margin
+        time_left = self._time_left(view, decodes, prompts) - view.step_time.margin
         low, high = count, min(max(view.step_time.trusted_tokens, count + LEAST), view.limits.max_batch_tokens)
         if view.step_time.predict(count, known, count) > min(time_left, self.tbt):
             return count + LEAST  # out of reach even without a prompt: go on, but slowly

@@ -18,7 +18,7 @@ class StallFree:
     """
 
     holds_answers: ClassVar[bool] = False
-    token_budget: int = 512
+    token_budget: int = 512  # as in the paper, for GPUs; docs/policies.md measures what suits a CPU
 
     def __post_init__(self) -> None:
         at_least("token_budget of the policy 'stall-free'", self.token_budget, 1)
