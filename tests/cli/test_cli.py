@@ -112,7 +112,7 @@ def test_prompts_from_a_file(tmp_path: Path) -> None:
         (["generate", "Hi", "--max-tokens", "0"], "max_tokens must be"),
         (["generate", "Hi", "--temperature", "-1"], "temperature must be"),
         (["generate", "Hi", "--temperature", "nan"], "temperature must be"),
-        (["generate", " "], "prompt 0 is empty"),
+        (["generate", " "], "prompt 1 is empty"),
         (["generate"], "standard input holds no prompt"),
         (["generate", "--file", "no-such-file"], "cannot read prompts from no-such-file: No such file"),
         (["generate", "Hi", "--file", "x"], "not both"),

@@ -58,7 +58,7 @@ def test_a_full_queue_says_when_to_come_back(server: Running) -> None:
     """64 may be in; of 100 at once the rest hear 429, and every accepted one completes."""
 
     def one(_: int) -> httpx.Response:
-        return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 30}, timeout=60)
+        return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 150}, timeout=60)
 
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(one, range(100)))
@@ -86,14 +86,38 @@ def test_sigterm_drains_and_the_status_is_0() -> None:
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    with serving() as server, server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
-        next(answer.iter_lines())
-        server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        server.process.wait(timeout=10)
-        assert time.monotonic() - began < 5
+    """The status is not 0, because an answer was cut off; the last line says so, and nothing else is said."""
+    with serving() as server:
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
+            lines = answer.iter_lines()  # kept, for a forgotten one hangs up
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert server.process.wait(timeout=10) == 1
+            assert time.monotonic() - began < 5
+        assert server.process.stderr is not None
+        assert server.process.stderr.read().splitlines() == ["error: stopped at the second signal: 1 answers were cut off"]
+
+
+@pytest.mark.parametrize("after", [0.5, 1.2, 2.0])
+def test_ctrl_c_while_it_starts_is_one_line(after: float) -> None:
+    """As a terminal sends it: to every process of the group."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orcinus", "serve", "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert process.returncode in (0, 130)  # 0 if it served already
+    assert errors in ("", "interrupted\n")
 
 
 def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status() -> None:

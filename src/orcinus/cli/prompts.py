@@ -26,7 +26,7 @@ def read_prompts(arguments: Sequence[str], file: str | None) -> list[str]:
         raise RequestError("no prompt: give one as an argument, with --file, or on standard input")
     empty = next((index for index, prompt in enumerate(prompts) if not prompt.strip()), None)
     if empty is not None:
-        raise RequestError(f"prompt {empty} is empty: give at least one character")
+        raise RequestError(f"prompt {empty + 1} is empty: give at least one character")
     return prompts
 
 

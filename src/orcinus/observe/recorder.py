@@ -94,8 +94,10 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
             texts = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the record {path}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the record {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no record of iterations: make one with --record FILE") from None
     lines = []
     for number, text in enumerate(texts, 1):
         try:

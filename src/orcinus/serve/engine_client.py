@@ -94,7 +94,8 @@ class EngineClient:
         self._socket.set_hwm(0)
         self._socket.bind(address)
         command = [sys.executable, "-m", "orcinus.serve.engine_process", address]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        # In a session of its own a terminal's Ctrl-C does not reach it: this process decides what a signal means.
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
         settings = {name: value for name, value in asdict(self.config).items() if value is not None}
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(settings, enc_hook=str))
@@ -168,11 +169,13 @@ class EngineClient:
         return len(self._streams)
 
     async def close(self) -> None:
-        """Stop the process, with force if it does not go by itself."""
+        """Stop the process, with force if it does not go by itself. Whoever still reads hears of it."""
+        if self.dead is None:
+            self._bury("the server is leaving")
         if self._listener is not None:
             self._listener.cancel()
         if self._process is not None and self._process.returncode is None:
-            self._send(Stop())
+            self._socket.send(encode(Stop()))
             try:
                 await asyncio.wait_for(self._process.wait(), 3.0)
             except TimeoutError:
@@ -183,7 +186,8 @@ class EngineClient:
         self._folder.cleanup()
 
     def _send(self, message: ToEngine) -> None:
-        self._socket.send(encode(message))
+        if self.dead is None:
+            self._socket.send(encode(message))
 
     async def _listen(self) -> None:
         """Hand out what the engine says, until it is gone."""

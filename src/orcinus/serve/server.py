@@ -38,6 +38,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
+        self.cut_off = 0  # answers that the second signal ended
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,9 +50,11 @@ class _Server(uvicorn.Server):
         finally:
             for sig in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(sig)
+                signal.signal(sig, signal.SIG_IGN)  # it is leaving already
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.service.draining
+        if self.service.draining:
+            self.force_exit, self.cut_off = True, self.service.client.live
         self.service.draining = self.should_exit = True
 
 
@@ -69,7 +72,7 @@ async def serve(config: EngineConfig, served: Served, binding: Binding) -> None:
         client.decode = tokenizer.decode
         service = Service(client, tokenizer, default_params(folder), served, ready, config.seed)
         limits = {"timeout_graceful_shutdown": int(binding.drain_s), "h11_max_incomplete_event_size": 65536}
-        settings = uvicorn.Config(make_app(service), log_level="warning", **limits)  # type: ignore[arg-type]
+        settings = uvicorn.Config(make_app(service), log_level="warning", lifespan="off", **limits)  # type: ignore[arg-type]
         server = _Server(settings, service)
         print(f"Serving {served.model} at http://{binding.host}:{listener.getsockname()[1]}", flush=True)
         watch = asyncio.create_task(_leave_with_engine(client, server))
@@ -77,6 +80,8 @@ async def serve(config: EngineConfig, served: Served, binding: Binding) -> None:
         watch.cancel()
         if client.dead is not None:
             raise ConfigError(f"the engine died: {client.dead}")
+        if server.cut_off:
+            raise ConfigError(f"stopped at the second signal: {server.cut_off} answers were cut off")
     finally:
         await client.close()
         listener.close()
@@ -95,6 +100,7 @@ def _listen(binding: Binding) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((binding.host, binding.port))
+        listener.listen(2048)  # who connects from now on waits for the model instead of being refused
     except OSError as error:
         listener.close()
         where = f"{binding.host}:{binding.port}"
