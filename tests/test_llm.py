@@ -238,7 +238,7 @@ def test_bad_input_is_refused_before_anything_runs(llm: LLM, prompts: Any, param
 
 
 def test_a_prompt_that_never_fits_the_pool_is_refused() -> None:
-    with LLM(num_blocks=8, block_size=16) as small, pytest.raises(RequestError, match="model length of 128"):
+    with LLM(num_blocks=8, block_size=16) as small, pytest.raises(RequestError, match="never fit the K/V pool of 128 tokens"):
         small.generate([[1] * 100], SamplingParams(max_tokens=64))
 
 

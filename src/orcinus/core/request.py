@@ -75,7 +75,7 @@ class SamplingParams:
         """(field, does it hold, what it must be)."""
         return (
             ("n", _is_count(self.n, 1) and self.n <= MOST_ANSWERS, f"a whole number from 1 to {MOST_ANSWERS}"),
-            ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1, or None"),
+            ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1"),
             ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
             ("min_tokens", self.max_tokens is None or _between(self.min_tokens, 0, self.max_tokens), "at most max_tokens"),
             ("temperature", _between(self.temperature, 0, 1000), "a number from 0 to 1000"),

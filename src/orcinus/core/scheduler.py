@@ -87,16 +87,16 @@ class Scheduler:
     def why_never(self, request: Request) -> str | None:
         """Why this request could not be served even alone, or None if it could."""
         prompt, total, limit = len(request.prompt), request.max_known, self.limits.max_model_len
-        if total > limit:
-            return (
-                f"prompt of {prompt} tokens + max_tokens {total - prompt} = {total} exceed the model length of {limit}: "
-                "shorten the prompt, lower max_tokens or raise max_model_len"
-            )
         if not self.kv.can_ever_hold(request):
             room = self.kv.num_blocks * self.kv.block_size
             return (
                 f"prompt of {prompt} tokens + max_tokens {total - prompt} never fit the K/V pool of {room} tokens: "
                 "shorten them or give the pool more memory"
+            )
+        if total > limit:
+            return (
+                f"prompt of {prompt} tokens + max_tokens {total - prompt} = {total} exceed the model length of {limit}: "
+                "shorten the prompt, lower max_tokens or raise max_model_len"
             )
         return None
 
