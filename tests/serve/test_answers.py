@@ -162,3 +162,23 @@ def test_the_policy_can_be_switched_while_answers_run(server: Running) -> None:
                 assert (found["policy"], found["order"]) == ("sarathi:chunk_size=32", "fair")
     assert "".join(pieces) == expected
     server.http.put("/v1/scheduler", json={"policy": before["policy"], "order": before["order"]})
+
+
+def test_cached_tokens_of_several_prompts_are_added_up_once_per_prompt(server: Running) -> None:
+    prompts = ["the first long prompt " * 12, "and another long one " * 12]
+    body = {"prompt": prompts, "n": 2, "max_tokens": 2, "cache_salt": "several"}
+
+    def cached(**fields: Any) -> int:
+        usage = server.http.post("/v1/completions", json=body | fields).json()["usage"]
+        found: int = usage["prompt_tokens_details"]["cached_tokens"]
+        return found
+
+    assert cached() == 0
+    both, each = cached(), [cached(prompt=one) for one in prompts]
+    assert both == sum(each)
+    assert min(each) > 0
+
+
+def test_what_has_no_effect_is_named(server: Running) -> None:
+    answer = server.http.post("/v1/chat/completions", json={"messages": HI, "chat_template_kwargs": {"enable_thinking": False}})
+    assert answer.headers["x-ignored-fields"] == "chat_template_kwargs"

@@ -22,6 +22,21 @@ from tests.serve.conftest import ENVIRONMENT, Running, serving
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
 
 
+def refuses_to_start(*arguments: str, because: str) -> None:
+    """A server that cannot start says why in one line, and its status is 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "orcinus", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert because in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def engine_pid(server: Running) -> int:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     found = [pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -156,32 +171,12 @@ def test_no_orphan_stays_when_the_server_is_killed() -> None:
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line(arguments: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "orcinus", "serve", "--port", "0", *arguments],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    refuses_to_start("--port", "0", *arguments, because=message)
 
 
 def test_a_port_in_use(server: Running) -> None:
     port = server.url.rsplit(":", 1)[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "orcinus", "serve", "--port", port],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "Address already in use" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    refuses_to_start("--port", port, because="Address already in use")
 
 
 def test_start_and_stop() -> None:

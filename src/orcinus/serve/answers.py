@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from orcinus.core.batch import Logprobs
+from orcinus.serve.engine_client import PromptRead
 from orcinus.serve.errors import ApiError
-from orcinus.serve.messages import Progress
 from orcinus.serve.schema import ChatBody, Sampling
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
 from orcinus.text.tokenizer import Tokenizer
 
-FINISH = {"stop": "stop", "length": "length"}  # OpenAI's words; anything else is an error
+FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
+
+CHUNK = "chat.completion.chunk"
 
 
 @dataclass(slots=True)
@@ -65,11 +68,10 @@ class Reply:
     def whole(self) -> dict[str, Any]:
         """The object of a request that did not stream. Raises `ApiError` if an answer failed."""
         for choice in self.choices.values():
-            if choice.finish_reason not in FINISH:
+            if choice.finish_reason not in FINISHED:
                 raise failure(choice)
         choices = [self._whole_choice(index, choice) for index, choice in sorted(self.choices.items())]
-        kind = "chat.completion" if self.is_chat else "text_completion"
-        return {**self._head(kind), "choices": choices, "usage": self.usage()}
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage()}
 
     def usage(self) -> dict[str, Any]:
         """Exact counts of tokens."""
@@ -82,19 +84,19 @@ class Reply:
             "prompt_tokens_details": {"cached_tokens": sum(self.cached.values())},
         }
 
-    async def frames(self, pieces: AsyncIterator[Piece | Progress]) -> AsyncIterator[str]:
+    async def frames(self, pieces: AsyncIterator[Piece | PromptRead]) -> AsyncIterator[str]:
         """Server-sent events, one per piece that says something, to the last `[DONE]`."""
         begun: set[int] = set()
         options = self.body.stream_options
         continuous = bool(options and options.continuous_usage_stats)
         async for piece in pieces:
-            if isinstance(piece, Progress):
+            if isinstance(piece, PromptRead):
                 frame = self._progress(piece)
                 if frame is not None:
                     yield _event(frame)
                 continue
             choice, place = self.take(piece), self.place(piece)
-            if piece.finish_reason and piece.finish_reason not in FINISH:
+            if piece.finish_reason and piece.finish_reason not in FINISHED:
                 yield _event({**failure(choice).body, "request_id": self.id})
                 break
             frame = self._frame(piece, place, first=place not in begun)
@@ -106,22 +108,21 @@ class Reply:
             yield _event(frame)
         else:
             if options and options.include_usage:
-                kind = "chat.completion.chunk" if self.is_chat else "text_completion"
-                yield _event({**self._head(kind), "choices": [], "usage": self.usage()})
+                yield _event({**self._head(CHUNK), "choices": [], "usage": self.usage()})
         yield "data: [DONE]\n\n"
 
-    def note(self, progress: Progress) -> None:
-        """Remember how much of a prompt came from the prefix cache."""
-        self.cached.setdefault(0, progress.cached)
+    def note(self, progress: PromptRead) -> None:
+        """Remember how much of a prompt came from the prefix cache, when it was read for the first of its answers."""
+        if progress.choice == 0:
+            self.cached.setdefault(progress.index, progress.cached)
 
-    def _progress(self, progress: Progress) -> dict[str, Any] | None:
+    def _progress(self, progress: PromptRead) -> dict[str, Any] | None:
         self.note(progress)
         if not self.body.return_progress:
             return None
-        total = len(self.prepared[0].ids)
+        total = next(len(one.ids) for one in self.prepared if one.index == progress.index)
         facts = {"total": total, "cache": progress.cached, "processed": progress.computed}
-        kind = "chat.completion.chunk" if self.is_chat else "text_completion"
-        return {**self._head(kind), "choices": [], "prompt_progress": facts}
+        return {**self._head(CHUNK), "choices": [], "prompt_progress": facts}
 
     def _frame(self, piece: Piece, place: int, *, first: bool) -> dict[str, Any] | None:
         logprobs = None
@@ -130,23 +131,20 @@ class Reply:
         ids = [piece.token_id] if self.body.return_token_ids and piece.token_id is not None else None
         if not (piece.text or piece.finish_reason or logprobs or ids):
             return None  # an incomplete character, or text that may begin a stop string
-        reason = FINISH.get(piece.finish_reason or "")
+        text: dict[str, Any] = {"text": piece.text}
         if self.is_chat:
-            delta = ({"role": "assistant"} if first else {}) | {"content": piece.text}
-            choice: dict[str, Any] = {"index": place, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        else:
-            choice = {"index": place, "text": piece.text, "logprobs": logprobs, "finish_reason": reason}
+            text = {"delta": ({"role": "assistant"} if first else {}) | {"content": piece.text}}
+        choice = {"index": place, **text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
         if ids is not None:
             choice["token_ids"] = ids
-        kind = "chat.completion.chunk" if self.is_chat else "text_completion"
-        return {**self._head(kind), "choices": [choice]}
+        return {**self._head(CHUNK), "choices": [choice]}
 
     def _whole_choice(self, index: int, choice: Choice) -> dict[str, Any]:
         logprobs = self._logprobs(choice.logprobs) if choice.logprobs else None
         text: dict[str, Any] = {"text": choice.text}
         if self.is_chat:
             text = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
-        found = {"index": index, **text, "logprobs": logprobs, "finish_reason": FINISH[choice.finish_reason or "stop"]}
+        found = {"index": index, **text, "logprobs": logprobs, "finish_reason": choice.finish_reason}
         if self.body.return_token_ids:
             found["token_ids"] = choice.token_ids
         return found
@@ -156,7 +154,7 @@ class Reply:
             return {"content": [self._chat_logprob(token, at) for token, at in tokens], "refusal": None}
         words = [self._word(token) for token, _ in tokens]
         top = [{self._word(token): value for token, value in at.top} for _, at in tokens]
-        offsets = [sum(map(len, words[:place])) for place in range(len(words))]
+        offsets = list(accumulate(map(len, words[:-1]), initial=0))
         values = [at.logprob for _, at in tokens]
         return {"tokens": words, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
 
@@ -170,7 +168,8 @@ class Reply:
     def _word(self, token: int) -> str:
         return self.tokenizer.decode([token])
 
-    def _head(self, kind: str) -> dict[str, Any]:
+    def _head(self, chat_kind: str) -> dict[str, Any]:
+        kind = chat_kind if self.is_chat else "text_completion"
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 

@@ -16,8 +16,9 @@ import orcinus
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.answers import Reply
 from orcinus.serve.body import read_json, validate
+from orcinus.serve.engine_client import PromptRead
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
-from orcinus.serve.messages import Progress, Use
+from orcinus.serve.messages import Use, Using
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling, SchedulerBody
 from orcinus.serve.service import Service
 
@@ -62,7 +63,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         text = found.get("prompt")
         if not isinstance(text, str):
             raise ApiError(400, "prompt: must be a string", param="prompt", code="invalid_value")
-        ids = service.tokenizer.encode(text)
+        ids = await service.tokenize(text)
         return {"tokens": list(ids), "count": len(ids), "max_model_len": service.ready.max_model_len}
 
     @app.post("/detokenize")
@@ -93,12 +94,11 @@ def _add_generation(app: FastAPI, service: Service) -> None:
         return service.check_fields(body)
 
     async def answer(request: Request, body: Sampling, prepared: Any, prefix: str, ignored: list[str]) -> Response:
-        names = service.submit(prepared, body)
+        pieces = service.submit(prepared, body)
         reply = Reply(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), service.served.model, body, prepared, service.tokenizer)
         headers = {"X-Request-ID": request.headers.get("x-request-id", body.request_id or reply.id)[:256]}
         if ignored:
             headers["X-Ignored-Fields"] = ", ".join(ignored)[:1024].encode("ascii", "replace").decode()
-        pieces = service.merged(names)
         if body.stream:
             return StreamingResponse(reply.frames(pieces), media_type="text/event-stream", headers=headers | STREAM_HEADERS)
         await _collect(request, reply, pieces)
@@ -110,7 +110,7 @@ async def _collect(request: Request, reply: Reply, pieces: AsyncIterator[Any]) -
 
     async def collect() -> None:
         async for piece in pieces:
-            if isinstance(piece, Progress):
+            if isinstance(piece, PromptRead):
                 reply.note(piece)
             else:
                 reply.take(piece)
@@ -146,27 +146,30 @@ def _add_state(app: FastAPI, service: Service) -> None:
         service.check_room(0)
         return JSONResponse({"status": "ready"})
 
-    @app.get("/v1/scheduler")
-    async def scheduler() -> dict[str, Any]:
-        using = await client.use(Use())
-        state = client.state
-        return {
-            "policy": using.policy,
-            "order": using.order,
-            "limits": {"max_batch_size": using.max_batch_size, "max_batch_tokens": using.max_batch_tokens},
-            "running": state.running,
-            "waiting": state.waiting,
-            "free_blocks": state.free_blocks,
-            "num_blocks": service.ready.num_blocks,
-        }
-
-    @app.put("/v1/scheduler")
-    async def switch(request: Request) -> dict[str, Any]:
-        body = validate(SchedulerBody, await read_json(request))
+    async def using(change: Use) -> Using:
         try:
-            await client.use(Use(**body.model_dump()))
+            return await client.use(change)
         except ConfigError as error:
             raise ApiError(400, str(error), code="invalid_value") from None
         except EngineError as error:
             raise ApiError(503, str(error), code="engine_dead") from None
-        return await scheduler()
+
+    def state(now: Using) -> dict[str, Any]:
+        return {
+            "policy": now.policy,
+            "order": now.order,
+            "limits": {"max_batch_size": now.max_batch_size, "max_batch_tokens": now.max_batch_tokens},
+            "running": client.state.running,
+            "waiting": client.state.waiting,
+            "free_blocks": client.state.free_blocks,
+            "num_blocks": service.ready.num_blocks,
+        }
+
+    @app.get("/v1/scheduler")
+    async def scheduler() -> dict[str, Any]:
+        return state(await using(Use()))
+
+    @app.put("/v1/scheduler")
+    async def switch(request: Request) -> dict[str, Any]:
+        body = validate(SchedulerBody, await read_json(request))
+        return state(await using(Use(**body.model_dump())))

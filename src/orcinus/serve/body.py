@@ -42,7 +42,8 @@ def parse(raw: bytes) -> dict[str, Any]:
     _check_depth(text)
     try:
         found = json.loads(text, parse_constant=_no_constant)
-        json.dumps(found, ensure_ascii=False).encode("utf-8")
+        if "\\u" in text:  # only an escape can make half a character of valid UTF-8
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise ApiError(400, "the body holds half a surrogate pair", code="invalid_unicode") from None
     except ValueError:

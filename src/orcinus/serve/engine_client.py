@@ -7,7 +7,8 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,13 @@ import zmq
 import zmq.asyncio
 
 from orcinus.config import EngineConfig
-from orcinus.core.batch import Finished
+from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.messages import (
     Cancel,
     Failed,
     Iteration,
-    Progress,
     Ready,
     Refused,
     Stop,
@@ -38,21 +38,31 @@ from orcinus.serve.messages import (
     params_to_wire,
     token_from_wire,
 )
-from orcinus.text.answer import Answer, Piece
+from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
 
 QUEUED_PIECES = 4096  # a reader that is so far behind is cut off
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """How far a prompt has been read, for one of the answers to it."""
+
+    index: int
+    choice: int
+    computed: int
+    cached: int
+
+
+Inbox = asyncio.Queue[Piece | PromptRead]  # what its reader has not taken yet; the answers of one call may share it
+
+
 @dataclass(slots=True)
 class Stream:
-    """One request on its way: its answer so far, and the pieces its reader has not taken yet."""
+    """One answer on its way: as far as it has come, and where its pieces go."""
 
     answer: Answer
-    pieces: asyncio.Queue[Piece | Progress]
-    prompt_tokens: int
-    submitted: float
-    first_token: float | None = None
+    inbox: Inbox
 
 
 @dataclass(slots=True)
@@ -63,7 +73,6 @@ class EngineState:
     waiting: int = 0
     free_blocks: int = 0
     last_sign: float = 0.0  # on this process's monotonic clock
-    iterations: int = 0
     tokens_per_second: float = 0.0  # generated, averaged over the last seconds
 
 
@@ -73,15 +82,13 @@ class EngineClient:
 
     config: EngineConfig
     decode: Callable[[Any], str] = field(default=lambda ids: "")
-    on_iteration: Callable[[Iteration], None] = lambda iteration: None
     state: EngineState = field(default_factory=EngineState)
-    ready: Ready | None = None
     dead: str | None = None  # why the engine is gone
 
     def __post_init__(self) -> None:
         self._streams: dict[str, Stream] = {}
         self._numbers = itertools.count(1)
-        self._answers: asyncio.Queue[Using | Refused] = asyncio.Queue()
+        self._asked: deque[asyncio.Future[Using]] = deque()  # switches whose answer is still to come, in their order
         self._folder = tempfile.TemporaryDirectory(prefix="orcinus-")
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -112,36 +119,22 @@ class EngineClient:
             await self._process.wait()
             raise ConfigError(message.reason)
         assert isinstance(message, Ready)
-        self.ready, self.state.last_sign = message, time.monotonic()
+        self.state.last_sign = time.monotonic()
         self.state.free_blocks = message.num_blocks
         self._listener = asyncio.create_task(self._listen())
         return message
 
-    def submit(
-        self, prepared: Prepared, index: int, choice: int, metrics: Any, deadline: float | None = None, progress: bool = False
-    ) -> str:
-        """Queue a request; its pieces come from `read`. Raises `EngineError` if the engine is gone."""
+    def submit(self, prepared: Prepared, inbox: Inbox, deadline: float | None = None) -> str:
+        """Queue a request; its pieces go to the inbox. Raises `EngineError` if the engine is gone."""
         if self.dead is not None:
             raise EngineError(self.dead)
         name = f"q{next(self._numbers)}"
-        answer = Answer(name, index, choice, prepared.params, self.decode, metrics)
-        self._streams[name] = Stream(answer, asyncio.Queue(), len(prepared.ids), time.monotonic())
-        who = prepared.standing
-        wire = params_to_wire(prepared.params)
+        metrics = RequestMetrics(time.monotonic())
+        answer = Answer(name, prepared.index, prepared.choice, prepared.params, self.decode, metrics)
+        self._streams[name] = Stream(answer, inbox)
+        who, wire = prepared.standing, params_to_wire(prepared.params)
         self._send(Submit(name, list(prepared.ids), wire, who.priority, who.client, who.cache_salt, deadline))
         return name
-
-    async def read(self, name: str) -> AsyncIterator[Piece | Progress]:
-        """The pieces of a request as they come, and progress in between. Leaving early cancels it."""
-        stream = self._streams[name]
-        try:
-            while True:
-                piece = await stream.pieces.get()
-                yield piece
-                if isinstance(piece, Piece) and piece.finish_reason:
-                    return
-        finally:
-            self.cancel(name)
 
     def cancel(self, name: str) -> bool:
         """End a request if it has not ended. Whoever reads it hears of it."""
@@ -149,19 +142,17 @@ class EngineClient:
             return False
         self._send(Cancel(name))
         stream = self._streams.pop(name)
-        ended = stream.answer.end(Finished(name, Finish.CANCELLED, time.monotonic()))
-        stream.pieces.put_nowait(ended)
+        stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.CANCELLED, time.monotonic())))
         return True
 
     async def use(self, change: Use) -> Using:
-        """Switch policy, order or limits. Raises `ConfigError` if the engine refuses."""
+        """Switch policy, order or limits. Raises `ConfigError` if the engine refuses, `EngineError` if it is gone."""
         if self.dead is not None:
             raise EngineError(self.dead)
+        answer: asyncio.Future[Using] = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
         self._send(change)
-        answer = await self._answers.get()
-        if isinstance(answer, Refused):
-            raise ConfigError(answer.reason)
-        return answer
+        return await answer
 
     @property
     def live(self) -> int:
@@ -204,8 +195,10 @@ class EngineClient:
             match message:
                 case Iteration():
                     self._take(message)
-                case Using() | Refused():
-                    self._answers.put_nowait(message)
+                case Using():
+                    self._answer(message)
+                case Refused():
+                    self._answer(ConfigError(message.reason))
                 case Failed():
                     self._bury(message.reason)
 
@@ -215,41 +208,50 @@ class EngineClient:
         state.running, state.waiting, state.free_blocks = iteration.running, iteration.waiting, iteration.free_blocks
         state.last_sign = now
         if iteration.seconds > 0 and iteration.tokens:
-            state.iterations += 1
             rate = len(iteration.tokens) / iteration.seconds
             state.tokens_per_second += 0.1 * (rate - state.tokens_per_second) if state.tokens_per_second else rate
         for step in iteration.progress:
             stream = self._streams.get(step.id)
             if stream is not None:
-                stream.pieces.put_nowait(step)
+                answer = stream.answer
+                stream.inbox.put_nowait(PromptRead(answer.index, answer.choice, step.computed, step.cached))
         for wire in iteration.tokens:
             stream = self._streams.get(wire.id)
             if stream is not None:
-                self._add(stream, token_from_wire(wire), now)
+                self._add(stream, token_from_wire(wire))
         for ending in iteration.endings:
             stream = self._streams.pop(ending.id, None)
             if stream is not None:
-                stream.pieces.put_nowait(stream.answer.end(ending_from_wire(ending)))
-        self.on_iteration(iteration)
+                stream.inbox.put_nowait(stream.answer.end(ending_from_wire(ending)))
 
-    def _add(self, stream: Stream, token: Any, now: float) -> None:
-        if stream.first_token is None:
-            stream.first_token = now
+    def _add(self, stream: Stream, token: Token) -> None:
         piece = stream.answer.add(token)
         if piece is None:
             return
-        stream.pieces.put_nowait(piece)
+        stream.inbox.put_nowait(piece)
         if stream.answer.stopped:  # a stop string: the engine cannot see it, so it is told
             name = stream.answer.request_id
             self._send(Cancel(name, stop=True))
             del self._streams[name]
-            stream.pieces.put_nowait(stream.answer.end(Finished(name, Finish.STOP, token.at)))
-        elif stream.pieces.qsize() > QUEUED_PIECES:
+            stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.STOP, token.at)))
+        elif stream.inbox.qsize() > QUEUED_PIECES:
             self.cancel(stream.answer.request_id)
+
+    def _answer(self, answer: Using | Exception) -> None:
+        """Tell whoever asked first."""
+        future = self._asked.popleft()
+        if future.done():  # it did not want to wait
+            return
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
     def _bury(self, reason: str) -> None:
         """Everybody who waits hears that the engine is gone."""
         self.dead = reason
+        while self._asked:
+            self._answer(EngineError(reason))
         for name, stream in list(self._streams.items()):
-            stream.pieces.put_nowait(stream.answer.end(Finished(name, Finish.FAILED, time.monotonic(), reason)))
+            stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.FAILED, time.monotonic(), reason)))
         self._streams.clear()

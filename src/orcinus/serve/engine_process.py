@@ -9,10 +9,9 @@ from __future__ import annotations
 import heapq
 import logging
 import os
-import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import zmq
@@ -52,17 +51,21 @@ class _Prompts(Observer):
     """Which prompts the last iteration read, and how far."""
 
     def __init__(self) -> None:
-        self.progress: list[Progress] = []
+        self._progress: list[Progress] = []
         self._cached: dict[str, int] = {}
 
     def on_batch(self, batch: Batch, now: float) -> None:
-        self.progress = []
         for chunk in batch.chunks:
             if chunk.start < chunk.prompt_length:
                 cached = self._cached.setdefault(chunk.request_id, chunk.start)
-                self.progress.append(Progress(chunk.request_id, chunk.end, cached))
+                self._progress.append(Progress(chunk.request_id, chunk.end, cached))
 
-    def on_events(self, events: Any) -> None:
+    def take(self) -> list[Progress]:
+        """What was read since it was last asked for."""
+        taken, self._progress = self._progress, []
+        return taken
+
+    def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Finished):
                 self._cached.pop(event.request_id, None)
@@ -91,11 +94,10 @@ class EngineProcess:
     def _iterate(self) -> None:
         """One iteration, or a sign of life."""
         began = self.engine.clock.now()
-        self.prompts.progress = []
         events = [] if self.engine.idle else self.engine.step()
-        self._report(events, self.engine.clock.now() - began)
+        self._report(events, self.prompts.take(), self.engine.clock.now() - began)
 
-    def _report(self, events: list[Event], seconds: float = 0.0) -> None:
+    def _report(self, events: list[Event], progress: Sequence[Progress] = (), seconds: float = 0.0) -> None:
         scheduler = self.engine.scheduler
         endings = [Ending(e.request_id, e.reason, e.at, e.error) for e in events if isinstance(e, Finished)]
         tokens = [token_to_wire(event) for event in events if not isinstance(event, Finished)]
@@ -104,7 +106,7 @@ class EngineProcess:
                 self.engine.clock.now(),
                 tokens,
                 endings,
-                self.prompts.progress,
+                list(progress),
                 scheduler.num_running,
                 scheduler.num_waiting,
                 scheduler.kv.num_free,
@@ -167,7 +169,6 @@ class EngineProcess:
 
 def main() -> None:
     """Build the engine that the configuration on standard input describes, and serve it at the address."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes: the other one decides
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
     config = EngineConfig(**msgspec.json.decode(sys.stdin.buffer.read()))
     context = zmq.Context()
@@ -195,15 +196,10 @@ def main() -> None:
 def _ready(built: Built) -> Ready:
     resolved = built.resolved
     return Ready(
-        folder=str(resolved.folder),
         max_model_len=resolved.limits.max_model_len,
         vocab_size=resolved.vocab_size,
         kv_tokens=resolved.kv_tokens,
-        block_size=resolved.block_size,
         num_blocks=resolved.num_blocks,
-        dtype=resolved.dtype,
-        device=resolved.device,
-        num_parameters=resolved.num_parameters,
     )
 
 

@@ -45,15 +45,10 @@ class Stop(msgspec.Struct, tag="stop", array_like=True):
 class Ready(msgspec.Struct, tag="ready", array_like=True):
     """The engine stands. What the HTTP side has to know about it."""
 
-    folder: str
     max_model_len: int
     vocab_size: int
     kv_tokens: int
-    block_size: int
     num_blocks: int
-    dtype: str
-    device: str
-    num_parameters: int
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

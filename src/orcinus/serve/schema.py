@@ -32,7 +32,7 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     model: StrictStr | None = None
-    max_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
+    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
     min_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
@@ -90,7 +90,6 @@ class ChatBody(Sampling):
     max_completion_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    chat_template_kwargs: dict[StrictStr, Any] | None = None
 
 
 class SchedulerBody(BaseModel):

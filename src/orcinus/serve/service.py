@@ -13,11 +13,11 @@ from typing import Any
 
 from orcinus.core.request import Request, SamplingParams
 from orcinus.errors import RequestError
-from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.engine_client import EngineClient, Inbox, PromptRead
 from orcinus.serve.errors import ApiError
-from orcinus.serve.messages import Progress, Ready
-from orcinus.serve.schema import IGNORED, MOST_STOPS, NEVER, NOT_YET, ChatBody, CompletionBody, Sampling
-from orcinus.text.answer import Piece, RequestMetrics
+from orcinus.serve.messages import Ready
+from orcinus.serve.schema import IGNORED, MOST_PROMPTS, MOST_STOPS, NEVER, NOT_YET, ChatBody, CompletionBody, Sampling
+from orcinus.text.answer import Piece
 from orcinus.text.intake import Intake, Prepared
 from orcinus.text.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ class Served:
     """The names and limits a server was started with."""
 
     model: str
-    max_queue: int = 256  # requests that may wait or run at once beyond the batch
+    max_queue: int = 256  # most answers that may wait or run at once
     timeout: float | None = None  # seconds a request may take, unless it says less
 
 
@@ -131,7 +131,7 @@ class Service:
         standing = {"priority": body.priority or 0, "client": body.prompt_cache_key or body.user or ""}
         standing["cache_salt"] = body.cache_salt or ""
         room = self.ready.max_model_len
-        ids = [await self._off_loop(self._ids, prompt) for prompt in prompts]
+        ids = [await self.tokenize(prompt) for prompt in prompts]
         for index, one in enumerate(ids):
             where = param if len(ids) == 1 else f"{param}[{index}]"
             if not one:
@@ -156,9 +156,10 @@ class Service:
             return self.tokenizer.encode_chat(prompt["messages"])
         return tuple(prompt)
 
-    async def _off_loop(self, call: Any, *arguments: Any) -> Any:
+    async def tokenize(self, prompt: Any) -> tuple[int, ...]:
+        """A string, a conversation or ids as ids, beside the event loop. Raises `ApiError`."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._texts, call, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._texts, self._ids, prompt)
         except RequestError as error:
             raise ApiError(400, str(error), code="invalid_value") from None
 
@@ -167,8 +168,6 @@ class Service:
         if body.top_logprobs is not None and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
         most = body.max_completion_tokens or body.max_tokens
-        if body.max_tokens == 0:
-            raise ApiError(400, "max_tokens: must be at least 1", param="max_tokens", code="invalid_value")
         params = self.params(body, most, (body.top_logprobs or 0) if body.logprobs else None)
         return await self.prepare([{"messages": _messages(body)}], params, body, "messages")
 
@@ -176,42 +175,30 @@ class Service:
         """The prepared answers of a completion request."""
         if body.echo:
             raise ApiError(400, "echo is not supported yet", param="echo", code="unsupported_parameter")
-        if body.max_tokens == 0:
-            raise ApiError(400, "max_tokens: must be at least 1", param="max_tokens", code="invalid_value")
         prompt = body.prompt
         listed: list[Any] = [prompt] if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else list(prompt)
         if not listed:
             raise ApiError(400, "prompt: give at least one", param="prompt", code="invalid_value")
-        if len(listed) > 64:
-            raise ApiError(400, "prompt: at most 64 in one request", param="prompt", code="too_many_prompts")
+        if len(listed) > MOST_PROMPTS:
+            raise ApiError(400, f"prompt: at most {MOST_PROMPTS} in one request", param="prompt", code="too_many_prompts")
         return await self.prepare(listed, self.params(body, body.max_tokens, body.logprobs), body, "prompt")
 
-    def submit(self, prepared: Sequence[Prepared], body: Sampling) -> list[str]:
-        """Queue all answers of a request, or none. Raises `ApiError` 429 or 503."""
+    def submit(self, prepared: Sequence[Prepared], body: Sampling) -> AsyncIterator[Piece | PromptRead]:
+        """Queue all answers of a request, or none; returns their pieces as they come. Raises `ApiError` 429 or 503."""
         self.check_room(len(prepared))
         deadline = body.timeout if body.timeout is not None else self.served.timeout
-        now = time.monotonic()
-        return [self.client.submit(one, one.index, one.choice, RequestMetrics(now), deadline) for one in prepared]
+        inbox: Inbox = asyncio.Queue()
+        return self._pieces([self.client.submit(one, inbox, deadline) for one in prepared], inbox)
 
-    async def merged(self, names: Sequence[str]) -> AsyncIterator[Piece | Progress]:
-        """The pieces of several answers as they come. Leaving early cancels those that have not ended."""
-        queue: asyncio.Queue[Piece | Progress | None] = asyncio.Queue()
-
-        async def pump(name: str) -> None:
-            async for piece in self.client.read(name):
-                queue.put_nowait(piece)
-
-        pumps = [asyncio.create_task(pump(name)) for name in names]
+    async def _pieces(self, names: Sequence[str], inbox: Inbox) -> AsyncIterator[Piece | PromptRead]:
+        """Everything until the last answer has ended. Leaving early cancels those that have not."""
         left = len(names)
         try:
             while left:
-                piece = await queue.get()
-                assert piece is not None
+                piece = await inbox.get()
                 left -= isinstance(piece, Piece) and piece.finish_reason is not None
                 yield piece
         finally:
-            for one in pumps:
-                one.cancel()
             for name in names:
                 self.client.cancel(name)
 
