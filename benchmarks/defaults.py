@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import time
 
-from orcinus import LLM, SamplingParams
-from orcinus.core.request import Request
-from orcinus.observe.latency import LatencyObserver, percentile
+from open_loop import Arrival, offer
+
+from orcinus import LLM
+from orcinus.observe.latency import percentile
 
 PAIRS = [
     ("request-level", "max-length"),
@@ -26,11 +26,9 @@ PAIRS = [
     ("stall-free:token_budget=128", "prefix-cache"),
     ("stall-free:token_budget=512", "prefix-cache"),
 ]
-Arrival = tuple[float, tuple[int, ...], int]
 
 
 def arrivals(shared: bool, seconds: float, rate: float) -> list[Arrival]:
-    """(moment, prompt, tokens of answer)."""
     rng, at, found = random.Random(3), 0.0, list[Arrival]()
     system = tuple(rng.randrange(300, 2000) for _ in range(400))
     while (at := at + rng.expovariate(rate)) < seconds:
@@ -41,21 +39,8 @@ def arrivals(shared: bool, seconds: float, rate: float) -> list[Arrival]:
 
 
 def serve(policy: str, kv: str, stream: list[Arrival], num_blocks: int) -> dict[str, float]:
-    watch = LatencyObserver()
     with LLM(policy=policy, kv=kv, max_batch_size=16, max_model_len=1024, num_blocks=num_blocks, dtype="float32") as llm:
-        llm.engine.observers[:] = [watch]
-        clock, place = llm.engine.clock, 0
-        start = clock.now()
-        while place < len(stream) or not llm.engine.idle:
-            while place < len(stream) and stream[place][0] <= clock.now() - start:
-                at, prompt, output = stream[place]
-                params = SamplingParams(max_tokens=output, temperature=0, seed=0, ignore_eos=True)
-                llm.engine.submit(Request(f"r{place}", prompt, params, start + at))
-                place += 1
-            if llm.engine.idle:
-                time.sleep(0.0005)
-            else:
-                llm.engine.step()
+        watch = offer(llm, stream)
         preemptions = llm.engine.scheduler.preemptions
     return {
         "tokens/s": watch.output_throughput(),

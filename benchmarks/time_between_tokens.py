@@ -13,57 +13,36 @@ import argparse
 import json
 import random
 import statistics
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from orcinus import LLM, SamplingParams
-from orcinus.core.request import Request
+from open_loop import Arrival, offer
+
+from orcinus import LLM
 from orcinus.core.spelled import make_policy
-from orcinus.observe.latency import LatencyObserver, percentile
+from orcinus.observe.latency import percentile
 
 FIXED = [f"stall-free:token_budget={size}" for size in (16, 32, 64, 128, 256, 512)]
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """A request of the workload."""
-
-    at: float
-    prompt: int
-    output: int
-
-
 def workload(seconds: float, rate: float, seed: int = 0) -> list[Arrival]:
     """Short questions all the time; long prompts more and more often in the middle third."""
-    rng, arrivals, at = random.Random(seed), [], 0.0
+    rng, tokens, at = random.Random(seed), random.Random(1), 0.0
+    arrivals: list[Arrival] = []
     while at < seconds:
         at += rng.expovariate(rate)
         middle = seconds / 3 < at < 2 * seconds / 3
         if rng.random() < (0.35 if middle else 0.1):
-            arrivals.append(Arrival(at, rng.randint(500, 1500), rng.randint(8, 32)))
+            length, output = rng.randint(500, 1500), rng.randint(8, 32)
         else:
-            arrivals.append(Arrival(at, rng.randint(8, 60), rng.randint(30, 120)))
+            length, output = rng.randint(8, 60), rng.randint(30, 120)
+        arrivals.append((at, tuple(tokens.randrange(300, 2000) for _ in range(length)), output))
     return arrivals
 
 
 def serve(llm: LLM, policy: str, arrivals: list[Arrival]) -> dict[str, float]:
     """Serve the workload in real time; returns latencies in milliseconds, tokens per second, and how the prediction did."""
-    rng, watch = random.Random(1), LatencyObserver()
-    params = [SamplingParams(max_tokens=one.output, temperature=0, seed=0) for one in arrivals]
-    prompts = [tuple(rng.randrange(300, 2000) for _ in range(one.prompt)) for one in arrivals]
     llm.engine.use(make_policy(policy))
-    llm.engine.observers[:] = [watch]
-    start, place = llm.engine.clock.now(), 0
-    while place < len(arrivals) or not llm.engine.idle:
-        now = llm.engine.clock.now() - start
-        while place < len(arrivals) and arrivals[place].at <= now:
-            llm.engine.submit(Request(f"r{place}", prompts[place], params[place], start + arrivals[place].at))
-            place += 1
-        if llm.engine.idle:
-            time.sleep(0.0005)
-        else:
-            llm.engine.step()
+    watch = offer(llm, arrivals)
     tbt, ttft, e2e = watch.tbt(), watch.ttft(), watch.e2e()
     return {
         "tbt p50": percentile(tbt, 50) * 1e3,
@@ -93,7 +72,7 @@ def main() -> None:
     usual = ["orca", "prefill-first", "sarathi:chunk_size=128", *FIXED, f"latency-target:tbt={options.tbt}"]
     policies = options.policies.split(",") if options.policies else usual
     arrivals = workload(options.seconds, options.rate)
-    prompts, outputs = sum(one.prompt for one in arrivals), sum(one.output for one in arrivals)
+    prompts, outputs = sum(len(prompt) for _, prompt, _ in arrivals), sum(output for _, _, output in arrivals)
     print(f"{len(arrivals)} requests in {options.seconds:.0f} s: {prompts} prompt tokens, {outputs} output tokens\n")
     figures: dict[str, list[dict[str, float]]] = {policy: [] for policy in policies}
     with LLM(options.model, kv="paged", max_batch_size=options.max_batch_size, dtype="float32") as llm:

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from orcinus.build import build
@@ -203,16 +203,8 @@ class LLM:
     def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
         decode = self.tokenizer.decode if self.tokenizer else _no_text
         for one in prepared:
-            now, standing = self.engine.clock.now(), one.standing
-            request = Request(
-                f"r{next(self._numbers)}",
-                one.ids,
-                one.params,
-                now,
-                priority=standing.priority,
-                client=standing.client,
-                cache_salt=standing.cache_salt,
-            )
+            now = self.engine.clock.now()
+            request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, **asdict(one.standing))
             answer = Answer(request.id, one.index, one.choice, one.params, decode, RequestMetrics(request.arrival))
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orcinus.cli.engine import engine
+from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
@@ -109,7 +110,7 @@ class Conversation:
         except RequestError as error:
             self.messages.pop()
             self.failed += 1
-            Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+            print_error(str(error))
             return
         rate = tokens / max(time.perf_counter() - start, 1e-9)
         self.console.print(f"\n[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")

@@ -10,13 +10,12 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 import orcinus
 from orcinus import interrupt
 from orcinus.cli.chat import chat
 from orcinus.cli.demo import demo
+from orcinus.cli.errors import print_error
 from orcinus.cli.generate import generate
 from orcinus.cli.info import info
 from orcinus.cli.models import models
@@ -100,5 +99,5 @@ def _prepare_streams() -> None:
 
 def _fail(message: str) -> NoReturn:
     if message:
-        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+        print_error(message)
     sys.exit(1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
+from dataclasses import dataclass
 
 from orcinus.core.request import Request
+from orcinus.errors import ConfigError
 
 Entry = tuple[float, float, str, Request]  # rank, then arrival, then id: no two entries are equal
 
@@ -20,7 +23,7 @@ class SortedQueue:
         self._entries: list[Entry] = []
 
     def rank(self, request: Request) -> float:
-        """Where in the queue a request belongs; asked once, when it joins."""
+        """Where in the queue a request belongs; it may not change while the request waits."""
         raise NotImplementedError
 
     def add(self, request: Request) -> None:
@@ -49,3 +52,15 @@ class SortedQueue:
 
     def _entry(self, request: Request) -> Entry:
         return self.rank(request), request.arrival, request.id, request
+
+
+@dataclass
+class AgingQueue(SortedQueue):
+    """A queue whose handicaps wear off: `aging` seconds of waiting make up for one unit of them."""
+
+    aging: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not 0 < self.aging < math.inf:
+            raise ConfigError(f"aging of a queue order must be above 0 seconds, not {self.aging!r}")
