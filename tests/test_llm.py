@@ -288,11 +288,11 @@ def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -
     forward = llm.engine.executor.model.forward  # type: ignore[attr-defined]
 
     def poisoning(batch: Any, kv: Any) -> torch.Tensor:
-        logits: torch.Tensor = forward(batch, kv)
-        for row, sampled in enumerate(batch.sample_rows.tolist()):
+        hidden: torch.Tensor = forward(batch, kv)
+        for sampled in batch.sample_rows.tolist():
             if batch.tokens[sampled] == poisoned:
-                logits[row] = torch.nan
-        return logits
+                hidden[sampled] = torch.nan
+        return hidden
 
     llm.engine.executor.model.forward = poisoning  # type: ignore[attr-defined]
     try:

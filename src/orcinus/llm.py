@@ -14,9 +14,9 @@ from typing import Any
 
 from orcinus.build import build
 from orcinus.config import EngineConfig
-from orcinus.core.batch import Event, Finished, Logprobs
+from orcinus.core.batch import Event, Finished
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Logprobs, Request, SamplingParams
 from orcinus.errors import RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
@@ -46,6 +46,7 @@ class RequestOutput(Completion):
 
     prompt: str | None  # None if it was given as token ids
     prompt_token_ids: tuple[int, ...]
+    prompt_logprobs: tuple[Logprobs | None, ...] | None  # one per prompt token, None for the first, if asked for
     outputs: tuple[Completion, ...]
 
 
@@ -103,7 +104,7 @@ class LLM:
             for piece in self._run(prepared, answers, timelines):
                 if piece.finish_reason:
                     bar.update()
-        outputs = _outputs(prepared, [_completion(*parts) for parts in zip(prepared, answers, timelines, strict=True)])
+        outputs = _outputs(prepared, answers, timelines)
         failed = [one for output in outputs for one in output.outputs if one.finish_reason == Finish.FAILED.value]
         if failed:
             raise RequestFailed(f"{len(failed)} of {len(answers)} requests failed: {failed[0].error}", tuple(outputs))
@@ -278,19 +279,20 @@ def _completion(prepared: Prepared, answer: Answer, timeline: Timeline) -> Compl
     )
 
 
-def _outputs(prepared: Sequence[Prepared], completions: Sequence[Completion]) -> list[RequestOutput]:
+def _outputs(prepared: Sequence[Prepared], answers: Sequence[Answer], timelines: Sequence[Timeline]) -> list[RequestOutput]:
     """One output per prompt; its answers follow each other."""
-    together: dict[int, tuple[Prepared, list[Completion]]] = {}
-    for one, completion in zip(prepared, completions, strict=True):
-        together.setdefault(one.index, (one, []))[1].append(completion)
+    together: dict[int, tuple[Prepared, Answer, list[Completion]]] = {}
+    for one, answer, timeline in zip(prepared, answers, timelines, strict=True):
+        together.setdefault(one.index, (one, answer, []))[2].append(_completion(one, answer, timeline))
     return [
         RequestOutput(
-            **{field.name: getattr(answers[0], field.name) for field in fields(Completion)},
+            **{field.name: getattr(completions[0], field.name) for field in fields(Completion)},
             prompt=one.text,
             prompt_token_ids=one.ids,
-            outputs=tuple(answers),
+            prompt_logprobs=None if first.prompt_logprobs is None else (None, *first.prompt_logprobs),
+            outputs=tuple(completions),
         )
-        for one, answers in together.values()
+        for one, first, completions in together.values()
     ]
 
 

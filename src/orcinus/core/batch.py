@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.request import Finish, Logprobs, SamplingParams
 
 
 class Chunk(NamedTuple):
@@ -23,13 +23,20 @@ class Chunk(NamedTuple):
     blocks: tuple[int, ...]  # K/V block table: position p lies in blocks[p // block_size]
     samples: bool  # whether the last token's logits choose the next token (false in the middle of a prompt)
     params: SamplingParams
-    history: Sequence[int] = ()  # every known token, given only if params.penalised
+    history: Sequence[int] = ()  # every known token, given only if params.penalised or `scored`
     prompt_length: int = 0  # how many of the known tokens are the prompt
 
     @property
     def end(self) -> int:
         """Position after the last token = the length of the sequence it attends to."""
         return self.start + len(self.tokens)
+
+    @property
+    def scored(self) -> int:
+        """How many of its tokens have to say how likely the prompt's next token was: the first so many."""
+        if self.params.prompt_logprobs is None:
+            return 0
+        return max(0, min(self.end, self.prompt_length - 1) - self.start)
 
 
 def pairs(start: int, tokens: int) -> int:
@@ -86,21 +93,13 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Logprobs:
-    """Log-probabilities at one position, of the model's own distribution (before penalties and temperature)."""
-
-    logprob: float  # of the chosen token
-    rank: int  # of the chosen token; 1 = the most likely
-    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first
-
-
-@dataclass(frozen=True, slots=True)
 class BatchResult:
     """What an executor returns for a batch, row by row in the order of its chunks."""
 
     batch_id: int
     tokens: tuple[tuple[int, ...], ...]  # () for a chunk that does not sample; more than one if speculative
     logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if nobody asked
+    prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of `scored` prompt tokens
     errors: Mapping[int, str] = field(default_factory=dict)  # row -> why this request failed
 
 
@@ -125,6 +124,7 @@ class Token:
     token: int
     at: float
     logprobs: Logprobs | None = None
+    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of prompt[1:], with the first token, if they were asked for
 
 
 @dataclass(frozen=True, slots=True)

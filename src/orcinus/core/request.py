@@ -56,6 +56,7 @@ class SamplingParams:
     ignore_eos: bool = False  # go on after the model's own end-of-text token
     seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
     logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
+    prompt_logprobs: int | None = None  # the same for the prompt's tokens, which are then all computed, cached or not
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
@@ -96,6 +97,11 @@ class SamplingParams:
                 "a 64-bit whole number or None",
             ),
             ("logprobs", self.logprobs is None or _is_count(self.logprobs, 0), "a whole number of at least 0, or None"),
+            (
+                "prompt_logprobs",
+                self.prompt_logprobs is None or _is_count(self.prompt_logprobs, 0),
+                "a whole number of at least 0, or None",
+            ),
         )
 
     @property
@@ -128,6 +134,15 @@ def _tuple(name: str, value: object, kind: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Log-probabilities at one position, of the model's own distribution (before penalties and temperature)."""
+
+    logprob: float  # of the chosen token
+    rank: int  # of the chosen token; 1 = the most likely
+    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One request for its whole life. Only `Scheduler` assigns to it.
@@ -144,6 +159,7 @@ class Request:
     client: str = ""  # whose request it is; for the order `fair`
     cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
     output: list[int] = field(default_factory=list)
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
     computed: int = 0
     cached: int = 0  # tokens that were found computed when it was first admitted
     preemptions: int = 0

@@ -6,10 +6,10 @@ from bisect import insort
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Logprobs, Reason, Token, Unserved
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Unserved
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import KVManager, Order, Policy
-from orcinus.core.request import Finish, Request, Status
+from orcinus.core.request import Finish, Logprobs, Request, Status
 from orcinus.core.step_time import StepTime
 from orcinus.core.view import Grant, Limits, View
 from orcinus.errors import ConfigError, PolicyError
@@ -164,6 +164,8 @@ class Scheduler:
             else:
                 request.computed += len(chunk.tokens)
                 self.kv.commit(request)
+                if row in result.prompt_logprobs:  # from its place on, for a preempted request begins again
+                    request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
                 events += self._accept(request, tokens, logprobs, now)
         return self._release(events, now)
@@ -258,9 +260,11 @@ class Scheduler:
     def _chunk(self, request: Request, count: int) -> Chunk:
         start, params = request.computed, request.params
         samples = start + count == request.known
-        history = request.history() if samples and params.penalised else ()
+        prompt = len(request.prompt)
+        scores = params.prompt_logprobs is not None and start < prompt
+        history = request.history() if scores or (samples and params.penalised) else ()
         tokens = request.tokens(start, count)
-        return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, len(request.prompt))
+        return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, prompt)
 
     def _accept(self, request: Request, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float) -> list[Event]:
         events: list[Event] = []
@@ -268,8 +272,10 @@ class Scheduler:
             request.newest_token = now
             self._waiting.generated(request, len(tokens))
         for index, token in enumerate(tokens):
+            scored = request.params.prompt_logprobs is not None and not request.output
             request.output.append(token)
-            events.append(Token(request.id, token, now, logprobs[index] if logprobs else None))
+            prompt = tuple(request.prompt_logprobs) if scored else None
+            events.append(Token(request.id, token, now, logprobs[index] if logprobs else None, prompt))
             if token in request.params.stop_token_ids:
                 return [*events, self._finish(request, Finish.STOP, now)]
             if request.known == request.max_known:

@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Logprobs
-from orcinus.core.request import SamplingParams
+from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.core.request import Logprobs, SamplingParams
 from orcinus.runtime.device import Device
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import pack
-from orcinus.runtime.sampling import Sampled, sample
+from orcinus.runtime.sampling import Sampled, logprobs_of, sample
 
+SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
 log = logging.getLogger(__name__)
 
 
@@ -64,11 +66,27 @@ class TorchExecutor:
     @torch.inference_mode()
     def _run(self, batch: Batch) -> BatchResult:
         packed = pack(batch, self.kv[0].keys.shape[2], self.device.device)
-        logits = self.model(packed, self.kv)
-        return _result(batch, sample(logits, [chunk for chunk in batch.chunks if chunk.samples]))
+        hidden = self.model(packed, self.kv)
+        sampled = sample(self.model.logits(hidden[packed.sample_rows]), [chunk for chunk in batch.chunks if chunk.samples])
+        return _result(batch, sampled, self._score_prompts(batch, hidden))
+
+    def _score_prompts(self, batch: Batch, hidden: Tensor) -> dict[int, tuple[Logprobs, ...]]:
+        """How likely each prompt token was after those before it, for requests that want to know."""
+        found, first = {}, 0
+        for row, chunk in enumerate(batch.chunks):
+            if chunk.scored:
+                nexts = chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored]
+                scores: list[Logprobs] = []
+                for at in range(0, chunk.scored, SCORED_AT_ONCE):
+                    some = nexts[at : at + SCORED_AT_ONCE]
+                    logits = self.model.logits(hidden[first + at : first + at + len(some)])
+                    scores += logprobs_of(logits.log_softmax(dim=-1), some, chunk.params.prompt_logprobs or 0)
+                found[row] = tuple(scores)
+            first += len(chunk.tokens)
+        return found
 
 
-def _result(batch: Batch, sampled: Sampled) -> BatchResult:
+def _result(batch: Batch, sampled: Sampled, prompts: dict[int, tuple[Logprobs, ...]]) -> BatchResult:
     """Spread the sampled rows over all chunks of the batch, those that do not sample included."""
     rows = [row for row, chunk in enumerate(batch.chunks) if chunk.samples]
     tokens: list[tuple[int, ...]] = [()] * len(batch.chunks)
@@ -77,4 +95,4 @@ def _result(batch: Batch, sampled: Sampled) -> BatchResult:
         tokens[row] = (token,)
         logprobs[row] = (asked,) if asked else ()
     errors = {rows[index]: reason for index, reason in sampled.errors.items()}
-    return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, errors)
+    return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orcinus.core.batch import Chunk, Logprobs
-from orcinus.core.request import SamplingParams
+from orcinus.core.batch import Chunk
+from orcinus.core.request import Logprobs, SamplingParams
 from orcinus.runtime.random import uniform
 
 NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
@@ -29,9 +29,7 @@ def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
     """Choose one token per row of `logits` `[len(chunks), vocab_size]` (float32, overwritten)."""
     errors = _not_finite(logits.sum(dim=-1), NOT_FINITE)  # NaN and infinities survive a sum
     logits[list(errors)] = 0
-    plain = {
-        row: torch.log_softmax(logits[row], dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None
-    }
+    plain = {row: logits[row].log_softmax(dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None}
     for row, chunk in enumerate(chunks):
         adjust(logits[row], chunk)
     likeliest, first = logits.max(dim=-1)
@@ -40,7 +38,9 @@ def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
     for rows in _alike(chunks):
         for row, token in zip(rows, draw(logits[rows], [chunks[row] for row in rows]), strict=True):
             tokens[row] = token
-    logprobs = [_logprobs(plain[row], tokens[row], chunk.params) if row in plain else None for row, chunk in enumerate(chunks)]
+    logprobs: list[Logprobs | None] = [None] * len(chunks)
+    for row, likely in plain.items():
+        logprobs[row] = logprobs_of(likely[None], tokens[row : row + 1], chunks[row].params.logprobs or 0)[0]
     return Sampled(tokens, logprobs, errors)
 
 
@@ -116,8 +116,10 @@ def _alike(chunks: Sequence[Chunk]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _logprobs(row: Tensor, token: int, params: SamplingParams) -> Logprobs:
-    assert params.logprobs is not None
-    values, ids = row.topk(min(params.logprobs, len(row)))
-    rank = int((row > row[token]).sum()) + 1
-    return Logprobs(row[token].item(), rank, tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+def logprobs_of(rows: Tensor, tokens: Sequence[int], top: int) -> list[Logprobs]:
+    """What rows `[n, vocab_size]` of log-probabilities say about one token each, and their `top` likeliest."""
+    chosen = rows.gather(1, torch.tensor(tokens, device=rows.device)[:, None])
+    ranks = (rows > chosen).sum(dim=-1) + 1
+    values, ids = rows.topk(min(top, rows.shape[1]), dim=-1)
+    facts = zip(chosen[:, 0].tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True)
+    return [Logprobs(one, rank, tuple(zip(likely, at, strict=True))) for one, rank, likely, at in facts]

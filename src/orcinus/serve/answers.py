@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from orcinus.core.batch import Logprobs
+from orcinus.core.request import Logprobs
 from orcinus.serve.engine_client import PromptRead
 from orcinus.serve.errors import ApiError
 from orcinus.serve.schema import ChatBody, Sampling

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from orcinus.core.batch import Finished, Logprobs, Token
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.batch import Finished, Token
+from orcinus.core.request import Finish, Logprobs, SamplingParams
 
 
 class Submit(msgspec.Struct, tag="submit", array_like=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from orcinus.core.batch import Finished, Logprobs, Token
-from orcinus.core.request import SamplingParams
+from orcinus.core.batch import Finished, Token
+from orcinus.core.request import Logprobs, SamplingParams
 from orcinus.text.detokenizer import Detokenizer
 from orcinus.text.stop import StopStrings
 
@@ -23,6 +23,7 @@ class Piece:
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
     error: str | None = None
     logprobs: Logprobs | None = None
+    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Answer:
     metrics: RequestMetrics
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
+    prompt_logprobs: tuple[Logprobs, ...] | None = None
     text: str = ""
     finish_reason: str | None = None
     error: str | None = None
@@ -75,6 +77,7 @@ class Answer:
             return None
         if not self.token_ids:
             self.metrics = replace(self.metrics, first_token=token.at)
+            self.prompt_logprobs = token.prompt_logprobs
         self.token_ids.append(token.token)
         if token.logprobs:
             self.logprobs.append(token.logprobs)
@@ -82,7 +85,8 @@ class Answer:
         if len(self.token_ids) > self.params.min_tokens:
             text = self._stops.add(text)
         self.text += text
-        return Piece(self.request_id, self.index, self.choice, token.token, text, logprobs=token.logprobs)
+        more = {"logprobs": token.logprobs, "prompt_logprobs": token.prompt_logprobs}
+        return Piece(self.request_id, self.index, self.choice, token.token, text, **more)  # type: ignore[arg-type]
 
     def end(self, finished: Finished) -> Piece:
         """The request ended: what was held back, and why it ended."""

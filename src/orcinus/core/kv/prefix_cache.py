@@ -113,8 +113,8 @@ class PrefixCache(Paged):
         return block
 
     def _most(self, request: Request) -> int:
-        """How many blocks of a request could be found at most."""
-        return (request.known - 1) // self.block_size
+        """How many blocks of a request could be found at most. Who scores the prompt has to compute it."""
+        return 0 if request.params.prompt_logprobs is not None else (request.known - 1) // self.block_size
 
     def _match(self, request: Request) -> tuple[int, ...]:
         """The blocks that hold the beginning of its tokens."""

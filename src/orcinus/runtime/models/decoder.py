@@ -1,6 +1,6 @@
 """One decoder for every architecture in the registry. All of it but attention sees a flat batch of tokens.
 
-tokens [T] ── embed ── layers ── norm ── rows that sample ── logits [S, vocab]
+tokens [T] ── embed ── layers ── hidden [T] ── rows that are asked for ── norm ── logits [S, vocab]
                           │
           x = x + attention(norm(x));  x = x + mlp(norm(x))
 """
@@ -59,15 +59,19 @@ class Decoder(nn.Module):
         self.head = None if spec.tied else Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
 
     def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
-        """Logits `[rows that sample, vocab_size]` in float32. Keys and values of the batch are written into `kv`."""
+        """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`."""
         x = self.embed.weight[batch.tokens]
         if self.positions is not None:
             x = x + self.positions.weight[batch.positions]
         angles = _angles(self.spec.rope, batch.positions, x.dtype) if self.spec.rope else None
         for layer, layer_kv in zip(self.layers, kv, strict=True):
             x = layer(x, angles, batch, layer_kv)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits `[n, vocab_size]` in float32 of hidden states `[n, hidden_size]`."""
         head = self.embed if self.head is None else self.head
-        logits: Tensor = head(self.norm(x[batch.sample_rows]))
+        logits: Tensor = head(self.norm(hidden))
         return logits.float()
 
 
