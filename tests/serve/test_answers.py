@@ -179,6 +179,11 @@ def test_cached_tokens_of_several_prompts_are_added_up_once_per_prompt(server: R
     assert min(each) > 0
 
 
-def test_what_has_no_effect_is_named(server: Running) -> None:
-    answer = server.http.post("/v1/chat/completions", json={"messages": HI, "chat_template_kwargs": {"enable_thinking": False}})
-    assert answer.headers["x-ignored-fields"] == "chat_template_kwargs"
+def test_variables_of_the_template_are_taken_and_others_are_not(server: Running) -> None:
+    def status(**options: Any) -> int:
+        body = {"messages": HI, "max_tokens": 1, "chat_template_kwargs": options}
+        return server.http.post("/v1/chat/completions", json=body).status_code
+
+    assert status(enable_thinking=False) == 200
+    for name in ("messages", "tools", "chat_template", "add_generation_prompt"):
+        assert status(**{name: "x"}) == 400

@@ -6,13 +6,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from orcinus.config import EngineConfig
 from orcinus.core.request import SamplingParams
+from orcinus.errors import ConfigError
 
+NAMED = "named_model"
 SAMPLING = {  # the parameters worth a flag, but the seed: the engine's own --seed repeats a whole command
     "max_tokens": (int, "Most tokens to generate."),
     "temperature": (float, "0 = always the most likely token; higher = more varied."),
@@ -24,18 +27,40 @@ SAMPLING = {  # the parameters worth a flag, but the seed: the engine's own --se
 }
 
 
-def takes_engine(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every field of `EngineConfig`, and the config itself as its argument `config`."""
-    parameters = [
-        _flag(
-            f.name,
-            str if f.name in ("model", "policy") else _plain(f.type),
-            defaults.get(f.name, f.default),
-            EngineConfig.doc(f.name),
-        )
-        for f in fields(EngineConfig)
-    ]
-    return _extend("config", parameters, EngineConfig)
+def takes_engine(*, names_model: bool = False, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every field of `EngineConfig`, and the config itself as its argument `config`.
+
+    With `names_model` the model may also stand right behind the command: `orcinus serve Qwen/Qwen3-0.6B`.
+    """
+    parameters = _flags(EngineConfig, defaults)
+    if not names_model:
+        return _extend("config", parameters, EngineConfig)
+    argument = typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
+    named = inspect.Parameter(NAMED, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, argument])
+    return _extend("config", [named, *parameters], _config_of_named_model)
+
+
+def _config_of_named_model(**options: Any) -> EngineConfig:
+    """The config of a command that takes its model as an argument too. Raises `ConfigError` if the two differ."""
+    named, flagged = options.pop(NAMED), options["model"]
+    if None not in (named, flagged) and named != flagged:
+        raise ConfigError(f"two models were given, {named} and --model {flagged}: leave out either of them")
+    return EngineConfig(**options | {"model": named or flagged})
+
+
+def takes(argument: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every field of a dataclass, and the object itself as its argument."""
+    return _extend(argument, _flags(kind, {}), kind)
+
+
+def _flags(kind: type, defaults: dict[str, Any]) -> list[inspect.Parameter]:
+    """A flag for every field: its help, limits and short form stand in the field's metadata."""
+    flags = []
+    for f in fields(kind):
+        limits = {name: value for name, value in f.metadata.items() if name not in ("doc", "short")}
+        names = [f.metadata["short"]] if "short" in f.metadata else []
+        flags.append(_flag(f.name, _plain(f.type), defaults.get(f.name, f.default), f.metadata["doc"], *names, **limits))
+    return flags
 
 
 def takes_sampling(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -46,15 +71,15 @@ def takes_sampling(**defaults: Any) -> Callable[[Callable[..., None]], Callable[
     return _extend("params", parameters, lambda stop, **rest: SamplingParams(stop=tuple(stop or ()), **rest))
 
 
-def _flag(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
-    option = typer.Option("--" + name.replace("_", "-"), help=text, show_default=default is not None)
+def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: Any) -> inspect.Parameter:
+    option = typer.Option("--" + name.replace("_", "-"), *names, help=text, show_default=default is not None, **limits)
     annotation = Annotated[kind if default is not None else kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _plain(annotation: Any) -> Any:
-    """`int | None` -> int, from the text that an annotation is."""
-    return {"int": int, "str": str}[str(annotation).split(" ")[0]]
+    """`int | None` -> int, from the text that an annotation is. Whatever has no plain type is written as a string."""
+    return {"int": int, "float": float, "bool": bool, "Path": Path}.get(str(annotation).split(" ")[0], str)
 
 
 def _extend(

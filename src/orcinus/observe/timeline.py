@@ -58,10 +58,17 @@ class TimelineObserver(Observer):
         self._ended: OrderedDict[str, Timeline] = OrderedDict()
         self._others: Counter[Reason] = Counter()  # iterations so far by what everybody in the queue waited for
 
-    def get(self, request_id: str) -> Timeline | None:
-        """The timeline of a request, up to date for one that has ended; None if it is unknown or forgotten."""
+    def get(self, request_id: str, now: float | None = None) -> Timeline | None:
+        """The timeline of a request; None if it is unknown or forgotten. That of a live one is brought up to `now`."""
         live = self._live.get(request_id)
-        return live.timeline if live else self._ended.get(request_id)
+        if live is None:
+            return self._ended.get(request_id)
+        if now is not None:
+            self._enter(live, live.stage, now)
+            if live.before is not None:
+                self._leave_queue(live)
+                live.before = self._others.copy()  # it waits on
+        return live.timeline
 
     def on_submit(self, submitted: Submitted) -> None:
         timeline = Timeline(submitted.request_id, submitted.at, len(submitted.prompt))

@@ -2,81 +2,222 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+import msgspec
+
 from orcinus.core.request import Logprobs
-from orcinus.serve.engine_client import PromptRead
-from orcinus.serve.errors import ApiError
-from orcinus.serve.schema import ChatBody, Sampling
+from orcinus.serve.calls import Call
+from orcinus.serve.engine_client import News, PromptRead
+from orcinus.serve.errors import CLIENT_CLOSED, ApiError
+from orcinus.serve.messages import Life
+from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
+from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import Tokenizer
 
 FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
-
 CHUNK = "chat.completion.chunk"
+DONE = b"data: [DONE]\n\n"
+BYTES = "bytes:"  # how OpenAI begins a token that is no text of its own
+KEEP_ALIVE = b": keep-alive\n\n"
+to_json = msgspec.json.Encoder().encode  # numbers that are not finite become null
 
 
 @dataclass(slots=True)
-class Choice:
-    """One answer as far as it has come."""
+class Part:
+    """What a piece, or several in a row, add to one answer; all of them together are the answer."""
 
-    text: str = ""
+    place: int  # of the choice in the response
+    content: str = ""
+    reasoning: str = ""
     token_ids: list[int] = field(default_factory=list)
-    logprobs: list[tuple[int, Logprobs]] = field(default_factory=list)
+    scores: list[tuple[int, Logprobs | None]] = field(default_factory=list)
     finish_reason: str | None = None
     error: str | None = None
 
+    def add(self, other: Part) -> None:
+        """Append what comes later."""
+        self.content += other.content
+        self.reasoning += other.reasoning
+        self.token_ids += other.token_ids
+        self.scores += other.scores
+        self.finish_reason, self.error = other.finish_reason, other.error
 
-@dataclass(slots=True)
+    @property
+    def says_something(self) -> bool:
+        """False for an incomplete character, or for text that may begin a stop string."""
+        return bool(self.content or self.reasoning or self.scores or self.finish_reason)
+
+
 class Reply:
     """All answers of one request, and how to write them down."""
 
-    id: str
-    created: int
-    model: str
-    body: Sampling
-    prepared: Sequence[Prepared]
-    tokenizer: Tokenizer
-    choices: dict[int, Choice] = field(default_factory=dict)
-    cached: dict[int, int] = field(default_factory=dict)  # prompt -> tokens found in the prefix cache
+    def __init__(
+        self, call: Call, created: int, model: str, body: Sampling, prepared: Sequence[Prepared], tokenizer: Tokenizer
+    ) -> None:
+        self.call, self.body, self.tokenizer = call, body, tokenizer
+        self.prompts = {one.index: one for one in reversed(prepared)}
+        self.is_chat = isinstance(body, ChatBody)
+        self.id, self.created, self.model = call.id, created, model
+        self.echo = isinstance(body, CompletionBody) and bool(body.echo)
+        self.silent = isinstance(body, CompletionBody) and body.max_tokens == 0
+        self.choices: dict[int, Part] = {}
+        self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by the first answer to it
+        self.last_life: Life | None = None  # of the answer that ended last
+        self._filters: dict[int, Reasoning] = {}
+        self._offsets: dict[int, int] = {}  # characters of the legacy tokens of each choice so far
 
-    @property
-    def is_chat(self) -> bool:
-        return isinstance(self.body, ChatBody)
+    # What comes from the engine
 
-    def place(self, piece: Piece) -> int:
-        """The index of a piece's choice: answers to the first prompt, then to the second."""
-        return piece.index * (self.body.n or 1) + piece.choice
+    def take(self, news: Sequence[News], *, merge: bool) -> list[Part | PromptRead]:
+        """Add news to the answers; returns what is new. An ending joins its last token, with `merge` all tokens are joined."""
+        fresh: list[Part | PromptRead] = []
+        newest: dict[int, Part] = {}
+        for one in news:
+            if isinstance(one, Life):
+                self.last_life = one
+            elif isinstance(one, PromptRead):
+                if one.choice == 0:
+                    self.cached.setdefault(one.index, one.cached)
+                fresh.append(one)
+            else:
+                part = self._part(one)
+                self.choices.setdefault(part.place, Part(part.place)).add(part)
+                before = newest.get(part.place)
+                if before is not None and (merge or one.token_id is None):
+                    before.add(part)
+                else:
+                    newest[part.place] = part
+                    fresh.append(part)
+        return fresh
 
-    def take(self, piece: Piece) -> Choice:
-        """Add a piece to its choice."""
-        choice = self.choices.setdefault(self.place(piece), Choice())
-        choice.text += piece.text
-        if piece.token_id is not None:
-            choice.token_ids.append(piece.token_id)
-        if piece.logprobs is not None and piece.token_id is not None:
-            choice.logprobs.append((piece.token_id, piece.logprobs))
+    def _part(self, piece: Piece) -> Part:
+        """A piece as a part of its choice: answers to the first prompt come first, then those to the second."""
+        place = piece.index * (self.body.n or 1) + piece.choice
+        part = Part(place, finish_reason=piece.finish_reason, error=piece.error)
+        if self.silent and part.finish_reason in FINISHED:
+            part.finish_reason = "length"
+        if self.echo and place not in self.choices:
+            self._add_prompt(part, self.prompts[piece.index], piece)
+        text = "" if self.silent else piece.text
+        if self.is_chat:
+            part.reasoning, part.content = self._split(piece, place, text)
+        else:
+            part.content += text
+        if piece.token_id is not None and not self.silent:
+            part.token_ids.append(piece.token_id)
+            if piece.logprobs is not None:
+                part.scores.append((piece.token_id, piece.logprobs))
+        return part
+
+    def _add_prompt(self, part: Part, prompt: Prepared, piece: Piece) -> None:
+        part.content = prompt.text if prompt.text is not None else self.tokenizer.decode(prompt.ids)
+        if piece.prompt_logprobs is not None:
+            part.scores += zip(prompt.ids, (None, *piece.prompt_logprobs), strict=True)
+
+    def _split(self, piece: Piece, place: int, text: str) -> tuple[str, str]:
+        if place not in self.choices:
+            opens = self.tokenizer.opens_thinking(self.prompts[piece.index].ids)
+            if opens is not None:
+                self._filters[place] = Reasoning(open=opens)
+        split = self._filters.get(place)
+        if split is None:
+            return "", text
+        reasoning, content = split.add(text)
         if piece.finish_reason:
-            choice.finish_reason, choice.error = piece.finish_reason, piece.error
-        return choice
+            rest = split.finish()
+            reasoning, content = reasoning + rest[0], content + rest[1]
+        return reasoning, content
 
-    def whole(self) -> dict[str, Any]:
-        """The object of a request that did not stream. Raises `ApiError` if an answer failed."""
+    # Not streamed
+
+    async def whole(self) -> dict[str, Any]:
+        """The object of a request that does not stream, when it has ended. Raises `ApiError` if an answer failed."""
+        async for news in self.call.news():
+            self.take(news, merge=True)
+        if self.call.hung_up:
+            raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed")
         for choice in self.choices.values():
             if choice.finish_reason not in FINISHED:
                 raise failure(choice)
-        choices = [self._whole_choice(index, choice) for index, choice in sorted(self.choices.items())]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage()}
+        choices = [self._choice(choice, whole=True) for _, choice in sorted(self.choices.items())]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(), "timings": self.timings()}
+
+    # Streamed
+
+    async def frames(self, keep_alive_s: float, interval_s: float) -> AsyncIterator[bytes]:
+        """Server-sent events to the last `[DONE]`, one for every part that says something; together if they are there."""
+        options = self.body.stream_options
+        continuous = bool(options and options.continuous_usage_stats)
+        begun: set[int] = set()
+        async for news in self.call.news(keep_alive_s, interval_s):
+            if not news:
+                yield KEEP_ALIVE
+                continue
+            events = bytearray()
+            for fresh in self.take(news, merge=interval_s > 0):
+                if isinstance(fresh, PromptRead):
+                    if self.body.return_progress:
+                        events += _event(self._progress(fresh))
+                elif fresh.finish_reason and fresh.finish_reason not in FINISHED:
+                    yield bytes(events) + _event({**failure(fresh).body, "request_id": self.id}) + DONE
+                    return
+                elif fresh.says_something or (self.body.return_token_ids and fresh.token_ids):
+                    events += _event(self._frame(fresh, first=fresh.place not in begun, continuous=continuous))
+                    begun.add(fresh.place)
+            if events:
+                yield bytes(events)
+        if self.call.hung_up:
+            return
+        last = _event({**self._head(CHUNK), "choices": [], "usage": self.usage()})
+        yield (last if options and options.include_usage else b"") + DONE
+
+    def _frame(self, part: Part, *, first: bool, continuous: bool) -> dict[str, Any]:
+        choice = self._choice(part, whole=False)
+        if self.is_chat and first:
+            choice["delta"] = {"role": "assistant", **choice["delta"]}
+        frame = {**self._head(CHUNK), "choices": [choice]}
+        if part.finish_reason:
+            frame["timings"] = self.timings()
+        if continuous:
+            frame["usage"] = self.usage()
+        return frame
+
+    def _progress(self, progress: PromptRead) -> dict[str, Any]:
+        total = len(self.prompts[progress.index].ids)
+        facts = {"total": total, "cache": progress.cached, "processed": progress.computed}
+        return {**self._head(CHUNK), "choices": [], "prompt_progress": facts}
+
+    # Both
+
+    def _choice(self, part: Part, *, whole: bool) -> dict[str, Any]:
+        logprobs = self._logprobs(part) if part.scores else None
+        text: dict[str, Any]
+        if not self.is_chat:
+            text = {"text": part.content}
+        elif whole:
+            reasoning = {"reasoning_content": part.reasoning} if part.reasoning else {}
+            text = {"message": {"role": "assistant", "content": part.content, "refusal": None, **reasoning}}
+        elif part.reasoning and not part.content:
+            text = {"delta": {"reasoning_content": part.reasoning}}
+        else:
+            text = {"delta": {"content": part.content} | ({"reasoning_content": part.reasoning} if part.reasoning else {})}
+        choice = {"index": part.place, **text, "logprobs": logprobs, "finish_reason": part.finish_reason}
+        if self.body.return_token_ids:
+            choice["token_ids"] = part.token_ids
+            if whole and not self.is_chat:
+                choice["prompt_token_ids"] = list(self.prompts[part.place // (self.body.n or 1)].ids)
+        return choice
 
     def usage(self) -> dict[str, Any]:
-        """Exact counts of tokens."""
-        prompts = {one.index: len(one.ids) for one in self.prepared}
-        prompt, completion = sum(prompts.values()), sum(len(choice.token_ids) for choice in self.choices.values())
+        """Exact counts of tokens. A prompt with several answers counts once."""
+        prompt = sum(len(one.ids) for one in self.prompts.values())
+        completion = sum(len(choice.token_ids) for choice in self.choices.values())
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -84,105 +225,79 @@ class Reply:
             "prompt_tokens_details": {"cached_tokens": sum(self.cached.values())},
         }
 
-    async def frames(self, pieces: AsyncIterator[Piece | PromptRead]) -> AsyncIterator[str]:
-        """Server-sent events, one per piece that says something, to the last `[DONE]`."""
-        begun: set[int] = set()
-        options = self.body.stream_options
-        continuous = bool(options and options.continuous_usage_stats)
-        async for piece in pieces:
-            if isinstance(piece, PromptRead):
-                frame = self._progress(piece)
-                if frame is not None:
-                    yield _event(frame)
-                continue
-            choice, place = self.take(piece), self.place(piece)
-            if piece.finish_reason and piece.finish_reason not in FINISHED:
-                yield _event({**failure(choice).body, "request_id": self.id})
-                break
-            frame = self._frame(piece, place, first=place not in begun)
-            if frame is None:
-                continue
-            begun.add(place)
-            if continuous:
-                frame["usage"] = self.usage()
-            yield _event(frame)
-        else:
-            if options and options.include_usage:
-                yield _event({**self._head(CHUNK), "choices": [], "usage": self.usage()})
-        yield "data: [DONE]\n\n"
+    def timings(self) -> dict[str, Any] | None:
+        """Where the time went, for the answer that ended last."""
+        return None if self.last_life is None else timings(self.last_life)
 
-    def note(self, progress: PromptRead) -> None:
-        """Remember how much of a prompt came from the prefix cache, when it was read for the first of its answers."""
-        if progress.choice == 0:
-            self.cached.setdefault(progress.index, progress.cached)
-
-    def _progress(self, progress: PromptRead) -> dict[str, Any] | None:
-        self.note(progress)
-        if not self.body.return_progress:
-            return None
-        total = next(len(one.ids) for one in self.prepared if one.index == progress.index)
-        facts = {"total": total, "cache": progress.cached, "processed": progress.computed}
-        return {**self._head(CHUNK), "choices": [], "prompt_progress": facts}
-
-    def _frame(self, piece: Piece, place: int, *, first: bool) -> dict[str, Any] | None:
-        logprobs = None
-        if piece.logprobs is not None and piece.token_id is not None:
-            logprobs = self._logprobs([(piece.token_id, piece.logprobs)])
-        ids = [piece.token_id] if self.body.return_token_ids and piece.token_id is not None else None
-        if not (piece.text or piece.finish_reason or logprobs or ids):
-            return None  # an incomplete character, or text that may begin a stop string
-        text: dict[str, Any] = {"text": piece.text}
+    def _logprobs(self, part: Part) -> dict[str, Any]:
         if self.is_chat:
-            text = {"delta": ({"role": "assistant"} if first else {}) | {"content": piece.text}}
-        choice = {"index": place, **text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
-        if ids is not None:
-            choice["token_ids"] = ids
-        return {**self._head(CHUNK), "choices": [choice]}
+            content = [self._chat_logprob(token, at) for token, at in part.scores if at is not None]
+            return {"content": content, "refusal": None}
+        words = [self._word(token) for token, _ in part.scores]
+        ends = list(accumulate(map(_width, words), initial=self._offsets.get(part.place, 0)))
+        self._offsets[part.place] = ends.pop()
+        top = [None if at is None else self._top(token, at) for token, at in part.scores]
+        values = [None if at is None else at.logprob for _, at in part.scores]
+        return {"tokens": words, "token_logprobs": values, "top_logprobs": top, "text_offset": ends}
 
-    def _whole_choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        logprobs = self._logprobs(choice.logprobs) if choice.logprobs else None
-        text: dict[str, Any] = {"text": choice.text}
-        if self.is_chat:
-            text = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
-        found = {"index": index, **text, "logprobs": logprobs, "finish_reason": choice.finish_reason}
-        if self.body.return_token_ids:
-            found["token_ids"] = choice.token_ids
-        return found
-
-    def _logprobs(self, tokens: list[tuple[int, Logprobs]]) -> dict[str, Any]:
-        if self.is_chat:
-            return {"content": [self._chat_logprob(token, at) for token, at in tokens], "refusal": None}
-        words = [self._word(token) for token, _ in tokens]
-        top = [{self._word(token): value for token, value in at.top} for _, at in tokens]
-        offsets = list(accumulate(map(len, words[:-1]), initial=0))
-        values = [at.logprob for _, at in tokens]
-        return {"tokens": words, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
+    def _top(self, token: int, at: Logprobs) -> dict[str, float]:
+        """The likeliest tokens, and the chosen one even if it is not among them."""
+        return {self._word(one): value for one, value in at.top} | {self._word(token): at.logprob}
 
     def _chat_logprob(self, token: int, at: Logprobs) -> dict[str, Any]:
         def one(token: int, value: float) -> dict[str, Any]:
-            word = self._word(token)
-            return {"token": word, "logprob": value, "bytes": list(word.encode())}
+            raw = self.tokenizer.token_bytes(token)
+            return {"token": raw.decode("utf-8", "replace"), "logprob": value, "bytes": list(raw)}
 
         return {**one(token, at.logprob), "top_logprobs": [one(other, value) for other, value in at.top]}
 
     def _word(self, token: int) -> str:
-        return self.tokenizer.decode([token])
+        """A token as text. Parts of characters are spelled out, so that different ones stay different."""
+        raw = self.tokenizer.token_bytes(token)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return BYTES + "".join(f"\\x{byte:02x}" for byte in raw)
 
     def _head(self, chat_kind: str) -> dict[str, Any]:
         kind = chat_kind if self.is_chat else "text_completion"
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def failure(choice: Choice) -> ApiError:
+def _width(word: str) -> int:
+    """How many characters of the text a token begins."""
+    if not word.startswith(BYTES + "\\x"):
+        return len(word)
+    return sum(int(byte, 16) & 0xC0 != 0x80 for byte in word.split("\\x")[1:])
+
+
+def timings(life: Life) -> dict[str, Any]:
+    """The stages of a request in milliseconds, and what it took."""
+    return {
+        "queue_ms": 1000 * life.stages["queued"],
+        "prefill_ms": 1000 * life.stages["prefill"],
+        "decode_ms": 1000 * life.stages["decode"],
+        "preempted_ms": 1000 * life.stages["preempted"],
+        "total_ms": 1000 * life.seconds,
+        "prefill_iterations": life.prefill_iterations,
+        "decode_iterations": life.decode_iterations,
+        "preemptions": life.preemptions,
+        "cached_tokens": life.cached_tokens,
+    }
+
+
+def failure(choice: Part) -> ApiError:
     """Why an answer did not come to its end."""
     if choice.error == "deadline":
         return ApiError(504, "the request took longer than its timeout", code="timeout")
     if choice.finish_reason == "rejected":
-        return ApiError(400, choice.error or "the request can never be served", code="invalid_value")
+        return ApiError(400, "the request can never be served: it is longer than the engine's memory", code="invalid_value")
     if choice.finish_reason == "cancelled":
-        return ApiError(499, "the request was cancelled", code="cancelled")
+        return ApiError(CLIENT_CLOSED, "the request was cancelled", code="cancelled")
+    if choice.error and choice.error.startswith(("its parameters", "its logits")):
+        return ApiError(500, f"the request failed while it ran: {choice.error}", code="request_failed")
     return ApiError(500, "the request failed while it ran", code="request_failed")
 
 
-def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(content) + b"\n\n"

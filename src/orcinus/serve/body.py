@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from orcinus.serve.errors import ApiError
+from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 
 MOST_BYTES = 8 * 2**20
+SILENCE_S = 10.0
 DEEPEST = 64
 BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # whole strings too, so that brackets in them do not count
 Body = TypeVar("Body", bound=BaseModel)
@@ -26,11 +30,24 @@ async def read_json(request: Request) -> dict[str, Any]:
     if declared.isdigit() and int(declared) > MOST_BYTES:
         raise _too_large()
     raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MOST_BYTES:
-            raise _too_large()
+    stream = request.stream()
+    try:
+        while (chunk := await _next(stream)) is not None:
+            raw += chunk
+            if len(raw) > MOST_BYTES:
+                raise _too_large()
+    except TimeoutError:
+        message = f"the body is not complete, and nothing came for {SILENCE_S:.0f} s"
+        raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed") from None
     return parse(bytes(raw))
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    """The next part of a body; None after the last. Raises `TimeoutError` if the client falls silent."""
+    async with asyncio.timeout(SILENCE_S):
+        return await anext(stream, None)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -57,17 +74,26 @@ def validate(kind: type[Body], found: dict[str, Any]) -> Body:
     """The object as a body of this kind. Raises `ApiError` 400 that names the first field at fault."""
     try:
         return kind.model_validate(found)
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deep", code="invalid_json") from None
     except ValidationError as error:
-        cleaned = [([part for part in one["loc"] if not _names_a_type(part)], one) for one in error.errors()]
-        location, worst = max(cleaned, key=lambda pair: len(pair[0]))  # the deepest says most; of equals, the first
+        located = [(_location(found, one), one) for one in error.errors(include_url=False, include_context=False)]
+        location, worst = max(located, key=lambda pair: len(pair[0]))  # the deepest says most; of equals, the first
         param = _spell(location)
         what = "is required" if worst["type"] == "missing" else worst["msg"][0].lower() + worst["msg"][1:]
         raise ApiError(400, f"{param}: {what}", param=param, code="invalid_value") from None
 
 
-def _names_a_type(part: int | str) -> bool:
-    """Whether a part of a location is pydantic's word for one arm of a union, and no field."""
-    return isinstance(part, str) and (part in {"str", "int", "float", "bool"} or "[" in part)
+def _location(found: Any, error: Any) -> list[int | str]:
+    """Where in the body an error is. Parts that name an arm of a union lead nowhere in it and are left out."""
+    location: list[int | str] = []
+    for part in error["loc"]:
+        inside = (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int))
+        if inside:
+            found = found[part]
+        if inside or (error["type"] == "missing" and part == error["loc"][-1]):
+            location.append(part)
+    return location
 
 
 def _spell(parts: list[int | str]) -> str:

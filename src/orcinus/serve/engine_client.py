@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sys
 import tempfile
 import time
@@ -22,9 +21,13 @@ from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.messages import (
+    Ask,
     Cancel,
     Failed,
     Iteration,
+    Life,
+    Loading,
+    Pause,
     Ready,
     Refused,
     Stop,
@@ -41,7 +44,8 @@ from orcinus.serve.messages import (
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
 
-QUEUED_PIECES = 4096  # a reader that is so far behind is cut off
+LAST_WORDS_S = 0.2
+QUEUED_NEWS = 4096  # a reader that is so far behind is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +58,31 @@ class PromptRead:
     cached: int
 
 
-Inbox = asyncio.Queue[Piece | PromptRead]  # what its reader has not taken yet; the answers of one call may share it
+News = Piece | PromptRead | Life  # what a reader hears of its requests; `Life` comes right before the last piece
+Inbox = asyncio.Queue[News | None]  # what it has not taken yet; None wakes it up because its client is gone
 
 
 @dataclass(slots=True)
 class Stream:
-    """One answer on its way: as far as it has come, and where its pieces go."""
+    """One answer on its way: as far as it has come, and where its news goes."""
 
     answer: Answer
     inbox: Inbox
+    cached: int | None = None  # how much of the prompt was found in the prefix cache, once it is read
 
 
 @dataclass(slots=True)
 class EngineState:
     """What the last iterations said about the engine."""
 
+    loading: Loading = field(default_factory=lambda: Loading("starting", 0, 0))
     running: int = 0
     waiting: int = 0
     free_blocks: int = 0
     last_sign: float = 0.0  # on this process's monotonic clock
-    tokens_per_second: float = 0.0  # generated, averaged over the last seconds
+    tokens_per_second: float = 0.0  # generated, averaged over the last iterations
+    tokens_per_answer: float = 0.0  # averaged over the last answers
+    slowest: float = 0.0  # seconds of the slowest iteration, slowly forgotten
 
 
 @dataclass
@@ -86,11 +95,12 @@ class EngineClient:
     dead: str | None = None  # why the engine is gone
 
     def __post_init__(self) -> None:
+        self.listeners: list[Callable[[Iteration], None]] = []  # who hears every iteration, before the requests do
         self._streams: dict[str, Stream] = {}
-        self._numbers = itertools.count(1)
-        self._asked: deque[asyncio.Future[Using]] = deque()  # switches whose answer is still to come, in their order
+        self._asked: deque[asyncio.Future[Using | Life]] = deque()  # whose answer is still to come, in their order
         self._folder = tempfile.TemporaryDirectory(prefix="orcinus-")
         self._process: asyncio.subprocess.Process | None = None
+        self._gone: asyncio.Future[int] | None = None  # its exit status
         self._listener: asyncio.Task[None] | None = None
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket = self._context.socket(zmq.PAIR)
@@ -103,38 +113,36 @@ class EngineClient:
         command = [sys.executable, "-m", "orcinus.serve.engine_process", address]
         # In a session of its own a terminal's Ctrl-C does not reach it: this process decides what a signal means.
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
+        self._gone = asyncio.ensure_future(self._process.wait())
         settings = {name: value for name, value in asdict(self.config).items() if value is not None}
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(settings, enc_hook=str))
         self._process.stdin.close()
-        first = asyncio.ensure_future(self._socket.recv())
-        gone = asyncio.ensure_future(self._process.wait())
-        await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not first.done():
-            first.cancel()
-            raise ConfigError(f"the engine process ended with status {gone.result()} before it was ready")
-        gone.cancel()
-        message = decode_from_engine(first.result())
-        if isinstance(message, Failed):
-            await self._process.wait()
-            raise ConfigError(message.reason)
-        assert isinstance(message, Ready)
-        self.state.last_sign = time.monotonic()
-        self.state.free_blocks = message.num_blocks
-        self._listener = asyncio.create_task(self._listen())
-        return message
+        while True:
+            message = await self._receive()
+            match message:
+                case Loading():
+                    self.state.loading = message
+                case Failed():
+                    await self._gone
+                    raise ConfigError(message.reason)
+                case Ready():
+                    self.state.last_sign = time.monotonic()
+                    self.state.free_blocks = message.num_blocks
+                    self._listener = asyncio.create_task(self._listen())
+                    return message
+                case int():
+                    raise ConfigError(f"the engine process ended with status {message} before it was ready")
 
-    def submit(self, prepared: Prepared, inbox: Inbox, deadline: float | None = None) -> str:
-        """Queue a request; its pieces go to the inbox. Raises `EngineError` if the engine is gone."""
+    def submit(self, name: str, prepared: Prepared, inbox: Inbox, deadline: float | None = None) -> None:
+        """Queue a request under a name of the server's own; its news goes to the inbox. Raises `EngineError`."""
         if self.dead is not None:
             raise EngineError(self.dead)
-        name = f"q{next(self._numbers)}"
         metrics = RequestMetrics(time.monotonic())
         answer = Answer(name, prepared.index, prepared.choice, prepared.params, self.decode, metrics)
         self._streams[name] = Stream(answer, inbox)
         who, wire = prepared.standing, params_to_wire(prepared.params)
         self._send(Submit(name, list(prepared.ids), wire, who.priority, who.client, who.cache_salt, deadline))
-        return name
 
     def cancel(self, name: str) -> bool:
         """End a request if it has not ended. Whoever reads it hears of it."""
@@ -145,18 +153,38 @@ class EngineClient:
         stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.CANCELLED, time.monotonic())))
         return True
 
+    def pause(self, paused: bool) -> None:
+        """Let the engine start no more iterations, or go on."""
+        self._send(Pause(paused))
+
     async def use(self, change: Use) -> Using:
         """Switch policy, order or limits. Raises `ConfigError` if the engine refuses, `EngineError` if it is gone."""
+        found = await self._ask(change)
+        assert isinstance(found, Using)
+        return found
+
+    async def life(self, name: str) -> Life:
+        """Where the time of a request went. Raises `ConfigError` if it is unknown, `EngineError` if the engine is gone."""
+        found = await self._ask(Ask(name))
+        assert isinstance(found, Life)
+        return found
+
+    async def _ask(self, question: Use | Ask) -> Using | Life:
         if self.dead is not None:
             raise EngineError(self.dead)
-        answer: asyncio.Future[Using] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Using | Life] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
-        self._send(change)
+        self._send(question)
         return await answer
+
+    def arrival(self, name: str) -> float | None:
+        """When a live request came, on the machine's monotonic clock, which is the engine's too."""
+        stream = self._streams.get(name)
+        return None if stream is None else stream.answer.metrics.arrival
 
     @property
     def live(self) -> int:
-        """Requests that have not ended."""
+        """Answers that have not ended."""
         return len(self._streams)
 
     async def close(self) -> None:
@@ -165,13 +193,12 @@ class EngineClient:
             self._bury("the server is leaving")
         if self._listener is not None:
             self._listener.cancel()
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self._gone is not None and self._process.returncode is None:
             self._socket.send(encode(Stop()))
-            try:
-                await asyncio.wait_for(self._process.wait(), 3.0)
-            except TimeoutError:
+            await asyncio.wait((self._gone,), timeout=3.0)
+            if not self._gone.done():
                 self._process.kill()
-                await self._process.wait()
+                await self._gone
         self._socket.close(linger=0)
         self._context.term()
         self._folder.cleanup()
@@ -180,41 +207,46 @@ class EngineClient:
         if self.dead is None:
             self._socket.send(encode(message))
 
+    async def _receive(self) -> Any:
+        """The next message, or the exit status of a process that has ended without another one."""
+        assert self._gone is not None
+        heard = asyncio.ensure_future(self._socket.recv())
+        await asyncio.wait((heard, self._gone), return_when=asyncio.FIRST_COMPLETED)
+        if not heard.done():  # its last words may still be on their way
+            await asyncio.wait((heard,), timeout=LAST_WORDS_S)
+        if heard.done():
+            return decode_from_engine(heard.result())
+        heard.cancel()
+        return self._gone.result()
+
     async def _listen(self) -> None:
         """Hand out what the engine says, until it is gone."""
-        assert self._process is not None
-        gone = asyncio.ensure_future(self._process.wait())
         while True:
-            heard = asyncio.ensure_future(self._socket.recv())
-            await asyncio.wait((heard, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not heard.done():
-                heard.cancel()
-                self._bury(f"the engine process ended with status {gone.result()}")
-                return
-            message = decode_from_engine(heard.result())
+            message = await self._receive()
             match message:
                 case Iteration():
                     self._take(message)
-                case Using():
+                case Using() | Life():
                     self._answer(message)
                 case Refused():
                     self._answer(ConfigError(message.reason))
                 case Failed():
                     self._bury(message.reason)
+                case int():
+                    self._bury(f"the engine process ended with status {message}")
+                    return
 
     def _take(self, iteration: Iteration) -> None:
-        now = time.monotonic()
-        state = self.state
-        state.running, state.waiting, state.free_blocks = iteration.running, iteration.waiting, iteration.free_blocks
-        state.last_sign = now
-        if iteration.seconds > 0 and iteration.tokens:
-            rate = len(iteration.tokens) / iteration.seconds
-            state.tokens_per_second += 0.1 * (rate - state.tokens_per_second) if state.tokens_per_second else rate
-        for step in iteration.progress:
-            stream = self._streams.get(step.id)
-            if stream is not None:
-                answer = stream.answer
-                stream.inbox.put_nowait(PromptRead(answer.index, answer.choice, step.computed, step.cached))
+        self._note(iteration)
+        for listener in tuple(self.listeners):
+            listener(iteration)
+        for launch in iteration.launched:
+            for ran in launch.ran:
+                if ran.prefill and (stream := self._streams.get(ran.id)) is not None:
+                    if stream.cached is None:
+                        stream.cached = ran.start
+                    read = ran.start + ran.tokens, stream.cached
+                    stream.inbox.put_nowait(PromptRead(stream.answer.index, stream.answer.choice, *read))
         for wire in iteration.tokens:
             stream = self._streams.get(wire.id)
             if stream is not None:
@@ -222,22 +254,33 @@ class EngineClient:
         for ending in iteration.endings:
             stream = self._streams.pop(ending.id, None)
             if stream is not None:
+                if ending.life is not None:
+                    stream.inbox.put_nowait(ending.life)
                 stream.inbox.put_nowait(stream.answer.end(ending_from_wire(ending)))
+
+    def _note(self, iteration: Iteration) -> None:
+        state = self.state
+        state.running, state.waiting, state.free_blocks = iteration.running, iteration.waiting, iteration.free_blocks
+        state.last_sign = time.monotonic()
+        if iteration.launched:
+            state.slowest = max(iteration.seconds, 0.99 * state.slowest)
+        if iteration.seconds > 0 and iteration.tokens:
+            state.tokens_per_second = _moved(state.tokens_per_second, len(iteration.tokens) / iteration.seconds)
+        for ending in iteration.endings:
+            if ending.life is not None and ending.life.output_tokens:
+                state.tokens_per_answer = _moved(state.tokens_per_answer, ending.life.output_tokens)
 
     def _add(self, stream: Stream, token: Token) -> None:
         piece = stream.answer.add(token)
         if piece is None:
             return
         stream.inbox.put_nowait(piece)
-        if stream.answer.stopped:  # a stop string: the engine cannot see it, so it is told
-            name = stream.answer.request_id
-            self._send(Cancel(name, stop=True))
-            del self._streams[name]
-            stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.STOP, token.at)))
-        elif stream.inbox.qsize() > QUEUED_PIECES:
+        if stream.answer.stopped:  # a stop string: the engine cannot see it, so it is told, and will say that it has ended
+            self._send(Cancel(stream.answer.request_id, stop=True))
+        elif stream.inbox.qsize() > QUEUED_NEWS:
             self.cancel(stream.answer.request_id)
 
-    def _answer(self, answer: Using | Exception) -> None:
+    def _answer(self, answer: Using | Life | Exception) -> None:
         """Tell whoever asked first."""
         future = self._asked.popleft()
         if future.done():  # it did not want to wait
@@ -255,3 +298,8 @@ class EngineClient:
         for name, stream in list(self._streams.items()):
             stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.FAILED, time.monotonic(), reason)))
         self._streams.clear()
+
+
+def _moved(average: float, value: float) -> float:
+    """A moving average, one step on."""
+    return average + 0.1 * (value - average) if average else value

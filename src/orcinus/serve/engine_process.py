@@ -10,7 +10,6 @@ import heapq
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -19,17 +18,22 @@ import zmq
 from orcinus.build import Built, build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Batch, Event, Finished
+from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import OrcinusError
+from orcinus.observe.timeline import TimelineObserver
 from orcinus.serve.messages import (
+    Ask,
     Cancel,
     Ending,
     Failed,
     FromEngine,
     Iteration,
-    Progress,
+    Launch,
+    Pause,
+    Ran,
     Ready,
     Refused,
     Stop,
@@ -39,6 +43,7 @@ from orcinus.serve.messages import (
     Using,
     decode_to_engine,
     encode,
+    life,
     params_from_wire,
     token_to_wire,
 )
@@ -47,43 +52,41 @@ SIGN_OF_LIFE_S = 0.5
 log = logging.getLogger(__name__)
 
 
-class _Prompts(Observer):
-    """Which prompts the last iteration read, and how far."""
+class _Launches(Observer):
+    """The batches that were launched since they were last asked for."""
 
     def __init__(self) -> None:
-        self._progress: list[Progress] = []
-        self._cached: dict[str, int] = {}
+        self._launched: list[Launch] = []
+        self.budget = 0  # most tokens of one batch, as the engine's limits have it
 
     def on_batch(self, batch: Batch, now: float) -> None:
-        for chunk in batch.chunks:
-            if chunk.start < chunk.prompt_length:
-                cached = self._cached.setdefault(chunk.request_id, chunk.start)
-                self._progress.append(Progress(chunk.request_id, chunk.end, cached))
+        un = batch.unserved
+        ran = [Ran(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
+        reasons = {name: reason.value for name, reason in un.reasons.items()}
+        counts = un.num_waiting, un.num_running, un.free_blocks
+        self._launched.append(Launch(batch.id, now, self.budget, ran, reasons, un.others.value, *counts))
 
-    def take(self) -> list[Progress]:
-        """What was read since it was last asked for."""
-        taken, self._progress = self._progress, []
+    def take(self) -> list[Launch]:
+        """What was launched since it was last asked for."""
+        taken, self._launched = self._launched, []
         return taken
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Finished):
-                self._cached.pop(event.request_id, None)
 
 
 class EngineProcess:
     """The loop of the process."""
 
-    def __init__(self, socket: zmq.Socket[bytes], built: Built, prompts: _Prompts) -> None:
-        self.socket, self.engine, self.prompts = socket, built.engine, prompts
+    def __init__(self, socket: zmq.Socket[bytes], engine: Engine, timelines: TimelineObserver) -> None:
+        self.socket, self.engine, self.timelines = socket, engine, timelines
+        self.launches = _Launches()
+        engine.observers.append(self.launches)
         self.parent = os.getppid()
-        self.going = True
+        self.going, self.paused = True, False
         self._deadlines: list[tuple[float, str]] = []
 
     def run(self) -> None:
         """Serve until told to stop, or until the HTTP process is gone."""
         while self.going and os.getppid() == self.parent:
-            wait = 0 if not self.engine.idle else int(SIGN_OF_LIFE_S * 1000)
+            wait = self._patience()
             while self.going and self.socket.poll(wait):
                 self._obey(decode_to_engine(self.socket.recv()))
                 wait = 0
@@ -91,28 +94,41 @@ class EngineProcess:
             self._iterate()
         self.engine.close()
 
+    def _patience(self) -> int:
+        """How long to wait for a message before going on, in milliseconds."""
+        if not (self.engine.idle or self.paused):
+            return 0
+        until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
+        return int(max(0.0, min(SIGN_OF_LIFE_S, until_late)) * 1000)
+
     def _iterate(self) -> None:
         """One iteration, or a sign of life."""
+        if self.engine.idle or self.paused:
+            self._report([])
+            return
         began = self.engine.clock.now()
-        events = [] if self.engine.idle else self.engine.step()
-        self._report(events, self.prompts.take(), self.engine.clock.now() - began)
+        self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
+        events = self.engine.step()
+        self._report(events, self.engine.clock.now() - began)
 
-    def _report(self, events: list[Event], progress: Sequence[Progress] = (), seconds: float = 0.0) -> None:
+    def _report(self, events: list[Event], seconds: float = 0.0) -> None:
         scheduler = self.engine.scheduler
-        endings = [Ending(e.request_id, e.reason, e.at, e.error) for e in events if isinstance(e, Finished)]
-        tokens = [token_to_wire(event) for event in events if not isinstance(event, Finished)]
         self._send(
             Iteration(
                 self.engine.clock.now(),
-                tokens,
-                endings,
-                list(progress),
+                [token_to_wire(event) for event in events if not isinstance(event, Finished)],
+                [self._ending(event) for event in events if isinstance(event, Finished)],
+                self.launches.take(),
                 scheduler.num_running,
                 scheduler.num_waiting,
                 scheduler.kv.num_free,
                 seconds,
             )
         )
+
+    def _ending(self, event: Finished) -> Ending:
+        timeline = self.timelines.get(event.request_id)
+        return Ending(event.request_id, event.reason, event.at, event.error, life(timeline) if timeline else None)
 
     def _obey(self, message: ToEngine) -> None:
         match message:
@@ -121,8 +137,13 @@ class EngineProcess:
             case Cancel(id=name, stop=stop):
                 events = self.engine.cancel(name, Finish.STOP if stop else Finish.CANCELLED)
                 self._report(events)
+            case Pause(paused=paused):
+                self.paused = paused
             case Use():
                 self._use(message)
+            case Ask(id=name):
+                timeline = self.timelines.get(name, self.engine.clock.now())
+                self._send(life(timeline) if timeline else Refused("this request is unknown, or ended long ago"))
             case Stop():
                 self.going = False
 
@@ -161,7 +182,8 @@ class EngineProcess:
             self._send(Refused(str(error)))
             return
         chosen = scheduler.limits
-        self._send(Using(spell(scheduler.policy), spell(scheduler.order), chosen.max_batch_size, chosen.max_batch_tokens))
+        sizes_now = chosen.max_batch_size, chosen.max_batch_tokens
+        self._send(Using(spell(scheduler.policy), spell(scheduler.order), *sizes_now, self.paused))
 
     def _send(self, message: FromEngine) -> None:
         self.socket.send(encode(message))
@@ -177,10 +199,11 @@ def main() -> None:
     socket.connect(sys.argv[1])
     status = 0
     try:
-        prompts = _Prompts()
-        built = build(config, [prompts])
+        timelines = TimelineObserver()
+        built = build(config, [timelines])
+        process = EngineProcess(socket, built.engine, timelines)
         socket.send(encode(_ready(built)))
-        EngineProcess(socket, built, prompts).run()
+        process.run()
     except OrcinusError as error:
         socket.send(encode(Failed(str(error))))
         status = 1

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "authentication_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    408: "invalid_request_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    429: "rate_limit_error",
-}
+TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+CLIENT_CLOSED = 499  # nginx's word for a client that went away; nobody is there to read it
+log = logging.getLogger("orcinus.serve")
 
 
 class ApiError(Exception):
@@ -38,8 +31,18 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, object]:
-        kind = TYPES.get(self.status, "server_error")
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
+    """A field that cannot be used: 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unavailable(message: str, code: str, seconds: int = 10) -> ApiError:
+    """Nothing is wrong with the request, but the server cannot take it now: 503."""
+    return ApiError(503, message, code=code, headers={"Retry-After": str(seconds)})
 
 
 def response(error: ApiError) -> JSONResponse:
@@ -60,12 +63,14 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     if status == 404:
         return response(ApiError(404, f"there is no {request.method} {request.url.path}", code="unknown_url"))
     if status == 405:
-        allowed = headers.get("allow") or headers.get("Allow", "")
+        allowed = headers.pop("allow", None) or headers.pop("Allow", "")
+        headers["Allow"] = allowed = allowed.replace("GET", "GET, HEAD")
         message = f"this path takes {allowed}, not {request.method}"
         return response(ApiError(405, message, code="method_not_allowed", headers=headers))
     return response(ApiError(status, str(getattr(error, "detail", "the request failed")), headers=headers))
 
 
-async def on_any_error(_: Request, error: Exception) -> JSONResponse:
+async def on_any_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of defects: the client hears that it was one, and the log hears which."""
+    log.error("a defect answered %s %s with 500", request.method, request.url.path, exc_info=error)
     return response(ApiError(500, "the server has a defect; its log says which", code="internal_error"))

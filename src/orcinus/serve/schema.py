@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, Tag
 
 Number = StrictFloat | StrictInt
 MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 8, 64, 16, 20
+LONGEST_STOP = 256
 SHORT = 1024
 NOT_YET = ("response_format", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 NEVER = {
     "suffix": "the model cannot fill in the middle",
     "chat_template": "a template from a request is not run",
     "best_of": "ask for n answers and choose among them",
+    "allowed_token_ids": "use logit_bias",
+    "bad_words": "use logit_bias",
+    "prompt_logprobs": "use echo with logprobs",
+    "use_beam_search": "there is no beam search",
 }
+HARMLESS = {"response_format": ({"type": "text"},), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
 IGNORED = ("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity")
+Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
+TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+
+
+def _text_or_list(value: Any) -> str:
+    """Which form a field has that may be a text or a list, so that an error speaks of the form that was meant."""
+    return "texts" if isinstance(value, list) else "text"
+
+
+def _form(value: Any) -> str:
+    """Which of the four forms a prompt has."""
+    if not isinstance(value, list):
+        return "text"
+    first = value[0] if value else 0
+    return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
 
 
 class StreamOptions(BaseModel):
@@ -36,14 +57,20 @@ class Sampling(BaseModel):
     min_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[StrictInt, Field(ge=-1)] | None = None
+    top_k: Annotated[StrictInt, Field(ge=-1, lt=2**31)] | None = None
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[StrictStr, Number] | None = None
-    stop: StrictStr | list[StrictStr] | None = None
-    stop_token_ids: list[StrictInt] | None = None
+    logit_bias: dict[Annotated[StrictStr, Field(pattern=r"^[0-9]{1,9}$")], Number] | None = None
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("text")] | Annotated[list[Stop], Field(max_length=MOST_STOPS), Tag("texts")],
+            Discriminator(_text_or_list),
+        ]
+        | None
+    ) = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT)] | None = None
     ignore_eos: StrictBool | None = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS)] | None = None
@@ -62,7 +89,16 @@ class Sampling(BaseModel):
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
-    prompt: StrictStr | list[StrictInt] | list[StrictStr] | list[list[StrictInt]]
+    prompt: Annotated[
+        Annotated[StrictStr, Field(min_length=1), Tag("text")]
+        | Annotated[list[TokenId], Field(min_length=1), Tag("ids")]
+        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS), Tag("texts")]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS), Tag("lists")
+        ],
+        Discriminator(_form),
+    ]
+    max_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31, description="0 only with echo.")] | None = None
     logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     echo: StrictBool | None = None
 
@@ -74,13 +110,44 @@ class TextPart(BaseModel):
     text: StrictStr
 
 
+class Function(BaseModel):
+    """What an earlier tool call called."""
+
+    model_config = ConfigDict(extra="allow")
+    name: StrictStr
+    arguments: StrictStr | dict[str, Any] = ""
+
+
+class ToolCall(BaseModel):
+    """A tool call that the assistant made earlier in the conversation."""
+
+    model_config = ConfigDict(extra="allow")
+    function: Function
+
+
 class Message(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation. Only an assistant's with tool calls may do without content."""
 
     model_config = ConfigDict(extra="allow")
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: StrictStr | list[TextPart] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    content: (
+        Annotated[
+            Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Tag("texts")],
+            Discriminator(_text_or_list),
+        ]
+        | None
+    ) = None
+    name: StrictStr | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: StrictStr | None = None
+
+
+class TemplateOptions(BaseModel):
+    """The variables of a model's chat template that a request may set."""
+
+    model_config = ConfigDict(extra="forbid")
+    enable_thinking: StrictBool | None = None
+    thinking: StrictBool | None = None
 
 
 class ChatBody(Sampling):
@@ -90,13 +157,31 @@ class ChatBody(Sampling):
     max_completion_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+
+
+class TokenizeBody(BaseModel):
+    """`POST /tokenize`: a text as it stands, or a conversation through the model's chat template."""
+
+    model_config = ConfigDict(extra="allow")
+    model: StrictStr | None = None
+    prompt: StrictStr | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
+
+
+class DetokenizeBody(BaseModel):
+    """`POST /detokenize`."""
+
+    model_config = ConfigDict(extra="allow")
+    model: StrictStr | None = None
+    tokens: list[TokenId]
 
 
 class SchedulerBody(BaseModel):
     """`PUT /v1/scheduler`: what to change."""
 
     model_config = ConfigDict(extra="forbid")
-    policy: StrictStr | None = None
-    order: StrictStr | None = None
+    policy: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
+    order: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     max_batch_size: Annotated[StrictInt, Field(ge=1, lt=2**20)] | None = None
     max_batch_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import resource
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import uvicorn
 
@@ -16,20 +21,17 @@ from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.runtime.hub import find_model
 from orcinus.serve.app import make_app
+from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
-from orcinus.serve.service import Served, Service
+from orcinus.serve.keys import Keys, read_keys
+from orcinus.serve.model import Model
+from orcinus.serve.protocol import BoundedProtocol
+from orcinus.serve.service import Service
 from orcinus.text.generation import default_params
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """Where to listen, and how long running requests may take when the server is told to go."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    drain_s: float = 30.0
+IDLE_CONNECTION_S = 75
 
 
 class _Server(uvicorn.Server):
@@ -38,6 +40,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
+        self.told_to_leave: int | None = None  # the signal that said so
         self.cut_off = 0  # answers that the second signal ended
 
     @contextmanager
@@ -53,31 +56,49 @@ class _Server(uvicorn.Server):
                 signal.signal(sig, signal.SIG_IGN)  # it is leaving already
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.service.draining:
-            self.force_exit, self.cut_off = True, self.service.client.live
-        self.service.draining = self.should_exit = True
+        live = self.service.client.live
+        if self.told_to_leave:
+            self.force_exit, self.cut_off = True, live
+        elif live:
+            limit = f"{self.service.config.drain:.0f} s; a second signal cuts them off"
+            print(f"draining: {live} answers have {limit}", file=sys.stderr, flush=True)
+        self.told_to_leave, self.should_exit = sig, True
+        self.service.drain()
 
 
-async def serve(config: EngineConfig, served: Served, binding: Binding) -> None:
+async def serve(config: EngineConfig, asked: ServerConfig) -> None:
     """Serve until a signal comes or the engine dies. Raises `ConfigError` if the server cannot start or its engine died."""
-    listener = _listen(binding)
-    folder = MODEL_DIR if config.model is None else find_model(config.model)
-    loading = asyncio.get_running_loop().run_in_executor(None, load_tokenizer, folder)
+    keys = _keys(asked)
+    asked.check_exposure(keys=bool(keys))
+    _allow_many_connections()
+    listener, log = _listen(asked), _open_log(asked.access_log)
+    where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     client = EngineClient(config)
+    service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), keys)
+    settings = uvicorn.Config(
+        make_app(service, log),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        http=BoundedProtocol,
+        timeout_graceful_shutdown=max(1, int(asked.drain)),
+        timeout_keep_alive=IDLE_CONNECTION_S,
+        server_header=False,
+    )
+    server = _Server(settings, service)
     try:
-        ready = await client.start()
-        tokenizer = await loading
-        if tokenizer is None:
-            raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
-        client.decode = tokenizer.decode
-        service = Service(client, tokenizer, default_params(folder), served, ready, config.seed)
-        limits = {"timeout_graceful_shutdown": int(binding.drain_s), "h11_max_incomplete_event_size": 65536}
-        settings = uvicorn.Config(make_app(service), log_level="warning", lifespan="off", **limits)  # type: ignore[arg-type]
-        server = _Server(settings, service)
-        print(f"Serving {served.model} at http://{binding.host}:{listener.getsockname()[1]}", flush=True)
-        watch = asyncio.create_task(_leave_with_engine(client, server))
+        tasks = [asyncio.create_task(job) for job in (_open(service), service.metrics.watch_loop())]
+        tasks[0].add_done_callback(lambda task: _announce(task, server, where))
+        tasks.append(asyncio.create_task(_leave_with_engine(client, server)))
         await server.serve(sockets=[listener])
-        watch.cancel()
+        opening = tasks[0]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            raise error
+        if server.told_to_leave == signal.SIGINT and not service.loaded:
+            raise KeyboardInterrupt
         if client.dead is not None:
             raise ConfigError(f"the engine died: {client.dead}")
         if server.cut_off:
@@ -85,6 +106,31 @@ async def serve(config: EngineConfig, served: Served, binding: Binding) -> None:
     finally:
         await client.close()
         listener.close()
+        if log is not None and log is not sys.stderr:
+            log.close()
+
+
+async def _open(service: Service) -> None:
+    """Load model and tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
+    client = service.client
+    run = asyncio.get_running_loop().run_in_executor
+    asked = client.config.model
+    folder = MODEL_DIR if asked is None else await run(None, find_model, asked)
+    loading = run(None, load_tokenizer, folder)
+    ready = await client.start()
+    tokenizer = await loading
+    if tokenizer is None:
+        raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
+    client.decode = tokenizer.decode
+    _ = tokenizer.longest_token  # looks through the whole vocabulary, once
+    service.open(Model(service.name, tokenizer, default_params(folder), ready, client.config.seed))
+
+
+def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        server.should_exit = True
+    else:
+        print(f"Serving {server.service.name} at {where}", flush=True)
 
 
 async def _leave_with_engine(client: EngineClient, server: uvicorn.Server) -> None:
@@ -94,15 +140,46 @@ async def _leave_with_engine(client: EngineClient, server: uvicorn.Server) -> No
     server.should_exit = True
 
 
-def _listen(binding: Binding) -> socket.socket:
-    family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
+def _allow_many_connections() -> None:
+    """As many open files as the system lets this process have; the usual limit is a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _open_log(where: str | None) -> TextIO | None:
+    if where is None:
+        return None
+    if where == "-":
+        return sys.stderr
+    try:
+        return open(where, "a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the access log {where}: {error.strerror or error}") from None
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _keys(asked: ServerConfig) -> Keys:
+    """The keys in files and in the environment. Raises `ConfigError`."""
+
+    def found(path: Path | None, variable: str) -> list[str]:
+        return (read_keys(path) if path else []) + [key for key in [os.environ.get(variable)] if key]
+
+    return Keys(found(asked.api_key_file, "ORCINUS_API_KEY"), found(asked.admin_key_file, "ORCINUS_ADMIN_KEY"))
+
+
+def _listen(asked: ServerConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in asked.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((binding.host, binding.port))
-        listener.listen(2048)  # who connects from now on waits for the model instead of being refused
+        listener.bind((asked.host, asked.port))
+        listener.listen(2048)  # a burst waits to be accepted instead of being refused
     except OSError as error:
         listener.close()
-        where = f"{binding.host}:{binding.port}"
+        where = f"{asked.host}:{asked.port}"
         raise ConfigError(f"cannot listen at {where}: {error.strerror or error}; choose another --host or --port") from None
     return listener

@@ -6,13 +6,26 @@ import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
 from orcinus.text.generation import end_of_text_ids
+from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
+MOST_CHARACTERS = 32 * 2**20  # of a rendered conversation
+
+
+def _bytes_of_byte_level() -> dict[str, int]:
+    """Which byte a character in the name of a byte-level token stands for (GPT-2's encoder: no byte is a blank one)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+BYTES = _bytes_of_byte_level()
 
 
 class Tokenizer:
@@ -20,7 +33,11 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
-        self._special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        added = tokenizer.added_tokens_decoder
+        self._special = [str(token) for token in added.values() if token.special]
+        marks = {str(token): number for number, token in added.items()}
+        self._think = (marks[BEGIN], marks[END]) if BEGIN in marks and END in marks else None
+        self._bytewise = "ByteLevel" in str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The text as it stands, with what the model wants before it (a begin-of-text token, for some models)."""
@@ -31,8 +48,43 @@ class Tokenizer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one."""
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that one token stands for, which may be a part of a character; a special token's are its name's."""
+        name: str = self._tokenizer.convert_ids_to_tokens(token) or ""
+        if token in self._tokenizer.added_tokens_decoder:
+            return name.encode()
+        if self._bytewise:
+            return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
+        if re.fullmatch(r"<0x[0-9A-F]{2}>", name):  # SentencePiece
+            return bytes([int(name[3:5], 16)])
+        return name.replace("\u2581", " ").encode()
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest token: a text of n characters has at least n / longest_token tokens."""
+        return max(map(len, self._tokenizer.get_vocab()))
+
+    def opens_thinking(self, prompt: Sequence[int]) -> bool | None:
+        """Whether a prompt ends inside the model's reasoning (as templates of some models do); None if it never reasons."""
+        if self._think is None:
+            return None
+        begin, end = self._think
+        tail = list(prompt[-4:])
+        return begin in tail and end not in tail[tail.index(begin) :]
+
+    def facts(self) -> dict[str, Any]:
+        """What clients want to know about it, by the names of tokenizer_config.json."""
+        t = self._tokenizer
+        named = {name: getattr(t, name, None) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        kind = {"tokenizer_class": type(t).__name__, "vocab_size": len(t), "chat_template": t.chat_template}
+        return {**kind, **{name: None if token is None else str(token) for name, token in named.items()}}
+
+    def encode_chat(self, messages: Sequence[Message], options: Mapping[str, Any] | None = None) -> tuple[int, ...]:
+        """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
+
+        `options` are variables of the model's template, such as `enable_thinking`; whoever takes them from strangers decides
+        which names they may have.
+        """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
             raise RequestError("a conversation must be a list of messages such as {'role': 'user', 'content': 'Hi'}")
         if not messages:
@@ -46,11 +98,16 @@ class Tokenizer:
         from jinja2 import TemplateError
 
         marks: dict[str, str] = {}
-        marked = [{**message, "content": self._mark(message["content"], marks)} for message in messages]
+        marked = [{name: self._mark(value, marks) for name, value in message.items()} for message in messages]
         try:
-            text = self._tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
+            template = self._tokenizer.apply_chat_template
+            text = template(marked, add_generation_prompt=True, tokenize=False, **(options or {}))
         except TemplateError as error:
             raise RequestError(f"the model's chat template refuses this conversation: {error}") from None
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, LookupError):  # of its expressions
+            raise RequestError("the model's chat template cannot take this conversation") from None
+        if len(text) > MOST_CHARACTERS:
+            raise RequestError(f"the model's chat template makes more than {MOST_CHARACTERS} characters of this conversation")
         if not marks:
             return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
         ids: list[int] = []
@@ -59,8 +116,14 @@ class Tokenizer:
             ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
         return tuple(ids)
 
-    def _mark(self, content: str, marks: dict[str, str]) -> str:
+    def _mark(self, content: Any, marks: dict[str, str]) -> Any:
         """Put marks in the place of what looks like a special token: nobody can end their own message from within it."""
+        if isinstance(content, Mapping):
+            return {self._mark(name, marks): self._mark(value, marks) for name, value in content.items()}
+        if isinstance(content, list | tuple):
+            return [self._mark(value, marks) for value in content]
+        if not isinstance(content, str):
+            return content
         for token in self._special:
             if token in content:
                 mark = f"\ue000{secrets.token_hex(8)}\ue001"

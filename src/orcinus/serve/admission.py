@@ -1,0 +1,78 @@
+"""Who may come in: a bound on answers and tokens inside the server, in all and for each client."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orcinus.serve.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most answers and tokens that may wait or run at once."""
+
+    answers: int = 256
+    tokens: int = 2**20  # prompt and answer tokens; a single request that is alone may have more
+    per_client: int | None = None  # answers of one client; None = as many as of all together
+
+
+@dataclass(slots=True)
+class Ticket:
+    """The place of one HTTP request inside."""
+
+    client: str
+    answers: int
+    tokens: int
+
+
+@dataclass
+class Admission:
+    """Keeps count of who is inside. `retry_after` predicts in how many seconds there will be room."""
+
+    bounds: Bounds
+    retry_after: Callable[[], int]
+    answers: int = 0
+    tokens: int = 0
+    by_client: Counter[str] = field(default_factory=Counter)
+
+    def enter(self, client: str, answers: int, tokens: int) -> Ticket:
+        """Let a request in. `tokens` may be a lower bound as long as nobody has counted. Raises `ApiError` 429."""
+        per_client = self.bounds.per_client
+        if per_client is not None and self.by_client[client] + answers > per_client:
+            raise self._full(
+                f"you have {self.by_client[client]} answers in the queue and may have {per_client}", "client_queue_full"
+            )
+        if self.answers + answers > self.bounds.answers:
+            raise self._full("the queue is full", "queue_full")
+        self._check_tokens(self.tokens, tokens)
+        ticket = Ticket(client, answers, tokens)
+        self._count(ticket, 1)
+        return ticket
+
+    def resize(self, ticket: Ticket, tokens: int) -> None:
+        """Its tokens are counted now. Raises `ApiError` 429, and the request keeps its place until it leaves."""
+        self._check_tokens(self.tokens - ticket.tokens, tokens)
+        self.tokens += tokens - ticket.tokens
+        ticket.tokens = tokens
+
+    def leave(self, ticket: Ticket) -> None:
+        """It has ended, or was never begun. A second call does nothing."""
+        self._count(ticket, -1)
+        ticket.answers = ticket.tokens = 0
+
+    def _check_tokens(self, others: int, own: int) -> None:
+        if others and others + own > self.bounds.tokens:
+            raise self._full(f"the queue holds {others} tokens", "queue_full")
+
+    def _count(self, ticket: Ticket, sign: int) -> None:
+        self.answers += sign * ticket.answers
+        self.tokens += sign * ticket.tokens
+        self.by_client[ticket.client] += sign * ticket.answers
+        if not self.by_client[ticket.client]:
+            del self.by_client[ticket.client]
+
+    def _full(self, what: str, code: str) -> ApiError:
+        seconds = str(self.retry_after())
+        return ApiError(429, f"{what}; try again in {seconds} s", code=code, headers={"Retry-After": seconds})

@@ -1,0 +1,111 @@
+"""One HTTP request for answers, from its place in the queue to its last word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from orcinus.serve.admission import Admission, Ticket
+from orcinus.serve.engine_client import EngineClient, Inbox, News
+from orcinus.text.answer import Piece
+from orcinus.text.intake import Prepared
+
+REMEMBERED = 1000  # calls that have ended and can still be asked about
+
+
+@dataclass(eq=False)
+class Call:
+    """The answers that one HTTP request waits for. Whoever has one closes it, whatever happens."""
+
+    id: str
+    owner: str  # the client whose call it is
+    client: EngineClient
+    release: Callable[[], None]
+    names: list[str] = field(default_factory=list)  # of its answers, inside the engine
+    hung_up: bool = False  # its client is gone
+    _inbox: Inbox = field(default_factory=asyncio.Queue)
+    _left: int = 0
+
+    def submit(self, prepared: Sequence[Prepared], deadline: float | None) -> None:
+        """Queue all answers. Raises `EngineError` if the engine is gone."""
+        for place, one in enumerate(prepared):
+            name = f"{self.id}-{place}"
+            self.client.submit(name, one, self._inbox, deadline)
+            self.names.append(name)
+        self._left = len(self.names)
+
+    async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
+        """What comes, in the order in which it comes, to the last answer's end or until the client hangs up.
+
+        Several things that are there already come together; an empty list means that nothing came for `silence_s`. With an
+        `interval_s`, lists come no closer to each other than that.
+        """
+        loop = asyncio.get_running_loop()
+        last = -interval_s
+        while self._left:
+            try:
+                async with asyncio.timeout(silence_s):
+                    first = await self._inbox.get()
+            except TimeoutError:
+                yield []
+                continue
+            early = interval_s - (loop.time() - last)
+            if early > 0:
+                await asyncio.sleep(early)
+            last = loop.time()
+            taken = [first]
+            while not self._inbox.empty():
+                taken.append(self._inbox.get_nowait())
+            if self.hung_up:
+                return
+            self._left -= sum(isinstance(one, Piece) and one.finish_reason is not None for one in taken)
+            yield [one for one in taken if one is not None]
+
+    def cancel(self) -> int:
+        """End the answers that have not ended; returns how many those were."""
+        return sum(self.client.cancel(name) for name in self.names)
+
+    def hang_up(self) -> None:
+        """The client is gone: nobody reads on."""
+        self.hung_up = True
+        self.cancel()
+        self._inbox.put_nowait(None)
+
+    def close(self) -> None:
+        """Give up what has not ended, and the place in the queue."""
+        self.cancel()
+        self.release()
+
+
+class Calls:
+    """The calls inside, and the last ones that left."""
+
+    def __init__(self, client: EngineClient, admission: Admission) -> None:
+        self.client, self.admission = client, admission
+        self._live: dict[str, Call] = {}
+        self._ended: OrderedDict[str, Call] = OrderedDict()
+
+    def open(self, id: str, owner: str, ticket: Ticket) -> Call:  # noqa: A002
+        """A new call that holds this ticket."""
+
+        def release() -> None:
+            self.admission.leave(ticket)
+            if self._live.pop(id, None) is not None:
+                self._ended[id] = call
+                while len(self._ended) > REMEMBERED:
+                    self._ended.popitem(last=False)
+
+        call = Call(id, owner, self.client, release)
+        self._live[id] = call
+        return call
+
+    def find(self, id: str, owner: str | None) -> Call | None:  # noqa: A002
+        """The call with this id, if it is this owner's; None as owner may see all."""
+        call = self._live.get(id) or self._ended.get(id)
+        return call if call is not None and owner in (None, call.owner) else None
+
+    def cancel_all(self) -> int:
+        """End everything; returns how many answers that were."""
+        return sum(call.cancel() for call in list(self._live.values()))

@@ -1,0 +1,52 @@
+"""What a server can be asked for, besides its engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from orcinus.errors import ConfigError
+
+
+def _option(default: Any, doc: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **limits})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where a server listens, whom it lets in and what it takes. The text beside each field is its help too."""
+
+    host: str = _option("127.0.0.1", "Address to listen at.")
+    port: int = _option(8000, "Port; 0 = any that is free.", min=0, max=65535, short="-p")
+    served_model_name: str | None = _option(None, "The model's name in the API. Default: what --model says.")
+    max_queue: int = _option(256, "Most answers at once, waiting or running; more get 429.", min=1)
+    max_queue_tokens: int = _option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
+    max_queue_per_key: int | None = _option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
+    timeout: float | None = _option(None, "Most seconds a request may take, unless it asks for less.", min=0.001)
+    drain: float = _option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
+    api_key_file: Path | None = _option(None, "File with one API key per line; or set ORCINUS_API_KEY.")
+    admin_key_file: Path | None = _option(None, "The same for keys that may steer the scheduler; or ORCINUS_ADMIN_KEY.")
+    insecure: bool = _option(False, "Let other machines in without a key.")
+    strict: bool = _option(False, "Refuse unknown fields, instead of naming them in a header.")
+    access_log: str | None = _option(None, "File for one line of JSON per request; - = standard error.")
+    allow_origin: str | None = _option(None, "Web pages that may call this server (CORS), separated by commas; * = all.")
+    keep_alive: float = _option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
+    stream_interval_ms: float = _option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The web pages that may call."""
+        return tuple(one.strip() for one in (self.allow_origin or "").split(",") if one.strip())
+
+    def check_exposure(self, *, keys: bool) -> None:
+        """Other machines need a key, unless the user says that they do not. Raises `ConfigError`."""
+        try:
+            local = ip_address(self.host).is_loopback
+        except ValueError:
+            local = self.host == "localhost"
+        if not (local or keys or self.insecure):
+            raise ConfigError(
+                f"other machines can reach {self.host}: give --api-key-file, or --insecure if everybody may use this server"
+            )

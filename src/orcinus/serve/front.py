@@ -1,0 +1,99 @@
+"""What every HTTP request passes first, whatever its route: a sane path, an API key, a request id, the log."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orcinus.serve.errors import ApiError, on_any_error, response
+from orcinus.serve.keys import Keys
+from orcinus.serve.metrics import Metrics
+
+OPEN = "/health"  # the only path that needs no key
+NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)|%5c|%00", re.IGNORECASE)
+SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
+
+
+class Front:
+    """The outermost layer of the application. `scope["orcinus"]` carries what it and the routes tell each other:
+
+    `holder`: whose key it is; `head`: that only headers are wanted; `usage` and `status`: what the log shows, where it is not
+    the response that says so.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, access_log: TextIO | None) -> None:
+        self.app, self.keys, self.metrics, self.access_log = app, keys, metrics, access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        facts: dict[str, Any] = {"usage": None, "holder": None, "status": None, "head": False}
+        scope["orcinus"] = facts
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        request_id = _request_id(headers)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if not any(name.lower() == b"x-request-id" for name, _ in message["headers"]):
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        if scope["method"] == "HEAD":  # GET without its body, which the server itself leaves out
+            scope = {**scope, "method": "GET"}
+            facts["head"] = True
+        try:
+            facts["request_id"] = request_id
+            try:
+                if scope["path"] != OPEN:
+                    facts["holder"] = self.keys.holder([value for name, value in headers if name == b"authorization"])
+                if NOT_CANONICAL.search(scope["raw_path"] or b""):
+                    raise ApiError(400, "write the path without //, . or .. in it", code="invalid_path")
+            except ApiError as error:
+                await response(error)(scope, receive, send_with_id)
+                return
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception as error:  # answered and logged where it was caught first, unless nobody did
+                if not status:
+                    from starlette.requests import Request
+
+                    await (await on_any_error(Request(scope), error))(scope, receive, send_with_id)
+        finally:
+            self._note(scope, facts["status"] or status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        self.metrics.http.labels(getattr(route, "path", "other"), str(status)).inc()
+        if self.access_log is None:
+            return
+        facts, client = scope["orcinus"], scope.get("client")
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request_id": facts["request_id"],
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round(1000 * seconds, 3),
+            "client": client[0] if client else None,
+            "key": facts["holder"].name if facts["holder"] else None,
+            **(facts["usage"] or {}),
+        }
+        self.access_log.write(json.dumps(line) + "\n")
+        self.access_log.flush()
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    """The client's own name for its request, if it can be shown, else one of ours."""
+    sent = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+    return sent if SHOWN.fullmatch(sent) else f"req-{uuid.uuid4().hex[:24]}"

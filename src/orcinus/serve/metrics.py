@@ -1,0 +1,137 @@
+"""What a server tells Prometheus. Names are vLLM's behind our own prefix; times are seconds, counters end in `_total`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+import orcinus
+from orcinus.serve.messages import Ending, Iteration, Launch
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
+LAG_EVERY_S = 0.1
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody draws when each series was begun
+
+
+class Metrics:
+    """Everything that is counted, in a registry of its own. It hears every iteration before the requests do."""
+
+    def __init__(self, model: str) -> None:
+        self.registry = r = CollectorRegistry()
+        self.num_blocks = 0
+        Info("orcinus", "The server.", registry=r).info({"version": orcinus.__version__, "model": model})
+
+        def histogram(name: str, doc: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"orcinus_{name}", doc, buckets=buckets, registry=r)
+
+        def counter(name: str, doc: str, *labels: str) -> Counter:
+            return Counter(f"orcinus_{name}", doc, labels, registry=r)
+
+        def gauge(name: str, doc: str, *labels: str) -> Gauge:
+            return Gauge(f"orcinus_{name}", doc, labels, registry=r)
+
+        self.ttft = histogram("time_to_first_token_seconds", "From the arrival of a request to its first token.", SLOW)
+        self.itl = histogram("inter_token_latency_seconds", "Between two tokens of a request.", FAST)
+        self.e2e = histogram("e2e_request_latency_seconds", "From the arrival of a request to its end.", SLOW)
+        self.queue = histogram("request_queue_time_seconds", "In the queue, preemptions included.", SLOW)
+        self.prefill = histogram("request_prefill_time_seconds", "From the first iteration of a prompt to its last.", SLOW)
+        self.decode = histogram("request_decode_time_seconds", "From the first token to the last.", SLOW)
+        self.prompt_length = histogram("request_prompt_tokens", "Tokens of a prompt.", SIZES)
+        self.answer_length = histogram("request_generation_tokens", "Tokens of an answer.", SIZES)
+        self.success = counter("request_success", "Requests that ended, by the reason.", "finished_reason")
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens computed or found in the prefix cache.")
+        self.generation_tokens = counter("generation_tokens", "Tokens generated.")
+        self.preemptions = counter("num_preemptions", "Requests that lost their K/V memory and began again.")
+        self.queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
+        self.hits = counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.")
+        self.running = gauge("num_requests_running", "Requests that hold K/V memory.")
+        self.waiting = gauge("num_requests_waiting", "Requests in the queue.")
+        self.reasons = gauge("num_requests_waiting_by_reason", "Requests without a part in the last iteration.", "reason")
+        self.kv_use = gauge("kv_cache_usage_perc", "Share of K/V blocks in use; 1 = 100 percent.")
+        self.iteration = histogram("iteration_duration_seconds", "Of one iteration.", FAST)
+        self.batch_tokens = histogram("iteration_tokens", "Tokens of one iteration.", SIZES)
+        self.batch_size = histogram("iteration_requests", "Requests of one iteration.", SIZES)
+        self.composition = counter("iteration_tokens_by_phase", "Tokens of all iterations.", "phase")
+        self.budget_use = histogram("iteration_budget_use_ratio", "Tokens of an iteration by max_batch_tokens.", SHARES)
+        self.http = counter("http_requests", "Responses, by route and status (499 = the client hung up).", "route", "status")
+        self.lag = histogram("event_loop_lag_seconds", "How late the HTTP process's event loop is.", FAST)
+        self._last: dict[str, float] = {}  # of live requests: when they arrived, then when their last token came
+        self._seen: set[str] = set()  # reasons that have been shown
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """The text for a scraper, and its content type."""
+        encode, kind = choose_encoder(accept)
+        return encode(self.registry), kind
+
+    def on_iteration(self, iteration: Iteration, arrival: Callable[[str], float | None]) -> None:
+        """Count one iteration. `arrival` says when a live request came."""
+        for token in iteration.tokens:
+            last = self._last.get(token.id)
+            if last is not None:
+                self.itl.observe(token.at - last)
+            elif (came := arrival(token.id)) is not None:
+                self.ttft.observe(token.at - came)
+            self._last[token.id] = token.at
+        self.generation_tokens.inc(len(iteration.tokens))
+        for ending in iteration.endings:
+            self._last.pop(ending.id, None)
+            self._end(ending)
+        for launch in iteration.launched:
+            self._launch(launch, iteration)
+        self.running.set(iteration.running)
+        self.waiting.set(iteration.waiting)
+        self.kv_use.set(1 - iteration.free_blocks / self.num_blocks if self.num_blocks else 0)
+        if not (iteration.running or iteration.waiting):
+            self._show_reasons(Tally())
+
+    def _end(self, ending: Ending) -> None:
+        self.success.labels(ending.error if ending.error == "deadline" else ending.reason).inc()
+        life = ending.life
+        if life is None:
+            return
+        self.preemptions.inc(life.preemptions)
+        if life.output_tokens:
+            stages = life.stages
+            self.e2e.observe(life.seconds)
+            self.queue.observe(stages["queued"] + stages["preempted"])
+            self.prefill.observe(stages["prefill"])
+            self.decode.observe(stages["decode"])
+            self.prompt_length.observe(life.prompt_tokens)
+            self.answer_length.observe(life.output_tokens)
+            self.prompt_tokens.inc(life.prompt_tokens)
+            self.queries.inc(life.prompt_tokens)
+            self.hits.inc(life.cached_tokens)
+
+    def _launch(self, launch: Launch, iteration: Iteration) -> None:
+        prompt = sum(ran.tokens for ran in launch.ran if ran.prefill)
+        total = sum(ran.tokens for ran in launch.ran)
+        self.iteration.observe(iteration.seconds)
+        self.batch_tokens.observe(total)
+        self.batch_size.observe(len(launch.ran))
+        self.composition.labels("prefill").inc(prompt)
+        self.composition.labels("decode").inc(total - prompt)
+        self.budget_use.observe(total / max(1, launch.budget))
+        reasons = Tally(launch.reasons.values())
+        in_queue = len(launch.reasons) - max(0, launch.running - len(launch.ran))  # of those with a reason of their own
+        reasons[launch.others] += max(0, launch.waiting - in_queue)
+        self._show_reasons(reasons)
+
+    def _show_reasons(self, reasons: Tally[str]) -> None:
+        self._seen |= set(reasons)
+        for reason in self._seen:
+            self.reasons.labels(reason).set(reasons[reason])
+
+    async def watch_loop(self) -> None:
+        """Measure how late the event loop is, for as long as it runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.lag.observe(max(0.0, loop.time() - due))

@@ -1,0 +1,311 @@
+"""The OpenAPI document: what each route takes and gives. Tests hold real responses against these models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from orcinus.serve import schema
+
+REF = "#/components/schemas/{model}"
+ANY_ERRORS = (400, 401, 503)  # that every route can answer: an odd path, no key, a model that is still loading
+BODY_ERRORS = (404, 408, 413, 415, *ANY_ERRORS)
+GENERATION_ERRORS = (429, 499, 500, 504, *BODY_ERRORS)
+BODIES = (schema.ChatBody, schema.CompletionBody, schema.TokenizeBody, schema.DetokenizeBody, schema.SchedulerBody)
+
+
+class Exact(BaseModel):
+    """A response has these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ErrorFacts(Exact):
+    """What went wrong, and in which field."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(Exact):
+    """Every error has this shape."""
+
+    error: ErrorFacts
+
+
+class CachedTokens(Exact):
+    """Of the prompt tokens."""
+
+    cached_tokens: int
+
+
+class Usage(Exact):
+    """Exact counts of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(Exact):
+    """Where the time of a request went. The four stages add up to `total_ms`."""
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    preempted_ms: float
+    total_ms: float
+    prefill_iterations: int
+    decode_iterations: int
+    preemptions: int
+    cached_tokens: int
+
+
+class TopLogprob(Exact):
+    """A token and how likely it was."""
+
+    token: str
+    logprob: float | None
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """The chosen token, and likely ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Exact):
+    """One entry for every generated token."""
+
+    content: list[TokenLogprob] | None
+    refusal: None
+
+
+class AssistantMessage(Exact):
+    """The answer of a chat."""
+
+    role: str
+    content: str
+    refusal: None
+    reasoning_content: str | None = None
+
+
+class ChatChoice(Exact):
+    """One answer."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+    token_ids: list[int] | None = None
+
+
+class Generated(Exact):
+    """What chats and completions have in common."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    usage: Usage
+    timings: Timings | None
+
+
+class ChatCompletion(Generated):
+    """The answers to a conversation."""
+
+    choices: list[ChatChoice]
+
+
+class TextLogprobs(Exact):
+    """Lists with one entry for every token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float | None] | None]
+    text_offset: list[int]
+
+
+class TextChoice(Exact):
+    """One answer."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: str
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+class TextCompletion(Generated):
+    """The answers to prompts."""
+
+    choices: list[TextChoice]
+
+
+class ModelCard(Exact):
+    """The model that is served."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    max_model_len: int
+
+
+class ModelList(Exact):
+    """All models that are served."""
+
+    object: str
+    data: list[ModelCard]
+
+
+class Tokenized(Exact):
+    """A text as tokens."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
+class Detokenized(Exact):
+    """Tokens as text."""
+
+    prompt: str
+
+
+class TokenizerInfo(Exact):
+    """The model's tokenizer, by the names of tokenizer_config.json."""
+
+    tokenizer_class: str
+    vocab_size: int
+    model_max_length: int
+    chat_template: str | None
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+
+
+class Status(Exact):
+    """How the server is."""
+
+    status: str
+
+
+class Cancelled(Exact):
+    """What a cancellation ended."""
+
+    id: str
+    cancelled: int = Field(description="Answers that had not ended.")
+
+
+class AnswerTimeline(Timings):
+    """The stages of one answer, and what it waited for, in iterations."""
+
+    index: int
+    finish: str | None
+    waits: dict[str, int]
+
+
+class TimelineOfRequest(Exact):
+    """Where the time of a request went."""
+
+    id: str
+    answers: list[AnswerTimeline]
+
+
+class SchedulerLimits(Exact):
+    """Of one iteration."""
+
+    max_batch_size: int
+    max_batch_tokens: int
+
+
+class QueueState(Exact):
+    """What is inside the server."""
+
+    answers: int
+    tokens: int
+
+
+class SchedulerState(Exact):
+    """How the engine decides, and how full it is."""
+
+    policy: str
+    order: str
+    limits: SchedulerLimits
+    paused: bool
+    draining: bool
+    running: int
+    waiting: int
+    free_blocks: int
+    num_blocks: int
+    queue: QueueState
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def takes(body: type[BaseModel], ok: type[BaseModel], errors: Sequence[int], *, streams: bool = False) -> dict[str, Any]:
+    """Arguments for the decorator of a route that reads a JSON body of this kind."""
+    content = {"application/json": {"schema": {"$ref": REF.format(model=body.__name__)}}}
+    extra = {"requestBody": {"content": content, "required": True}}
+    return {**gives(ok, errors, kind="text/event-stream" if streams else None), "openapi_extra": extra}
+
+
+def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None = None) -> dict[str, Any]:
+    """Arguments for the decorator of a route that answers with this object, or with another kind of content."""
+    responses: Responses = {status: {"model": Error, "description": DESCRIPTIONS[status]} for status in sorted(set(errors))}
+    good: dict[str, Any] = {"description": "OK"}
+    if ok is not None:
+        good["model"] = ok
+    if kind is not None:
+        good["content"] = {kind: {"schema": {"type": "string"}}}
+    elif ok is None:
+        good["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    # None as response_model: what routes return is written as it is
+    return {"responses": {200: good, **responses}, "response_model": None}
+
+
+DESCRIPTIONS = {
+    400: "The request cannot be used; the error says which field.",
+    401: "An API key is missing or unknown.",
+    403: "This needs an admin key.",
+    404: "There is no such model, request or path.",
+    408: "The body did not come.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    429: "The queue is full; Retry-After says when to come back.",
+    499: "The request was cancelled.",
+    500: "The request failed while it ran.",
+    503: "Loading, draining, or without an engine; Retry-After says when to come back.",
+    504: "The request took longer than its timeout.",
+}
+
+
+def document(app: FastAPI, *, with_keys: bool) -> dict[str, Any]:
+    """The document of an application. Bodies are read by hand, so that every error has OpenAI's shape; they are added here."""
+    made = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    _, defined = models_json_schema([(body, "validation") for body in BODIES], ref_template=REF)
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas.update(defined.get("$defs", {}))
+    for path in made["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    if with_keys:
+        made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"key": []}]
+        made["paths"]["/health"]["get"]["security"] = []
+    return made

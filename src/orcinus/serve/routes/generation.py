@@ -1,0 +1,61 @@
+"""Chats and completions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from orcinus.serve.answers import Reply
+from orcinus.serve.body import read_json, validate
+from orcinus.serve.model import Caller
+from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
+from orcinus.serve.responses import Events, WholeAnswer, answer_events
+from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
+from orcinus.serve.service import Service
+from orcinus.text.intake import Prepared
+
+Preparing = Callable[[Caller], Awaitable[Sequence[Prepared]]]
+
+
+def router(service: Service) -> APIRouter:
+    """`POST /v1/chat/completions` and `POST /v1/completions`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
+    async def chat(request: Request) -> Response:
+        body = validate(ChatBody, await read_json(request))
+        return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
+
+    @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
+    async def complete(request: Request) -> Response:
+        body = validate(CompletionBody, await read_json(request))
+        return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
+
+    async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
+        model, config = service.model, service.config
+        model.check_name(body.model)
+        ignored = model.check_fields(body, config.strict)
+        who = service.caller(body, request.scope["orcinus"]["holder"])
+        call, prepared = await service.call(prefix, body, who, lambda: prepare(who))
+        reply = Reply(call, int(time.time()), model.name, body, prepared, model.tokenizer)
+        headers = _headers(request, body, call.id, ignored)
+        if body.stream:
+            return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)
+        return WholeAnswer(reply, headers)
+
+    return routes
+
+
+def _headers(request: Request, body: Sampling, call_id: str, ignored: Sequence[str]) -> dict[str, str]:
+    """What the response says besides its body."""
+    headers = {}
+    named = body.request_id is not None and body.request_id.isascii() and body.request_id.isprintable()
+    if "x-request-id" not in request.headers:  # else the front echoes it
+        headers["X-Request-ID"] = body.request_id[:256] if named and body.request_id else call_id
+    if ignored:
+        headers["X-Ignored-Fields"] = ", ".join(ignored)[:1024].encode("ascii", "replace").decode()
+        headers["X-Ignored-Fields"] = "".join(char if char.isprintable() else "?" for char in headers["X-Ignored-Fields"])
+    return headers

@@ -1,0 +1,47 @@
+"""Single requests: cancel one, and see where its time goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.answers import timings
+from orcinus.serve.calls import Call
+from orcinus.serve.errors import ApiError, unavailable
+from orcinus.serve.openapi import ANY_ERRORS, Cancelled, TimelineOfRequest, gives
+from orcinus.serve.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """`POST /v1/requests/{id}/cancel` and `GET /v1/requests/{id}/timeline`; the id is that of the response."""
+    routes = APIRouter()
+
+    def find(request: Request, id: str) -> Call:  # noqa: A002
+        """The call, if it is the caller's own. Somebody else's looks like one that never was."""
+        holder = request.scope["orcinus"]["holder"]
+        call = service.calls.find(id, None if holder is None or holder.admin else holder.name)
+        if call is None:
+            raise ApiError(404, f"there is no request {id!r}, or it ended long ago", param="id", code="request_not_found")
+        return call
+
+    @routes.post("/v1/requests/{id}/cancel", **gives(Cancelled, (404, *ANY_ERRORS)))
+    async def cancel(request: Request, id: str) -> dict[str, Any]:  # noqa: A002
+        return {"id": id, "cancelled": find(request, id).cancel()}
+
+    @routes.get("/v1/requests/{id}/timeline", **gives(TimelineOfRequest, (404, *ANY_ERRORS)))
+    async def timeline(request: Request, id: str) -> dict[str, Any]:  # noqa: A002
+        call = find(request, id)
+        answers: list[dict[str, Any]] = []
+        try:
+            for name in call.names:
+                life = await service.client.life(name)
+                answers.append({"index": len(answers), "finish": life.finish, **timings(life), "waits": life.waits})
+        except ConfigError as error:
+            raise ApiError(404, str(error), param="id", code="request_not_found") from None
+        except EngineError:
+            raise unavailable("the engine is gone", "engine_dead") from None
+        return {"id": id, "answers": answers}
+
+    return routes

@@ -1,0 +1,140 @@
+"""How the engine decides: see it, switch it while requests run, stop it for a moment, and watch every iteration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.answers import to_json
+from orcinus.serve.body import read_json, validate
+from orcinus.serve.errors import ApiError, invalid, unavailable
+from orcinus.serve.messages import Iteration, Launch, Use
+from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, Status, gives, takes
+from orcinus.serve.responses import Events
+from orcinus.serve.schema import SchedulerBody
+from orcinus.serve.service import Service
+
+MOST_BEHIND = 1000  # iterations that wait for a slow watcher; later ones are dropped and counted
+
+
+def router(service: Service) -> APIRouter:
+    """`/v1/scheduler`, `/v1/scheduler/iterations`, `/pause`, `/resume` and `/drain`; with keys, for admin keys only."""
+
+    routes = APIRouter(dependencies=[Depends(_admin)])
+
+    @routes.get("/v1/scheduler", **gives(SchedulerState, (403, *ANY_ERRORS)))
+    async def scheduler() -> dict[str, Any]:
+        return await _use(service, Use())
+
+    @routes.put("/v1/scheduler", **takes(SchedulerBody, SchedulerState, (403, *BODY_ERRORS)))
+    async def switch(request: Request) -> dict[str, Any]:
+        body = validate(SchedulerBody, await read_json(request))
+        return await _use(service, Use(**body.model_dump()))
+
+    @routes.get("/v1/scheduler/iterations", **gives(None, (403, *ANY_ERRORS), kind="text/event-stream"))
+    async def iterations() -> Response:
+        _ = service.model
+        watcher = Watcher(service)
+        return Events(watcher.frames(), {}, watcher.close, lambda scope: watcher.close())
+
+    @routes.post("/pause", **gives(Status, (403, *ANY_ERRORS)))
+    async def pause() -> dict[str, str]:
+        _ = service.model
+        service.paused = True
+        service.client.pause(True)
+        return {"status": "paused"}
+
+    @routes.post("/resume", **gives(Status, (403, *ANY_ERRORS)))
+    async def resume() -> dict[str, str]:
+        _ = service.model
+        service.paused = service.draining = False
+        service.client.pause(False)
+        return {"status": "ready"}
+
+    @routes.post("/drain", **gives(Status, (403, *ANY_ERRORS)))
+    async def drain() -> dict[str, str]:
+        _ = service.model
+        service.drain()
+        return {"status": "draining"}
+
+    return routes
+
+
+def _admin(request: Request) -> None:
+    holder = request.scope["orcinus"]["holder"]
+    if holder is not None and not holder.admin:
+        raise ApiError(403, "this needs an admin key", code="admin_key_required")
+
+
+async def _use(service: Service, change: Use) -> dict[str, Any]:
+    """Make a change, which may be none, and say how the engine decides now."""
+    num_blocks, state = service.model.ready.num_blocks, service.client.state
+    try:
+        now = await service.client.use(change)
+    except ConfigError as error:
+        raise invalid(None, str(error)) from None
+    except EngineError:
+        raise unavailable("the engine is gone", "engine_dead") from None
+    return {
+        "policy": now.policy,
+        "order": now.order,
+        "limits": {"max_batch_size": now.max_batch_size, "max_batch_tokens": now.max_batch_tokens},
+        "paused": now.paused,
+        "draining": service.draining,
+        "running": state.running,
+        "waiting": state.waiting,
+        "free_blocks": state.free_blocks,
+        "num_blocks": num_blocks,
+        "queue": {"answers": service.admission.answers, "tokens": service.admission.tokens},
+    }
+
+
+class Watcher:
+    """Somebody who looks on: every launched batch as a server-sent event."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.dropped = 0
+        self._queue: asyncio.Queue[tuple[Launch, float] | None] = asyncio.Queue()
+        service.client.listeners.append(self.hear)
+        service.watchers.append(self.close)
+
+    def hear(self, iteration: Iteration) -> None:
+        """Take note of an iteration, or only count it if the watcher is too slow."""
+        for launch in iteration.launched:
+            if self._queue.qsize() < MOST_BEHIND:
+                self._queue.put_nowait((launch, iteration.seconds))
+            else:
+                self.dropped += 1
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Events until the watcher goes."""
+        while True:
+            try:
+                async with asyncio.timeout(self.service.config.keep_alive):
+                    heard = await self._queue.get()
+            except TimeoutError:
+                yield b": keep-alive\n\n"
+                continue
+            if heard is None:
+                return
+            yield b"data: " + to_json(self._event(*heard)) + b"\n\n"
+
+    def _event(self, launch: Launch, seconds: float) -> dict[str, Any]:
+        ran = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in launch.ran]
+        counts = {"waiting": launch.waiting, "running": launch.running, "free_blocks": launch.free_blocks}
+        why = {"reasons": launch.reasons, "others": launch.others}
+        facts = {"batch": launch.batch, "at": launch.at, "seconds": seconds, "budget": launch.budget, "chunks": ran}
+        return {**facts, **counts, **why, "dropped": self.dropped}
+
+    def close(self) -> None:
+        """It has gone, or the server leaves. A second call does nothing."""
+        if self.hear in self.service.client.listeners:
+            self.service.client.listeners.remove(self.hear)
+            self.service.watchers.remove(self.close)
+        self._queue.put_nowait(None)

@@ -1,0 +1,36 @@
+"""Whether the server is alive and takes requests, and its metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from orcinus.serve.errors import unavailable
+from orcinus.serve.openapi import ANY_ERRORS, Status, gives
+from orcinus.serve.responses import JSON
+from orcinus.serve.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """`/health`, `/ready` and `/metrics`."""
+    routes = APIRouter()
+
+    @routes.get("/health", **gives(Status, (503,)))
+    async def health() -> Response:
+        _ = service.model
+        silent = service.silent_s()
+        if silent is not None:
+            raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
+        return JSON({"status": "ok"})
+
+    @routes.get("/ready", **gives(Status, ANY_ERRORS))
+    async def ready() -> Response:
+        service.check_open()
+        return JSON({"status": "paused" if service.paused else "ready"})
+
+    @routes.get("/metrics", **gives(None, (401,)))
+    async def metrics(request: Request) -> Response:
+        text, kind = service.metrics.page(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": kind})
+
+    return routes

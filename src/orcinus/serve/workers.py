@@ -1,0 +1,68 @@
+"""Threads for what would hold up the event loop: long prompts, and chat templates that may never end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _TakesTooLong(BaseException):
+    """Raised inside a thread, between two bytecodes, to get it back."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """A call, and the thread that carries it out while it does."""
+
+    call: Callable[[], Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    began: float | None = None
+    thread: int | None = None
+
+    def run(self) -> Any:
+        with self.lock:
+            self.began, self.thread = time.monotonic(), threading.get_ident()
+        try:
+            return self.call()
+        finally:
+            with self.lock:  # from here on the thread is somebody else's
+                self.thread = None
+
+    def interrupt(self) -> None:
+        with self.lock:
+            if self.thread is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(_TakesTooLong))
+
+
+class Workers:
+    """A few threads. A call that runs longer than `limit_s` is interrupted; waiting for a free thread does not count."""
+
+    def __init__(self, count: int = 2, limit_s: float = 10.0) -> None:
+        self.limit_s = limit_s
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="text")
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """What the call returns. Raises what it raises, or `TimeoutError`."""
+        job = _Job(lambda: call(*arguments))
+        future = asyncio.get_running_loop().run_in_executor(self._pool, job.run)
+        while not future.done():
+            left = self.limit_s if job.began is None else self.limit_s - (time.monotonic() - job.began)
+            if left <= 0:
+                job.interrupt()
+                await asyncio.wait((future,))
+                future.exception()  # heard
+                raise TimeoutError
+            await asyncio.wait((future,), timeout=max(left, 0.001))
+        found: T = await future
+        return found
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,64 @@
+"""Models that think aloud: what stands between `<think>` and `</think>` apart from the answer that follows."""
+
+from __future__ import annotations
+
+BEGIN, END = "<think>", "</think>"
+
+
+class Reasoning:
+    """A filter behind a detokenizer: text comes in pieces, and goes out as (reasoning, answer).
+
+    Thinking begins at the first `<think>` if nothing but white space comes before it, or at once if the prompt has opened
+    it (`open`). It ends at `</think>`, or with the text. White space around the marks belongs to neither side.
+    """
+
+    def __init__(self, *, open: bool) -> None:  # noqa: A002
+        self._thinking = open
+        self._decided = open  # whether it is known if the text begins with thinking
+        self._held = ""
+        self._fresh = True  # nothing of the current side has been given out: leading white space is dropped
+
+    def add(self, text: str) -> tuple[str, str]:
+        """What became certain with this text."""
+        self._held += text
+        if not self._decided:
+            begun = self._held.lstrip()
+            if begun.startswith(BEGIN):
+                self._held, self._thinking, self._decided = begun[len(BEGIN) :], True, True
+            elif BEGIN.startswith(begun):
+                return "", ""  # still open
+            else:
+                self._decided, self._fresh = True, False  # an ordinary answer, white space and all
+        if not self._thinking:
+            return "", self._answer()
+        thought, mark, rest = self._held.partition(END)
+        if mark:
+            shown = self._drop_leading(thought.rstrip())
+            self._held, self._thinking, self._fresh = rest, False, True
+            return shown, self._answer()
+        keep = self._may_end()
+        shown, self._held = thought[: len(thought) - keep], thought[len(thought) - keep :]
+        return self._drop_leading(shown), ""
+
+    def finish(self) -> tuple[str, str]:
+        """What was held back, now that no more text comes."""
+        held, self._held = self._held, ""
+        return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", self._drop_leading(held))
+
+    def _answer(self) -> str:
+        text, self._held = self._held, ""
+        return self._drop_leading(text)
+
+    def _drop_leading(self, text: str) -> str:
+        if self._fresh:
+            text = text.lstrip()
+            self._fresh = not text
+        return text
+
+    def _may_end(self) -> int:
+        """Length of the longest end of the held text that is white space and the beginning of `</think>`."""
+        for length in range(min(len(END) - 1, len(self._held)), -1, -1):
+            if self._held.endswith(END[:length]):
+                body = self._held[: len(self._held) - length]
+                return length + len(body) - len(body.rstrip())
+        return 0
