@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each layer may import from itself (unless siblings are apart) and from those before it.
 LAYERS: list[set[str]] = [
     {"core", "errors", "config"},
-    {"cost", "workload", "observe", "text"},
+    {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
     {"build", "llm", "interrupt", "tiny"},
     {"serve"},
@@ -39,6 +39,7 @@ ONLY_UNDER = {
     "pydantic": {"serve"},
     "msgspec": {"serve"},
     "zmq": {"serve"},
+    "httpx": {"conformance", "cli/conformance.py"},
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
     "transformers",
@@ -46,6 +47,7 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "jinja2",
     "tqdm",
     "torch",
+    "httpx",
     "orcinus",
 }
 
@@ -108,6 +110,12 @@ def test_the_core_is_standard_library_only(file: Path) -> None:
         assert top in sys.stdlib_module_names | {"orcinus"}, f"{name} is not in the standard library"
         assert top not in forbidden, f"the core has no {top}"
         assert part(name) in (None, "core", "errors"), f"the core may not import {name}"
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "conformance").rglob("*.py")), ids=module)
+def test_the_checklist_is_a_black_box(file: Path) -> None:
+    for name in imports(ast.parse(file.read_text())):
+        assert part(name) in (None, "conformance", "errors"), f"a checklist of servers may not import {name}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=module)
@@ -189,6 +197,14 @@ def test_importing_orcinus_loads_nothing_heavy() -> None:
 
 def test_the_offline_path_needs_no_server_and_no_command_line() -> None:
     assert loaded_by("import orcinus; orcinus.LLM()", "typer", "rich", "fastapi", "uvicorn", "zmq") == "[]"
+
+
+def test_the_checklist_needs_no_engine() -> None:
+    assert loaded_by("import orcinus.conformance.checklist", "torch", "transformers", "numba", "fastapi", "zmq") == "[]"
+
+
+def test_the_command_line_loads_no_client_before_it_is_asked_for() -> None:
+    assert loaded_by("import orcinus.cli.main", "httpx", "orcinus.conformance") == "[]"
 
 
 def test_every_dependency_is_pinned_for_our_own_installs() -> None:

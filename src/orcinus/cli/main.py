@@ -14,6 +14,7 @@ import typer
 import orcinus
 from orcinus import interrupt
 from orcinus.cli.chat import chat
+from orcinus.cli.conformance import conformance
 from orcinus.cli.demo import demo
 from orcinus.cli.errors import print_error
 from orcinus.cli.generate import generate
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, serve, trace, replay):
+for command in (generate, chat, demo, models, info, serve, conformance, trace, replay):
     app.command()(command)
 
 

@@ -1,0 +1,255 @@
+"""What the fields of a request do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orcinus.conformance.registry import Body, Check, add, check
+from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target, refused_as_unsupported
+from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
+
+LONG = 40
+NULLABLE = (
+    *("max_tokens", "temperature", "top_p", "n", "stop", "stream", "seed", "logprobs", "top_logprobs", "logit_bias", "user"),
+    *("tools", "tool_choice", "response_format", "stream_options", "presence_penalty", "frequency_penalty"),
+)
+
+
+def _text(answer: Json) -> str:
+    return str(answer["choices"][0]["text"])
+
+
+def _told(answer: Json) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@check("fields: max_tokens is kept, and the reason is length")
+def _max_tokens(target: Target) -> None:
+    found = target.chat(messages=STORY, max_tokens=5)
+    expect_equal(found["usage"]["completion_tokens"], 5, "completion_tokens")
+    expect_equal(found["choices"][0]["finish_reason"], "length", "finish_reason")
+
+
+@check("fields: max_completion_tokens wins over max_tokens")
+def _max_completion_tokens(target: Target) -> None:
+    for fields in ({"max_completion_tokens": 4}, {"max_completion_tokens": 4, "max_tokens": 9}):
+        expect_equal(target.chat(messages=STORY, **fields)["usage"]["completion_tokens"], 4, "completion_tokens")
+
+
+@check("fields: n answers, numbered")
+def _n(target: Target) -> None:
+    found = target.chat(n=3, max_tokens=4, temperature=1)
+    expect_equal([one["index"] for one in found["choices"]], [0, 1, 2], "the order of choices")
+
+
+@check("fields: n answers to each of several prompts")
+def _n_each(target: Target) -> None:
+    found = target.complete(prompt=[OPENING, "Hello"], n=2, max_tokens=4, seed=1, temperature=1)["choices"]
+    expect_equal([one["index"] for one in found], [0, 1, 2, 3], "the order of choices")
+
+
+@check("fields: a greedy answer is the same every time")
+def _greedy(target: Target) -> None:
+    texts = {_told(target.chat(messages=STORY, max_tokens=LONG)) for _ in range(3)}
+    expect(len(texts) == 1, f"{len(texts)} different texts")
+
+
+@check("fields: a seed repeats an answer, and another seed gives another")
+def _seed(target: Target) -> None:
+    def tell(seed: int) -> str:
+        return _told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5, seed=seed))
+
+    expect(tell(7) == tell(7), "two texts with the same seed")
+    expect(len({tell(seed) for seed in range(4)}) > 1, "the same text with four seeds")
+
+
+@check("fields: answers without a seed differ")
+def _no_seed(target: Target) -> None:
+    texts = {_told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5)) for _ in range(4)}
+    expect(len(texts) > 1, "four times the same text at temperature 1.5")
+
+
+@check("fields: temperature 1e-9 is greedy")
+def _cold(target: Target) -> None:
+    expect_equal(_text(target.complete(temperature=1e-9)), _text(target.complete()), "the text")
+
+
+@check("fields: top_k 1 is greedy")
+def _top_k(target: Target) -> None:
+    expect_equal(_text(target.complete(temperature=2, top_k=1)), _text(target.complete()), "the text")
+
+
+@check("fields: a tiny top_p is greedy")
+def _top_p(target: Target) -> None:
+    expect_equal(_text(target.complete(temperature=2, top_p=1e-6)), _text(target.complete()), "the text")
+
+
+@check("fields: a stop string ends the answer before itself")
+def _stop(target: Target) -> None:
+    whole = _told(target.chat(messages=STORY, max_tokens=LONG))
+    word = whole[len(whole) // 2 :][:4]
+    for stop in (word, ["never said", word]):
+        choice = target.chat(messages=STORY, max_tokens=LONG, stop=stop)["choices"][0]
+        expect_equal(choice["message"]["content"], whole[: whole.index(word)], "the text")
+        expect_equal(choice["finish_reason"], "stop", "finish_reason")
+
+
+@check("fields: stop null and [] stop nothing")
+def _stop_nothing(target: Target) -> None:
+    nothing: list[list[str] | None] = [None, []]
+    for stop in nothing:
+        expect_equal(_text(target.complete(stop=stop)), _text(target.complete()), "the text")
+
+
+@check("fields: stop_token_ids end the answer")
+def _stop_token_ids(target: Target) -> None:
+    ids = _ids(target.complete(return_token_ids=True))
+    choice = target.complete(stop_token_ids=[ids[3]])["choices"][0]
+    expect_equal(choice["finish_reason"], "stop", "finish_reason")
+
+
+@check("fields: ignore_eos goes on to max_tokens")
+def _ignore_eos(target: Target) -> None:
+    natural = target.chat(max_tokens=100)["usage"]["completion_tokens"]
+    found = target.chat(max_tokens=natural + 20, ignore_eos=True)
+    expect_equal(found["usage"]["completion_tokens"], natural + 20, "completion_tokens")
+
+
+@check("fields: min_tokens are written")
+def _min_tokens(target: Target) -> None:
+    natural = target.chat(max_tokens=100)["usage"]["completion_tokens"]
+    if natural >= 100:
+        raise Skip("the model does not end by itself")
+    found = target.chat(max_tokens=natural + 20, min_tokens=natural + 5)["usage"]["completion_tokens"]
+    expect(found >= natural + 5, f"{found} tokens, not {natural + 5} or more")
+
+
+@check("fields: logit_bias forbids and forces a token")
+def _logit_bias(target: Target) -> None:
+    first, *_ = _ids(target.complete(return_token_ids=True))
+    forbidden = _ids(target.complete(logit_bias={str(first): -100}, return_token_ids=True))
+    expect(first not in forbidden, "a token with bias -100 was chosen")
+    forced = _ids(target.complete(logit_bias={"300": 100}, return_token_ids=True, max_tokens=3))
+    expect_equal(forced, [300] * 3, "tokens with bias 100")
+
+
+@check("fields: logit_bias 1e9 is cut to 100")
+def _huge_bias(target: Target) -> None:
+    target.complete(logit_bias={"5": 1e9})
+    target.unharmed()
+
+
+@check("fields: return_token_ids gives as many as were counted")
+def _token_ids(target: Target) -> None:
+    found = target.complete(return_token_ids=True)
+    expect_equal(len(_ids(found)), found["usage"]["completion_tokens"], "the number of token_ids")
+
+
+def _ids(answer: Json) -> list[int]:
+    found = answer["choices"][0].get("token_ids")
+    if found is None:
+        raise Skip("the server does not know return_token_ids")
+    return [int(one) for one in found]
+
+
+@check("fields: penalties change an answer")
+def _penalties(target: Target) -> None:
+    plain = _told(target.chat(messages=STORY, max_tokens=120))
+    for name in ("presence_penalty", "frequency_penalty"):
+        changed = _told(target.chat(messages=STORY, max_tokens=120, **{name: 2}))
+        expect(changed != plain, f"{name} 2 changes nothing")
+
+
+@check("fields: timeout ends a request with an error", ours=True)
+def _timeout(target: Target) -> None:
+    answer = target.post(CHAT, {"messages": STORY, "timeout": 0.01, "max_tokens": 1000, "ignore_eos": True})
+    expect(answer.status_code in (408, 504), f"status {answer.status_code}, not 504")
+
+
+# Fields that must be taken, whatever they do.
+TAKEN: list[tuple[str, str, Json]] = [
+    ("nulls of langchain", TEXT, {"logprobs": None, "seed": None, "n": 1, "prompt": [OPENING], "stop": None}),
+    ("every field of a chat null", CHAT, dict.fromkeys(NULLABLE)),
+    ("seed -1", TEXT, {"seed": -1}),
+    ("top_k -1 and 0", TEXT, {"top_k": -1}),
+    ("top_k 0", TEXT, {"top_k": 0}),
+    ("min_p 0.1", TEXT, {"min_p": 0.1}),
+    ("repetition_penalty 1.0", TEXT, {"repetition_penalty": 1.0}),
+    ("temperature 2", TEXT, {"temperature": 2}),
+    ("penalties of -2", TEXT, {"presence_penalty": -2, "frequency_penalty": -2}),
+    ("best_of 1", TEXT, {"best_of": 1}),
+    ("stream false", CHAT, {"stream": False}),
+    ("user and prompt_cache_key", CHAT, {"user": "ann", "prompt_cache_key": "k"}),
+    ("metadata and store", CHAT, {"metadata": {"a": "b"}, "store": False}),
+    ("service_tier and safety_identifier", CHAT, {"service_tier": "auto", "safety_identifier": "s"}),
+    ("reasoning_effort and verbosity", CHAT, {"reasoning_effort": "low", "verbosity": "low"}),
+    ("priority", TEXT, {"priority": 5}),
+    ("cache_salt", TEXT, {"cache_salt": "tenant-1"}),
+    ("chat_template_kwargs enable_thinking", CHAT, {"chat_template_kwargs": {"enable_thinking": False}}),
+    ("response_format text", CHAT, {"response_format": {"type": "text"}}),
+    ("tools [] and tool_choice none", CHAT, {"tools": [], "tool_choice": "none"}),
+    ("an unknown field", CHAT, {"wibble": {"a": [1]}}),
+]  # fmt: skip
+
+
+def _taken(path: str, fields: Json) -> Body:
+    def body(target: Target) -> None:
+        start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
+        expect(target.ask(path, start | {"max_tokens": 2} | fields).json()["choices"], "no choices")
+
+    return body
+
+
+for _name, _path, _fields in TAKEN:
+    add(Check(f"fields: {_name} is taken", _taken(_path, _fields)))
+
+
+@check("fields: an unknown field is named in x-ignored-fields", ours=True)
+def _ignored(target: Target) -> None:
+    answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "wibble": 1, "wobble": None})
+    found = answer.headers.get("x-ignored-fields", "")
+    expect("wibble" in found, f"x-ignored-fields is {found!r}")
+    expect(found.count("wibble") == 1, "the field is named more than once")
+
+
+@check("fields: a field that is taken and unused is named in a header", ours=True)
+def _unused(target: Target) -> None:
+    answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "verbosity": "low"})
+    said = answer.headers.get("x-ignored-fields", "") + answer.headers.get("warnings", "")
+    expect("verbosity" in said, "no header names verbosity")
+
+
+def _formatted(target: Target, response_format: Json) -> Any:
+    answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "temperature": 0, "response_format": response_format})
+    refused_as_unsupported(answer)
+    expect_equal(answer.status_code, 200, "status")
+    content = _told(answer.json())
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Failed(f"no JSON: {content[:60]!r}") from None
+
+
+@check("fields: response_format json_object gives an object")
+def _json_object(target: Target) -> None:
+    expect(isinstance(_formatted(target, {"type": "json_object"}), dict), "the answer is no object")
+
+
+@check("fields: response_format json_schema gives what the schema says")
+def _json_schema(target: Target) -> None:
+    properties = {"sunny": {"type": "boolean"}, "wind": {"enum": ["north", "south"]}}
+    schema = {"type": "object", "properties": properties, "required": ["sunny", "wind"], "additionalProperties": False}
+    format_ = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": schema}}
+    found = _formatted(target, format_)
+    expect(isinstance(found.get("sunny"), bool) and found.get("wind") in ("north", "south"), f"the answer is {found}")
+
+
+@check("fields: tool_choice required gives a call")
+def _tools(target: Target) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "tools": [tool], "tool_choice": "required"})
+    refused_as_unsupported(answer)
+    expect_equal(answer.status_code, 200, "status")
+    call = answer.json()["choices"][0]["message"]["tool_calls"][0]
+    expect_equal(call["function"]["name"], "look", "the function")

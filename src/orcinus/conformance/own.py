@@ -1,0 +1,166 @@
+"""The endpoints that Orcinus adds."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from orcinus.conformance.registry import check
+from orcinus.conformance.shapes import expect_error
+from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target
+from orcinus.conformance.verdict import expect, expect_equal
+
+SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{[^}]*\})? (-?[\d.e+-]+|NaN|[+-]Inf)( \d+)?$")
+
+
+def _json(target: Target, method: str, path: str, body: Json | None = None) -> Any:
+    answer = target.http.request(method, path, json=body)
+    expect(answer.status_code == 200, f"{method} {path} is {answer.status_code}")
+    return answer.json()
+
+
+def _finished_id(target: Target) -> str:
+    return str(target.chat(max_tokens=3)["id"])
+
+
+@check("own: /health and /ready", ours=True)
+def _alive(target: Target) -> None:
+    for path in ("/health", "/ready"):
+        _json(target, "GET", path)
+
+
+@check("own: /metrics is Prometheus text", ours=True)
+def _metrics(target: Target) -> None:
+    target.chat(max_tokens=2)
+    answer = target.http.get("/metrics")
+    expect_equal(answer.status_code, 200, "status")
+    expect(answer.headers["content-type"].startswith("text/plain"), f"content-type is {answer.headers['content-type']}")
+    lines = [line for line in answer.text.splitlines() if line and not line.startswith("#")]
+    expect(lines, "there are no samples")
+    for line in lines:
+        expect(SAMPLE.match(line), f"no sample: {line[:50]!r}")
+
+
+@check("own: /metrics counts requests", ours=True)
+def _counted(target: Target) -> None:
+    def total() -> float:
+        answer = target.http.get("/metrics")
+        expect_equal(answer.status_code, 200, "status")
+        return sum(float(line.rsplit(" ", 1)[1]) for line in answer.text.splitlines() if re.match(r"\w+_total\b", line))
+
+    before = total()
+    target.chat(max_tokens=2)
+    time.sleep(0.2)
+    expect(total() > before, "no counter rose with a request")
+
+
+@check("own: /tokenize and /detokenize undo each other", ours=True)
+def _tokenize(target: Target) -> None:
+    for text in (OPENING, "naïve 北京 🐋", "  two  spaces\n"):
+        ids = _json(target, "POST", "/tokenize", {"prompt": text})["tokens"]
+        expect_equal(_json(target, "POST", "/detokenize", {"tokens": ids})["prompt"], text, "the text")
+
+
+@check("own: /tokenize takes messages", ours=True)
+def _tokenize_chat(target: Target) -> None:
+    found = _json(target, "POST", "/tokenize", {"messages": HI})
+    expect_equal(found["count"], target.chat(max_tokens=1)["usage"]["prompt_tokens"], "the count")
+
+
+@check("own: /tokenize and /detokenize refuse what they cannot", ours=True)
+def _tokenize_wrong(target: Target) -> None:
+    for body in ({}, {"prompt": 5}, {"prompt": None}, {"prompt": ["a"]}):
+        expect_error(target.http.post("/tokenize", json=body), 400, "prompt")
+    for tokens, param in (([-1], "tokens"), ([10**9], "tokens"), ("a", "tokens"), ([True], "tokens"), ([5, 1.5], "tokens")):
+        expect_error(target.http.post("/detokenize", json={"tokens": tokens}), 400, param)
+
+
+@check("own: /tokenizer_info", ours=True)
+def _tokenizer_info(target: Target) -> None:
+    expect(isinstance(_json(target, "GET", "/tokenizer_info"), dict), "the answer is no object")
+
+
+@check("own: /openapi.json names every route", ours=True)
+def _openapi(target: Target) -> None:
+    paths = _json(target, "GET", "/openapi.json")["paths"]
+    wanted = {CHAT, TEXT, "/v1/models", "/health", "/ready", "/metrics", "/tokenize", "/detokenize", "/v1/scheduler"}
+    expect(not wanted - set(paths), f"it lacks {', '.join(sorted(wanted - set(paths)))}")
+    expect(all("requestBody" in paths[path]["post"] for path in (CHAT, TEXT)), "it says nothing of bodies")
+    listed = set(paths[CHAT]["post"]["responses"])
+    expect({"200", "400", "404", "415"} <= listed, f"a chat's answers are {', '.join(sorted(listed))}")
+
+
+@check("own: /v1/scheduler tells and switches", ours=True)
+def _scheduler(target: Target) -> None:
+    before = _json(target, "GET", "/v1/scheduler")
+    other = "orca" if before["policy"] != "orca" else "stall-free"
+    try:
+        expect_equal(_json(target, "PUT", "/v1/scheduler", {"policy": other})["policy"], other, "policy")
+    finally:
+        _json(target, "PUT", "/v1/scheduler", {"policy": before["policy"]})
+    for body in ({"policy": "magic"}, {"max_batch_size": 0}, {"wibble": 1}):
+        expect_error(target.http.put("/v1/scheduler", json=body), 400)
+
+
+@check("own: a rejected request leaves nothing behind", ours=True)
+def _nothing_behind(target: Target) -> None:
+    names = ("running", "waiting", "free_blocks")
+
+    def state() -> list[Any]:
+        found = _json(target, "GET", "/v1/scheduler")
+        return [found[name] for name in names]
+
+    before = state()
+    for body in ({"prompt": [5] * (target.context + 1)}, {"prompt": OPENING, "top_p": 2}, {"prompt": ["a", ""]}):
+        expect_error(target.post(TEXT, body), 400)
+    expect_equal(state(), before, "running, waiting and free blocks")
+
+
+@check("own: a request is cancelled by its id", ours=True)
+def _cancel(target: Target) -> None:
+    body = {"messages": STORY, "stream": True, "max_tokens": 1500, "ignore_eos": True}
+    with target.http.stream("POST", CHAT, json=body) as stream:
+        lines = stream.iter_lines()
+        first = next(line for line in lines if line.startswith("data:"))
+        name = first.split('"id":"')[1].split('"')[0]
+        expect_error(target.http.post(f"/v1/requests/{name[:-1]}/cancel"), 404)
+        answer = target.http.post(f"/v1/requests/{name}/cancel")
+        expect_equal(answer.status_code, 200, "status of the cancel")
+        rest = [line for line in lines if line.startswith("data:")]
+    expect(len(rest) < 1000, "the stream went on")
+    expect_equal(rest[-1], "data: [DONE]", "the last frame")
+
+
+@check("own: what is unknown cannot be cancelled", ours=True)
+def _cancel_unknown(target: Target) -> None:
+    for name in ("chatcmpl-0", "x" * 300, "%00"):
+        expect_error(target.http.post(f"/v1/requests/{name}/cancel"), {400, 404})
+    target.unharmed()
+
+
+@check("own: a request has a timeline", ours=True)
+def _timeline(target: Target) -> None:
+    found = _json(target, "GET", f"/v1/requests/{_finished_id(target)}/timeline")
+    expect(isinstance(found, dict) and found, "the timeline is empty")
+    expect_error(target.http.get("/v1/requests/chatcmpl-0/timeline"), 404)
+
+
+@check("own: /pause holds requests and /resume lets them go", ours=True)
+def _pause(target: Target) -> None:
+    answer = target.http.post("/pause")
+    try:
+        expect_equal(answer.status_code, 200, "status of /pause")
+        expect_equal(target.http.get("/health").status_code, 200, "status of /health meanwhile")
+    finally:
+        resumed = target.http.post("/resume")
+    expect_equal(resumed.status_code, 200, "status of /resume")
+    target.chat(max_tokens=1)
+
+
+@check("own: what exceeds the queue is 429 with Retry-After", ours=True)
+def _queue(target: Target) -> None:
+    answer = target.post(TEXT, {"prompt": ["x"] * 64, "n": 8, "max_tokens": 1})
+    if answer.status_code != 200:  # else the queue is larger than a request can be
+        expect_error(answer, 429)
+        expect(int(answer.headers.get("retry-after", 0)) > 0, "no Retry-After")

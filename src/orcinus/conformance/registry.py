@@ -1,0 +1,47 @@
+"""The list of checks, which their modules add to when they are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcinus.conformance.target import Target
+from orcinus.conformance.verdict import Skip
+
+Body = Callable[[Target], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the checklist. Its name is `subject: what is right`."""
+
+    name: str
+    body: Body
+    ours: bool = False  # about endpoints, limits or words that only Orcinus has: skipped elsewhere
+    slow: bool = False  # waits for many seconds on purpose
+
+    def run(self, target: Target) -> None:
+        """Returns if all is well. Raises `Failed` or `Skip`; anything else means an answer of a wrong shape."""
+        if self.ours and not target.is_orcinus:
+            raise Skip("the server is not Orcinus")
+        self.body(target)
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def add(one: Check) -> None:
+    """Add a check to the list."""
+    if one.name in CHECKS:
+        raise ValueError(f"there are two checks {one.name!r}")
+    CHECKS[one.name] = one
+
+
+def check(name: str, *, ours: bool = False, slow: bool = False) -> Callable[[Body], Body]:
+    """A decorator that makes a function a check."""
+
+    def register(body: Body) -> Body:
+        add(Check(name, body, ours, slow))
+        return body
+
+    return register

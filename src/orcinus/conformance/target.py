@@ -1,0 +1,170 @@
+"""The server under test: what it says about itself, and how to ask it something."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx
+
+from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+HI = [{"role": "user", "content": "Hi"}]
+STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
+OPENING = "Once upon a time"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream that has been read to its end: the objects in its frames, without the last `[DONE]`."""
+
+    frames: list[Json]
+    lines: list[str]
+    headers: httpx.Headers
+
+    def choices(self, index: int = 0) -> list[Json]:
+        """What the frames say about one choice."""
+        return [one for frame in self.frames for one in frame["choices"] if one["index"] == index]
+
+    def text(self, index: int = 0) -> str:
+        """The whole text of one choice."""
+        return "".join(_piece(one) for one in self.choices(index))
+
+    def reasons(self, index: int = 0) -> list[str]:
+        """The finish reasons of one choice; there should be exactly one."""
+        return [one["finish_reason"] for one in self.choices(index) if one.get("finish_reason")]
+
+
+class Target:
+    """A server by its address. Raises `httpx.HTTPError` or `Failed` if it cannot be asked for its models."""
+
+    def __init__(self, url: str, api_key: str | None = None, model: str | None = None, timeout: float = 60.0) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1").rstrip("/")
+        self.api_key = api_key
+        self.auth = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # Not by way of a proxy from the environment: it would answer some of the broken requests itself.
+        self.http = httpx.Client(base_url=self.url, headers=self.auth, timeout=timeout, trust_env=False)
+        answer = self.http.get("/v1/models")
+        expect_equal(answer.status_code, 200, "status of GET /v1/models")
+        self.card = _card(answer.json(), model)
+        self.model = str(self.card["id"])
+
+    @property
+    def is_orcinus(self) -> bool:
+        """Whether the checks that concern Orcinus alone apply."""
+        return self.card.get("owned_by") == "orcinus"
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a request."""
+        found = self.card.get("max_model_len")
+        if not isinstance(found, int):
+            raise Skip("/v1/models does not say max_model_len")
+        return found
+
+    @cached_property
+    def has_completions(self) -> bool:
+        """Whether there are completions besides chats."""
+        body = {"model": self.model, "prompt": OPENING, "max_tokens": 1}
+        return self.http.post(TEXT, json=body).status_code not in (404, 405, 501)
+
+    @cached_property
+    def _has_health(self) -> bool:
+        return self.http.get("/health").status_code == 200
+
+    @cached_property
+    def _control(self) -> str:
+        return self._control_text()
+
+    def _control_text(self) -> str:
+        answer = self.chat(messages=HI, max_tokens=8)
+        return str(answer["choices"][0]["message"]["content"])
+
+    def remember(self) -> None:
+        """Take the control answer, which `unharmed` compares with, if that was not done yet."""
+        _ = self._has_health, self._control
+
+    def unharmed(self) -> None:
+        """Raises `Failed` unless the server is healthy and a greedy request has the text it had at first."""
+        if self._has_health:
+            expect_equal(self.http.get("/health").status_code, 200, "afterwards the status of /health")
+        expect_equal(self._control_text(), self._control, "afterwards the control text")
+
+    def post(self, path: str, body: Json, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Send a body, with the model's name unless it has one."""
+        if path == TEXT and not self.has_completions:
+            raise Skip("the server has no /v1/completions")
+        return self.http.post(path, json={"model": self.model} | body, headers=headers)
+
+    def ask(self, path: str, body: Json, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Send a body that must be answered with 200."""
+        answer = self.post(path, body, headers)
+        if answer.status_code != 200:
+            raise Failed(f"status {answer.status_code}, not 200: {why(answer)}")
+        return answer
+
+    def chat(self, **fields: Any) -> Json:
+        """A greedy chat, unless `fields` say otherwise."""
+        found: Json = self.ask(CHAT, {"messages": HI, "temperature": 0} | fields).json()
+        return found
+
+    def complete(self, **fields: Any) -> Json:
+        """A greedy completion, unless `fields` say otherwise."""
+        found: Json = self.ask(TEXT, {"prompt": OPENING, "temperature": 0, "max_tokens": 8} | fields).json()
+        return found
+
+    def stream(self, path: str, headers: dict[str, str] | None = None, **fields: Any) -> Stream:
+        """A greedy stream, read to its end. Raises `Failed` unless it is made of events and ends with `[DONE]`."""
+        if path == TEXT and not self.has_completions:
+            raise Skip("the server has no /v1/completions")
+        start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
+        body = {"model": self.model, "temperature": 0, "max_tokens": 24, "stream": True} | start | fields
+        with self.http.stream("POST", path, json=body, headers=headers) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise Failed(f"status {answer.status_code}, not 200: {why(answer)}")
+            lines = list(answer.iter_lines())
+        data = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+        expect(data and data[-1] == "[DONE]", "the stream does not end with data: [DONE]")
+        return Stream([json.loads(one) for one in data[:-1]], lines, answer.headers)
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a text, by the endpoint that Orcinus and vLLM have."""
+        answer = self.http.post("/tokenize", json={"model": self.model, "prompt": text})
+        if answer.status_code != 200:
+            raise Skip(f"/tokenize answers {answer.status_code}")
+        return [int(one) for one in answer.json()["tokens"]]
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.http.close()
+
+
+def why(answer: httpx.Response) -> str:
+    """What an answer that is an error says."""
+    try:
+        return str(answer.json()["error"]["message"])[:120]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:120]
+
+
+def refused_as_unsupported(answer: httpx.Response) -> None:
+    """Raises `Skip` if the server says honestly that it does not do such a thing."""
+    if answer.status_code in (400, 501) and "support" in answer.text:
+        raise Skip(f"not supported by the server: {why(answer)}")
+
+
+def _card(found: Json, model: str | None) -> Json:
+    cards: list[Json] = found["data"]
+    for card in cards:
+        if model is None or card["id"] == model:
+            return card
+    raise Failed(f"the server has no model {model!r}, but {', '.join(str(card['id']) for card in cards) or 'none'}")
+
+
+def _piece(choice: Json) -> str:
+    return (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""

@@ -1,0 +1,28 @@
+"""How a check says what it found."""
+
+from __future__ import annotations
+
+
+class Failed(Exception):
+    """The server does not do what it should; the message says what it did instead."""
+
+
+class Skip(Exception):
+    """The check does not apply to this server; the message says why."""
+
+
+def expect(holds: object, otherwise: str) -> None:
+    """Raises `Failed` with `otherwise` unless `holds`. An `assert` would vanish under `python -O`."""
+    if not holds:
+        raise Failed(otherwise)
+
+
+def expect_equal(found: object, wanted: object, what: str) -> None:
+    """Raises `Failed` that shows both unless they are equal."""
+    expect(found == wanted, f"{what} is {shown(found)}, not {shown(wanted)}")
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as a part of a line."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,0 +1,31 @@
+"""The checklist, run against our own server: a test a check. `make conformance` runs the slow ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
+from orcinus.conformance.registry import Check
+from orcinus.conformance.target import Target
+from tests.serve.conftest import serving
+
+# One worker: the checks of what is left behind want the server to themselves.
+pytestmark = pytest.mark.xdist_group("conformance")
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    with serving() as running:
+        found = Target(running.url)
+        yield found
+        found.close()
+
+
+@pytest.mark.parametrize("one", [one for one in chosen() if not one.slow], ids=lambda one: one.name)
+def test_the_server_passes(target: Target, one: Check) -> None:
+    result = run(one, target)
+    if result.outcome == SKIP:
+        pytest.skip(result.why)
+    assert result.outcome != FAIL, result.why
