@@ -117,7 +117,7 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
         (lambda f: edit_config(f, quantization_config={"quant_method": "gptq"}), "quantized checkpoints are not supported"),
         (
             lambda f: edit_weights(f, lambda t: t.update({"model.norm.weight": torch.ones(48, dtype=torch.int8)})),
-            "int8: quantized",
+            "I8: quantized",
         ),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer .* cannot be read"),
     ],

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from orcinus.errors import ModelError
-from orcinus.runtime.attention import Attention
+from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
-from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family
+from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.weight_files import TensorHeader, one_line, read_headers, read_tensors, some
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,45 +49,62 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     except Exception as error:  # whatever a config can make its readers stumble over
-        raise ModelError(f"config.json in {folder} cannot be understood: {_one_line(error)}") from error
+        raise ModelError(f"config.json in {folder} cannot be understood: {one_line(error)}") from error
     return Checkpoint(folder, architecture, spec, _saved_dtype(config))
 
 
-def load_model(checkpoint: Checkpoint, device: Device, attend: Attention) -> Decoder:
-    """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way."""
+def outline(spec: DecoderSpec) -> Decoder:
+    """The decoder without memory: shapes only. Raises `ModelError` if there can be no such decoder."""
+    return Decoder(spec, ATTENTION["reference"](), Factory(torch.device("meta"), torch.float32))
+
+
+def load_model(
+    checkpoint: Checkpoint, device: Device, attend: Attention, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Decoder:
+    """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way.
+
+    `progress` hears after every tensor how many bytes of the files have been read, and of how many.
+    """
+    tensors = read_headers(checkpoint.folder)
+    places = match(checkpoint, outline(checkpoint.spec), tensors)
     model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype))
-    load_weights(model, checkpoint)
+    parameters = dict(model.named_parameters())
+    done, total = 0, sum(tensors[name].num_bytes for name in places)
+    for name, tensor in read_tensors(checkpoint.folder, places):
+        place = places[name]
+        _target(parameters[place.parameter], place, model.spec).copy_(tensor.t() if place.transposed else tensor)
+        done += tensors[name].num_bytes
+        progress(done, total)
     return model
 
 
-def load_weights(model: Decoder, checkpoint: Checkpoint) -> None:
-    """Copy every tensor of the checkpoint to its place; nothing may be missing, left over, or of another shape."""
+def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
+    """Where every tensor goes. Raises `ModelError` if one is missing, left over, quantized or of another shape."""
     parameters = dict(model.named_parameters())
     empty = {(name, part) for name in parameters for part in _parts(name, model.spec)}
-    unexpected = []
-    for name, tensor in _tensors(checkpoint.folder):
+    places, unexpected = dict[str, Place](), list[str]()
+    for name, tensor in tensors.items():
         place = checkpoint.family.place(name)
         if checkpoint.family.skips(name, model.spec.tied):
             continue
         if place is None or place.parameter not in parameters:
             unexpected.append(name)
             continue
-        target = _target(parameters[place.parameter], place.part, place.parameter, model.spec)
-        source = tensor.t() if place.transposed else tensor
-        if not tensor.is_floating_point():
+        if tensor.dtype not in FLOATS:
             raise ModelError(f"{name} in {checkpoint.folder} is {tensor.dtype}: quantized weights are not supported")
-        if target.shape != source.shape:
-            raise ModelError(
-                f"{name} in {checkpoint.folder} has shape {list(source.shape)}, but config.json wants {list(target.shape)}"
-            )
-        target.copy_(source)
+        wanted = list(_target(parameters[place.parameter], place, model.spec).shape)
+        wanted = wanted[::-1] if place.transposed else wanted
+        if list(tensor.shape) != wanted:
+            raise ModelError(f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
+        places[name] = place
         filled = _parts(place.parameter, model.spec) if place.part is None else (place.part,)
         empty -= {(place.parameter, part) for part in filled}
     if empty:
         names = sorted(checkpoint.family.source(name, part) for name, part in empty)
-        raise ModelError(f"weights are missing in {checkpoint.folder}: {_some(names)}")
+        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}")
     if unexpected:
-        raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {_some(unexpected)}")
+        raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {some(unexpected)}")
+    return places
 
 
 def _parts(parameter: str, spec: DecoderSpec) -> tuple[int, ...]:
@@ -96,19 +113,19 @@ def _parts(parameter: str, spec: DecoderSpec) -> tuple[int, ...]:
     return (0, 1) if ".mlp.up." in parameter and spec.gated_mlp else (0,)
 
 
-def _target(parameter: nn.Parameter, part: int | None, name: str, spec: DecoderSpec) -> Tensor:
-    if part is None:
+def _target(parameter: nn.Parameter, place: Place, spec: DecoderSpec) -> Tensor:
+    if place.part is None:
         return parameter.data
-    sizes = spec.qkv_sizes if ".qkv." in name else (spec.intermediate_size, spec.intermediate_size)
-    start = sum(sizes[:part])
-    return parameter.data[start : start + sizes[part]]
+    sizes = spec.qkv_sizes if ".qkv." in place.parameter else (spec.intermediate_size, spec.intermediate_size)
+    start = sum(sizes[: place.part])
+    return parameter.data[start : start + sizes[place.part]]
 
 
 def _architecture(folder: Path) -> str:
     try:
         names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
     except (ValueError, AttributeError) as error:
-        raise ModelError(f"config.json in {folder} is not a JSON object: {_one_line(error)}") from None
+        raise ModelError(f"config.json in {folder} is not a JSON object: {one_line(error)}") from None
     listed = names if isinstance(names, list) else [names]
     for name in map(str, listed):
         if name in ARCHITECTURES:
@@ -119,36 +136,3 @@ def _architecture(folder: Path) -> str:
 def _saved_dtype(config: Any) -> torch.dtype | None:
     dtype = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype
-
-
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    for file in _files(folder):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  (the reader is not a mapping)
-                    yield name, tensors.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} cannot be read: {_one_line(error)}; download it again") from None
-
-
-def _files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
-        try:
-            shards = sorted(set(map(str, json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{INDEX} in {folder} cannot be understood: {_one_line(error)}") from None
-    else:
-        shards = [SINGLE]
-    missing = [shard for shard in shards if not (folder / shard).is_file()]
-    if missing:
-        hint = "convert its .bin files to safetensors first" if list(folder.glob("*.bin")) else "download it again"
-        raise ModelError(f"weight files are missing in {folder}: {_some(missing)}; {hint}")
-    return [folder / shard for shard in shards]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -47,7 +47,7 @@ class Factory:
 
 
 class Decoder(nn.Module):
-    """Its parameters hold nothing yet: let `load_weights` fill them."""
+    """Its parameters hold nothing yet: let `load_model` fill them."""
 
     def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
         super().__init__()
