@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"core", "errors", "config"},
     {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
-    {"build", "llm", "interrupt", "tiny"},
+    {"plan", "build", "llm", "interrupt", "tiny"},
     {"serve"},
     {"dashboard", "bench", "cli", "__main__"},
 ]

@@ -37,7 +37,7 @@ def info(*, config: EngineConfig) -> None:
 def _machine() -> list[tuple[str, str]]:
     import torch
 
-    from orcinus.runtime.device import memory_available
+    from orcinus.runtime.memory import memory_available
 
     rows = [
         ("orcinus", orcinus.__version__),

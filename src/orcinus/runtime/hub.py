@@ -1,19 +1,39 @@
-"""From a name to a folder: a local path, or a repository of the Hugging Face hub."""
+"""From a name to a folder, or to what its headers say: a local path, or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from orcinus.errors import ModelError
+from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
+Found = TypeVar("Found")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def find_model(model: str | Path) -> Path:
     """The folder with the model's files, downloaded first if need be. Raises `ModelError` if there is none."""
+    folder = _local(model)
+    return folder if folder is not None else _ask(str(model), _download)
+
+
+def find_headers(model: str | Path) -> tuple[Path, dict[str, TensorHeader]]:
+    """A folder with at least config.json, and what the weight files say of their tensors; no weight is downloaded or read.
+
+    Raises `ModelError` if there is no such model.
+    """
+    folder = _local(model)
+    return (folder, read_headers(folder)) if folder is not None else _ask(str(model), _download_headers)
+
+
+def _local(model: str | Path) -> Path | None:
+    """The folder that a path leads to; None if it can only be a repository's name."""
     try:
         folder = Path(model).expanduser()
     except RuntimeError:  # ~nobody
@@ -26,21 +46,42 @@ def find_model(model: str | Path) -> Path:
         raise ModelError(
             f"no model folder at {model}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
         )
-    return _download(str(model))
+    return None
 
 
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=COPIES))
+
+
+def _download_headers(repository: str) -> tuple[Path, dict[str, TensorHeader]]:
+    from huggingface_hub import get_safetensors_metadata, hf_hub_download
+
+    folder = Path(hf_hub_download(repository, "config.json")).parent
+    with suppress(ModelError):  # perhaps the weights were downloaded before
+        return folder, read_headers(folder)
+    files = get_safetensors_metadata(repository).files_metadata.values()
+    tensors = [(name, tensor) for file in files for name, tensor in file.tensors.items()]
+    return folder, {name: TensorHeader(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors}
+
+
+def _ask(repository: str, request: Callable[[str], Found]) -> Found:
+    """What a request to the hub gives. Raises `ModelError` if it fails."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
+        NotASafetensorsRepoError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
+        SafetensorsParsingError,
     )
 
+    # the second is the HTTP client's own, and which client it is differs from version to version
+    unreachable: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
     try:
-        return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=COPIES))
+        return request(repository)
     except GatedRepoError:
         raise ModelError(f"{repository} asks for a licence: accept it on the hub, then log in with `hf auth login`") from None
     except RepositoryNotFoundError:
@@ -49,7 +90,11 @@ def _download(repository: str) -> Path:
         ) from None
     except HFValidationError as error:
         raise ModelError(f"{repository} is no local folder and no name of a hub repository: {error}") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (NotASafetensorsRepoError, SafetensorsParsingError):
+        raise ModelError(f"{repository} holds no weights in safetensors that can be read: convert them first") from None
+    except RemoteEntryNotFoundError:
+        raise ModelError(f"{repository} has no config.json: it is no model that can be loaded") from None
+    except unreachable as error:
         raise ModelError(
             f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
             "connect to the network, or give the path of a folder that was downloaded elsewhere"

@@ -1,0 +1,61 @@
+"""How much memory there is: the machine's, or what a container leaves of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+# A group's limit, its use, and what of that is file cache, given back when memory is short: version 2, version 1.
+COUNTERS = {
+    "": ("memory.max", "memory.current", ("active_file", "inactive_file")),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
+}
+
+
+def memory_available(device: torch.device) -> int:
+    """Bytes that could be allocated on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return max(0, min([_of_the_machine(PROC), *_of_the_groups(PROC, CGROUPS)]))
+
+
+def _of_the_machine(proc: Path) -> int:
+    try:
+        lines = (proc / "meminfo").read_text(encoding="utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _of_the_groups(proc: Path, root: Path) -> Iterator[int]:
+    """What is left in each control group that this process is in, the groups around it included."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:  # hierarchy:controllers:path; version 2 names no controllers
+        _, controllers, path = line.split(":", 2)
+        for controller in {"", "memory"} & set(controllers.split(",")):
+            top = root / controller
+            group = top / path.lstrip("/")
+            for folder in (group, *group.parents):  # inside a container the path may lead nowhere: its own group is the top
+                left = _left(folder, *COUNTERS[controller])
+                if left is not None:
+                    yield left
+                if folder == top:
+                    break
+
+
+def _left(group: Path, limit: str, usage: str, cache: tuple[str, str]) -> int | None:
+    """Bytes that a group may still take; None if nothing limits it."""
+    try:
+        most, used = int((group / limit).read_text()), int((group / usage).read_text())
+        counted = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return None
+    return most - used + sum(int(counted.get(name, 0)) for name in cache)

@@ -1,0 +1,184 @@
+"""What fits, what does not and what would help: decided from headers, and the same for every way to build an engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orcinus import LLM, EngineConfig
+from orcinus.build import build, resolve
+from orcinus.errors import ConfigError, ModelError
+from orcinus.plan import MIB, Plan, make_plan, measure
+from orcinus.runtime import weight_files
+from orcinus.runtime.checkpoint import open_checkpoint, outline
+from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, working_bytes
+from orcinus.runtime.memory import _of_the_groups, memory_available
+from tests.checkpoints import CONFIGS, save
+
+Made = Callable[[str], tuple[Any, Path]]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Pretend that so many MiB are available."""
+
+    def pretend(mib: int) -> None:
+        monkeypatch.setattr("orcinus.plan.memory_available", lambda device: mib * MIB)
+
+    return pretend
+
+
+def bundled(**options: Any) -> Plan:
+    return make_plan(EngineConfig(**{"dtype": "float32"} | options))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_plan_counts_what_the_model_has(checkpoint: Made, name: str) -> None:
+    model, folder = checkpoint(name)
+    plan = make_plan(EngineConfig(model=folder))
+    assert plan.fits
+    assert plan.resolved == resolve(EngineConfig(model=folder))
+    assert plan.memory.weights == sum(p.numel() * 4 for p in model.parameters())
+    assert plan.model.saved_bytes == plan.memory.weights
+    assert plan.missing_mib == 0
+    assert plan.remedies() == []
+
+
+def test_a_plan_reads_no_weight(checkpoint: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_files, "read_tensors", None)
+    monkeypatch.setattr("orcinus.runtime.checkpoint.read_tensors", None)
+    assert make_plan(EngineConfig(model=checkpoint("qwen3")[1])).fits
+
+
+def test_wrong_weights_are_found_before_any_is_read(checkpoint: Made, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint("qwen3")[1], tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 81}))
+    with pytest.raises(ModelError, match="has shape .* config.json wants"):
+        make_plan(EngineConfig(model=folder))
+
+
+@pytest.mark.parametrize(
+    ("available", "options", "knobs"),
+    [
+        (200, {"kv_memory_mib": 4000}, {"kv_memory_mib"}),
+        (200, {"num_blocks": 10**6}, {"num_blocks"}),
+        (200, {"max_batch_tokens": 16384, "num_blocks": 1024}, {"max_batch_tokens", "num_blocks"}),
+        (125, {"max_model_len": 2048, "max_batch_tokens": 2048}, {"max_model_len", "max_batch_tokens"}),
+        (95, {"block_size": 10**6}, {"block_size"}),
+        (150, {"max_batch_size": 2000}, {"max_batch_size"}),
+        (78, {}, {"dtype"}),
+        (20, {}, set()),
+    ],
+)
+def test_what_is_suggested_fits(
+    memory: Callable[[int], None], available: int, options: dict[str, Any], knobs: set[str]
+) -> None:
+    memory(available)
+    plan = bundled(**options)
+    assert not plan.fits
+    assert plan.missing_mib == -(plan.memory.left // MIB) > 0
+    remedies = dict(plan.remedies())
+    assert knobs <= set(remedies), plan.memory
+    for name, value in remedies.items():
+        assert make_plan(replace(plan.config, **{name: value})).fits
+    memory(available + plan.missing_mib)
+    assert bundled(**options).fits
+
+
+def test_an_engine_that_does_not_fit_is_refused_before_it_loads(
+    memory: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory(200)
+    monkeypatch.setattr("orcinus.build.load_model", None)
+    monkeypatch.setattr("orcinus.build.find_model", None)
+    message = r"does not fit: 16 MiB of weights, 4000 of K/V and \d+ to work with, where 200 .*: \d+ MiB are missing; "
+    for attempt in (resolve, build, LLM.from_config):
+        with pytest.raises(ConfigError, match=message + r"use kv_memory_mib=\d+, or a smaller model"):
+            attempt(EngineConfig(dtype="float32", kv_memory_mib=4000))
+
+
+def test_what_nobody_asked_for_is_lowered_to_what_fits(memory: Callable[[int], None]) -> None:
+    memory(10_000)
+    roomy = bundled().resolved
+    memory(140)
+    tight = bundled()
+    assert tight.fits
+    assert tight.resolved.num_blocks < roomy.num_blocks
+    assert tight.resolved.limits.max_batch_tokens < roomy.limits.max_batch_tokens == 8 * 2048
+    assert tight.memory.left >= 0
+    assert "half of the" in tight.resolved.kv_reason
+
+
+def test_sequences_and_bytes_of_a_decode(checkpoint: Made) -> None:
+    plan = bundled(num_blocks=100, block_size=16)
+    assert [plan.sequences(length) for length in (1, 16, 17, 1600, 1601)] == [100, 100, 50, 1, 0]
+    for name, seen in (("mistral-sliding-window", 12), ("mistral-no-window", 100)):
+        spec = open_checkpoint(checkpoint(name)[1]).spec
+        assert decode_kv_bytes(spec, torch.float32, 100) == 2 * 3 * 2 * spec.head_dim * 4 * seen
+        num_parameters = sum(parameter.numel() for parameter in outline(spec).parameters())
+        assert decode_weight_bytes(spec, torch.float32, num_parameters) == (num_parameters - 97 * 48) * 4
+    assert working_bytes(spec, torch.float32, 9, 4, 64) > working_bytes(spec, torch.float32, 8, 4, 64)
+
+
+def test_speeds_are_measured() -> None:
+    speeds = measure(bundled(max_batch_size=4))
+    assert speeds.context == 1024
+    assert [speed.requests for speed in speeds.decode] == [1, 4]
+    for speed in speeds.decode:
+        assert 0 < speed.iterations_per_s < float("inf")
+        assert speed.tokens_per_s == speed.requests * speed.iterations_per_s
+
+
+def test_loading_tells_how_far_it_is(checkpoint: Made, tmp_path: Path) -> None:
+    model, _ = checkpoint("qwen3")
+    folder = save(model, tmp_path / "shards", max_shard_size="40KB")
+    heard: list[tuple[str, int, int]] = []
+    build(EngineConfig(model=folder, max_model_len=32), progress=lambda *stage: heard.append(stage))
+    total = sum(p.numel() * 4 for p in model.parameters())
+    weights = [done for stage, done, _ in heard if stage == "weights"]
+    assert weights == sorted(weights)
+    assert weights[-1] == total
+    assert {of for stage, _, of in heard if stage == "weights"} == {total}
+    assert heard[-1] == ("warm-up", 0, 0)
+
+
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_a_container_of_either_version_limits_memory(tmp_path: Path) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    write(proc / "self", cgroup="4:cpu,memory:/pod/one\n1:name=systemd:/\n0::/slice/two\n")
+    write(root / "slice" / "two", memory__max="max\n", memory__current="5\n", memory__stat="")
+    write(
+        root / "slice", memory__max="1000\n", memory__current="900\n", memory__stat="inactive_file 300\nactive_file 50\nanon 1"
+    )
+    write(
+        root / "memory",  # the path leads nowhere from inside a container: its own group is the top
+        memory__limit_in_bytes="700",
+        memory__usage_in_bytes="200",
+        memory__stat="total_inactive_file 100\ncache 9",
+    )
+    assert sorted(_of_the_groups(proc, root)) == [1000 - 900 + 350, 700 - 200 + 100]
+    assert list(_of_the_groups(tmp_path / "nowhere", root)) == []
+
+
+def test_the_tightest_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "proc", meminfo="MemTotal: 9 kB\nMemAvailable:    5 kB\n")
+    write(tmp_path / "proc" / "self", cgroup="0::/\n")
+    write(tmp_path / "cgroup", memory__max="9000\n", memory__current="6000\n", memory__stat="file 1")
+    monkeypatch.setattr("orcinus.runtime.memory.PROC", tmp_path / "proc")
+    monkeypatch.setattr("orcinus.runtime.memory.CGROUPS", tmp_path / "cgroup")
+    assert memory_available(torch.device("cpu")) == 3000
+    write(tmp_path / "cgroup", memory__max="99000\n")
+    assert memory_available(torch.device("cpu")) == 5 * 1024
