@@ -18,8 +18,8 @@ import pytest
 
 ORCINUS = [sys.executable, "-m", "orcinus"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
-ENGINES = ["generate", "chat", "demo", "info"]
-COMMANDS = ["generate", "chat", "demo", "models", "info", "trace", "replay"]
+ENGINES = ["generate", "chat", "demo", "info", "plan"]
+COMMANDS = ["generate", "chat", "demo", "models", "info", "plan", "trace", "replay"]
 
 
 def orcinus(*arguments: str, stdin: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ from orcinus.cli.errors import print_error
 from orcinus.cli.generate import generate
 from orcinus.cli.info import info
 from orcinus.cli.models import models
+from orcinus.cli.plan import plan
 from orcinus.cli.replay import replay
 from orcinus.cli.serve import serve
 from orcinus.cli.trace import trace
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, serve, conformance, trace, replay):
+for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay):
     app.command()(command)
 
 

@@ -1,0 +1,136 @@
+"""`orcinus plan`: whether a model fits this machine and how fast it could be, from its headers alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orcinus.cli.options import takes_engine
+from orcinus.config import EngineConfig
+from orcinus.errors import ConfigError
+
+LENGTHS = (512, 2048, 8192)  # tokens; the model's own length is added
+MIB = 2**20
+
+
+@takes_engine()
+def plan(
+    name: Annotated[str | None, typer.Argument(metavar="MODEL", help="The same as --model.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, sizes in bytes.")] = False,
+    *,
+    config: EngineConfig,
+) -> None:
+    """Say whether a model fits this machine, how many requests at once, and how fast it could be at most.
+
+    Reads headers only: no weight is read, and none downloaded. Exit status 1 if it does not fit, with the options that would
+    make it fit. Example: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`
+    """
+    from orcinus.plan import make_plan, measure
+
+    if name is not None and config.model not in (None, name):
+        raise ConfigError(f"the model cannot be {name} and --model {config.model}: give only one of them")
+    made = make_plan(replace(config, model=name or config.model))
+    speeds = measure(made) if made.fits else None
+    if as_json:
+        print(json.dumps(_record(made, speeds)))
+    else:
+        _print(made, speeds)
+    if not made.fits:
+        raise typer.Exit(1)
+
+
+def _sequences(plan: Any) -> list[tuple[int, int]]:
+    longest = plan.resolved.limits.max_model_len
+    return [(length, plan.sequences(length)) for length in [*(n for n in LENGTHS if n < longest), longest]]
+
+
+def _record(plan: Any, speeds: Any) -> dict[str, Any]:
+    resolved = plan.resolved
+    return {
+        "model": str(plan.config.model or resolved.folder),
+        "architecture": resolved.architecture,
+        "num_parameters": resolved.num_parameters,
+        "saved_bytes": plan.model.saved_bytes,
+        "device": resolved.device,
+        "dtype": resolved.dtype,
+        "fits": plan.fits,
+        "missing_mib": plan.missing_mib,
+        "remedies": dict(plan.remedies()),
+        "memory": asdict(plan.memory) | {"left": plan.memory.left},
+        "limits": asdict(resolved.limits),
+        "block_size": resolved.block_size,
+        "num_blocks": resolved.num_blocks,
+        "kv_tokens": resolved.kv_tokens,
+        "kv_bytes_per_token": plan.kv_token_bytes,
+        "sequences": [{"tokens": length, "at_once": count} for length, count in _sequences(plan)],
+        "speed_at_most": speeds and asdict(speeds),
+    }
+
+
+def _print(plan: Any, speeds: Any) -> None:
+    table = Table.grid(padding=(0, 2))
+    sections = [("model", _model(plan)), ("memory", _memory(plan)), ("requests at once", _at_once(plan))]
+    if speeds is not None:
+        sections.append(("decoding, at most", _speed(speeds)))
+    for title, rows in sections:
+        table.add_row(f"[bold]{title}[/]")
+        for name, value in rows:
+            table.add_row(f"  {name}", Text(value))
+    console = Console()
+    console.print(table, highlight=False)
+    console.print(Text(_verdict(plan)), soft_wrap=True)
+
+
+def _model(plan: Any) -> list[tuple[str, str]]:
+    resolved = plan.resolved
+    saved = f"{resolved.num_parameters / 1e6:.1f} M parameters, {plan.model.saved_bytes / MIB:.0f} MiB on disk"
+    return [
+        ("name", str(plan.config.model or "the bundled model")),
+        ("architecture", f"{resolved.architecture}, {saved}"),
+        ("dtype", f"{resolved.dtype} ({resolved.dtype_reason}), on {resolved.device}"),
+    ]
+
+
+def _memory(plan: Any) -> list[tuple[str, str]]:
+    resolved, memory = plan.resolved, plan.memory
+    batch = f"at most {resolved.limits.max_batch_tokens} tokens and {resolved.limits.max_batch_size} requests"
+    return [
+        ("available", f"{memory.available / MIB:9,.1f} MiB"),
+        ("weights", f"{memory.weights / MIB:9,.1f} MiB"),
+        ("keys and values", f"{memory.kv / MIB:9,.1f} MiB = {resolved.kv_tokens} tokens of {plan.kv_token_bytes} bytes"),
+        ("  because", resolved.kv_reason),
+        ("working memory", f"{memory.working / MIB:9,.1f} MiB, estimated for an iteration of {batch}"),
+        ("left", f"{memory.left / MIB:9,.1f} MiB"),
+    ]
+
+
+def _at_once(plan: Any) -> list[tuple[str, str]]:
+    """What the K/V memory holds. (A K/V manager that reserves may let fewer in.)"""
+    most = plan.resolved.limits.max_batch_size
+    return [
+        (f"of {length} tokens", f"{count}" + (f" (the batch takes {most})" if count > most else ""))
+        for length, count in _sequences(plan)
+    ]
+
+
+def _speed(speeds: Any) -> list[tuple[str, str]]:
+    rows = []
+    for speed in speeds.decode:
+        name = f"{speed.requests} request{'' if speed.requests == 1 else 's'}"
+        rate = f"{speed.weights_bytes_per_s / 1e9:.1f} GB/s of weights"
+        rows.append((name, f"{speed.tokens_per_s:,.1f} tokens/s in {speed.iterations_per_s:,.1f} iterations/s; {rate}"))
+    measured = f"reads {speeds.kv_bytes_per_s / 1e9:.1f} GB/s of keys and values, {speeds.context} tokens for each request"
+    return [*rows, ("attention", measured), ("because", "these rates were measured now; computing and sampling come on top")]
+
+
+def _verdict(plan: Any) -> str:
+    if plan.fits:
+        return "It fits."
+    flags = [f"--{name.replace('_', '-')} {value}" for name, value in plan.remedies()]
+    return f"It does not fit: {plan.missing_mib} MiB are missing. Use {', or '.join([*flags, 'a smaller model'])}."

@@ -1,0 +1,171 @@
+"""`orcinus plan` as a real process, with models in folders and on a hub that a small local server plays."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checkpoints import save
+from tests.cli.test_cli import orcinus
+
+Made = Callable[[str], tuple[Any, Path]]
+COMMIT = "0" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of a hub that a plan asks: files whole or in ranges, and errors that a header names."""
+
+    folder: Path
+    sent: dict[str, int]  # bytes of each file
+    errors = {"no/such": (401, "RepoNotFound"), "shut/away": (403, "GatedRepo"), "no/model": (404, "EntryNotFound")}  # noqa: RUF012
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        repository, _, name = self.path.strip("/").replace("/resolve/main/", " ").partition(" ")
+        status, error = self.errors.get(repository, (200, ""))
+        file = self.folder / name
+        if status == 200 and not (name and file.is_file()):
+            status, error = 404, "EntryNotFound"
+        data = file.read_bytes() if status == 200 else b""
+        size = len(data)
+        if match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or ""):
+            status, data = 206 if status == 200 else status, data[int(match[1]) : int(match[2]) + 1]
+        self.send_response(status)
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{name}-{size}"')
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.sent[name] = self.sent.get(name, 0) + len(data)
+            self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
+    """Its address, and how many bytes of each file it has sent."""
+    sent: dict[str, int] = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"folder": folder, "sent": sent}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", sent
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def plan(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]:
+    done = orcinus("plan", "--json", *arguments, **environment)
+    assert done.returncode == status, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def test_a_plan_in_words() -> None:
+    done = orcinus("plan", "--max-batch-size", "2", "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    for words in ("4.0 M parameters", "weights", "5120 bytes", "8 (the batch takes 2)", "GB/s", "It fits."):
+        assert words in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_plan_as_json_for_a_folder_given_in_either_way(checkpoint: Made) -> None:
+    folder = str(checkpoint("llama2")[1])
+    records = [plan(*given, "--max-model-len", "100") for given in ([folder], ["--model", folder], [folder, "--model", folder])]
+    for record in records:
+        assert record["model"] == folder
+        assert record["fits"]
+        assert record["memory"]["weights"] == record["saved_bytes"] == 4 * record["num_parameters"]
+        assert record["kv_bytes_per_token"] == 2 * 3 * 6 * 8 * 4
+        assert record["sequences"] == [{"tokens": 100, "at_once": 8}]
+        assert [speed["requests"] for speed in record["speed_at_most"]["decode"]] == [1, 8]
+
+
+def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
+    options = ["--kv-memory-mib", "1000000000", "--dtype", "float32"]
+    record = plan(*options, status=1)
+    assert not record["fits"]
+    assert record["missing_mib"] > 0
+    assert record["speed_at_most"] is None
+    value = record["remedies"]["kv_memory_mib"]
+    done = orcinus("plan", *options)
+    assert done.returncode == 1
+    assert "It does not fit: " in done.stdout
+    assert "Use --kv-memory-mib" in done.stdout
+    assert plan("--kv-memory-mib", str(value // 2), "--dtype", "float32")["fits"]  # others use this machine's memory too
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["somewhere", "--model", "elsewhere"], "the model cannot be somewhere and --model elsewhere"),
+        (["nowhere"], "no model folder at nowhere"),
+        (["someone/something"], "hub cannot be reached"),
+        (["--dtype", "int8"], "unknown dtype"),
+        (["--max-model-len", "9999"], "max_model_len 9999"),
+        (["--num-blocks", "1", "--max-model-len", "2000"], "not even one request of max_model_len 2000"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments: list[str], message: str) -> None:
+    done = orcinus("plan", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_repository_is_planned_without_its_weights(checkpoint: Made, tmp_path: Path, shards: bool) -> None:
+    model, folder = checkpoint("llama2")
+    if shards:
+        folder = save(model, tmp_path / "model", max_shard_size="40KB")
+    with hub(folder) as (address, sent):
+        online = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+        record = plan("owner/name", **online)
+        assert record["fits"]
+        assert record["saved_bytes"] == 4 * record["num_parameters"]
+        assert not list((tmp_path / "home").rglob("*.safetensors"))
+        assert sent["config.json"] > 0
+        assert sum(size for name, size in sent.items() if name.endswith(".safetensors")) > 0
+
+        for repository, words in (
+            ("no/such", "no folder and no hub repository named no/such"),
+            ("shut/away", "asks for a licence"),
+            ("no/model", "no/model has no config.json"),
+        ):
+            done = orcinus("plan", repository, **online)
+            assert done.returncode == 1
+            assert words in done.stderr
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+    done = orcinus("plan", "owner/name", **online)  # config.json is there from before, the hub is not
+    assert done.returncode == 1
+    assert "the Hugging Face hub cannot be reached" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_repository_without_safetensors_is_named(checkpoint: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((checkpoint("llama2")[1] / "config.json").read_bytes())
+    with hub(folder) as (address, _):
+        done = orcinus("plan", "owner/name", HF_ENDPOINT=address, HF_HUB_OFFLINE="0", HF_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert "holds no weights in safetensors" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
