@@ -115,7 +115,7 @@ def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["somewhere", "--model", "elsewhere"], "the model cannot be somewhere and --model elsewhere"),
+        (["somewhere", "--model", "elsewhere"], "two models were given, somewhere and --model elsewhere"),
         (["nowhere"], "no model folder at nowhere"),
         (["someone/something"], "hub cannot be reached"),
         (["--dtype", "int8"], "unknown dtype"),

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from orcinus import interrupt
 from orcinus.cli.engine import engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.partners import InProcess, Partner, Server, engine_options_beside_model
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.request import SamplingParams
-from orcinus.errors import RequestError, RequestFailed
+from orcinus.errors import ConfigError, RequestError, RequestFailed
 
+KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
 
 
@@ -25,25 +29,44 @@ HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit
 @takes_engine()
 def chat(
     system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Talk to this server instead: http://127.0.0.1:8000")] = None,
+    api_key: Annotated[str | None, typer.Option("--api-key", help="Its API key.", envvar=KEYS)] = None,
     *,
     config: EngineConfig,
     params: SamplingParams,
 ) -> None:
-    """Talk with the model. The engine runs in this process.
+    """Talk with the model: in this process, or with a server of the OpenAI API (`--url`).
 
     The conversation so far is sent with every turn, without its oldest turns when the context is full.
     Also reads turns from a pipe: `echo Hi | orcinus chat`
     """
     console = Console(highlight=False)
-    with engine(config) as llm:
-        conversation = Conversation(llm, params, console, system)
-        name = config.model or "the bundled model"
-        console.print(f"{name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters", markup=False, soft_wrap=True)
+    with _partner(url, api_key, config, params) as partner:
+        conversation = Conversation(partner, console, system)
+        console.print(partner.name, markup=False, soft_wrap=True)
         console.print(HELP)
         while (line := _ask(console)) is not None:
             conversation.turn(line)
     if conversation.failed and not console.is_terminal:
         raise RequestFailed(f"{conversation.failed} of the turns failed")
+
+
+@contextmanager
+def _partner(url: str | None, key: str | None, config: EngineConfig, params: SamplingParams) -> Iterator[Partner]:
+    """Who answers, for as long as the block lasts."""
+    if url is None:
+        with engine(config) as llm:
+            yield InProcess(llm, params, str(config.model or "the bundled model"))
+        return
+    if idle := engine_options_beside_model(config):
+        raise ConfigError(f"{', '.join(idle)} would have no effect on the server at {url}: leave it out")
+    server = Server(url, key, None if config.model is None else str(config.model), params)
+    interrupt.raise_exception()
+    try:
+        yield server
+    finally:
+        interrupt.leave_at_once()
+        server.close()
 
 
 def _ask(console: Console) -> str | None:
@@ -59,8 +82,8 @@ def _ask(console: Console) -> str | None:
 class Conversation:
     """The messages so far, and how a line changes them."""
 
-    def __init__(self, llm: Any, params: SamplingParams, console: Console, system: str | None) -> None:
-        self.llm, self.params, self.console = llm, params, console
+    def __init__(self, partner: Partner, console: Console, system: str | None) -> None:
+        self.partner, self.console = partner, console
         self.messages: list[dict[str, str]] = []
         self.failed = 0
         self.reset(system)
@@ -97,12 +120,10 @@ class Conversation:
         answer, tokens, start = "", 0, time.perf_counter()
         wrapped = WordWrap(self.console)
         try:
-            for piece in self.llm.stream(*self._fitting()):
-                tokens += piece.token_id is not None
-                answer += piece.text
-                wrapped.write(piece.text)
-                if piece.error:
-                    raise RequestError(piece.error)
+            for text_of_piece, count in self.partner.answer(self.messages, self.note):
+                tokens += count
+                answer += text_of_piece
+                wrapped.write(text_of_piece)
             wrapped.end()
         except KeyboardInterrupt:
             wrapped.end()
@@ -115,21 +136,3 @@ class Conversation:
         rate = tokens / max(time.perf_counter() - start, 1e-9)
         self.console.print(f"\n[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")
         self.messages.append({"role": "assistant", "content": answer})
-
-    def _fitting(self) -> tuple[tuple[int, ...], SamplingParams]:
-        """The conversation as tokens, without its oldest turns where the context has no room for them and an answer."""
-        wanted = self.params.max_tokens or 1
-        first = 1 if self.system else 0
-        forgotten = 0
-        while True:
-            ids = self.llm.encode_chat(self.messages)
-            room = self.llm.resolved.limits.max_model_len - len(ids)
-            if room >= wanted or len(self.messages) == first + 1:
-                break
-            del self.messages[first : first + 2]  # a question and its answer
-            forgotten += 1
-        if forgotten:
-            self.note(f"(the context is full: forgot {forgotten} of the oldest turns)")
-        if self.params.max_tokens is None or room < 1:  # a message too long for any answer is for the engine to refuse
-            return ids, self.params
-        return ids, replace(self.params, max_tokens=min(room, wanted), min_tokens=min(room, self.params.min_tokens))

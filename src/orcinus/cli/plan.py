@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -13,15 +13,13 @@ from rich.text import Text
 
 from orcinus.cli.options import takes_engine
 from orcinus.config import EngineConfig
-from orcinus.errors import ConfigError
 
 LENGTHS = (512, 2048, 8192)  # tokens; the model's own length is added
 MIB = 2**20
 
 
-@takes_engine()
+@takes_engine(names_model=True)
 def plan(
-    name: Annotated[str | None, typer.Argument(metavar="MODEL", help="The same as --model.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, sizes in bytes.")] = False,
     *,
     config: EngineConfig,
@@ -33,9 +31,7 @@ def plan(
     """
     from orcinus.plan import make_plan, measure
 
-    if name is not None and config.model not in (None, name):
-        raise ConfigError(f"the model cannot be {name} and --model {config.model}: give only one of them")
-    made = make_plan(replace(config, model=name or config.model))
+    made = make_plan(config)
     speeds = measure(made) if made.fits else None
     if as_json:
         print(json.dumps(_record(made, speeds)))

@@ -40,9 +40,9 @@ def _bytes(target: Target) -> None:
     fields = {"logprobs": True, "top_logprobs": 0, "max_tokens": 120, "temperature": 2, "seed": 5}
     choice = target.chat(messages=STORY, **fields)["choices"][0]
     entries = choice["logprobs"]["content"]
-    if any(one["bytes"] is None for one in entries):
+    if all(one["bytes"] is None for one in entries):
         raise Skip("the server does not give bytes")
-    raw = bytes(byte for one in entries for byte in one["bytes"])
+    raw = bytes(byte for one in entries for byte in one["bytes"] or ())  # null: a special token, which has none
     expect_equal(raw.decode("utf-8", "replace"), choice["message"]["content"], "the text of the bytes")
 
 

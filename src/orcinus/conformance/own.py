@@ -11,7 +11,7 @@ from orcinus.conformance.shapes import expect_error
 from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target
 from orcinus.conformance.verdict import expect, expect_equal
 
-SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{[^}]*\})? (-?[\d.e+-]+|NaN|[+-]Inf)( \d+)?$")
+SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{.*\})? (-?[\d.e+-]+|NaN|[+-]Inf)( \d+)?$")
 
 
 def _json(target: Target, method: str, path: str, body: Json | None = None) -> Any:

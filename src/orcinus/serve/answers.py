@@ -247,7 +247,8 @@ class Reply:
     def _chat_logprob(self, token: int, at: Logprobs) -> dict[str, Any]:
         def one(token: int, value: float) -> dict[str, Any]:
             raw = self.tokenizer.token_bytes(token)
-            return {"token": raw.decode("utf-8", "replace"), "logprob": value, "bytes": list(raw)}
+            shown = None if token in self.tokenizer.special_ids else list(raw)
+            return {"token": raw.decode("utf-8", "replace"), "logprob": value, "bytes": shown}
 
         return {**one(token, at.logprob), "top_logprobs": [one(other, value) for other, value in at.top]}
 

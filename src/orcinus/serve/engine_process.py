@@ -10,12 +10,13 @@ import heapq
 import logging
 import os
 import sys
+import time
 from dataclasses import replace
 
 import msgspec
 import zmq
 
-from orcinus.build import Built, build
+from orcinus.build import Built, Progress, build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Batch, Event, Finished
 from orcinus.core.engine import Engine
@@ -32,6 +33,7 @@ from orcinus.serve.messages import (
     FromEngine,
     Iteration,
     Launch,
+    Loading,
     Pause,
     Ran,
     Ready,
@@ -49,6 +51,7 @@ from orcinus.serve.messages import (
 )
 
 SIGN_OF_LIFE_S = 0.5
+TELL_EVERY_S = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -200,7 +203,7 @@ def main() -> None:
     status = 0
     try:
         timelines = TimelineObserver()
-        built = build(config, [timelines])
+        built = build(config, [timelines], progress=_teller(socket))
         process = EngineProcess(socket, built.engine, timelines)
         socket.send(encode(_ready(built)))
         process.run()
@@ -214,6 +217,20 @@ def main() -> None:
     socket.close(linger=2000)
     context.term()
     sys.exit(status)
+
+
+def _teller(socket: zmq.Socket[bytes]) -> Progress:
+    """Something that tells the other side how far the model is loaded, a few times a second."""
+    told_at, told = 0.0, ""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal told_at, told
+        now = time.monotonic()
+        if stage != told or now - told_at > TELL_EVERY_S:
+            told_at, told = now, stage
+            socket.send(encode(Loading(stage, done, total)))
+
+    return tell
 
 
 def _ready(built: Built) -> Ready:

@@ -115,10 +115,11 @@ async def _open(service: Service) -> None:
     client = service.client
     run = asyncio.get_running_loop().run_in_executor
     asked = client.config.model
-    folder = MODEL_DIR if asked is None else await run(None, find_model, asked)
-    loading = run(None, load_tokenizer, folder)
-    ready = await client.start()
-    tokenizer = await loading
+    local = MODEL_DIR if asked is None else Path(asked)
+    early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
+    ready = await client.start()  # which plans before it downloads weights
+    folder = local if early is not None else await run(None, find_model, str(asked))
+    tokenizer = await (early or run(None, load_tokenizer, folder))
     if tokenizer is None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
     client.decode = tokenizer.decode

@@ -34,7 +34,8 @@ class Tokenizer:
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
         added = tokenizer.added_tokens_decoder
-        self._special = [str(token) for token in added.values() if token.special]
+        self.special_ids = frozenset(number for number, token in added.items() if token.special)  # they have no text
+        self._special = [str(added[number]) for number in self.special_ids]
         marks = {str(token): number for number, token in added.items()}
         self._think = (marks[BEGIN], marks[END]) if BEGIN in marks and END in marks else None
         self._bytewise = "ByteLevel" in str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))

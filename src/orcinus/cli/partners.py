@@ -1,0 +1,176 @@
+"""Who answers a chat: the engine in this process, or a server of the OpenAI API somewhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from orcinus.cli.options import SAMPLING
+from orcinus.core.request import SamplingParams
+from orcinus.errors import ConfigError, RequestError
+
+Messages = list[dict[str, str]]
+Note = Callable[[str], None]  # tells the user something apart from the answer
+
+
+class Partner(Protocol):
+    """Answers a conversation, whose oldest turns it removes from the list where the context has no room for them."""
+
+    name: str
+
+    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
+        """Pieces of text, each with the number of tokens that it brings. Raises `RequestError`."""
+        ...
+
+
+class InProcess:
+    """The engine in this process."""
+
+    def __init__(self, llm: Any, params: SamplingParams, name: str) -> None:
+        self.llm, self.params = llm, params
+        self.name = f"{name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters"
+
+    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
+        for piece in self.llm.stream(*self._fitting(messages, note)):
+            yield piece.text, int(piece.token_id is not None)
+            if piece.error:
+                raise RequestError(piece.error)
+
+    def _fitting(self, messages: Messages, note: Note) -> tuple[tuple[int, ...], SamplingParams]:
+        """The conversation as tokens, without its oldest turns where the context has no room for them and an answer."""
+        wanted = self.params.max_tokens or 1
+        forgotten = 0
+        while True:
+            ids = self.llm.encode_chat(messages)
+            room = self.llm.resolved.limits.max_model_len - len(ids)
+            if room >= wanted or not forget_oldest(messages):
+                break
+            forgotten += 1
+        _tell(note, forgotten)
+        if self.params.max_tokens is None or room < 1:  # a message too long for any answer is for the engine to refuse
+            return ids, self.params
+        return ids, replace(self.params, max_tokens=min(room, wanted), min_tokens=min(room, self.params.min_tokens))
+
+
+class Server:
+    """A server at a URL, with or without `/v1` at its end. Raises `RequestError` if nobody answers there."""
+
+    def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise ConfigError("--url needs httpx and httpx-sse: pip install 'orcinus[serve]'") from None
+        base = url.rstrip("/").removesuffix("/v1") + "/v1/"
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            self.http = httpx.Client(base_url=base, headers=headers, timeout=httpx.Timeout(600, connect=10))
+        except (httpx.InvalidURL, ValueError):
+            raise ConfigError(f"{url} is no URL: give one like http://127.0.0.1:8000") from None
+        self.fields = _body_fields(params)
+        self.model = model or self._only_model()
+        self.name = f"{self.model} at {url}"
+
+    def _only_model(self) -> str:
+        listed = self._checked(lambda: self.http.get("models"))
+        try:
+            return str(listed.json()["data"][0]["id"])
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise RequestError(f"{self.http.base_url} lists no model: name one with --model") from None
+
+    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
+        forgotten = 0
+        while True:
+            try:
+                yield from self._stream(messages)
+            except _TooLong as error:
+                if not forget_oldest(messages):
+                    raise RequestError(str(error)) from None
+                forgotten += 1
+                continue
+            _tell(note, forgotten)
+            return
+
+    def _stream(self, messages: Messages) -> Iterator[tuple[str, int]]:
+        import httpx
+        from httpx_sse import SSEError, connect_sse
+
+        body = {"model": self.model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+        counted = 0
+        try:
+            with connect_sse(self.http, "POST", "chat/completions", json=body | self.fields) as source:
+                if source.response.is_error:
+                    source.response.read()
+                    raise _refusal(source.response)
+                for event in source.iter_sse():
+                    if event.data == "[DONE]":
+                        return
+                    frame = json.loads(event.data)
+                    if "error" in frame:
+                        raise RequestError(str(frame["error"].get("message", frame["error"])))
+                    if frame.get("choices"):
+                        counted += 1
+                        yield frame["choices"][0]["delta"].get("content") or "", 1
+                    if usage := frame.get("usage"):  # exact, where a frame may hold several tokens
+                        yield "", usage["completion_tokens"] - counted
+                        counted = usage["completion_tokens"]
+        except (httpx.HTTPError, SSEError, ValueError, KeyError) as error:
+            raise RequestError(f"the server's answer broke off: {error or type(error).__name__}") from None
+
+    def _checked(self, call: Callable[[], Any]) -> Any:
+        """The response. Raises `RequestError` if there is none, or a refusal."""
+        import httpx
+
+        try:
+            response = call()
+        except httpx.HTTPError as error:
+            raise RequestError(f"no answer from {self.http.base_url}: {error or type(error).__name__}") from None
+        if response.is_error:
+            raise _refusal(response)
+        return response
+
+    def close(self) -> None:
+        self.http.close()
+
+
+class _TooLong(RequestError):
+    """The conversation exceeds the context of the server's model."""
+
+
+def _refusal(response: Any) -> RequestError:
+    """What a server says when it refuses."""
+    try:
+        error = response.json()["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return RequestError(f"the server answers {response.status_code} {response.reason_phrase}")
+    kind = _TooLong if code == "context_length_exceeded" else RequestError
+    return kind(f"the server answers {response.status_code}: {message}")
+
+
+def _body_fields(params: SamplingParams) -> dict[str, Any]:
+    """The parameters that were asked for: foreign servers need not know those of which nothing was said."""
+    default = SamplingParams()
+    found = {name: getattr(params, name) for name in (*SAMPLING, "stop") if getattr(params, name) != getattr(default, name)}
+    return {**found, "temperature": params.temperature, "max_tokens": params.max_tokens}
+
+
+def forget_oldest(messages: Messages) -> bool:
+    """Remove a question and its answer from the beginning; False if only the newest question is left."""
+    first = 1 if messages[0]["role"] == "system" else 0
+    if len(messages) == first + 1:
+        return False
+    del messages[first : first + 2]
+    return True
+
+
+def _tell(note: Note, forgotten: int) -> None:
+    if forgotten:
+        note(f"(the context is full: forgot {forgotten} of the oldest turns)")
+
+
+def engine_options_beside_model(config: Any) -> list[str]:
+    """The engine options that differ from their defaults, as flags: they mean nothing to somebody else's server."""
+    changed = [f.name for f in fields(config) if f.name != "model" and getattr(config, f.name) != f.default]
+    return [f"--{name.replace('_', '-')}" for name in changed]
