@@ -185,8 +185,9 @@ class EngineProcess:
             self._send(Refused(str(error)))
             return
         chosen = scheduler.limits
-        sizes_now = chosen.max_batch_size, chosen.max_batch_tokens
-        self._send(Using(spell(scheduler.policy), spell(scheduler.order), *sizes_now, self.paused))
+        now = chosen.max_batch_size, chosen.max_batch_tokens, self.paused
+        counts = scheduler.num_running, scheduler.num_waiting, scheduler.kv.num_free
+        self._send(Using(spell(scheduler.policy), spell(scheduler.order), *now, *counts))
 
     def _send(self, message: FromEngine) -> None:
         self.socket.send(encode(message))

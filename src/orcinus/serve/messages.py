@@ -79,13 +79,16 @@ class Failed(msgspec.Struct, tag="failed", array_like=True):
 
 
 class Using(msgspec.Struct, tag="using", array_like=True):
-    """How the engine decides now."""
+    """How the engine decides now, and how full it is."""
 
     policy: str
     order: str
     max_batch_size: int
     max_batch_tokens: int
     paused: bool
+    running: int
+    waiting: int
+    free_blocks: int
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):

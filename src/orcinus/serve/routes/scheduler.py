@@ -73,7 +73,7 @@ def _admin(request: Request) -> None:
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
     """Make a change, which may be none, and say how the engine decides now."""
-    num_blocks, state = service.model.ready.num_blocks, service.client.state
+    num_blocks = service.model.ready.num_blocks
     try:
         now = await service.client.use(change)
     except ConfigError as error:
@@ -86,9 +86,9 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
         "limits": {"max_batch_size": now.max_batch_size, "max_batch_tokens": now.max_batch_tokens},
         "paused": now.paused,
         "draining": service.draining,
-        "running": state.running,
-        "waiting": state.waiting,
-        "free_blocks": state.free_blocks,
+        "running": now.running,
+        "waiting": now.waiting,
+        "free_blocks": now.free_blocks,
         "num_blocks": num_blocks,
         "queue": {"answers": service.admission.answers, "tokens": service.admission.tokens},
     }

@@ -1,0 +1,149 @@
+"""The server's parts by themselves: admission, threads with a limit, reasoning apart from answers, bytes of tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orcinus.core.request import SamplingParams
+from orcinus.serve.admission import Admission, Bounds, Ticket
+from orcinus.serve.answers import Reply
+from orcinus.serve.errors import ApiError
+from orcinus.serve.schema import ChatBody
+from orcinus.serve.workers import Workers
+from orcinus.text.answer import Piece
+from orcinus.text.intake import Prepared, Standing
+from orcinus.text.reasoning import Reasoning
+from orcinus.text.tokenizer import load_tokenizer
+from orcinus.tiny import MODEL_DIR
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 60), st.integers(0, 90), st.booleans()), max_size=40
+)
+
+
+@given(STEPS)
+def test_admission_keeps_its_bounds_and_forgets_whoever_leaves(steps: list[tuple[str, int, int, int, bool]]) -> None:
+    admission = Admission(Bounds(answers=10, tokens=100, per_client=5), lambda: 7)
+    inside: list[Ticket] = []
+    refusals: list[tuple[int, str]] = []
+    for client, answers, fewest, tokens, leaves in steps:
+        if leaves and inside:
+            admission.leave(inside.pop(0))
+            continue
+        try:
+            ticket = admission.enter(client, answers, fewest)
+        except ApiError as error:
+            refusals.append((error.status, error.headers["Retry-After"]))
+            continue
+        try:
+            admission.resize(ticket, tokens)
+        except ApiError:
+            admission.leave(ticket)
+        else:
+            inside.append(ticket)
+        assert admission.answers == sum(one.answers for one in inside) <= 10
+        assert admission.tokens == sum(one.tokens for one in inside) <= 100
+        assert all(count <= 5 for count in admission.by_client.values())
+    for ticket in inside:
+        admission.leave(ticket)
+        admission.leave(ticket)
+    assert set(refusals) <= {(429, "7")}
+    assert (admission.answers, admission.tokens, dict(admission.by_client)) == (0, 0, {})
+
+
+def test_a_request_that_is_alone_may_have_more_tokens_than_the_queue() -> None:
+    admission = Admission(Bounds(tokens=100), lambda: 1)
+    ticket = admission.enter("", 1, 10)
+    admission.resize(ticket, 500)
+    with pytest.raises(ApiError, match="the queue holds 500 tokens"):
+        admission.enter("", 1, 1)
+
+
+def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:
+    async def scenario() -> None:
+        workers = Workers(1, limit_s=0.2)
+
+        def endless() -> None:
+            while True:
+                pass
+
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await workers.run(endless)
+        assert time.monotonic() - began < 5
+        assert await workers.run(lambda value: value + 1, 1) == 2, "the only thread is free again"
+        with pytest.raises(ValueError, match="no"):
+            await workers.run(int, "no")
+        waited = await asyncio.gather(*(workers.run(time.sleep, 0.15) for _ in range(3)))
+        assert waited == [None] * 3, "waiting for a thread does not count"
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "reasoning", "answer"),
+    [
+        ("<think>\nHm, two.\n</think>\n\nTwo.", False, "Hm, two.", "Two."),
+        ("  <think>a</think>b", False, "a", "b"),
+        ("Hm.</think>Two.", True, "Hm.", "Two."),
+        ("No marks at all", False, "", "No marks at all"),
+        ("a <think>b</think>", False, "", "a <think>b</think>"),
+        ("<thin ice", False, "", "<thin ice"),
+        ("<think>never said </thin", False, "never said </thin", ""),
+        ("<think></think>x", False, "", "x"),
+        ("<think>a < b </ c</think>\n d", False, "a < b </ c", "d"),
+        ("", False, "", ""),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 2, 5, 100])
+def test_reasoning_is_told_from_the_answer_however_the_text_is_cut(
+    text: str, opened: bool, reasoning: str, answer: str, step: int
+) -> None:
+    split = Reasoning(open=opened)
+    parts = [split.add(text[at : at + step]) for at in range(0, len(text), step)] + [split.finish()]
+    assert "".join(part[0] for part in parts) == reasoning
+    assert "".join(part[1] for part in parts) == answer
+
+
+class Thinker:
+    """A tokenizer of a model that thinks."""
+
+    special_ids = frozenset[int]()
+
+    def opens_thinking(self, prompt: Any) -> bool:
+        return False
+
+
+class SomeCall:
+    id = "chatcmpl-1"
+
+
+def test_a_chat_shows_reasoning_apart() -> None:
+    body = ChatBody.model_validate({"messages": [{"role": "user", "content": "?"}], "stream": True})
+    prepared = [Prepared(0, 0, None, (1, 2), SamplingParams(), Standing())]
+    reply = Reply(SomeCall(), 0, "m", body, prepared, Thinker())  # type: ignore[arg-type]
+    pieces = [Piece("r", 0, 0, number, text) for number, text in enumerate(["<think>", "hm", "</think>", "Yes"])]
+    parts = reply.take([*pieces, Piece("r", 0, 0, None, "", "stop")], merge=False)
+    frames = [reply._frame(part, first=False, continuous=False)["choices"][0] for part in parts]  # type: ignore[arg-type]
+    assert [frame["delta"] for frame in frames if any(frame["delta"].values())] == [
+        {"reasoning_content": "hm"},
+        {"content": "Yes"},
+    ]
+    message = reply._choice(reply.choices[0], whole=True)["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
+
+
+@given(st.text(max_size=30))
+def test_the_bytes_of_a_texts_tokens_are_the_texts_bytes(text: str) -> None:
+    tokenizer = load_tokenizer(MODEL_DIR)
+    assert tokenizer is not None
+    ids = [token for token in tokenizer.encode(text) if token not in tokenizer.special_ids]
+    assert b"".join(map(tokenizer.token_bytes, ids)).decode() == tokenizer.decode(ids)
+    assert len(text) <= tokenizer.longest_token * len(ids)
