@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.serve.conftest import Running
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
@@ -25,8 +27,14 @@ COMMANDS = [
 ]
 
 
+HERE = "http://127.0.0.1:8000"  # where README's server is
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_works(command: list[str], tmp_path: Path) -> None:
+def test_every_command_works(command: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if HERE in command:
+        running: Running = request.getfixturevalue("server")
+        command = [running.url if part == HERE else part for part in command]
     (tmp_path / "prompts.txt").write_text("Hi\nWhat is a decode?\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "orcinus", *command[1:]],
@@ -42,19 +50,25 @@ def test_every_command_works(command: list[str], tmp_path: Path) -> None:
     assert len(done.stdout) > 10
 
 
-def test_every_python_example_works() -> None:
-    for block in blocks("python"):
-        done = subprocess.run(
-            [sys.executable, "-c", block], capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "keys and values" in done.stdout  # it knows what a KV cache is
-        assert len(done.stdout.splitlines()) > 30  # and streams token by token
+def python(code: str) -> str:
+    """What a program prints."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_examples_work(server: Running) -> None:
+    in_process, client = blocks("python")
+    said = python(in_process)
+    assert "keys and values" in said  # it knows what a KV cache is
+    assert len(said.splitlines()) > 30  # and streams token by token
+    assert "Orca" in python(client.replace(HERE, server.url))
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
     root = Path(__file__).parents[1]
-    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/operations.md"):
         page = root / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{name} links to {target}"
