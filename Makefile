@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo serve test check format clean
+CLIENTS := .venv-clients
+CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
+
+.PHONY: demo serve test check conformance format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -22,12 +25,15 @@ check: $(VENV)/installed-test  ## formatter, linter, types, structure
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
+conformance: $(VENV)/installed-test $(CLIENT_VENVS) tests/clients/node/node_modules/installed  ## the checklist and real clients
+	$(BIN)/python -m tests.clients.run
+
 format: $(VENV)/installed-test
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIENTS) tests/clients/node/node_modules
 
 $(VENV)/python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Orcinus needs Python 3.11 or newer: try make PYTHON=python3.12"; exit 1; }
@@ -45,4 +51,14 @@ $(VENV)/installed-serve: $(VENV)/installed
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(INSTALL) -e '.[test]'
+	@touch $@
+
+# Each client has an environment of its own, as with the people who use it.
+$(CLIENTS)/%/installed: tests/clients/requirements-%.txt
+	$(PYTHON) -m venv $(CLIENTS)/$*
+	$(CLIENTS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+tests/clients/node/node_modules/installed: tests/clients/node/package-lock.json
+	cd tests/clients/node && npm ci --silent --no-audit --no-fund
 	@touch $@

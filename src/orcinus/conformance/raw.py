@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import error_in
@@ -92,6 +93,16 @@ def _goes_on(target: Target) -> None:
                 expect(piece, "the connection ended")
                 found += piece
             expect_equal(found.split()[1], status, "status")
+
+
+@check("wire: a connection is kept for longer than the 5 s for which clients keep theirs", ours=True, slow=True)
+def _kept(target: Target) -> None:
+    # A server that closes when the client is about to send again makes requests fail now and then.
+    with connected(target) as one:
+        for pause in (6.0, 0.0):
+            one.sendall(request(target, "GET /v1/models HTTP/1.1"))
+            expect(one.recv(65536).startswith(b"HTTP/1.1 200"), "the connection was closed after 6 s")
+            time.sleep(pause)
 
 
 @check("wire: HTTP/1.0 is answered")

@@ -1,0 +1,172 @@
+"""`make conformance`: the checklist, and clients as people install them, each against a server process of the bundled model.
+
+python -m tests.clients.run [NAME ...]       # all, or those named: checklist, openai, litellm, ...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from orcinus.tiny import MODEL_DIR
+from tests.serve.conftest import Running, serving
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+VENVS = ROOT / ".venv-clients"
+MOST_S = 1800
+
+
+@dataclass(frozen=True)
+class Client:
+    """One row of the table."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: str  # what must exist for it
+
+
+def script(name: str, venv: str | None = None) -> Client:
+    """A script, and the environment it runs in."""
+    python = str(VENVS / (venv or name) / "bin" / "python")
+    return Client(name, (python, "-E", str(HERE / f"use_{name}.py")), python)  # -E: what we find must not hide what it lacks
+
+
+CLIENTS = [
+    script("openai"),
+    script("litellm", "openai"),
+    script("langchain", "openai"),
+    Client("ai_sdk", ("node", str(HERE / "node" / "use_ai_sdk.mjs")), str(HERE / "node" / "node_modules" / "ai")),
+    script("lm_eval"),
+    script("guidellm"),
+    script("aiperf"),
+    script("schemathesis"),  # last, for it leaves the scheduler with limits of its own
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one client."""
+
+    name: str
+    passed: int
+    failed: int
+    seconds: float
+    note: str = ""
+
+
+def show_log(running: Running, defects: list[str]) -> None:
+    """Print what a server says, but for the broken requests that it was sent on purpose; keep what is a defect."""
+    assert running.process.stderr is not None
+    for line in running.process.stderr:
+        if "Invalid HTTP request" not in line:
+            print(f"      server: {line}", end="", flush=True)
+        if line.startswith(("Traceback", "ERROR")):
+            defects.append(line.strip())
+
+
+@contextmanager
+def server(defects: list[str], *arguments: str) -> Iterator[Running]:
+    """A server whose log is read, so that it never waits for somebody to read it."""
+    with serving(*arguments) as running:
+        reader = threading.Thread(target=show_log, args=(running, defects))
+        reader.start()
+        try:
+            yield running
+        finally:
+            running.process.terminate()
+            reader.join()
+
+
+def keyed(stack: ExitStack, defects: list[str]) -> str:
+    """The address of a server with an API key, or nothing if it cannot have one."""
+    try:
+        return stack.enter_context(server(defects, "--api-key", "secret")).url
+    except AssertionError:
+        return ""
+
+
+def run(client: Client, known: dict[str, str]) -> Outcome:
+    """Run one client's script, showing its lines as they come."""
+    print(f"\n== {client.name}", flush=True)
+    if not Path(client.needs).exists():
+        return Outcome(client.name, 0, 1, 0, "not installed")
+    began = time.monotonic()
+    environment = os.environ | known
+    counts = {"pass": 0, "FAIL": 0}
+    process = subprocess.Popen(
+        client.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE
+    )
+    assert process.stdout is not None
+    guard = threading.Timer(MOST_S, process.kill)
+    guard.start()
+    for line in process.stdout:
+        word = line[:4]
+        if word in (*counts, "skip", "    "):
+            print(line, end="", flush=True)
+        counts[word] = counts.get(word, 0) + 1
+    guard.cancel()
+    status = process.wait()
+    ended_badly = status not in (0, 1) or (status == 1 and not counts["FAIL"]) or not counts["pass"] + counts["FAIL"]
+    note = f"ended with status {status}" if ended_badly else ""
+    return Outcome(client.name, counts["pass"], counts["FAIL"] + bool(note), time.monotonic() - began, note)
+
+
+def checklists(known: dict[str, str]) -> list[Client]:
+    """Our own checklist, against a server without and with a key."""
+    command = (sys.executable, "-m", "orcinus", "conformance", "--url")
+    found = [Client("checklist", (*command, known["ORCINUS_URL"]), sys.executable)]
+    if known["ORCINUS_KEYED_URL"]:
+        url = known["ORCINUS_KEYED_URL"]
+        found.append(
+            Client("checklist_with_key", (*command, url, "--api-key", "secret", "--only", "keys|routes"), sys.executable)
+        )
+    return found
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The outcomes, a client a line."""
+    width = max(len(one.name) for one in outcomes)
+    return "\n".join(
+        f"{'FAIL' if one.failed else 'pass'}  {one.name:{width}} {one.passed:5} passed"
+        f" {one.failed:4} failed {one.seconds:6.0f} s  {one.note}"
+        for one in outcomes
+    )
+
+
+def main() -> int:
+    """Start the servers, run everybody, print the table."""
+    wanted = set(sys.argv[1:])
+    unknown = wanted - {client.name for client in CLIENTS} - {"checklist", "checklist_with_key"}
+    if unknown or not shutil.which("node"):
+        print(f"no such client: {', '.join(unknown)}" if unknown else "the AI SDK needs node 20 or newer", file=sys.stderr)
+        return 2
+    defects: list[str] = []
+    with ExitStack() as stack:
+        known = {
+            "ORCINUS_URL": stack.enter_context(server(defects)).url,
+            "ORCINUS_NARROW_URL": stack.enter_context(server(defects, "--max-queue", "2")).url,
+            "ORCINUS_KEYED_URL": keyed(stack, defects),
+            "ORCINUS_MODEL": "orcinus-tiny",
+            "ORCINUS_MODEL_DIR": str(MODEL_DIR),
+            "ORCINUS_SITE": str(Path(torch.__file__).parents[1]),
+        }
+        everybody = [*checklists(known), *CLIENTS]
+        outcomes = [run(client, known) for client in everybody if not wanted or client.name in wanted]
+    outcomes.append(Outcome("server_log", 0, len(defects), 0, defects[0] if defects else "no traceback, no error"))
+    print(f"\n{table(outcomes)}")
+    return 1 if any(one.failed for one in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
