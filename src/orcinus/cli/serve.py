@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from orcinus import interrupt
 from orcinus.cli.options import takes, takes_engine
 from orcinus.config import EngineConfig
@@ -19,9 +17,9 @@ def serve(*, server: ServerConfig, config: EngineConfig) -> None:
     Example: `orcinus serve --port 8000`, then point any OpenAI client at http://127.0.0.1:8000/v1
     """
     try:
-        from orcinus.serve.server import serve
+        from orcinus.serve.server import run
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'orcinus[serve]'") from None
 
     interrupt.raise_exception()
-    asyncio.run(serve(config, server))
+    run(config, server)

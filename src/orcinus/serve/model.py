@@ -18,6 +18,7 @@ from orcinus.text.intake import Intake, Prepared
 from orcinus.text.tokenizer import Tokenizer
 
 DIRECT = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos", "seed")
+AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
 USUAL_MAX_TOKENS = 4096  # most that a request without max_tokens is given, within its context
 
 
@@ -155,6 +156,8 @@ class Model:
             return tuple(prompt)
         try:
             if isinstance(prompt, str):
+                if len(prompt) <= AT_ONCE:
+                    return self.tokenizer.encode(prompt)
                 return await self.workers.run(self.tokenizer.encode, prompt)
             return await self.workers.run(self.tokenizer.encode_chat, prompt.messages, prompt.options)
         except RequestError as error:

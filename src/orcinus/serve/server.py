@@ -66,6 +66,16 @@ class _Server(uvicorn.Server):
         self.service.drain()
 
 
+def run(config: EngineConfig, asked: ServerConfig) -> None:
+    """Serve, on uvloop's event loop where it exists. Raises what `serve` does."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        asyncio.run(serve(config, asked))
+    else:
+        uvloop.run(serve(config, asked))
+
+
 async def serve(config: EngineConfig, asked: ServerConfig) -> None:
     """Serve until a signal comes or the engine dies. Raises `ConfigError` if the server cannot start or its engine died."""
     keys = _keys(asked)
