@@ -168,7 +168,7 @@ def test_metrics_say_why_requests_wait(server: Running) -> None:
     for stream in streams[:1]:
         stream.begun()
     until = time.monotonic() + 10
-    while (found := samples(server)).get("orcinus_num_requests_waiting_by_reason[batch full]", 0) == 0:
+    while (found := samples(server)).get("orcinus_num_requests_waiting_by_reason[batch full]", 0) != 4:
         assert time.monotonic() < until
     assert found["orcinus_num_requests_running"] == 8
     assert found["orcinus_num_requests_waiting"] == found["orcinus_num_requests_waiting_by_reason[batch full]"] == 4

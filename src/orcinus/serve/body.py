@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
+from orcinus.serve.workers import Workers
 
 MOST_BYTES = 8 * 2**20
-SILENCE_S = 10.0
+AT_ONCE = 64 * 1024  # bytes that are parsed in less time than it takes to ask a thread
 DEEPEST = 64
-BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # whole strings too, so that brackets in them do not count
+SILENCE_S = 10.0
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The object in a request's body. Raises `ApiError` 400, 413 or 415."""
+async def read_body(request: Request, kind: type[Body], workers: Workers) -> Body:
+    """The body of a request; a large one is parsed beside the event loop. Raises `ApiError` 400, 408, 413 or 415."""
+    raw = await _bytes(request)
+    if len(raw) <= AT_ONCE:
+        return parse(raw, kind)
+    try:
+        return await workers.run(parse, raw, kind)
+    except TimeoutError:
+        raise ApiError(400, f"parsing the body takes longer than {workers.limit_s:.0f} s", code="invalid_json") from None
+
+
+async def _bytes(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, "send the body with Content-Type: application/json", code="unsupported_media_type")
@@ -41,7 +51,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed") from None
-    return parse(bytes(raw))
+    return bytes(raw)
 
 
 async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
@@ -50,32 +60,19 @@ async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
         return await anext(stream, None)
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """Bytes to an object, not too deep, without NaN and without halves of characters."""
+def parse(raw: bytes, kind: type[Body]) -> Body:
+    """Bytes as a body of this kind. Raises `ApiError` 400 that names the first field at fault."""
     try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ApiError(400, "the body is not UTF-8", code="invalid_json") from None
-    _check_depth(text)
-    try:
-        found = json.loads(text, parse_constant=_no_constant)
-        if "\\u" in text:  # only an escape can make half a character of valid UTF-8
-            json.dumps(found, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ApiError(400, "the body holds half a surrogate pair", code="invalid_unicode") from None
-    except ValueError:
-        raise ApiError(400, "the body is no valid JSON", code="invalid_json") from None
+        found = msgspec.json.decode(raw)  # strict: no NaN, no number without end, no half of a character
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ApiError(400, "the body is no valid JSON in UTF-8", code="invalid_json") from None
     if not isinstance(found, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
-    return found
-
-
-def validate(kind: type[Body], found: dict[str, Any]) -> Body:
-    """The object as a body of this kind. Raises `ApiError` 400 that names the first field at fault."""
+    _check_depth(found)
     try:
         return kind.model_validate(found)
-    except RecursionError:
-        raise ApiError(400, "the body is nested too deep", code="invalid_json") from None
     except ValidationError as error:
         located = [(_location(found, one), one) for one in error.errors(include_url=False, include_context=False)]
         location, worst = max(located, key=lambda pair: len(pair[0]))  # the deepest says most; of equals, the first
@@ -103,17 +100,19 @@ def _spell(parts: list[int | str]) -> str:
     return spelled
 
 
-def _check_depth(text: str) -> None:
-    depth = 0
-    for found in BRACKETS.finditer(text):
-        bracket = found[0][0]
-        depth += (bracket in "[{") - (bracket in "]}")
-        if depth > DEEPEST:
-            raise ApiError(400, f"the body is nested more than {DEEPEST} deep", code="invalid_json")
+def _check_depth(found: Any) -> None:
+    """Level by level, because whoever nests deeply would exhaust a recursion."""
+    level = [found]
+    for _ in range(DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
 
 
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+def _too_deep() -> ApiError:
+    return ApiError(400, f"the body is nested more than {DEEPEST} deep", code="invalid_json")
 
 
 def _too_large() -> ApiError:

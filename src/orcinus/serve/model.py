@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orcinus.core.request import Request, SamplingParams
@@ -39,7 +39,7 @@ class Model:
     defaults: SamplingParams
     ready: Ready
     seed: int
-    workers: Workers = field(default_factory=Workers)
+    workers: Workers
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready

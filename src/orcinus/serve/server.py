@@ -134,7 +134,7 @@ async def _open(service: Service) -> None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
     client.decode = tokenizer.decode
     _ = tokenizer.longest_token  # looks through the whole vocabulary, once
-    service.open(Model(service.name, tokenizer, default_params(folder), ready, client.config.seed))
+    service.open(Model(service.name, tokenizer, default_params(folder), ready, client.config.seed, service.workers))
 
 
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:

@@ -20,6 +20,7 @@ from orcinus.serve.metrics import Metrics
 from orcinus.serve.model import Caller, Model, texts
 from orcinus.serve.model import prompts as prompts_of
 from orcinus.serve.schema import CompletionBody, Sampling
+from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
 HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
@@ -37,6 +38,7 @@ class Service:
         )
         self.calls = Calls(client, self.admission)
         self.metrics = Metrics(name)
+        self.workers = Workers()
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
         self._model: Model | None = None
         client.listeners.append(self._on_iteration)

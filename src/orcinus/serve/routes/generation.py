@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from orcinus.serve.answers import Reply
-from orcinus.serve.body import read_json, validate
+from orcinus.serve.body import read_body
 from orcinus.serve.model import Caller
 from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
@@ -26,12 +26,12 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
-        body = validate(ChatBody, await read_json(request))
+        body = await read_body(request, ChatBody, service.workers)
         return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
 
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
     async def complete(request: Request) -> Response:
-        body = validate(CompletionBody, await read_json(request))
+        body = await read_body(request, CompletionBody, service.workers)
         return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
 
     async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:

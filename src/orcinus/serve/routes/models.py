@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from orcinus.serve.body import read_json, validate
+from orcinus.serve.body import read_body
 from orcinus.serve.errors import invalid
 from orcinus.serve.model import Conversation, template_messages
 from orcinus.serve.openapi import (
@@ -44,7 +44,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/tokenize", **takes(TokenizeBody, Tokenized, BODY_ERRORS))
     async def tokenize(request: Request) -> dict[str, Any]:
-        body = validate(TokenizeBody, await read_json(request))
+        body = await read_body(request, TokenizeBody, service.workers)
         model = service.model
         model.check_name(body.model)
         if (body.prompt is None) == (body.messages is None):
@@ -57,7 +57,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/detokenize", **takes(DetokenizeBody, Detokenized, BODY_ERRORS))
     async def detokenize(request: Request) -> dict[str, Any]:
-        body = validate(DetokenizeBody, await read_json(request))
+        body = await read_body(request, DetokenizeBody, service.workers)
         model = service.model
         model.check_name(body.model)
         model.check_ids(body.tokens, "tokens")
