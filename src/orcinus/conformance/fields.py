@@ -213,6 +213,15 @@ def _ignored(target: Target) -> None:
     expect(found.count("wibble") == 1, "the field is named more than once")
 
 
+@check("fields: an unknown field of an odd name is taken or refused, never a broken answer")
+def _odd_name(target: Target) -> None:
+    for name in ("a\nb", "a\r\nX-Evil: 1", "\u0000", "北京", "", "x" * 100_000):
+        answer = target.post(CHAT, {"messages": HI, "max_tokens": 1, name: 1})
+        expect(answer.status_code in (200, 400), f"status {answer.status_code} for {name[:20]!r}")
+        expect("x-evil" not in answer.headers, "a header was injected")
+    target.unharmed()
+
+
 @check("fields: a field that is taken and unused is named in a header", ours=True)
 def _unused(target: Target) -> None:
     answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "verbosity": "low"})

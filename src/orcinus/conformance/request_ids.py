@@ -59,3 +59,13 @@ def _odd(target: Target) -> None:
         expect(answer.status_code in (200, 400), f"status {answer.status_code}")
         expect("x-evil" not in answer.headers, "a header was injected")
     target.unharmed()
+
+
+@check("request ids: an odd one in the field request_id is taken or refused, never a broken answer", ours=True)
+def _odd_field(target: Target) -> None:
+    for name in ("a\nb", "a\r\nX-Evil: 1", "\u0001", "\u0000", "北京", "é", " ", ""):
+        for stream in (False, True):
+            answer = target.post(CHAT, {"messages": HI, "max_tokens": 1, "request_id": name, "stream": stream})
+            expect(answer.status_code in (200, 400), f"status {answer.status_code} for {name!r}")
+            expect("x-evil" not in answer.headers, "a header was injected")
+    target.unharmed()

@@ -89,6 +89,14 @@ def _head_of_post(target: Target) -> None:
     expect("POST" in answer.headers.get("allow", ""), "Allow does not name POST")
 
 
+@check("routes: Allow names every method of a path", ours=True)
+def _allow(target: Target) -> None:
+    answer = target.http.options("/v1/scheduler")
+    expect_error(answer, 405)
+    found = {one.strip() for one in answer.headers.get("allow", "").split(",")}
+    expect({"GET", "HEAD", "PUT"} <= found, f"Allow says {answer.headers.get('allow')}")
+
+
 @check("routes: an unknown path is 404")
 def _unknown(target: Target) -> None:
     for path in ("/nope", "/v1/nope", "/v1/chat"):
