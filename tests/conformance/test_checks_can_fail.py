@@ -125,6 +125,17 @@ def test_a_stream_must_keep_the_rules(name: str, spoil: Callable[[list[Any]], li
     assert outcome(name, respond)[0] == FAIL
 
 
+@pytest.mark.parametrize("key", ["secret", None])
+def test_keys_are_asked_for_or_every_check_of_them_fails(key: str | None) -> None:
+    with answering(yes_to_everything, key) as url:
+        target = Target(url, "secret")
+        outcomes = {one.name: run(one, target).outcome for one in chosen("^keys:")}
+        target.close()
+    assert outcomes.pop("keys: an empty one does no harm to a server without keys") == SKIP
+    open_to_all = {"keys: /health needs none", "keys: the right one is taken"}
+    assert outcomes == {name: PASS if key or name in open_to_all else FAIL for name in outcomes}
+
+
 def test_checks_of_orcinus_alone_are_skipped_elsewhere() -> None:
     def respond(method: str, path: str, body: Json) -> tuple[int, Any]:
         if path == "/v1/models":

@@ -14,6 +14,7 @@ Respond = Callable[[str, str, Json], tuple[int, Any]]  # method, path, body -> s
 
 CARD = {"id": "m", "object": "model", "created": 1, "owned_by": "orcinus", "max_model_len": 64}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+UNKNOWN = {"message": "no such key", "type": "authentication_error", "param": None, "code": "invalid_api_key"}
 WORDS = ["Hello", " you"]
 
 
@@ -46,8 +47,8 @@ def yes_to_everything(method: str, path: str, body: Json) -> tuple[int, Any]:
 
 
 @contextmanager
-def answering(respond: Respond) -> Iterator[str]:
-    """A server with these answers; its address."""
+def answering(respond: Respond, key: str | None = None) -> Iterator[str]:
+    """A server with these answers, behind a key if there is one; its address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -59,15 +60,27 @@ def answering(respond: Respond) -> Iterator[str]:
                 body = json.loads(raw or b"{}")
             except ValueError:
                 body = {}
-            status, found = respond(self.command, self.path, body if isinstance(body, dict) else {})
+            refused = key is not None and self.path != "/health" and not self.has_key()
+            status, found = (
+                (401, {"error": UNKNOWN})
+                if refused
+                else respond(self.command, self.path, body if isinstance(body, dict) else {})
+            )
             streamed = isinstance(found, list)
             lines = [f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in found] if streamed else []
             content = ("".join(lines) if streamed else json.dumps(found)).encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")
             self.send_header("Content-Length", str(len(content)))
+            if refused:
+                self.send_header("WWW-Authenticate", "Bearer")
             self.end_headers()
             self.wfile.write(b"" if self.command == "HEAD" else content)
+
+        def has_key(self) -> bool:
+            given = self.headers.get_all("authorization") or []
+            scheme, _, rest = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+            return scheme.lower() == "bearer" and rest == key
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = answer  # noqa: N815
 

@@ -54,7 +54,8 @@ def conformance(
     target.close()
     if not as_json:
         summary = f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['skip']} skipped"
-        console.print(f"\n{target.url}, model {target.model}: {summary} in {time.monotonic() - began:.0f} s", highlight=False)
+        where = f"{target.url}, model {target.model}"
+        console.print(f"\n{where}: {summary} in {time.monotonic() - began:.0f} s", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if counts["FAIL"] else 0)
 
 
