@@ -146,6 +146,11 @@ def test_wrong_paths_and_methods(server: Running, method: str, path: str, status
     assert status != 405 or answer.headers["allow"]
 
 
+def test_a_path_says_everything_that_it_takes(server: Running) -> None:
+    assert server.http.delete("/v1/scheduler").headers["allow"] == "GET, HEAD, PUT"
+    assert server.http.get("/v1/completions").headers["allow"] == "POST"
+
+
 @pytest.mark.parametrize(
     "fields",
     [

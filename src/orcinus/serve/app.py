@@ -24,7 +24,7 @@ def make_app(service: Service, access_log: TextIO | None = None) -> ASGIApp:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_any_error)
     for subject in (generation, models, requests, scheduler, state):
-        app.include_router(subject.router(service))
+        app.router.routes.extend(subject.router(service).routes)  # flat, so that a 405 can say what a path takes
     keys, made = service.keys, dict[str, Any]()
 
     def document() -> dict[str, Any]:

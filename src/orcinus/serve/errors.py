@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.routing import Match
 
 TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 CLIENT_CLOSED = 499  # nginx's word for a client that went away; nobody is there to read it
@@ -63,11 +64,17 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     if status == 404:
         return response(ApiError(404, f"there is no {request.method} {request.url.path}", code="unknown_url"))
     if status == 405:
-        allowed = headers.pop("allow", None) or headers.pop("Allow", "")
-        headers["Allow"] = allowed = allowed.replace("GET", "GET, HEAD")
+        allowed = ", ".join(_methods(request))
         message = f"this path takes {allowed}, not {request.method}"
-        return response(ApiError(405, message, code="method_not_allowed", headers=headers))
+        return response(ApiError(405, message, code="method_not_allowed", headers={"Allow": allowed}))
     return response(ApiError(status, str(getattr(error, "detail", "the request failed")), headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What all routes of a path take together; whoever takes GET takes HEAD."""
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    found = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def on_any_error(request: Request, error: Exception) -> JSONResponse:
