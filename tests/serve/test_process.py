@@ -185,3 +185,78 @@ def test_start_and_stop() -> None:
     with serving("--served-model-name", "mine") as again:
         assert again.http.get("/v1/models").json()["data"][0]["id"] == "mine"
     assert again.process.returncode == 0
+
+
+def test_while_the_model_loads_http_says_how_far_it_is(tmp_path: Path) -> None:
+    """From the first moment: 503 with Retry-After, and the progress in words."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "orcinus", "serve", "--port", str(port), "--dtype", "float32"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    seen: list[tuple[str, int, str]] = []
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not (seen and seen[-1][1] == 200):
+            for path in ("/health", "/v1/models", "/ready"):
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}{path}")
+                except httpx.ConnectError:
+                    continue
+                seen.append((path, answer.status_code, answer.text))
+                if answer.status_code == 503:
+                    assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        process.terminate()
+        process.wait(20)
+        assert process.stdout is not None
+        process.stdout.close()
+    loading = [text for _, status, text in seen if status == 503]
+    assert {path for path, status, _ in seen if status == 503} == {"/health", "/v1/models", "/ready"}
+    assert all('"code":"loading"' in text and "the model is loading" in text for text in loading)
+    assert seen[-1] == ("/ready", 200, '{"status":"ready"}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "because"),
+    [
+        (["--host", "0.0.0.0"], "other machines can reach 0.0.0.0: give --api-key-file, or --insecure"),
+        (["--kv-memory-mib", "100000000"], "the model does not fit"),
+        (["--access-log", "/nowhere/log"], "cannot write the access log"),
+        (["--api-key-file", "/nowhere/keys"], "cannot read the keys"),
+        (["--model", "/nowhere"], "no model folder"),
+        (["a", "--model", "b"], "two models were given"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(arguments: list[str], because: str) -> None:
+    refuses_to_start("--port", "0", *arguments, because=because)
+
+
+def test_a_silent_engine_is_not_healthy() -> None:
+    with serving() as server:
+        engine = engine_pid(server)
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            until = time.monotonic() + 15
+            while (answer := server.http.get("/health")).status_code == 200:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            assert answer.json()["error"]["code"] == "engine_silent"
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        time.sleep(1)
+        assert server.http.get("/health").status_code == 200
+
+
+def test_garbage_on_a_socket_is_answered_and_the_next_request_too(server: Running) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for garbage, status in (
+        (b"\x16\x03\x01\x00\xa5 no HTTP\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000, b"431"),
+    ):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(garbage)
+            answer = connection.recv(10_000)
+        assert answer.split(b" ")[1] == status
+        assert json.loads(answer.split(b"\r\n\r\n")[1])["error"]["type"] == "invalid_request_error"
+    assert server.http.get("/health").status_code == 200
