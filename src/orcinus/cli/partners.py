@@ -115,6 +115,8 @@ class Server:
                     if usage := frame.get("usage"):  # exact, where a frame may hold several tokens
                         yield "", usage["completion_tokens"] - counted
                         counted = usage["completion_tokens"]
+        except RequestError:
+            raise
         except (httpx.HTTPError, SSEError, ValueError, KeyError) as error:
             raise RequestError(f"the server's answer broke off: {error or type(error).__name__}") from None
 

@@ -9,7 +9,7 @@ from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import error_in
 from orcinus.conformance.target import CHAT, HI, Target
 from orcinus.conformance.verdict import expect, expect_equal
-from orcinus.conformance.wire import Answer, connected, exchange, posting, request
+from orcinus.conformance.wire import Answer, connected, exchange, posting, receive, request
 
 JSON = "Content-Type: application/json"
 
@@ -87,12 +87,7 @@ def _goes_on(target: Target) -> None:
     with connected(target) as one:
         for sent, status in ((bad, b"400"), (good, b"200")):
             one.sendall(sent)
-            found = b""
-            while b"\r\n\r\n" not in found or not found.endswith(b"}"):
-                piece = one.recv(65536)
-                expect(piece, "the connection ended")
-                found += piece
-            expect_equal(found.split()[1], status, "status")
+            expect_equal(receive(one).split()[1], status, "status")
 
 
 @check("wire: a connection is kept for longer than the 5 s for which clients keep theirs", ours=True, slow=True)
@@ -101,7 +96,7 @@ def _kept(target: Target) -> None:
     with connected(target) as one:
         for pause in (6.0, 0.0):
             one.sendall(request(target, "GET /v1/models HTTP/1.1"))
-            expect(one.recv(65536).startswith(b"HTTP/1.1 200"), "the connection was closed after 6 s")
+            expect(receive(one).startswith(b"HTTP/1.1 200"), "the connection was closed after 6 s")
             time.sleep(pause)
 
 

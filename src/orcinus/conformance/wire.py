@@ -74,6 +74,16 @@ def exchange(target: Target, sent: bytes, timeout: float = 15.0, *, then_closed:
         return answer
 
 
+def receive(one: socket.socket) -> bytes:
+    """One answer, an object of JSON, from a connection that goes on. Raises `Failed` if the connection ends before."""
+    found = b""
+    while b"\r\n\r\n" not in found or not found.endswith(b"}"):
+        piece = one.recv(65536)
+        expect(piece, "the connection ended")
+        found += piece
+    return found
+
+
 def _is_closed(one: socket.socket) -> bool:
     one.settimeout(1.0)
     try:

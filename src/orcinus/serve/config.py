@@ -26,8 +26,11 @@ class ServerConfig:
     max_queue_per_key: int | None = _option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
     timeout: float | None = _option(None, "Most seconds a request may take, unless it asks for less.", min=0.001)
     drain: float = _option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
-    api_key_file: Path | None = _option(None, "File with one API key per line; or set ORCINUS_API_KEY.")
-    admin_key_file: Path | None = _option(None, "The same for keys that may steer the scheduler; or ORCINUS_ADMIN_KEY.")
+    api_key: str | None = _option(
+        None, "An API key, or several with commas. Others here can see it: better a file, or ORCINUS_API_KEY."
+    )
+    api_key_file: Path | None = _option(None, "File with one API key per line.")
+    admin_key_file: Path | None = _option(None, "The same for keys that may also steer the scheduler; or ORCINUS_ADMIN_KEY.")
     insecure: bool = _option(False, "Let other machines in without a key.")
     strict: bool = _option(False, "Refuse unknown fields, instead of naming them in a header.")
     access_log: str | None = _option(None, "File for one line of JSON per request; - = standard error.")

@@ -176,10 +176,12 @@ def _shown(host: str) -> str:
 def _keys(asked: ServerConfig) -> Keys:
     """The keys in files and in the environment. Raises `ConfigError`."""
 
-    def found(path: Path | None, variable: str) -> list[str]:
-        return (read_keys(path) if path else []) + [key for key in [os.environ.get(variable)] if key]
+    def found(given: str | None, path: Path | None, variable: str) -> list[str]:
+        written = [text.split(",") for text in (given, os.environ.get(variable)) if text]
+        return [key for keys in written for key in keys] + (read_keys(path) if path else [])
 
-    return Keys(found(asked.api_key_file, "ORCINUS_API_KEY"), found(asked.admin_key_file, "ORCINUS_ADMIN_KEY"))
+    users = found(asked.api_key, asked.api_key_file, "ORCINUS_API_KEY")
+    return Keys(users, found(None, asked.admin_key_file, "ORCINUS_ADMIN_KEY"))
 
 
 def _listen(asked: ServerConfig) -> socket.socket:
