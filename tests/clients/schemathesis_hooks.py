@@ -11,7 +11,11 @@ FEW = 4
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Give a request without a length a small one."""
+    """Give a request a small length, unless its length is what is wrong with it."""
     if isinstance(body, dict) and ("messages" in body or "prompt" in body):
-        body.setdefault("max_tokens", FEW)
+        if body.get("max_tokens") is None:
+            body["max_tokens"] = FEW
+        for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
+            if type(body.get(name)) is int and body[name] > FEW:
+                body[name] = FEW
     return body

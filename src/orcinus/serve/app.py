@@ -25,12 +25,12 @@ def make_app(service: Service, access_log: TextIO | None = None) -> ASGIApp:
     app.add_exception_handler(Exception, on_any_error)
     for subject in (generation, models, requests, scheduler, state):
         app.router.routes.extend(subject.router(service).routes)  # flat, so that a 405 can say what a path takes
-    keys, made = service.keys, dict[str, Any]()
+    keys = service.keys
 
     def document() -> dict[str, Any]:
-        if not made:
-            made.update(openapi.document(app, with_keys=bool(keys)))
-        return made
+        ready = service.model.ready if service.loaded else None
+        limits = {"vocab_size": ready.vocab_size, "max_model_len": ready.max_model_len} if ready else {}
+        return openapi.document(app, limits, with_keys=bool(keys))
 
     app.openapi = document  # type: ignore[method-assign]
     front: ASGIApp = Front(app, keys, service.metrics, access_log)

@@ -71,6 +71,7 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
     if not isinstance(found, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
     _check_depth(found)
+    found = {name: _whole(value) for name, value in found.items()}
     try:
         return kind.model_validate(found)
     except ValidationError as error:
@@ -79,6 +80,13 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
         param = _spell(location)
         what = "is required" if worst["type"] == "missing" else worst["msg"][0].lower() + worst["msg"][1:]
         raise ApiError(400, f"{param}: {what}", param=param, code="invalid_value") from None
+
+
+def _whole(value: Any) -> Any:
+    """3.0 is a whole number too, as JSON Schema has it; also in a list of token ids."""
+    if isinstance(value, list) and any(isinstance(one, float) for one in value):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _location(found: Any, error: Any) -> list[int | str]:

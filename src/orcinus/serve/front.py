@@ -16,7 +16,7 @@ from orcinus.serve.keys import Keys
 from orcinus.serve.metrics import Metrics
 
 OPEN = "/health"  # the only path that needs no key
-NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)|%5c|%00", re.IGNORECASE)
+NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
 SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -253,6 +253,7 @@ class SchedulerState(Exact):
     queue: QueueState
 
 
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -270,7 +271,7 @@ def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None
     if ok is not None:
         good["model"] = ok
     if kind is not None:
-        good["content"] = {kind: {"schema": {"type": "string"}}}
+        good["content"] = {kind: {"itemSchema": EVENT}}
     elif ok is None:
         good["content"] = {"text/plain": {"schema": {"type": "string"}}}
     # None as response_model: what routes return is written as it is
@@ -293,8 +294,11 @@ DESCRIPTIONS = {
 }
 
 
-def document(app: FastAPI, *, with_keys: bool) -> dict[str, Any]:
-    """The document of an application. Bodies are read by hand, so that every error has OpenAI's shape; they are added here."""
+def document(app: FastAPI, limits: Mapping[str, int], *, with_keys: bool) -> dict[str, Any]:
+    """The document of an application. Bodies are read by hand, so that every error has OpenAI's shape; they are added here.
+
+    `limits` are those of the model, by the names with which `schema` marks the fields that they bound.
+    """
     made = get_openapi(title=app.title, version=app.version, routes=app.routes)
     _, defined = models_json_schema([(body, "validation") for body in BODIES], ref_template=REF)
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
@@ -304,8 +308,17 @@ def document(app: FastAPI, *, with_keys: bool) -> dict[str, Any]:
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+    _narrow(schemas, limits)
     if with_keys:
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         made["security"] = [{"key": []}]
         made["paths"]["/health"]["get"]["security"] = []
     return made
+
+
+def _narrow(node: Any, limits: Mapping[str, int]) -> None:
+    """Give marked numbers their true limits, wherever they are."""
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _narrow(inner, limits)
+    if isinstance(node, dict) and isinstance(marked := node.pop("x-limit", None), str) and marked in limits:
+        node["exclusiveMaximum"] = limits[marked]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, StrictInt, StrictStr, Tag
 
-Number = StrictFloat | StrictInt
+Number = Annotated[float, Field(strict=True)]  # a whole one will do, True will not
 MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 8, 64, 16, 20
 LONGEST_STOP = 256
 SHORT = 1024
@@ -23,7 +23,15 @@ NEVER = {
 HARMLESS = {"response_format": ({"type": "text"},), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
 IGNORED = ("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity")
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
-TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+# Marked, because their true limits are the model's: the OpenAPI document shows those.
+TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
+LENGTH: dict[str, JsonValue] = {"x-limit": "max_model_len"}
+
+
+def _needs(field: str, other: str) -> dict[str, JsonValue]:
+    """For the OpenAPI document: a field that means nothing unless another one is true."""
+    absent: JsonValue = {"properties": {field: {"type": "null"}}}
+    return {"anyOf": [absent, {"properties": {other: {"const": True}}, "required": [other]}]}
 
 
 def _text_or_list(value: Any) -> str:
@@ -50,11 +58,15 @@ class StreamOptions(BaseModel):
 class Sampling(BaseModel):
     """What chats and completions have in common."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", protected_namespaces=(), json_schema_extra={"allOf": [_needs("stream_options", "stream")]}
+    )
 
     model: StrictStr | None = None
-    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
-    min_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
+    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
+    min_tokens: (
+        Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="At most max_tokens.")] | None
+    ) = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     top_k: Annotated[StrictInt, Field(ge=-1, lt=2**31)] | None = None
@@ -98,7 +110,9 @@ class CompletionBody(Sampling):
         ],
         Discriminator(_form),
     ]
-    max_tokens: Annotated[StrictInt, Field(ge=0, lt=2**31, description="0 only with echo.")] | None = None
+    max_tokens: (
+        Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="0 only with echo.")] | None
+    ) = None
     logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     echo: StrictBool | None = None
 
@@ -125,10 +139,17 @@ class ToolCall(BaseModel):
     function: Function
 
 
+HAS_CONTENT: JsonValue = {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]}
+CALLS_TOOLS: JsonValue = {
+    "properties": {"role": {"const": "assistant"}, "tool_calls": {"type": "array", "minItems": 1}},
+    "required": ["tool_calls"],
+}
+
+
 class Message(BaseModel):
     """One message of a conversation. Only an assistant's with tool calls may do without content."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"anyOf": [HAS_CONTENT, CALLS_TOOLS]})
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
@@ -153,17 +174,31 @@ class TemplateOptions(BaseModel):
 class ChatBody(Sampling):
     """`POST /v1/chat/completions`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [_needs("stream_options", "stream"), _needs("top_logprobs", "logprobs")]}
+    )
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     chat_template_kwargs: TemplateOptions | None = None
 
 
+ONLY_PROMPT: JsonValue = {
+    "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}},
+    "required": ["prompt"],
+}
+ONLY_MESSAGES: JsonValue = {
+    "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
+    "required": ["messages"],
+}
+
+
 class TokenizeBody(BaseModel):
     """`POST /tokenize`: a text as it stands, or a conversation through the model's chat template."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"oneOf": [ONLY_PROMPT, ONLY_MESSAGES]})
     model: StrictStr | None = None
     prompt: StrictStr | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
