@@ -39,7 +39,7 @@ ONLY_UNDER = {
     "pydantic": {"serve"},
     "msgspec": {"serve"},
     "zmq": {"serve"},
-    "httpx": {"conformance", "cli/conformance.py"},
+    "httpx": {"conformance", "cli/conformance.py", "cli/partners.py"},
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
     "transformers",
@@ -48,6 +48,8 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "tqdm",
     "torch",
     "httpx",
+    "httpx_sse",
+    "uvloop",
     "orcinus",
 }
 
