@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,23 +40,6 @@ def engine_pid(server: Running) -> int:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     found = [pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return int(found[0])
-
-
-@pytest.mark.parametrize("streaming", [True, False])
-def test_a_client_that_hangs_up_frees_its_blocks(server: Running, streaming: bool) -> None:
-    body = json.dumps(LONG | {"stream": streaming}).encode()
-    host, port = server.url.removeprefix("http://").split(":")
-    for _ in range(12):  # more than the batch holds, so that some are still in the queue
-        connection = socket.create_connection((host, int(port)))
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        connection.sendall(head.encode() + body)
-        threading.Timer(0.4, connection.close).start()
-    time.sleep(0.2)
-    assert server.scheduler()["running"] > 0
-    time.sleep(0.3)
-    assert server.idle(within=2)
 
 
 def test_a_deadline_ends_a_request(server: Running) -> None:
@@ -98,6 +80,31 @@ def test_sigterm_drains_and_the_status_is_0() -> None:
         assert sum(line.startswith("data: {") for line in rest) > 150
         assert server.process.wait(timeout=20) == 0
         assert not Path(f"/proc/{engine}").exists()
+
+
+def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() -> None:
+    with serving("--drain", "0.5") as server:
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+            assert 0.4 < time.monotonic() - began < 3
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2][6:])["error"]["code"] == "cancelled"
+        assert server.process.wait(timeout=10) == 1
+        assert server.process.stderr is not None
+        assert server.process.stderr.read().splitlines()[-1] == "error: stopped after 0.5 s: 1 answers were cut off"
+
+
+def test_a_paused_server_that_is_told_to_leave_finishes_its_answers() -> None:
+    with serving() as server:
+        server.http.post("/pause")
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 20, "stream": True}) as answer:
+            server.process.send_signal(signal.SIGTERM)
+            assert [line for line in answer.iter_lines() if line][-1] == "data: [DONE]"
+        assert server.process.wait(timeout=10) == 0
 
 
 def test_a_second_signal_stops_at_once() -> None:

@@ -32,6 +32,7 @@ from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
 IDLE_CONNECTION_S = 75
+LAST_WORDS_S = 3
 
 
 class _Server(uvicorn.Server):
@@ -56,14 +57,22 @@ class _Server(uvicorn.Server):
                 signal.signal(sig, signal.SIG_IGN)  # it is leaving already
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        live = self.service.client.live
+        service = self.service
         if self.told_to_leave:
-            self.force_exit, self.cut_off = True, live
-        elif live:
-            limit = f"{self.service.config.drain:.0f} s; a second signal cuts them off"
-            print(f"draining: {live} answers have {limit}", file=sys.stderr, flush=True)
+            self.force_exit, self.cut_off = True, service.client.live
+        else:
+            if service.client.live:
+                limit = f"{service.config.drain:g} s; a second signal cuts them off"
+                print(f"draining: {service.client.live} answers have {limit}", file=sys.stderr, flush=True)
+            if service.paused:  # whoever waits would wait in vain
+                service.client.pause(False)
+            asyncio.get_running_loop().call_later(service.config.drain, self._cut_off)
         self.told_to_leave, self.should_exit = sig, True
-        self.service.drain()
+        service.drain()
+
+    def _cut_off(self) -> None:
+        """The time to drain is over: what still runs ends with an error."""
+        self.cut_off = self.service.calls.cancel_all()
 
 
 def run(config: EngineConfig, asked: ServerConfig) -> None:
@@ -91,7 +100,7 @@ async def serve(config: EngineConfig, asked: ServerConfig) -> None:
         access_log=False,
         lifespan="off",
         http=BoundedProtocol,
-        timeout_graceful_shutdown=max(1, int(asked.drain)),
+        timeout_graceful_shutdown=int(asked.drain) + LAST_WORDS_S,  # by then every answer has ended, or has been ended
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
     )
@@ -112,7 +121,8 @@ async def serve(config: EngineConfig, asked: ServerConfig) -> None:
         if client.dead is not None:
             raise ConfigError(f"the engine died: {client.dead}")
         if server.cut_off:
-            raise ConfigError(f"stopped at the second signal: {server.cut_off} answers were cut off")
+            when = "at the second signal" if server.force_exit else f"after {asked.drain:g} s"
+            raise ConfigError(f"stopped {when}: {server.cut_off} answers were cut off")
     finally:
         await client.close()
         listener.close()
