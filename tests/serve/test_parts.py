@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from orcinus.core.request import SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
 from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError
+from orcinus.serve.messages import Ready
+from orcinus.serve.model import Caller, Model
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.workers import Workers
 from orcinus.text.answer import Piece
@@ -147,3 +151,44 @@ def test_the_bytes_of_a_texts_tokens_are_the_texts_bytes(text: str) -> None:
     ids = [token for token in tokenizer.encode(text) if token not in tokenizer.special_ids]
     assert b"".join(map(tokenizer.token_bytes, ids)).decode() == tokenizer.decode(ids)
     assert len(text) <= tokenizer.longest_token * len(ids)
+
+
+def served(folder: Path, limit_s: float) -> Model:
+    """A model as a server holds it, without an engine."""
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    return Model("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, Workers(1, limit_s))
+
+
+def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_served(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, folder)
+    template = (
+        "{% if messages[0].content == 'spin' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+        "{% endif %}{{ messages[0].content }}"
+    )
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "chat_template.jinja").write_text(template)
+    model = served(folder, 0.5)
+
+    async def ask(content: str) -> int:
+        body = ChatBody.model_validate({"messages": [{"role": "user", "content": content}], "max_tokens": 5})
+        return len((await model.chat(body, Caller()))[0].ids)
+
+    async def scenario() -> None:
+        with pytest.raises(ApiError, match="takes longer than") as caught:
+            await ask("spin")
+        assert (caught.value.status, caught.value.param) == (400, "messages")
+        assert await ask("Hello") > 0
+
+    asyncio.run(scenario())
+
+
+def test_what_can_only_be_too_long_is_refused_before_it_is_tokenized() -> None:
+    model = served(MODEL_DIR, 5)
+    model.tokenizer.encode = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(ApiError, match="characters are at least") as caught:
+        model.fewest_tokens(["x" * 100_000], "prompt")
+    assert caught.value.code == "context_length_exceeded"
+    assert model.fewest_tokens(["Hello there"], "prompt") == 1
