@@ -293,3 +293,17 @@ def test_every_get_can_be_a_head(server: Running) -> None:
         assert not answer.content
     refused = server.http.head("/v1/completions")
     assert refused.status_code == 405
+
+
+def test_tokenizing_there_and_back(server: Running) -> None:
+    text = "Hello, wörld 🎉"
+    found = server.http.post("/tokenize", json={"prompt": text, "return_token_strs": True}).json()
+    assert found["count"] == len(found["tokens"]) == len(found["token_strs"])
+    assert server.http.post("/detokenize", json={"tokens": found["tokens"]}).json() == {"prompt": text}
+    bare = server.http.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()
+    assert bare["tokens"] == found["tokens"]  # this model wants nothing before a text
+    chat = server.http.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]}).json()
+    assert chat["count"] > 2
+    both = server.http.post("/tokenize", json={"prompt": "a", "messages": [{"role": "user", "content": "Hi"}]})
+    assert both.status_code == 400
+    assert set(server.http.get("/version").json()) == {"version"}

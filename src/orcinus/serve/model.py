@@ -149,7 +149,7 @@ class Model:
             raise invalid(param, f"{param}: {error}") from None
         return [replace(one, text=prompts[one.index]) if isinstance(prompts[one.index], str) else one for one in prepared]
 
-    async def tokenize(self, prompt: Any, where: str) -> tuple[int, ...]:
+    async def tokenize(self, prompt: Any, where: str, *, special: bool = True) -> tuple[int, ...]:
         """A string, a conversation or ids as ids, beside the event loop."""
         if isinstance(prompt, list):
             self.check_ids(prompt, where)
@@ -157,8 +157,8 @@ class Model:
         try:
             if isinstance(prompt, str):
                 if len(prompt) <= AT_ONCE:
-                    return self.tokenizer.encode(prompt)
-                return await self.workers.run(self.tokenizer.encode, prompt)
+                    return self.tokenizer.encode(prompt, special)
+                return await self.workers.run(self.tokenizer.encode, prompt, special)
             return await self.workers.run(self.tokenizer.encode_chat, prompt.messages, prompt.options)
         except RequestError as error:
             raise invalid(where, f"{where}: {error}") from None

@@ -175,6 +175,7 @@ class Tokenized(Exact):
     tokens: list[int]
     count: int
     max_model_len: int
+    token_strs: list[str] | None
 
 
 class Detokenized(Exact):
@@ -194,6 +195,12 @@ class TokenizerInfo(Exact):
     eos_token: str | None
     pad_token: str | None
     unk_token: str | None
+
+
+class Version(Exact):
+    """Of Orcinus."""
+
+    version: str
 
 
 class Status(Exact):

@@ -202,6 +202,8 @@ class TokenizeBody(BaseModel):
     model: StrictStr | None = None
     prompt: StrictStr | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
+    add_special_tokens: StrictBool | None = None
+    return_token_strs: StrictBool | None = None
 
 
 class DetokenizeBody(BaseModel):

@@ -40,9 +40,9 @@ class Tokenizer:
         self._think = (marks[BEGIN], marks[END]) if BEGIN in marks and END in marks else None
         self._bytewise = "ByteLevel" in str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models)."""
-        return tuple(self._tokenizer(_valid(text)).input_ids)
+    def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
+        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`."""
+        return tuple(self._tokenizer(_valid(text), add_special_tokens=special).input_ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens. Bytes that are no UTF-8 become U+FFFD."""

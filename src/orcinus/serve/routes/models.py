@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+import orcinus
 from orcinus.serve.body import read_body
 from orcinus.serve.errors import invalid
 from orcinus.serve.model import Conversation, template_messages
@@ -17,6 +18,7 @@ from orcinus.serve.openapi import (
     ModelList,
     Tokenized,
     TokenizerInfo,
+    Version,
     gives,
     takes,
 )
@@ -25,7 +27,7 @@ from orcinus.serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
-    """`/v1/models`, `/tokenize`, `/detokenize` and `/tokenizer_info`."""
+    """`/v1/models`, `/tokenize`, `/detokenize`, `/tokenizer_info` and `/version`."""
     routes = APIRouter()
 
     def card() -> dict[str, Any]:
@@ -49,11 +51,14 @@ def router(service: Service) -> APIRouter:
         model.check_name(body.model)
         if (body.prompt is None) == (body.messages is None):
             raise invalid("prompt", "give either prompt or messages")
-        prompt: Any = body.prompt
         if body.messages is not None:
-            prompt = Conversation(template_messages(body.messages), {})
-        ids = await model.tokenize(prompt, "prompt" if body.messages is None else "messages")
-        return {"tokens": list(ids), "count": len(ids), "max_model_len": model.ready.max_model_len}
+            ids = await model.tokenize(Conversation(template_messages(body.messages), {}), "messages")
+        else:
+            ids = await model.tokenize(body.prompt, "prompt", special=body.add_special_tokens is not False)
+        strings = (
+            [model.tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids] if body.return_token_strs else None
+        )
+        return {"tokens": list(ids), "count": len(ids), "max_model_len": model.ready.max_model_len, "token_strs": strings}
 
     @routes.post("/detokenize", **takes(DetokenizeBody, Detokenized, BODY_ERRORS))
     async def detokenize(request: Request) -> dict[str, Any]:
@@ -62,6 +67,10 @@ def router(service: Service) -> APIRouter:
         model.check_name(body.model)
         model.check_ids(body.tokens, "tokens")
         return {"prompt": await model.workers.run(model.tokenizer.decode, body.tokens)}
+
+    @routes.get("/version", **gives(Version, ANY_ERRORS))
+    async def version() -> dict[str, str]:
+        return {"version": orcinus.__version__}
 
     @routes.get("/tokenizer_info", **gives(TokenizerInfo, ANY_ERRORS))
     async def tokenizer_info() -> dict[str, Any]:
