@@ -78,7 +78,7 @@ def test_scoring_a_prompt_generates_nothing(client: openai.OpenAI) -> None:
     ("fields", "kind", "param"),
     [
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
-        ({"max_tokens": 10_000}, openai.BadRequestError, "messages"),
+        ({"max_tokens": 10_000}, openai.BadRequestError, "max_tokens"),
         ({"model": "gpt-4"}, openai.NotFoundError, "model"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, openai.BadRequestError, "messages[0].role"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),

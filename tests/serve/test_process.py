@@ -239,16 +239,19 @@ def test_what_cannot_work_is_said_in_one_line(arguments: list[str], because: str
     refuses_to_start("--port", "0", *arguments, because=because)
 
 
-def test_a_silent_engine_is_not_healthy() -> None:
+def test_a_silent_engine_is_not_healthy_and_deadlines_hold_all_the_same() -> None:
     with serving() as server:
         engine = engine_pid(server)
         os.kill(engine, signal.SIGSTOP)
         try:
+            assert server.http.post("/v1/completions", json=LONG | {"timeout": 1}).status_code == 504
             until = time.monotonic() + 15
             while (answer := server.http.get("/health")).status_code == 200:
                 assert time.monotonic() < until
                 time.sleep(0.1)
             assert answer.json()["error"]["code"] == "engine_silent"
+            assert server.http.get("/ready").status_code == 503
+            assert server.http.post("/v1/completions", json=LONG).json()["error"]["code"] == "engine_silent"
         finally:
             os.kill(engine, signal.SIGCONT)
         time.sleep(1)
@@ -267,3 +270,78 @@ def test_garbage_on_a_socket_is_answered_and_the_next_request_too(server: Runnin
         assert answer.split(b" ")[1] == status
         assert json.loads(answer.split(b"\r\n\r\n")[1])["error"]["type"] == "invalid_request_error"
     assert server.http.get("/health").status_code == 200
+
+
+def send(server: Running, raw: bytes, wait: float = 10) -> bytes:
+    """What comes back on a connection of one's own until it is closed or silent."""
+    host, port = server.url.removeprefix("http://").split(":")
+    found = b""
+    with socket.create_connection((host, int(port)), timeout=wait) as connection:
+        connection.sendall(raw)
+        try:
+            while piece := connection.recv(65536):
+                found += piece
+                if b'"finish_reason":"length"' in found:
+                    break
+        except (TimeoutError, ConnectionResetError):
+            pass
+    return found
+
+
+def post(*headers: bytes, body: bytes = b'{"prompt":"Hi","max_tokens":1,"ignore_eos":true}') -> bytes:
+    lines = [b"POST /v1/completions HTTP/1.1", b"Host: x", b"Content-Type: application/json", *headers]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
+
+
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c", b"WebSocket"])
+def test_nothing_is_upgraded_and_the_request_is_answered(server: Running, upgrade: bytes) -> None:
+    asked = post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + upgrade, b"HTTP2-Settings: AAMAAABk")
+    assert send(server, asked).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_come_together_or_in_crumbs_are_all_answered(server: Running) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    raw = post() * 3
+    for size in (len(raw), 700, 97, 1):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(raw), size):
+                connection.sendall(raw[at : at + size])
+            found = b""
+            while found.count(b'"finish_reason":"length"') < 3:
+                piece = connection.recv(65536)
+                assert piece, found
+                found += piece
+        assert found.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_what_breaks_off_in_the_middle_is_400_and_what_came_before_is_answered(server: Running) -> None:
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert send(server, head + b"zz\r\n").startswith(b"HTTP/1.1 400 ")
+    assert send(server, post() + b"garbage\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    piped = send(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nX: " + b"y" * 200_000, wait=3)
+    assert piped.count(b"HTTP/1.1 ") <= 2
+
+
+def test_a_request_that_asks_for_more_answers_than_fit_is_told_so() -> None:
+    with serving("--max-queue", "4") as server:
+        body = {"prompt": ["a", "b", "c"], "n": 2, "max_tokens": 1}
+        answer = server.http.post("/v1/completions", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "too_many_answers"
+        assert server.http.post("/v1/completions", json=body | {"n": 1}).status_code == 200
+
+
+def test_new_requests_are_told_while_the_server_drains() -> None:
+    with serving() as server:
+        with server.http.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 400, "stream": True}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            refused = httpx.post(f"{server.url}/v1/completions", json=LONG)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "draining"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert server.process.wait(timeout=10) == 0

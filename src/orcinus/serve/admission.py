@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orcinus.serve.errors import ApiError
+from orcinus.serve.errors import ApiError, invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,11 @@ class Admission:
     by_client: Counter[str] = field(default_factory=Counter)
 
     def enter(self, client: str, answers: int, tokens: int) -> Ticket:
-        """Let a request in. `tokens` may be a lower bound as long as nobody has counted. Raises `ApiError` 429."""
+        """Let a request in. `tokens` may be a lower bound as long as nobody has counted. Raises `ApiError` 400 or 429."""
         per_client = self.bounds.per_client
+        most = min(self.bounds.answers, per_client or self.bounds.answers)
+        if answers > most:
+            raise invalid(None, f"{answers} answers in one request: this server takes {most} at once", "too_many_answers")
         if per_client is not None and self.by_client[client] + answers > per_client:
             raise self._full(
                 f"you have {self.by_client[client]} answers in the queue and may have {per_client}", "client_queue_full"

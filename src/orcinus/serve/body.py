@@ -48,7 +48,7 @@ async def _bytes(request: Request) -> bytes:
                 raise _too_large()
     except TimeoutError:
         message = f"the body is not complete, and nothing came for {SILENCE_S:.0f} s"
-        raise ApiError(408, message, code="timeout", headers={"Connection": "close"}) from None
+        raise ApiError(408, message, code="slow_request", headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed") from None
     return bytes(raw)
@@ -67,7 +67,9 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ApiError(400, "the body is no valid JSON in UTF-8", code="invalid_json") from None
+        raise ApiError(
+            400, "the body is no valid JSON in UTF-8, or a number in it is out of range", code="invalid_json"
+        ) from None
     if not isinstance(found, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
     _check_depth(found)

@@ -12,6 +12,7 @@ from orcinus.serve.engine_client import EngineClient, Inbox, News
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
 
+GRACE_S = 0.5
 REMEMBERED = 1000  # calls that have ended and can still be asked about
 
 
@@ -27,6 +28,7 @@ class Call:
     hung_up: bool = False  # its client is gone
     _inbox: Inbox = field(default_factory=asyncio.Queue)
     _left: int = 0
+    _late: asyncio.TimerHandle | None = None
 
     def submit(self, prepared: Sequence[Prepared], deadline: float | None) -> None:
         """Queue all answers. Raises `EngineError` if the engine is gone."""
@@ -35,6 +37,12 @@ class Call:
             self.client.submit(name, one, self._inbox, deadline)
             self.names.append(name)
         self._left = len(self.names)
+        if deadline is not None:  # the engine keeps deadlines; this one is for an engine that is stuck
+            self._late = asyncio.get_running_loop().call_later(deadline + GRACE_S, self._end_late)
+
+    def _end_late(self) -> None:
+        for name in self.names:
+            self.client.cancel(name, "deadline")
 
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
         """What comes, in the order in which it comes, to the last answer's end or until the client hangs up.
@@ -75,6 +83,8 @@ class Call:
 
     def close(self) -> None:
         """Give up what has not ended, and the place in the queue."""
+        if self._late is not None:
+            self._late.cancel()
         self.cancel()
         self.release()
 

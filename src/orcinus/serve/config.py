@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,7 +25,7 @@ class ServerConfig:
     max_queue: int = _option(256, "Most answers at once, waiting or running; more get 429.", min=1)
     max_queue_tokens: int = _option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
     max_queue_per_key: int | None = _option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
-    timeout: float | None = _option(None, "Most seconds a request may take, unless it asks for less.", min=0.001)
+    timeout: float | None = _option(None, "Most seconds a request may take; it may ask for less.", min=0.001)
     drain: float = _option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
     api_key: str | None = _option(
         None, "An API key, or several with commas. Others here can see it: better a file, or ORCINUS_API_KEY."
@@ -37,6 +38,11 @@ class ServerConfig:
     allow_origin: str | None = _option(None, "Web pages that may call this server (CORS), separated by commas; * = all.")
     keep_alive: float = _option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
     stream_interval_ms: float = _option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):
+            if (value := getattr(self, name)) is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}")
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
 
 LAST_WORDS_S = 0.2
+ANSWER_S = 10.0  # that the engine may take to answer a question
 QUEUED_NEWS = 4096  # a reader that is so far behind is cut off
 
 
@@ -144,13 +145,13 @@ class EngineClient:
         who, wire = prepared.standing, params_to_wire(prepared.params)
         self._send(Submit(name, list(prepared.ids), wire, who.priority, who.client, who.cache_salt, deadline))
 
-    def cancel(self, name: str) -> bool:
-        """End a request if it has not ended. Whoever reads it hears of it."""
+    def cancel(self, name: str, error: str | None = None) -> bool:
+        """End a request if it has not ended. Whoever reads it hears of it, and why."""
         if name not in self._streams:
             return False
         self._send(Cancel(name))
         stream = self._streams.pop(name)
-        stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.CANCELLED, time.monotonic())))
+        stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.CANCELLED, time.monotonic(), error)))
         return True
 
     def pause(self, paused: bool) -> None:
@@ -175,7 +176,11 @@ class EngineClient:
         answer: asyncio.Future[Using | Life] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
         self._send(question)
-        return await answer
+        try:
+            async with asyncio.timeout(max(ANSWER_S, 10 * self.state.slowest)):
+                return await answer
+        except TimeoutError:
+            raise EngineError("the engine does not answer") from None
 
     def arrival(self, name: str) -> float | None:
         """When a live request came, on the machine's monotonic clock, which is the engine's too."""

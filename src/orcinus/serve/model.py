@@ -136,6 +136,7 @@ class Model:
                 raise invalid(where, f"{where}: the prompt is empty")
             if len(one) >= room or (params.max_tokens is not None and len(one) + params.max_tokens > room):
                 answer = "" if params.max_tokens is None else f" and max_tokens {params.max_tokens}"
+                where = "max_tokens" if (params.max_tokens or 0) >= room else where
                 message = f"the prompt's {len(one)} tokens{answer} exceed the context of {room} tokens"
                 raise invalid(where, message, "context_length_exceeded")
             ids.append(one)

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from orcinus.tiny import MODEL_DIR
 
 IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
+LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Server(uvicorn.Server):
@@ -42,37 +44,43 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self.told_to_leave: int | None = None  # the signal that said so
-        self.cut_off = 0  # answers that the second signal ended
+        self.cut_off = 0  # answers that were not completed
+        self._draining: asyncio.Future[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for sig in (signal.SIGINT, signal.SIGTERM):
+        for sig in LEAVE:
             loop.add_signal_handler(sig, self.handle_exit, sig, None)
         try:
             yield
         finally:
-            for sig in (signal.SIGINT, signal.SIGTERM):
+            for sig in LEAVE:
                 loop.remove_signal_handler(sig)
                 signal.signal(sig, signal.SIG_IGN)  # it is leaving already
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self.service
+        inside = service.admission.answers
         if self.told_to_leave:
-            self.force_exit, self.cut_off = True, service.client.live
-        else:
-            if service.client.live:
-                limit = f"{service.config.drain:g} s; a second signal cuts them off"
-                print(f"draining: {service.client.live} answers have {limit}", file=sys.stderr, flush=True)
-            if service.paused:  # whoever waits would wait in vain
-                service.client.pause(False)
-            asyncio.get_running_loop().call_later(service.config.drain, self._cut_off)
-        self.told_to_leave, self.should_exit = sig, True
+            self.cut_off, self.force_exit, self.should_exit = inside, True, True
+            return
+        self.told_to_leave = sig
         service.drain()
+        if service.paused:  # whoever waits would wait in vain
+            service.client.pause(False)
+        if inside:
+            limit = f"{service.config.drain:g} s; a second signal cuts them off"
+            print(f"draining: {inside} answers have {limit}", file=sys.stderr, flush=True)
+        self._draining = asyncio.ensure_future(self._drain())
 
-    def _cut_off(self) -> None:
-        """The time to drain is over: what still runs ends with an error."""
+    async def _drain(self) -> None:
+        """Leave when everybody has been answered, or when the time for that is over. New requests are told meanwhile."""
+        until = time.monotonic() + self.service.config.drain
+        while self.service.admission.answers and time.monotonic() < until and self.service.client.dead is None:
+            await asyncio.sleep(0.02)
         self.cut_off = self.service.calls.cancel_all()
+        self.should_exit = True
 
 
 def run(config: EngineConfig, asked: ServerConfig) -> None:
@@ -96,11 +104,12 @@ async def serve(config: EngineConfig, asked: ServerConfig) -> None:
     service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), keys)
     settings = uvicorn.Config(
         make_app(service, log),
-        log_level="warning",
+        log_level="error",
         access_log=False,
         lifespan="off",
         http=BoundedProtocol,
-        timeout_graceful_shutdown=int(asked.drain) + LAST_WORDS_S,  # by then every answer has ended, or has been ended
+        timeout_graceful_shutdown=LAST_WORDS_S,  # every answer has ended by then, or has been ended
+        ws="none",
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
     )

@@ -78,9 +78,16 @@ class Service:
 
     def check_open(self) -> None:
         """Raises `ApiError` 503 if no requests are taken now."""
-        _ = self.model
         if self.draining:
             raise unavailable("the server is draining", "draining")
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raises `ApiError` 503 if there is no engine, or none that gives signs of life."""
+        _ = self.model
+        silent = self.silent_s()
+        if silent is not None:
+            raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
 
     def silent_s(self) -> float | None:
         """Seconds without a sign of the engine's loop, if that is too long."""
@@ -117,8 +124,8 @@ class Service:
             prepared = await prepare()
             self.check_open()
             self.admission.resize(ticket, sum(len(one.ids) + (one.params.max_tokens or 0) for one in prepared))
-            deadline = body.timeout if body.timeout is not None else self.config.timeout
-            left = None if deadline is None else max(0.0, deadline - (time.monotonic() - began))
+            deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
+            left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             call.submit(prepared, left)
         except EngineError:
             call.close()

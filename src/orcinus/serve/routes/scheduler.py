@@ -73,11 +73,15 @@ def _admin(request: Request) -> None:
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
     """Make a change, which may be none, and say how the engine decides now."""
+    service.check_alive()
     num_blocks = service.model.ready.num_blocks
     try:
         now = await service.client.use(change)
     except ConfigError as error:
-        raise invalid(None, str(error)) from None
+        given = [
+            name for name in ("policy", "order", "max_batch_size", "max_batch_tokens") if getattr(change, name) is not None
+        ]
+        raise invalid(given[0] if len(given) == 1 else None, str(error)) from None
     except EngineError:
         raise unavailable("the engine is gone", "engine_dead") from None
     return {

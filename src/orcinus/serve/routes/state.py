@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from orcinus.serve.errors import unavailable
 from orcinus.serve.openapi import ANY_ERRORS, Status, gives
 from orcinus.serve.responses import JSON
 from orcinus.serve.service import Service
@@ -17,10 +16,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/health", **gives(Status, (503,)))
     async def health() -> Response:
-        _ = service.model
-        silent = service.silent_s()
-        if silent is not None:
-            raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
+        service.check_alive()
         return JSON({"status": "ok"})
 
     @routes.get("/ready", **gives(Status, ANY_ERRORS))
