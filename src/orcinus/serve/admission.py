@@ -47,12 +47,16 @@ class Admission:
             raise self._full(
                 f"you have {self.by_client[client]} answers in the queue and may have {per_client}", "client_queue_full"
             )
-        if self.answers + answers > self.bounds.answers:
-            raise self._full("the queue is full", "queue_full")
+        self.check_room(answers)
         self._check_tokens(self.tokens, tokens)
         ticket = Ticket(client, answers, tokens)
         self._count(ticket, 1)
         return ticket
+
+    def check_room(self, answers: int = 1) -> None:
+        """Raises `ApiError` 429 if so many answers have no place. With one it can be asked before a body is even read."""
+        if self.answers + answers > self.bounds.answers:
+            raise self._full("the queue is full", "queue_full")
 
     def resize(self, ticket: Ticket, tokens: int) -> None:
         """Its tokens are counted now. Raises `ApiError` 429, and the request keeps its place until it leaves."""

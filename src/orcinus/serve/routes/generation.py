@@ -26,11 +26,13 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
+        service.admission.check_room()
         body = await read_body(request, ChatBody, service.workers)
         return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
 
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
     async def complete(request: Request) -> Response:
+        service.admission.check_room()
         body = await read_body(request, CompletionBody, service.workers)
         return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
 
