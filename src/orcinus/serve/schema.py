@@ -20,7 +20,7 @@ NEVER = {
     "prompt_logprobs": "use echo with logprobs",
     "use_beam_search": "there is no beam search",
 }
-HARMLESS = {"response_format": ({"type": "text"},), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
+HARMLESS = {"response_format": ({"type": "text"},), "tool_choice": ("none",), "parallel_tool_calls": (True, False)}
 IGNORED = ("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity")
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
 # Marked, because their true limits are the model's: the OpenAPI document shows those.
