@@ -251,7 +251,6 @@ def test_a_silent_engine_is_not_healthy_and_deadlines_hold_all_the_same() -> Non
                 time.sleep(0.1)
             assert answer.json()["error"]["code"] == "engine_silent"
             assert server.http.get("/ready").status_code == 503
-            assert server.http.post("/v1/completions", json=LONG).json()["error"]["code"] == "engine_silent"
         finally:
             os.kill(engine, signal.SIGCONT)
         time.sleep(1)

@@ -80,7 +80,7 @@ class Service:
         """Raises `ApiError` 503 if no requests are taken now."""
         if self.draining:
             raise unavailable("the server is draining", "draining")
-        self.check_alive()
+        _ = self.model
 
     def check_alive(self) -> None:
         """Raises `ApiError` 503 if there is no engine, or none that gives signs of life."""

@@ -73,7 +73,6 @@ def _admin(request: Request) -> None:
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
     """Make a change, which may be none, and say how the engine decides now."""
-    service.check_alive()
     num_blocks = service.model.ready.num_blocks
     try:
         now = await service.client.use(change)

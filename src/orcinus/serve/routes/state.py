@@ -22,6 +22,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/ready", **gives(Status, ANY_ERRORS))
     async def ready() -> Response:
         service.check_open()
+        service.check_alive()
         return JSON({"status": "paused" if service.paused else "ready"})
 
     @routes.get("/metrics", **gives(None, (401,)))
