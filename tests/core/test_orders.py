@@ -61,6 +61,23 @@ def test_fair_takes_turns_by_what_clients_were_given() -> None:
     assert names(filled(queue, request("y", 10, prompt=4, client="single"))) == "zybcd"
 
 
+def test_fair_forgets_strangers_who_have_been_away_longest() -> None:
+    """Ten thousand clients with a request each, beside one that always waits: counters stay bounded, and its own is kept."""
+    queue = Fair()
+    for number in range(200):
+        queue.add(request(f"home {number}", number, prompt=5, client="home"))
+    for number in range(10_000):
+        queue.add(request(f"stranger {number}", 1000 + number, prompt=3, client=f"stranger {number}"))
+        for first in queue.first(1):
+            queue.admit(first)
+            queue.generated(first, 2)
+        if number % 50 == 0:
+            queue.add(request(f"again {number}", 1000 + number, prompt=5, client="home"))
+    assert len(queue.counters) < 3000
+    assert queue.counters["stranger 9000"] > 0
+    assert queue.counters["home"] > 0
+
+
 def test_fair_gives_no_credit_for_having_been_away() -> None:
     queue = Fair()
     for _ in range(50):

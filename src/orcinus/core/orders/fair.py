@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
+REMEMBERED = 1000  # clients who are away, at least
 _Turn = tuple[float, str, int, tuple[Request, ...]]  # counter, client, place in its queue, its queue
 
 
@@ -39,9 +41,17 @@ class Fair:
         if queue is None:
             others = self._queues or ([self._left] if self._left in self.counters else [])
             lowest = min((self.counters[client] for client in others), default=0)
-            self.counters[request.client] = max(self.counters[request.client], lowest)
+            self.counters[request.client] = max(self.counters.pop(request.client, 0.0), lowest)  # it is the latest now
             queue = self._queues[request.client] = FCFS()
+            self._forget()
         queue.add(request)
+
+    def _forget(self) -> None:
+        """Drop those who have been away longest, now and then: strangers come without end."""
+        if len(self.counters) > 2 * REMEMBERED + len(self._queues):
+            latest = islice(reversed(self.counters), REMEMBERED)
+            kept = {*latest, *self._queues, self._left}
+            self.counters = defaultdict(float, {client: count for client, count in self.counters.items() if client in kept})
 
     def remove(self, request: Request) -> None:
         queue = self._queues[request.client]
