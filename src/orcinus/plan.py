@@ -140,7 +140,7 @@ class Speeds:
 
 
 def measure(plan: Plan) -> Speeds:
-    """Measure for about half a second how fast memory is read, and what follows for decoding with the planned engine.
+    """Measure for a second or two how fast memory is read, and what follows for decoding with the planned engine.
 
     An iteration of decodes reads the weights once for all requests, and the keys and values of each.
     """

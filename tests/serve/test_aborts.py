@@ -24,18 +24,16 @@ HANG_UP_S = 0.25  # that a closed connection may take to be noticed on a busy ma
 def iterations(server: Running) -> Iterator[list[dict[str, Any]]]:
     """Everything that the engine runs, while another request keeps it busy. `at` is on this machine's monotonic clock."""
     seen: list[dict[str, Any]] = []
-    streams: list[httpx.Response] = []
-    ready = threading.Event()
+    ready, done = threading.Event(), threading.Event()
 
     def watch() -> None:
         with httpx.stream("GET", f"{server.url}/v1/scheduler/iterations", timeout=30) as answer:
-            streams.append(answer)
             ready.set()
-            try:
-                lines = (line for line in answer.iter_lines() if line.startswith("data: "))
-                seen.extend(json.loads(line[6:]) for line in lines)
-            except httpx.HTTPError:  # closed at the end
-                pass
+            for line in answer.iter_lines():
+                if done.is_set():
+                    return
+                if line.startswith("data: "):
+                    seen.append(json.loads(line[6:]))
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -45,9 +43,8 @@ def iterations(server: Running) -> Iterator[list[dict[str, Any]]]:
         next(lines)
         yield seen
     assert server.idle()
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=BUSY | {"max_tokens": 2}, timeout=30) as last:
-        last.read()  # wakes the watcher up, so that it sees that its connection is closed
-    streams[0].close()
+    done.set()
+    server.http.post("/v1/completions", json=BUSY | {"max_tokens": 2, "stream": False})  # something to see, and to leave by
     watching.join(5)
 
 
