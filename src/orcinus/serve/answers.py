@@ -290,7 +290,7 @@ def timings(life: Life) -> dict[str, Any]:
 def failure(choice: Part) -> ApiError:
     """Why an answer did not come to its end."""
     if choice.error == "deadline":
-        return ApiError(504, "the request took longer than its timeout", code="timeout")
+        return ApiError(408, "the request took longer than its timeout", code="timeout")
     if choice.finish_reason == "rejected":
         return ApiError(400, "the request can never be served: it is longer than the engine's memory", code="invalid_value")
     if choice.finish_reason == "cancelled":

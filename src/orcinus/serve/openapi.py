@@ -15,7 +15,7 @@ from orcinus.serve import schema
 REF = "#/components/schemas/{model}"
 ANY_ERRORS = (400, 401, 503)  # that every route can answer: an odd path, no key, a model that is still loading
 BODY_ERRORS = (404, 408, 413, 415, *ANY_ERRORS)
-GENERATION_ERRORS = (429, 499, 500, 504, *BODY_ERRORS)
+GENERATION_ERRORS = (429, 499, 500, *BODY_ERRORS)
 BODIES = (schema.ChatBody, schema.CompletionBody, schema.TokenizeBody, schema.DetokenizeBody, schema.SchedulerBody)
 
 
@@ -290,14 +290,13 @@ DESCRIPTIONS = {
     401: "An API key is missing or unknown.",
     403: "This needs an admin key.",
     404: "There is no such model, request or path.",
-    408: "The body did not come.",
+    408: "The body did not come, or the request took longer than its timeout.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     429: "The queue is full; Retry-After says when to come back.",
     499: "The request was cancelled.",
     500: "The request failed while it ran.",
     503: "Loading, draining, or without an engine; Retry-After says when to come back.",
-    504: "The request took longer than its timeout.",
 }
 
 
