@@ -9,6 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orcinus.serve.errors import ApiError, on_any_error, response
@@ -66,8 +67,6 @@ class Front:
                 await self.app(scope, receive, send_with_id)
             except Exception as error:  # answered and logged where it was caught first, unless nobody did
                 if not status:
-                    from starlette.requests import Request
-
                     await (await on_any_error(Request(scope), error))(scope, receive, send_with_id)
         finally:
             self._note(scope, facts["status"] or status, time.perf_counter() - began)
@@ -81,7 +80,7 @@ class Front:
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request_id": facts["request_id"],
-            "method": scope["method"],
+            "method": "HEAD" if facts["head"] else scope["method"],
             "path": scope["path"],
             "status": status,
             "duration_ms": round(1000 * seconds, 3),

@@ -62,7 +62,7 @@ class Metrics:
         self.budget_use = histogram("iteration_budget_use_ratio", "Tokens of an iteration by max_batch_tokens.", SHARES)
         self.http = counter("http_requests", "Responses, by route and status (499 = the client hung up).", "route", "status")
         self.lag = histogram("event_loop_lag_seconds", "How late the HTTP process's event loop is.", FAST)
-        self._last: dict[str, float] = {}  # of live requests: when they arrived, then when their last token came
+        self._last: dict[str, float] = {}  # of live requests: when their last token came
         self._seen: set[str] = set()  # reasons that have been shown
 
     def page(self, accept: str) -> tuple[bytes, str]:

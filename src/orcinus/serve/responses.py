@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -24,9 +24,16 @@ class JSON(Response):
         return to_json(content)
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _watch(receive: Receive, hang_up: Callable[[], None]) -> asyncio.Task[None]:
+    """Calls `hang_up` when the client goes, unless the task is cancelled before."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    watch = asyncio.create_task(gone())
+    watch.add_done_callback(lambda task: None if task.cancelled() else hang_up())
+    return watch
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -43,8 +50,7 @@ class WholeAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = self.reply.call
-        watch = asyncio.create_task(_gone(receive))
-        watch.add_done_callback(lambda task: None if task.cancelled() else call.hang_up())
+        watch = _watch(receive, call.hang_up)
         try:
             answer: Response = JSON(await self.reply.whole(), headers=self.extra)
         except ApiError as error:
@@ -60,14 +66,19 @@ class WholeAnswer(Response):
 class Events(Response):
     """Server-sent events as they come. `closing` runs at the end, however it comes; a client that hangs up calls `hang_up`."""
 
-    def __init__(self, frames: AsyncIterator[bytes], headers: Mapping[str, str], hang_up: Any, closing: Any) -> None:
+    def __init__(
+        self,
+        frames: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+        hang_up: Callable[[], None],
+        closing: Callable[[Scope], None],
+    ) -> None:
         super().__init__(None, 200, {**headers, **STREAM_HEADERS}, "text/event-stream")
         del self.headers["content-length"]
         self.frames, self.hang_up, self.closing = frames, hang_up, closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = asyncio.create_task(_gone(receive))
-        watch.add_done_callback(lambda task: None if task.cancelled() else self.hang_up())
+        watch = _watch(receive, self.hang_up)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for frame in _nothing() if scope["orcinus"]["head"] else self.frames:
