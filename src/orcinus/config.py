@@ -24,6 +24,19 @@ def _option(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
+def take_paper(config: Any) -> None:
+    """Let the name of a paper, in a config being made, stand for its policy and K/V manager. Raises `ConfigError`."""
+    if config.paper is None:
+        return
+    if config.paper not in PAPERS:
+        raise ConfigError(f"unknown paper {config.paper!r}: choose {', '.join(PAPERS)}")
+    usual = type(config).__dataclass_fields__
+    for name, value in zip(("policy", "kv"), PAPERS[config.paper], strict=True):
+        if getattr(config, name) not in (usual[name].default, value):
+            raise ConfigError(f"paper {config.paper!r} says which {name} to use: leave out either of them")
+        object.__setattr__(config, name, value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
@@ -56,7 +69,7 @@ class EngineConfig:
     seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
     def __post_init__(self) -> None:
-        self._take_paper()
+        take_paper(self)
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
@@ -75,18 +88,6 @@ class EngineConfig:
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
-
-    def _take_paper(self) -> None:
-        """Let a paper's name stand for its policy and K/V manager."""
-        if self.paper is None:
-            return
-        if self.paper not in PAPERS:
-            raise ConfigError(f"unknown paper {self.paper!r}: choose {', '.join(PAPERS)}")
-        usual = type(self).__dataclass_fields__
-        for name, value in zip(("policy", "kv"), PAPERS[self.paper], strict=True):
-            if getattr(self, name) not in (usual[name].default, value):
-                raise ConfigError(f"paper {self.paper!r} says which {name} to use: leave out either of them")
-            object.__setattr__(self, name, value)
 
     @classmethod
     def from_options(cls, **options: Any) -> EngineConfig:

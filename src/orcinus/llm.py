@@ -14,7 +14,7 @@ from typing import Any
 
 from orcinus.build import build
 from orcinus.config import EngineConfig
-from orcinus.core.batch import Event, Finished
+from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Logprobs, Request, SamplingParams
 from orcinus.errors import RequestError, RequestFailed
@@ -231,7 +231,7 @@ class LLM:
             if isinstance(event, Finished):
                 del self._readers[event.request_id]
                 _append_end(inbox, answer.end(event))
-            elif piece := answer.add(event):
+            elif isinstance(event, Token) and (piece := answer.add(event)):
                 inbox.append(piece)
                 if answer.stopped:
                     stopped.append(event.request_id)

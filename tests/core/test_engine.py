@@ -112,7 +112,7 @@ def test_a_row_that_fails_ends_its_request_and_no_other() -> None:
 def test_cancelling_in_flight_keeps_the_blocks_until_the_batch_returns() -> None:
     world = build_world(Orca(), "reservation", depth=2)
     world.engine.submit(request("a"))
-    world.engine._dispatch()
+    world.engine.dispatch()
     (ending,) = world.engine.cancel("a")
     assert isinstance(ending, Finished)
     assert world.kv.num_free < world.kv.num_blocks, "the executor may still write there"

@@ -113,8 +113,8 @@ def test_a_cold_engine_begins_with_small_iterations() -> None:
     while not engine.idle:
         plan = engine.scheduler.plan
 
-        def noted(now: float, plan=plan):  # type: ignore[no-untyped-def]
-            batch = plan(now)
+        def noted(now: float, most_repeats: int, plan=plan):  # type: ignore[no-untyped-def]
+            batch = plan(now, most_repeats)
             if batch is not None:
                 sizes.append(batch.num_tokens)
             return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -81,6 +81,7 @@ class Batch:
     id: int
     chunks: tuple[Chunk, ...]
     unserved: Unserved = NOBODY  # for onlookers; executors have no use for it
+    repeats: int = 1  # iterations it stands for at most; above 1 only if the engine was told that its executor can repeat
 
     @property
     def num_tokens(self) -> int:
@@ -101,6 +102,7 @@ class BatchResult:
     logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if nobody asked
     prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of `scored` prompt tokens
     errors: Mapping[int, str] = field(default_factory=dict)  # row -> why this request failed
+    times: tuple[float, ...] = ()  # when each iteration of a repeated batch ended, in seconds; () if it ran once
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,14 @@ class Token:
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of prompt[1:], with the first token, if they were asked for
 
 
+class Tokens(NamedTuple):
+    """A request was given a token in each of several iterations that a repeated batch stood for."""
+
+    request_id: str
+    tokens: tuple[int, ...]
+    at: tuple[float, ...]  # of each token; the same object for all requests of the batch
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A request ended; nothing follows. `error` says why, if it was rejected or failed."""
@@ -137,4 +147,9 @@ class Finished:
     error: str | None = None
 
 
-Event = Token | Finished
+Event = Token | Tokens | Finished
+
+
+def at_moment(event: Event, now: float) -> Event:
+    """The event as it is heard if it was held back until now."""
+    return event._replace(at=(now,) * len(event.at)) if isinstance(event, Tokens) else replace(event, at=now)

@@ -17,11 +17,21 @@ from orcinus.errors import Stalled
 class Engine:
     """Keeps `executor.depth` batches in flight and tells requests, executor and observers apart.
 
-    Not thread-safe: one thread calls `submit`, `cancel` and `step`.
+    Not thread-safe: one thread calls `submit`, `cancel` and `step`. A simulation calls the two halves of `step` itself,
+    `dispatch` and `settle`, because requests also arrive while batches are in flight. An executor that needs no decision
+    between two equal iterations, as one that only tells the time, may be given up to `most_repeats` of them as one batch.
     """
 
-    def __init__(self, scheduler: Scheduler, executor: Executor, clock: Clock, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        clock: Clock,
+        observers: Sequence[Observer] = (),
+        most_repeats: int = 1,
+    ) -> None:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
+        self.most_repeats = most_repeats
         self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
         self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
@@ -61,17 +71,18 @@ class Engine:
 
         Raises `Stalled` if requests wait and none of them can ever be selected.
         """
-        self._dispatch()
-        return self._settle()
+        self.dispatch()
+        return self.settle()
 
     def close(self) -> None:
         self.executor.close()
         self._tell(lambda observer: observer.on_close())
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
+        """Start batches until as many are in flight as may be, or nothing can run."""
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
-            batch = self.scheduler.plan(now)
+            batch = self.scheduler.plan(now, self.most_repeats)
             if batch is None:
                 return
             self._launch(batch, now)
@@ -81,7 +92,8 @@ class Engine:
         self.executor.submit(batch)
         self._tell(lambda observer: observer.on_batch(batch, now))
 
-    def _settle(self) -> list[Event]:
+    def settle(self) -> list[Event]:
+        """Wait for the oldest batch in flight, and return what happened. Raises `Stalled` as `step` does."""
         if not self._in_flight:
             if not self.scheduler.idle:
                 raise Stalled(
@@ -91,7 +103,8 @@ class Engine:
             return []
         result = self.executor.collect()
         (batch, launched), now = self._in_flight.popleft(), self.clock.now()
-        self.scheduler.step_time.learn(batch, now - launched)
+        if not result.times:
+            self.scheduler.step_time.learn(batch, now - launched)
         self._tell(lambda observer: observer.on_step(batch, result, now))
         return self._announce(self.scheduler.apply(batch, result, now))
 

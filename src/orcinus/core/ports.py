@@ -64,6 +64,10 @@ class KVManager(Protocol):
         """Make room for `tokens` more computed tokens. False, and nothing taken, if blocks are short."""
         ...
 
+    def sure_growth(self, requests: int) -> int:
+        """How many tokens each of so many running requests can certainly `grow` by, beyond those it has room for now."""
+        ...
+
     def commit(self, request: Request) -> None:
         """Keys and values of `request.computed` tokens are now valid."""
         ...
@@ -106,7 +110,12 @@ class Order(Protocol):
 
 
 class Policy(Protocol):
-    """An opinion about the next iteration: a pure function of a snapshot."""
+    """An opinion about the next iteration: a pure function of a snapshot.
+
+    It may also have an attribute `steady`: true if, having run everybody in the view as a decode and admitted nobody, it
+    would do the same again until somebody arrives or ends, however much time passes. Simulations then decide once for many
+    iterations.
+    """
 
     @property
     def holds_answers(self) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Unserved
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Tokens, Unserved, at_moment
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import KVManager, Order, Policy
 from orcinus.core.request import Finish, Logprobs, Request, Status
@@ -77,6 +77,11 @@ class Scheduler:
         self.policy, self.limits = policy or self.policy, limits or self.limits
 
     @property
+    def running(self) -> tuple[Request, ...]:
+        """The requests that hold K/V memory, oldest first."""
+        return tuple(self._running)
+
+    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 
@@ -124,8 +129,11 @@ class Scheduler:
         self._held = [event for event in self._held if event.request_id != request_id]
         return [ending, *self._release([], now)]
 
-    def plan(self, now: float) -> Batch | None:
-        """The next batch, or None if nothing can run."""
+    def plan(self, now: float, most_repeats: int = 1) -> Batch | None:
+        """The next batch, or None if nothing can run.
+
+        It stands for up to `most_repeats` iterations if they are sure to be alike.
+        """
         view = self._view(now)
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
@@ -139,10 +147,23 @@ class Scheduler:
             self._serve(grant, draft)
         if not draft.chunks:
             return None
+        repeats = self._repeats(view, draft, most_repeats) if most_repeats > 1 else 1
         for request in draft.chunks:
             request.in_flight = True
         self._last_batch += 1
-        return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others))
+        return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others), repeats)
+
+    def _repeats(self, view: View, draft: _Draft, most: int) -> int:
+        """How many iterations like this one are sure to follow, itself included, unless a request arrives or is cancelled.
+
+        All that hold K/V memory decode in it, so the next snapshot differs only in lengths until one of them ends or memory
+        runs out; a steady policy then selects the same, and whoever was not admitted now is not admitted then.
+        """
+        decodes_all = len(draft.chunks) == len(self._running) == len(view.running)
+        if not (decodes_all and getattr(self.policy, "steady", False) and all(r.decoding for r in draft.chunks)):
+            return 1
+        left = min(request.max_known - request.known for request in draft.chunks)
+        return max(1, min(most, left, self.kv.sure_growth(len(draft.chunks))))
 
     def _unserved(self, view: View, draft: _Draft, others: Reason) -> Unserved:
         full = len(view.running) >= view.limits.max_batch_size
@@ -153,6 +174,8 @@ class Scheduler:
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         """Write a result into the requests of its batch; returns what the world may hear of it."""
+        if result.times:
+            return self._apply_repeated(batch, result, now)
         events: list[Event] = []
         for row, (chunk, tokens) in enumerate(zip(batch.chunks, result.tokens, strict=True)):
             request = self._requests[chunk.request_id]
@@ -168,6 +191,29 @@ class Scheduler:
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
                 events += self._accept(request, tokens, logprobs, now)
+        return self._release(events, now)
+
+    def _apply_repeated(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
+        """The same for a batch that stood for several iterations: every row holds a token for each of them.
+
+        Only the last of them may end a request.
+        """
+        events: list[Event] = []
+        for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
+            request = self._requests[chunk.request_id]
+            request.in_flight = False
+            if request.finish:
+                self._forget(request)
+                continue
+            grown = self.kv.grow(request, len(tokens))
+            assert grown, "a batch was repeated beyond what memory was sure to hold"
+            request.computed += len(tokens)
+            self.kv.commit(request)
+            request.output += tokens
+            request.newest_token = now
+            self._waiting.generated(request, len(tokens))
+            events.append(Tokens(request.id, tokens, result.times))
+            events += self._ending(request, tokens[-1], now)
         return self._release(events, now)
 
     def _view(self, now: float) -> View:
@@ -276,11 +322,18 @@ class Scheduler:
             request.output.append(token)
             prompt = tuple(request.prompt_logprobs) if scored else None
             events.append(Token(request.id, token, now, logprobs[index] if logprobs else None, prompt))
-            if token in request.params.stop_token_ids:
-                return [*events, self._finish(request, Finish.STOP, now)]
-            if request.known == request.max_known:
-                return [*events, self._finish(request, Finish.LENGTH, now)]
+            ending = self._ending(request, token, now)
+            if ending:
+                return events + ending
         return events
+
+    def _ending(self, request: Request, token: int, now: float) -> list[Event]:
+        """The end of a request, if its newest token is one."""
+        if token in request.params.stop_token_ids:
+            return [self._finish(request, Finish.STOP, now)]
+        if request.known == request.max_known:
+            return [self._finish(request, Finish.LENGTH, now)]
+        return []
 
     def _finish(self, request: Request, reason: Finish, now: float, error: str | None = None) -> Finished:
         if request.status is Status.WAITING:
@@ -302,5 +355,5 @@ class Scheduler:
         if self.policy.holds_answers and self._running:
             self._held += events
             return []
-        released, self._held = [replace(event, at=now) for event in self._held], []
+        released, self._held = [at_moment(event, now) for event in self._held], []
         return released + events

@@ -1,10 +1,10 @@
-"""A policy or an order with its options as one word, for flags, files and sweeps: `sarathi:chunk_size=128`."""
+"""A thing with its options as one word, for flags, files and sweeps: `sarathi:chunk_size=128`, `poisson:rate=2`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType
 from typing import TypeVar, get_args, get_type_hints
 
@@ -20,12 +20,12 @@ NAMES = {bool: "true or false", NoneType: "none"}
 
 def make_policy(spelled: str) -> Policy:
     """The policy that `name` or `name:option=value:option=value` stands for. Raises `ConfigError` saying what there is."""
-    return _make("policy", POLICIES, spelled)
+    return make("policy", POLICIES, spelled)
 
 
 def make_order(spelled: str) -> Order:
     """A new, empty queue in the order that is spelled like a policy. Raises `ConfigError`."""
-    return _make("order", ORDERS, spelled)
+    return make("order", ORDERS, spelled)
 
 
 def spell(thing: Policy | Order) -> str:
@@ -37,12 +37,16 @@ def spell(thing: Policy | Order) -> str:
     return ":".join([names[type(thing)], *(f"{key}={_word(now)}" for key, (now, default) in options.items() if now != default)])
 
 
-def options_of(kind: type) -> dict[str, object]:
-    """The options of a policy or an order, and their defaults."""
+def options_of(kind: object) -> dict[str, object]:
+    """The options of a dataclass and their defaults; `dataclasses.MISSING` where one must be given. A function has none."""
     return {field.name: field.default for field in fields(kind)} if is_dataclass(kind) else {}
 
 
-def _make(what: str, known: Mapping[str, type[T]], spelled: str) -> T:
+def make(what: str, known: Mapping[str, Callable[..., T]], spelled: str) -> T:
+    """What a word stands for among the known ones: dataclasses, whose fields are its options, or functions without any.
+
+    `what` is the noun that messages use. Raises `ConfigError` saying which names and options there are.
+    """
     name, *options = spelled.split(":")
     if name not in known:
         raise ConfigError(f"unknown {what} {name!r}: choose {', '.join(known)}")
@@ -55,6 +59,11 @@ def _make(what: str, known: Mapping[str, type[T]], spelled: str) -> T:
             raise ConfigError(f"{what} {name!r} cannot take {option!r}: {choice} (as option=value)")
         annotation = get_type_hints(known[name])[key]
         chosen[key] = _value(annotation, value, f"option {key} of {what} {name!r}")
+    missing = [key for key, default in choices.items() if default is MISSING and key not in chosen]
+    if missing:
+        raise ConfigError(
+            f"{what} {name!r} needs {', '.join(missing)}: write {name}:{':'.join(f'{key}=...' for key in missing)}"
+        )
     return known[name](**chosen)
 
 

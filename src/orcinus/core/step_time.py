@@ -25,8 +25,9 @@ class StepTime:
     """
 
     def __init__(self) -> None:
-        self.num_steps = 0
-        self.most_tokens = 0
+        self._num_steps = 0
+        self._most_tokens = 0
+        self._unlearnt: deque[tuple[Batch, float]] = deque(maxlen=WINDOW)  # learning waits until somebody wants to know
         self._seen = {True: _Moments(), False: _Moments()}  # iterations with and without prompts
         self._weights: tuple[float, ...] | None = None
         self._errors: deque[float] = deque(maxlen=WINDOW)  # relative, of each prediction
@@ -35,8 +36,24 @@ class StepTime:
         self._margin = 0.0
 
     @property
+    def num_steps(self) -> int:
+        """Iterations learnt from."""
+        self._catch_up()
+        return self._num_steps
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens in one of them."""
+        self._catch_up()
+        return self._most_tokens
+
+    @property
     def coefficients(self) -> tuple[float, float, float, float]:
         """Seconds per iteration, per token, per pair and per request; none is negative."""
+        self._catch_up()
+        return self._coefficients()
+
+    def _coefficients(self) -> tuple[float, float, float, float]:
         if self._weights is None:
             one, two = self._seen.values()
             matrix = [[x + y for x, y in zip(p, q, strict=True)] for p, q in zip(one.matrix, two.matrix, strict=True)]
@@ -48,6 +65,7 @@ class StepTime:
     @property
     def error(self) -> float:
         """Median relative error of the predictions of the last iterations, each made before it was measured."""
+        self._catch_up()
         errors = sorted(self._errors)
         return errors[len(errors) // 2] if errors else 0.0
 
@@ -58,6 +76,7 @@ class StepTime:
         Only iterations that read prompts are made as long as a deadline allows, so only they can be late, and the rarer
         they are, the more of them may be.
         """
+        self._catch_up()
         return self._margin
 
     @property
@@ -67,23 +86,37 @@ class StepTime:
 
     def predict(self, tokens: int, pairs: int, requests: int) -> float:
         """Expected seconds of an iteration."""
-        a, b, c, d = self.coefficients
+        self._catch_up()
+        return self._predict(tokens, pairs, requests)
+
+    def _predict(self, tokens: int, pairs: int, requests: int) -> float:
+        a, b, c, d = self._coefficients()
         return a + b * tokens + c * pairs + d * requests
 
     def learn(self, batch: Batch, seconds: float) -> None:
-        """Take an iteration into account. One that took three times as long as all expectation counts as that."""
+        """Take an iteration into account. One that took three times as long as all expectation counts as that.
+
+        Of iterations that nobody asked about in between, the last few hundred count.
+        """
+        self._unlearnt.append((batch, seconds))
+
+    def _catch_up(self) -> None:
+        while self._unlearnt:
+            self._learn(*self._unlearnt.popleft())
+
+    def _learn(self, batch: Batch, seconds: float) -> None:
         tokens, pairs, requests = batch.num_tokens, batch.num_pairs, len(batch.chunks)
         prompts = tokens > requests
-        if self.num_steps:
-            expected = self.predict(tokens, pairs, requests)
+        if self._num_steps:
+            expected = self._predict(tokens, pairs, requests)
             self._judge(seconds, expected, prompts)
-            if self.num_steps > 20:  # somebody else's work on the machine says nothing about ours
+            if self._num_steps > 20:  # somebody else's work on the machine says nothing about ours
                 seconds = min(seconds, 3 * expected)
         row = [value / scale for value, scale in zip((1.0, tokens, pairs, requests), SCALES, strict=True)]
         self._seen[prompts].add(row, seconds)
         self._weights = None
-        self.num_steps += 1
-        self.most_tokens = max(self.most_tokens, tokens)
+        self._num_steps += 1
+        self._most_tokens = max(self._most_tokens, tokens)
 
     def _judge(self, seconds: float, expected: float, prompts: bool) -> None:
         """Note how far a prediction was off."""

@@ -18,7 +18,7 @@ import zmq
 
 from orcinus.build import Built, Progress, build
 from orcinus.config import EngineConfig
-from orcinus.core.batch import Batch, Event, Finished
+from orcinus.core.batch import Batch, Event, Finished, Token
 from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
@@ -119,7 +119,7 @@ class EngineProcess:
         self._send(
             Iteration(
                 self.engine.clock.now(),
-                [token_to_wire(event) for event in events if not isinstance(event, Finished)],
+                [token_to_wire(event) for event in events if isinstance(event, Token)],
                 [self._ending(event) for event in events if isinstance(event, Finished)],
                 self.launches.take(),
                 scheduler.num_running,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from orcinus.core.kv.block_pool import BlockPool
 from orcinus.core.request import Request
 
@@ -21,6 +23,9 @@ class _Reserved(BlockPool):
 
     def grow(self, request: Request, tokens: int) -> bool:
         return True  # its room was taken at admission
+
+    def sure_growth(self, requests: int) -> int:
+        return sys.maxsize
 
 
 class Reservation(_Reserved):

@@ -18,6 +18,7 @@ class Orca:
     """
 
     holds_answers: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
 
     def select(self, view: View) -> Selection:
         oldest_first = chain(view.running, view.waiting)

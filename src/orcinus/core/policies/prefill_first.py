@@ -19,6 +19,7 @@ class PrefillFirst:
     """
 
     holds_answers: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)

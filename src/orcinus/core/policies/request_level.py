@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from orcinus.core.batch import Reason
 from orcinus.core.view import Grant, Selection, View
@@ -19,6 +19,7 @@ class RequestLevel:
     so under `batch` it shortens the answer but not the work.
     """
 
+    steady: ClassVar[bool] = True
     release: Literal["batch", "each"] = "batch"
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ class Sarathi:
     """
 
     holds_answers: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
     chunk_size: int = 256
 
     def __post_init__(self) -> None:

@@ -1,0 +1,258 @@
+"""The shape of a decoder: all of a model that its speed and its memory depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orcinus.errors import ConfigError, ModelError
+
+BYTES = 2  # of a weight, an activation, a key or a value: 16-bit numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A decoder-only transformer. Sizes are numbers of elements."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int  # of queries
+    kv_heads: int
+    ffn: int  # width of the feed-forward network
+    vocab: int
+    gated: bool  # whether the feed-forward network has a gate beside its up-projection (SwiGLU)
+    max_model_len: int
+    head_dim: int = 0  # 0 = hidden / heads
+    tied: bool = False  # whether the embedding is the output projection too
+    parallel: bool = False  # whether attention and feed-forward network run side by side, with one sum at the end (Falcon)
+
+    def __post_init__(self) -> None:
+        for field in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "max_model_len"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise ModelError(f"{self.name}: {field} must be a whole number of at least 1, not {value!r}")
+        if self.heads % self.kv_heads:
+            raise ModelError(f"{self.name}: {self.heads} query heads are no multiple of {self.kv_heads} key/value heads")
+        if not self.head_dim:
+            object.__setattr__(self, "head_dim", self.hidden // self.heads)
+
+    @property
+    def qkv_width(self) -> int:
+        return (self.heads + 2 * self.kv_heads) * self.head_dim
+
+    @property
+    def up_width(self) -> int:
+        return self.ffn * (2 if self.gated else 1)
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of the four linear layers of one transformer layer."""
+        return self.hidden * (self.qkv_width + self.heads * self.head_dim + self.up_width + self.ffn)
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the embedding and of the output projection."""
+        return self.vocab * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def num_parameters(self) -> int:
+        return self.layers * self.layer_weights + self.embedding_weights
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the keys and values of one token, over all layers."""
+        return self.layers * self.layer_kv_bytes(1)
+
+    def layer_kv_bytes(self, tp: int) -> int:
+        """The same for one layer, on one of `tp` devices. Heads that are fewer than devices are held by several of them."""
+        return 2 * BYTES * max(1, self.kv_heads // tp) * self.head_dim
+
+
+def _gpt3(name: str, layers: int, hidden: int) -> Architecture:
+    """The GPT-3 family: heads of 128, feed-forward networks of four times the width (Brown et al., 2020, table 2.1)."""
+    heads = hidden // 128
+    return Architecture(
+        name=name,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=heads,
+        ffn=4 * hidden,
+        vocab=50257,
+        gated=False,
+        max_model_len=2048,
+        tied=True,
+    )
+
+
+def _llama(
+    name: str, layers: int, hidden: int, heads: int, ffn: int, length: int, kv: int = 0, vocab: int = 32000
+) -> Architecture:
+    return Architecture(
+        name=name,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv or heads,
+        ffn=ffn,
+        vocab=vocab,
+        gated=True,
+        max_model_len=length,
+    )
+
+
+def _opt(name: str, layers: int, hidden: int, heads: int) -> Architecture:
+    return Architecture(
+        name=name,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=heads,
+        ffn=4 * hidden,
+        vocab=50272,
+        gated=False,
+        max_model_len=2048,
+        tied=True,
+    )
+
+
+def _falcon(name: str, layers: int, hidden: int, heads: int) -> Architecture:
+    return Architecture(
+        name=name,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=8,
+        ffn=4 * hidden,
+        vocab=65024,
+        gated=False,
+        max_model_len=2048 if layers < 80 else 8192,
+        head_dim=64,
+        tied=True,
+        parallel=True,
+    )
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    each.name: each
+    for each in (
+        _gpt3("gpt3-13b", 40, 5120),
+        _gpt3("gpt3-101b", 80, 10240),
+        _gpt3("gpt3-175b", 96, 12288),
+        _gpt3("gpt3-341b", 120, 15360),
+        _llama("llama-7b", 32, 4096, 32, 11008, 2048),
+        _llama("llama-13b", 40, 5120, 40, 13824, 2048),
+        _llama("llama-33b", 60, 6656, 52, 17920, 2048),
+        _llama("llama-65b", 80, 8192, 64, 22016, 2048),
+        _llama("llama-2-7b", 32, 4096, 32, 11008, 4096),
+        _llama("llama-2-13b", 40, 5120, 40, 13824, 4096),
+        _llama("llama-2-70b", 80, 8192, 64, 28672, 4096, kv=8),
+        _llama("codellama-34b", 48, 8192, 64, 22016, 16384, kv=8),
+        _llama("llama-3-8b", 32, 4096, 32, 14336, 8192, kv=8, vocab=128256),
+        _llama("llama-3-70b", 80, 8192, 64, 28672, 8192, kv=8, vocab=128256),
+        _llama("mistral-7b", 32, 4096, 32, 14336, 32768, kv=8),
+        _llama("yi-34b", 60, 7168, 56, 20480, 4096, kv=8, vocab=64000),
+        _llama("yi-34b-200k", 60, 7168, 56, 20480, 200000, kv=8, vocab=64000),
+        _opt("opt-13b", 40, 5120, 40),
+        _opt("opt-66b", 64, 9216, 72),
+        _opt("opt-175b", 96, 12288, 96),
+        _falcon("falcon-40b", 60, 8192, 128),
+        _falcon("falcon-180b", 80, 14848, 232),
+    )
+}
+
+
+def find_architecture(name: str | Path) -> Architecture:
+    """The preset of this name, or the shape that a Hugging Face config says: a config.json, or a folder with one.
+
+    Raises `ModelError` if it is neither.
+    """
+    preset = ARCHITECTURES.get(str(name).lower())
+    if preset is not None:
+        return preset
+    path = Path(name)
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(
+            f"unknown model {str(name)!r}: give a Hugging Face config (folder or file) or one of {', '.join(ARCHITECTURES)}"
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {file}: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{file} is no model config: it must be a JSON object")
+    return from_config(config, str(name))
+
+
+def from_config(config: Mapping[str, Any], name: str) -> Architecture:
+    """The shape of a Hugging Face config (the field names of the usual families). Raises `ModelError` if a size is missing."""
+    inner = config.get("text_config")  # of models that also see
+    if isinstance(inner, Mapping):
+        config = {**config, **inner}
+
+    def size(*names: str, default: int | None = None) -> int:
+        value = next((config[key] for key in names if config.get(key) is not None), default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ModelError(f"the config of {name} does not say {names[0]}: is it a decoder's?")
+        return value
+
+    hidden = size("hidden_size", "n_embd", "d_model")
+    heads = size("num_attention_heads", "n_head", "n_heads")
+    grouped = config.get("new_decoder_architecture", True)
+    alone = 1 if config.get("multi_query") and not config.get("new_decoder_architecture") else heads
+    kv_heads = size("num_key_value_heads", "num_kv_heads", "n_head_kv", default=alone) if grouped else alone
+    activation = str(config.get("hidden_act") or config.get("activation_function") or config.get("activation") or "gelu")
+    return Architecture(
+        name=name,
+        layers=size("num_hidden_layers", "n_layer", "n_layers"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        ffn=size("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=4 * hidden),
+        vocab=size("vocab_size"),
+        gated="silu" in activation or "swish" in activation or "glu" in activation or "gemma" in str(config.get("model_type")),
+        max_model_len=size("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048),
+        head_dim=size("head_dim", default=hidden // heads),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        parallel=bool(config.get("parallel_attn", False)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Over how many devices one replica of a model is spread. Raises `ConfigError` if the model cannot be cut so."""
+
+    tp: int = 1  # tensor parallel: every layer over so many devices (Orca: intra-layer)
+    pp: int = 1  # pipeline parallel: the layers over so many stages (Orca: inter-layer)
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "pp"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+    @property
+    def devices(self) -> int:
+        return self.tp * self.pp
+
+    def check(self, model: Architecture) -> None:
+        """Raise `ConfigError` unless the heads, the network and the layers can be spread like this."""
+        if model.heads % self.tp:
+            fitting = [str(n) for n in range(1, 65) if model.heads % n == 0]
+            raise ConfigError(
+                f"tp={self.tp} does not divide the {model.heads} heads of {model.name}: choose one of {', '.join(fitting)}"
+            )
+        if max(model.kv_heads, self.tp) % min(model.kv_heads, self.tp):
+            raise ConfigError(f"tp={self.tp} and the {model.kv_heads} key/value heads of {model.name} do not divide each other")
+        if self.pp > model.layers:
+            raise ConfigError(f"pp={self.pp} is more than the {model.layers} layers of {model.name}: lower it")
+
+    def layers(self, model: Architecture) -> tuple[int, ...]:
+        """Layers of each stage, as equal as can be."""
+        each, rest = divmod(model.layers, self.pp)
+        return tuple(each + (stage < rest) for stage in range(self.pp))

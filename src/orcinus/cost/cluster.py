@@ -1,0 +1,25 @@
+"""What one replica of a model runs on and with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orcinus.cost.architecture import Parallel
+from orcinus.cost.devices import Device, Network, find_device, find_network
+from orcinus.cost.software import Software, find_software
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Devices, what connects them, how a model is spread over them, and the software that runs it."""
+
+    device: Device
+    network: Network
+    parallel: Parallel = Parallel()
+    software: Software = Software()
+
+
+def find_cluster(device: str, network: str, software: str, parallel: Parallel) -> Cluster:
+    """The cluster of these names. Raises `ConfigError` for a name there is not."""
+    chosen = find_software(software)
+    return Cluster(chosen.on(find_device(device)), find_network(network), parallel, chosen)

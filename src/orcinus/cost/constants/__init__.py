@@ -1,0 +1,13 @@
+"""Constants fitted by `benchmarks/fit_costs.py`, one JSON file a subject: values, what they were fitted on, and residuals."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+
+def read(name: str) -> dict[str, Any]:
+    """The contents of one of the files: `linear`, `elementwise` or `network`."""
+    text = resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))

@@ -1,0 +1,174 @@
+"""What iterations may run on: devices, how well each of them is used, and the networks that join them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from orcinus.cost.constants import read
+from orcinus.errors import ConfigError
+
+MIB = 2**20
+SHARED_BYTES_PER_CYCLE = 128  # that one multiprocessor moves through its shared memory, in every generation listed here
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """What matrix multiplications reach of a data sheet: fractions of its peaks, and the seconds that it does not mention.
+
+    Raises `ConfigError` for a fraction outside (0, 1] or a negative time.
+    """
+
+    flops: float  # fraction of peak_flops inside a tile
+    bandwidth: float  # fraction of bandwidth at which weights and activations stream
+    launch_seconds: float  # of every kernel: filling and draining the device
+    tile_seconds: float  # of every tile: prologue and epilogue
+    split_seconds: float  # of cutting the inner dimension: one more kernel that adds the parts
+
+    def __post_init__(self) -> None:
+        if not (0 < self.flops <= 1 and 0 < self.bandwidth <= 1):
+            raise ConfigError(f"a device reaches a fraction of its peaks: give numbers above 0 and up to 1, not {self}")
+        if min(self.launch_seconds, self.tile_seconds, self.split_seconds) < 0:
+            raise ConfigError(f"a device cannot save time by launching kernels: give seconds of at least 0, not {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator. Raises `ConfigError` for sizes and rates that are not positive."""
+
+    name: str
+    memory_bytes: int  # all of it, as the driver reports it
+    peak_flops: float  # operations a second, dense, 16-bit numbers, sums in 32 bits
+    bandwidth: float  # bytes a second of its memory
+    sms: int  # streaming multiprocessors
+    clock_hz: float  # at which the peak is stated
+    efficiency: Efficiency
+
+    def __post_init__(self) -> None:
+        if min(self.memory_bytes, self.peak_flops, self.bandwidth, self.sms, self.clock_hz) <= 0:
+            raise ConfigError(f"sizes and rates of the device {self.name!r} must be positive")
+
+    @property
+    def shared_bandwidth(self) -> float:
+        """Bytes a second through the shared memories of all multiprocessors together."""
+        return SHARED_BYTES_PER_CYCLE * self.sms * self.clock_hz
+
+
+def _fitted(name: str) -> Efficiency:
+    return Efficiency(**read("linear")["efficiency"][name])
+
+
+# Only two devices were measured. The large ones borrow the fractions of the A100 (that less of an H100's peak arrives
+# follows from its shared memory, which has not grown with it), the ones with GDDR6 memory those of the A6000.
+A100, A6000 = _fitted("a100"), _fitted("a6000")
+
+# NVIDIA's data sheets and architecture white papers; memory as nvidia-smi reports it. Peak = multiprocessors x clock x
+# operations per cycle (2048 in GA100, 4096 in GH100, 1024 in GA102 and AD104).
+DEVICES: dict[str, Device] = {
+    device.name: device
+    for device in (
+        #      name         memory        FLOP/s    bytes/s   SMs  clock
+        Device("a100-40g", 40536 * MIB, 312e12, 1.555e12, 108, 1.410e9, A100),
+        Device("a100-80g", 81920 * MIB, 312e12, 2.039e12, 108, 1.410e9, A100),
+        Device("a6000", 49140 * MIB, 154.8e12, 768e9, 84, 1.800e9, A6000),
+        Device("a40", 46068 * MIB, 149.7e12, 696e9, 84, 1.740e9, A6000),
+        Device("a10", 23028 * MIB, 125e12, 600e9, 72, 1.695e9, A6000),
+        Device("l4", 23034 * MIB, 121e12, 300e9, 58, 2.040e9, A6000),
+        Device("h100", 81559 * MIB, 989.4e12, 3.35e12, 132, 1.830e9, A100),
+        Device("h200", 143771 * MIB, 989.4e12, 4.8e12, 132, 1.830e9, A100),
+    )
+}
+
+
+def find_device(name: str) -> Device:
+    """The device of this name. Raises `ConfigError`, with the names there are, if there is none."""
+    try:
+        return DEVICES[name.lower()]
+    except KeyError:
+        raise ConfigError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}") from None
+
+
+Collective = Literal["all_reduce", "send_recv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """One protocol of a collective: seconds = latency + size / rate, for messages of up to `up_to` bytes."""
+
+    up_to: float
+    latency: float
+    rate: float  # bytes of the message a second
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a collective takes among so many workers, spread over so many nodes: regimes by growing size."""
+
+    collective: Collective
+    workers: int
+    nodes: int
+    regimes: tuple[Regime, ...]
+
+    def seconds(self, size: float) -> float:
+        """Seconds of a message of `size` bytes. The last regime holds for everything larger."""
+        regime = next((each for each in self.regimes if size <= each.up_to), self.regimes[-1])
+        return regime.latency + size / regime.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How devices are joined, inside a node and between nodes. Rates are those of a data sheet: bytes a second, one way.
+
+    Raises `ConfigError` for a rate or a number that is not positive.
+    """
+
+    name: str
+    node_size: int  # devices in a node
+    inside: float  # of one device, when more than two of a node take part
+    pair: float  # of one device, when it talks to its own neighbour alone
+    between: float  # of one network card
+    cards: int  # of them in a node
+    measured: tuple[Measured, ...] = ()  # these are taken as they are; what is missing is derived from the rates
+
+    def __post_init__(self) -> None:
+        if min(self.node_size, self.inside, self.pair, self.between, self.cards) <= 0:
+            raise ConfigError(f"sizes and rates of the network {self.name!r} must be positive")
+
+    def find(self, collective: Collective, workers: int, nodes: int) -> Measured | None:
+        """The measurement among just so many workers and nodes, if there is one."""
+        wanted = (collective, workers, nodes)
+        return next((each for each in self.measured if (each.collective, each.workers, each.nodes) == wanted), None)
+
+
+def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False) -> tuple[Measured, ...]:
+    """Those of the profile of a DGX A100 that hold elsewhere too: within a node, within a pair, between nodes."""
+    profile = (
+        Measured(each["collective"], each["workers"], each["nodes"], tuple(Regime(**regime) for regime in each["regimes"]))
+        for each in read("network")["a100-dgx"]
+    )
+    return tuple(each for each in profile if (between if each.nodes > 1 else inside or (pairs and each.workers == 2)))
+
+
+# The profile's own nodes are joined by what looks like four cards that carry 62 Gb/s each. NVLink 3 and 4 carry 300 and 450 GB/s each way in an
+# SXM module, a bridge between two PCIe cards 300 GB/s (A100) or 56 GB/s (GA102), PCIe 4.0 x16 31.5 GB/s.
+# Azure ND96asr v4 (Orca section 6.1) has 8 InfiniBand cards of 200 Gb/s, NC96ads v4 (Sarathi-Serve section 5) 100 Gb Ethernet.
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        #       name              node  inside   pair     between  cards
+        Network("a100-dgx", 8, 300e9, 300e9, 7.8e9, 4, _measured(between=True)),
+        Network("a100-nd96asr", 8, 300e9, 300e9, 25e9, 8, _measured()),
+        Network("a100-nc96ads", 4, 31.5e9, 300e9, 12.5e9, 1, _measured(inside=False, pairs=True)),
+        Network("a40-bridges", 8, 31.5e9, 56.25e9, 12.5e9, 1),
+        Network("h100-dgx", 8, 450e9, 450e9, 50e9, 8),
+        Network("pcie", 8, 31.5e9, 31.5e9, 12.5e9, 1),
+    )
+}
+
+
+def find_network(name: str) -> Network:
+    """The network of this name. Raises `ConfigError`, with the names there are, if there is none."""
+    try:
+        return NETWORKS[name.lower()]
+    except KeyError:
+        raise ConfigError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}") from None

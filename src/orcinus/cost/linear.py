@@ -1,0 +1,82 @@
+"""How long a matrix multiplication takes, and the operators between them that only move numbers.
+
+A roofline with the steps of a real kernel in it. A product [m, k] x [k, n] is cut into tiles; every multiprocessor works
+on one tile at a time, so that time goes by the tiles of the busiest one (wave quantisation), and a tile that is partly
+empty costs as much as a full one (tile quantisation: 257 tokens cost more than 256, SARATHI section 2.1). A small tile
+wastes less at the edges but has to load more operands per operation. Where tiles are too few to occupy the device, the
+inner dimension may be split and the parts added afterwards. cuBLAS chooses by a heuristic of its own; here the
+fastest of a few choices is taken. Two tile shapes explain the measurements as well as eight did.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from orcinus.cost.constants import read
+from orcinus.cost.devices import Device
+from orcinus.errors import ConfigError
+
+ACTIVATION_BYTES = 2
+SUM_BYTES = 4  # partial sums are kept in 32 bits
+TILES = ((128, 128), (64, 64))  # rows and columns of the result
+SPLITS = (1, 2, 4, 8)
+CORNER = 3  # how sharp the corner of the roofline is: 1 adds the two times, infinity takes the longer one
+
+
+def linear_seconds(device: Device, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
+    """Seconds of one product [m, k] x [k, n], where m counts tokens and [k, n] are weights of one device.
+
+    Activations and operations are those of 16-bit numbers whatever the weights are stored in. Never falls as m grows.
+    Raises `ConfigError` for sizes below 1.
+    """
+    if min(m, k, n) < 1 or bytes_per_weight <= 0:
+        raise ConfigError(
+            f"a product [{m}, {k}] x [{k}, {n}] of {bytes_per_weight} bytes a weight is none: give sizes of at least 1"
+        )
+    moved = bytes_per_weight * k * n + ACTIVATION_BYTES * m * (k + n)
+    streaming = moved / (device.bandwidth * device.efficiency.bandwidth)
+    cut = (_tiled_seconds(device, (m, k, n), tile, split, streaming) for tile in TILES for split in SPLITS)
+    return device.efficiency.launch_seconds + min(cut)
+
+
+def _tiled_seconds(device: Device, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float) -> float:
+    """The product in tiles of this shape and the inner dimension in `split` parts, while memory streams beside it."""
+    (m, k, n), (rows, columns), reached = product, tile, device.efficiency
+    tiles = -(-m // rows) * -(-n // columns) * split
+    busiest = -(-tiles // device.sms)
+    depth = k / split
+    computing = 2 * rows * columns * depth / (device.peak_flops * reached.flops)
+    loading = ACTIVATION_BYTES * (rows + columns) * depth / device.shared_bandwidth
+    working = busiest * (device.sms * (computing + loading) + reached.tile_seconds)
+    seconds: float = (working**CORNER + streaming**CORNER) ** (1 / CORNER)
+    if split > 1:
+        seconds += reached.split_seconds + (split + 1) * m * n * SUM_BYTES / device.shared_bandwidth
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator that computes next to nothing: what it takes at least, and how well it uses the memory."""
+
+    latency: float  # seconds
+    bandwidth: float  # fraction of the device's
+
+    def seconds(self, device: Device, size: float) -> float:
+        """Seconds to read and write `size` bytes altogether."""
+        return math.hypot(self.latency, size / (device.bandwidth * self.bandwidth))
+
+
+OPERATORS = {name: Operator(**fitted) for name, fitted in read("elementwise")["operators"].items()}
+
+
+def elementwise_seconds(device: Device, size: float, operator: str = "any") -> float:
+    """Seconds of an operator that reads and writes `size` bytes altogether.
+
+    `operator` is one of `OPERATORS`; "any" was fitted on all of them but the embedding. Bytes as they were counted there:
+    norm and embedding 2 numbers an element (one read, one written), add 3, rope 2 for each of the queries and keys,
+    activation 3 for each element of its result if gated, else 2. Raises `ConfigError` for an operator that was not measured.
+    """
+    if operator not in OPERATORS:
+        raise ConfigError(f"unknown operator {operator!r}: choose one of {', '.join(OPERATORS)}")
+    return OPERATORS[operator].seconds(device, size)

@@ -1,0 +1,70 @@
+"""What an iteration costs besides arithmetic and memory: the constants of serving systems, as far as papers let us know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from typing import Any
+
+from orcinus.core.spelled import make
+from orcinus.cost.devices import Device
+from orcinus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """Constants of a serving system's code, apart from the device it runs on. Raises `ConfigError` for impossible values."""
+
+    iteration: float = 0.002  # seconds of every iteration in every stage: planning, launching, reading the result
+    request: float = 2e-5  # seconds of every request in every iteration
+    request_layer: float = 0.0  # seconds of every request in every layer: attention kernels that run one by one
+    reduce: float = 0.0  # seconds of every sum over devices, besides what the network takes
+    hand_over: float = 0.0  # seconds of every passage between two pipeline stages, besides the transfer
+    prefill_attention: float = 0.45  # share of peak FLOP/s that the attention of prompts reaches
+    decode_attention: float = 0.6  # share of peak bandwidth at which decodes read keys and values
+    matmul: float | None = None  # share of peak FLOP/s of its linear layers, if not the device's usual one
+    streaming: float | None = None  # share of peak bandwidth at which it reads weights, likewise
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            share = each.name in ("prefill_attention", "decode_attention", "matmul", "streaming")
+            if value is None and each.default is None:
+                continue
+            if not isinstance(value, (int, float)) or not (0 < value <= 1 if share else value >= 0):
+                rule = "above 0 and at most 1" if share else "at least 0 seconds"
+                raise ConfigError(f"{each.name} of a serving system's software must be {rule}, not {value!r}")
+
+    def on(self, device: Device) -> Device:
+        """The device, used as well as this software uses it."""
+        reached = device.efficiency
+        return replace(
+            device,
+            efficiency=replace(
+                reached,
+                flops=reached.flops if self.matmul is None else self.matmul,
+                bandwidth=reached.bandwidth if self.streaming is None else self.streaming,
+            ),
+        )
+
+
+def known_software() -> dict[str, Any]:
+    """What was fitted for each serving system: constants, what they were fitted on, and how well."""
+    folder = resources.files("orcinus.cost.constants").joinpath("software")
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
+    return {file.name.removesuffix(".json"): json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def find_software(spelled: str) -> Software:
+    """The constants of `default` or of a fitted system, with changes: `orca:request=0.0001`. Raises `ConfigError`."""
+    name, colon, options = spelled.partition(":")
+    known = known_software()
+    if name != "default" and name not in known:
+        raise ConfigError(f"unknown software {name!r}: choose default, {', '.join(known)}")
+    base = Software() if name == "default" else Software(**known[name]["constants"])
+    if not colon:
+        return base
+    changed = make("software", {name: Software}, spelled)
+    named = [option.partition("=")[0] for option in options.split(":")]
+    return replace(base, **{option: getattr(changed, option) for option in named})

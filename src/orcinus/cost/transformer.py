@@ -1,0 +1,101 @@
+"""How long an iteration of a transformer takes on devices that nobody needs to have: the analytic cost model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orcinus.cost.architecture import BYTES, Architecture
+from orcinus.cost.attention import kv_read_bytes, prefill_flops
+from orcinus.cost.cluster import Cluster
+from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
+from orcinus.cost.linear import elementwise_seconds, linear_seconds
+from orcinus.cost.work import Work
+
+
+class TransformerCost:
+    """Seconds = layers x (linears + elementwise + sums over devices + attention) + what an iteration costs besides.
+
+    Everything that depends on the number of tokens alone is computed once for each number. `linears` replaces the four
+    linear layers by a measured curve: tokens -> seconds of all of them in one iteration.
+    """
+
+    def __init__(self, model: Architecture, cluster: Cluster, linears: Callable[[int], float] | None = None) -> None:
+        cluster.parallel.check(model)
+        self.model, self.cluster = model, cluster
+        self.num_stages = cluster.parallel.pp
+        self._linears = linears
+        self._layers = cluster.parallel.layers(model)
+        self._of_tokens: dict[int, float] = {}
+        self._of_samples: dict[int, float] = {}
+
+    def stages(self, work: Work) -> list[float]:
+        software, tp = self.cluster.software, self.cluster.parallel.tp
+        layer = self.layer_seconds(work.tokens) + self.attention_seconds(work) + software.request_layer * work.requests
+        besides = software.iteration + software.request * work.requests
+        times = [count * layer + besides for count in self._layers]
+        times[-1] += self._output_seconds(work.samples)
+        if self.num_stages > 1:
+            handed = work.tokens * self.model.hidden * BYTES // tp
+            across = self.cluster.parallel.devices > self.cluster.network.node_size
+            between = send_recv_seconds(self.cluster.network, handed, tp, across) + software.hand_over
+            times[1:] = [seconds + between for seconds in times[1:]]
+        return times
+
+    def layer_seconds(self, tokens: int) -> float:
+        """All of one layer but attention, on one of the devices that share it."""
+        seconds = self._of_tokens.get(tokens)
+        if seconds is None:
+            linears = self.linear_seconds(tokens) if self._linears is None else self._linears(tokens) / self.model.layers
+            seconds = linears + self.elementwise_seconds(tokens) + self.reduce_seconds(tokens)
+            self._of_tokens[tokens] = seconds
+        return seconds
+
+    def linear_seconds(self, tokens: int) -> float:
+        """The four linear layers of one layer."""
+        model, tp, device = self.model, self.cluster.parallel.tp, self.cluster.device
+        heads = model.heads // tp
+        qkv = (heads + 2 * max(1, model.kv_heads // tp)) * model.head_dim
+        shapes = (
+            (model.hidden, qkv),
+            (heads * model.head_dim, model.hidden),
+            (model.hidden, -(-model.up_width // tp)),
+            (-(-model.ffn // tp), model.hidden),
+        )
+        return sum(linear_seconds(device, tokens, k, n) for k, n in shapes)
+
+    def elementwise_seconds(self, tokens: int) -> float:
+        """Norms, additions, rotary embedding and activation of one layer: what only moves numbers."""
+        model, tp, device = self.model, self.cluster.parallel.tp, self.cluster.device
+        whole = tokens * model.hidden * BYTES
+        rope = 2 * tokens * (model.heads + max(model.kv_heads, tp)) // tp * model.head_dim * BYTES
+        act = tokens * (model.up_width + model.ffn) // tp * BYTES
+        return sum(elementwise_seconds(device, moved) for moved in (2 * whole, 2 * whole, 3 * whole, 3 * whole, rope, act))
+
+    def reduce_seconds(self, tokens: int) -> float:
+        """The sums over devices of one layer: after attention and after the feed-forward network, or one for both."""
+        tp = self.cluster.parallel.tp
+        if tp == 1:
+            return 0.0
+        times = 1 if self.model.parallel else 2
+        size = tokens * self.model.hidden * BYTES
+        return times * (all_reduce_seconds(self.cluster.network, size, tp) + self.cluster.software.reduce)
+
+    def attention_seconds(self, work: Work) -> float:
+        """Attention of one layer: each chunk of a prompt by itself, then all decodes together."""
+        model, device, software = self.model, self.cluster.device, self.cluster.software
+        tp = self.cluster.parallel.tp
+        read = device.bandwidth * software.decode_attention
+        seconds = kv_read_bytes(model, tp, work.context) / read
+        for start, tokens in work.prompts:
+            computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
+            seconds += max(computing, kv_read_bytes(model, tp, start + tokens) / read)
+        return seconds
+
+    def _output_seconds(self, samples: int) -> float:
+        """The projection onto the vocabulary, for the rows that are sampled."""
+        seconds = self._of_samples.get(samples)
+        if seconds is None:
+            width = -(-self.model.vocab // self.cluster.parallel.tp)
+            seconds = linear_seconds(self.cluster.device, samples, self.model.hidden, width) if samples else 0.0
+            self._of_samples[samples] = seconds
+        return seconds

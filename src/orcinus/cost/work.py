@@ -1,0 +1,61 @@
+"""What an iteration has to do, in numbers: all that a cost model needs to know of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from orcinus.core.batch import Batch
+
+
+class Work(NamedTuple):
+    """One iteration. A chunk of one token is a decode: it costs the same, whether its token was generated or read."""
+
+    tokens: int
+    requests: int
+    decodes: int
+    context: int  # tokens that all decodes together attend to
+    prompts: tuple[tuple[int, int], ...]  # (start, tokens) of every longer chunk
+    samples: int  # rows whose logits are computed
+
+    def repeated(self, times: int) -> Work:
+        """The work after so many iterations more of the same decodes: each attends to one token more every time."""
+        return self._replace(context=self.context + times * self.decodes)
+
+
+def work_of(batch: Batch) -> Work:
+    """The work of a batch."""
+    tokens = decodes = context = samples = 0
+    prompts = []
+    for chunk in batch.chunks:
+        count = len(chunk.tokens)
+        tokens += count
+        samples += chunk.samples
+        if count == 1:
+            decodes += 1
+            context += chunk.start + 1
+        else:
+            prompts.append((chunk.start, count))
+    return Work(tokens, len(batch.chunks), decodes, context, tuple(prompts), samples)
+
+
+class CostModel(Protocol):
+    """How long every pipeline stage is busy with an iteration."""
+
+    @property
+    def num_stages(self) -> int: ...
+
+    def stages(self, work: Work) -> Sequence[float]:
+        """Seconds in each stage, the first one first; the time to hand over to the next stage is part of it."""
+        ...
+
+
+class FixedCost:
+    """Every iteration takes the same time: for tests, and for measuring the simulator itself."""
+
+    def __init__(self, seconds: float, num_stages: int = 1) -> None:
+        self.num_stages = num_stages
+        self._stages = (seconds,) * num_stages
+
+    def stages(self, work: Work) -> Sequence[float]:
+        return self._stages

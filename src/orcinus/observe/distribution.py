@@ -1,0 +1,65 @@
+"""Percentiles of millions of numbers in little memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+STEP = math.log1p(0.001)  # buckets grow by a thousandth, so a percentile is at most half a thousandth off
+SMALLEST = 1e-9
+
+
+class Distribution:
+    """A histogram with logarithmic buckets (as DDSketch, Masson et al., VLDB 2019): percentiles within 0.05 %.
+
+    Count, sum, least and greatest are exact. Values are seconds or counts, at least 0; those below 1e-9 count as 0.
+    """
+
+    __slots__ = ("_buckets", "count", "greatest", "least", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.least, self.greatest = math.inf, -math.inf
+        self._buckets: Counter[int | None] = Counter()  # None = zero
+
+    def add(self, value: float, times: int = 1) -> None:
+        """The value was seen so many times."""
+        self.count += times
+        self.total += value * times
+        if value < self.least:
+            self.least = value
+        if value > self.greatest:
+            self.greatest = value
+        self._buckets[round(math.log(value) / STEP) if value > SMALLEST else None] += times
+
+    @property
+    def mean(self) -> float:
+        """NaN of nothing, as all that follows."""
+        return self.total / self.count if self.count else math.nan
+
+    def percentile(self, p: float) -> float:
+        """The p-th percentile (0-100): the smallest value that so many per cent of all do not exceed."""
+        if not self.count:
+            return math.nan
+        rank, seen = p / 100 * self.count, 0
+        for bucket in sorted(self._buckets, key=lambda number: -math.inf if number is None else number):
+            seen += self._buckets[bucket]
+            if seen >= rank:
+                value = 0.0 if bucket is None else math.exp(bucket * STEP)
+                return min(max(value, self.least), self.greatest)
+        return self.greatest
+
+    def cumulative(self) -> tuple[list[float], list[float]]:
+        """Values and the share of all that do not exceed them: what a plot of the distribution needs."""
+        values, shares, seen = [], [], 0
+        for bucket in sorted(self._buckets, key=lambda number: -math.inf if number is None else number):
+            seen += self._buckets[bucket]
+            values.append(0.0 if bucket is None else math.exp(bucket * STEP))
+            shares.append(seen / self.count)
+        return values, shares
+
+    def summary(self) -> dict[str, float]:
+        """Mean and percentiles by name."""
+        named = {f"p{p}": self.percentile(p) for p in (50, 90, 95, 99)}
+        return {"mean": self.mean, **named, "max": self.greatest if self.count else math.nan}

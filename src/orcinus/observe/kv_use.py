@@ -1,0 +1,72 @@
+"""What K/V memory is used for, and what of it is wasted, by kind (vLLM, SOSP 2023, section 3.1 and figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orcinus.core.batch import Batch, Reason
+from orcinus.core.ports import Observer
+from orcinus.core.request import Request
+from orcinus.core.scheduler import Scheduler
+
+EVERY = 7  # iterations between two looks: looking takes longer than planning
+
+
+class KVUseObserver(Observer):
+    """Token places, averaged over time, as shares of the whole pool.
+
+    used: keys and values of computed tokens. reserved: held for tokens that will be computed later. internal: held and
+    never used, because a request ends sooner than it could, or in the middle of a block. external: free, but the first
+    request in the queue does not fit in. idle: free, and nobody wants it. `final` says how many tokens a request will hold
+    when it is done; a real engine knows only the most that it may.
+    """
+
+    def __init__(self, scheduler: Scheduler, final: Callable[[Request], int] = lambda request: request.max_known) -> None:
+        self._scheduler, self._final = scheduler, final
+        self._shares = dict.fromkeys(("used", "reserved", "internal", "external", "idle"), 0.0)
+        self._seconds = 0.0
+        self._looks = 0
+        self._seen: tuple[float, dict[str, float]] | None = None  # the last look: when, and what
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        self._looks += 1
+        if self._looks % EVERY == 1:
+            self._close(now)
+            self._seen = now, self._look(batch)
+
+    def on_close(self) -> None:
+        self._seen = None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the pool by kind; they add up to 1."""
+        return {kind: total / self._seconds for kind, total in self._shares.items()} if self._seconds else dict(self._shares)
+
+    def _close(self, now: float) -> None:
+        """What was seen at the last look held until now."""
+        if self._seen is not None:
+            since, shares = self._seen
+            self._seconds += now - since
+            for kind, share in shares.items():
+                self._shares[kind] += share * (now - since)
+
+    def _look(self, batch: Batch) -> dict[str, float]:
+        kv = self._scheduler.kv
+        used = reserved = held = 0
+        for request in self._scheduler.running:
+            room = len(kv.blocks(request)) * kv.block_size
+            held += room
+            used += min(request.computed, room)
+            reserved += max(0, min(self._final(request), room) - request.computed)
+        places = kv.num_blocks * kv.block_size
+        taken = places - kv.num_free * kv.block_size
+        scale = taken / held if held else 0.0  # below 1 if requests share blocks
+        refused = Reason.NO_BLOCKS in batch.unserved.reasons.values()
+        free = (places - taken) / places
+        return {
+            "used": used * scale / places,
+            "reserved": reserved * scale / places,
+            "internal": (held - used - reserved) * scale / places,
+            "external": free if refused else 0.0,
+            "idle": 0.0 if refused else free,
+        }

@@ -1,0 +1,158 @@
+"""The metrics of a run, of a real engine or a simulated one, in memory that does not grow with the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted, Tokens
+from orcinus.core.ports import Observer
+from orcinus.core.request import Finish
+from orcinus.core.view import Limits
+from orcinus.observe.distribution import Distribution
+
+SERVED = (Finish.STOP, Finish.LENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request that was served to its end. Moments are seconds on the engine's clock."""
+
+    request_id: str
+    client: str
+    arrival: float
+    prompt_tokens: int
+    output_tokens: int
+    launched: float  # when an iteration first carried it
+    first_token: float
+    finished: float
+
+
+@dataclass(slots=True)
+class _Live:
+    arrival: float
+    prompt_tokens: int
+    client: str
+    launched: float | None = None
+    first: float | None = None
+    newest: float = 0.0
+    tokens: int = 0
+
+
+class MetricsObserver(Observer):
+    """Latencies as distributions over requests (time between tokens: over tokens), and counts of what was done.
+
+    ttft: arrival to first token. tbt: between consecutive tokens of a request (inter-token latency). tpot: mean tbt of a
+    request. e2e: arrival to end. normalized_latency: e2e / generated tokens (Orca, section 6; vLLM, section 6.1).
+    scheduling_delay: arrival to first iteration (Sarathi-Serve, section 5). All in seconds; requests that were rejected,
+    cancelled or failed count in `endings` alone. `on_served` hears every request that was served to its end.
+    """
+
+    def __init__(self, limits: Limits, on_served: Callable[[Served], None] | None = None) -> None:
+        self.limits, self.on_served = limits, on_served
+        self.ttft, self.tbt, self.tpot = Distribution(), Distribution(), Distribution()
+        self.e2e, self.normalized_latency, self.scheduling_delay = Distribution(), Distribution(), Distribution()
+        self.batch_size, self.batch_tokens = Distribution(), Distribution()
+        self.endings: Counter[Finish] = Counter()
+        self.prompt_tokens = self.output_tokens = 0  # of requests served to their end
+        self.client_tokens: Counter[str] = Counter()  # prompt and output, of each client
+        self.first_arrival: float | None = None
+        self.last_ending: float | None = None
+        self._live: dict[str, _Live] = {}
+
+    def on_submit(self, submitted: Submitted) -> None:
+        self._live[submitted.request_id] = _Live(submitted.at, len(submitted.prompt), submitted.client)
+        self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        tokens = 0
+        for chunk in batch.chunks:
+            tokens += len(chunk.tokens)
+            if chunk.start < chunk.prompt_length:
+                live = self._live.get(chunk.request_id)
+                if live is not None and live.launched is None:
+                    live.launched = now
+                    self.scheduling_delay.add(now - live.arrival)
+        self.batch_size.add(len(batch.chunks))
+        self.batch_tokens.add(tokens)
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        if len(result.times) > 1:  # it was launched once, but stood for several iterations
+            self.batch_size.add(len(batch.chunks), len(result.times) - 1)
+            self.batch_tokens.add(len(batch.chunks), len(result.times) - 1)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        gaps: Counter[float] = Counter()
+        runs: Counter[tuple[float, ...]] = Counter()
+        for event in events:
+            live = self._live.get(event.request_id)
+            if live is None:
+                continue
+            if isinstance(event, Finished):
+                self._end(live, event)
+                continue
+            first, last, count = self._moments(event, runs)
+            if live.first is None:
+                live.first = first
+                self.ttft.add(first - live.arrival)
+            else:
+                gaps[first - live.newest] += 1
+            live.newest, live.tokens = last, live.tokens + count
+        for gap, times in gaps.items():
+            self.tbt.add(gap, times)
+        for moments, times in runs.items():
+            self._add_run(moments, times)
+
+    def _moments(self, event: Event, runs: Counter[tuple[float, ...]]) -> tuple[float, float, int]:
+        """When the tokens of an event came: the first, the last, and how many they are."""
+        if isinstance(event, Tokens):
+            runs[event.at] += 1
+            return event.at[0], event.at[-1], len(event.at)
+        return event.at, event.at, 1
+
+    def _add_run(self, moments: tuple[float, ...], requests: int) -> None:
+        """The gaps within a repeated batch, which are those of all its requests."""
+        for before, after in zip(moments, moments[1:], strict=False):
+            self.tbt.add(after - before, requests)
+
+    def _end(self, live: _Live, event: Finished) -> None:
+        del self._live[event.request_id]
+        self.endings[event.reason] += 1
+        self.last_ending = event.at
+        if event.reason not in SERVED or live.first is None or live.launched is None:
+            return
+        e2e = event.at - live.arrival
+        self.e2e.add(e2e)
+        self.normalized_latency.add(e2e / live.tokens)
+        if live.tokens > 1:
+            self.tpot.add((live.newest - live.first) / (live.tokens - 1))
+        self.prompt_tokens += live.prompt_tokens
+        self.output_tokens += live.tokens
+        self.client_tokens[live.client] += live.prompt_tokens + live.tokens
+        if self.on_served is not None:
+            who = (event.request_id, live.client, live.arrival, live.prompt_tokens, live.tokens)
+            self.on_served(Served(*who, live.launched, live.first, event.at))
+
+    @property
+    def served(self) -> int:
+        """Requests that were served to their end."""
+        return sum(self.endings[reason] for reason in SERVED)
+
+    @property
+    def iterations(self) -> int:
+        return self.batch_size.count
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first arrival to the last ending."""
+        if self.first_arrival is None or self.last_ending is None:
+            return 0.0
+        return self.last_ending - self.first_arrival
+
+    @property
+    def fairness(self) -> float:
+        """Jain's index over the tokens of all clients: 1 = equal shares, 1 / clients = one got everything."""
+        shares = self.client_tokens.values()
+        squares = sum(share * share for share in shares)
+        return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

@@ -1,0 +1,1 @@
+"""Published experiments run again in the simulator, number beside number."""

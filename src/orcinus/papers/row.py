@@ -1,0 +1,115 @@
+"""One row of the acceptance table: an experiment of a paper, what it published, and what comes out here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Where a published number comes from, and how exact it is."""
+
+    PRINTED = "P"  # text or table: exact
+    VECTOR = "V"  # read off a vector drawing: half a per cent
+    IMAGE = "I"  # read off a raster copy: two per cent
+    ARTEFACT = "A"  # the authors' published code or data
+    DERIVED = "D"  # by arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One published number beside ours. `low` and `high` are the relative errors that are still a pass: -0.05 and 0.05.
+
+    A check without numbers is an ordering that must hold: `holds` says whether it does.
+    """
+
+    what: str
+    published: float | None = None
+    simulated: float | None = None
+    low: float = 0.0
+    high: float = 0.0
+    unit: str = ""
+    holds: bool | None = None
+
+    @property
+    def error(self) -> float | None:
+        """Relative to the published number."""
+        if self.published is None or self.simulated is None:
+            return None
+        return self.simulated / self.published - 1
+
+    @property
+    def passed(self) -> bool:
+        if self.holds is not None:
+            return self.holds
+        error = self.error
+        return error is not None and not math.isnan(error) and self.low - 1e-9 <= error <= self.high + 1e-9
+
+
+def within(what: str, published: float, simulated: float, tolerance: float, unit: str = "") -> Check:
+    """A number that may be off by a share of the published one, upwards or downwards."""
+    return Check(what, published, simulated, -tolerance, tolerance, unit)
+
+
+def ordering(what: str, holds: bool) -> Check:
+    """Something that must hold without exception."""
+    return Check(what, holds=holds)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line of a figure: points (x, y)."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+    bars: bool = False  # groups of bars over x instead of lines
+    log_x: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture of a paper with both curves: published and simulated."""
+
+    name: str  # of the file
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an experiment came to."""
+
+    checks: Sequence[Check]
+    notes: Sequence[str] = ()  # reasons of misses, and what the paper leaves open
+    figures: Sequence[Figure] = ()
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An experiment: `run` does it and says what was found."""
+
+    number: int
+    paper: str
+    experiment: str  # the figure or table
+    setup: str  # what is simulated
+    tolerance: str
+    calibrated: str  # which constants were fitted, and on what; "nothing" if none
+    source: Source
+    run: Callable[[], Found]

@@ -1,0 +1,79 @@
+"""What a simulation can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orcinus.config import PAPERS, take_paper
+from orcinus.errors import ConfigError
+
+
+def _option(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """Everything a simulation can be asked for. The text beside each field is also its help on the command line.
+
+    Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
+    """
+
+    model: str = _option("mistral-7b", "Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder.")
+    device: str = _option("a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a file from orcinus calibrate.")
+    network: str = _option("a100-dgx", "What connects the devices of a replica.")
+    software: str = _option(
+        "default", "Serving system whose constants to use, with changes after a colon: orca, vllm:request=0.0001."
+    )
+    tp: int = _option(1, "Tensor parallel: devices that share every layer.")
+    pp: int = _option(1, "Pipeline parallel: stages that share the layers.")
+    replicas: int = _option(1, "Replicas of the model, each on tp x pp devices.")
+    router: str = _option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
+    in_flight: int | None = _option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
+    policy: str = _option("stall-free", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256.")
+    order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
+    kv: str = _option("paged", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
+    max_batch_size: int = _option(128, "Most requests in one iteration.")
+    max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows.")
+    max_model_len: int | None = _option(
+        None, "Most tokens of one request, prompt and output. Default: what the model was made for."
+    )
+    block_size: int = _option(16, "Tokens in one K/V block.")
+    num_blocks: int | None = _option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
+    gpu_memory_utilization: float = _option(0.9, "Share of the devices' memory that may be used.")
+    arrivals: str = _option(
+        "poisson:rate=1",
+        "Arrival process: poisson:rate=, gamma:rate=:cv=, constant:rate=, ramp:start=:end=:seconds=, all-at-once, "
+        "closed:clients=:think=; `trace` for the times of a trace.",
+    )
+    lengths: str = _option(
+        "sharegpt",
+        "Lengths: orca, sharegpt, arxiv, azure-conversation, …, two distributions a,b for prompt and output, or trace:file=.",
+    )
+    requests: int | None = _option(1000, "How many requests, at most.")
+    max_total: int | None = _option(None, "Drop requests of more tokens than this, prompt and output.")
+    seed: int = _option(0, "Equal seeds give equal requests.")
+    record: Path | None = _option(
+        None, "Write every iteration of the first replica to this file, for orcinus trace and replay."
+    )
+
+    def __post_init__(self) -> None:
+        take_paper(self)
+        for name in (
+            "replicas",
+            "max_batch_size",
+            "max_batch_tokens",
+            "max_model_len",
+            "block_size",
+            "num_blocks",
+            "in_flight",
+        ):
+            value = getattr(self, name)
+            optional = type(self).__dataclass_fields__[name].default is None
+            if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {self.gpu_memory_utilization!r}")

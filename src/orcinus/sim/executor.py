@@ -1,0 +1,121 @@
+"""An executor that computes how long a batch would take, and makes its tokens up."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+
+from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.cost.work import CostModel, Work, work_of
+from orcinus.sim.clock import VirtualClock
+
+MADE_UP, END = 0, 1  # ids of the tokens that a simulation generates, and of the one that ends an answer before max_tokens
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on its way through the stages, or in the middle of its repetitions."""
+
+    batch: Batch
+    ends: list[float]  # of every iteration that it stands for
+
+
+class SimulatedExecutor:
+    """A pipeline of stages, each busy with one batch at a time, in the order in which they were submitted.
+
+    `depth` is how many batches may be in flight: the number of stages unless told otherwise (Orca's n_workers). A batch
+    enters a stage when it has left the one before and the stage is free. Time goes by in `collect`: the clock jumps to the
+    end of the oldest batch.
+
+    On a single stage with one batch in flight, a batch may be repeated (`Batch.repeats`).
+
+    A stage that waits while some batch is in flight has a bubble (SARATHI, section 3.3); the bubbles in front of a batch,
+    over all stages, are those that its requests suffer in this iteration.
+    """
+
+    def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None) -> None:
+        self.cost, self.clock = cost, clock
+        self.depth = depth or cost.num_stages
+        self.busy = [0.0] * cost.num_stages  # seconds that each stage has worked
+        self.bubbles = [0.0] * cost.num_stages  # seconds that each stage waited although a batch was in flight
+        self.newest_bubbles = 0.0  # in front of the batch that was submitted last, over all stages
+        self.answers: dict[str, int] = {}  # request -> tokens of its answer, for those that end before max_tokens
+        self._free = [0.0] * cost.num_stages  # when each stage has done all that it was given
+        self._flights: deque[_Flight] = deque()
+
+    @property
+    def next_end(self) -> float | None:
+        """When the oldest batch in flight ends; None if there is none."""
+        return self._flights[0].ends[-1] if self._flights else None
+
+    def submit(self, batch: Batch) -> None:
+        now = self.clock.now()
+        if not self._flights:
+            self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
+        self.newest_bubbles = 0.0
+        work = work_of(batch)
+        ends = [self._pass(work, now)] if batch.repeats == 1 else self._repeat(work, now, self._most(batch))
+        self._flights.append(_Flight(batch, ends))
+
+    def _pass(self, work: Work, at: float) -> float:
+        """Send a batch through all stages; returns when it leaves the last one."""
+        free = self._free
+        for stage, seconds in enumerate(self.cost.stages(work)):
+            if at > free[stage]:
+                self.bubbles[stage] += at - free[stage]
+                self.newest_bubbles += at - free[stage]
+            else:
+                at = free[stage]
+            self.busy[stage] += seconds
+            at += seconds
+            free[stage] = at
+        return at
+
+    def _repeat(self, work: Work, at: float, times: int) -> list[float]:
+        """Run a batch several times in a row, on the only stage; returns the end of each iteration."""
+        ends, begin = [], at
+        for done in range(times):
+            (seconds,) = self.cost.stages(work.repeated(done))
+            at += seconds
+            ends.append(at)
+        self.busy[0] += at - begin
+        self._free[0] = at
+        return ends
+
+    def _most(self, batch: Batch) -> int:
+        """Iterations until the first request of a batch reaches the end of its answer."""
+        if not self.answers:
+            return batch.repeats
+        left = [self.answers[c.request_id] + c.prompt_length - c.end for c in batch.chunks if c.request_id in self.answers]
+        return min([batch.repeats, *left])
+
+    def interrupt(self, now: float) -> None:
+        """Somebody has come: a batch that is being repeated ends with the iteration that runs now."""
+        if self._flights and self._flights[-1].batch.repeats > 1:
+            ends = self._flights[-1].ends
+            last = ends[-1]
+            del ends[bisect_left(ends, now) + 1 :]
+            self.busy[0] -= last - ends[-1]
+            self._free[0] = ends[-1]
+
+    def collect(self) -> BatchResult:
+        flight = self._flights.popleft()
+        batch, ends = flight.batch, flight.ends
+        self.clock.jump(ends[-1])
+        made_up = (MADE_UP,) * len(ends)
+        rows = [made_up if chunk.samples else () for chunk in batch.chunks]
+        if self.answers:
+            rows = [self._ended(chunk, row) for chunk, row in zip(batch.chunks, rows, strict=True)]
+        return BatchResult(batch.id, tuple(rows), times=tuple(ends) if batch.repeats > 1 else ())
+
+    def _ended(self, chunk: Chunk, row: tuple[int, ...]) -> tuple[int, ...]:
+        """The row, with the end of the answer in its last place if the answer is complete with it."""
+        answer = self.answers.get(chunk.request_id)
+        if answer is None or not row or chunk.end + len(row) - chunk.prompt_length < answer:
+            return row
+        del self.answers[chunk.request_id]
+        return (*row[:-1], END)
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,104 @@
+"""One replica of a model: a real engine whose executor only tells the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orcinus.core.batch import Event, Finished
+from orcinus.core.engine import Engine
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.kv.prefix_cache import PrefixCache
+from orcinus.core.ports import Observer
+from orcinus.core.request import Request, SamplingParams
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.view import Limits
+from orcinus.cost.work import CostModel
+from orcinus.sim.clock import VirtualClock
+from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor
+from orcinus.workload.arrival import Arrival
+
+MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, and what an arrival cuts off is wasted
+
+
+class Replica:
+    """An engine, and how much of what it was given is still to do."""
+
+    def __init__(
+        self,
+        index: int,
+        cost: CostModel,
+        clock: VirtualClock,
+        *,
+        policy: str,
+        order: str,
+        kv: str,
+        limits: Limits,
+        num_blocks: int,
+        block_size: int,
+        depth: int | None = None,
+        observers: Sequence[Observer] = (),
+        repeat: bool = True,
+    ) -> None:
+        self.index, self.clock = index, clock
+        self.executor = SimulatedExecutor(cost, clock, depth)
+        self.kv = KV_MANAGERS[kv](num_blocks, block_size, limits)
+        self.scheduler = Scheduler(make_policy(policy), self.kv, limits, make_order(order))
+        alone = self.executor.depth == cost.num_stages == 1
+        self.engine = Engine(
+            self.scheduler, self.executor, clock, observers, most_repeats=MOST_REPEATS if alone and repeat else 1
+        )
+        self.left: dict[str, int] = {}  # tokens of every request that is not done, prompt and answer
+        self.work = 0  # their sum
+        self._prefixes: dict[str, int] = {}
+        self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache all prompts of a length are one
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that are not done."""
+        return len(self.left)
+
+    @property
+    def next_end(self) -> float | None:
+        return self.executor.next_end
+
+    def submit(self, request_id: str, arrival: Arrival) -> list[Event]:
+        """A request arrives now. Call `dispatch` when all that arrive now are in."""
+        now = self.clock.now()
+        self.executor.interrupt(now)
+        ends_early = arrival.output_tokens < arrival.asked_tokens
+        params = SamplingParams(max_tokens=arrival.asked_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
+        prompt = self._prompt(request_id, arrival)
+        request = Request(request_id, prompt, params, now, arrival.priority, arrival.client)
+        self.left[request_id] = arrival.total_tokens
+        self.work += self.left[request_id]
+        if ends_early:
+            self.executor.answers[request_id] = arrival.output_tokens
+        return self._heard(self.engine.submit(request))
+
+    def dispatch(self) -> None:
+        self.engine.dispatch()
+
+    def settle(self) -> list[Event]:
+        """The oldest batch in flight is done now; what follows it starts."""
+        events = self._heard(self.engine.settle())
+        self.engine.dispatch()
+        return events
+
+    def _heard(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            if isinstance(event, Finished):
+                self.work -= self.left.pop(event.request_id)
+        return events
+
+    def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
+        """Made-up tokens: alike within a shared prefix, and nowhere else."""
+        count = arrival.prompt_tokens
+        if not isinstance(self.kv, PrefixCache):
+            return self._prompts.setdefault(count, (MADE_UP,) * count)
+        own = 2 + int(request_id)
+        if arrival.blocks:
+            named = tuple(-2 - 2 * block for block in arrival.blocks for _ in range(arrival.block_tokens))[:count]
+            return named + (own,) * (count - len(named))
+        prefix = self._prefixes.setdefault(arrival.prefix, -1 - 2 * len(self._prefixes)) if arrival.prefix else own
+        return (prefix,) * arrival.prefix_tokens + (own,) * (count - arrival.prefix_tokens)

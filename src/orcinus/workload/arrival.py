@@ -1,0 +1,54 @@
+"""One request before anybody serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from orcinus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that comes `at` seconds after the start, and what it will turn out to need. Lengths are in tokens.
+
+    What two prompts have in common is said in one of two ways. Requests with an equal non-empty `prefix` begin with the
+    same tokens, as far as the smaller of their `prefix_tokens`. Or `blocks` names the content of the prompt's leading
+    blocks of `block_tokens` each, as published traces do: prompts are equal wherever their blocks are, so that any tree
+    of shared prefixes can be told. Raises `ConfigError` for a moment or a length that cannot be.
+    """
+
+    at: float
+    prompt_tokens: int
+    output_tokens: int  # how many it generates before it would stop of its own accord
+    max_tokens: int | None = None  # how many it asks for at most; None: output_tokens
+    client: str = ""
+    prefix: str = ""
+    prefix_tokens: int = 0
+    priority: int = 0
+    blocks: tuple[int, ...] = ()
+    block_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at < inf:
+            raise ConfigError(f"a request must arrive at a finite number of seconds of at least 0, not {self.at}")
+        if self.prompt_tokens < 1 or self.output_tokens < 1:
+            raise ConfigError(
+                f"a request needs at least one token of prompt and of output, not {self.prompt_tokens} and {self.output_tokens}"
+            )
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(f"max_tokens of a request must be at least 1, not {self.max_tokens}")
+        if not 0 <= self.prefix_tokens <= self.prompt_tokens:
+            raise ConfigError(f"a prefix of {self.prefix_tokens} tokens does not lie in a prompt of {self.prompt_tokens}")
+        if self.blocks and (self.block_tokens < 1 or self.prefix):
+            raise ConfigError("blocks of a prompt need block_tokens of at least 1, and no prefix beside them")
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and output together."""
+        return self.prompt_tokens + self.output_tokens
+
+    @property
+    def asked_tokens(self) -> int:
+        """The most that it may generate: what an engine is told."""
+        return self.output_tokens if self.max_tokens is None else self.max_tokens

@@ -1,0 +1,44 @@
+"""Traces as JSON lines that name the blocks of every prompt: Mooncake (FAST 2025), and Qwen at Alibaba (ATC 2025)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.place import Place
+
+MOONCAKE_BLOCK = 512  # tokens; its times are milliseconds
+QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id
+
+
+def objects(place: Place, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The objects of JSON lines, one at a time; empty lines are passed over. Raises `ConfigError`."""
+    for place.line, line in enumerate(lines, 1):
+        if line.strip():
+            yield parse(place, line)
+
+
+def parse(place: Place, line: str) -> dict[str, Any]:
+    """One line. Raises `ConfigError` if it is no JSON object."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise place.wrong("it is no JSON object: was the file cut short?")
+    return found
+
+
+def read_blocks(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
+    """The requests, with times in seconds from whenever the file counts. Raises `ConfigError`."""
+    for fields in objects(place, lines):
+        seconds = place.seconds(fields, "timestamp")
+        size, unit = (QWEN_BLOCK, 1.0) if "chat_id" in fields else (MOONCAKE_BLOCK, 1e-3)
+        prompt = place.tokens(fields, "input_length")
+        blocks = fields.get("hash_ids", [])
+        if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+            raise place.wrong("hash_ids must be a list of whole numbers")
+        output = place.tokens(fields, "output_length")
+        yield Arrival(seconds * unit, prompt, output, blocks=tuple(blocks), block_tokens=size if blocks else 0)

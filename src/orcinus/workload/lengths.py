@@ -1,0 +1,157 @@
+"""How long prompt and output of a request are, together: published data sets by name, and pairs of distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from orcinus.core.spelled import make
+from orcinus.errors import ConfigError
+from orcinus.workload.bounds import MOST_TOKENS, positive, within
+from orcinus.workload.fitted import fitted
+from orcinus.workload.marginals import MARGINALS, NORMAL, Floats, Geometric, Ints, Lognormal, Marginal, Quantiles, Uniform, Zipf
+from orcinus.workload.trace import Trace
+
+
+class Lengths(Protocol):
+    """A joint distribution."""
+
+    def pairs(self, shares: Floats) -> Ints:
+        """Tokens of prompt and output, shape [n, 2], at these uniform draws of shape [n, 2]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Independent:
+    """Prompt and output know nothing of each other."""
+
+    prompt: Marginal
+    output: Marginal
+
+    def pairs(self, shares: Floats) -> Ints:
+        return np.column_stack([self.prompt.at(shares[:, 0]), self.output.at(shares[:, 1])])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToDecode:
+    """All requests alike: `length` tokens in total, `ratio` of them prompt for each that is decoded (SARATHI's P:D)."""
+
+    length: int
+    ratio: float
+
+    def __post_init__(self) -> None:
+        within("length (in tokens)", self.length, 2, MOST_TOKENS)
+        positive("ratio", self.ratio)
+
+    def pairs(self, shares: Floats) -> Ints:
+        return _split(np.full(len(shares), self.length, np.int64), self.ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class SarathiZipf:
+    """Total lengths that are Zipf distributed, split by a fixed P:D ratio: SARATHI's simulation of GPT-3 (2.3)."""
+
+    theta: float = 0.4
+    low: int = 1024
+    high: int = 4096
+    ratio: float = 10.0
+
+    def __post_init__(self) -> None:
+        within("low (in tokens)", self.low, 2, MOST_TOKENS)
+        positive("ratio", self.ratio)
+        Zipf(self.theta, self.low, self.high)
+
+    def pairs(self, shares: Floats) -> Ints:
+        return _split(Zipf(self.theta, self.low, self.high).at(shares[:, 0]), self.ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Correlated:
+    """Two distributions joined by a Gaussian copula; a pair beyond `max_total` tokens gives up tokens of its prompt."""
+
+    prompt: Marginal
+    output: Marginal
+    correlation: float  # of the copula, within -1 and 1
+    max_total: int
+
+    def pairs(self, shares: Floats) -> Ints:
+        inner = np.clip(shares, 1e-15, 1 - 1e-15)
+        first, own = np.reshape([NORMAL.inv_cdf(share) for share in inner.T.ravel().tolist()], (2, -1))
+        joined = self.correlation * first + (1 - self.correlation**2) ** 0.5 * own
+        output = self.output.at(np.fromiter(map(NORMAL.cdf, joined.tolist()), float, len(joined)))
+        return np.column_stack([np.minimum(self.prompt.at(shares[:, 0]), self.max_total - output), output])
+
+
+@dataclass(frozen=True, slots=True)
+class Empirical:
+    """Requests of a trace file drawn at random with replacement. Holds the lengths of all of them in memory.
+
+    Tokens of a file of text are estimated.
+    """
+
+    file: str
+
+    def __post_init__(self) -> None:
+        _lengths_in(self.file)
+
+    def pairs(self, shares: Floats) -> Ints:
+        known = _lengths_in(self.file)
+        return known[(shares[:, 0] * len(known)).astype(np.int64)]
+
+
+def fitted_lengths(name: str) -> Correlated:
+    """A distribution fitted to a published trace or table: a name in fitted.json, where its residuals are."""
+    known = fitted(name)
+    return Correlated(_marginal(known["prompt"]), _marginal(known["output"]), known["correlation"], known["max_total"])
+
+
+# "Published" is what the papers say; where vLLM (6.1) tells a mean and no more, the geometric shape is our assumption.
+LENGTHS: Mapping[str, Callable[..., Lengths | Trace]] = {
+    "orca": lambda: Independent(Uniform(32, 512), Uniform(1, 128)),  # Orca, 6.2
+    "sharegpt": partial(fitted_lengths, "sharegpt"),  # Sarathi-Serve, table 2: openchat_sharegpt4
+    "arxiv": partial(fitted_lengths, "arxiv"),  # the same articles cut at 4096 tokens, as published with Vidur
+    "arxiv-16k": partial(fitted_lengths, "arxiv-16k"),  # Sarathi-Serve, table 2: arxiv_summarization
+    "azure-conversation": partial(fitted_lengths, "azure-conversation"),  # Splitwise, 3
+    "sharegpt-vllm": lambda: Independent(Geometric(161.31), Geometric(337.99)),
+    "alpaca": lambda: Independent(Geometric(19.31), Geometric(58.45)),
+    "sarathi-zipf": SarathiZipf,
+    "pd": PromptToDecode,
+    "empirical": Empirical,
+    "trace": Trace,
+}
+
+
+def make_lengths(spelled: str) -> Lengths | Trace:
+    """What one word stands for: a preset, a trace, or two distributions with a comma between, for prompts and outputs.
+
+    For example `orca`, `pd:length=1024:ratio=50`, `trace:file=azure.csv:scale=0.5`, `empirical:file=azure.csv`,
+    `uniform:low=32:high=512,fixed:tokens=64`. A file's name may hold no colon. Raises `ConfigError` saying what there is.
+    """
+    if spelled.split(":")[0] not in MARGINALS:
+        known: dict[str, Callable[..., Any]] = {**LENGTHS, **MARGINALS}
+        found: Lengths | Trace = make("length preset", known, spelled)
+        return found
+    prompt, comma, output = spelled.partition(",")
+    if not comma:
+        raise ConfigError(f"{spelled!r} says how long one side is: give two, for prompt and output, with a comma between them")
+    return Independent(make("length distribution", MARGINALS, prompt), make("length distribution", MARGINALS, output))
+
+
+def _split(total: Ints, ratio: float) -> Ints:
+    output = np.maximum(1, total - np.rint(total * (ratio / (ratio + 1))).astype(np.int64))
+    output = np.minimum(output, total - 1)
+    return np.column_stack([total - output, output])
+
+
+def _marginal(known: dict[str, Any]) -> Marginal:
+    if "tokens" in known:
+        return Quantiles(tuple(known["shares"]), tuple(known["tokens"]))
+    return Lognormal(**known)
+
+
+@lru_cache(maxsize=2)
+def _lengths_in(file: str) -> Ints:
+    return np.array([(arrival.prompt_tokens, arrival.output_tokens) for arrival in Trace(file).arrivals()], np.int64)

@@ -1,0 +1,172 @@
+"""When requests come: arrival processes, each one a name with options.
+
+Unit draws are scaled by the rate. So the same seed gives the same pattern at every rate, only closer together, and two
+systems or two rates are compared on common random numbers (Law & Kelton, Simulation Modeling and Analysis, 11.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count, repeat
+from typing import Protocol
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from orcinus.errors import ConfigError
+from orcinus.workload.bounds import not_negative, positive, within
+from orcinus.workload.fitted import fitted
+
+BLOCK = 4096  # draws at a time; it changes no number
+Floats = NDArray[np.float64]
+
+
+class Process(Protocol):
+    """Moments that depend on nothing but chance: an open loop."""
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        """Seconds after the start, endless, lazy, never going backwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Independent users, `rate` requests per second: gaps are exponential, and so is the wait for the first."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        positive("rate (requests per second)", self.rate)
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        for sums in _running_sums(rng.standard_exponential):
+            yield from (sums / self.rate).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Gamma:
+    """Bursts: gaps with a coefficient of variation of `cv`. 1 is Poisson, above it bursty, below it even."""
+
+    rate: float
+    cv: float
+
+    def __post_init__(self) -> None:
+        positive("rate (requests per second)", self.rate)
+        within("cv (of the gaps)", self.cv, 0.01, 100)
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        shape = 1 / self.cv**2
+        for sums in _running_sums(lambda size: rng.standard_gamma(shape, size) / shape):
+            yield from (sums / self.rate).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class AzureConversation:
+    """Gaps as in the Azure conversation trace of 2023: gamma, with the rate and the cv that were fitted to it.
+
+    That is its burstiness from request to request. The trace's load also drifts: a minute's count varies 13 times as much
+    as here (fitted.json has both), so that for queues which build up over minutes the trace itself has to be played.
+    """
+
+    rate: float | None = None  # None: the trace's own
+
+    def __post_init__(self) -> None:
+        if self.rate is not None:
+            positive("rate (requests per second)", self.rate)
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        gaps = fitted("azure-conversation")["gaps"]
+        return Gamma(gaps["rate"] if self.rate is None else self.rate, gaps["cv"]).moments(rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Like clockwork: one request every 1/rate seconds, the first at once."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        positive("rate (requests per second)", self.rate)
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        return (number / self.rate for number in count())
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A Poisson process whose rate goes from `start` to `end` (requests per second) in `seconds`, and then stays.
+
+    A unit-rate process is stretched by the inverse of the integrated rate, so that it is exact, not stepwise (Çinlar,
+    Introduction to Stochastic Processes, 4.7). It may start from 0; it may not end there, as it would fall silent.
+    """
+
+    start: float
+    end: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        not_negative("start (requests per second)", self.start)
+        positive("end (requests per second)", self.end)
+        positive("seconds (of the ramp)", self.seconds)
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        slope = (self.end - self.start) / self.seconds
+        grown = (self.start + self.end) / 2 * self.seconds  # expected requests during the ramp
+        for sums in _running_sums(rng.standard_exponential):
+            during = np.minimum(sums, grown)
+            root = np.sqrt(np.maximum(self.start**2 + 2 * slope * during, np.finfo(float).tiny))
+            yield from (2 * during / (self.start + root) + (sums - during) / self.end).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class AllAtOnce:
+    """Everything is there at the start: the offline case, in which only throughput counts."""
+
+    def moments(self, rng: Generator) -> Iterator[float]:
+        return repeat(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A closed loop: each of `clients` sends a request, waits for its answer, thinks, and sends the next.
+
+    Thinking takes `think` seconds on average, exponentially distributed, as in the classic model of interactive users.
+    When a request comes depends on when the one before was answered: `Workload.loop` says it to whoever serves them.
+    """
+
+    clients: int
+    think: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.clients < 1:
+            raise ConfigError(f"a closed loop needs at least 1 client, not {self.clients}")
+        not_negative("think (seconds)", self.think)
+
+    def pauses(self, rng: Generator) -> Iterator[float]:
+        """Seconds between an answer and the next request, endless."""
+        while True:
+            yield from (rng.standard_exponential(BLOCK) * self.think).tolist()
+
+
+ARRIVALS: Mapping[str, Callable[..., Process | Closed]] = {
+    "poisson": Poisson,
+    "gamma": Gamma,
+    "constant": Constant,
+    "ramp": Ramp,
+    "all-at-once": AllAtOnce,
+    "closed": Closed,
+    "azure-conversation": AzureConversation,
+}
+
+
+def _running_sums(draw: Callable[[int], Floats]) -> Iterator[Floats]:
+    """Sums of unit gaps, block after block."""
+    last = 0.0
+    while math.isfinite(last):
+        gaps = draw(BLOCK)
+        gaps[0] += last
+        sums = np.cumsum(gaps)
+        last = float(sums[-1])
+        yield sums

@@ -1,0 +1,36 @@
+"""Prompts made up for arrivals, as token ids, that share exactly what the arrivals say they share."""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+
+from numpy.random import SeedSequence, default_rng
+
+from orcinus.workload.arrival import Arrival
+
+
+def prompt_ids(arrival: Arrival, number: int, vocabulary: int) -> tuple[int, ...]:
+    """`arrival.prompt_tokens` ids from 0 to vocabulary - 1; `number` tells apart what is shared with nobody.
+
+    Equal on every machine: ids follow from the names of prefixes and blocks and from the number alone.
+    """
+    ids: tuple[int, ...] = ()
+    if arrival.prefix:
+        name = zlib.crc32(arrival.prefix.encode())
+        ids = _drawn(name, 0, arrival.prefix_tokens, vocabulary)
+    for block in arrival.blocks:
+        ids += _block(block, arrival.block_tokens, vocabulary)
+    own = arrival.prompt_tokens - len(ids)
+    return ids[: arrival.prompt_tokens] if own <= 0 else ids + _drawn(number, 1, own, vocabulary)
+
+
+@lru_cache(maxsize=10_000)
+def _block(name: int, tokens: int, vocabulary: int) -> tuple[int, ...]:
+    return _drawn(name % 2**64, 2, tokens, vocabulary)
+
+
+def _drawn(name: int, kind: int, tokens: int, vocabulary: int) -> tuple[int, ...]:
+    """Random ids whose beginning does not depend on how many are drawn."""
+    shares = default_rng(SeedSequence(name, spawn_key=(kind,))).random(tokens)
+    return tuple((shares * vocabulary).astype(int).tolist())

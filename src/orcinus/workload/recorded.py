@@ -1,0 +1,77 @@
+"""Runs of our own, as `--record` writes them: the same requests once more, with the lengths they turned out to have."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.block_trace import objects
+from orcinus.workload.place import Place
+
+BLOCK = 16  # tokens of a prompt that are named together
+
+
+@dataclass(slots=True)
+class _Seen:
+    line: int
+    submit: dict[str, Any]
+    prompt_tokens: int
+    blocks: tuple[int, ...]
+    output_tokens: int = 0
+
+
+def read_record(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
+    """Every request that got a token, with as many as it got, whether it ended or was cancelled.
+
+    What prompts share is known in blocks of 16 tokens. A request's length is known when it ends, so the file is read to
+    its end before the first request comes, and what was submitted (not the tokens) is in memory. Raises `ConfigError`.
+    """
+    running: dict[str, _Seen] = {}
+    batches: dict[int, list[str]] = {}
+    seen: list[_Seen] = []
+    try:
+        for line in objects(place, lines):
+            if line["kind"] == "submit":
+                prompt = line.pop("prompt")
+                seen.append(_Seen(place.line, line, len(prompt), _blocks(prompt, line["cache_salt"])))
+                running[line["id"]] = seen[-1]
+            elif line["kind"] == "launch":
+                batches[line["batch"]] = [chunk[0] for chunk in line["chunks"]]
+            elif line["kind"] == "return":
+                for request, tokens in zip(batches.pop(line["batch"]), line["tokens"], strict=True):
+                    if request in running:
+                        running[request].output_tokens += len(tokens)
+            elif line["kind"] == "finish":
+                del running[line["id"]]
+    except (KeyError, TypeError, IndexError, ValueError):
+        raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
+    for submitted in seen:
+        if submitted.output_tokens:
+            place.line = submitted.line
+            yield _arrival(place, submitted)
+
+
+def _arrival(place: Place, seen: _Seen) -> Arrival:
+    asked = seen.submit["params"].get("max_tokens")
+    return Arrival(
+        place.seconds(seen.submit, "at"),
+        seen.prompt_tokens,
+        seen.output_tokens,
+        max_tokens=None if asked is None else max(int(asked), seen.output_tokens),
+        client=seen.submit["client"],
+        priority=seen.submit["priority"],
+        blocks=seen.blocks,
+        block_tokens=BLOCK,
+    )
+
+
+def _blocks(prompt: Sequence[int], salt: str) -> tuple[int, ...]:
+    """Names of the prompt's blocks, each standing for all that comes before it too, so that equal names are equal prefixes."""
+    names, name = [], zlib.crc32(salt.encode())
+    for start in range(0, len(prompt), BLOCK):
+        name = hash((name, tuple(prompt[start : start + BLOCK])))  # of integers: the same in every process
+        names.append(name)
+    return tuple(names)

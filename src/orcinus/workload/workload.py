@@ -1,0 +1,139 @@
+"""A workload: when requests come, how long they are, how many, and a seed. The same requests every time it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.random import Generator, default_rng
+
+from orcinus.core.spelled import make
+from orcinus.errors import ConfigError
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.chat_trace import CountTokens, estimate_tokens
+from orcinus.workload.lengths import Lengths, make_lengths
+from orcinus.workload.processes import ARRIVALS, Closed, Process
+from orcinus.workload.trace import Trace
+
+BLOCK = 4096  # lengths drawn at a time; it changes no number
+PATIENCE = 100  # blocks of draws without a request short enough before we give up
+TIMES, LENGTHS_DRAWN, PAUSES = range(3)  # random streams of their own, so that none disturbs another
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests to serve. Iterating draws (or reads) them lazily, and again from the start each time.
+
+    `arrivals` is None for the times of a trace. `requests` is how many at most; None for a whole trace, or without end.
+    Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). Raises `ConfigError`.
+    """
+
+    arrivals: Process | Closed | None
+    lengths: Lengths | Trace
+    requests: int | None = None
+    seed: int = 0
+    max_total: int | None = None
+    count_tokens: CountTokens = estimate_tokens  # for traces of text
+
+    def __post_init__(self) -> None:
+        if self.requests is not None and self.requests < 1:
+            raise ConfigError(f"a workload needs at least 1 request, not {self.requests}")
+        if self.seed < 0:
+            raise ConfigError(f"the seed must be at least 0, not {self.seed}")
+        if self.max_total is not None and self.max_total < 2:
+            raise ConfigError(f"max_total must be at least 2 tokens, one of prompt and one of output, not {self.max_total}")
+        if self.arrivals is None and not (isinstance(self.lengths, Trace) and self.lengths.kind.timed):
+            raise ConfigError("nothing says when requests come: give an arrival process, such as poisson:rate=2")
+
+    def __iter__(self) -> Iterator[Arrival]:
+        if isinstance(self.arrivals, Closed):
+            raise ConfigError("in a closed loop a request comes after an answer: drive it with Workload.loop")
+        return islice(self._timed(self.arrivals), self.requests)
+
+    @property
+    def endless(self) -> bool:
+        """Whether iterating never stops."""
+        return self.requests is None and not isinstance(self.lengths, Trace)
+
+    def loop(self) -> ClosedLoop:
+        """A new run of a closed loop, from the start. Raises `ConfigError` if the arrivals are an open loop."""
+        if not isinstance(self.arrivals, Closed):
+            raise ConfigError("only closed arrivals have a loop: iterate over the workload")
+        pauses = self.arrivals.pauses(self._stream(PAUSES))
+        return ClosedLoop(self.arrivals.clients, self.untimed(), pauses)
+
+    def untimed(self) -> Iterator[Arrival]:
+        """The requests in their order, each at its time in the trace, or at 0."""
+        return islice(self._bodies(), self.requests)
+
+    def _timed(self, process: Process | None) -> Iterator[Arrival]:
+        if process is None:
+            yield from self._bodies()
+            return
+        moments = process.moments(self._stream(TIMES))
+        if isinstance(self.lengths, Trace):
+            yield from (replace(body, at=at) for body, at in zip(self._bodies(), moments, strict=False))
+        else:
+            drawn = zip(self._drawn(self.lengths), moments, strict=False)
+            yield from (Arrival(at, prompt, output) for (prompt, output), at in drawn)
+
+    def _bodies(self) -> Iterator[Arrival]:
+        if isinstance(self.lengths, Trace):
+            read = self.lengths.arrivals(self.count_tokens)
+            return (body for body in read if self.max_total is None or body.total_tokens <= self.max_total)
+        return (Arrival(0.0, prompt, output) for prompt, output in self._drawn(self.lengths))
+
+    def _drawn(self, lengths: Lengths) -> Iterator[list[int]]:
+        rng, fruitless = self._stream(LENGTHS_DRAWN), 0
+        while fruitless < PATIENCE:
+            pairs = lengths.pairs(rng.random((BLOCK, 2)))
+            if self.max_total is not None:
+                pairs = pairs[pairs.sum(axis=1) <= self.max_total]
+            fruitless = 0 if len(pairs) else fruitless + 1
+            yield from pairs.tolist()
+        raise ConfigError(f"of {PATIENCE * BLOCK} requests drawn, none had at most max_total={self.max_total} tokens")
+
+    def _stream(self, number: int) -> Generator:
+        return default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
+
+
+class ClosedLoop:
+    """One run of a closed loop: whoever serves it tells when an answer ended, and hears when that client comes again.
+
+    Requests keep their order and lengths whoever sends them: the n-th to be sent is the same under every scheduler.
+    """
+
+    def __init__(self, clients: int, bodies: Iterator[Arrival], pauses: Iterator[float]) -> None:
+        self._clients, self._bodies, self._pauses = clients, bodies, pauses
+
+    def first(self) -> Iterator[Arrival]:
+        """The first request of every client, all at 0; fewer if there are not so many requests."""
+        for number in range(self._clients):
+            yield from self._next(f"client-{number}", 0.0)
+
+    def again(self, client: str, ended: float) -> Arrival | None:
+        """That client's next request after an answer that ended at this second; None when all requests were sent."""
+        return next(self._next(client, ended + next(self._pauses)), None)
+
+    def _next(self, client: str, at: float) -> Iterator[Arrival]:
+        for body in self._bodies:
+            yield replace(body, at=at, client=client)
+            return
+
+
+def make_workload(
+    arrivals: str | None,
+    lengths: str,
+    requests: int | None = None,
+    seed: int = 0,
+    max_total: int | None = None,
+    count_tokens: Callable[[str], int] = estimate_tokens,
+) -> Workload:
+    """A workload from words: `make_workload("poisson:rate=2", "sharegpt", 1000)`.
+
+    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None: requests come when they came. Raises `ConfigError` saying what there is.
+    """
+    process = None if arrivals is None else make("arrival process", ARRIVALS, arrivals)
+    return Workload(process, make_lengths(lengths), requests, seed, max_total, count_tokens)
