@@ -23,6 +23,7 @@ from orcinus.cli.models import models
 from orcinus.cli.plan import plan
 from orcinus.cli.replay import replay
 from orcinus.cli.serve import serve
+from orcinus.cli.simulate import simulate
 from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay):
+for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay, simulate):
     app.command()(command)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,16 @@ def _config_of_named_model(**options: Any) -> EngineConfig:
 def takes(argument: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for every field of a dataclass, and the object itself as its argument."""
     return _extend(argument, _flags(kind, {}), kind)
+
+
+def takes_several(argument: str, kind: type, several: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same, but the fields `several` may hold words with commas between: the argument is a list, one for each choice."""
+
+    def make(**options: Any) -> list[Any]:
+        words = [[None] if options[name] is None else str(options[name]).split(",") for name in several]
+        return [kind(**options | dict(zip(several, chosen, strict=True))) for chosen in product(*words)]
+
+    return _extend(argument, _flags(kind, {}), make)
 
 
 def _flags(kind: type, defaults: dict[str, Any]) -> list[inspect.Parameter]:

@@ -199,17 +199,19 @@ class Scheduler:
         Only the last of them may end a request.
         """
         events: list[Event] = []
+        for chunk in batch.chunks:  # before any of them gives blocks back, as it would have been one iteration after the other
+            request = self._requests[chunk.request_id]
+            grown = bool(request.finish) or self.kv.grow(request, len(result.times))
+            assert grown, "a batch was repeated beyond what memory was sure to hold"
         for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
             request = self._requests[chunk.request_id]
             request.in_flight = False
             if request.finish:
                 self._forget(request)
                 continue
-            grown = self.kv.grow(request, len(tokens))
-            assert grown, "a batch was repeated beyond what memory was sure to hold"
+            request.output += tokens  # before they are committed: a prefix cache looks at them
             request.computed += len(tokens)
             self.kv.commit(request)
-            request.output += tokens
             request.newest_token = now
             self._waiting.generated(request, len(tokens))
             events.append(Tokens(request.id, tokens, result.times))
@@ -352,8 +354,10 @@ class Scheduler:
 
     def _release(self, events: list[Event], now: float) -> list[Event]:
         """What the world hears now: everything, or, if the policy holds answers, what was held until its batch ended."""
-        if self.policy.holds_answers and self._running:
+        if self.policy.holds_answers:
             self._held += events
-            return []
+            events = []
+            if self._running:
+                return events
         released, self._held = [at_moment(event, now) for event in self._held], []
         return released + events

@@ -149,9 +149,10 @@ def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False
     return tuple(each for each in profile if (between if each.nodes > 1 else inside or (pairs and each.workers == 2)))
 
 
-# The profile's own nodes are joined by what looks like four cards that carry 62 Gb/s each. NVLink 3 and 4 carry 300 and 450 GB/s each way in an
-# SXM module, a bridge between two PCIe cards 300 GB/s (A100) or 56 GB/s (GA102), PCIe 4.0 x16 31.5 GB/s.
-# Azure ND96asr v4 (Orca section 6.1) has 8 InfiniBand cards of 200 Gb/s, NC96ads v4 (Sarathi-Serve section 5) 100 Gb Ethernet.
+# The profile's own nodes are joined by what looks like four cards that carry 62 Gb/s each. NVLink 3 and 4 carry 300 and
+# 450 GB/s each way in an SXM module, a bridge between two PCIe cards 300 GB/s (A100) or 56 GB/s (GA102), PCIe 4.0 x16
+# 31.5 GB/s. Azure ND96asr v4 (Orca section 6.1) has 8 InfiniBand cards of 200 Gb/s, NC96ads v4 (Sarathi-Serve section 5)
+# one Ethernet card of 100 Gb/s.
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (

@@ -21,7 +21,7 @@ ACTIVATION_BYTES = 2
 SUM_BYTES = 4  # partial sums are kept in 32 bits
 TILES = ((128, 128), (64, 64))  # rows and columns of the result
 SPLITS = (1, 2, 4, 8)
-CORNER = 3  # how sharp the corner of the roofline is: 1 adds the two times, infinity takes the longer one
+CORNER = 4  # of the roofline: 1 adds the two times, infinity takes the longer one; the A6000 needs a sharp one, the A100 any
 
 
 def linear_seconds(device: Device, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
@@ -70,12 +70,12 @@ class Operator:
 OPERATORS = {name: Operator(**fitted) for name, fitted in read("elementwise")["operators"].items()}
 
 
-def elementwise_seconds(device: Device, size: float, operator: str = "any") -> float:
+def elementwise_seconds(device: Device, size: float, operator: str) -> float:
     """Seconds of an operator that reads and writes `size` bytes altogether.
 
-    `operator` is one of `OPERATORS`; "any" was fitted on all of them but the embedding. Bytes as they were counted there:
-    norm and embedding 2 numbers an element (one read, one written), add 3, rope 2 for each of the queries and keys,
-    activation 3 for each element of its result if gated, else 2. Raises `ConfigError` for an operator that was not measured.
+    `operator` is one of `OPERATORS`. Bytes as they were counted when it was fitted, for 16-bit numbers: norm and embedding
+    2 numbers an element of their result (one read, one written), add 3, rope 2 for all queries and keys, activation 3 if
+    gated, else 2. Raises `ConfigError` for an operator that was not measured.
     """
     if operator not in OPERATORS:
         raise ConfigError(f"unknown operator {operator!r}: choose one of {', '.join(OPERATORS)}")

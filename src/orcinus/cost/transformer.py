@@ -68,8 +68,9 @@ class TransformerCost:
         model, tp, device = self.model, self.cluster.parallel.tp, self.cluster.device
         whole = tokens * model.hidden * BYTES
         rope = 2 * tokens * (model.heads + max(model.kv_heads, tp)) // tp * model.head_dim * BYTES
-        act = tokens * (model.up_width + model.ffn) // tp * BYTES
-        return sum(elementwise_seconds(device, moved) for moved in (2 * whole, 2 * whole, 3 * whole, 3 * whole, rope, act))
+        activation = tokens * (model.up_width + model.ffn) // tp * BYTES
+        twice = elementwise_seconds(device, 2 * whole, "norm") + elementwise_seconds(device, 3 * whole, "add")
+        return 2 * twice + elementwise_seconds(device, rope, "rope") + elementwise_seconds(device, activation, "activation")
 
     def reduce_seconds(self, tokens: int) -> float:
         """The sums over devices of one layer: after attention and after the feed-forward network, or one for both."""

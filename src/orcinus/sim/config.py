@@ -23,7 +23,9 @@ class SimulationConfig:
 
     model: str = _option("mistral-7b", "Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder.")
     device: str = _option("a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a file from orcinus calibrate.")
-    network: str = _option("a100-dgx", "What connects the devices of a replica.")
+    network: str = _option(
+        "a100-dgx", "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx, pcie."
+    )
     software: str = _option(
         "default", "Serving system whose constants to use, with changes after a colon: orca, vllm:request=0.0001."
     )

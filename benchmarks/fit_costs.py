@@ -1,0 +1,388 @@
+"""Fits the constants of the cost model to published measurements, and says how far it is from them.
+
+    python benchmarks/fit_costs.py [--data ../shared/data] [--check]
+
+Writes src/orcinus/cost/constants/*.json; with --check it only prints the residuals of the constants that are there.
+Sources: the profiles of an A100-80GB and of DGX A100 nodes that Vidur (Agrawal et al., MLSys 2024) publishes, in ms, and
+figure 7 of SARATHI (arXiv 2308.16369) for the A6000. Products and operators are fitted to Llama-2-7B alone and checked
+on CodeLlama-34B. The formulas are those of orcinus.cost: only their constants are searched, by Nelder and Mead's
+simplex for products and operators, by reweighted least squares for collectives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orcinus.cost.devices import DEVICES, Device, Efficiency, Measured, Regime
+from orcinus.cost.linear import Operator, linear_seconds
+
+ROOT = Path(__file__).parents[1]
+CONSTANTS = ROOT / "src/orcinus/cost/constants"
+FITTED, CHECKED = "Llama-2-7b", "CodeLlama-34b"
+LINEARS = ("attn_pre_proj", "attn_post_proj", "mlp_up_proj", "mlp_down_proj")
+COLUMNS = {  # of the profile, for each operator of the cost model
+    "norm": ("input_layernorm", "post_attention_layernorm"),
+    "rope": ("attn_rope",),
+    "activation": ("mlp_act",),
+    "add": ("add",),
+    "embedding": ("emb",),
+}
+GOOD_ENOUGH = 0.125  # a collective gets regimes until the 90th percentile of its errors is below this
+GRID, SHORTEST = 40, 12  # where regimes may end, and the least number of points in one
+A100, A6000, NVLINK = "a100-80g", "a6000", 300e9
+
+# SARATHI figure 7: tokens, and ms of all linear layers of LLaMA-13B on an A6000. Forty layers whose feed-forward network is
+# two products H -> 4H -> H, as the paper describes it (its figure 3 gives both the same time).
+TOKENS_7 = (2, 64, 128, 129, 200, 256, 257, 384, 385, 512, 513, 640, 641, 768, 769, 896, 897, 1024, 1025)
+MS_7 = (44.9, 49.9, 53.3, 72.8, 63.2, 67.5, 90.0, 94.9, 112, 116, 148, 155, 180, 186, 211, 214, 234, 237, 274)
+SHAPES_7 = ((5120, 15360), (5120, 5120), (5120, 20480), (20480, 5120))
+
+Key = tuple[str, int, int, int, int]  # column, tensor parallel degree, and the product m, k, n
+Point = tuple[float, float]  # measured, predicted
+Row = dict[str, str]
+
+
+def data_folder(given: str | None = None) -> Path:
+    """Where the measurements are: as given, or as ORCINUS_DATA says, or beside the repository."""
+    return Path(given or os.environ.get("ORCINUS_DATA") or ROOT.parent / "shared/data")
+
+
+def rows_of(file: Path) -> list[Row]:
+    with file.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+# ---- products ----
+
+
+def widths(row: Row) -> dict[str, tuple[int, int]]:
+    """[k, n] of each product on one device. Heads of keys and values that are too few are held by several devices."""
+    hidden, heads, kv_heads, ffn = (int(row[name]) for name in ("n_embd", "n_head", "n_kv_head", "n_expanded_embd"))
+    tp = int(row["num_tensor_parallel_workers"])
+    head, up = hidden // heads, ffn * (2 if row["use_gated_mlp"] == "True" else 1)
+    qkv = (heads + 2 * max(kv_heads, tp)) * head // tp
+    return dict(
+        zip(LINEARS, ((hidden, qkv), (heads * head // tp, hidden), (hidden, up // tp), (ffn // tp, hidden)), strict=True)
+    )
+
+
+def median_of(row: Row, name: str) -> float:
+    """The measured median in seconds; nan where the profile has none."""
+    return float(row[f"time_stats.{name}.median"] or "nan") / 1e3
+
+
+def measured_products(folder: Path, model: str) -> dict[Key, float]:
+    """Seconds of every product. Sizes that were measured twice are averaged."""
+    found: dict[Key, list[float]] = defaultdict(list)
+    for row in rows_of(folder / f"a100/{model}-mlp.csv"):
+        tokens, tp = int(row["num_tokens"]), int(row["num_tensor_parallel_workers"])
+        for name, (k, n) in widths(row).items():
+            found[name, tp, tokens, k, n].append(median_of(row, name))
+    return {key: float(np.mean(times)) for key, times in found.items() if not np.isnan(times).any()}
+
+
+def errors(points: Iterable[Point]) -> list[float]:
+    """Median and 90th percentile of the absolute relative error."""
+    each = [abs(predicted / measured - 1) for measured, predicted in points]
+    return [round(float(value), 4) for value in (np.median(each), np.percentile(each, 90))]
+
+
+def by_degree(points: dict[tuple[int, int], Point]) -> dict[str, list[float]]:
+    """Errors at each tensor parallel degree and over all of them, from points by degree and number of tokens."""
+    degrees = sorted({tp for tp, _ in points})
+    apart = {f"tp{tp}": errors(point for (other, _), point in points.items() if other == tp) for tp in degrees}
+    return {**apart, "all": errors(points.values())}
+
+
+def product_residuals(device: Device, measured: dict[Key, float]) -> dict[str, dict[str, list[float]]]:
+    """Errors of each product and of the four together."""
+    found: dict[str, dict[tuple[int, int], Point]] = defaultdict(dict)
+    sums: dict[tuple[int, int], Point] = defaultdict(lambda: (0.0, 0.0))
+    for (name, tp, m, k, n), seconds in measured.items():
+        predicted = linear_seconds(device, m, k, n)
+        found[name][tp, m] = (seconds, predicted)
+        sums[tp, m] = (sums[tp, m][0] + seconds, sums[tp, m][1] + predicted)
+    return {name: by_degree(points) for name, points in {**found, "sum": sums}.items()}
+
+
+# ---- fitting ----
+
+
+def loss(points: Iterable[Point]) -> float:
+    """Mean and root mean square of the logarithmic error together: the tail counts, outliers do not decide."""
+    each = np.array([math.log(predicted / measured) for measured, predicted in points])
+    return float(np.abs(each).mean() + 0.5 * np.sqrt((each**2).mean()))
+
+
+def simplex(badness: Callable[[Sequence[float]], float], start: Sequence[float], steps: int) -> list[float]:
+    """The positive numbers that make `badness` smallest, found by Nelder and Mead's method on their logarithms."""
+
+    def value(point: Any) -> tuple[float, Any]:
+        return badness([float(f"{number:.4g}") for number in np.exp(point)]), point
+
+    origin = np.log(np.array(start))
+    corners = [value(origin), *(value(origin + 0.15 * axis) for axis in np.eye(len(start)))]
+    for _ in range(steps):
+        corners.sort(key=lambda corner: corner[0])
+        worst = corners[-1][1]
+        centre = np.mean([point for _, point in corners[:-1]], axis=0)
+        mirrored = value(2 * centre - worst)
+        if mirrored[0] < corners[0][0]:
+            corners[-1] = min(mirrored, value(3 * centre - 2 * worst), key=lambda corner: corner[0])
+        elif mirrored[0] < corners[-2][0]:
+            corners[-1] = mirrored
+        else:
+            inside = value((centre + worst) / 2)
+            best = corners[0][1]
+            shrunk = [corners[0], *(value((best + point) / 2) for _, point in corners[1:])]
+            corners = [*corners[:-1], inside] if inside[0] < corners[-1][0] else shrunk
+    _, best = min(corners, key=lambda corner: corner[0])
+    return [float(f"{number:.4g}") for number in np.exp(best)]
+
+
+def tried(device: Device, numbers: Sequence[float]) -> Device | None:
+    """The device with these efficiencies, as many as are given; none if they exceed its peaks."""
+    names = list(asdict(device.efficiency))
+    if max(numbers[:2]) > 1:
+        return None
+    return replace(device, efficiency=replace(device.efficiency, **dict(zip(names, numbers, strict=False))))
+
+
+def fit_a100(measured: dict[Key, float]) -> Efficiency:
+    """All five constants, on every product."""
+
+    def badness(numbers: Sequence[float]) -> float:
+        device = tried(DEVICES[A100], numbers)
+        points = () if device is None else ((time, linear_seconds(device, *key[2:])) for key, time in measured.items())
+        return loss(points) if device else math.inf
+
+    return Efficiency(*simplex(badness, [0.95, 0.85, 4e-6, 2e-7, 3e-6], steps=150))
+
+
+def figure_7(device: Device) -> list[Point]:
+    """Seconds in the figure and those predicted."""
+    predicted = [40 * sum(linear_seconds(device, tokens, k, n) for k, n in SHAPES_7) for tokens in TOKENS_7]
+    return list(zip([ms / 1e3 for ms in MS_7], predicted, strict=True))
+
+
+def fit_a6000(a100: Efficiency) -> Efficiency:
+    """The two fractions, on figure 7; what launches and tiles cost is the A100's."""
+    start = replace(DEVICES[A6000], efficiency=a100)
+
+    def badness(numbers: Sequence[float]) -> float:
+        device = tried(start, numbers)
+        return loss(figure_7(device)) if device else math.inf
+
+    return replace(a100, **dict(zip(("flops", "bandwidth"), simplex(badness, [0.8, 0.75], steps=60), strict=True)))
+
+
+# ---- operators that move numbers ----
+
+
+def bytes_moved(row: Row) -> dict[str, int]:
+    """Bytes that each operator reads and writes, on one device."""
+    tokens, hidden, tp = int(row["num_tokens"]), int(row["n_embd"]), int(row["num_tensor_parallel_workers"])
+    head = hidden // int(row["n_head"])
+    heads = int(row["n_head"]) + max(int(row["n_kv_head"]), tp)
+    results = int(row["n_expanded_embd"]) * (3 if row["use_gated_mlp"] == "True" else 2)
+    elements = {"norm": 2 * hidden, "add": 3 * hidden, "embedding": 2 * hidden}
+    elements |= {"rope": 2 * heads * head // tp, "activation": results // tp}
+    return {name: 2 * tokens * count for name, count in elements.items()}
+
+
+def measured_operators(folder: Path, model: str) -> dict[str, list[Point]]:
+    """(seconds, bytes) of every operator."""
+    found: dict[str, list[Point]] = defaultdict(list)
+    for row in rows_of(folder / f"a100/{model}-mlp.csv"):
+        for name, size in bytes_moved(row).items():
+            found[name] += [(median_of(row, column), float(size)) for column in COLUMNS[name]]
+    return dict(found)
+
+
+def operator_points(operator: Operator, measured: list[Point]) -> list[Point]:
+    return [(seconds, operator.seconds(DEVICES[A100], size)) for seconds, size in measured]
+
+
+def fit_operator(measured: list[Point]) -> dict[str, float]:
+    best = simplex(lambda numbers: loss(operator_points(Operator(*numbers), measured)), [3e-6, 0.5], steps=60)
+    return asdict(Operator(*best))
+
+
+# ---- collectives ----
+
+
+def measured_collective(folder: Path, collective: str) -> dict[tuple[int, int], Any]:
+    """By workers and nodes: sizes in bytes, and seconds. The profile's `size` counts bytes: as 16-bit elements, two devices
+    would exchange 460 GB/s over links of 300."""
+    found: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for row in rows_of(folder / f"network/a100_dgx_{collective}.csv"):
+        workers = int(row["num_workers"])
+        found[workers, workers // int(row["devices_per_node"])][int(row["size"])] = median_of(row, collective)
+    return {key: np.array(sorted(times.items())).T for key, times in sorted(found.items())}
+
+
+def line(sizes: Any, times: Any) -> tuple[float, float]:
+    """Latency and rate that make the sum of relative errors small: least squares, reweighted until outliers weigh little."""
+    weights = 1 / times
+    for _ in range(20):
+        columns = np.stack([np.ones_like(sizes), sizes], axis=1) * weights[:, None]
+        (latency, slope), *_ = np.linalg.lstsq(columns, times * weights, rcond=None)
+        off = np.abs((latency + slope * sizes) / times - 1)
+        weights = 1 / times / np.sqrt(np.maximum(off, 1e-3))
+    return float(f"{max(latency, 0.0):.4g}"), float(f"{1 / max(slope, 1e-15):.4g}")
+
+
+def predicted(regimes: Sequence[Regime], sizes: Any) -> list[float]:
+    measured = Measured("all_reduce", 2, 1, tuple(regimes))
+    return [measured.seconds(size) for size in sizes]
+
+
+def fit_regimes(sizes: Any, times: Any) -> list[Regime]:
+    """The fewest regimes that are good enough, with the best ends (dynamic programming over the sum of errors)."""
+    ends = np.unique(np.round(np.concatenate([np.linspace(0, len(sizes), GRID), np.linspace(0, len(sizes) * 0.15, 12)])))
+    spans: dict[tuple[int, int], tuple[float, Regime]] = {}
+    for end in map(int, ends):
+        for begin in (int(other) for other in ends if other + SHORTEST <= end):
+            part, taken = sizes[begin:end], times[begin:end]
+            regime = Regime(float(part[-1]), *line(part, taken))
+            spans[begin, end] = float(np.abs(predicted([regime], part) / taken - 1).sum()), regime
+    best: dict[int, tuple[float, list[Regime]]] = {0: (0.0, [])}
+    for _ in range(6):
+        longer: dict[int, tuple[float, list[Regime]]] = {}
+        for (begin, end), (off, regime) in spans.items():
+            if begin in best and best[begin][0] + off < longer.get(end, (math.inf,))[0]:
+                longer[end] = (best[begin][0] + off, [*best[begin][1], regime])
+        best = longer
+        regimes = best[len(sizes)][1]
+        if np.percentile(np.abs(predicted(regimes, sizes) / times - 1), 90) <= GOOD_ENOUGH:
+            break
+    return regimes
+
+
+def fit_share(groups: dict[tuple[int, int], Any], traffic: Callable[[int], float]) -> dict[str, float]:
+    """One latency for all groups within a node, and the fraction of NVLink 3's 300 GB/s that their large messages reach.
+
+    `traffic` is how often each device of so many sends the whole message.
+    """
+    inside = [(traffic(workers) * sizes, times) for (workers, nodes), (sizes, times) in groups.items() if nodes == 1]
+    sent, times = (np.concatenate(columns) for columns in zip(*inside, strict=True))
+    latency, _ = line(sent, times)
+    rates = np.concatenate(
+        [part / (taken - latency) for part, taken in ((p[len(p) // 2 :], t[len(t) // 2 :]) for p, t in inside)]
+    )
+    return {"latency": latency, "fraction": round(float(np.median(rates)) / NVLINK, 4)}
+
+
+def fit_network(folder: Path) -> dict[str, Any]:
+    groups = {name: measured_collective(folder, name) for name in ("all_reduce", "send_recv")}
+    shares = {
+        "all_reduce": fit_share(groups["all_reduce"], lambda workers: 2 * (workers - 1) / workers),
+        "send_recv": fit_share(groups["send_recv"], lambda workers: 1.0),
+    }
+    fitted = [
+        {"collective": name, "workers": workers, "nodes": nodes, "regimes": [asdict(each) for each in fit_regimes(*points)]}
+        for name, by_size in groups.items()
+        for (workers, nodes), points in by_size.items()
+    ]
+    return {"shares": shares, "a100-dgx": fitted}
+
+
+def network_residuals(folder: Path, constants: dict[str, Any]) -> dict[str, list[float]]:
+    """Errors of every collective by the workers and nodes it was measured among."""
+    found = {}
+    for each in constants["a100-dgx"]:
+        sizes, times = measured_collective(folder, each["collective"])[each["workers"], each["nodes"]]
+        regimes = [Regime(**regime) for regime in each["regimes"]]
+        name = f"{each['collective']}, {each['workers']} workers on {each['nodes']} nodes"
+        found[name] = errors(zip(times, predicted(regimes, sizes), strict=True))
+    return found
+
+
+# ---- files ----
+
+
+def linear_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The contents of linear.json, fitted anew or with the constants given."""
+    products = {model: measured_products(folder, model) for model in (FITTED, CHECKED)}
+    if found is None:
+        a100 = fit_a100(products[FITTED])
+        found = {"a100": asdict(a100), "a6000": asdict(fit_a6000(a100))}
+    device = replace(DEVICES[A100], efficiency=Efficiency(**found["a100"]))
+    small = replace(DEVICES[A6000], efficiency=Efficiency(**found["a6000"]))
+    residuals: dict[str, Any] = {model: product_residuals(device, points) for model, points in products.items()}
+    residuals["SARATHI figure 7"] = {"sum": {"tp1": errors(figure_7(small))}}
+    return {
+        "fitted_on": {"a100": f"{FITTED}, all products, tokens and degrees", "a6000": "SARATHI figure 7 (flops, bandwidth)"},
+        "efficiency": found,
+        "residuals": residuals,
+    }
+
+
+def elementwise_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    points = {model: measured_operators(folder, model) for model in (FITTED, CHECKED)}
+    found = found or {name: fit_operator(measured) for name, measured in points[FITTED].items()}
+    residuals = {
+        model: {name: {"all": errors(operator_points(Operator(**found[name]), measured))} for name, measured in each.items()}
+        for model, each in points.items()
+    }
+    return {"fitted_on": f"{FITTED}, all tokens and degrees", "operators": found, "residuals": residuals}
+
+
+def network_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    found = found or fit_network(folder)
+    constants = {name: found[name] for name in ("shares", "a100-dgx")}
+    residuals = {"a100-dgx": {name: {"all": each} for name, each in network_residuals(folder, constants).items()}}
+    return {"fitted_on": "a100_dgx_all_reduce, a100_dgx_send_recv", **constants, "residuals": residuals}
+
+
+FILES: dict[str, tuple[Callable[..., dict[str, Any]], str | None]] = {  # and where the constants stand that are checked
+    "linear": (linear_file, "efficiency"),
+    "elementwise": (elementwise_file, "operators"),
+    "network": (network_file, None),
+}
+
+
+def contents(name: str, folder: Path, check: bool) -> dict[str, Any]:
+    """What belongs into the file of this name; with `check`, by the constants that are in it."""
+    make, part = FILES[name]
+    if not check:
+        return make(folder)
+    there = json.loads((CONSTANTS / f"{name}.json").read_text(encoding="utf-8"))
+    return make(folder, there if part is None else there[part])
+
+
+def show(residuals: dict[str, Any]) -> None:
+    """Median and 90th percentile in percent: a line for every operator, a column for every degree."""
+    for source, operators in residuals.items():
+        print(f"\n{source}: median / 90th percentile of the absolute relative error, %")
+        for name, columns in operators.items():
+            cells = (f"{degree} {100 * middle:4.1f} /{100 * high:5.1f}" for degree, (middle, high) in columns.items())
+            print(f"  {name:40} {'   '.join(cells)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", help="folder with a100/ and network/")
+    parser.add_argument("--check", action="store_true", help="print residuals, write nothing")
+    options = parser.parse_args()
+    for name in FILES:
+        fitted = contents(name, data_folder(options.data), options.check)
+        if not options.check:
+            (CONSTANTS / f"{name}.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps({key: value for key, value in fitted.items() if key not in ("residuals", "a100-dgx")}, indent=1))
+        show(fitted["residuals"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""`orcinus simulate`: a data centre on a laptop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orcinus.cli.options import takes_several
+from orcinus.cli.progress import progress
+from orcinus.errors import ConfigError
+from orcinus.sim.config import SimulationConfig
+
+if TYPE_CHECKING:
+    from orcinus.observe.metrics import Served
+    from orcinus.sim.run import Outcome
+
+SEVERAL = ("model", "device", "software", "policy", "kv", "paper", "order", "router")  # may be lists, with commas between
+
+
+@takes_several("configs", SimulationConfig, SEVERAL)
+def simulate(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run, in seconds and tokens.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the distributions of latencies to this file: .png, .svg or .pdf.")
+    ] = None,
+    requests_file: Annotated[
+        Path | None, typer.Option(help="Write a JSON line for every request that was served to this file.")
+    ] = None,
+    *,
+    configs: Sequence[SimulationConfig],
+) -> None:
+    """Serve made-up requests with the real scheduler on devices that nobody needs to have.
+
+    --model, --device, --software, --policy, --kv, --paper, --order and --router may hold several names with commas between:
+    each is simulated with the same requests. Example: `orcinus simulate --model gpt3-175b --device a100-40g --tp 8 --pp 2
+    --paper orca,vllm,sarathi --lengths orca --arrivals poisson:rate=5`
+    """
+    from orcinus.cli import simulate_view as view
+    from orcinus.sim.record import outcome_record
+    from orcinus.sim.run import set_up, workload_of
+    from orcinus.workload.summary import statistics
+
+    names = view.labels(configs, SEVERAL)
+    setups = [set_up(config) for config in configs]  # whatever is wrong is said before anything runs
+    stats = statistics(workload_of(configs[0]))
+    console = Console(highlight=False)
+    if not as_json:
+        console.print(view.heading(setups[0], stats), soft_wrap=True)
+    outcomes = _run(configs, names, stats.requests, requests_file)
+    if as_json:
+        for name, config, outcome in zip(names, configs, outcomes, strict=True):
+            print(json.dumps({"run": name, "config": _plain(config), "workload": asdict(stats), **outcome_record(outcome)}))
+    else:
+        console.print(view.table(names, outcomes))
+    if plot is not None:
+        from orcinus.plots.runs import draw_runs
+
+        draw_runs(plot, [(name, outcome.metrics) for name, outcome in zip(names, outcomes, strict=True)])
+
+
+def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: Path | None) -> list[Outcome]:
+    """Simulate one after the other, with a bar for each."""
+    from orcinus.sim.run import simulate as run
+
+    with _Lines(file) as lines, progress() as bars:
+        outcomes = []
+        for config, name in zip(configs, names, strict=True):
+            watch = bars.bar(name, requests)
+            outcomes.append(run(config, on_served=lines.of(name), watch=watch))
+        return outcomes
+
+
+class _Lines:
+    """Requests that were served, a JSON line each; nothing if there is no file for them."""
+
+    def __init__(self, path: Path | None) -> None:
+        try:
+            self._file = None if path is None else path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def of(self, run: str) -> Any:
+        """What to call with every request of a run that was served."""
+        file = self._file
+        if file is None:
+            return None
+
+        def write(served: Served) -> None:
+            file.write(json.dumps({"run": run, **asdict(served)}) + "\n")
+
+        return write
+
+
+def _plain(config: SimulationConfig) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}

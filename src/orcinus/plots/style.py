@@ -1,0 +1,60 @@
+"""How all pictures look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from orcinus.errors import ConfigError
+
+# The colours of Okabe and Ito (2008), which remain apart for every kind of colour vision; black comes last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+
+
+def styles() -> list[dict[str, str]]:
+    """Colour and dash of the first, second, … line of a plot."""
+    return [{"color": colour, "linestyle": dash} for dash, colour in product(DASHES, COLOURS)]
+
+
+@contextmanager
+def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, height: float = 3.2) -> Iterator[Any]:
+    """A grid of axes, as an array of shape [rows, columns]; written to the file when the block ends.
+
+    The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    plain: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+    }
+    with pyplot.rc_context({**plain, "legend.frameon": False, "svg.hashsalt": "orcinus", "figure.dpi": 110}):
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+        )
+        try:
+            yield axes
+            figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot draw {path}: {error}") from None
+        finally:
+            pyplot.close(figure)
+
+
+def plain_log(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, … written as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

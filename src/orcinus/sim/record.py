@@ -1,0 +1,58 @@
+"""The outcome of a simulation as plain numbers, for JSON, tables and sweeps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from orcinus.observe.metrics import MetricsObserver
+from orcinus.sim.run import Outcome
+
+LATENCIES = ("ttft", "tbt", "tpot", "e2e", "normalized_latency", "scheduling_delay")
+
+
+def metrics_record(metrics: MetricsObserver) -> dict[str, Any]:
+    """What a `MetricsObserver` saw. Seconds, tokens and shares; None where there is nothing to say."""
+    span, limits = metrics.span, metrics.limits
+    record: dict[str, Any] = {
+        "requests": metrics.endings.total(),
+        "endings": {reason.value: count for reason, count in metrics.endings.items()},
+        "seconds": span,
+        "iterations": metrics.iterations,
+        "request_throughput": metrics.served / span if span else None,
+        "prompt_throughput": metrics.prompt_tokens / span if span else None,
+        "output_throughput": metrics.output_tokens / span if span else None,
+        "total_throughput": (metrics.prompt_tokens + metrics.output_tokens) / span if span else None,
+        "mean_batch_size": metrics.batch_size.mean,
+        "mean_batch_tokens": metrics.batch_tokens.mean,
+        "slot_use": metrics.batch_size.mean / limits.max_batch_size,
+        "budget_use": metrics.batch_tokens.mean / limits.max_batch_tokens,
+        "fairness": metrics.fairness,
+        **{name: getattr(metrics, name).summary() for name in LATENCIES},
+    }
+    return {key: _finite(value) for key, value in record.items()}
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Any]:
+    """The config's part that was decided, and what came of it."""
+    setup = outcome.setup
+    return {
+        "model": setup.model.name,
+        "devices": f"{setup.config.replicas * setup.cluster.parallel.devices} x {setup.cluster.device.name}",
+        "kv_tokens": setup.kv_tokens,
+        "weights_bytes_per_device": setup.memory.weights,
+        **metrics_record(outcome.metrics),
+        "preemptions": outcome.preemptions,
+        "kv": outcome.kv_shares,
+        "stage_busy": outcome.stage_busy,
+        "bubble_share": outcome.bubble_share,
+        "bubbles": _finite(outcome.bubbles.summary()) if outcome.bubbles.count else None,
+        "wall_seconds": outcome.wall_seconds,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity, which JSON lacks, as None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
