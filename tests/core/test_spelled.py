@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 
 import pytest
 
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
+from orcinus.core.spelled import make as make_any
 from orcinus.core.spelled import make_order, make_policy, options_of
 from orcinus.errors import ConfigError
 
@@ -87,3 +88,36 @@ def test_values_out_of_range_are_refused(spelled: str, message: str) -> None:
 def test_so_are_orders(spelled: str) -> None:
     with pytest.raises(ConfigError):
         make_order(spelled)
+
+
+@dataclass(frozen=True)
+class Pump:
+    """Has an option that must be given, and one that need not."""
+
+    rate: float
+    valves: int = 2
+
+
+PUMPS = {"pump": Pump, "hand": lambda: Pump(1.0)}
+
+
+@pytest.mark.parametrize(("spelled", "pump"), [("pump:rate=3:valves=4", Pump(3.0, 4)), ("hand", Pump(1.0))])
+def test_any_registry_of_dataclasses_and_functions_can_be_spelled(spelled: str, pump: Pump) -> None:
+    assert make_any("machine", PUMPS, spelled) == pump
+
+
+@pytest.mark.parametrize(
+    ("spelled", "message"),
+    [
+        ("pump:valves=1", "machine 'pump' needs rate: write pump:rate=..."),
+        ("hand:rate=2", "machine 'hand' cannot take 'rate=2': it has no options"),
+        ("wheel", "unknown machine 'wheel': choose pump, hand"),
+    ],
+)
+def test_its_mistakes_are_explained_with_its_noun(spelled: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_any("machine", PUMPS, spelled)
+
+
+def test_an_option_without_a_default_is_known_by_its_mark() -> None:
+    assert options_of(Pump) == {"rate": MISSING, "valves": 2}

@@ -40,7 +40,7 @@ def columns_of(place: Place, header: Sequence[str]) -> Columns:
         if names.issuperset(kind.names):
             return kind
     known = "; or ".join(", ".join(kind.names) for kind in KINDS)
-    raise place.wrong(f"its columns are {', '.join(sorted(names))}, but those of a trace are {known}")
+    raise place.wrong(f"its columns are {', '.join(sorted(names))[:200]}, but those of a trace are {known}")
 
 
 def read_csv(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
@@ -73,5 +73,5 @@ def _date(place: Place, text: str) -> datetime:
     try:
         date = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise place.wrong(f"TIMESTAMP must be a date like 2023-11-16 18:17:03.97, not {text!r}") from None
+        raise place.wrong(f"TIMESTAMP must be a date like 2023-11-16 18:17:03.97, not {text[:40]!r}") from None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -178,4 +178,5 @@ def _open(shares: Floats) -> Floats:
 @cache
 def _zipf_shares(theta: float, span: int) -> Floats:
     sums: Floats = np.cumsum(np.arange(1, span + 1, dtype=float) ** -theta)
-    return sums / sums[-1]
+    sums /= sums[-1]
+    return sums

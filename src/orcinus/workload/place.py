@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as short
 
 from orcinus.errors import ConfigError
 from orcinus.workload.bounds import MOST_TOKENS
@@ -32,14 +33,14 @@ class Place:
         """A length in tokens: a whole number of at least 1, as a number or as text. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (1 <= number <= MOST_TOKENS and number == int(number)):
-            raise self.wrong(f"{name} must be a whole number of tokens of at least 1, not {fields[name]!r}")
+            raise self.wrong(f"{name} must be a whole number of tokens of at least 1, not {short(fields[name])}")
         return int(number)
 
     def seconds(self, fields: Mapping[str, object], name: str) -> float:
         """A moment of at least 0, in the unit of the file. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (number >= 0 and math.isfinite(number)):
-            raise self.wrong(f"{name} must be a finite time of at least 0, not {fields[name]!r}")
+            raise self.wrong(f"{name} must be a finite time of at least 0, not {short(fields[name])}")
         return number
 
     def _number(self, fields: Mapping[str, object], name: str) -> float:
@@ -49,4 +50,4 @@ class Place:
                 return float(value)
             except (ValueError, OverflowError):
                 pass
-        raise self.wrong(f"{name} must be a number, not {value!r}")
+        raise self.wrong(f"{name} must be a number, not {short(value)}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.block_trace import objects
 from orcinus.workload.place import Place
@@ -17,9 +18,7 @@ BLOCK = 16  # tokens of a prompt that are named together
 @dataclass(slots=True)
 class _Seen:
     line: int
-    submit: dict[str, Any]
-    prompt_tokens: int
-    blocks: tuple[int, ...]
+    arrival: Arrival  # with one token of output as long as we know no better
     output_tokens: int = 0
 
 
@@ -35,35 +34,36 @@ def read_record(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
     try:
         for line in objects(place, lines):
             if line["kind"] == "submit":
-                prompt = line.pop("prompt")
-                seen.append(_Seen(place.line, line, len(prompt), _blocks(prompt, line["cache_salt"])))
+                seen.append(_Seen(place.line, _arrival(place, line)))
                 running[line["id"]] = seen[-1]
             elif line["kind"] == "launch":
                 batches[line["batch"]] = [chunk[0] for chunk in line["chunks"]]
             elif line["kind"] == "return":
-                for request, tokens in zip(batches.pop(line["batch"]), line["tokens"], strict=True):
-                    if request in running:
-                        running[request].output_tokens += len(tokens)
+                for name, tokens in zip(batches.pop(line["batch"]), line["tokens"], strict=True):
+                    if name in running:
+                        running[name].output_tokens += len(tokens)
             elif line["kind"] == "finish":
                 del running[line["id"]]
-    except (KeyError, TypeError, IndexError, ValueError):
+    except ConfigError:
+        raise  # it is a ValueError too, and has said its place
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
-    for submitted in seen:
-        if submitted.output_tokens:
-            place.line = submitted.line
-            yield _arrival(place, submitted)
+    for request in seen:
+        if tokens := request.output_tokens:
+            place.line = request.line
+            yield replace(request.arrival, output_tokens=tokens)
 
 
-def _arrival(place: Place, seen: _Seen) -> Arrival:
-    asked = seen.submit["params"].get("max_tokens")
+def _arrival(place: Place, submit: dict[str, Any]) -> Arrival:
+    prompt = submit["prompt"]
     return Arrival(
-        place.seconds(seen.submit, "at"),
-        seen.prompt_tokens,
-        seen.output_tokens,
-        max_tokens=None if asked is None else max(int(asked), seen.output_tokens),
-        client=seen.submit["client"],
-        priority=seen.submit["priority"],
-        blocks=seen.blocks,
+        place.seconds(submit, "at"),
+        len(prompt),
+        output_tokens=1,
+        max_tokens=submit["params"].get("max_tokens"),
+        client=submit["client"],
+        priority=submit["priority"],
+        blocks=_blocks(prompt, submit["cache_salt"]),
         block_tokens=BLOCK,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -129,11 +129,12 @@ def make_workload(
     requests: int | None = None,
     seed: int = 0,
     max_total: int | None = None,
-    count_tokens: Callable[[str], int] = estimate_tokens,
+    count_tokens: CountTokens = estimate_tokens,
 ) -> Workload:
     """A workload from words: `make_workload("poisson:rate=2", "sharegpt", 1000)`.
 
-    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None: requests come when they came. Raises `ConfigError` saying what there is.
+    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None: requests come when they came.
+    Raises `ConfigError` saying what there is.
     """
     process = None if arrivals is None else make("arrival process", ARRIVALS, arrivals)
     return Workload(process, make_lengths(lengths), requests, seed, max_total, count_tokens)
