@@ -13,7 +13,8 @@ from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
-from orcinus.sim.simulation import Simulation, source_of
+from orcinus.sim.simulation import OpenLoop, Simulation, source_of
+from orcinus.workload.arrival import Arrival
 from orcinus.workload.workload import Workload
 
 
@@ -36,6 +37,10 @@ class Diary(Observer):
     iterations: list[list[tuple[str, int, int]]] = field(default_factory=list)
     tokens: dict[str, list[float]] = field(default_factory=dict)
     ends: list[tuple[str, str, float]] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)  # when batches were launched
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        self.started.append(now)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         for done in range(max(1, len(result.times))):
@@ -51,7 +56,7 @@ class Diary(Observer):
 
 
 def run(
-    workload: Workload,
+    workload: Workload | Sequence[Arrival],
     cost: CostModel | None = None,
     *,
     policy: str = "orca",
@@ -86,6 +91,7 @@ def run(
         )
         for index in range(replicas)
     ]
-    Simulation(made, make_router(router), clock).run(source_of(workload))
+    source = source_of(workload) if isinstance(workload, Workload) else OpenLoop(iter(workload))
+    Simulation(made, make_router(router), clock).run(source)
     assert not [error for replica in made for error in replica.engine.dropped_observers]
     return diary, metrics, made

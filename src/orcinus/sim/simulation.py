@@ -32,7 +32,7 @@ class Source(Protocol):
         ...
 
 
-class _Open:
+class OpenLoop:
     """Requests that come whatever happens."""
 
     def __init__(self, arrivals: Iterator[Arrival]) -> None:
@@ -46,7 +46,7 @@ class _Open:
         """It makes no difference."""
 
 
-class _ClosedLoop:
+class _Following:
     """Requests that follow answers."""
 
     def __init__(self, loop: ClosedLoop) -> None:
@@ -76,7 +76,7 @@ class _ClosedLoop:
 
 def source_of(workload: Workload) -> Source:
     """The requests of a workload, from the first on."""
-    return _ClosedLoop(workload.loop()) if isinstance(workload.arrivals, Closed) else _Open(iter(workload))
+    return _Following(workload.loop()) if isinstance(workload.arrivals, Closed) else OpenLoop(iter(workload))
 
 
 class Simulation:
