@@ -22,6 +22,7 @@ from orcinus.cli.info import info
 from orcinus.cli.models import models
 from orcinus.cli.plan import plan
 from orcinus.cli.replay import replay
+from orcinus.cli.reproduce import reproduce
 from orcinus.cli.serve import serve
 from orcinus.cli.simulate import simulate
 from orcinus.cli.trace import trace
@@ -37,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay, simulate):
+for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay, simulate, reproduce):
     app.command()(command)
 
 

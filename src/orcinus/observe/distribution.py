@@ -42,6 +42,8 @@ class Distribution:
         """The p-th percentile (0-100): the smallest value that so many per cent of all do not exceed."""
         if not self.count:
             return math.nan
+        if p >= 100:
+            return self.greatest
         rank, seen = p / 100 * self.count, 0
         for bucket in sorted(self._buckets, key=lambda number: -math.inf if number is None else number):
             seen += self._buckets[bucket]

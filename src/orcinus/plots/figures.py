@@ -1,0 +1,59 @@
+"""Figures of papers, redrawn: what was published as markers, what was simulated as lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orcinus.papers.row import Curve, Figure, Panel
+from orcinus.plots.style import COLOURS, picture, plain_log
+
+WIDEST = 3  # panels in a row
+
+
+def draw_figure(path: str | Path, figure: Figure) -> None:
+    """One figure, its panels in rows of three. Raises `ConfigError` if the file cannot be written."""
+    columns = min(WIDEST, len(figure.panels))
+    rows = -(-len(figure.panels) // columns)
+    with picture(path, rows, columns) as axes:
+        axes[0][0].figure.suptitle(figure.title)
+        for place, panel in zip(axes.flat, figure.panels, strict=False):
+            _draw(place, panel)
+        for empty in list(axes.flat)[len(figure.panels) :]:
+            empty.set_visible(False)
+
+
+def _draw(place: Any, panel: Panel) -> None:
+    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(dict.fromkeys(c.label for c in panel.curves))}
+    for index, curve in enumerate(panel.curves):
+        if panel.bars:
+            _bars(place, panel, index, colours[curve.label])
+        else:
+            _line(place, curve, colours[curve.label])
+    place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+    place.set_ylim(bottom=0)
+    if panel.log_x:
+        place.set_xscale("log")
+        plain_log(place.xaxis)
+    place.legend(fontsize=7)
+
+
+def _name(curve: Curve) -> str:
+    return f"{curve.label}, {'published' if curve.published else 'simulated'}"
+
+
+def _line(place: Any, curve: Curve, colour: str) -> None:
+    look = {"marker": "o", "markersize": 4, "linestyle": "none"} if curve.published else {"linestyle": "-", "linewidth": 1.2}
+    place.plot([x for x, _ in curve.points], [y for _, y in curve.points], label=_name(curve), color=colour, **look)
+
+
+def _bars(place: Any, panel: Panel, index: int, colour: str) -> None:
+    """One curve as bars: the published one hatched, beside the simulated one."""
+    curve = panel.curves[index]
+    groups = sorted({x for each in panel.curves for x, _ in each.points})
+    width = 0.8 / len(panel.curves)
+    at = [groups.index(x) + (index - (len(panel.curves) - 1) / 2) * width for x, _ in curve.points]
+    hatch = "///" if curve.published else None
+    fill = "none" if curve.published else colour
+    place.bar(at, [y for _, y in curve.points], width, label=_name(curve), facecolor=fill, edgecolor=colour, hatch=hatch)
+    place.set_xticks(range(len(groups)), [f"{group:g}" for group in groups])

@@ -1,0 +1,141 @@
+"""The simulated executor: stages in a row, bubbles, repeated batches, answers that end of their own accord."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from orcinus.core.batch import Batch, Chunk
+from orcinus.core.request import SamplingParams
+from orcinus.cost.work import FixedCost, Work, work_of
+from orcinus.sim.clock import VirtualClock
+from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor
+
+PARAMS = SamplingParams(max_tokens=100, seed=0)
+
+
+def decode(name: str, start: int = 10, prompt: int = 10) -> Chunk:
+    return Chunk(name, (0,), start, (), True, PARAMS, (), prompt)
+
+
+def prefill(name: str, tokens: int, *, samples: bool = True) -> Chunk:
+    return Chunk(name, (0,) * tokens, 0, (), samples, PARAMS, (), tokens)
+
+
+class ByTokens:
+    """Every stage takes a second for each token."""
+
+    def __init__(self, num_stages: int) -> None:
+        self.num_stages = num_stages
+
+    def stages(self, work: Work) -> Sequence[float]:
+        return [float(work.tokens)] * self.num_stages
+
+
+def test_work_counts_what_costs() -> None:
+    batch = Batch(1, (prefill("a", 7, samples=False), decode("b", 20), decode("c", 30)))
+    assert work_of(batch) == Work(tokens=9, requests=3, decodes=2, context=21 + 31, prompts=((0, 7),), samples=2)
+    assert work_of(batch).repeated(3).context == 52 + 6
+
+
+def test_depth_is_the_number_of_stages_unless_told_otherwise() -> None:
+    assert SimulatedExecutor(FixedCost(1, 4), VirtualClock()).depth == 4
+    assert SimulatedExecutor(FixedCost(1, 1), VirtualClock(), depth=2).depth == 2
+
+
+def test_a_batch_passes_all_stages() -> None:
+    clock = VirtualClock(5.0)
+    executor = SimulatedExecutor(FixedCost(2.0, 3), clock)
+    executor.submit(Batch(1, (decode("a"),)))
+    assert executor.next_end == 11.0
+    result = executor.collect()
+    assert clock.now() == 11.0
+    assert (result.batch_id, result.tokens, result.times) == (1, ((MADE_UP,),), ())
+    assert executor.next_end is None
+
+
+def test_a_stage_serves_one_batch_at_a_time_and_waits_for_the_one_before_it() -> None:
+    """Three micro-batches of 1, 3 and 1 tokens through two stages: the drawing of SARATHI's figure 5.
+
+    stage 1: |1|222|3|        stage 2:   |1|  |222|3|
+    """
+    clock = VirtualClock()
+    executor = SimulatedExecutor(ByTokens(2), clock, depth=3)
+    ends, bubbles = [], []
+    for number, tokens in enumerate((1, 3, 1)):
+        executor.submit(Batch(number, (prefill("abc"[number], tokens),)))
+        bubbles.append(executor.newest_bubbles)
+    for _ in range(3):
+        executor.collect()
+        ends.append(clock.now())
+    assert ends == [2.0, 7.0, 8.0]
+    assert bubbles == [1.0, 2.0, 0.0]  # the second stage waits for the first batch, and then for the long one
+    assert executor.busy == [5.0, 5.0]
+    assert executor.bubbles == [0.0, 3.0]
+
+
+def test_two_in_flight_on_one_stage_queue_behind_each_other() -> None:
+    """What Orca's figure 10a needs: each batch waits for the other, so a token takes two iterations."""
+    clock = VirtualClock()
+    executor = SimulatedExecutor(FixedCost(1.0), clock, depth=2)
+    executor.submit(Batch(1, (decode("a"),)))
+    executor.submit(Batch(2, (decode("b"),)))
+    executor.collect()
+    executor.submit(Batch(3, (decode("a", 11),)))
+    executor.collect()
+    assert clock.now() == 2.0
+    executor.collect()
+    assert clock.now() == 3.0
+    assert executor.bubbles == [0.0]
+
+
+def test_waiting_for_work_is_no_bubble() -> None:
+    clock = VirtualClock()
+    executor = SimulatedExecutor(FixedCost(1.0, 2), clock)
+    executor.submit(Batch(1, (decode("a"),)))
+    executor.collect()
+    clock.jump(100.0)
+    executor.submit(Batch(2, (decode("b"),)))
+    assert executor.newest_bubbles == 1.0  # the second stage, while the first one works
+
+
+def test_a_prompt_in_the_middle_gives_no_token() -> None:
+    executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
+    executor.submit(Batch(1, (prefill("a", 5, samples=False), decode("b"))))
+    assert executor.collect().tokens == ((), (MADE_UP,))
+
+
+def test_a_repeated_batch_ends_many_times() -> None:
+    clock = VirtualClock()
+    executor = SimulatedExecutor(FixedCost(0.5), clock)
+    executor.submit(Batch(1, (decode("a"), decode("b")), repeats=4))
+    result = executor.collect()
+    assert result.times == (0.5, 1.0, 1.5, 2.0)
+    assert result.tokens == ((MADE_UP,) * 4,) * 2
+    assert executor.busy == [2.0]
+
+
+@pytest.mark.parametrize(("at", "times"), [(0.2, 1), (0.5, 1), (0.7, 2), (1.9, 4), (2.0, 4)])
+def test_an_arrival_ends_it_with_the_iteration_that_runs(at: float, times: int) -> None:
+    executor = SimulatedExecutor(FixedCost(0.5), VirtualClock())
+    executor.submit(Batch(1, (decode("a"),), repeats=4))
+    executor.interrupt(at)
+    assert executor.next_end == times * 0.5
+    assert executor.busy == [times * 0.5]
+    assert len(executor.collect().times) == times
+
+
+def test_an_answer_ends_before_max_tokens_with_a_token_that_says_so() -> None:
+    executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
+    executor.answers["a"] = 3
+    for start, token in ((10, MADE_UP), (11, END)):  # the second and the third token of the answer
+        executor.submit(Batch(start, (decode("a", start), decode("b", start))))
+        assert executor.collect().tokens == ((token,), (MADE_UP,))
+
+
+def test_a_repeated_batch_ends_with_the_first_answer() -> None:
+    executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
+    executor.answers["a"] = 4
+    executor.submit(Batch(1, (decode("a"), decode("b")), repeats=9))
+    assert executor.collect().tokens == ((MADE_UP, MADE_UP, END), (MADE_UP,) * 3)
