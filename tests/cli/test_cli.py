@@ -1,56 +1,17 @@
-"""The command line as a real process: output, exit status, and errors of one line."""
+"""The command line: output, exit status, and errors of one line. `test_cli_process` has what only a process shows."""
 
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-ORCINUS = [sys.executable, "-m", "orcinus"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
+from tests.commands import orcinus, orcinus_process
+
 ENGINES = ["generate", "chat", "demo", "info", "plan"]
 COMMANDS = ["generate", "chat", "demo", "models", "info", "plan", "trace", "replay"]
-
-
-def orcinus(*arguments: str, stdin: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    data = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(
-        [*ORCINUS, *arguments], input=data, capture_output=True, env=ENVIRONMENT | environment, timeout=120, check=False
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-
-def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
-    """What a terminal of so many columns is sent."""
-    parent, child = pty.openpty()
-    size = {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
-    process = subprocess.Popen([*ORCINUS, *arguments], stdin=child, stdout=child, stderr=child, env=ENVIRONMENT | size)
-    os.close(child)
-    os.write(parent, typed.encode())
-    output = b""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if select.select([parent], [], [], 0.2)[0]:
-            try:
-                data = os.read(parent, 65536)
-            except OSError:  # Linux reports a closed terminal so
-                break
-            if not data:
-                break
-            output += data
-    assert process.wait(timeout=10) == 0, output.decode(errors="replace")
-    os.close(parent)
-    return output.decode(errors="replace")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -60,17 +21,6 @@ def test_help_says_what_a_command_is_for(command: str) -> None:
     assert len(done.stdout) > 200
     for name in COMMANDS if not command else ["--model", "--policy"] if command in ENGINES else []:
         assert name in done.stdout
-
-
-def test_the_version() -> None:
-    assert orcinus("--version").stdout.strip() == "0.1.0"
-
-
-def test_generate_streams_an_answer() -> None:
-    done = orcinus("generate", "Hi", "--temperature", "0")
-    assert done.returncode == 0, done.stderr
-    assert 0 < len(done.stdout.strip()) < 200
-    assert done.stderr == ""
 
 
 def test_generate_prints_several_answers_in_order() -> None:
@@ -87,11 +37,10 @@ def test_generate_as_json_from_standard_input() -> None:
 
 
 def test_equal_seeds_repeat_a_command_and_other_seeds_do_not() -> None:
-    texts = [
-        orcinus("generate", "--raw", "Once", "--temperature", "1", "--max-tokens", "30", "--seed", seed).stdout
-        for seed in "112"
-    ]
-    assert texts[0] == texts[1] != texts[2]
+    """Also in another process, where nothing is left of the first run."""
+    command = "generate", "--raw", "Once", "--temperature", "1", "--max-tokens", "30", "--seed"
+    text = orcinus(*command, "1").stdout
+    assert text == orcinus_process(*command, "1").stdout != orcinus(*command, "2").stdout
 
 
 def test_prompts_from_a_file(tmp_path: Path) -> None:
@@ -158,77 +107,6 @@ def test_prompts_that_are_not_utf8(tmp_path: Path) -> None:
     assert "is not UTF-8 text (byte 2): save it as UTF-8" in done.stderr
 
 
-def test_debug_shows_the_traceback_wherever_it_stands() -> None:
-    done = orcinus("generate", "Hi", "--model", "nowhere", "--debug")
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
-    assert "ModelError" in done.stderr
-
-
-def test_an_unknown_option_is_a_usage_error() -> None:
-    assert orcinus("generate", "Hi", "--no-such-option").returncode == 2
-
-
-def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
-    process = subprocess.Popen(
-        [*ORCINUS, "generate", "--raw", "Once upon", "--max-tokens", "2000", "--ignore-eos"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.read(5)  # it has begun to answer
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors.decode().strip() == "interrupted"
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
-@pytest.mark.parametrize("library", ["libtorch_cpu", "llvmlite"])
-@pytest.mark.parametrize("command", ["generate", "info"])
-def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
-    if command == "info" and library == "llvmlite":
-        pytest.skip("info compiles nothing")
-    process = subprocess.Popen([*ORCINUS, command, *(["Hi"] if command == "generate" else [])], stderr=subprocess.PIPE)
-    maps = Path(f"/proc/{process.pid}/maps")
-    while library not in maps.read_text():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors.decode() == "interrupted\n"
-
-
-def in_shell(command: str) -> subprocess.CompletedProcess[str]:
-    line = command.replace("orcinus", shlex.join(ORCINUS))
-    return subprocess.run(line, shell=True, capture_output=True, env=ENVIRONMENT, timeout=120, check=False, text=True)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("orcinus generate Hi > /dev/full", "cannot go on: No space left on device"),
-        ("orcinus models > /dev/full", "cannot go on: No space left on device"),
-        ("orcinus models >&-", "standard output is closed"),
-        ("orcinus generate <&-", "standard input holds no prompt"),
-        ("printf 'Gr\\374n' | orcinus chat", "1 of the turns failed"),
-        ("orcinus generate $(printf 'Gr\\374n')", "character 2 of the text is no valid Unicode"),
-    ],
-)
-def test_unusable_streams(command: str, message: str) -> None:
-    done = in_shell(command)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert all(line.startswith("error: ") for line in done.stderr.splitlines())
-
-
-def test_a_reader_that_stops_reading_is_no_traceback() -> None:
-    done = in_shell("orcinus generate --raw Once --max-tokens 300 --ignore-eos | head -c 10")
-    assert done.stderr == ""
-
-
 def test_chat_reads_turns_from_a_pipe() -> None:
     done = orcinus("chat", "--temperature", "0", stdin="Hi\n/system Be brief.\n/reset\n/what\nHello\n/exit\nnot read\n")
     assert done.returncode == 0, done.stderr
@@ -244,10 +122,6 @@ def test_chat_forgets_its_oldest_turns_when_the_context_is_full() -> None:
     assert "forgot 1 of the oldest turns" in done.stdout
     assert done.returncode == 1  # the last message alone is too long
     assert "leaves no room for an answer" in done.stderr
-
-
-def test_chat_in_a_terminal_ends_with_exit() -> None:
-    assert "tokens/s" in in_terminal("chat", columns=80, typed="Hi\n/exit\n")
 
 
 def test_models_lists_every_architecture() -> None:
@@ -284,14 +158,6 @@ def test_the_demo_as_plain_text_shows_empty_slots_and_refilled_ones() -> None:
     assert "The answers are the same, token by token." in done.stdout
     for figure in ("iterations", "slot use", "TTFT mean", "TTFT p99", "E2E mean", "output throughput"):
         assert figure in done.stdout
-
-
-@pytest.mark.parametrize("columns", [60, 160])
-def test_the_demo_in_a_terminal(columns: int) -> None:
-    output = in_terminal("demo", "--max-tokens", "30", columns=columns)
-    assert "slot 2" in output
-    assert "\x1b[" in output
-    assert "The answers are the same" in output
 
 
 def test_the_demo_with_other_prompts_and_policies(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`orcinus plan` as a real process, with models in folders and on a hub that a small local server plays."""
+"""`orcinus plan`, with models in folders and on a hub that a small local server plays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.checkpoints import save
-from tests.cli.test_cli import orcinus
+from tests.commands import Done, orcinus, orcinus_commands, orcinus_process
 
 Made = Callable[[str], tuple[Any, Path]]
 COMMIT = "0" * 40
@@ -70,8 +70,17 @@ def hub(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
         server.server_close()
 
 
-def plan(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]:
-    done = orcinus("plan", "--json", *arguments, **environment)
+def online(address: str, folder: Path) -> dict[str, str]:
+    """The environment in which a hub at the address is asked, and nothing is known from before."""
+    return {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home")}
+
+
+def plan(*arguments: str, status: int = 0) -> dict[str, Any]:
+    return planned(orcinus("plan", "--json", *arguments), status)
+
+
+def planned(done: Done, status: int = 0) -> dict[str, Any]:
+    """The object that `orcinus plan --json` printed."""
     assert done.returncode == status, done.stderr
     assert len(done.stdout.splitlines()) == 1
     record: dict[str, Any] = json.loads(done.stdout)
@@ -79,7 +88,7 @@ def plan(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]
 
 
 def test_a_plan_in_words() -> None:
-    done = orcinus("plan", "--max-batch-size", "2", "--dtype", "float32")
+    done = orcinus_process("plan", "--max-batch-size", "2", "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     for words in ("4.0 M parameters", "weights", "5120 bytes", "8 (the batch takes 2)", "GB/s", "It fits."):
         assert words in done.stdout
@@ -137,27 +146,33 @@ def test_a_repository_is_planned_without_its_weights(checkpoint: Made, tmp_path:
     if shards:
         folder = save(model, tmp_path / "model", max_shard_size="40KB")
     with hub(folder) as (address, sent):
-        online = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
-        record = plan("owner/name", **online)
+        record = planned(orcinus_process("plan", "--json", "owner/name", **online(address, tmp_path)))
         assert record["fits"]
         assert record["saved_bytes"] == 4 * record["num_parameters"]
-        assert not list((tmp_path / "home").rglob("*.safetensors"))
+        assert not list(tmp_path.rglob("home/**/*.safetensors"))
         assert sent["config.json"] > 0
         assert sum(size for name, size in sent.items() if name.endswith(".safetensors")) > 0
 
-        for repository, words in (
-            ("no/such", "no folder and no hub repository named no/such"),
-            ("shut/away", "asks for a licence"),
-            ("no/model", "no/model has no config.json"),
-        ):
-            done = orcinus("plan", repository, **online)
-            assert done.returncode == 1
-            assert words in done.stderr
-            assert len(done.stderr.splitlines()) == 1, done.stderr
-    done = orcinus("plan", "owner/name", **online)  # config.json is there from before, the hub is not
-    assert done.returncode == 1
-    assert "the Hugging Face hub cannot be reached" in done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+def test_a_repository_that_cannot_be_planned_is_one_line_that_says_why(checkpoint: Made, tmp_path: Path) -> None:
+    said = {
+        "no/such": "no folder and no hub repository named no/such",
+        "shut/away": "asks for a licence",
+        "no/model": "no/model has no config.json",
+    }
+    folder = checkpoint("llama2")[1]
+    with hub(folder) as (address, _):
+        known, *refused = orcinus_commands(
+            *(["plan", "--json", name] for name in ("owner/name", *said)), **online(address, tmp_path)
+        )
+        assert planned(known)["fits"]
+    gone = orcinus_process(
+        "plan", "owner/name", **online(address, tmp_path)
+    )  # config.json is there from before, the hub is not
+    for done, words in zip([*refused, gone], [*said.values(), "the Hugging Face hub cannot be reached"], strict=True):
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_a_repository_without_safetensors_is_named(checkpoint: Made, tmp_path: Path) -> None:
@@ -165,7 +180,7 @@ def test_a_repository_without_safetensors_is_named(checkpoint: Made, tmp_path: P
     folder.mkdir()
     (folder / "config.json").write_bytes((checkpoint("llama2")[1] / "config.json").read_bytes())
     with hub(folder) as (address, _):
-        done = orcinus("plan", "owner/name", HF_ENDPOINT=address, HF_HUB_OFFLINE="0", HF_HOME=str(tmp_path / "home"))
+        done = orcinus_process("plan", "owner/name", **online(address, tmp_path))
     assert done.returncode == 1
     assert "holds no weights in safetensors" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -1,0 +1,149 @@
+"""The command line as a process of its own: its status, its signals, its streams, and a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ENVIRONMENT, ORCINUS, orcinus_process
+
+
+def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
+    """What a terminal of so many columns is sent."""
+    parent, child = pty.openpty()
+    size = {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
+    process = subprocess.Popen([*ORCINUS, *arguments], stdin=child, stdout=child, stderr=child, env=ENVIRONMENT | size)
+    os.close(child)
+    os.write(parent, typed.encode())
+    output = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if select.select([parent], [], [], 0.2)[0]:
+            try:
+                data = os.read(parent, 65536)
+            except OSError:  # Linux reports a closed terminal so
+                break
+            if not data:
+                break
+            output += data
+    assert process.wait(timeout=10) == 0, output.decode(errors="replace")
+    os.close(parent)
+    return output.decode(errors="replace")
+
+
+def test_the_version() -> None:
+    assert orcinus_process("--version").stdout.strip() == "0.1.0"
+
+
+def test_generate_streams_an_answer() -> None:
+    done = orcinus_process("generate", "Hi", "--temperature", "0")
+    assert done.returncode == 0, done.stderr
+    assert 0 < len(done.stdout.strip()) < 200
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
+        (["generate", "Hi", "--model", "someone/something"], "hub cannot be reached"),
+        (["demo", "--policy", "orca,magic"], "unknown policy 'magic'"),
+    ],
+)
+def test_an_error_is_all_that_is_printed(arguments: list[str], message: str) -> None:
+    """By libraries too, which find another standard error than the one of the tests that stay in their process."""
+    done = orcinus_process(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback_wherever_it_stands() -> None:
+    done = orcinus_process("generate", "Hi", "--model", "nowhere", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "ModelError" in done.stderr
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    assert orcinus_process("generate", "Hi", "--no-such-option").returncode == 2
+
+
+def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
+    process = subprocess.Popen(
+        [*ORCINUS, "generate", "--raw", "Once upon", "--max-tokens", "2000", "--ignore-eos"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(5)  # it has begun to answer
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.decode().strip() == "interrupted"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
+@pytest.mark.parametrize(
+    ("command", "library"), [("generate", "libtorch_cpu"), ("generate", "llvmlite"), ("info", "libtorch_cpu")]
+)
+def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
+    process = subprocess.Popen([*ORCINUS, command, *(["Hi"] if command == "generate" else [])], stderr=subprocess.PIPE)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while library not in maps.read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.decode() == "interrupted\n"
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    line = command.replace("orcinus", shlex.join(ORCINUS))
+    return subprocess.run(line, shell=True, capture_output=True, env=ENVIRONMENT, timeout=120, check=False, text=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("orcinus generate Hi > /dev/full", "cannot go on: No space left on device"),
+        ("orcinus models > /dev/full", "cannot go on: No space left on device"),
+        ("orcinus models >&-", "standard output is closed"),
+        ("orcinus generate <&-", "standard input holds no prompt"),
+        ("printf 'Gr\\374n' | orcinus chat", "1 of the turns failed"),
+        ("orcinus generate $(printf 'Gr\\374n')", "character 2 of the text is no valid Unicode"),
+    ],
+)
+def test_unusable_streams(command: str, message: str) -> None:
+    done = in_shell(command)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(line.startswith("error: ") for line in done.stderr.splitlines())
+
+
+def test_a_reader_that_stops_reading_is_no_traceback() -> None:
+    done = in_shell("orcinus generate --raw Once --max-tokens 300 --ignore-eos | head -c 10")
+    assert done.stderr == ""
+
+
+def test_chat_in_a_terminal_ends_with_exit() -> None:
+    assert "tokens/s" in in_terminal("chat", columns=80, typed="Hi\n/exit\n")
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_the_demo_in_a_terminal(columns: int) -> None:
+    output = in_terminal("demo", "--max-tokens", "30", columns=columns)
+    assert "slot 2" in output
+    assert "\x1b[" in output
+    assert "The answers are the same" in output
