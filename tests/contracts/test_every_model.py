@@ -94,7 +94,8 @@ def test_cutting_prompts_changes_no_token(
     name: str, max_batch_tokens: int, checkpoint: Made, expected: Callable[[str], list[list[int]]]
 ) -> None:
     """A chunk in the middle of a prompt attends to the chunks before it, windows included."""
-    with LLM(checkpoint(name)[1], max_batch_size=3, max_batch_tokens=max_batch_tokens, max_model_len=60) as llm:
+    sizes = {"max_batch_size": 3, "max_batch_tokens": max_batch_tokens, "max_model_len": 60, "block_size": 8}
+    with LLM(checkpoint(name)[1], **sizes) as llm:
         outputs = llm.generate(ragged_prompts(), SamplingParams(max_tokens=TOKENS, temperature=0))
     assert [list(output.token_ids) for output in outputs] == expected(name)
 
@@ -106,7 +107,7 @@ def test_bfloat16_follows_float32(attention: str, checkpoint: Made) -> None:
     prompts, params = ragged_prompts(2), SamplingParams(max_tokens=1, temperature=0, logprobs=97)
     rows = []
     for dtype in ("float32", "bfloat16"):
-        with LLM(folder, dtype=dtype, attention=attention, max_model_len=60) as llm:
+        with LLM(folder, dtype=dtype, attention=attention, max_model_len=60, block_size=8) as llm:
             outputs = llm.generate(prompts, params)
         rows.append(torch.tensor([[value for _, value in sorted((output.logprobs or ())[0].top)] for output in outputs]))
     assert (rows[0].exp() - rows[1].exp()).abs().max() < 0.05

@@ -88,19 +88,23 @@ def serve(policy: Policy, machine: Machine, *, rate: float = 12.0, seconds: floa
     return watch, engine
 
 
-@pytest.mark.parametrize("machine", [steady, noisy(0), noisy(1), slower_later], ids=["steady", "noisy", "noisy2", "slower"])
-@pytest.mark.parametrize("tbt", [0.02, 0.03, 0.06])
+@pytest.mark.parametrize(
+    "start",
+    [lambda: steady, lambda: noisy(0), lambda: noisy(1), lambda: slower_later],
+    ids=["steady", "noisy", "noisy2", "slower"],
+)
 def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_budget_that_does(
-    machine: Machine, tbt: float
+    start: Callable[[], Machine],
 ) -> None:
-    fixed = [serve(StallFree(budget), machine)[0] for budget in (16, 32, 64, 128, 256, 512)]
-    keeping = [watch for watch in fixed if percentile(watch.tbt(), 99) <= tbt]
-    watch, engine = serve(LatencyTarget(tbt=tbt), machine)
-    if keeping:
-        assert percentile(watch.tbt(), 99) <= tbt
-        best = max(one.output_throughput() for one in keeping)
-        assert watch.output_throughput() >= 0.98 * best
-    assert engine.scheduler.step_time.error < 0.2
+    fixed = [serve(StallFree(budget), start())[0] for budget in (16, 32, 64, 128, 256, 512)]
+    for tbt in (0.02, 0.03, 0.06):
+        keeping = [watch for watch in fixed if percentile(watch.tbt(), 99) <= tbt]
+        watch, engine = serve(LatencyTarget(tbt=tbt), start())
+        if keeping:
+            assert percentile(watch.tbt(), 99) <= tbt
+            best = max(one.output_throughput() for one in keeping)
+            assert watch.output_throughput() >= 0.98 * best
+        assert engine.scheduler.step_time.error < 0.2
 
 
 def test_a_cold_engine_begins_with_small_iterations() -> None:

@@ -47,11 +47,12 @@ def exact(q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scal
     chunks += [(row, 1, length - 1, table) for row, length, table in decodes]
     group = q.shape[1] // k.shape[1]
     for first, count, start, table in chunks:
+        places = [(table[p // block_size], slice(None), p % block_size) for p in range(start + count)]
+        all_keys, all_values = (torch.stack([memory[place] for place in places]).double() for memory in (kv.keys, kv.values))
         for offset in range(count):
             position = start + offset
-            seen = range(max(0, position + 1 - window) if window else 0, position + 1)
-            keys = torch.stack([kv.keys[table[p // block_size], :, p % block_size] for p in seen]).double()
-            values = torch.stack([kv.values[table[p // block_size], :, p % block_size] for p in seen]).double()
+            seen = slice(max(0, position + 1 - window) if window else 0, position + 1)
+            keys, values = all_keys[seen], all_values[seen]
             for head in range(q.shape[1]):
                 weights = torch.softmax(keys[:, head // group] @ q[first + offset, head].double() * scale, 0)
                 out[first + offset, head] = weights @ values[:, head // group]
