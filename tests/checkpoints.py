@@ -38,7 +38,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "llama-dynamic-rope": lambda: hf.LlamaConfig(
         **BASE, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     ),
-    "mistral-sliding-window": lambda: hf.MistralConfig(**BASE, sliding_window=12, head_dim=16),
+    "mistral-sliding-window": lambda: hf.MistralConfig(**BASE, sliding_window=12, head_dim=24),
     "mistral-no-window": lambda: hf.MistralConfig(**BASE, sliding_window=None),
     "qwen2": lambda: hf.Qwen2Config(**BASE),
     "qwen2-window-on-some-layers": lambda: hf.Qwen2Config(
@@ -58,7 +58,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     ),
     "gpt2-scaled-by-layer-untied": lambda: hf.GPT2Config(
         vocab_size=97,
-        n_embd=40,
+        n_embd=24,
         n_layer=2,
         n_head=2,
         n_inner=72,

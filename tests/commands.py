@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from unittest.mock import patch
 
 from orcinus.__main__ import main
@@ -57,11 +58,12 @@ def orcinus_commands(*commands: Sequence[str], **environment: str) -> list[Done]
         input=json.dumps(commands),
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[1],
         env=ENVIRONMENT | environment,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return [Done(*one) for one in json.loads(done.stdout)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import ENVIRONMENT, orcinus
 from tests.serve.conftest import Running
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 def blocks(language: str) -> list[str]:
@@ -31,21 +30,15 @@ HERE = "http://127.0.0.1:8000"  # where README's server is
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_works(command: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_command_works(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     if HERE in command:
         running: Running = request.getfixturevalue("server")
         command = [running.url if part == HERE else part for part in command]
     (tmp_path / "prompts.txt").write_text("Hi\nWhat is a decode?\n", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "orcinus", *command[1:]],
-        input="Hi\n",
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        timeout=120,
-        check=False,
-    )
+    monkeypatch.chdir(tmp_path)
+    done = orcinus(*command[1:], stdin="Hi\n")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 10
 

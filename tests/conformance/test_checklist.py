@@ -9,18 +9,17 @@ import pytest
 from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
 from orcinus.conformance.registry import Check
 from orcinus.conformance.target import Target
-from tests.serve.conftest import serving
+from tests.serve.conftest import Running
 
 # One worker: the checks of what is left behind want the server to themselves.
 pytestmark = pytest.mark.xdist_group("conformance")
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with serving() as running:
-        found = Target(running.url)
-        yield found
-        found.close()
+def target(server: Running) -> Iterator[Target]:
+    found = Target(server.url)
+    yield found
+    found.close()
 
 
 @pytest.mark.parametrize("one", [one for one in chosen() if not one.slow], ids=lambda one: one.name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from orcinus.conformance.checklist import FAIL, PASS, SKIP, chosen, run
 from orcinus.conformance.registry import CHECKS, Check
 from orcinus.conformance.target import Target
+from tests.commands import orcinus
 from tests.conformance.wrong_server import CARD, Json, answering, whole, yes_to_everything
 
 
@@ -168,16 +167,10 @@ def test_names_are_in_plain_order() -> None:
     assert all(isinstance(one, Check) for one in chosen("hang-ups"))
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "orcinus", "conformance", *arguments], capture_output=True, text=True, check=False
-    )
-
-
 def test_the_command_says_what_failed_and_its_status_is_1() -> None:
     with answering(yes_to_everything) as url:
-        passed = command("--url", url, "--only", "models: a list")
-        failed = command("--url", f"{url}/v1/", "--only", "models: ", "--json")
+        passed = orcinus("conformance", "--url", url, "--only", "models: a list")
+        failed = orcinus("conformance", "--url", f"{url}/v1/", "--only", "models: ", "--json")
     assert passed.returncode == 0, passed.stderr
     assert "pass  models: a list with the model in it" in passed.stdout
     assert "1 passed, 0 failed, 0 skipped" in passed.stdout
@@ -197,7 +190,7 @@ def test_the_command_says_what_failed_and_its_status_is_1() -> None:
     ],
 )
 def test_what_cannot_be_checked_is_one_line(arguments: list[str], said: str) -> None:
-    done = command(*arguments)
+    done = orcinus("conformance", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.serve.conftest import ENVIRONMENT, Running
+from tests.commands import Done, orcinus, orcinus_process
+from tests.serve.conftest import Running
 
 
-def chat(*arguments: str, lines: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "orcinus", "chat", "--temperature", "0", *arguments]
-    return subprocess.run(command, input=lines, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+def chat(*arguments: str, lines: str) -> Done:
+    return orcinus("chat", "--temperature", "0", *arguments, stdin=lines)
 
 
 def test_it_answers_with_history_and_commands(server: Running) -> None:
@@ -56,7 +53,7 @@ def test_it_forgets_the_oldest_turns_when_the_context_is_full(server: Running) -
     ],
 )
 def test_errors_are_one_line(server: Running, arguments: list[str], because: str) -> None:
-    done = chat(*(one.format(server=server.url) for one in arguments), lines="Hi\n")
+    done = orcinus_process("chat", *(one.format(server=server.url) for one in arguments), stdin="Hi\n")
     assert done.returncode == 1
     assert because in done.stderr
     assert "Traceback" not in done.stderr

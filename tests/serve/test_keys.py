@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import operator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from orcinus.errors import ConfigError
@@ -136,6 +138,29 @@ def test_one_key_cannot_fill_the_queue(guarded: Running) -> None:
         assert {answer.json()["error"]["code"] for answer in refused} == {"client_queue_full"}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert complete(guarded, ONE).status_code == 200
+
+
+def test_a_client_that_is_told_to_wait_comes_back(guarded: Running) -> None:
+    """OpenAI's own client retries by itself: 429 says when. Nothing is answered before the first one has been refused."""
+    resume, admin = f"{guarded.url}/resume", bearer(ADMIN)
+
+    async def go_on(answer: httpx.Response) -> None:
+        if answer.status_code == 429:
+            httpx.post(resume, headers=admin)
+
+    async def scenario() -> None:
+        http = httpx.AsyncClient(event_hooks={"response": [go_on]}, timeout=60)
+        async with openai.AsyncOpenAI(base_url=f"{guarded.url}/v1", api_key=ONE, max_retries=8, http_client=http) as client:
+            asked = {"model": "orcinus-tiny", "prompt": "Hi", "max_tokens": 20, "extra_body": {"ignore_eos": True}}
+            for answer in await asyncio.gather(*(client.completions.create(**asked) for _ in range(6))):
+                assert answer.usage is not None
+                assert answer.usage.completion_tokens == 20
+
+    httpx.post(f"{guarded.url}/pause", headers=admin)
+    try:
+        asyncio.run(scenario())
+    finally:
+        httpx.post(resume, headers=admin)
 
 
 def test_unknown_fields_are_refused_when_strict(guarded: Running) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
 
 HI = [{"role": "user", "content": "Hi"}]
 MODEL = "orcinus-tiny"
@@ -119,20 +119,3 @@ def test_many_at_once(server: Running) -> None:
             assert all(texts[number] == texts[number % 4] for number in range(24))
 
     asyncio.run(scenario())
-
-
-def test_a_client_that_is_told_to_wait_comes_back(tmp_path: object) -> None:
-    """Two retries, as the client does by itself: 429 says when."""
-    with serving("--max-queue", "2") as small:
-
-        async def scenario() -> None:
-            async with openai.AsyncOpenAI(base_url=f"{small.url}/v1", api_key="none", max_retries=8) as client:
-                calls = [
-                    client.completions.create(model=MODEL, prompt="Hi", max_tokens=20, extra_body={"ignore_eos": True})
-                    for _ in range(6)
-                ]
-                for answer in await asyncio.gather(*calls):
-                    assert answer.usage is not None
-                    assert answer.usage.completion_tokens == 20
-
-        asyncio.run(scenario())
