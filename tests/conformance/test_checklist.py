@@ -9,17 +9,18 @@ import pytest
 from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
 from orcinus.conformance.registry import Check
 from orcinus.conformance.target import Target
-from tests.serve.conftest import Running
+from tests.serve.conftest import serving
 
 # One worker: the checks of what is left behind want the server to themselves.
 pytestmark = pytest.mark.xdist_group("conformance")
 
 
 @pytest.fixture(scope="module")
-def target(server: Running) -> Iterator[Target]:
-    found = Target(server.url)
-    yield found
-    found.close()
+def target() -> Iterator[Target]:
+    with serving() as running:
+        found = Target(running.url)
+        yield found
+        found.close()
 
 
 @pytest.mark.parametrize("one", [one for one in chosen() if not one.slow], ids=lambda one: one.name)
