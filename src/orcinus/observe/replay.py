@@ -98,8 +98,10 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
             case "use":
                 script.place += 1
                 engine.use(make_policy(line["policy"]), make_order(line["order"]), Limits(**line["limits"]))
-            case "launch" | "return":
-                _expect(script, engine.step())
+            case "launch":
+                engine.dispatch()
+            case "return":
+                _expect(script, engine.settle())
             case kind:
                 raise ReplayDiffers(f"line {script.place + 1}: the record says {kind!r}, which did not happen now")
     returned = [line for line in lines if line["kind"] == "return"]
