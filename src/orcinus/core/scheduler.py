@@ -235,18 +235,20 @@ class Scheduler:
         if draft.refused.get(request) is Reason.PREEMPTED:
             return
         self._check(request, draft)
-        count = self._share(grant, draft)
+        pending = request.pending
+        count = self._share(grant, pending, draft)
         if count == 0:
             draft.refuse(request, Reason.BUDGET_SPENT)
             return
         if request.status is Status.WAITING:
             if not self._admit(request, draft):
                 return
-            count = min(count, request.pending)  # a prefix may have been found in memory
+            pending = request.pending  # a prefix may have been found in memory
+            count = min(count, pending)
         if not self._make_room(request, count, draft):
             draft.refuse(request, Reason.NO_BLOCKS)
             return
-        draft.chunks[request] = self._chunk(request, count)
+        draft.chunks[request] = self._chunk(request, count, samples=count == pending)
         draft.budget -= count
 
     def _check(self, request: Request, draft: _Draft) -> None:
@@ -255,12 +257,12 @@ class Scheduler:
             name = type(self.policy).__name__
             raise PolicyError(f"{name} granted request {request.id!r}, which is unknown, in flight, finished or granted before")
 
-    def _share(self, grant: Grant, draft: _Draft) -> int:
+    def _share(self, grant: Grant, pending: int, draft: _Draft) -> int:
         """Tokens the grant gets out of the budget that is left; 0 = it has to wait for another iteration.
 
         What may not be divided runs whole or waits, unless it is longer than any iteration: then it is cut all the same.
         """
-        wanted = grant.request.pending if grant.at_most is None else min(grant.at_most, grant.request.pending)
+        wanted = pending if grant.at_most is None else min(grant.at_most, pending)
         if wanted <= draft.budget or grant.divisible or wanted > draft.whole_budget:
             return max(0, min(wanted, draft.budget))
         return 0
@@ -305,10 +307,8 @@ class Scheduler:
         draft.refuse(victim, Reason.PREEMPTED)  # its memory is for the elders, not for whoever waits behind it
         self.preemptions += 1
 
-    def _chunk(self, request: Request, count: int) -> Chunk:
-        start, params = request.computed, request.params
-        samples = start + count == request.known
-        prompt = len(request.prompt)
+    def _chunk(self, request: Request, count: int, *, samples: bool) -> Chunk:
+        start, params, prompt = request.computed, request.params, len(request.prompt)
         scores = params.prompt_logprobs is not None and start < prompt
         history = request.history() if scores or (samples and params.penalised) else ()
         tokens = request.tokens(start, count)
@@ -333,7 +333,7 @@ class Scheduler:
         """The end of a request, if its newest token is one."""
         if token in request.params.stop_token_ids:
             return [self._finish(request, Finish.STOP, now)]
-        if request.known == request.max_known:
+        if len(request.output) == request.params.max_tokens:
             return [self._finish(request, Finish.LENGTH, now)]
         return []
 

@@ -32,12 +32,13 @@ class BlockPool:
     def extend(self, request: Request, tokens: int) -> bool:
         """Let the request's table reach `tokens` tokens. False, and nothing taken, if blocks are short."""
         table = self._tables.get(request.id, ())
+        if tokens <= len(table) * self.block_size:  # as in most iterations
+            self._tables[request.id] = table
+            return True
         short = self.blocks_for(tokens) - len(table)
         if short > self.num_free:
             return False
-        if short > 0:
-            table += tuple(self._take() for _ in range(short))
-        self._tables[request.id] = table
+        self._tables[request.id] = table + tuple([self._take() for _ in range(short)])
         return True
 
     def sure_growth(self, requests: int) -> int:
