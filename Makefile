@@ -8,7 +8,7 @@ SOURCES := src tests benchmarks docs
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
 
-.PHONY: demo serve test check conformance format clean
+.PHONY: demo serve test check lint conformance format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -16,14 +16,16 @@ demo: $(VENV)/installed  ## set up, then serve five prompts with static and with
 serve: $(VENV)/installed-serve  ## set up, then serve the bundled model at http://127.0.0.1:8000
 	$(BIN)/orcinus serve
 
-test: $(VENV)/installed-test check  ## set up, then check and test everything
+test: lint  ## set up, then check and test everything
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-check: $(VENV)/installed-test  ## formatter, linter, types, structure
+check: lint  ## formatter, linter, types, structure
+	$(BIN)/python -m pytest -q tests/architecture
+
+lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/architecture
 
 conformance: $(VENV)/installed-test $(CLIENT_VENVS) tests/clients/node/node_modules/installed  ## the checklist and real clients
 	$(BIN)/python -m tests.clients.run

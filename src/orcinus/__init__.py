@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from orcinus.core.request import SamplingParams
     from orcinus.errors import OrcinusError
     from orcinus.llm import LLM, RequestOutput
+    from orcinus.sim.config import SimulationConfig
+    from orcinus.sim.run import simulate
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams"]
+__all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams", "SimulationConfig", "simulate"]
 
 _HOME = {
     "LLM": "orcinus.llm",
@@ -23,6 +25,8 @@ _HOME = {
     "EngineConfig": "orcinus.config",
     "SamplingParams": "orcinus.core.request",
     "OrcinusError": "orcinus.errors",
+    "SimulationConfig": "orcinus.sim.config",
+    "simulate": "orcinus.sim.run",
 }
 
 
