@@ -13,6 +13,7 @@ import typer
 
 import orcinus
 from orcinus import interrupt
+from orcinus.cli.capacity import capacity
 from orcinus.cli.chat import chat
 from orcinus.cli.conformance import conformance
 from orcinus.cli.demo import demo
@@ -25,6 +26,7 @@ from orcinus.cli.replay import replay
 from orcinus.cli.reproduce import reproduce
 from orcinus.cli.serve import serve
 from orcinus.cli.simulate import simulate
+from orcinus.cli.sweep import sweep
 from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError
 
@@ -38,7 +40,22 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, chat, demo, models, info, plan, serve, conformance, trace, replay, simulate, reproduce):
+for command in (
+    generate,
+    chat,
+    demo,
+    models,
+    info,
+    plan,
+    serve,
+    conformance,
+    trace,
+    replay,
+    simulate,
+    capacity,
+    sweep,
+    reproduce,
+):
     app.command()(command)
 
 

@@ -18,16 +18,16 @@ class Bars:
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
 
-    def bar(self, name: str, total: int) -> Callable[[int], None]:
-        """A new bar, as a function that is told how much of the total is done."""
+    def bar(self, name: str, total: int) -> Callable[..., None]:
+        """A new bar, as a function that is told how much is done, of how much in all if that was not known before."""
         task, last = self._shown.add_task(name, total=total), 0.0
 
-        def done(count: int) -> None:
+        def done(count: int, of: int = total) -> None:
             nonlocal last
             now = time.perf_counter()
-            if now - last >= REFRESH_S or count >= total:
+            if now - last >= REFRESH_S or count >= of:
                 last = now
-                self._shown.update(task, completed=count)
+                self._shown.update(task, completed=count, total=of)
 
         return done
 

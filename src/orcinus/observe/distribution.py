@@ -52,6 +52,13 @@ class Distribution:
                 return min(max(value, self.least), self.greatest)
         return self.greatest
 
+    def above(self, limit: float) -> int:
+        """How many of the values exceed a limit, itself at least 0."""
+        if limit <= SMALLEST:
+            return self.count - self._buckets[None]
+        most = math.log(limit) / STEP
+        return sum(times for bucket, times in self._buckets.items() if bucket is not None and bucket > most)
+
     def cumulative(self) -> tuple[list[float], list[float]]:
         """Values and the share of all that do not exceed them: what a plot of the distribution needs."""
         values, shares, seen = [], [], 0

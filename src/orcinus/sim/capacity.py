@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orcinus.core.spelled import options_of
 from orcinus.errors import ConfigError
+from orcinus.observe.distribution import Distribution
+from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import Outcome, set_up, simulate, workload_of
+from orcinus.sim.run import Outcome, Setup, set_up, simulate, workload_of
 from orcinus.workload.processes import ARRIVALS
+from orcinus.workload.workload import Workload
+
+FARTHEST = 24  # doublings of the rate, or halvings, before the search gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,30 @@ class Objectives:
         )
         return metrics.served > 0 and all(value <= promised for promised, value in found if promised is not None)
 
+    def lost(self, metrics: MetricsObserver, size: Size) -> bool:
+        """Whether they cannot be kept any more, whatever follows: too many of all that there can be are late already."""
+        return (
+            _too_many(metrics.tbt, self.p99_tbt, 0.01 * size.gaps)
+            or _too_many(metrics.ttft, self.p99_ttft, 0.01 * size.requests)
+            or _too_many(metrics.scheduling_delay, self.median_delay, 0.5 * size.requests)
+        )
+
+
+def _too_many(seen: Distribution, limit: float | None, allowed: float) -> bool:
+    return limit is not None and seen.count > allowed and seen.above(limit) > allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What there is in a workload to be late."""
+
+    requests: int
+    gaps: int  # between two tokens of an answer
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate that was tried."""
+    """One rate that was tried. The outcome of a lost one covers what had happened when that was certain."""
 
     rate: float  # requests per second
     kept: bool
@@ -74,35 +99,93 @@ def find_capacity(
     first: float = 1.0,
     watch: Callable[[Trial], None] | None = None,
 ) -> Capacity:
-    """Double or halve the rate until the answer is enclosed, then bisect until it is known to within `tolerance`.
+    """Try rates around `first` in growing strides until the answer is enclosed, then bisect to within `tolerance`.
 
-    Every trial serves the same requests; `watch` hears of each. Raises `ConfigError`.
+    Every trial serves the same requests, and ends when its objectives are certainly lost; `watch` hears of each. Raises
+    `ConfigError`.
     """
-    setup, trials = set_up(config), []
-
-    def keeps(rate: float) -> bool:
-        chosen = at_rate(config, rate)
-        outcome = simulate(chosen, setup=setup, workload=workload_of(chosen))
-        trials.append(Trial(rate, objectives.kept(outcome), outcome))
-        if watch is not None:
-            watch(trials[-1])
-        return trials[-1].kept
-
-    low, high = _enclose(keeps, first)
-    while low and high - low > tolerance * low:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if keeps(middle) else (low, middle)
-    return Capacity(low, tuple(trials))
+    return find_capacities(config, (objectives,), tolerance=tolerance, first=first, watch=watch)[0]
 
 
-def _enclose(keeps: Callable[[float], bool], first: float) -> tuple[float, float]:
-    """A rate that keeps the objectives and one that does not, a factor of two apart; (0, …) if all fail."""
-    rate, kept = first, keeps(first)
-    for _ in range(24):
-        following = rate * 2 if kept else rate / 2
-        if keeps(following) != kept:
-            return (rate, following) if kept else (following, rate)
-        rate = following
-    if kept:
-        raise ConfigError(f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell")
-    return 0.0, rate
+def find_capacities(
+    config: SimulationConfig,
+    objectives: Sequence[Objectives],
+    *,
+    tolerance: float = 0.025,
+    first: float = 1.0,
+    watch: Callable[[Trial], None] | None = None,
+) -> list[Capacity]:
+    """The same for several objectives, in their order. A trial that says something about several of them is made once."""
+    if not (0 < tolerance < 1 and 0 < first < math.inf):
+        raise ConfigError("a search needs a tolerance between 0 and 1 and a first rate above 0 requests per second")
+    search = _Search(config, tolerance, first, watch)
+    return [search.capacity(each) for each in objectives]
+
+
+class _Search:
+    """Rates on a grid, first x 2^(step / per_doubling), so that searches for different objectives meet at the same ones."""
+
+    def __init__(self, config: SimulationConfig, tolerance: float, first: float, watch: Callable[[Trial], None] | None) -> None:
+        self.per_doubling = 2 ** max(0, math.ceil(math.log2(1 / math.log2(1 + tolerance))))
+        self._config, self._first, self._watch = config, first, watch
+        self._setup: Setup = set_up(config)
+        self._size = _size(workload_of(at_rate(config, first)))
+        self._known: dict[int, Outcome] = {}
+        self._step = 0  # where the next search starts
+
+    def capacity(self, objectives: Objectives) -> Capacity:
+        trials: list[Trial] = []
+
+        def keeps(step: int) -> bool:
+            outcome = self._outcome(step, objectives)
+            trials.append(Trial(self._rate(step), not outcome.ended_early and objectives.kept(outcome), outcome))
+            if self._watch is not None:
+                self._watch(trials[-1])
+            return trials[-1].kept
+
+        low, high = self._enclose(keeps)
+        while low is not None and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if keeps(middle) else (low, middle)
+        self._step = self._step if low is None else low
+        return Capacity(0.0 if low is None else self._rate(low), tuple(trials))
+
+    def _rate(self, step: int) -> float:
+        rate: float = self._first * 2 ** (step / self.per_doubling)
+        return rate
+
+    def _outcome(self, step: int, objectives: Objectives) -> Outcome:
+        """What happens at this rate, at least until the objectives are lost."""
+        known = self._known.get(step)
+        if known is None or (known.ended_early and not objectives.lost(known.metrics, self._size)):
+            config = at_rate(self._config, self._rate(step))
+            known = self._known[step] = simulate(
+                config,
+                setup=self._setup,
+                workload=workload_of(config),
+                over=lambda metrics: objectives.lost(metrics, self._size),
+            )
+        return known
+
+    def _enclose(self, keeps: Callable[[int], bool]) -> tuple[int | None, int]:
+        """A step that keeps the objectives and one above it that does not; (None, …) if all fail."""
+        step, stride = self._step, max(1, self.per_doubling // 8)
+        kept = keeps(step)
+        while abs(step) < FARTHEST * self.per_doubling:
+            following = step + (stride if kept else -stride)
+            if keeps(following) != kept:
+                return (step, following) if kept else (following, step)
+            step, stride = following, min(2 * stride, self.per_doubling)
+        if kept:
+            rate = self._rate(step)
+            raise ConfigError(
+                f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell"
+            )
+        return None, step
+
+
+def _size(workload: Workload) -> Size:
+    if workload.endless:
+        raise ConfigError("the workload has no end: say how many requests")
+    answers = [arrival.output_tokens for arrival in workload.untimed()]
+    return Size(len(answers), sum(answers) - len(answers))

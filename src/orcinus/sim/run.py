@@ -61,6 +61,7 @@ class Outcome:
     bubble_share: float  # of all stages' time while something was in flight
     preemptions: int
     wall_seconds: float
+    ended_early: bool = False  # before every request was served, because `over` said so
 
 
 def set_up(config: SimulationConfig) -> Setup:
@@ -92,13 +93,15 @@ def simulate(
     *,
     on_served: Callable[[Served], None] | None = None,
     watch: Callable[[int], None] | None = None,
+    over: Callable[[MetricsObserver], bool] | None = None,
     setup: Setup | None = None,
     workload: Workload | None = None,
 ) -> Outcome:
     """Serve the workload to its end under a virtual clock, and return what happened.
 
-    `on_served` hears every request that was served, in the order of their endings; `watch` how many have ended. `setup`
-    and `workload` replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
+    `on_served` hears every request that was served, in the order of their endings; `watch` how many have ended. `over` is
+    shown the metrics now and then and may end the simulation before its time (`Outcome.ended_early`). `setup` and
+    `workload` replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
     """
     setup = setup or set_up(config)
     workload = workload or workload_of(config)
@@ -110,7 +113,9 @@ def simulate(
     uses = [KVUseObserver(each.scheduler, _final(each)) for each in replicas]
     for replica, use in zip(replicas, uses, strict=True):
         replica.engine.observers += [metrics, use, *_optional(replica, setup, bubbles)]
-    Simulation(replicas, make_router(config.router), clock, watch).run(source_of(workload))
+    ask = None if over is None else lambda: over(metrics)
+    simulation = Simulation(replicas, make_router(config.router), clock, watch, ask)
+    simulation.run(source_of(workload))
     for replica in replicas:
         if replica.engine.dropped_observers:
             raise replica.engine.dropped_observers[0][1]
@@ -124,6 +129,7 @@ def simulate(
         sum(idle) / (sum(idle) + sum(busy)) if sum(busy) else 0.0,
         sum(each.scheduler.preemptions for each in replicas),
         time.perf_counter() - began,
+        simulation.ended_early,
     )
 
 

@@ -14,6 +14,8 @@ from orcinus.workload.arrival import Arrival
 from orcinus.workload.processes import Closed
 from orcinus.workload.workload import ClosedLoop, Workload
 
+EVERY = 128  # arrivals and endings of batches between two questions whether it is over
+
 
 class Source(Protocol):
     """Where requests come from, one at a time."""
@@ -83,16 +85,24 @@ class Simulation:
     """Replicas behind a router, on one clock. Memory is linear in the requests that are live, not in those that come."""
 
     def __init__(
-        self, replicas: Sequence[Replica], router: Router, clock: VirtualClock, watch: Callable[[int], None] | None = None
+        self,
+        replicas: Sequence[Replica],
+        router: Router,
+        clock: VirtualClock,
+        watch: Callable[[int], None] | None = None,
+        over: Callable[[], bool] | None = None,
     ) -> None:
         self.replicas, self.router, self.clock = replicas, router, clock
         self.watch = watch  # is told how many requests have ended, whenever one does
+        self.over = over  # is asked now and then whether nobody cares for the rest
+        self.ended_early = False
         self.submitted = self.ended = 0
+        self._turns = 0
         self._ends: list[tuple[float, int]] = []  # heap of (when its oldest batch ends, replica); those out of date are skipped
 
     def run(self, source: Source) -> None:
-        """Serve every request to its end. Raises `Stalled` if a policy leaves some unserved for ever."""
-        while True:
+        """Serve every request to its end, unless it is `over` before. Raises `Stalled` if some stay unserved for ever."""
+        while not self._over():
             end, coming = self._next_end(), source.next
             if coming is not None and (end is None or coming.at <= end):
                 self._arrive(source, max(coming.at, self.clock.now()))
@@ -103,9 +113,15 @@ class Simulation:
             else:
                 break
         for replica in self.replicas:
-            if not replica.engine.idle:
+            if not (replica.engine.idle or self.ended_early):
                 replica.engine.step()  # says why it stands still
             replica.engine.close()
+
+    def _over(self) -> bool:
+        self._turns += 1
+        if self.over is not None and self._turns % EVERY == 0:
+            self.ended_early = self.over()
+        return self.ended_early
 
     def _arrive(self, source: Source, now: float) -> None:
         """Everything that comes at this moment, before anything is decided about any of it."""

@@ -1,0 +1,124 @@
+"""`orcinus sweep`: simulations over a product of settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orcinus.cli.options import takes
+from orcinus.cli.progress import progress
+from orcinus.errors import ConfigError
+from orcinus.sim.config import SimulationConfig
+
+METRICS = "request_throughput,output_throughput,ttft.p50,ttft.p99,tbt.p50,tbt.p99,e2e.p50"
+WHOLE = ("lengths", "arrivals")  # whose values may hold commas
+
+
+@takes("config", SimulationConfig)
+def sweep(
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting and its values: policy=orca,sarathi, chunk_size=128,256, rate=1,2,4. May be repeated."),
+    ] = None,
+    metrics: Annotated[str, typer.Option(help="Columns of the table: names as in the JSON, with dots.")] = METRICS,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object for every point, all metrics in it.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the first metric against the last setting to this file.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for every core.")] = None,
+    *,
+    config: SimulationConfig,
+) -> None:
+    """Simulate every combination of the values of several settings, in parallel.
+
+    Settings are the other options of this command by name (max_batch_size, tp, kv, …), and `rate`, of the arrivals, and
+    `chunk_size`, of the policy. `lengths` and `arrivals` are repeated instead: `--vary lengths=orca --vary lengths=sharegpt`.
+    Example: `orcinus sweep --vary policy=orca,stall-free --vary rate=1,2,4`
+    """
+    from orcinus.sim.sweep import sweep as run
+
+    axes = _axes(vary or [])
+    if not axes:
+        raise ConfigError("nothing varies: give at least one --vary, such as --vary rate=1,2,4")
+    if plot is not None and not all(isinstance(value, (int, float)) for value in list(axes.values())[-1]):
+        raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
+    with progress() as bars:
+        tell = bars.bar("points", 0)
+        results = run(config, axes, workers=workers, watch=tell)
+    columns = [name.strip() for name in metrics.split(",") if name.strip()]
+    good = [result for result in results if "error" not in result]
+    for column in columns:
+        if good and not isinstance(_metric(good[0], column), (int, float, type(None))):
+            raise ConfigError(f"there is no metric {column!r}: look at the names with --json")
+    if as_json:
+        for result in results:
+            print(json.dumps(result))
+    else:
+        _print(list(axes), columns, results)
+    if plot is not None:
+        from orcinus.plots.sweep import draw_sweep
+
+        points = [(_setting(result), _metric(result, columns[0])) for result in good]
+        draw_sweep(plot, points, list(axes), columns[0])
+
+
+def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
+    """`name=a,b` -> the values by name, as numbers where the setting is one. Raises `ConfigError`."""
+    kinds = {field.name: str(field.type) for field in fields(SimulationConfig)} | {"rate": "float", "chunk_size": "int"}
+    axes: dict[str, list[Any]] = {}
+    for one in vary:
+        name, equals, values = one.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not values:
+            raise ConfigError(f"--vary wants a setting and its values, such as rate=1,2,4, not {one!r}")
+        words = [values] if name in WHOLE else values.split(",")
+        axes.setdefault(name, []).extend(_value(name, kinds.get(name, "str"), word.strip()) for word in words)
+    return axes
+
+
+def _value(name: str, kind: str, word: str) -> Any:
+    convert = {"int": int, "float": float}.get(kind.split(" ")[0], str)
+    try:
+        return convert(word)
+    except ValueError:
+        raise ConfigError(f"--vary {name} wants numbers, not {word!r}") from None
+
+
+def _setting(result: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a point, with those that stand inside others."""
+    config = dict(result["config"])
+    options = dict(part.split("=", 1) for part in config["arrivals"].split(":")[1:] if "=" in part)
+    chunk = [
+        part.split("=", 1)[1] for part in config["policy"].split(":")[1:] if part.startswith(("chunk_size=", "token_budget="))
+    ]
+    config |= {"rate": options.get("rate", "-"), "chunk_size": chunk[0] if chunk else "-"}
+    return {name: str(value) for name, value in config.items()}
+
+
+def _metric(result: Mapping[str, Any], name: str) -> Any:
+    value: Any = result
+    for part in name.split("."):
+        value = value.get(part, "") if isinstance(value, Mapping) else ""
+    return value
+
+
+def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for title in (*axes, *columns):
+        table.add_column(title, justify="right" if title in columns else "left", overflow="fold")
+    for result in results:
+        cells = [_setting(result)[axis] for axis in axes]
+        if "error" in result:
+            table.add_row(*cells, result["error"])
+        else:
+            table.add_row(*cells, *(_number(_metric(result, column)) for column in columns))
+    Console(highlight=False).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,32 @@
+"""Independent simulations, one process each, as many at a time as there are cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
+    """The results in the order of the items, each as soon as it and those before it are there.
+
+    Function and items cross to other processes, so they have to be picklable. With one worker everything stays in this
+    process. Default: all cores.
+    """
+    todo = list(items)
+    workers = min(workers or cores(), len(todo))
+    if workers <= 1:
+        yield from map(function, todo)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(function, todo)

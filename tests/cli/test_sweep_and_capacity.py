@@ -1,0 +1,83 @@
+"""`orcinus sweep` and `orcinus capacity`: many simulations in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import orcinus
+
+FEW = ("--requests", "40", "--lengths", "orca")
+
+
+def test_a_sweep_is_a_row_for_every_combination(tmp_path: Path) -> None:
+    plot = str(tmp_path / "sweep.svg")
+    vary = ("--vary", "policy=orca,stall-free", "--vary", "rate=1,8")
+    done = orcinus("sweep", *FEW, *vary, "--workers", "1", "--plot", plot, "--metrics", "e2e.p50,slot_use")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["policy", "rate", "e2e.p50", "slot_use"]
+    assert [row[:2] for row in rows[1:]] == [["orca", "1.0"], ["orca", "8.0"], ["stall-free", "1.0"], ["stall-free", "8.0"]]
+    assert float(rows[2][3]) > float(rows[1][3])
+    assert Path(plot).read_text().startswith("<?xml")
+
+
+def test_its_json_has_everything_and_impossible_points_say_why() -> None:
+    done = orcinus("sweep", *FEW, "--vary", "tp=1,3", "--workers", "1", "--json")
+    good, bad = (json.loads(line) for line in done.stdout.splitlines())
+    assert good["ttft"]["p99"] > 0
+    assert good["config"]["tp"] == 1
+    assert "does not divide the 32 heads" in bad["error"]
+
+
+def test_processes_do_not_change_the_results() -> None:
+    command = ("sweep", *FEW, "--vary", "rate=1,2", "--json", "--workers")
+    alone, both = ([json.loads(line) | {"wall_seconds": 0} for line in orcinus(*command, n).stdout.splitlines()] for n in "12")
+    assert alone == both
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing varies"),
+        (("--vary", "rate"), "wants a setting and its values"),
+        (("--vary", "colour=red"), "cannot sweep over 'colour'"),
+        (("--vary", "tp=two"), "wants numbers, not 'two'"),
+        (("--vary", "rate=1", "--metrics", "speed"), "there is no metric 'speed'"),
+        (("--vary", "policy=orca", "--plot", "x.png"), "vary a number last"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = orcinus("sweep", "--requests", "3", "--workers", "1", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_capacity_keeps_the_promise_and_not_much_more_would() -> None:
+    done = orcinus("capacity", *FEW, "--policy", "orca", "--p99-tbt", "0.05", "--tolerance", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = (json.loads(line) for line in done.stdout.splitlines())
+    kept = [trial for trial in found["trials"] if trial["kept"]]
+    lost = [trial for trial in found["trials"] if not trial["kept"]]
+    assert found["rate"] == max(trial["rate"] for trial in kept)
+    assert min(trial["rate"] for trial in lost) <= found["rate"] * 1.11
+    assert all(trial["p99_tbt"] <= 0.05 for trial in kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--arrivals", "all-at-once"), "has no rate to search for"),
+        (("--p99-tbt", "0"), "above 0 seconds"),
+        (("--tolerance", "0"), "tolerance between 0 and 1"),
+        (("--model", "gpt3-175b"), "does not fit"),
+    ],
+)
+def test_a_capacity_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = orcinus("capacity", "--requests", "3", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
