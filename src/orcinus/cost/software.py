@@ -19,6 +19,7 @@ class Software:
     iteration: float = 0.002  # seconds of every iteration in every stage: planning, launching, reading the result
     request: float = 2e-5  # seconds of every request in every iteration
     request_layer: float = 0.0  # seconds of every request in every layer: attention kernels that run one by one
+    prompt_token: float = 0.0  # seconds of every token of the longest prompt in every layer: kernels that go token by token
     reduce: float = 0.0  # seconds of every sum over devices, besides what the network takes
     hand_over: float = 0.0  # seconds of every passage between two pipeline stages, besides the transfer
     prefill_attention: float = 0.45  # share of peak FLOP/s that the attention of prompts reaches

@@ -82,7 +82,11 @@ class TransformerCost:
         return times * (all_reduce_seconds(self.cluster.network, size, tp) + self.cluster.software.reduce)
 
     def attention_seconds(self, work: Work) -> float:
-        """Attention of one layer: each chunk of a prompt by itself, then all decodes together."""
+        """Attention of one layer: each chunk of a prompt by itself, then all decodes together.
+
+        A kernel that gives a thread block to every head of every request (Orca, section 5) and in it goes through the tokens
+        one by one is as slow as the longest chunk, however many there are: `Software.prompt_token`.
+        """
         model, device, software = self.model, self.cluster.device, self.cluster.software
         tp = self.cluster.parallel.tp
         read = device.bandwidth * software.decode_attention
@@ -90,7 +94,8 @@ class TransformerCost:
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
             seconds += max(computing, kv_read_bytes(model, tp, start + tokens) / read)
-        return seconds
+        longest = max((tokens for _, tokens in work.prompts), default=0)
+        return seconds + software.prompt_token * longest
 
     def _output_seconds(self, samples: int) -> float:
         """The projection onto the vocabulary, for the rows that are sampled."""
