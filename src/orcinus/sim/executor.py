@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.cost.work import CostModel, Work, work_of
@@ -32,10 +32,13 @@ class SimulatedExecutor:
 
     A stage that waits while some batch is in flight has a bubble (SARATHI, section 3.3); the bubbles in front of a batch,
     over all stages, are those that its requests suffer in this iteration.
+
+    With `slots` every iteration costs what so many requests would, however few there are: an engine whose batch has a fixed
+    size goes on computing for those that are done (Orca, section 2 and figure 3), and pads a batch that never was full.
     """
 
-    def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None) -> None:
-        self.cost, self.clock = cost, clock
+    def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
+        self.cost, self.clock, self.slots = cost, clock, slots
         self.depth = depth or cost.num_stages
         self.busy = [0.0] * cost.num_stages  # seconds that each stage has worked
         self.bubbles = [0.0] * cost.num_stages  # seconds that each stage waited although a batch was in flight
@@ -54,9 +57,14 @@ class SimulatedExecutor:
         if not self._flights:
             self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
         self.newest_bubbles = 0.0
-        work = work_of(batch)
+        work = work_of(self._padded(batch))
         ends = [self._pass(work, now)] if batch.repeats == 1 else self._repeat(work, now, self._most(batch))
         self._flights.append(_Flight(batch, ends))
+
+    def _padded(self, batch: Batch) -> Batch:
+        """The batch with its empty slots, which go on like the others: in a static batch all have come equally far."""
+        empty = self.slots - len(batch.chunks)
+        return replace(batch, chunks=batch.chunks + batch.chunks[:1] * empty) if empty > 0 else batch
 
     def _pass(self, work: Work, at: float) -> float:
         """Send a batch through all stages; returns when it leaves the last one."""

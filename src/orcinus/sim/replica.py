@@ -8,6 +8,7 @@ from orcinus.core.batch import Event, Finished
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.kv.prefix_cache import PrefixCache
+from orcinus.core.policies.fastertransformer import FasterTransformer
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request, SamplingParams
 from orcinus.core.scheduler import Scheduler
@@ -41,9 +42,12 @@ class Replica:
         repeat: bool = True,
     ) -> None:
         self.index, self.clock = index, clock
-        self.executor = SimulatedExecutor(cost, clock, depth)
+        chosen = make_policy(policy)
+        preallocated = min(limits.max_batch_size, num_blocks * block_size // limits.max_model_len)
+        slots = preallocated if isinstance(chosen, FasterTransformer) else 0
+        self.executor = SimulatedExecutor(cost, clock, depth, slots)
         self.kv = KV_MANAGERS[kv](num_blocks, block_size, limits)
-        self.scheduler = Scheduler(make_policy(policy), self.kv, limits, make_order(order))
+        self.scheduler = Scheduler(chosen, self.kv, limits, make_order(order))
         alone = self.executor.depth == cost.num_stages == 1
         self.engine = Engine(
             self.scheduler, self.executor, clock, observers, most_repeats=MOST_REPEATS if alone and repeat else 1
