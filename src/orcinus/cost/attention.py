@@ -17,3 +17,15 @@ def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
 def kv_read_bytes(model: Architecture, tp: int, context: int) -> int:
     """Bytes of keys and values that one layer reads, on one of `tp` devices, for decodes that attend to `context` tokens."""
     return context * model.layer_kv_bytes(tp)
+
+
+def waves(model: Architecture, tp: int, tokens: int, rows: int | None, sms: int) -> float:
+    """How much longer a chunk takes than its operations say, because its thread blocks do not fill the device: at least 1.
+
+    A block computes `rows` tokens of one head, and as many run at a time as there are multiprocessors. A last wave that is
+    partly empty, and a last block, cost as much as full ones: what makes small chunks dear (SARATHI, figure 13a).
+    """
+    if rows is None:
+        return 1.0
+    heads, along = model.heads // tp, -(-tokens // rows)
+    return -(-heads * along // sms) * sms * rows / (heads * tokens)

@@ -11,6 +11,8 @@ from orcinus.core.spelled import make
 from orcinus.cost.devices import Device
 from orcinus.errors import ConfigError
 
+SHARES = ("prefill_attention", "decode_attention", "matmul", "streaming")
+
 
 @dataclass(frozen=True, slots=True)
 class Software:
@@ -24,17 +26,24 @@ class Software:
     hand_over: float = 0.0  # seconds of every passage between two pipeline stages, besides the transfer
     prefill_attention: float = 0.45  # share of peak FLOP/s that the attention of prompts reaches
     decode_attention: float = 0.6  # share of peak bandwidth at which decodes read keys and values
+    attention_kernel: float = 0.0  # seconds of every attention kernel in a layer: one for each prompt, one for all decodes
+    attention_rows: int | None = None  # tokens of a prompt in one thread block of that kernel; None: it fills any device
     matmul: float | None = None  # share of peak FLOP/s of its linear layers, if not the device's usual one
     streaming: float | None = None  # share of peak bandwidth at which it reads weights, likewise
+    elementwise: float = 1.0  # norms, sums and activations, in multiples of what the kernels measured on the device take
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            share = each.name in ("prefill_attention", "decode_attention", "matmul", "streaming")
             if value is None and each.default is None:
                 continue
-            if not isinstance(value, (int, float)) or not (0 < value <= 1 if share else value >= 0):
-                rule = "above 0 and at most 1" if share else "at least 0 seconds"
+            if each.name == "attention_rows":
+                valid, rule = isinstance(value, int) and value >= 1, "a whole number of at least 1"
+            elif each.name in SHARES:
+                valid, rule = isinstance(value, (int, float)) and 0 < value <= 1, "above 0 and at most 1"
+            else:
+                valid, rule = isinstance(value, (int, float)) and value >= 0, "at least 0 seconds"
+            if not valid:
                 raise ConfigError(f"{each.name} of a serving system's software must be {rule}, not {value!r}")
 
     def on(self, device: Device) -> Device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orcinus.cost.architecture import BYTES, Architecture
-from orcinus.cost.attention import kv_read_bytes, prefill_flops
+from orcinus.cost.attention import kv_read_bytes, prefill_flops, waves
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
@@ -70,7 +70,8 @@ class TransformerCost:
         rope = 2 * tokens * (model.heads + max(model.kv_heads, tp)) // tp * model.head_dim * BYTES
         activation = tokens * (model.up_width + model.ffn) // tp * BYTES
         twice = elementwise_seconds(device, 2 * whole, "norm") + elementwise_seconds(device, 3 * whole, "add")
-        return 2 * twice + elementwise_seconds(device, rope, "rope") + elementwise_seconds(device, activation, "activation")
+        once = elementwise_seconds(device, rope, "rope") + elementwise_seconds(device, activation, "activation")
+        return (2 * twice + once) * self.cluster.software.elementwise
 
     def reduce_seconds(self, tokens: int) -> float:
         """The sums over devices of one layer: after attention and after the feed-forward network, or one for both."""
@@ -91,8 +92,10 @@ class TransformerCost:
         tp = self.cluster.parallel.tp
         read = device.bandwidth * software.decode_attention
         seconds = kv_read_bytes(model, tp, work.context) / read
+        seconds += software.attention_kernel * (len(work.prompts) + (work.decodes > 0))
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
+            computing *= waves(model, tp, tokens, software.attention_rows, device.sms)
             seconds += max(computing, kv_read_bytes(model, tp, start + tokens) / read)
         longest = max((tokens for _, tokens in work.prompts), default=0)
         return seconds + software.prompt_token * longest
