@@ -14,6 +14,7 @@ from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.cost.architecture import Architecture, Parallel, find_architecture
 from orcinus.cost.cluster import Cluster, find_cluster
+from orcinus.cost.curve import find_linears
 from orcinus.cost.memory import MemoryPlan, plan_memory
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import CostModel
@@ -79,7 +80,8 @@ def set_up(config: SimulationConfig) -> Setup:
     make_policy(config.policy), make_order(config.order)  # misspelled ones are reported now
     if config.kv not in KV_MANAGERS:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
-    return Setup(config, model, cluster, TransformerCost(model, cluster), memory, limits, num_blocks)
+    linears = find_linears(config.software, model.name, cluster.device.name, config.tp)
+    return Setup(config, model, cluster, TransformerCost(model, cluster, linears), memory, limits, num_blocks)
 
 
 def workload_of(config: SimulationConfig) -> Workload:

@@ -1,0 +1,68 @@
+"""Times of the linear layers as a paper measured them, where that is better than any formula."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from orcinus.cost.software import Software, find_software, known_software
+from orcinus.errors import ConfigError
+
+TILE = 128  # tokens in a tile of a matrix multiplication (SARATHI, section 4.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Seconds of all linear layers of one iteration, on each of the devices that share them, against its tokens.
+
+    Between two points it is a straight line, so that a step between tiles stays one if both of its sides were measured.
+    Beyond the last point, every tile adds what tiles added on average over the upper half of the measured whole ones, and
+    inside it the curve is that of the last measured whole one. Raises `ConfigError` for points out of order, for a time that
+    is not positive, and for a curve without two whole tiles.
+    """
+
+    tokens: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(before < after for before, after in zip(self.tokens, self.tokens[1:], strict=False))
+        if len(self.tokens) != len(self.seconds) or not rising or min(self.seconds, default=0.0) <= 0:
+            raise ConfigError("a curve needs growing numbers of tokens, and as many times above 0 seconds")
+        if self.tokens[-1] < 2 * TILE:
+            raise ConfigError(f"a curve must reach {2 * TILE} tokens, for tiles to be seen in it, not {self.tokens[-1]}")
+
+    def __call__(self, tokens: int) -> float:
+        """Seconds of an iteration of so many tokens."""
+        last = self.tokens[-1]
+        if tokens <= last:
+            return self._between(tokens)
+        tiles = last // TILE
+        further = -(-(tokens - tiles * TILE) // TILE)
+        return self._between(tokens - further * TILE) + further * self._tile_seconds(tiles)
+
+    def _tile_seconds(self, tiles: int) -> float:
+        half = tiles // 2
+        return (self._between(tiles * TILE) - self._between(half * TILE)) / (tiles - half)
+
+    def _between(self, tokens: int) -> float:
+        after = bisect_left(self.tokens, tokens)
+        if after == 0:  # fewer tokens than were ever measured take no less time: the weights are read all the same
+            return self.seconds[0]
+        (x0, x1), (y0, y1) = self.tokens[after - 1 : after + 1], self.seconds[after - 1 : after + 1]
+        return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
+
+
+def find_linears(software: str, model: str, device: str, tp: int) -> Curve | None:
+    """The linear layers of this model as they were measured under this software, spelled as for `find_software`, if they were.
+
+    A changed efficiency of linear layers takes the formula that it belongs to instead. Raises `ConfigError` for a name that
+    there is not.
+    """
+    fitted = known_software().get(software.partition(":")[0], {})
+    asked = find_software(software)
+    for each in fitted.get("linears", ()):
+        if (each["model"], each["device"], each["tp"]) == (model, device, tp):
+            base = Software(**fitted["constants"])
+            same = (asked.matmul, asked.streaming) == (base.matmul, base.streaming)
+            return Curve(tuple(each["tokens"]), tuple(each["seconds"])) if same else None
+    return None
