@@ -92,11 +92,10 @@ class TransformerCost:
         tp = self.cluster.parallel.tp
         read = device.bandwidth * software.decode_attention
         seconds = kv_read_bytes(model, tp, work.context) / read
-        seconds += software.attention_kernel * (len(work.prompts) + (work.decodes > 0))
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
             computing *= waves(model, tp, tokens, software.attention_rows, device.sms)
-            seconds += max(computing, kv_read_bytes(model, tp, start + tokens) / read)
+            seconds += software.attention_kernel + max(computing, kv_read_bytes(model, tp, start + tokens) / read)
         longest = max((tokens for _, tokens in work.prompts), default=0)
         return seconds + software.prompt_token * longest
 
