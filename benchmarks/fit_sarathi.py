@@ -4,10 +4,10 @@ What is fitted, and on what:
 
 - the time of the linear layers: figure 7, whose totals hold the layers' other kernels too. At 1024 tokens they are 12.2 ms
   more than the linear layers of table 2, at 2 tokens as much as linear layers and others together in figure 3. So what the
-  model computes for the others is taken off, and the share of bandwidth that they reach is the one that makes it 12.2 ms;
-- the attention of decodes, a rate and what each kernel costs, on figure 3 (batches 1 and 18) and table 2 (batch 4);
-- the attention of prompts: its rate so that 1024 tokens take the 10 ms of table 2, and the rows of a thread block on
-  figure 13a, which shows what chunks cost besides their operations.
+  model computes for the others is taken off, with the factor that makes it 12.2 ms;
+- the attention of decodes: its rate on table 2 (4 of them) and figure 3 (18), which agree. One alone takes longer;
+- the attention of prompts: its rate so that 1024 tokens take the 10 ms of table 2, and the rows of a thread block and what a
+  kernel costs on figure 13a, which shows what chunks take besides their operations.
 
 Run it from the repository root: python benchmarks/fit_sarathi.py
 """
@@ -15,7 +15,7 @@ Run it from the repository root: python benchmarks/fit_sarathi.py
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ TOKENS = (2, 64, 128, 129, 200, 256, 257, 384, 385, 512, 513, 640, 641, 768, 769
 MILLISECONDS = (44.9, 49.9, 53.3, 72.8, 63.2, 67.5, 90, 94.9, 112, 116, 148, 155, 180, 186, 211, 214, 234, 237, 274)
 FIGURE_7 = dict(zip(TOKENS, MILLISECONDS, strict=True))
 PROMPT_LINEARS, PROMPT_ATTENTION = 224.8, 10.0  # table 2: ms of a prompt of 1024 tokens
-DECODE_ATTENTION = {1: 2.08, 4: 5.68, 18: 18 * 1.42}  # figure 3 and table 2: decodes at 1024 tokens -> ms
+DECODE_ATTENTION = {4: 5.68, 18: 18 * 1.42}  # table 2 and figure 3: decodes at 1024 tokens -> ms
 CHUNKS = (64, 128, 192, 256, 320, 384, 448, 512)
 FIGURE_13A = {  # tokens of a prompt -> what attention without chunks takes, relative to that in chunks of these sizes
     1024: (0.28, 0.60, 0.54, 0.68, 0.70, 0.76, 0.76, 0.81),
@@ -44,7 +44,6 @@ FIGURE_13A = {  # tokens of a prompt -> what attention without chunks takes, rel
 }
 ROWS = (32, 64, 128)  # that the kernels of xFormers are built for
 KERNELS = np.arange(0, 41) * 1e-6
-READING = np.arange(60, 96) / 100
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
 
 def fit() -> dict[str, object]:
     """Contents of the file."""
-    software, chunk_errors, decode_errors = best_attention(others())
+    software = best_attention(others())
     cost = model(software)
     left = [ms / 1e3 - MODEL.layers * cost.elementwise_seconds(tokens) for tokens, ms in FIGURE_7.items()]
     names = (
@@ -71,8 +70,8 @@ def fit() -> dict[str, object]:
         "constants": {name: getattr(software, name) for name in names},
         "fitted_on": "SARATHI, LLaMA-13B on A6000: figure 7 (linears), table 2, figure 3 and figure 13a (attention)",
         "residuals": {  # relative
-            "attention of chunks (figure 13a): root mean square, worst": spread(chunk_errors),
-            "attention of decodes (figure 3, table 2): root mean square, worst": spread(decode_errors),
+            "attention of chunks (figure 13a): root mean square, worst": spread(chunk_errors(software)),
+            "attention of decodes (table 2, figure 3): root mean square, worst": spread(decode_errors(software)),
             "linears of a prompt of 1024 tokens (table 2)": round(
                 left[list(FIGURE_7).index(1024)] * 1e3 / PROMPT_LINEARS - 1, 4
             ),
@@ -95,42 +94,27 @@ def others() -> float:
     return round(wanted / (MODEL.layers * model(Software()).elementwise_seconds(1024)), 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """One choice of constants of attention."""
-
-    kernel: float  # seconds
-    rows: int
-    reading: float  # share of bandwidth
-
-    def software(self, elementwise: float) -> Software:
-        """With the rate of prompts that table 2 asks for."""
-        found = Software(
-            iteration=0.0,  # the paper's times are those of kernels
-            request=0.0,
-            decode_attention=float(self.reading),
-            attention_kernel=round(float(self.kernel), 7),
-            attention_rows=self.rows,
-            prefill_attention=1.0,
-            elementwise=elementwise,
-        )
-        kernels = MODEL.layers * found.attention_kernel
-        share = (chunked(found, 1024, 1024) - kernels) / (PROMPT_ATTENTION / 1e3 - kernels)
-        return replace(found, prefill_attention=round(min(1.0, share), 4))
+def best_attention(elementwise: float) -> Software:
+    """The constants with the least squares of relative errors in figure 13a."""
+    choices = [attention(rows, round(float(kernel), 7), elementwise) for rows in ROWS for kernel in KERNELS]
+    return min(choices, key=lambda each: mean_square(chunk_errors(each)))
 
 
-def best_attention(elementwise: float) -> tuple[Software, list[float], list[float]]:
-    """The constants with the least squares of relative errors, in figure 13a and among decodes alike."""
-    choices = [Rates(float(k), rows, float(r)) for k in KERNELS for rows in ROWS for r in READING]
-    tried = []
-    for choice in choices:
-        software = choice.software(elementwise)
-        if not software.prefill_attention < 1:
-            continue
-        decodes = [decoding(software, count) * 1e3 / ms - 1 for count, ms in DECODE_ATTENTION.items()]
-        if max(map(abs, decodes)) < 0.1:
-            tried.append((software, chunk_errors(software), decodes))
-    return min(tried, key=lambda each: mean_square(each[1]) + mean_square(each[2]))
+def attention(rows: int, kernel: float, elementwise: float) -> Software:
+    """Constants with the rates that table 2 and figure 3 ask for."""
+    free = Software(
+        iteration=0.0,  # the paper's times are those of kernels
+        request=0.0,
+        prefill_attention=1.0,
+        decode_attention=1.0,
+        attention_kernel=kernel,
+        attention_rows=rows,
+        elementwise=elementwise,
+    )
+    kernels = MODEL.layers * kernel
+    prefill = (chunked(free, 1024, 1024) - kernels) / (PROMPT_ATTENTION / 1e3 - kernels)
+    decode = np.mean([decoding(free, count) / (ms / 1e3) for count, ms in DECODE_ATTENTION.items()])
+    return replace(free, prefill_attention=round(prefill, 4), decode_attention=round(float(decode), 4))
 
 
 def chunk_errors(software: Software) -> list[float]:
@@ -139,6 +123,10 @@ def chunk_errors(software: Software) -> list[float]:
         whole = chunked(software, length, length)
         found += [whole / chunked(software, length, size) / ratio - 1 for size, ratio in zip(CHUNKS, published, strict=True)]
     return found
+
+
+def decode_errors(software: Software) -> list[float]:
+    return [decoding(software, count) * 1e3 / ms - 1 for count, ms in DECODE_ATTENTION.items()]
 
 
 def chunked(software: Software, length: int, size: int) -> float:
