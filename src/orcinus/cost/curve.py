@@ -12,7 +12,7 @@ TILE = 128  # tokens in a tile of a matrix multiplication (SARATHI, section 4.4)
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class MeasuredCurve:
     """Seconds of all linear layers of one iteration, on each of the devices that share them, against its tokens.
 
     Between two points it is a straight line, so that a step between tiles stays one if both of its sides were measured.
@@ -52,7 +52,7 @@ class Curve:
         return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
 
 
-def find_linears(software: str, model: str, device: str, tp: int) -> Curve | None:
+def find_linears(software: str, model: str, device: str, tp: int) -> MeasuredCurve | None:
     """The linear layers of this model as they were measured under this software, spelled as for `find_software`, if they were.
 
     A changed efficiency of linear layers takes the formula that it belongs to instead. Raises `ConfigError` for a name that
@@ -64,5 +64,5 @@ def find_linears(software: str, model: str, device: str, tp: int) -> Curve | Non
         if (each["model"], each["device"], each["tp"]) == (model, device, tp):
             base = Software(**fitted["constants"])
             same = (asked.matmul, asked.streaming) == (base.matmul, base.streaming)
-            return Curve(tuple(each["tokens"]), tuple(each["seconds"])) if same else None
+            return MeasuredCurve(tuple(each["tokens"]), tuple(each["seconds"])) if same else None
     return None

@@ -26,7 +26,7 @@ class Software:
     hand_over: float = 0.0  # seconds of every passage between two pipeline stages, besides the transfer
     prefill_attention: float = 0.45  # share of peak FLOP/s that the attention of prompts reaches
     decode_attention: float = 0.6  # share of peak bandwidth at which decodes read keys and values
-    attention_kernel: float = 0.0  # seconds that the attention of a chunk of a prompt takes at least, in every layer
+    attention_kernel: float = 0.0  # seconds of every chunk of a prompt in every layer, besides computing
     attention_rows: int | None = None  # tokens of a prompt in one thread block of its kernel; None: it fills any device
     matmul: float | None = None  # share of peak FLOP/s of its linear layers, if not the device's usual one
     streaming: float | None = None  # share of peak bandwidth at which it reads weights, likewise
