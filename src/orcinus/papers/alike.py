@@ -1,0 +1,80 @@
+"""Microbenchmarks of papers: requests of chosen lengths on one replica of the real engine, all there from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.ports import Observer
+from orcinus.cost.work import Work, work_of
+from orcinus.sim.clock import VirtualClock
+from orcinus.sim.config import SimulationConfig
+from orcinus.sim.replica import Replica
+from orcinus.sim.run import Setup, simulate
+from orcinus.workload.arrival import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """What an iteration did, and how many seconds it took."""
+
+    work: Work
+    seconds: float
+
+
+class _Iterations(Observer):
+    """Notes them all. For one batch in flight, run one iteration at a time."""
+
+    def __init__(self) -> None:
+        self.found: list[Iteration] = []
+        self._launched = 0.0
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        self._launched = now
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        self.found.append(Iteration(work_of(batch), now - self._launched))
+
+
+def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[Iteration]:
+    """Every iteration that serves these requests, which are (tokens of prompt, tokens of answer)."""
+    config, clock, watch = setup.config, VirtualClock(), _Iterations()
+    replica = Replica(
+        0,
+        setup.cost,
+        clock,
+        policy=policy,
+        order=config.order,
+        kv=config.kv,
+        limits=setup.limits,
+        num_blocks=setup.num_blocks,
+        block_size=config.block_size,
+        observers=[watch],
+        repeat=False,
+    )
+    for number, (prompt, answer) in enumerate(requests):
+        replica.submit(str(number), Arrival(0.0, prompt, answer))
+    replica.dispatch()
+    while replica.next_end is not None:
+        replica.settle()
+    return watch.found
+
+
+def endings(config: SimulationConfig, prompt: int, answer: int, requests: int) -> list[float]:
+    """When each of these requests, all alike, had its whole answer: seconds, in order."""
+    ends: list[float] = []
+    lengths = f"fixed:tokens={prompt},fixed:tokens={answer}"
+    asked = replace(config, arrivals="all-at-once", lengths=lengths, requests=requests, max_model_len=prompt + answer)
+    simulate(asked, on_served=lambda served: ends.append(served.finished))
+    return ends
+
+
+def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
+    """Seconds per request when requests follow each other without end.
+
+    Four batches of requests: the first one fills the replica, in the last one it empties, and those between count.
+    """
+    size = config.max_batch_size
+    ends = endings(config, prompt, answer, 4 * size)
+    return (ends[3 * size - 1] - ends[size - 1]) / (2 * size)
