@@ -85,11 +85,11 @@ def _notes(found: dict[str, Served]) -> list[str]:
     return [
         f"Time to serve all, in brackets the paper's: {seconds}. Median bubbles {pipeline.bubbles:.1f} and "
         f"{ours.bubbles:.1f} s per request ({BUBBLES['TP+PP'][50]} and {BUBBLES['SARATHI'][50]}).",
-        "How the replicas were scheduled is not said: Orca's best case is named for the pipeline. Here they run the baseline of "
-        "all other experiments, prompts and decodes in batches of their own, until the last request of a batch ends. With "
+        "How the replicas were scheduled is not said: Orca's best case is named for the pipeline. Here they run the baseline "
+        "of all other experiments, prompts and decodes in batches of their own, until the last request of a batch ends. With "
         f"Orca's best case they would take {best:.0f} s: SARATHI over TP {best / ours.seconds:.2f}, TP over TP+PP "
         f"{pipeline.seconds / best:.2f}, and the latter would be out of tolerance.",
-        "TP+PP takes as long as in the paper, the other two are faster: work without bubbles is cheaper here, bubbles are longer.",
+        "TP+PP takes as long as in the paper and the others less: work is cheaper here, and bubbles are longer.",
     ]
 
 
