@@ -76,8 +76,8 @@ def measure(name: str, profile: bool) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{name:15} {metrics.iterations:9,} iterations, {metrics.served:9,} requests, batch {metrics.batch_size.mean:4.1f}: "
-        f"{cpu:6.1f} s CPU ({wall:.1f} s), {metrics.iterations / cpu:9,.0f} iterations/s, {metrics.served / cpu:7,.0f} requests/s, "
-        f"{peak:.0f} MiB",
+        f"{cpu:6.1f} s CPU ({wall:.1f} s), "
+        f"{metrics.iterations / cpu:9,.0f} iterations/s, {metrics.served / cpu:7,.0f} requests/s, {peak:.0f} MiB",
         flush=True,
     )
     if profile:
