@@ -94,7 +94,7 @@ def _bias(checks: Sequence[Check]) -> list[str]:
         "of figure 7 and their attention together (figure 13b says so too).",
         "Beyond the peak the published curves come down to 1, ours below it: the policy chunks every prompt, also where "
         "too few decodes are left to ride along. The published points there agree with chunks for as many tokens as B - 1 "
-        "decodes at a time can use, and whole prompts for the rest (by arithmetic 1.06 and 1.02 for 1K, C = 128 at 50 and 200).",
+        "decodes at a time can use, and whole prompts for the rest (by arithmetic 1.06 and 1.02 for 1K, C = 128, 50 and 200).",
     ]
 
 
