@@ -29,6 +29,7 @@ class Architecture:
     head_dim: int = 0  # 0 = hidden / heads
     tied: bool = False  # whether the embedding is the output projection too
     parallel: bool = False  # whether attention and feed-forward network run side by side, with one sum at the end (Falcon)
+    window: int | None = None  # tokens that a token attends to at most, itself included (Mistral); None = all before it
 
     def __post_init__(self) -> None:
         for field in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "max_model_len"):
@@ -39,6 +40,8 @@ class Architecture:
             raise ModelError(f"{self.name}: {self.heads} query heads are no multiple of {self.kv_heads} key/value heads")
         if not self.head_dim:
             object.__setattr__(self, "head_dim", self.hidden // self.heads)
+        if self.window is not None and self.window < 1:
+            raise ModelError(f"{self.name}: window must be at least 1 token, not {self.window!r}")
 
     @property
     def qkv_width(self) -> int:
@@ -90,7 +93,7 @@ def _gpt3(name: str, layers: int, hidden: int) -> Architecture:
 
 
 def _llama(
-    name: str, layers: int, hidden: int, heads: int, ffn: int, length: int, kv: int = 0, vocab: int = 32000
+    name: str, layers: int, hidden: int, heads: int, ffn: int, length: int, kv: int = 0, vocab: int = 32000, **more: Any
 ) -> Architecture:
     return Architecture(
         name=name,
@@ -102,6 +105,7 @@ def _llama(
         vocab=vocab,
         gated=True,
         max_model_len=length,
+        **more,
     )
 
 
@@ -154,7 +158,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         _llama("codellama-34b", 48, 8192, 64, 22016, 16384, kv=8),
         _llama("llama-3-8b", 32, 4096, 32, 14336, 8192, kv=8, vocab=128256),
         _llama("llama-3-70b", 80, 8192, 64, 28672, 8192, kv=8, vocab=128256),
-        _llama("mistral-7b", 32, 4096, 32, 14336, 32768, kv=8),
+        _llama("mistral-7b", 32, 4096, 32, 14336, 32768, kv=8, window=4096),  # Mistral 7B paper, table 1
         _llama("yi-34b", 60, 7168, 56, 20480, 4096, kv=8, vocab=64000),
         _llama("yi-34b-200k", 60, 7168, 56, 20480, 200000, kv=8, vocab=64000),
         _opt("opt-13b", 40, 5120, 40),
@@ -220,7 +224,15 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
         head_dim=size("head_dim", default=hidden // heads),
         tied=bool(config.get("tie_word_embeddings", False)),
         parallel=bool(config.get("parallel_attn", False)),
+        window=_window(config),
     )
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    """The sliding window, if every layer has it: families that have it in some layers only say so in ways of their own."""
+    mixed = "layer_types" in config or "sliding_window_pattern" in config or not config.get("use_sliding_window", True)
+    window = config.get("sliding_window")
+    return window if isinstance(window, int) and window > 0 and not mixed else None
 
 
 @dataclass(frozen=True, slots=True)

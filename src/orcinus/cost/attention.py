@@ -6,12 +6,20 @@ from orcinus.core.batch import pairs
 from orcinus.cost.architecture import Architecture
 
 
+def pairs_within(start: int, tokens: int, window: int | None) -> int:
+    """How many tokens `tokens` tokens from position `start` attend to, all together, if none looks back beyond `window`."""
+    if window is None or start + tokens <= window:
+        return pairs(start, tokens)
+    before, after = max(0, start - window), start + tokens - window
+    return pairs(start, tokens) - (after * (after + 1) - before * (before + 1)) // 2
+
+
 def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
     """Floating-point operations of one layer, on one of `tp` devices, for a chunk of `tokens` tokens from position `start`.
 
     Two products, scores and weighted sum, of two operations each for every pair of a token and one that it attends to.
     """
-    return 4 * (model.heads // tp) * model.head_dim * pairs(start, tokens)
+    return 4 * (model.heads // tp) * model.head_dim * pairs_within(start, tokens, model.window)
 
 
 def kv_read_bytes(model: Architecture, tp: int, context: int) -> int:

@@ -91,7 +91,7 @@ class TransformerCost:
         model, device, software = self.model, self.cluster.device, self.cluster.software
         tp = self.cluster.parallel.tp
         read = device.bandwidth * software.decode_attention
-        seconds = kv_read_bytes(model, tp, work.context) / read
+        seconds = kv_read_bytes(model, tp, work.attended(model.window)) / read
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
             computing *= waves(model, tp, tokens, software.attention_rows, device.sms)

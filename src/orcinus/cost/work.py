@@ -17,26 +17,36 @@ class Work(NamedTuple):
     context: int  # tokens that all decodes together attend to
     prompts: tuple[tuple[int, int], ...]  # (start, tokens) of every longer chunk
     samples: int  # rows whose logits are computed
+    contexts: tuple[int, ...] = ()  # what each decode attended to at first, if known
+    later: int = 0  # iterations since then
 
     def repeated(self, times: int) -> Work:
         """The work after so many iterations more of the same decodes: each attends to one token more every time."""
-        return self._replace(context=self.context + times * self.decodes)
+        return self._replace(context=self.context + times * self.decodes, later=self.later + times)
+
+    def attended(self, window: int | None) -> int:
+        """Tokens that all decodes together attend to, if none of them looks back beyond `window`."""
+        if window is None:
+            return self.context
+        if not self.contexts:
+            return min(self.context, self.decodes * window)
+        reach = window - self.later
+        return self.context - sum([context - reach for context in self.contexts if context > reach])
 
 
 def work_of(batch: Batch) -> Work:
     """The work of a batch."""
-    tokens = decodes = context = samples = 0
-    prompts = []
+    tokens = samples = 0
+    contexts, prompts = [], []
     for chunk in batch.chunks:
         count = len(chunk.tokens)
         tokens += count
         samples += chunk.samples
         if count == 1:
-            decodes += 1
-            context += chunk.start + 1
+            contexts.append(chunk.start + 1)
         else:
             prompts.append((chunk.start, count))
-    return Work(tokens, len(batch.chunks), decodes, context, tuple(prompts), samples)
+    return Work(tokens, len(batch.chunks), len(contexts), sum(contexts), tuple(prompts), samples, tuple(contexts))
 
 
 class CostModel(Protocol):

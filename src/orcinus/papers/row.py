@@ -95,17 +95,18 @@ class Found:
     checks: Sequence[Check]
     notes: Sequence[str] = ()  # reasons of misses, and what the paper leaves open
     figures: Sequence[Figure] = ()
+    skipped: str | None = None  # why the experiment could not be made here; what is shown instead claims nothing
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return self.skipped is None and all(check.passed for check in self.checks)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """An experiment: `run` does it and says what was found."""
 
-    number: int
+    number: int  # in the acceptance table; 0 for experiments besides, which decide nothing
     paper: str
     experiment: str  # the figure or table
     setup: str  # what is simulated
