@@ -31,6 +31,7 @@ def reproduce(
 
     Exit status 1 if a number lies outside its tolerance. Example: `orcinus reproduce 1 14 20`
     """
+    from orcinus.papers.page import tally
     from orcinus.papers.table import choose
 
     chosen = choose(rows or [])
@@ -49,17 +50,18 @@ def reproduce(
     if write is not None:
         _write(write, results)
     if not as_json:
-        passed = sum(found.passed for _, found in results)
-        Console(highlight=False).print(f"{passed} of {len(results)} rows pass.")
-    if not all(found.passed for _, found in results):
+        Console(highlight=False).print("\n" + tally([found for _, found in results]))
+    if not all(found.passed or found.skipped or not row.number for row, found in results):
         raise typer.Exit(1)
 
 
 def _run(rows: Sequence[Row]) -> Iterator[tuple[Row, Found, float]]:
+    from orcinus.papers.page import heading
+
     console = Console(stderr=True)
     for row in rows:
         began = time.perf_counter()
-        with console.status(f"row {row.number}: {row.experiment}"):
+        with console.status(heading(row)):
             found = row.run()
         yield row, found, time.perf_counter() - began
 
@@ -67,16 +69,16 @@ def _run(rows: Sequence[Row]) -> Iterator[tuple[Row, Found, float]]:
 def _list(rows: Sequence[Row]) -> None:
     table = Table("row", "paper", "experiment", "tolerance", "fitted", box=None, header_style="bold")
     for row in rows:
-        table.add_row(str(row.number), row.paper, row.experiment, row.tolerance, row.calibrated)
+        table.add_row(str(row.number or ""), row.paper, row.experiment, row.tolerance, row.calibrated)
     Console(highlight=False).print(table)
 
 
 def _print(row: Row, found: Found, seconds: float) -> None:
-    from orcinus.papers.page import number, percent, verdict
+    from orcinus.papers.page import heading, number, percent, verdict
 
     console = Console(highlight=False)
-    style = "green" if found.passed else "red"
-    console.print(f"\n[bold]Row {row.number}: {row.experiment}[/] ({row.paper})  [{style}]{verdict(found)}[/]  {seconds:.1f} s")
+    style = "green" if found.passed else "yellow" if found.skipped else "red"
+    console.print(f"\n[bold]{heading(row)}[/] ({row.paper})  [{style}]{verdict(found)}[/]  {seconds:.1f} s")
     console.print(f"tolerance {row.tolerance}; fitted: {row.calibrated}", style="dim")
     table = Table(box=None, padding=(0, 1))
     for title in ("", "published", "simulated", "error", ""):
@@ -89,7 +91,7 @@ def _print(row: Row, found: Found, seconds: float) -> None:
             values = (number(check.published, check.unit), number(check.simulated, check.unit), percent(check.error))
             table.add_row(check.what, *values, mark)
     console.print(table)
-    for note in found.notes:
+    for note in ([f"skipped: {found.skipped}"] if found.skipped else []) + list(found.notes):
         console.print(f"- {note}")
 
 
@@ -98,7 +100,7 @@ def _record(row: Row, found: Found) -> dict[str, object]:
     about = {
         name: getattr(row, name) for name in ("number", "paper", "experiment", "setup", "tolerance", "calibrated", "source")
     }
-    return about | {"passed": found.passed, "checks": checks, "notes": list(found.notes)}
+    return about | {"passed": found.passed, "skipped": found.skipped, "checks": checks, "notes": list(found.notes)}
 
 
 def _write(folder: Path, results: Sequence[tuple[Row, Found]]) -> None:

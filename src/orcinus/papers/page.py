@@ -29,27 +29,27 @@ def page(results: Sequence[tuple[Row, Found]], pictures: str = "pictures/papers"
 
 
 def _overview(results: Sequence[tuple[Row, Found]]) -> str:
-    passed = sum(found.passed for _, found in results)
     lines = [
-        f"{passed} of {len(results)} rows pass.\n",
+        f"{tally([found for _, found in results])}\n",
         "| # | Experiment | Tolerance | Worst error | |",
         "|---|---|---|---|---|",
     ]
     for row, found in results:
         name = f"[{row.experiment}](#{_anchor(row)})"
-        lines.append(f"| {row.number} | {name} | {row.tolerance} | {worst(found)} | {verdict(found)} |")
+        lines.append(f"| {row.number or ''} | {name} | {row.tolerance} | {worst(found)} | {verdict(found)} |")
     return "\n".join([*lines, ""])
 
 
 def _section(row: Row, found: Found, pictures: str) -> str:
     lines = [
-        f"### Row {row.number}: {row.experiment}\n",
+        f"### {heading(row)}\n",
         f"{row.setup}\n",
         f"*Fitted:* {row.calibrated}. *Source:* [{row.source}]. *Tolerance:* {row.tolerance}. **{verdict(found)}**\n",
         "| | Published | Simulated | Error | |",
         "|---|---|---|---|---|",
         *(_line(check) for check in found.checks),
         "",
+        *([f"- Skipped: {found.skipped}"] if found.skipped else []),
         *(f"- {note}" for note in found.notes),
         *(f"\n![{figure.title}]({pictures}/{figure.name}.svg)" for figure in found.figures),
     ]
@@ -65,7 +65,19 @@ def _line(check: Check) -> str:
 
 def verdict(found: Found) -> str:
     """Whether all checks of a row passed."""
-    return "pass" if found.passed else "miss"
+    return "skipped" if found.skipped else "pass" if found.passed else "miss"
+
+
+def heading(row: Row) -> str:
+    """What a row is called."""
+    return f"Row {row.number}: {row.experiment}" if row.number else f"Besides: {row.experiment}"
+
+
+def tally(results: Sequence[Found]) -> str:
+    """How many passed."""
+    skipped = sum(found.skipped is not None for found in results)
+    text = f"{sum(found.passed for found in results)} of {len(results) - skipped} experiments pass."
+    return text + (f" {skipped} skipped." if skipped else "")
 
 
 def worst(found: Found) -> str:
@@ -88,5 +100,5 @@ def percent(error: float | None) -> str:
 
 def _anchor(row: Row) -> str:
     """What GitHub makes of the heading."""
-    text = f"row {row.number}: {row.experiment}".lower()
+    text = heading(row).lower()
     return "".join(letter for letter in text if letter.isalnum() or letter in " -_").replace(" ", "-")

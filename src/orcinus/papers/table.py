@@ -1,4 +1,4 @@
-"""All rows of the acceptance table."""
+"""All experiments: the rows of the acceptance table, then those besides."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from orcinus.errors import ConfigError
 from orcinus.papers import orca, sarathi, sarathi_serve
 from orcinus.papers.row import Row
 
-ROWS: dict[int, Row] = {
-    row.number: row for row in sorted((*orca.ROWS, *sarathi.ROWS, *sarathi_serve.ROWS), key=lambda row: row.number)
-}
+BESIDES = 0  # the number of experiments that are not in the table
+ROWS: tuple[Row, ...] = tuple(
+    sorted((*orca.ROWS, *sarathi.ROWS, *sarathi_serve.ROWS), key=lambda row: (row.number == BESIDES, row.number))
+)
 
 
-def choose(numbers: Sequence[int]) -> list[Row]:
+def choose(numbers: Sequence[int]) -> tuple[Row, ...]:
     """The rows of these numbers, or all of them. Raises `ConfigError` if one does not exist."""
+    known = dict.fromkeys(row.number for row in ROWS)
     for wanted in numbers:
-        if wanted not in ROWS:
-            raise ConfigError(f"there is no row {wanted}: choose among {', '.join(map(str, ROWS))}")
-    return [ROWS[wanted] for wanted in sorted(set(numbers))] if numbers else list(ROWS.values())
+        if wanted not in known:
+            raise ConfigError(f"there is no row {wanted}: choose among {', '.join(map(str, known))} (0: besides the table)")
+    return tuple(row for row in ROWS if row.number in numbers) if numbers else ROWS
