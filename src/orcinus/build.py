@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
@@ -30,13 +30,6 @@ Progress = Callable[[str, int, int], None]  # a stage ("weights", then "warm-up"
 
 def silent(stage: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
-
-
-class MonotonicClock:
-    """Seconds of the machine's monotonic clock."""
-
-    def now(self) -> float:
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

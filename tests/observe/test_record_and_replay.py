@@ -14,19 +14,18 @@ import pytest
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES, Orca
-from orcinus.core.request import SamplingParams
+from orcinus.core.request import Request, SamplingParams
 from orcinus.core.spelled import make_order, make_policy
 from orcinus.errors import ConfigError, ReplayDiffers
 from orcinus.observe.perfetto import trace
 from orcinus.observe.recorder import StepRecorder, read_lines
 from orcinus.observe.replay import replay
-from tests.worlds import Job, build_world, random_jobs, run
+from tests.worlds import Job, World, build_world, random_jobs, run
 
 Lines = list[dict[str, Any]]
 
 
-def record(path: Path, policy: str, kv: str, order: str, depth: int, jobs: list[Job], *, switch: bool = False) -> Lines:
-    """Run jobs and return what was recorded."""
+def recorded_world(path: Path, policy: str, kv: str, order: str, depth: int) -> tuple[World, StepRecorder]:
     world = build_world(make_policy(policy), kv, depth=depth, num_blocks=12, order=order)
     limits = world.engine.scheduler.limits
     sizes = {"num_blocks": 12, "block_size": 4, "depth": depth}
@@ -34,6 +33,12 @@ def record(path: Path, policy: str, kv: str, order: str, depth: int, jobs: list[
         path, {"policy": policy, "order": order, "kv": kv, "limits": {f: getattr(limits, f) for f in limits.__slots__}, **sizes}
     )
     world.engine.observers.append(recorder)
+    return world, recorder
+
+
+def record(path: Path, policy: str, kv: str, order: str, depth: int, jobs: list[Job], *, switch: bool = False) -> Lines:
+    """Run jobs and return what was recorded."""
+    world, recorder = recorded_world(path, policy, kv, order, depth)
     step, turn = world.engine.step, itertools.count()
 
     def maybe_switch():  # type: ignore[no-untyped-def]
@@ -57,6 +62,33 @@ def test_a_replay_takes_the_same_decisions(policy: str, kv: str, tmp_path: Path)
         assert done.requests == len(jobs)
         assert done.batches == sum(line["kind"] == "launch" for line in lines) > 5
         assert done.tokens > 5
+
+
+def test_whoever_comes_and_goes_while_a_batch_is_in_flight_is_replayed(tmp_path: Path) -> None:
+    """An engine process hears of requests between the launch of a batch and its return."""
+    path = tmp_path / "steps.jsonl"
+    world, recorder = recorded_world(path, "orca", "paged", "fcfs", 2)
+    engine, params = world.engine, SamplingParams(max_tokens=6, seed=0)
+    for turn in range(5):
+        engine.submit(Request(f"r{turn}", (1, 2, 3), params, engine.clock.now()))
+        engine.dispatch()
+        if turn % 2:
+            engine.cancel(f"r{turn}")
+            engine.dispatch()
+        engine.settle()
+    while not engine.idle:
+        engine.step()
+    recorder.close()
+    kinds = [line["kind"] for line in read_lines(path)]
+    assert ("launch", "cancel") in itertools.pairwise(kinds)
+    assert replay(read_lines(path)).requests == 5
+
+
+def test_a_decision_that_is_not_taken_now_is_noticed(tmp_path: Path) -> None:
+    lines = record(tmp_path / "steps.jsonl", "orca", "paged", "fcfs", 1, [Job(0, (1, 2), SamplingParams(max_tokens=3, seed=0))])
+    launch = next(line for line in lines if line["kind"] == "launch")
+    with pytest.raises(ReplayDiffers, match="says 'launch', which did not happen now"):
+        replay([*lines, launch])
 
 
 def test_a_replay_with_another_policy_differs(tmp_path: Path) -> None:

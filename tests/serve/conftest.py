@@ -44,8 +44,9 @@ class Running:
 
 def start(*arguments: str) -> Running:
     """Start a server on a free port and wait for the line that says where it is."""
+    exact = () if "--simulate" in arguments else ("--dtype", "float32")
     process = subprocess.Popen(
-        [sys.executable, "-m", "orcinus", "serve", "--port", "0", "--dtype", "float32", *arguments],
+        [sys.executable, "-m", "orcinus", "serve", "--port", "0", *exact, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

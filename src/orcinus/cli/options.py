@@ -54,6 +54,11 @@ def takes(argument: str, kind: type) -> Callable[[Callable[..., None]], Callable
     return _extend(argument, _flags(kind, {}), kind)
 
 
+def takes_some(argument: str, kind: type, names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for some fields of a dataclass, and their values by name as its argument."""
+    return _extend(argument, [flag for flag in _flags(kind, {}) if flag.name in names], dict)
+
+
 def takes_several(argument: str, kind: type, several: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The same, but the fields `several` may hold words with commas between: the argument is a list, one for each choice."""
 

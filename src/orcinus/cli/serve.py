@@ -1,25 +1,63 @@
-"""`orcinus serve`: an OpenAI-compatible server."""
+"""`orcinus serve`: an OpenAI-compatible server, of a model or of a simulated one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
 from orcinus import interrupt
-from orcinus.cli.options import takes, takes_engine
+from orcinus.cli.options import NAMED, takes, takes_engine, takes_some
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.serve.config import ServerConfig
+from orcinus.sim.live_config import LiveConfig
+
+REAL = [f.name for f in fields(EngineConfig)]
+SIMULATED = LiveConfig.options()
+ONLY_SIMULATED = [name for name in SIMULATED if name not in REAL]
+ONLY_REAL = [NAMED, *(name for name in REAL if name not in SIMULATED), "model"]
+SIMULATE = (
+    "Serve a simulation of this model, with made-up text: a preset such as gpt3-175b, or a config.json. The options of the "
+    "engine, --device a100-40g among them, are then those of `orcinus simulate`, with its defaults."
+)
 
 
 @takes("server", ServerConfig)
+@takes_some("simulation", LiveConfig, ONLY_SIMULATED)
 @takes_engine(names_model=True)
-def serve(*, server: ServerConfig, config: EngineConfig) -> None:
+def serve(
+    context: typer.Context,
+    simulate: Annotated[str | None, typer.Option(metavar="MODEL", help=SIMULATE)] = None,
+    *,
+    server: ServerConfig,
+    simulation: dict[str, Any],
+    config: EngineConfig,
+) -> None:
     """Serve the model over HTTP, with the endpoints of the OpenAI API.
 
     Example: `orcinus serve --port 8000`, then point any OpenAI client at http://127.0.0.1:8000/v1
     """
+    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    if simulate is None:
+        _refuse(given, ONLY_SIMULATED, "says how a simulation goes: add --simulate MODEL, or leave it out")
+        asked: EngineConfig | LiveConfig = config
+    else:
+        _refuse(given, ONLY_REAL, "is for real models: leave it out, or --simulate")
+        asked = LiveConfig(**{name: context.params[name] for name in given if name in SIMULATED} | {"model": simulate})
     try:
         from orcinus.serve.server import run
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'orcinus[serve]'") from None
 
     interrupt.raise_exception()
-    run(config, server)
+    run(asked, server)
+
+
+def _refuse(given: Iterable[str], without: Iterable[str], reason: str) -> None:
+    for name in given:
+        if name in without:
+            flag = "the argument MODEL" if name == NAMED else "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag} {reason}")

@@ -8,18 +8,17 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import zmq
 import zmq.asyncio
 
-from orcinus.config import EngineConfig
 from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish
 from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.engines import Asked, to_wire
 from orcinus.serve.messages import (
     Ask,
     Cancel,
@@ -90,7 +89,7 @@ class EngineState:
 class EngineClient:
     """Owns the engine process. All methods belong to one event loop."""
 
-    config: EngineConfig
+    config: Asked
     decode: Callable[[Any], str] = field(default=lambda ids: "")
     state: EngineState = field(default_factory=EngineState)
     dead: str | None = None  # why the engine is gone
@@ -115,9 +114,8 @@ class EngineClient:
         # In a session of its own a terminal's Ctrl-C does not reach it: this process decides what a signal means.
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
         self._gone = asyncio.ensure_future(self._process.wait())
-        settings = {name: value for name, value in asdict(self.config).items() if value is not None}
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(settings, enc_hook=str))
+        self._process.stdin.write(to_wire(self.config))
         self._process.stdin.close()
         while True:
             message = await self._receive()

@@ -11,20 +11,19 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import msgspec
 import zmq
 
-from orcinus.build import Built, Progress, build
-from orcinus.config import EngineConfig
-from orcinus.core.batch import Batch, Event, Finished, Token
-from orcinus.core.engine import Engine
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import OrcinusError
 from orcinus.observe.timeline import TimelineObserver
+from orcinus.serve.engines import Served, build_served, from_wire
 from orcinus.serve.messages import (
     Ask,
     Cancel,
@@ -36,7 +35,6 @@ from orcinus.serve.messages import (
     Loading,
     Pause,
     Ran,
-    Ready,
     Refused,
     Stop,
     Submit,
@@ -50,38 +48,51 @@ from orcinus.serve.messages import (
     token_to_wire,
 )
 
+if TYPE_CHECKING:
+    from orcinus.build import Progress
+
 SIGN_OF_LIFE_S = 0.5
 TELL_EVERY_S = 0.1
+AT_ONCE_S = 0.001  # sockets count milliseconds: a shorter wait is the executor's
 log = logging.getLogger(__name__)
 
 
 class _Launches(Observer):
-    """The batches that were launched since they were last asked for."""
+    """The batches that were launched: those in flight, and those that came back since they were last asked for."""
 
     def __init__(self) -> None:
-        self._launched: list[Launch] = []
+        self.in_flight: dict[int, Launch] = {}
         self.budget = 0  # most tokens of one batch, as the engine's limits have it
+        self.seconds = 0.0  # that the last one took: since it was launched, or since the one before it came back
+        self._back: list[Launch] = []
+        self._last = 0.0
 
     def on_batch(self, batch: Batch, now: float) -> None:
         un = batch.unserved
         ran = [Ran(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
         reasons = {name: reason.value for name, reason in un.reasons.items()}
         counts = un.num_waiting, un.num_running, un.free_blocks
-        self._launched.append(Launch(batch.id, now, self.budget, ran, reasons, un.others.value, *counts))
+        self.in_flight[batch.id] = Launch(batch.id, now, self.budget, ran, reasons, un.others.value, *counts)
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        launch = self.in_flight.pop(batch.id)
+        self._back.append(launch)
+        self.seconds, self._last = now - max(launch.at, self._last), now
 
     def take(self) -> list[Launch]:
-        """What was launched since it was last asked for."""
-        taken, self._launched = self._launched, []
+        """What came back since it was last asked for."""
+        taken, self._back = self._back, []
         return taken
 
 
 class EngineProcess:
     """The loop of the process."""
 
-    def __init__(self, socket: zmq.Socket[bytes], engine: Engine, timelines: TimelineObserver) -> None:
-        self.socket, self.engine, self.timelines = socket, engine, timelines
+    def __init__(self, socket: zmq.Socket[bytes], served: Served, timelines: TimelineObserver) -> None:
+        self.socket, self.engine, self.timelines = socket, served.engine, timelines
+        self.due_in: Callable[[], float] = served.due_in
         self.launches = _Launches()
-        engine.observers.append(self.launches)
+        self.engine.observers.append(self.launches)
         self.parent = os.getppid()
         self.going, self.paused = True, False
         self._deadlines: list[tuple[float, str]] = []
@@ -99,20 +110,24 @@ class EngineProcess:
 
     def _patience(self) -> int:
         """How long to wait for a message before going on, in milliseconds."""
-        if not (self.engine.idle or self.paused):
-            return 0
+        stands = self.engine.idle or self.paused
+        wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self.due_in()
         until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
-        return int(max(0.0, min(SIGN_OF_LIFE_S, until_late)) * 1000)
+        return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
 
     def _iterate(self) -> None:
-        """One iteration, or a sign of life."""
-        if self.engine.idle or self.paused:
+        """Start what may be in flight and hear of the oldest batch, or, while nothing is due, give a sign of life."""
+        if not (self.engine.idle or self.paused):
+            self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
+            self.engine.dispatch()
+        elif not self.launches.in_flight:
             self._report([])
             return
-        began = self.engine.clock.now()
-        self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
-        events = self.engine.step()
-        self._report(events, self.engine.clock.now() - began)
+        if self.due_in() > AT_ONCE_S:  # somebody may come meanwhile, or go
+            self._report([])
+            return
+        events = self.engine.settle()
+        self._report(events, self.launches.seconds)
 
     def _report(self, events: list[Event], seconds: float = 0.0) -> None:
         scheduler = self.engine.scheduler
@@ -196,7 +211,7 @@ class EngineProcess:
 def main() -> None:
     """Build the engine that the configuration on standard input describes, and serve it at the address."""
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
-    config = EngineConfig(**msgspec.json.decode(sys.stdin.buffer.read()))
+    config = from_wire(sys.stdin.buffer.read())
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     socket.set_hwm(0)
@@ -204,9 +219,9 @@ def main() -> None:
     status = 0
     try:
         timelines = TimelineObserver()
-        built = build(config, [timelines], progress=_teller(socket))
-        process = EngineProcess(socket, built.engine, timelines)
-        socket.send(encode(_ready(built)))
+        served = build_served(config, [timelines], _teller(socket))
+        process = EngineProcess(socket, served, timelines)
+        socket.send(encode(served.ready))
         process.run()
     except OrcinusError as error:
         socket.send(encode(Failed(str(error))))
@@ -232,16 +247,6 @@ def _teller(socket: zmq.Socket[bytes]) -> Progress:
             socket.send(encode(Loading(stage, done, total)))
 
     return tell
-
-
-def _ready(built: Built) -> Ready:
-    resolved = built.resolved
-    return Ready(
-        max_model_len=resolved.limits.max_model_len,
-        vocab_size=resolved.vocab_size,
-        kv_tokens=resolved.kv_tokens,
-        num_blocks=resolved.num_blocks,
-    )
 
 
 if __name__ == "__main__":

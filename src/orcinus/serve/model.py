@@ -40,6 +40,7 @@ class Model:
     ready: Ready
     seed: int
     workers: Workers
+    fills_max_tokens: bool = False  # a simulated one: whoever says how long an answer may become gets it so long
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
@@ -143,7 +144,7 @@ class Model:
         if params.max_tokens is None:
             each = [replace(params, max_tokens=min(USUAL_MAX_TOKENS, room - len(one))) for one in ids]
         else:
-            each = [params] * len(ids)
+            each = [replace(params, ignore_eos=params.ignore_eos or self.fills_max_tokens)] * len(ids)
         try:
             prepared = self._intake.prepare(ids, each, standing)
         except RequestError as error:

@@ -18,16 +18,17 @@ from typing import TextIO
 
 import uvicorn
 
-from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.runtime.hub import find_model
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.engines import Asked
 from orcinus.serve.keys import Keys, read_keys
 from orcinus.serve.model import Model
 from orcinus.serve.protocol import BoundedProtocol
 from orcinus.serve.service import Service
+from orcinus.sim.live_config import LiveConfig
 from orcinus.text.generation import default_params
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
@@ -83,7 +84,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(config: EngineConfig, asked: ServerConfig) -> None:
+def run(config: Asked, asked: ServerConfig) -> None:
     """Serve, on uvloop's event loop where it exists. Raises what `serve` does."""
     try:
         import uvloop
@@ -93,7 +94,7 @@ def run(config: EngineConfig, asked: ServerConfig) -> None:
         uvloop.run(serve(config, asked))
 
 
-async def serve(config: EngineConfig, asked: ServerConfig) -> None:
+async def serve(config: Asked, asked: ServerConfig) -> None:
     """Serve until a signal comes or the engine dies. Raises `ConfigError` if the server cannot start or its engine died."""
     keys = _keys(asked)
     asked.check_exposure(keys=bool(keys))
@@ -143,7 +144,8 @@ async def _open(service: Service) -> None:
     """Load model and tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
     client = service.client
     run = asyncio.get_running_loop().run_in_executor
-    asked = client.config.model
+    simulated = isinstance(client.config, LiveConfig)
+    asked = None if simulated else client.config.model
     local = MODEL_DIR if asked is None else Path(asked)
     early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
     ready = await client.start()  # which plans before it downloads weights
@@ -153,7 +155,8 @@ async def _open(service: Service) -> None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
     client.decode = tokenizer.decode
     _ = tokenizer.longest_token  # looks through the whole vocabulary, once
-    service.open(Model(service.name, tokenizer, default_params(folder), ready, client.config.seed, service.workers))
+    params, seed = default_params(folder), client.config.seed
+    service.open(Model(service.name, tokenizer, params, ready, seed, service.workers, fills_max_tokens=simulated))
 
 
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:

@@ -9,7 +9,7 @@ from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.kv.prefix_cache import PrefixCache
 from orcinus.core.policies.fastertransformer import FasterTransformer
-from orcinus.core.ports import Observer
+from orcinus.core.ports import KVManager, Observer, Policy
 from orcinus.core.request import Request, SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.spelled import make_order, make_policy
@@ -20,6 +20,12 @@ from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor
 from orcinus.workload.arrival import Arrival
 
 MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, and what an arrival cuts off is wasted
+
+
+def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
+    """Requests of which every iteration has the cost: FasterTransformer's preallocated ones; 0 = those that there are."""
+    preallocated = min(limits.max_batch_size, kv.num_blocks * kv.block_size // limits.max_model_len)
+    return preallocated if isinstance(policy, FasterTransformer) else 0
 
 
 class Replica:
@@ -43,10 +49,8 @@ class Replica:
     ) -> None:
         self.index, self.clock = index, clock
         chosen = make_policy(policy)
-        preallocated = min(limits.max_batch_size, num_blocks * block_size // limits.max_model_len)
-        slots = preallocated if isinstance(chosen, FasterTransformer) else 0
-        self.executor = SimulatedExecutor(cost, clock, depth, slots)
         self.kv = KV_MANAGERS[kv](num_blocks, block_size, limits)
+        self.executor = SimulatedExecutor(cost, clock, depth, fixed_slots(chosen, self.kv, limits))
         self.scheduler = Scheduler(chosen, self.kv, limits, make_order(order))
         alone = self.executor.depth == cost.num_stages == 1
         self.engine = Engine(

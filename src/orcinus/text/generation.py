@@ -21,7 +21,7 @@ FIELDS = {  # theirs -> ours
 
 def default_params(folder: Path) -> SamplingParams:
     """The parameters for callers who name none, as in vLLM. Raises `ModelError` if the file asks for the impossible."""
-    found = _read(folder / "generation_config.json")
+    found = read_json(folder / "generation_config.json")
     asked = {ours: found[theirs] for theirs, ours in FIELDS.items() if found.get(theirs) is not None}
     try:
         return SamplingParams(**asked)
@@ -33,12 +33,13 @@ def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset
     """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
     found: set[Any] = {tokenizer_eos}
     for name in ("generation_config.json", "config.json"):
-        ids = _read(folder / name).get("eos_token_id")
+        ids = read_json(folder / name).get("eos_token_id")
         found |= set(ids if isinstance(ids, list) else [ids])
     return frozenset(token for token in found if isinstance(token, int) and token >= 0)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a file; an empty one if there is no such file, or no object in it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
-from orcinus.text.generation import end_of_text_ids
+from orcinus.text.generation import end_of_text_ids, read_json
 from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
@@ -142,15 +142,24 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer of a model folder, or None if it holds none. Raises `ModelError` if it holds a broken one."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return None
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the tokenizer in {folder} cannot be read: {reason}") from error
     tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
     return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
+
+
+def _reader(folder: Path) -> Any:
+    """What reads a tokenizer. The general class itself where the folder names it: to find it any other way imports torch."""
+    if read_json(folder / "tokenizer_config.json").get("tokenizer_class") == "PreTrainedTokenizerFast":
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _valid(text: str) -> str:

@@ -1,0 +1,68 @@
+"""The engine that a server was asked for: of a real model, or of a simulated one that needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from orcinus.config import EngineConfig
+from orcinus.core.engine import Engine
+from orcinus.core.ports import Observer
+from orcinus.serve.messages import Ready
+from orcinus.sim.live_config import LiveConfig
+from orcinus.tiny import MODEL_DIR
+
+if TYPE_CHECKING:
+    from orcinus.build import Progress
+
+Asked = EngineConfig | LiveConfig
+
+
+def to_wire(config: Asked) -> bytes:
+    """A configuration on its way to the engine process."""
+    settings = {name: value for name, value in asdict(config).items() if value is not None}
+    return msgspec.json.encode([isinstance(config, LiveConfig), settings], enc_hook=str)
+
+
+def from_wire(wire: bytes) -> Asked:
+    """The configuration again. Raises `ConfigError` if it can never be right."""
+    simulated, settings = msgspec.json.decode(wire)
+    return LiveConfig(**settings) if simulated else EngineConfig(**settings)
+
+
+class Served(NamedTuple):
+    """An engine, what clients have to know of it, and the seconds until its oldest batch in flight can be collected.
+
+    An engine whose batches run in the thread that collects them can always go on: 0.
+    """
+
+    engine: Engine
+    ready: Ready
+    due_in: Callable[[], float]
+
+
+def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> Served:
+    """Build it. Raises `ConfigError` or `ModelError`."""
+    return _simulated(config, observers) if isinstance(config, LiveConfig) else _real(config, observers, progress)
+
+
+def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress) -> Served:
+    from orcinus.build import build
+
+    built = build(config, observers, progress=progress)
+    return Served(built.engine, _ready(built.engine, built.resolved.vocab_size), lambda: 0.0)
+
+
+def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> Served:
+    from orcinus.sim.live import build_live
+
+    engine, executor = build_live(config, MODEL_DIR, observers)
+    return Served(engine, _ready(engine, executor.author.vocabulary.size), executor.due_in)
+
+
+def _ready(engine: Engine, vocab_size: int) -> Ready:
+    kv, limits = engine.scheduler.kv, engine.scheduler.limits
+    return Ready(limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks)

@@ -1,0 +1,40 @@
+"""A simulated engine for real clients. Composition root, beside `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from orcinus.clock import MonotonicClock
+from orcinus.core.engine import Engine
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.ports import Observer
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.spelled import make_order, make_policy
+from orcinus.observe.recorder import StepRecorder
+from orcinus.sim.live_config import LiveConfig
+from orcinus.sim.made_up import Author, answer_lengths, read_vocabulary
+from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
+from orcinus.sim.replica import fixed_slots
+from orcinus.sim.run import set_up
+
+
+def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
+    """Wire a simulated engine whose texts come from the tokenizer in a folder. Raises `ConfigError` or `ModelError`.
+
+    Its clock is the machine's, so every latency is a real one, and simulated / `speed`.
+    """
+    setup = set_up(config)
+    author = Author(read_vocabulary(folder), answer_lengths(config.answer_lengths))
+    policy, limits = make_policy(config.policy), setup.limits
+    kv = KV_MANAGERS[config.kv](setup.num_blocks, config.block_size, limits)
+    slots = fixed_slots(policy, kv, limits)
+    executor = RealTimeExecutor(setup.cost, RealTimeClock(config.speed), author, config.in_flight, slots)
+    scheduler = Scheduler(policy, kv, limits, make_order(config.order))
+    recorders = []
+    if config.record is not None:
+        named = {name: getattr(config, name) for name in ("policy", "order", "kv", "block_size")}
+        sizes = {"limits": asdict(limits), "num_blocks": setup.num_blocks, "depth": executor.depth}
+        recorders.append(StepRecorder(config.record, named | sizes))
+    return Engine(scheduler, executor, MonotonicClock(), [executor, *observers, *recorders]), executor

@@ -1,0 +1,46 @@
+"""What a simulation that is served can be asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from orcinus.errors import ConfigError
+from orcinus.sim.config import SimulationConfig
+
+WORKLOAD = ("arrivals", "lengths", "requests", "max_total", "router")  # clients decide these
+
+
+def _option(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveConfig(SimulationConfig):
+    """A simulated replica that real clients talk to: the same fields with the same defaults, but for the workload's.
+
+    Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
+    """
+
+    speed: float = _option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")
+    answer_lengths: str = _option(
+        "sharegpt",
+        "Lengths of answers whose request leaves max_tokens open: a preset such as sharegpt, or a distribution such as "
+        "fixed:tokens=100, lognormal:median=200:p90=600.",
+    )
+
+    def __post_init__(self) -> None:
+        SimulationConfig.__post_init__(self)
+        if not (self.speed > 0 and math.isfinite(self.speed)):
+            raise ConfigError(f"speed must be a number above 0, not {self.speed!r}")
+        if self.replicas != 1:
+            raise ConfigError("a simulated server is one replica: start several, each at its --port, behind a router")
+        for name in WORKLOAD:
+            if getattr(self, name) != SimulationConfig.__dataclass_fields__[name].default:
+                raise ConfigError(f"{name} has no place in a simulated server: its clients decide what comes when")
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The fields that mean something here."""
+        return [f.name for f in fields(cls) if f.name not in WORKLOAD]

@@ -1,0 +1,155 @@
+"""Answers that mean nothing: words drawn at random, and the log-probabilities of a model that knows nothing.
+
+The n-th token of an answer is a hash of the prompt, the seed and n. A generator with state would tie a text to its batch
+mates, to chunking and to preemptions; a keyed hash that counts does not (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from orcinus.core.batch import Batch, BatchResult, Chunk, Submitted
+from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.spelled import make
+from orcinus.errors import ConfigError
+from orcinus.text.generation import end_of_text_ids
+from orcinus.workload.lengths import make_lengths
+from orcinus.workload.marginals import MARGINALS
+from orcinus.workload.trace import Trace
+
+WORD = re.compile("\u0120[a-z]{5,}")  # byte-level tokenizers write a blank so; shorter tokens are often halves of words
+MARKS = {",": 0.08, ".": 0.06}  # and their share of all tokens
+ABSOLUTE = 100.0  # the bias that forbids a token or allows no other
+LENGTH = 2**63  # the draws from here on are for the length
+AnswerLengths = Callable[[float, float], int]  # two uniform draws -> tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Token ids to write with."""
+
+    words: tuple[int, ...]  # in the order of their ids; marks stand in it as often as they are to be drawn
+    end: int  # ends a text
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    key: bytes
+    length: int | None  # tokens, the end of the text included; None = it does not end by itself
+
+
+class Author:
+    """Writes the answers of all requests that are live. Equal prompts, seeds and positions give equal tokens.
+
+    Of the sampling parameters it respects those that say when to stop, and whether an answer is greedy, which is the same
+    whatever the seed. A `logit_bias` of 100 forces or forbids a token, less does nothing; a penalty lets no word come twice.
+    A text that means nothing has no use for the others.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, lengths: AnswerLengths) -> None:
+        self.vocabulary, self.lengths = vocabulary, lengths
+        self._answers: dict[str, _Answer] = {}
+        self._logprob = -math.log(vocabulary.size)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is live."""
+        return not self._answers
+
+    def begin(self, submitted: Submitted) -> None:
+        """A request came to the door."""
+        params, end = submitted.params, self.vocabulary.end
+        key = _key(submitted.prompt, 0 if self._greedy(params) else params.seed or 0)
+        length = None
+        if end in params.stop_token_ids and params.logit_bias.get(end, 0) > -ABSOLUTE:
+            length = max(self.lengths(_draw(key, LENGTH), _draw(key, LENGTH + 1)), params.min_tokens + 1)
+        self._answers[submitted.request_id] = _Answer(key, length)
+
+    def end(self, request_id: str) -> None:
+        """It has ended."""
+        self._answers.pop(request_id, None)
+
+    def write(self, batch: Batch) -> BatchResult:
+        """What a batch comes to."""
+        tokens = tuple((self._token(chunk),) if chunk.samples else () for chunk in batch.chunks)
+        asked = any(chunk.params.logprobs is not None for chunk in batch.chunks)
+        logprobs = tuple(self._logprobs(*pair) for pair in zip(batch.chunks, tokens, strict=True)) if asked else None
+        prompts = {row: self._scored(chunk) for row, chunk in enumerate(batch.chunks) if chunk.scored}
+        return BatchResult(batch.id, tokens, logprobs, prompts)
+
+    def _token(self, chunk: Chunk) -> int:
+        answer, index = self._answers[chunk.request_id], chunk.end - chunk.prompt_length
+        if index + 1 == answer.length:
+            return self.vocabulary.end
+        choices = self._choices(chunk, index)
+        return choices[int(_draw(answer.key, index) * len(choices))]
+
+    def _choices(self, chunk: Chunk, index: int) -> Sequence[int]:
+        params, words = chunk.params, self.vocabulary.words
+        forced = [token for token, bias in params.logit_bias.items() if bias >= ABSOLUTE]
+        banned = {token for token, bias in params.logit_bias.items() if bias <= -ABSOLUTE}
+        if index < params.min_tokens:
+            banned |= set(params.stop_token_ids)
+        if max(params.presence_penalty, params.frequency_penalty, params.repetition_penalty - 1) > 0:
+            banned |= set(chunk.history[chunk.prompt_length :])
+        return forced or ([word for word in words if word not in banned] if banned else words) or words
+
+    def _greedy(self, params: SamplingParams) -> bool:
+        """Whether only one token is left to choose from, all of them being equally likely."""
+        return params.greedy or params.top_k == 1 or params.top_p * len(set(self.vocabulary.words)) <= 1
+
+    def _logprobs(self, chunk: Chunk, tokens: tuple[int, ...]) -> tuple[Logprobs, ...]:
+        count = chunk.params.logprobs
+        return () if count is None else tuple(self._ignorant(token, count) for token in tokens)
+
+    def _scored(self, chunk: Chunk) -> tuple[Logprobs, ...]:
+        """Of the prompt's tokens behind those of a chunk."""
+        nexts = chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored]
+        return tuple(self._ignorant(token, chunk.params.prompt_logprobs or 0) for token in nexts)
+
+    def _ignorant(self, token: int, count: int) -> Logprobs:
+        """Every token of the vocabulary is as likely as any other; the one that was chosen stands first among them."""
+        others = (other for other in range(self.vocabulary.size) if other != token)
+        top = [token, *(next(others) for _ in range(min(count, self.vocabulary.size) - 1))][:count]
+        return Logprobs(self._logprob, 1, tuple((each, self._logprob) for each in top))
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """What a byte-level `tokenizer.json` has to write with."""
+    known: dict[str, int] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    words = sorted(number for token, number in known.items() if WORD.fullmatch(token))
+    weights = len(words) / (1 - sum(MARKS.values()))
+    marks = [known[mark] for mark, share in MARKS.items() for _ in range(round(share * weights))]
+    return Vocabulary((*words, *marks), min(end_of_text_ids(folder)), len(known))
+
+
+def answer_lengths(spelled: str) -> AnswerLengths:
+    """The outputs of a length preset, or one distribution: `sharegpt`, `fixed:tokens=100`. Raises `ConfigError`."""
+    if spelled.split(":")[0] in MARGINALS and "," not in spelled:
+        marginal = make("length distribution", MARGINALS, spelled)
+        return lambda first, second: int(marginal.at(np.array([second]))[0])
+    lengths = make_lengths(spelled)
+    if isinstance(lengths, Trace):
+        raise ConfigError(f"answers cannot follow the requests of a trace: write empirical:file={lengths.file}")
+    return lambda first, second: int(lengths.pairs(np.array([[first, second]]))[0, 1])
+
+
+def _key(prompt: Sequence[int], seed: int) -> bytes:
+    return blake2b(array("q", prompt).tobytes(), digest_size=16, key=(seed % 2**64).to_bytes(8, "little")).digest()
+
+
+def _draw(key: bytes, counter: int) -> float:
+    """One number of [0, 1), with 53 random bits."""
+    word = blake2b(counter.to_bytes(8, "little"), digest_size=8, key=key).digest()
+    return (int.from_bytes(word, "little") >> 11) * 2.0**-53

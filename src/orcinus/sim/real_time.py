@@ -1,0 +1,87 @@
+"""The simulated executor at a pace that people can follow: a batch is collected when its simulated time has passed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
+from orcinus.core.ports import Observer
+from orcinus.cost.work import CostModel
+from orcinus.sim.clock import VirtualClock
+from orcinus.sim.executor import SimulatedExecutor
+from orcinus.sim.made_up import Author
+
+MOST_LATE_S = 0.05  # real seconds that the simulation may lag behind, and catch up
+
+
+class RealTimeClock(VirtualClock):
+    """Simulated seconds, `speed` of them in a real one. A jump waits until the moment has come.
+
+    While work follows work, its time is the end of the last batch and not the moment at which the next one was planned, so
+    that an iteration takes what the cost model says and not what this machine adds to it. A simulation that lags behind by
+    more than `MOST_LATE_S` has lost the time: at that speed the machine is too slow.
+    """
+
+    def __init__(
+        self,
+        speed: float = 1.0,
+        real: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(real() * speed)
+        self.speed, self._real, self._sleep = speed, real, sleep
+
+    def now(self) -> float:
+        return max(self._at, (self._real() - MOST_LATE_S) * self.speed)
+
+    def jump(self, to: float) -> None:
+        """Wait until it is `to` seconds."""
+        while (left := self.left(to)) > 0:
+            self._sleep(left)
+        self._at = max(self._at, to)
+
+    def left(self, to: float) -> float:
+        """Real seconds until it is `to` simulated ones; below 0 if they have passed."""
+        return to / self.speed - self._real()
+
+    def wake(self) -> None:
+        """Nothing was going on: it is as late as it really is."""
+        self._at = max(self._at, self._real() * self.speed)
+
+
+class RealTimeExecutor(SimulatedExecutor, Observer):
+    """Takes as long as the simulated one would, and answers with what an author makes up.
+
+    It has to hear of its engine's requests as an observer: a batch does not tell a prompt.
+    """
+
+    clock: RealTimeClock
+
+    def __init__(self, cost: CostModel, clock: RealTimeClock, author: Author, depth: int | None = None, slots: int = 0) -> None:
+        super().__init__(cost, clock, depth, slots)
+        self.author = author
+        self._written: deque[BatchResult] = deque()
+
+    def due_in(self) -> float:
+        """Real seconds until the oldest batch in flight can be collected; 0 if it can be, or if there is none."""
+        return 0.0 if self.next_end is None else max(0.0, self.clock.left(self.next_end))
+
+    def submit(self, batch: Batch) -> None:
+        super().submit(batch)
+        self._written.append(self.author.write(batch))
+
+    def collect(self) -> BatchResult:
+        super().collect()
+        return self._written.popleft()
+
+    def on_submit(self, submitted: Submitted) -> None:
+        if self.author.idle:
+            self.clock.wake()
+        self.author.begin(submitted)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self.author.end(event.request_id)
