@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from orcinus.cost.constants import read
+from orcinus.cost.devices import DEVICES
 from orcinus.papers.orca import ROWS, batch_ms, figure_9, serve
 from orcinus.papers.published_orca import BATCH_MS, LOADED, MOST, SIZES
 from orcinus.papers.row import Row
@@ -96,7 +97,7 @@ def test_on_other_models_a_token_takes_somewhat_longer_than_reading_the_weights(
         requests=1,
     )
     setup = set_up(config)
-    reading = pp * setup.memory.weights / setup.cluster.device.bandwidth
+    reading = pp * (setup.machine.weights or 0) / DEVICES[setup.config.device].bandwidth
     assert 1.1 * reading < simulate(config, setup=setup).metrics.span / 20 < 2 * reading
 
 

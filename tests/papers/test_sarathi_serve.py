@@ -89,8 +89,8 @@ def test_systems_are_set_up_as_published(system: str) -> None:
     """And whoever runs at a third of the published strict rate keeps the strict objective, even over few requests."""
     config = sarathi_serve.config_of(system, "openchat")
     setup = set_up(config)
-    assert setup.limits.max_model_len == 8192
-    assert setup.limits.max_batch_size == (16 if system == "Orca" else int(system[-3:]) if "vLLM" in system else 128)
+    assert setup.machine.limits.max_model_len == 8192
+    assert setup.machine.limits.max_batch_size == (16 if system == "Orca" else int(system[-3:]) if "vLLM" in system else 128)
     assert 420_000 < setup.kv_tokens < 460_000  # 85 % of 80 GiB without 14.5 GB of weights, 131 KB a token
     few = simulate(at_rate(replace(config, requests=60), 0.15))
     assert few.metrics.tbt.percentile(99) < 0.1

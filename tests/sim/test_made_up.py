@@ -207,8 +207,8 @@ def test_memory_and_limits_are_those_of_a_simulation(tmp_path: Path) -> None:
     config = LiveConfig(model="gpt3-175b", device="a100-40g", tp=8, pp=2, record=tmp_path / "steps.jsonl")
     setup = set_up(config)
     engine, executor = build_live(config, MODEL_DIR)
-    assert engine.scheduler.kv.num_blocks == setup.num_blocks
-    assert engine.scheduler.limits == setup.limits
+    assert engine.scheduler.kv.num_blocks == setup.machine.num_blocks
+    assert engine.scheduler.limits == setup.machine.limits
     assert executor.depth == 2
     assert build_live(LiveConfig(model="llama-7b", in_flight=3), MODEL_DIR)[1].depth == 3
     assert build_live(LiveConfig(model="llama-7b", paper="fastertransformer"), MODEL_DIR)[1].slots > 1

@@ -13,6 +13,7 @@ import typer
 
 import orcinus
 from orcinus import interrupt
+from orcinus.cli.calibrate import calibrate
 from orcinus.cli.capacity import capacity
 from orcinus.cli.chat import chat
 from orcinus.cli.conformance import conformance
@@ -52,6 +53,7 @@ for command in (
     trace,
     replay,
     simulate,
+    calibrate,
     capacity,
     sweep,
     reproduce,

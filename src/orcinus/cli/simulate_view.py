@@ -34,9 +34,10 @@ def labels(configs: Sequence[SimulationConfig], names: Sequence[str]) -> list[st
 
 def heading(setup: Setup, stats: Statistics) -> str:
     """The cluster and the requests, before anything runs."""
-    config, memory = setup.config, setup.memory
-    devices = f"{config.replicas * setup.cluster.parallel.devices} x {setup.cluster.device.name}"
-    layout = f"tp {config.tp}, pp {config.pp}, {config.replicas} replica{'' if config.replicas == 1 else 's'}"
+    config, machine = setup.config, setup.machine
+    devices = f"{config.replicas * machine.devices} x {machine.device}"
+    layout = f"{machine.layout}, {config.replicas} replica{'' if config.replicas == 1 else 's'}"
+    weights = "" if machine.weights is None else f"weights {machine.weights / GIB:.1f} GiB of each device; "
     rate = (
         "all at once or in a closed loop"
         if stats.rate is None
@@ -44,8 +45,8 @@ def heading(setup: Setup, stats: Statistics) -> str:
     )
     return "\n".join(
         (
-            f"[bold]{setup.model.name}[/] on {devices} ({layout}), {config.software} software",
-            f"weights {memory.weights / GIB:.1f} GiB of each device; K/V memory {setup.kv_tokens} tokens a replica",
+            f"[bold]{machine.model}[/] on {devices} ({layout}), {machine.software}",
+            f"{weights}K/V memory {machine.kv_tokens} tokens a replica",
             f"{stats.requests} requests, {rate}",
             f"prompt {_lengths(stats.prompt)}; output {_lengths(stats.output)}",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from orcinus.core.batch import Batch
@@ -36,17 +36,22 @@ class Work(NamedTuple):
 
 def work_of(batch: Batch) -> Work:
     """The work of a batch."""
-    tokens = samples = 0
+    return work_of_chunks((chunk.start, len(chunk.tokens), chunk.samples) for chunk in batch.chunks)
+
+
+def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> Work:
+    """The work of chunks that are each (start, tokens, whether it samples)."""
+    total = requests = samples = 0
     contexts, prompts = [], []
-    for chunk in batch.chunks:
-        count = len(chunk.tokens)
-        tokens += count
-        samples += chunk.samples
-        if count == 1:
-            contexts.append(chunk.start + 1)
+    for start, tokens, sampling in chunks:
+        requests += 1
+        total += tokens
+        samples += sampling
+        if tokens == 1:
+            contexts.append(start + 1)
         else:
-            prompts.append((chunk.start, count))
-    return Work(tokens, len(batch.chunks), len(contexts), sum(contexts), tuple(prompts), samples, tuple(contexts))
+            prompts.append((start, tokens))
+    return Work(total, requests, len(contexts), sum(contexts), tuple(prompts), samples, tuple(contexts))
 
 
 class CostModel(Protocol):

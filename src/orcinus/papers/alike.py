@@ -11,7 +11,7 @@ from orcinus.cost.work import Work, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.replica import Replica
-from orcinus.sim.run import Setup, simulate
+from orcinus.sim.run import Setup, set_up, simulate
 from orcinus.workload.arrival import Arrival
 
 
@@ -42,14 +42,14 @@ def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -
     config, clock, watch = setup.config, VirtualClock(), _Iterations()
     replica = Replica(
         0,
-        setup.cost,
+        setup.machine.cost,
         clock,
         policy=policy,
         order=config.order,
         kv=config.kv,
-        limits=setup.limits,
-        num_blocks=setup.num_blocks,
-        block_size=config.block_size,
+        limits=setup.machine.limits,
+        num_blocks=setup.machine.num_blocks,
+        block_size=setup.machine.block_size,
         observers=[watch],
         repeat=False,
     )
@@ -75,6 +75,6 @@ def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
 
     Four batches of requests: the first one fills the replica, in the last one it empties, and those between count.
     """
-    size = config.max_batch_size
+    size = set_up(config).machine.limits.max_batch_size
     ends = endings(config, prompt, answer, 4 * size)
     return (ends[3 * size - 1] - ends[size - 1]) / (2 * size)

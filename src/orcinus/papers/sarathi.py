@@ -52,7 +52,7 @@ def _table_2() -> tuple[Iteration, Iteration, Iteration]:
 
 def _as_table_2_counts(each: Iteration) -> float:
     """Milliseconds of linear layers and attention: without norms and the like, and without the choice of a token."""
-    cost, work = _setup(1, 1024).cost, each.work
+    cost, work = _setup(1, 1024).machine.cost, each.work
     assert isinstance(cost, TransformerCost)
     linears = cost.layer_seconds(work.tokens) - cost.elementwise_seconds(work.tokens)
     return 1e3 * cost.model.layers * (linears + cost.attention_seconds(work))

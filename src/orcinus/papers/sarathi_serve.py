@@ -261,8 +261,8 @@ def run_orca_max() -> Found:
     outcome = simulate(config, setup=(setup := set_up(config)))
     batch = outcome.metrics.batch_size
     checks = [
-        within("K/V places", KV_PLACES, setup.kv_tokens, 0.05, "tokens"),
-        Check("requests that fit", ORCA_MAX_BATCH, float(setup.kv_tokens // setup.limits.max_model_len)),
+        within("K/V places", KV_PLACES, setup.machine.kv_tokens, 0.05, "tokens"),
+        Check("requests that fit", ORCA_MAX_BATCH, float(setup.machine.kv_tokens // setup.machine.limits.max_model_len)),
         Check("median batch of the run", ORCA_MAX_BATCH, batch.percentile(50)),
     ]
     return Found(checks, [f"Mean over the run with its beginning and end: {batch.mean:.2f}."])

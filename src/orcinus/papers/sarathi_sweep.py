@@ -124,7 +124,7 @@ def end_to_end(length: int) -> list[float]:
 def chunked(length: int) -> tuple[list[float], list[float]]:
     """Figures 13a and b: seconds of attention and of all of a prompt, without chunks over with them, by chunk size."""
     setup = set_up(replace(A6000, max_batch_size=1, max_model_len=length + 1))
-    cost = setup.cost
+    cost = setup.machine.cost
     assert isinstance(cost, TransformerCost)
     attention, whole = [], []
     for chunk in (length, *CHUNKS):

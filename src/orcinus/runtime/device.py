@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import dataclass
 
 import torch
@@ -66,10 +68,22 @@ def cpu_multiplies_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def machine_of(device: str) -> str:
+    """What a device of this machine is, in words, and how many threads torch has there."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = _cpu_info("model name").partition(":")[2].strip() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} of them used"
+
+
 def _cpu_flags() -> frozenset[str]:
+    return frozenset(_cpu_info("flags").split())
+
+
+def _cpu_info(field: str) -> str:
+    """The line of the first processor that begins so; empty where there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
-            line = next((line for line in info if line.startswith("flags")), "")
+            return next((line for line in info if line.startswith(field)), "")
     except OSError:
-        return frozenset()
-    return frozenset(line.split())
+        return ""

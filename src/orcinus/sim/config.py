@@ -22,7 +22,9 @@ class SimulationConfig:
     """
 
     model: str = _option("mistral-7b", "Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder.")
-    device: str = _option("a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a file from orcinus calibrate.")
+    device: str = _option(
+        "a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a .json file from orcinus calibrate."
+    )
     network: str = _option(
         "a100-dgx", "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx, pcie."
     )
@@ -38,12 +40,12 @@ class SimulationConfig:
     order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
     kv: str = _option("paged", "K/V manager: max-length, reservation, paged or prefix-cache.")
     paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
-    max_batch_size: int = _option(128, "Most requests in one iteration.")
+    max_batch_size: int | None = _option(None, "Most requests in one iteration. Default: 128, or what was measured.")
     max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows.")
     max_model_len: int | None = _option(
         None, "Most tokens of one request, prompt and output. Default: what the model was made for."
     )
-    block_size: int = _option(16, "Tokens in one K/V block.")
+    block_size: int | None = _option(None, "Tokens in one K/V block. Default: 16, or what was measured.")
     num_blocks: int | None = _option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
     gpu_memory_utilization: float = _option(0.9, "Share of the devices' memory that may be used.")
     arrivals: str = _option(

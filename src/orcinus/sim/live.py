@@ -27,14 +27,19 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     """
     setup = set_up(config)
     author = Author(read_vocabulary(folder), answer_lengths(config.answer_lengths))
-    policy, limits = make_policy(config.policy), setup.limits
-    kv = KV_MANAGERS[config.kv](setup.num_blocks, config.block_size, limits)
+    policy, limits = make_policy(config.policy), setup.machine.limits
+    kv = KV_MANAGERS[config.kv](setup.machine.num_blocks, setup.machine.block_size, limits)
     slots = fixed_slots(policy, kv, limits)
-    executor = RealTimeExecutor(setup.cost, RealTimeClock(config.speed), author, config.in_flight, slots)
+    executor = RealTimeExecutor(setup.machine.cost, RealTimeClock(config.speed), author, config.in_flight, slots)
     scheduler = Scheduler(policy, kv, limits, make_order(config.order))
     recorders = []
     if config.record is not None:
-        named = {name: getattr(config, name) for name in ("policy", "order", "kv", "block_size")}
-        sizes = {"limits": asdict(limits), "num_blocks": setup.num_blocks, "depth": executor.depth}
+        named = {name: getattr(config, name) for name in ("policy", "order", "kv")}
+        sizes = {
+            "block_size": setup.machine.block_size,
+            "limits": asdict(limits),
+            "num_blocks": setup.machine.num_blocks,
+            "depth": executor.depth,
+        }
         recorders.append(StepRecorder(config.record, named | sizes))
     return Engine(scheduler, executor, MonotonicClock(), [executor, *observers, *recorders]), executor

@@ -35,12 +35,12 @@ def metrics_record(metrics: MetricsObserver) -> dict[str, Any]:
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
     """The config's part that was decided, and what came of it."""
-    setup = outcome.setup
+    setup, machine = outcome.setup, outcome.setup.machine
     return {
-        "model": setup.model.name,
-        "devices": f"{setup.config.replicas * setup.cluster.parallel.devices} x {setup.cluster.device.name}",
-        "kv_tokens": setup.kv_tokens,
-        "weights_bytes_per_device": setup.memory.weights,
+        "model": machine.model,
+        "devices": f"{setup.config.replicas * machine.devices} x {machine.device}",
+        "kv_tokens": machine.kv_tokens,
+        "weights_bytes_per_device": machine.weights,
         **metrics_record(outcome.metrics),
         "preemptions": outcome.preemptions,
         "kv": outcome.kv_shares,

@@ -11,13 +11,6 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
 from orcinus.core.spelled import make_order, make_policy
-from orcinus.core.view import Limits
-from orcinus.cost.architecture import Architecture, Parallel, find_architecture
-from orcinus.cost.cluster import Cluster, find_cluster
-from orcinus.cost.curve import find_linears
-from orcinus.cost.memory import MemoryPlan, plan_memory
-from orcinus.cost.transformer import TransformerCost
-from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.kv_use import KVUseObserver
@@ -26,6 +19,7 @@ from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.bubbles import BubbleObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.machine import Machine, find_machine
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.simulation import Simulation, source_of
@@ -37,17 +31,7 @@ class Setup:
     """What a config comes to: all that is decided before the first request."""
 
     config: SimulationConfig
-    model: Architecture
-    cluster: Cluster
-    cost: CostModel
-    memory: MemoryPlan
-    limits: Limits
-    num_blocks: int
-
-    @property
-    def kv_tokens(self) -> int:
-        """Tokens whose keys and values one replica holds (Orca's n_slots)."""
-        return self.num_blocks * self.config.block_size
+    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +51,11 @@ class Outcome:
 
 def set_up(config: SimulationConfig) -> Setup:
     """Decide everything, and simulate nothing. Raises `ConfigError` if the model does not fit or cannot be cut so."""
-    model = find_architecture(config.model)
-    cluster = find_cluster(config.device, config.network, config.software, Parallel(config.tp, config.pp))
-    longest = config.max_model_len or model.max_model_len
-    most_tokens = config.max_batch_tokens or config.max_batch_size * longest
-    limits = Limits(config.max_batch_size, most_tokens, longest)
-    at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory together
-    memory = plan_memory(model, cluster.device, cluster.parallel, at_once, config.max_batch_size, config.gpu_memory_utilization)
-    num_blocks = config.num_blocks or memory.kv_tokens // config.block_size
-    if num_blocks < 1:
-        raise ConfigError(f"not one K/V block of {config.block_size} tokens fits: lower block_size or raise tp or pp")
+    machine = find_machine(config)
     make_policy(config.policy), make_order(config.order)  # misspelled ones are reported now
     if config.kv not in KV_MANAGERS:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
-    linears = find_linears(config.software, model.name, cluster.device.name, config.tp)
-    return Setup(config, model, cluster, TransformerCost(model, cluster, linears), memory, limits, num_blocks)
+    return Setup(config, machine)
 
 
 def workload_of(config: SimulationConfig) -> Workload:
@@ -110,7 +84,7 @@ def simulate(
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     began = time.perf_counter()
-    clock, metrics, bubbles = VirtualClock(), MetricsObserver(setup.limits, on_served), Distribution()
+    clock, metrics, bubbles = VirtualClock(), MetricsObserver(setup.machine.limits, on_served), Distribution()
     replicas = [_replica(index, setup, clock) for index in range(config.replicas)]
     uses = [KVUseObserver(each.scheduler, _final(each)) for each in replicas]
     for replica, use in zip(replicas, uses, strict=True):
@@ -136,17 +110,17 @@ def simulate(
 
 
 def _replica(index: int, setup: Setup, clock: VirtualClock) -> Replica:
-    config = setup.config
+    config, machine = setup.config, setup.machine
     return Replica(
         index,
-        setup.cost,
+        machine.cost,
         clock,
         policy=config.policy,
         order=config.order,
         kv=config.kv,
-        limits=setup.limits,
-        num_blocks=setup.num_blocks,
-        block_size=config.block_size,
+        limits=machine.limits,
+        num_blocks=machine.num_blocks,
+        block_size=machine.block_size,
         depth=config.in_flight,
         repeat=config.record is None,
     )
@@ -155,7 +129,7 @@ def _replica(index: int, setup: Setup, clock: VirtualClock) -> Replica:
 def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Observer]:
     """The onlookers that not every simulation needs."""
     found: list[Observer] = []
-    if setup.cost.num_stages > 1:
+    if setup.machine.cost.num_stages > 1:
         found.append(BubbleObserver(replica.executor, bubbles))
     if setup.config.record is not None and replica.index == 0:
         found.append(StepRecorder(setup.config.record, _header(replica, setup)))
@@ -164,9 +138,10 @@ def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Obs
 
 def _header(replica: Replica, setup: Setup) -> dict[str, Any]:
     """What a replay has to build again."""
-    config = setup.config
-    named = {name: getattr(config, name) for name in ("policy", "order", "kv", "block_size")}
-    return named | {"limits": asdict(setup.limits), "num_blocks": setup.num_blocks, "depth": replica.executor.depth}
+    machine = setup.machine
+    named = {name: getattr(setup.config, name) for name in ("policy", "order", "kv")}
+    memory = {"block_size": machine.block_size, "num_blocks": machine.num_blocks}
+    return named | memory | {"limits": asdict(machine.limits), "depth": replica.executor.depth}
 
 
 def _final(replica: Replica) -> Callable[[Request], int]:

@@ -1,0 +1,186 @@
+"""What iterations take on this machine: a designed set of them on the real engine, measured as the engine sees them.
+
+Every cell of the design puts some requests into the middle of their answers and lets others read prompts beside them.
+Batches differ in size, context and share of prompts, so that no cost hides behind another; cells come in random order,
+again and again, so that a neighbour who is busy for a while spoils some iterations of many cells, and all of none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from orcinus.core.batch import Batch
+from orcinus.core.policies.stall_free import StallFree
+from orcinus.core.ports import Observer
+from orcinus.core.request import Request
+from orcinus.core.view import Limits
+from orcinus.cost.calibration import Calibration
+from orcinus.cost.fitted import FEWEST, Iteration, fit
+from orcinus.cost.work import Work, work_of
+from orcinus.errors import ConfigError
+from orcinus.llm import LLM
+from orcinus.runtime.device import machine_of
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.prompts import prompt_ids
+
+STEADY = 8  # iterations in which requests do nothing but generate
+SHORT = 16  # tokens of a context that costs next to nothing
+LONGEST = 1024  # tokens of a prompt, at most
+CHUNKS = (4, 8, 16, 32, 64, 128, 256, 512, LONGEST)
+SHARE = 0.004  # of the time there is, that the longest prompt may take alone
+FILL = 512  # tokens in an iteration while contexts are filled, at most
+ENOUGH = 2 * FEWEST  # iterations that are measured however long they take
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Some requests generate at a context, while others read prompts, so many of their tokens in every iteration."""
+
+    decodes: int = 0
+    context: int = SHORT  # prompt tokens of each request that generates
+    prompts: int = 0
+    length: int = 0  # tokens of each of them
+    chunk: int = 1  # of their tokens in one iteration
+
+    @property
+    def answer(self) -> int:
+        """Tokens that each of the requests that generate is asked for."""
+        return STEADY - (-self.prompts * self.length // self.chunk)
+
+    def fits(self, limits: Limits, kv_tokens: int, block_size: int) -> bool:
+        """Whether an engine can run it as it is meant to be, without waiting for memory."""
+        sizes = [self.context + self.answer] * self.decodes + [self.length + 1] * self.prompts
+        held = sum(size + block_size for size in sizes)
+        tokens = self.decodes + self.chunk
+        return max(sizes) <= limits.max_model_len and held <= kv_tokens and tokens <= limits.max_batch_tokens
+
+
+def design(limits: Limits, longest: int) -> list[Cell]:
+    """Cells with batches of all sizes, contexts of up to eight times `longest` tokens together, and prompts of up to it."""
+    most = limits.max_batch_size
+    sizes = sorted({most, *(2**power for power in range(most.bit_length()))})
+    contexts = {size: min(8 * longest // size, limits.max_model_len - 4 * STEADY) for size in sizes}
+    generating = [Cell(size, share) for size in sizes for share in (SHORT, contexts[size] // 2, contexts[size])]
+    reading = [
+        Cell(decodes, SHORT, 1, length, chunk)
+        for decodes in sorted({0, most // 2, most - 1})
+        for length in (longest // 32, longest // 4, longest)
+        for chunk in CHUNKS
+        if chunk <= length <= 32 * chunk
+    ]
+    together = [Cell(0, SHORT, n, length, n * length) for n in sizes[1:4] for length in (8, 32, 128) if length <= longest]
+    return [cell for cell in (*generating, *reading, *together) if cell.context >= SHORT]
+
+
+class IterationObserver(Observer):
+    """Iterations from each launch to the next one."""
+
+    def __init__(self) -> None:
+        self.found: list[Iteration] = []
+        self._begun: tuple[Work, float] | None = None
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        if self._begun is not None:
+            self.found.append(Iteration(self._begun[0], now - self._begun[1]))
+        self._begun = work_of(batch), now
+
+    def pause(self) -> None:
+        """The engine had nothing to do: the last iteration ended nobody knows when."""
+        self._begun = None
+
+
+class _Bench:
+    """Runs cells on an engine."""
+
+    def __init__(self, llm: LLM, watch: IterationObserver) -> None:
+        self._llm, self._engine, self._watch = llm, llm.engine, watch
+        self._numbers = itertools.count()
+
+    def run(self, cell: Cell) -> None:
+        """One cell, from an idle engine to an idle engine."""
+        readers = self._requests(cell.prompts, cell.length, 1)
+        self._engine.use(StallFree(FILL))
+        self._submit(self._requests(cell.decodes, cell.context, cell.answer))
+        scheduler = self._engine.scheduler
+        while scheduler.num_waiting or not all(request.decoding for request in scheduler.running):
+            self._engine.step()
+        if readers:
+            self._engine.use(StallFree(cell.decodes + cell.chunk))
+            self._submit(readers)
+        while not self._engine.idle:
+            self._engine.step()
+        self._watch.pause()
+
+    def _requests(self, count: int, prompt: int, answer: int) -> list[Request]:
+        """Requests that share nothing, and sample as those of a user who says nothing about it."""
+        made = []
+        for number in itertools.islice(self._numbers, count):
+            ids = prompt_ids(Arrival(0.0, prompt, answer), number, self._llm.resolved.vocab_size)
+            params = replace(self._llm.default_params, max_tokens=answer, min_tokens=0, seed=number, stop=(), stop_token_ids=())
+            made.append(Request(f"calibration-{number}", ids, params, 0.0))
+        return made
+
+    def _submit(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._engine.submit(request)
+
+
+def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | None = None) -> Calibration:
+    """Measure an idle engine for about so many seconds, and fit the costs of its iterations.
+
+    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine takes one request at a time only.
+    """
+    if llm.resolved.limits.max_batch_size < 2:
+        raise ConfigError(
+            "one request at a time does not tell what a second one costs: calibrate with --max-batch-size 2 or more"
+        )
+    engine, found = llm.engine, IterationObserver()
+    policy = engine.scheduler.policy
+    engine.observers.append(found)
+    try:
+        _measure(llm, found, seconds, watch)
+    finally:
+        engine.observers.remove(found)
+        engine.use(policy)
+    resolved = llm.resolved
+    return Calibration(
+        model=str(llm.config.model or "the bundled model"),
+        machine=machine_of(resolved.device),
+        device=resolved.device,
+        dtype=resolved.dtype,
+        attention=resolved.attention,
+        limits=resolved.limits,
+        block_size=resolved.block_size,
+        num_blocks=resolved.num_blocks,
+        cost=fit(found.found),
+    )
+
+
+def _measure(llm: LLM, found: IterationObserver, seconds: float, watch: Callable[[float], None] | None) -> None:
+    """Run cells in random order until the time is over."""
+    bench, rng, began = _Bench(llm, found), random.Random(0), time.monotonic()
+    resolved = llm.resolved
+    longest = _longest(llm, bench, found, seconds)
+    cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
+    for cell in itertools.chain.from_iterable(rng.sample(cells, len(cells)) for _ in itertools.count()):
+        passed = time.monotonic() - began
+        if watch is not None:
+            watch(min(passed, seconds))
+        if passed >= seconds and len(found.found) >= ENOUGH:
+            return
+        bench.run(cell)
+
+
+def _longest(llm: LLM, bench: _Bench, found: IterationObserver, seconds: float) -> int:
+    """Tokens of the longest prompt worth reading, from how fast the engine reads one when it is warm."""
+    within = min(LONGEST, llm.resolved.limits.max_model_len // 2, llm.resolved.kv_tokens // 4)
+    probe = min(128, within)
+    for _ in range(3):
+        found.found.clear()
+        bench.run(Cell(1, probe))
+    first = found.found[0]
+    return max(32, min(within, int(first.work.tokens / first.seconds * seconds * SHARE)))

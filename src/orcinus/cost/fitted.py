@@ -1,0 +1,164 @@
+"""Iterations that take what they took on a machine of one's own: least squares over recorded iterations.
+
+The features are those of SARATHI's and Vidur's predictors, and of `StepTime`: linear layers cost by the token, attention of
+prompts by the pair of tokens, attention of decodes by the tokens they attend to, and everything besides by the request or
+by the iteration. Straight lines suffice: curves in the number of tokens made the errors of the bundled model no smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orcinus.core.batch import pairs
+from orcinus.cost.nonnegative import least_squares
+from orcinus.cost.work import Work, work_of_chunks
+from orcinus.errors import ConfigError
+
+Floats = NDArray[np.float64]
+FEATURES: Mapping[str, str] = {
+    "iteration": "everything that is done once",
+    "decoding": "having decodes at all: their attention is one kernel",
+    "token": "linear layers",
+    "request": "planning, packing and returning a request",
+    "sample": "choosing a token",
+    "context": "a token that a decode attends to",
+    "prompt": "a chunk of a prompt: its attention is a kernel of its own",
+    "pair": "two tokens of a prompt, one attending to the other",
+    "resumed": "a chunk that does not begin its prompt",
+    "copied": "a token that such a chunk attends to",
+}
+ESSENTIAL = ("token", "request", "context", "pair")  # a record in which one of these follows from the others tells too little
+FEWEST = 100  # iterations
+INDEPENDENT = 0.02  # share of an essential feature that no other one explains, at least
+HELD_OUT = 5  # one iteration in so many
+ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
+
+
+class Iteration(NamedTuple):
+    """An iteration that was measured."""
+
+    work: Work
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitError:
+    """Absolute relative errors of predictions for iterations that were held out from the fit."""
+
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCost:
+    """Seconds = the sum over `FEATURES` of what each costs times how often it occurs; none costs less than nothing.
+
+    Made by `fit`. An engine on one device: it has one stage. Raises `ConfigError` for seconds that are none.
+    """
+
+    seconds: Mapping[str, float]  # of every feature
+    iterations: int  # that it was fitted on
+    error: FitError
+
+    def __post_init__(self) -> None:
+        known = set(self.seconds) == set(FEATURES) and all(0 <= value < 60 for value in self.seconds.values())
+        if not known or not sum(self.seconds.values()):
+            raise ConfigError(f"a fitted cost needs seconds of at least 0 for each of {', '.join(FEATURES)}, and one above 0")
+        object.__setattr__(self, "seconds", {name: float(self.seconds[name]) for name in FEATURES})
+
+    @property
+    def num_stages(self) -> int:
+        return 1
+
+    def stages(self, work: Work) -> Sequence[float]:
+        return (sum(map(float.__mul__, self.seconds.values(), features(work))),)
+
+
+def features(work: Work) -> list[float]:
+    """How often each of `FEATURES` occurs in an iteration."""
+    both = resumed = copied = 0
+    for start, tokens in work.prompts:
+        both += pairs(start, tokens)
+        if start:
+            resumed += 1
+            copied += start + tokens
+    counts = (1, work.decodes > 0, work.tokens, work.requests, work.samples, work.context)
+    return [float(count) for count in (*counts, len(work.prompts), both, resumed, copied)]
+
+
+def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[Iteration]:
+    """The iterations of a record of a real run, each from its launch to the next one: what the engine does besides is in it.
+
+    One that left nothing to do is not among them. Raises `ConfigError` if several batches were in flight at once.
+    """
+    found: list[Iteration] = []
+    begun: tuple[Work, float] | None = None
+    live = 0
+    for line in lines:
+        match line["kind"]:
+            case "engine" if line["depth"] != 1:
+                raise ConfigError("costs are fitted on a run with one batch in flight, not on one of a pipeline")
+            case "submit":
+                live += 1
+            case "finish":
+                live -= 1
+                begun = begun if live else None
+            case "launch":
+                if begun is not None:
+                    found.append(Iteration(begun[0], line["at"] - begun[1]))
+                begun = work_of_chunks(tuple(chunk[1:]) for chunk in line["chunks"]), line["at"]
+    return found
+
+
+def fit(iterations: Sequence[Iteration]) -> FittedCost:
+    """The costs that explain these iterations best, and how well those of the others explain one in five of them.
+
+    Least absolute relative error, by least squares that are weighted anew until the weights settle: on a machine that
+    others use, some iterations take several times as long as the same ones a moment later, and a median does not mind.
+    Features that never occur cost nothing. Raises `ConfigError` if the iterations are too few or too much alike.
+    """
+    if len(iterations) < FEWEST:
+        raise ConfigError(
+            f"costs are fitted on at least {FEWEST} iterations, and here are {len(iterations)}: record a longer run"
+        )
+    matrix = np.array([features(each.work) for each in iterations])
+    seconds = np.array([each.seconds for each in iterations])
+    if not (np.isfinite(seconds).all() and (seconds > 0).all()):
+        raise ConfigError("every iteration of a record must take more than 0 seconds: its clock is broken, or simulated")
+    _check(matrix)
+    held = np.arange(len(seconds)) % HELD_OUT == HELD_OUT - 1
+    errors = np.abs(matrix[held] @ _solve(matrix[~held], seconds[~held]) / seconds[held] - 1)
+    error = FitError(float(np.median(errors)), float(np.percentile(errors, 90)))
+    return FittedCost(dict(zip(FEATURES, _solve(matrix, seconds).tolist(), strict=True)), len(iterations), error)
+
+
+def _solve(matrix: Floats, seconds: Floats) -> Floats:
+    """Seconds of every feature."""
+    scale = np.maximum(matrix.max(axis=0), 1.0)
+    relative = matrix / scale / seconds[:, None]
+    weights = np.ones(len(seconds))
+    for _ in range(ROUNDS):
+        found = least_squares(relative * weights[:, None], weights)
+        weights = np.maximum(np.abs(relative @ found - 1), EXACT) ** -0.5
+    costs: Floats = found / scale
+    return costs
+
+
+def _check(matrix: Floats) -> None:
+    """Raise `ConfigError` if an essential feature is always what others would make it."""
+    names = list(FEATURES)
+    essential = matrix[:, [names.index(name) for name in ("iteration", *ESSENTIAL)]]
+    scaled = essential / np.maximum(np.linalg.norm(essential, axis=0), 1.0)
+    for column, name in enumerate(ESSENTIAL, 1):
+        others = np.delete(scaled, column, axis=1)
+        rest = scaled[:, column] - others @ np.linalg.lstsq(others, scaled[:, column], rcond=None)[0]
+        if np.linalg.norm(rest) < INDEPENDENT:
+            raise ConfigError(
+                f"these iterations are too much alike to tell what a {name} costs ({FEATURES[name]}): record prompts of "
+                "several lengths and answers in batches of several sizes, or let orcinus calibrate make them"
+            )

@@ -1,0 +1,114 @@
+"""What a simulated replica is: a data sheet's device with a model from a table, or an engine that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orcinus.core.view import Limits
+from orcinus.cost.architecture import Parallel, find_architecture
+from orcinus.cost.calibration import Calibration, read_calibration
+from orcinus.cost.cluster import find_cluster
+from orcinus.cost.curve import find_linears
+from orcinus.cost.memory import plan_memory
+from orcinus.cost.transformer import TransformerCost
+from orcinus.cost.work import CostModel
+from orcinus.errors import ConfigError
+from orcinus.sim.config import SimulationConfig
+
+NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_memory_utilization", "in_flight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """All that a simulation asks about one replica."""
+
+    model: str
+    device: str
+    devices: int  # of a replica
+    layout: str  # how the model is spread or stored, in words
+    software: str  # where the costs come from, in words
+    cost: CostModel
+    limits: Limits
+    block_size: int  # tokens
+    num_blocks: int
+    weights: int | None = None  # bytes on each device, where they are known
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values one replica holds (Orca's n_slots)."""
+        return self.num_blocks * self.block_size
+
+
+def find_machine(config: SimulationConfig) -> Machine:
+    """The machine that a config names: a device, or the file of a calibration. Raises `ConfigError`."""
+    if config.device.endswith(".json"):
+        return _measured(config, read_calibration(Path(config.device)))
+    return _computed(config)
+
+
+def _computed(config: SimulationConfig) -> Machine:
+    """A model on the devices of a data sheet."""
+    model = find_architecture(config.model)
+    cluster = find_cluster(config.device, config.network, config.software, Parallel(config.tp, config.pp))
+    longest, batch, block_size = (
+        config.max_model_len or model.max_model_len,
+        config.max_batch_size or 128,
+        config.block_size or 16,
+    )
+    limits = Limits(batch, config.max_batch_tokens or batch * longest, longest)
+    at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory together
+    memory = plan_memory(model, cluster.device, cluster.parallel, at_once, batch, config.gpu_memory_utilization)
+    num_blocks = config.num_blocks or memory.kv_tokens // block_size
+    if num_blocks < 1:
+        raise ConfigError(f"not one K/V block of {block_size} tokens fits: lower block_size or raise tp or pp")
+    linears = find_linears(config.software, model.name, cluster.device.name, config.tp)
+    return Machine(
+        model=model.name,
+        device=cluster.device.name,
+        devices=cluster.parallel.devices,
+        layout=f"tp {config.tp}, pp {config.pp}",
+        software=f"{config.software} software",
+        cost=TransformerCost(model, cluster, linears),
+        limits=limits,
+        block_size=block_size,
+        num_blocks=num_blocks,
+        weights=memory.weights,
+    )
+
+
+def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
+    """The engine of a calibration, with limits no higher than those it was measured with."""
+    for name in NOT_BESIDE_A_CALIBRATION:
+        if getattr(config, name) != type(config).__dataclass_fields__[name].default:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{config.device} says what it was measured on: leave out {flag}, or give the name of a device")
+    known, cost = measured.limits, measured.cost
+    limits = Limits(
+        _at_most(config, "max_batch_size", known.max_batch_size),
+        _at_most(config, "max_batch_tokens", known.max_batch_tokens),
+        _at_most(config, "max_model_len", known.max_model_len),
+        known.lookahead,
+    )
+    return Machine(
+        model=measured.model,
+        device=measured.machine,
+        devices=1,
+        layout=measured.dtype,
+        software=f"fitted on {cost.iterations} iterations (error {cost.error.median:.0%} median, {cost.error.p90:.0%} P90)",
+        cost=cost,
+        limits=limits,
+        block_size=config.block_size or measured.block_size,
+        num_blocks=config.num_blocks or measured.num_blocks,
+    )
+
+
+def _at_most(config: SimulationConfig, name: str, known: int) -> int:
+    """A limit that was asked for, if it was measured. Raises `ConfigError` if it lies beyond."""
+    asked: int = getattr(config, name) or known
+    if asked > known:
+        raise ConfigError(
+            f"{config.device} was measured with a {name} of {known}, which says nothing about {asked}: "
+            f"calibrate with --{name.replace('_', '-')} {asked}"
+        )
+    return asked

@@ -1,0 +1,115 @@
+"""`orcinus calibrate` on the real engine, and simulations of the machine that it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orcinus.calibrate import design
+from orcinus.core.view import Limits
+from orcinus.cost.calibration import read_calibration
+from tests.commands import orcinus
+
+FEW = ("--requests", "20", "--lengths", "uniform:low=4:high=60,uniform:low=1:high=20")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A short calibration of a small engine."""
+    path = tmp_path_factory.mktemp("calibration") / "here.json"
+    engine = ("--max-batch-size", "3", "--max-model-len", "256", "--num-blocks", "90", "--dtype", "float32")
+    done = orcinus("calibrate", *engine, "--seconds", "2", "-o", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "the bundled model in float32 on " in done.stdout
+    assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
+    return str(path)
+
+
+def test_the_file_says_what_was_measured(file: str) -> None:
+    found = read_calibration(Path(file))
+    assert (found.dtype, found.num_blocks, found.block_size) == ("float32", 90, 16)
+    assert (found.limits.max_batch_size, found.limits.max_model_len) == (3, 256)
+    assert found.cost.iterations >= 200
+    assert found.cost.seconds["iteration"] + found.cost.seconds["token"] > 0
+
+
+def test_a_simulation_of_it(file: str) -> None:
+    done = orcinus("simulate", "--device", file, *FEW, "--arrivals", "poisson:rate=50", "--policy", "orca,sarathi")
+    assert done.returncode == 0, done.stderr
+    assert "the bundled model on 1 x " in done.stdout
+    assert "fitted on " in done.stdout
+    assert f"K/V memory {90 * 16} tokens" in done.stdout
+    done = orcinus("simulate", "--device", file, *FEW, "--arrivals", "all-at-once", "--json")
+    (record,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert record["endings"] == {"length": 20}
+    assert record["mean_batch_size"] <= 3
+    assert record["weights_bytes_per_device"] is None
+
+
+def test_lower_limits_and_other_memory_can_be_simulated(file: str, tmp_path: Path) -> None:
+    kept = tmp_path / "record.jsonl"
+    changed = ("--max-batch-size", "1", "--num-blocks", "200", "--block-size", "8", "--record", str(kept))
+    done = orcinus("simulate", "--device", file, *FEW, *changed)
+    assert "K/V memory 1600 tokens" in done.stdout
+    header = json.loads(kept.read_text().splitlines()[0])
+    assert (header["block_size"], header["num_blocks"], header["limits"]["max_batch_size"]) == (8, 200, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "gpt3-175b"), "says what it was measured on: leave out --model"),
+        (("--tp", "2"), "leave out --tp"),
+        (("--pp", "2"), "leave out --pp"),
+        (("--gpu-memory-utilization", "0.5"), "leave out --gpu-memory-utilization"),
+        (("--max-batch-size", "4"), "a max_batch_size of 3, which says nothing about 4: calibrate with --max-batch-size 4"),
+        (("--max-model-len", "512"), "calibrate with --max-model-len 512"),
+    ],
+)
+def test_what_a_calibration_cannot_tell(file: str, arguments: tuple[str, ...], said: str) -> None:
+    done = orcinus("simulate", "--device", file, *FEW, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-o", "here.txt"), "ends with .json"),
+        (("-o", "no/such/folder/here.json"), "cannot write no/such/folder/here.json"),
+        (("--max-batch-size", "1"), "calibrate with --max-batch-size 2 or more"),
+    ],
+)
+def test_what_cannot_be_calibrated(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = orcinus("calibrate", "--seconds", "1", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["missing.json", "other.json"])
+def test_a_device_that_is_no_calibration(name: str, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    done = orcinus("simulate", "--device", str(tmp_path / name), *FEW)
+    assert done.returncode == 1
+    assert "calibration" in done.stderr
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8, 64])
+@pytest.mark.parametrize("length", [128, 2048])
+@pytest.mark.parametrize("longest", [32, 1024])
+def test_every_design_varies_what_costs(batch: int, length: int, longest: int) -> None:
+    """Whatever the engine: generating alone, reading alone, both together; small and full batches; whole prompts and chunks."""
+    limits = Limits(batch, batch * length, length)
+    cells = [cell for cell in design(limits, longest) if cell.fits(limits, batch * length, 16)]
+    assert {bool(cell.decodes) + 2 * bool(cell.prompts) for cell in cells} == {1, 2, 3}
+    assert {1, batch - 1} <= {cell.decodes for cell in cells}
+    assert any(cell.chunk < cell.length for cell in cells)
+    assert any(cell.prompts and cell.chunk == cell.prompts * cell.length for cell in cells)
+    assert len({cell.context for cell in cells if cell.decodes}) > 1
