@@ -48,7 +48,7 @@ def test_a_simulation_uses_it_where_model_device_degree_and_software_are_those_m
     measured = SimulationConfig(model="llama-13b", device="a6000", software="sarathi")
     found = find_linears("sarathi", "llama-13b", "a6000", 1)
     assert found is not None
-    cost = set_up(measured).cost
+    cost = set_up(measured).machine.cost
     assert isinstance(cost, TransformerCost)
     assert cost.layer_seconds(256) == pytest.approx(found(256) / 40 + cost.elementwise_seconds(256))
     for change in ({"model": "llama-2-13b"}, {"device": "a100-80g"}, {"tp": 2}, {"software": "default"}):

@@ -91,7 +91,7 @@ def test_systems_are_set_up_as_published(system: str) -> None:
     setup = set_up(config)
     assert setup.machine.limits.max_model_len == 8192
     assert setup.machine.limits.max_batch_size == (16 if system == "Orca" else int(system[-3:]) if "vLLM" in system else 128)
-    assert 420_000 < setup.kv_tokens < 460_000  # 85 % of 80 GiB without 14.5 GB of weights, 131 KB a token
+    assert 420_000 < setup.machine.kv_tokens < 460_000  # 85 % of 80 GiB without 14.5 GB of weights, 131 KB a token
     few = simulate(at_rate(replace(config, requests=60), 0.15))
     assert few.metrics.tbt.percentile(99) < 0.1
 

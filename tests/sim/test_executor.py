@@ -35,8 +35,9 @@ class ByTokens:
 
 def test_work_counts_what_costs() -> None:
     batch = Batch(1, (prefill("a", 7, samples=False), decode("b", 20), decode("c", 30)))
-    assert work_of(batch) == Work(tokens=9, requests=3, decodes=2, context=21 + 31, prompts=((0, 7),), samples=2)
-    assert work_of(batch).repeated(3).context == 52 + 6
+    work = work_of(batch)
+    assert work == Work(9, 3, decodes=2, context=21 + 31, prompts=((0, 7),), samples=2, contexts=(21, 31))
+    assert work.repeated(3).context == 52 + 6
 
 
 def test_depth_is_the_number_of_stages_unless_told_otherwise() -> None:
