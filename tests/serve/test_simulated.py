@@ -22,7 +22,7 @@ from tests.serve.test_process import engine_pid, refuses_to_start
 
 SPEED, OPEN_LENGTH = 10, 30
 GPT3 = {"device": "a100-40g", "tp": 8, "pp": 2}
-COST = set_up(LiveConfig(model="gpt3-175b", **GPT3)).cost  # type: ignore[arg-type]
+COST = set_up(LiveConfig(model="gpt3-175b", **GPT3)).machine.cost  # type: ignore[arg-type]
 STORY = {"prompt": "Tell me about rain and wind", "seed": 3}
 CHAT = {"messages": [{"role": "user", "content": "Tell me a story."}]}
 WITHOUT_END = STORY | {"max_tokens": 1500, "stream": True}

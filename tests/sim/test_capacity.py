@@ -95,7 +95,7 @@ def test_objectives_that_nothing_breaks_are_reported() -> None:
     ],
 )
 def test_what_is_certainly_lost(objectives: Objectives, size: Size, lost: bool) -> None:
-    metrics = MetricsObserver(set_up(SMALL).limits)
+    metrics = MetricsObserver(set_up(SMALL).machine.limits)
     for value in (0.01, 0.2, 1.5, 2.0):
         metrics.tbt.add(value)
     for value in (2.0, 2.0, 3.0):
