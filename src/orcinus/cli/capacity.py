@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orcinus import interrupt
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
 from orcinus.cli.simulate import SEVERAL
@@ -47,6 +48,7 @@ def capacity(
     objectives = Objectives(p99_tbt, p99_ttft, median_delay)
     for config in configs:
         set_up(config)
+    interrupt.raise_exception()  # so that other processes end too
     found = []
     with progress() as bars:
         done = bars.bar("searches", len(configs))

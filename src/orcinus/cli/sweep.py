@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orcinus import interrupt
 from orcinus.cli.options import takes
 from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
@@ -47,6 +48,7 @@ def sweep(
         raise ConfigError("nothing varies: give at least one --vary, such as --vary rate=1,2,4")
     if plot is not None and not all(isinstance(value, (int, float)) for value in list(axes.values())[-1]):
         raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
+    interrupt.raise_exception()  # so that other processes end too
     with progress() as bars:
         tell = bars.bar("points", 0)
         results = run(config, axes, workers=workers, watch=tell)
