@@ -1,0 +1,100 @@
+"""The table, the page and the figures of reproduced experiments."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orcinus.errors import ConfigError
+from orcinus.papers.page import page, tally
+from orcinus.papers.row import Check, Curve, Figure, Found, Panel, Row, Source, ordering, within
+from orcinus.papers.table import BESIDES, ROWS, choose
+from orcinus.plots.figures import draw_figure
+from tests.commands import orcinus
+
+TABLE = [1, 2, 3, 4, 5, 6, 7, 9, 10, 13, 14, 15, 16, 17, 18, 20, 21, 23, 24, 25, 26, 27]
+PANEL = Panel("two", "x", "y", [Curve("ours", [(1, 1.0), (2, 2.0)]), Curve("ours", [(1, 1.1), (2, 2.1)], published=True)])
+
+
+def row(number: int, *checks: Check, skipped: str | None = None) -> tuple[Row, Found]:
+    found = Found(checks, notes=["Because."], skipped=skipped, figures=[Figure("example", "An example", [PANEL])])
+    return Row(number, "A paper", f"Fig. {number}", "Something.", "5 %", "nothing", Source.VECTOR, lambda: found), found
+
+
+def test_every_row_of_the_acceptance_table_is_there_once() -> None:
+    assert [each.number for each in ROWS if each.number != BESIDES] == TABLE
+
+
+def test_what_is_within_and_what_is_not() -> None:
+    assert within("a", 100, 105, 0.05).passed
+    assert not within("a", 100, 105.1, 0.05).passed
+    assert Check("a", 100, 120, -0.10, 0.25).passed
+    assert not Check("a", 100, 89, -0.10, 0.25).passed
+    assert not within("a", 100, float("nan"), 0.05).passed
+    assert not ordering("a < b", False).passed
+
+
+def test_misses_and_skipped_rows_stay_visible() -> None:
+    rows = [
+        row(1, within("a", 100, 101, 0.05)),
+        row(2, within("b", 100, 150, 0.05), ordering("c < d", False)),
+        row(3, skipped="No data."),
+    ]
+    text = page(rows)
+    assert "1 of 2 experiments pass. 1 skipped." in text
+    assert "| a | 100 | 101 | +1.0% | pass |" in text
+    assert "| b | 100 | 150 | +50.0% | **miss** |" in text
+    assert "| c < d | | | | **does not hold** |" in text
+    assert "Skipped: No data." in text
+    assert "![An example](pictures/papers/example.svg)" in text
+
+
+def test_links_of_the_overview_lead_to_the_sections() -> None:
+    text = page([row(1, within("a", 1, 1, 0.1))])
+    (anchor,) = re.findall(r"\(#([^)]*)\)", text)
+    (heading,) = re.findall(r"^### (.*)$", text, re.M)
+    assert anchor == "".join(c for c in heading.lower() if c.isalnum() or c in " -_").replace(" ", "-")
+
+
+def test_the_committed_page_is_of_these_rows() -> None:
+    text = (Path(__file__).parents[2] / "docs/papers.md").read_text(encoding="utf-8")
+    for each in ROWS:
+        assert each.experiment in text
+    for name in re.findall(r"\((pictures/papers/[^)]*)\)", text):
+        assert (Path(__file__).parents[2] / "docs" / name).is_file()
+    assert tally([]) == "0 of 0 experiments pass."
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_figures_are_drawn(tmp_path: Path, bars: bool) -> None:
+    panels = [Panel("p", "x", "y", PANEL.curves, bars=bars, log_x=not bars)] * 4
+    draw_figure(tmp_path / "figure.svg", Figure("figure", "Four panels", panels))
+    assert (tmp_path / "figure.svg").read_text().count("<path") > 20
+
+
+def test_a_row_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="no row 8: choose among 1, 2"):
+        choose([8])
+    assert [each.number for each in choose([14, 4])] == [4, 14]
+
+
+def test_the_command_runs_rows_and_says_so(tmp_path: Path) -> None:
+    done = orcinus("reproduce", "4", "14")
+    assert done.returncode == 0
+    assert "2 of 2 experiments pass." in done.stdout
+    assert "234.8" in done.stdout
+
+
+def test_the_command_writes_the_page_of_what_it_ran(tmp_path: Path) -> None:
+    assert orcinus("reproduce", "1", "--write", str(tmp_path)).returncode == 0
+    assert "### Row 1: Fig. 9a" in (tmp_path / "papers.md").read_text()
+    assert (tmp_path / "pictures/papers").is_dir()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(("8",), "there is no row 8"), (("4", "--write", "/nowhere"), "is no folder")])
+def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = orcinus("reproduce", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
