@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import Running
+from tests.serve.watch import watching
 
 BUSY = {"prompt": "Once upon a time", "max_tokens": 1800, "ignore_eos": True, "temperature": 0, "stream": True}
 GIVEN_UP = {"prompt": "Tell me about rain and wind", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
@@ -22,30 +23,13 @@ HANG_UP_S = 0.25  # that a closed connection may take to be noticed on a busy ma
 
 @pytest.fixture
 def iterations(server: Running) -> Iterator[list[dict[str, Any]]]:
-    """Everything that the engine runs, while another request keeps it busy. `at` is on this machine's monotonic clock."""
-    seen: list[dict[str, Any]] = []
-    ready, done = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        with httpx.stream("GET", f"{server.url}/v1/scheduler/iterations", timeout=30) as answer:
-            ready.set()
-            for line in answer.iter_lines():
-                if done.is_set():
-                    return
-                if line.startswith("data: "):
-                    seen.append(json.loads(line[6:]))
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    assert ready.wait(10)
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=BUSY, timeout=30) as busy:
-        lines = busy.iter_lines()
-        next(lines)
-        yield seen
-    assert server.idle()
-    done.set()
-    server.http.post("/v1/completions", json=BUSY | {"max_tokens": 2, "stream": False})  # something to see, and to leave by
-    watching.join(5)
+    """Everything that the engine runs, while another request keeps it busy."""
+    with watching(server.url) as seen:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=BUSY, timeout=30) as busy:
+            lines = busy.iter_lines()
+            next(lines)
+            yield seen
+        assert server.idle()
 
 
 @contextmanager

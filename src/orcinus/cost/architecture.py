@@ -75,9 +75,8 @@ class Architecture:
         return 2 * BYTES * max(1, self.kv_heads // tp) * self.head_dim
 
 
-def _gpt3(name: str, layers: int, hidden: int) -> Architecture:
-    """The GPT-3 family: heads of 128, feed-forward networks of four times the width (Brown et al., 2020, table 2.1)."""
-    heads = hidden // 128
+def _gpt(name: str, layers: int, hidden: int, heads: int, vocab: int = 50257) -> Architecture:
+    """GPT-3 (Brown et al., 2020, table 2.1) and OPT: all heads alike, feed-forward networks of four times the width."""
     return Architecture(
         name=name,
         layers=layers,
@@ -85,7 +84,7 @@ def _gpt3(name: str, layers: int, hidden: int) -> Architecture:
         heads=heads,
         kv_heads=heads,
         ffn=4 * hidden,
-        vocab=50257,
+        vocab=vocab,
         gated=False,
         max_model_len=2048,
         tied=True,
@@ -109,21 +108,6 @@ def _llama(
     )
 
 
-def _opt(name: str, layers: int, hidden: int, heads: int) -> Architecture:
-    return Architecture(
-        name=name,
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=heads,
-        ffn=4 * hidden,
-        vocab=50272,
-        gated=False,
-        max_model_len=2048,
-        tied=True,
-    )
-
-
 def _falcon(name: str, layers: int, hidden: int, heads: int) -> Architecture:
     return Architecture(
         name=name,
@@ -144,10 +128,10 @@ def _falcon(name: str, layers: int, hidden: int, heads: int) -> Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     each.name: each
     for each in (
-        _gpt3("gpt3-13b", 40, 5120),
-        _gpt3("gpt3-101b", 80, 10240),
-        _gpt3("gpt3-175b", 96, 12288),
-        _gpt3("gpt3-341b", 120, 15360),
+        _gpt("gpt3-13b", 40, 5120, 40),
+        _gpt("gpt3-101b", 80, 10240, 80),
+        _gpt("gpt3-175b", 96, 12288, 96),
+        _gpt("gpt3-341b", 120, 15360, 120),
         _llama("llama-7b", 32, 4096, 32, 11008, 2048),
         _llama("llama-13b", 40, 5120, 40, 13824, 2048),
         _llama("llama-33b", 60, 6656, 52, 17920, 2048),
@@ -161,9 +145,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         _llama("mistral-7b", 32, 4096, 32, 14336, 32768, kv=8, window=4096),  # Mistral 7B paper, table 1
         _llama("yi-34b", 60, 7168, 56, 20480, 4096, kv=8, vocab=64000),
         _llama("yi-34b-200k", 60, 7168, 56, 20480, 200000, kv=8, vocab=64000),
-        _opt("opt-13b", 40, 5120, 40),
-        _opt("opt-66b", 64, 9216, 72),
-        _opt("opt-175b", 96, 12288, 96),
+        _gpt("opt-13b", 40, 5120, 40, vocab=50272),
+        _gpt("opt-66b", 64, 9216, 72, vocab=50272),
+        _gpt("opt-175b", 96, 12288, 96, vocab=50272),
         _falcon("falcon-40b", 60, 8192, 128),
         _falcon("falcon-180b", 80, 14848, 232),
     )
