@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -184,9 +184,9 @@ def capacities(data: str, requests: int) -> dict[str, dict[str, float]]:
 
 
 WINDOW_NOTE = (
-    "The paper lists Mistral-7B with its sliding window of 4096 tokens, and so it is simulated. That was added after a first look "
-    "at these capacities: without a window Sarathi-Serve reaches 1.52 and 1.81 (strict misses by a hair, -25.1 %), and on arXiv "
-    "0.43 and 0.75. Figure 9, on which the constants were fitted, has no context beyond the window."
+    "The paper lists Mistral-7B with its sliding window of 4096 tokens, and so it is simulated. That was added after a first "
+    "look at these capacities: without a window Sarathi-Serve reaches 1.52 and 1.81 (strict misses by a hair, -25.1 %), and on "
+    "arXiv 0.43 and 0.75. Figure 9, on which the constants were fitted, has no context beyond the window."
 )
 
 
