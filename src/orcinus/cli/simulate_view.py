@@ -29,7 +29,7 @@ def labels(configs: Sequence[SimulationConfig], names: Sequence[str]) -> list[st
     varying = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
     if "paper" in varying:  # it says both
         varying = [name for name in varying if name not in ("policy", "kv")]
-    return [", ".join(str(getattr(config, name)) for name in varying) or config.policy for config in configs]
+    return [", ".join(str(getattr(config, name)) for name in varying) or config.paper or config.policy for config in configs]
 
 
 def heading(setup: Setup, stats: Statistics) -> str:
