@@ -20,6 +20,7 @@ model and an engine of one thread.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -61,9 +62,10 @@ class OwnTime:
 
 def real(llm: LLM, config: SimulationConfig) -> tuple[Figures, FittedCost]:
     """The workload on the real engine, and what its iterations cost."""
+    fresh = itertools.count(time.time_ns())  # no prompt is in the prefix cache from another run
     arrivals = [
         (arrival.at, prompt_ids(arrival, number, llm.resolved.vocab_size), arrival.output_tokens)
-        for number, arrival in enumerate(workload_of(config))
+        for number, arrival in zip(fresh, workload_of(config), strict=False)
     ]
     clock, iterations = llm.engine.clock, IterationObserver()
 

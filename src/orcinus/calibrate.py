@@ -98,7 +98,7 @@ class _Bench:
 
     def __init__(self, llm: LLM, watch: IterationObserver) -> None:
         self._llm, self._engine, self._watch = llm, llm.engine, watch
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(time.time_ns())  # no prompt is in the prefix cache from another time
 
     def run(self, cell: Cell) -> None:
         """One cell, from an idle engine to an idle engine."""

@@ -37,6 +37,7 @@ FEWEST = 100  # iterations
 INDEPENDENT = 0.02  # share of an essential feature that no other one explains, at least
 HELD_OUT = 5  # one iteration in so many
 ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
+LATEST = 2.0  # times its prediction, that an iteration counts in the mean at most
 
 
 class Iteration(NamedTuple):
@@ -120,7 +121,9 @@ def fit(iterations: Sequence[Iteration]) -> FittedCost:
 
     Least absolute relative error, by least squares that are weighted anew until the weights settle: on a machine that
     others use, some iterations take several times as long as the same ones a moment later, and a median does not mind.
-    Features that never occur cost nothing. Raises `ConfigError` if the iterations are too few or too much alike.
+    Queues and whole answers feel the mean, though, so all costs are then scaled by one factor to the mean of the
+    iterations, in which none counts for more than `LATEST` times its prediction. Features that never occur cost nothing.
+    Raises `ConfigError` if the iterations are too few or too much alike.
     """
     if len(iterations) < FEWEST:
         raise ConfigError(
@@ -146,7 +149,9 @@ def _solve(matrix: Floats, seconds: Floats) -> Floats:
         found = least_squares(relative * weights[:, None], weights)
         weights = np.maximum(np.abs(relative @ found - 1), EXACT) ** -0.5
     costs: Floats = found / scale
-    return costs
+    predicted = matrix @ costs
+    scaled: Floats = costs * np.minimum(seconds, LATEST * predicted).sum() / predicted.sum()
+    return scaled
 
 
 def _check(matrix: Floats) -> None:
