@@ -1,6 +1,6 @@
 """Iterations that take what they took on a machine of one's own: least squares over recorded iterations.
 
-The features are those of SARATHI's and Vidur's predictors, and of `StepTime`: linear layers cost by the token, attention of
+The features are those of `StepTime`, told further apart: linear layers cost by the token, attention of
 prompts by the pair of tokens, attention of decodes by the tokens they attend to, and everything besides by the request or
 by the iteration. Straight lines suffice: curves in the number of tokens made the errors of the bundled model no smaller.
 """
