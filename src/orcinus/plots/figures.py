@@ -35,11 +35,13 @@ def _draw(place: Any, panel: Panel) -> None:
     if panel.log_x:
         place.set_xscale("log")
         plain_log(place.xaxis)
-    place.legend(fontsize=7)
+    title = "hatched: published" if panel.bars else "dots: published, lines: simulated"
+    place.legend(fontsize=7, title=title, title_fontsize=7, frameon=True, framealpha=0.7, edgecolor="none")
 
 
 def _name(curve: Curve) -> str:
-    return f"{curve.label}, {'published' if curve.published else 'simulated'}"
+    """Its entry in the legend, which has one for both curves of a label."""
+    return "_" if curve.published else curve.label
 
 
 def _line(place: Any, curve: Curve, colour: str) -> None:
