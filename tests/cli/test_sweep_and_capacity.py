@@ -32,6 +32,29 @@ def test_its_json_has_everything_and_impossible_points_say_why() -> None:
     assert "does not divide the 32 heads" in bad["error"]
 
 
+def test_metrics_can_be_compared_with_those_of_one_setting() -> None:
+    vary = ("--vary", "policy=request-level,sarathi", "--vary", "chunk_size=128,256", "--vary", "ratio=2,8")
+    alike = ("--requests", "40", "--arrivals", "all-at-once", "--lengths", "pd:length=512", "--max-batch-size", "8")
+    command = ("sweep", *alike, *vary, "--workers", "1", "--metrics", "request_throughput", "--against", "policy=request-level")
+    plain, shown = orcinus(*command, "--json"), orcinus(*command)
+    assert plain.returncode == 0, plain.stderr
+    points = [json.loads(line) for line in plain.stdout.splitlines()]
+    assert [point["config"]["lengths"] for point in points[:2]] == ["pd:ratio=2.0:length=512", "pd:ratio=8.0:length=512"]
+    alone, chunked = points[:2], points[2:]
+    assert [point["against"] for point in alone] == [{"request_throughput": 1}] * 2
+    for number, point in enumerate(chunked):  # the base has no chunk size, so every size is compared with it
+        gain = point["request_throughput"] / alone[number % 2]["request_throughput"]
+        assert point["against"]["request_throughput"] == pytest.approx(gain)
+    cells = [line.split()[-1] for line in shown.stdout.splitlines()[1:]]
+    assert cells == [f"{point['against']['request_throughput']:.3g}" for point in points]
+
+
+def test_a_base_that_is_impossible_leaves_nothing_to_compare_with() -> None:
+    done = orcinus("sweep", *FEW, "--vary", "tp=1,3", "--workers", "1", "--metrics", "e2e.p50", "--against", "tp=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split() == ["1", "-"]
+
+
 def test_processes_do_not_change_the_results() -> None:
     command = ("sweep", *FEW, "--vary", "rate=1,2", "--json", "--workers")
     alone, both = ([json.loads(line) | {"wall_seconds": 0} for line in orcinus(*command, n).stdout.splitlines()] for n in "12")
@@ -47,6 +70,8 @@ def test_processes_do_not_change_the_results() -> None:
         (("--vary", "tp=two"), "wants numbers, not 'two'"),
         (("--vary", "rate=1", "--metrics", "speed"), "there is no metric 'speed'"),
         (("--vary", "policy=orca", "--plot", "x.png"), "vary a number last"),
+        (("--vary", "ratio=2"), "the lengths 'sharegpt' have no ratio"),
+        (("--vary", "rate=1,2", "--against", "rate=3"), "cannot compare with 'rate=3'"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:

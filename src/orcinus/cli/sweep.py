@@ -29,6 +29,9 @@ def sweep(
         typer.Option(help="A setting and its values: policy=orca,sarathi, chunk_size=128,256, rate=1,2,4. May be repeated."),
     ] = None,
     metrics: Annotated[str, typer.Option(help="Columns of the table: names as in the JSON, with dots.")] = METRICS,
+    against: Annotated[
+        str | None, typer.Option(help="Divide metrics by those of the point with this setting: policy=orca.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for every point, all metrics in it.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the first metric against the last setting to this file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for every core.")] = None,
@@ -37,8 +40,9 @@ def sweep(
 ) -> None:
     """Simulate every combination of the values of several settings, in parallel.
 
-    Settings are the other options of this command by name (max_batch_size, tp, kv, …), and `rate`, of the arrivals, and
-    `chunk_size`, of the policy. `lengths` and `arrivals` are repeated instead: `--vary lengths=orca --vary lengths=sharegpt`.
+    Settings are the other options of this command by name (max_batch_size, tp, kv, …), and `rate`, of the arrivals,
+    `chunk_size`, of the policy, and `ratio`, of lengths that have a P:D ratio. `lengths` and `arrivals` are repeated instead:
+    `--vary lengths=orca --vary lengths=sharegpt`.
     Example: `orcinus sweep --vary policy=orca,stall-free --vary rate=1,2,4`
     """
     from orcinus.sim.sweep import sweep as run
@@ -48,6 +52,7 @@ def sweep(
         raise ConfigError("nothing varies: give at least one --vary, such as --vary rate=1,2,4")
     if plot is not None and not all(isinstance(value, (int, float)) for value in list(axes.values())[-1]):
         raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
+    base = None if against is None else _base(against, axes)
     interrupt.raise_exception()  # so that other processes end too
     with progress() as bars:
         tell = bars.bar("points", 0)
@@ -57,6 +62,8 @@ def sweep(
     for column in columns:
         if good and not isinstance(_metric(good[0], column), (int, float, type(None))):
             raise ConfigError(f"there is no metric {column!r}: look at the names with --json")
+    if base is not None:
+        _divide(good, columns, list(axes), base)
     if as_json:
         for result in results:
             print(json.dumps(result))
@@ -65,13 +72,12 @@ def sweep(
     if plot is not None:
         from orcinus.plots.sweep import draw_sweep
 
-        points = [(_setting(result), _metric(result, columns[0])) for result in good]
-        draw_sweep(plot, points, list(axes), columns[0])
+        points = [(_setting(result), _shown(result, columns[0])) for result in good]
+        draw_sweep(plot, points, list(axes), columns[0] if against is None else f"{columns[0]} against {against}")
 
 
 def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
     """`name=a,b` -> the values by name, as numbers where the setting is one. Raises `ConfigError`."""
-    kinds = {field.name: str(field.type) for field in fields(SimulationConfig)} | {"rate": "float", "chunk_size": "int"}
     axes: dict[str, list[Any]] = {}
     for one in vary:
         name, equals, values = one.partition("=")
@@ -79,11 +85,23 @@ def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
         if not equals or not values:
             raise ConfigError(f"--vary wants a setting and its values, such as rate=1,2,4, not {one!r}")
         words = [values] if name in WHOLE else values.split(",")
-        axes.setdefault(name, []).extend(_value(name, kinds.get(name, "str"), word.strip()) for word in words)
+        axes.setdefault(name, []).extend(_value(name, word.strip()) for word in words)
     return axes
 
 
-def _value(name: str, kind: str, word: str) -> Any:
+def _base(against: str, axes: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
+    """The setting to compare with: its name, and its value as `_setting` says it. Raises `ConfigError` if none varies so."""
+    name, _, value = against.partition("=")
+    name = name.strip().replace("-", "_")
+    if name not in axes or _value(name, value.strip()) not in axes[name]:
+        raise ConfigError(f"cannot compare with {against!r}: give one value of a setting that varies, such as policy=orca")
+    return name, str(_value(name, value.strip()))
+
+
+def _value(name: str, word: str) -> Any:
+    from orcinus.sim.sweep import INSIDE
+
+    kind = INSIDE.get(name) or next((str(field.type) for field in fields(SimulationConfig) if field.name == name), "str")
     convert = {"int": int, "float": float}.get(kind.split(" ")[0], str)
     try:
         return convert(word)
@@ -94,12 +112,42 @@ def _value(name: str, kind: str, word: str) -> Any:
 def _setting(result: Mapping[str, Any]) -> dict[str, str]:
     """The settings of a point, with those that stand inside others."""
     config = dict(result["config"])
-    options = dict(part.split("=", 1) for part in config["arrivals"].split(":")[1:] if "=" in part)
-    chunk = [
-        part.split("=", 1)[1] for part in config["policy"].split(":")[1:] if part.startswith(("chunk_size=", "token_budget="))
-    ]
-    config |= {"rate": options.get("rate", "-"), "chunk_size": chunk[0] if chunk else "-"}
-    return {name: str(value) for name, value in config.items()}
+    inside = {
+        "rate": _option(config["arrivals"], "rate"),
+        "ratio": _option(config["lengths"], "ratio"),
+        "chunk_size": _option(config["policy"], "chunk_size", "token_budget"),
+    }
+    return {name: str(value) for name, value in (config | inside).items()}
+
+
+def _option(spelled: str, *names: str) -> str:
+    """The value of the first of these options in `name:a=1:b=2`, or a dash."""
+    options = dict(part.split("=", 1) for part in spelled.split(":")[1:] if "=" in part)
+    return next((value for name, value in options.items() if name in names), "-")
+
+
+def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Sequence[str], base: tuple[str, str]) -> None:
+    """Add to every result its metrics over those of the point with the base's setting and all others equal.
+
+    A base that lacks a setting, as a policy without chunks does, is compared with all values of it.
+    """
+    name, value = base
+    bases = [result for result in results if _setting(result)[name] == value]
+    for result in results:
+        own = _setting(result)
+        for other in bases:
+            if all(_setting(other)[axis] in (own[axis], "-") for axis in axes if axis != name):
+                pairs = ((column, _metric(result, column), _metric(other, column)) for column in columns)
+                result["against"] = {column: one / two if one is not None and two else None for column, one, two in pairs}
+                break
+        else:
+            result["against"] = dict.fromkeys(columns)
+
+
+def _shown(result: Mapping[str, Any], column: str) -> float | None:
+    """What stands in the table: the metric, or its ratio to the base's."""
+    value: float | None = result["against"][column] if "against" in result else _metric(result, column)
+    return value
 
 
 def _metric(result: Mapping[str, Any], name: str) -> Any:
@@ -118,7 +166,7 @@ def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mappin
         if "error" in result:
             table.add_row(*cells, result["error"])
         else:
-            table.add_row(*cells, *(_number(_metric(result, column)) for column in columns))
+            table.add_row(*cells, *(_number(_shown(result, column)) for column in columns))
     Console(highlight=False).print(table)
 
 

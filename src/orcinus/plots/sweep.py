@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orcinus.plots.style import picture, styles
+from orcinus.plots.style import picture, plain_log, styles
+
+WIDE = 20  # times the smallest value: beyond that the axis is logarithmic
 
 Point = tuple[Mapping[str, str], float | None]  # settings, and the number
 
@@ -26,5 +28,9 @@ def draw_sweep(path: str | Path, points: Sequence[Point], axes: Sequence[str], m
             place.plot(*zip(*sorted(line), strict=True), label=label, marker="o", markersize=4, **style)
         place.set(xlabel=axes[-1], ylabel=metric)
         place.set_ylim(bottom=0)
+        found = [x for line in lines.values() for x, _ in line]
+        if found and max(found) > WIDE * min(found) > 0:
+            place.set_xscale("log")
+            plain_log(place.xaxis)
         if len(axes) > 1:
             place.legend(fontsize=8)

@@ -16,8 +16,10 @@ from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
 from orcinus.sim.record import outcome_record
 from orcinus.sim.run import simulate
+from orcinus.workload.lengths import LENGTHS
 
 CHUNKS = ("chunk_size", "token_budget")  # what policies call the tokens of an iteration that they aim at
+INSIDE = {"rate": "float", "chunk_size": "int", "ratio": "float"}  # axes that stand inside other settings, and their kinds
 
 
 def sweep(
@@ -43,10 +45,11 @@ def sweep(
 def points(config: SimulationConfig, axes: Mapping[str, Sequence[Any]]) -> list[SimulationConfig]:
     """The product of the axes, the last one fastest, without repetitions.
 
-    An axis is a field of `SimulationConfig`, or `rate` of the arrivals, or `chunk_size` of the policy: of SARATHI's chunks
-    or of stall-free's budget. Policies that know neither are simulated once, not once for every size. Raises `ConfigError`.
+    An axis is a field of `SimulationConfig`, or `rate` of the arrivals, or `ratio` of prompt to output tokens in lengths that
+    have one, or `chunk_size` of the policy: of SARATHI's chunks or of stall-free's budget. Policies that know neither are
+    simulated once, not once for every size. Raises `ConfigError`.
     """
-    known = {field.name for field in fields(config)} | {"rate", "chunk_size"}
+    known = {field.name for field in fields(config)} | set(INSIDE)
     for name, values in axes.items():
         if name not in known:
             raise ConfigError(f"cannot sweep over {name!r}: choose {', '.join(sorted(known))}")
@@ -57,22 +60,36 @@ def points(config: SimulationConfig, axes: Mapping[str, Sequence[Any]]) -> list[
 
 
 def _at(config: SimulationConfig, values: dict[str, Any]) -> SimulationConfig:
-    rate, chunk_size = values.pop("rate", None), values.pop("chunk_size", None)
+    rate, ratio, chunk_size = (values.pop(name, None) for name in ("rate", "ratio", "chunk_size"))
     config = replace(config, **values)
     if rate is not None:
         config = at_rate(config, float(rate))
+    if ratio is not None:
+        config = _split(config, float(ratio))
     return config if chunk_size is None else _chunked(config, chunk_size)
+
+
+def _split(config: SimulationConfig, ratio: float) -> SimulationConfig:
+    """The same lengths with so many prompt tokens for each of the output. Raises `ConfigError`."""
+    name = config.lengths.split(":")[0]
+    if "ratio" not in options_of(LENGTHS.get(name)):
+        raise ConfigError(f"the lengths {name!r} have no ratio of prompt to output to vary: use pd or sarathi-zipf")
+    return replace(config, lengths=_with_option(config.lengths, "ratio", repr(ratio)))
 
 
 def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
     """The config with another chunk size in its policy, if that has one."""
-    name, *options = config.policy.split(":")
-    known = options_of(POLICIES.get(name))
+    known = options_of(POLICIES.get(config.policy.split(":")[0]))
     option = next((each for each in CHUNKS if each in known), None)
     if option is None:
         return config
-    kept = [each for each in options if not each.startswith(f"{option}=")]
-    return replace(config, paper=None, policy=":".join([name, f"{option}={size}", *kept]))
+    return replace(config, paper=None, policy=_with_option(config.policy, option, str(size)))
+
+
+def _with_option(spelled: str, option: str, value: str) -> str:
+    """`name:a=1:b=2` with another value of one option, which comes first."""
+    name, *options = spelled.split(":")
+    return ":".join([name, f"{option}={value}", *(each for each in options if not each.startswith(f"{option}="))])
 
 
 def _point(config: SimulationConfig) -> dict[str, Any]:
