@@ -1,0 +1,53 @@
+"""The commands of docs/studies, run as they stand there but for fewer requests."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.commands import orcinus
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "docs/studies"
+PAGES = sorted(page for page in STUDIES.glob("*.md") if page.name != "README.md")
+FEWER = {"simulate": ("--requests", "20"), "sweep": ("--requests", "3", "--workers", "1"), "capacity": ("--requests", "3")}
+
+
+def commands(page: Path) -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line]
+
+
+COMMANDS = [pytest.param(one, id=f"{page.stem}-{number}") for page in PAGES for number, one in enumerate(commands(page), 1)]
+
+
+def shortened(command: list[str], tmp_path: Path) -> list[str]:
+    """The command without its name, with fewer requests, and its picture elsewhere."""
+    words = [str(tmp_path / "picture.svg") if word.startswith("docs/pictures/") else word for word in command[1:]]
+    return [*words, *FEWER[command[1]]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_runs(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command[0] == "orcinus"
+    monkeypatch.setattr("orcinus.sim.parallel.cores", lambda: 1)  # starting processes takes longer than the work
+    done = orcinus(*shortened(command, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "does not fit" not in done.stdout  # a sweep says so in its table
+    assert len(done.stdout.splitlines()) > 3
+    assert ("--plot" in command) == (tmp_path / "picture.svg").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_page_has_what_a_study_needs(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert commands(page)
+    for part in ("?\n", "\n|", "## What follows", "says\n"):
+        assert part in text, f"{page.name} lacks {part!r}"
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    assert f"]({page.name})" in (STUDIES / "README.md").read_text(encoding="utf-8")
