@@ -23,7 +23,7 @@ FEWER = {
 def commands(page: Path) -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line]
+    return [shlex.split(line, comments=True) for line in lines if line]
 
 
 COMMANDS = [pytest.param(one, id=f"{page.stem}-{number}") for page in PAGES for number, one in enumerate(commands(page), 1)]
