@@ -95,6 +95,16 @@ def test_request_level_batches_give_their_answers_together() -> None:
     assert diary.tokens == {"0": [6.0] * 2, "1": [6.0] * 6}
 
 
+def test_who_asks_for_more_than_it_uses_reserves_it_and_ends_by_itself() -> None:
+    """Memory of 64 tokens holds two requests that ask for 16 beyond their prompts of 16, or one that asks for 48."""
+    for asked, together in ((16, 2), (48, 1)):
+        arrivals = [Arrival(0.0, 16, 8, max_tokens=asked)] * 2
+        diary, metrics, _ = run(arrivals, FixedCost(1.0), kv="reservation", num_blocks=4)
+        assert metrics.batch_size.greatest == together
+        assert [end[1] for end in diary.ends] == ["stop"] * 2
+        assert [len(at) for at in diary.tokens.values()] == [8, 8]
+
+
 def test_a_request_that_never_fits_is_rejected_and_disturbs_nobody() -> None:
     diary, metrics, _ = run([Arrival(0.0, 5, 2), Arrival(0.0, 500, 100), Arrival(0.0, 5, 2)], FixedCost(1.0))
     assert [end[:2] for end in diary.ends] == [("1", "rejected"), ("0", "length"), ("2", "length")]

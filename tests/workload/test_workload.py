@@ -207,3 +207,19 @@ def test_azure_users_come_in_small_bursts() -> None:
         pytest.approx(5.53, abs=0.01),
         pytest.approx(1.094, abs=0.001),
     )
+
+
+def test_requests_may_ask_for_more_than_they_use() -> None:
+    exact, pow2, most = (list(make_workload("poisson:rate=1", "orca", 50, max_tokens=asked)) for asked in (None, "pow2", 64))
+    assert all(arrival.asked_tokens == arrival.output_tokens for arrival in exact)
+    for plain, power, limited in zip(exact, pow2, most, strict=True):
+        assert (power.at, power.prompt_tokens, power.output_tokens) == (plain.at, plain.prompt_tokens, plain.output_tokens)
+        assert power.output_tokens <= power.asked_tokens < 2 * power.output_tokens
+        assert bin(power.asked_tokens).count("1") == 1
+        assert (limited.output_tokens, limited.asked_tokens) == (min(64, plain.output_tokens), 64)
+
+
+@pytest.mark.parametrize("asked", [0, -1, "pow3", 1.5])
+def test_what_nobody_can_ask_for(asked: object) -> None:
+    with pytest.raises(ConfigError, match="at least 1, or pow2"):
+        make_workload("poisson:rate=1", "orca", 5, max_tokens=asked)  # type: ignore[arg-type]

@@ -59,6 +59,9 @@ class SimulationConfig:
     )
     requests: int | None = _option(1000, "How many requests, at most.")
     max_total: int | None = _option(None, "Drop requests of more tokens than this, prompt and output.")
+    max_tokens: str | None = _option(
+        None, "What requests ask for at most: a number, or pow2, the power of two above their answer. Default: their answer."
+    )
     seed: int = _option(0, "Equal seeds give equal requests.")
     record: Path | None = _option(
         None, "Write every iteration of the first replica to this file, for orcinus trace and replay."

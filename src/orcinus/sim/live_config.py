@@ -9,7 +9,7 @@ from typing import Any
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
-WORKLOAD = ("arrivals", "lengths", "requests", "max_total", "router")  # clients decide these
+WORKLOAD = ("arrivals", "lengths", "requests", "max_total", "max_tokens", "router")  # clients decide these
 
 
 def _option(default: Any, doc: str) -> Any:

@@ -61,7 +61,12 @@ def set_up(config: SimulationConfig) -> Setup:
 def workload_of(config: SimulationConfig) -> Workload:
     """The requests that a config asks for. Raises `ConfigError`."""
     arrivals = None if config.arrivals == "trace" else config.arrivals
-    return make_workload(arrivals, config.lengths, config.requests, config.seed, config.max_total)
+    asked = config.max_tokens
+    try:
+        most: Any = asked if asked is None or asked == "pow2" else int(asked)
+    except ValueError:
+        raise ConfigError(f"max_tokens must be a whole number of at least 1, or pow2, not {asked!r}") from None
+    return make_workload(arrivals, config.lengths, config.requests, config.seed, config.max_total, most)
 
 
 def simulate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -27,7 +28,9 @@ class Workload:
     """Requests to serve. Iterating draws (or reads) them lazily, and again from the start each time.
 
     `arrivals` is None for the times of a trace. `requests` is how many at most; None for a whole trace, or without end.
-    Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). Raises `ConfigError`.
+    Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). `max_tokens` is what requests ask for at
+    most: None, exactly their answers (what vLLM, section 6.1, calls Oracle); `pow2`, the power of two above them (its Pow2); or
+    a number, at which longer answers end. Raises `ConfigError`.
     """
 
     arrivals: Process | Closed | None
@@ -35,6 +38,7 @@ class Workload:
     requests: int | None = None
     seed: int = 0
     max_total: int | None = None
+    max_tokens: int | Literal["pow2"] | None = None
     count_tokens: CountTokens = estimate_tokens  # for traces of text
 
     def __post_init__(self) -> None:
@@ -44,13 +48,15 @@ class Workload:
             raise ConfigError(f"the seed must be at least 0, not {self.seed}")
         if self.max_total is not None and self.max_total < 2:
             raise ConfigError(f"max_total must be at least 2 tokens, one of prompt and one of output, not {self.max_total}")
+        if self.max_tokens not in (None, "pow2") and (not isinstance(self.max_tokens, int) or self.max_tokens < 1):
+            raise ConfigError(f"max_tokens must be a whole number of at least 1, or pow2, not {self.max_tokens!r}")
         if self.arrivals is None and not (isinstance(self.lengths, Trace) and self.lengths.kind.timed):
             raise ConfigError("nothing says when requests come: give an arrival process, such as poisson:rate=2")
 
     def __iter__(self) -> Iterator[Arrival]:
         if isinstance(self.arrivals, Closed):
             raise ConfigError("in a closed loop a request comes after an answer: drive it with Workload.loop")
-        return islice(self._timed(self.arrivals), self.requests)
+        return islice(self._asking(self._timed(self.arrivals)), self.requests)
 
     @property
     def endless(self) -> bool:
@@ -66,7 +72,16 @@ class Workload:
 
     def untimed(self) -> Iterator[Arrival]:
         """The requests in their order, each at its time in the trace, or at 0."""
-        return islice(self._bodies(), self.requests)
+        return islice(self._asking(self._bodies()), self.requests)
+
+    def _asking(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
+        """The arrivals, with what they ask for at most."""
+        most = self.max_tokens
+        if most is None:
+            return arrivals
+        if most == "pow2":
+            return (replace(each, max_tokens=1 << (each.output_tokens - 1).bit_length()) for each in arrivals)
+        return (replace(each, output_tokens=min(each.output_tokens, most), max_tokens=most) for each in arrivals)
 
     def _timed(self, process: Process | None) -> Iterator[Arrival]:
         if process is None:
@@ -129,6 +144,7 @@ def make_workload(
     requests: int | None = None,
     seed: int = 0,
     max_total: int | None = None,
+    max_tokens: int | Literal["pow2"] | None = None,
     count_tokens: CountTokens = estimate_tokens,
 ) -> Workload:
     """A workload from words: `make_workload("poisson:rate=2", "sharegpt", 1000)`.
@@ -137,4 +153,4 @@ def make_workload(
     Raises `ConfigError` saying what there is.
     """
     process = None if arrivals is None else make("arrival process", ARRIVALS, arrivals)
-    return Workload(process, make_lengths(lengths), requests, seed, max_total, count_tokens)
+    return Workload(process, make_lengths(lengths), requests, seed, max_total, max_tokens, count_tokens)
