@@ -95,7 +95,14 @@ def write(folder: Path, text: str) -> str:
         (("--max-batch-size", "0"), "max_batch_size must be a whole number of at least 1"),
         (("--gpu-memory-utilization", "1.5"), "above 0 and at most 1"),
         (("--arrivals", "trace"), "nothing says when requests come"),
-        (("--plot", "picture.xyz"), "cannot draw picture.xyz"),
+        (("--plot", "picture.xyz"), "must end in .png, .svg or .pdf"),
+        (("--plot", "/nowhere/picture.png"), "cannot be written there"),
+        (("--paper", "orca", "--kv", "paged"), "says which kv to use"),
+        (("--paper", "vllm", "--policy", "stall-free"), "says which policy to use"),
+        (("--policy", "orca,stall-free", "--record", "x"), "one run"),
+        (("--num-blocks", "5000000"), "does not fit beside the weights"),
+        (("--num-blocks", "50000000"), "at most 10000000"),
+        (("--max-tokens", "pow3"), "or pow2"),
         (("--requests-file", "/nowhere/file"), "cannot write /nowhere/file"),
     ],
 )
@@ -129,3 +136,19 @@ def test_a_trace_without_the_columns_is_refused(tmp_path: Path) -> None:
     done = orcinus("simulate", "--arrivals", "trace", "--lengths", f"trace:file={tmp_path / 'trace.csv'}")
     assert done.returncode == 1
     assert "num_prefill_tokens" in done.stderr
+
+
+def test_many_runs_keep_their_labels() -> None:
+    done = orcinus("simulate", "--policy", "request-level,orca,prefill-first,sarathi,stall-free,latency-target", *FEW)
+    rows = [line for line in done.stdout.splitlines() if line.startswith(" TTFT (")]
+    assert len(rows) == 1  # a pipe is as wide as it needs to be
+    assert len(rows[0].split()) == 2 + 6 * 3
+
+
+def test_what_a_prefix_cache_found_is_told(tmp_path: Path) -> None:
+    lines = [{"timestamp": i * 100, "input_length": 1024, "output_length": 4, "hash_ids": [1, i + 2]} for i in range(20)]
+    trace = tmp_path / "mooncake.jsonl"
+    trace.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = orcinus("simulate", "--arrivals", "trace", "--lengths", f"trace:file={trace}", "--kv", "prefix-cache", "--json")
+    assert json.loads(done.stdout)["prefix_hit_rate"] > 0.3
+    assert json.loads(orcinus("simulate", "--json", *FEW).stdout)["prefix_hit_rate"] is None

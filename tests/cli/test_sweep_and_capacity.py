@@ -70,6 +70,10 @@ def test_processes_do_not_change_the_results() -> None:
         (("--vary", "tp=two"), "wants numbers, not 'two'"),
         (("--vary", "rate=1", "--metrics", "speed"), "there is no metric 'speed'"),
         (("--vary", "policy=orca", "--plot", "x.png"), "vary a number last"),
+        (("--vary", "rate=1", "--plot", "x.jpeg2"), "must end in"),
+        (("--vary", "rate=1", "--metrics", "ttft"), "there is no metric 'ttft'"),
+        (("--vary", "rate=1", "--metrics", ""), "there is no metric ''"),
+        (("--vary", "rate=1", "--record", "x"), "one run"),
         (("--vary", "ratio=2"), "the lengths 'sharegpt' have no ratio"),
         (("--vary", "rate=1,2", "--against", "rate=3"), "cannot compare with 'rate=3'"),
     ],
@@ -99,6 +103,8 @@ def test_capacity_keeps_the_promise_and_not_much_more_would() -> None:
         (("--p99-tbt", "0"), "above 0 seconds"),
         (("--tolerance", "0"), "tolerance between 0 and 1"),
         (("--model", "gpt3-175b"), "does not fit"),
+        (("--max-model-len", "500"), "would be turned away: leave them out with --max-total 500"),
+        (("--record", "x"), "one run"),
     ],
 )
 def test_a_capacity_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
@@ -106,3 +112,20 @@ def test_a_capacity_that_cannot_be_is_one_line(arguments: tuple[str, ...], said:
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_papers_can_be_swept_over() -> None:
+    done = orcinus("sweep", *FEW, "--vary", "paper=orca,vllm", "--workers", "1", "--json")
+    assert [json.loads(line)["config"]["kv"] for line in done.stdout.splitlines()] == ["reservation", "paged"]
+
+
+def test_points_that_are_all_impossible_are_an_error() -> None:
+    done = orcinus("sweep", *FEW, "--vary", "tp=3,5", "--workers", "1")
+    assert done.returncode == 1
+    assert "tp=3: tp=3 does not divide the 32 heads" in done.stdout
+
+
+def test_metrics_that_a_point_has_not_are_a_dash() -> None:
+    layout = ("--model", "llama-2-7b", "--vary", "pp=1,2")
+    done = orcinus("sweep", *FEW, *layout, "--metrics", "bubbles.p50,rejected", "--workers", "1")
+    assert [line.split()[1] == "-" for line in done.stdout.splitlines()[1:]] == [True, False]

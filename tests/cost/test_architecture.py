@@ -109,3 +109,25 @@ def test_what_cannot_be_cut_so_is_refused(tp: int, pp: int, said: str) -> None:
 def test_heads_fewer_than_devices_are_held_by_several() -> None:
     model = ARCHITECTURES["llama-2-70b"]
     assert model.layer_kv_bytes(16) == model.layer_kv_bytes(8) == model.layer_kv_bytes(1) // 8
+
+
+def test_families_with_a_gate_have_it_unless_their_config_says_otherwise(tmp_path: Path) -> None:
+    without = {key: value for key, value in LLAMA.items() if key != "hidden_act"}
+    assert find_architecture(config(tmp_path, model_type="llama", **without)).gated
+    assert not find_architecture(config(tmp_path, model_type="opt", **without)).gated
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"n_routed_experts": 64}, "mixture of experts"),
+        ({"kv_lora_rank": 512}, "latent attention"),
+        ({"quantization_config": {"bits": 4}}, "quantized weights"),
+        ({"architectures": ["BertForMaskedLM"]}, "generates no text"),
+        ({"model_type": "t5"}, "no decoder-only model"),
+    ],
+)
+def test_what_would_be_another_model_is_refused(tmp_path: Path, field: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        find_architecture(config(tmp_path, **LLAMA | field))

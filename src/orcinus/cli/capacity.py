@@ -14,7 +14,8 @@ from rich.table import Table
 from orcinus import interrupt
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
-from orcinus.cli.simulate import SEVERAL
+from orcinus.cli.simulate import SEVERAL, plain
+from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def capacity(
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.run import set_up
 
+    if configs[0].record is not None:
+        raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
     objectives = Objectives(p99_tbt, p99_ttft, median_delay)
     for config in configs:
         set_up(config)
@@ -57,8 +60,8 @@ def capacity(
             done(len(found))
     names = labels(configs, SEVERAL)
     if as_json:
-        for name, one in zip(names, found, strict=True):
-            print(json.dumps({"run": name, **one}))
+        for name, config, one in zip(names, configs, found, strict=True):
+            print(json.dumps({"run": name, "config": plain(config), **one}))
     else:
         _print(names, found)
 

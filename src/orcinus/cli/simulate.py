@@ -42,33 +42,41 @@ def simulate(
     --paper orca,vllm,sarathi --lengths orca --arrivals poisson:rate=5`
     """
     from orcinus.cli import simulate_view as view
+    from orcinus.plots.style import check_picture
     from orcinus.sim.record import outcome_record
+    from orcinus.sim.router import make_router
     from orcinus.sim.run import set_up, workload_of
     from orcinus.workload.summary import statistics
 
     names = view.labels(configs, SEVERAL)
+    if len(configs) > 1 and configs[0].record is not None:
+        raise ConfigError("--record takes the iterations of one run: simulate one at a time")
+    if plot is not None:
+        check_picture(plot)
+    make_router(configs[0].router)
     setups = [set_up(config) for config in configs]  # whatever is wrong is said before anything runs
     stats = statistics(workload_of(configs[0]))
     console = Console(highlight=False)
+    lines = _Lines(requests_file)
     if not as_json:
         console.print(view.heading(setups[0], stats), soft_wrap=True)
-    outcomes = _run(configs, names, stats.requests, requests_file)
+    outcomes = _run(configs, names, stats.requests, lines)
     if as_json:
         for name, config, outcome in zip(names, configs, outcomes, strict=True):
-            print(json.dumps({"run": name, "config": _plain(config), "workload": asdict(stats), **outcome_record(outcome)}))
+            print(json.dumps({"run": name, "config": plain(config), "workload": asdict(stats), **outcome_record(outcome)}))
     else:
-        console.print(view.table(names, outcomes))
+        view.print_tables(console, names, outcomes)
     if plot is not None:
         from orcinus.plots.runs import draw_runs
 
         draw_runs(plot, [(name, outcome.metrics) for name, outcome in zip(names, outcomes, strict=True)])
 
 
-def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: Path | None) -> list[Outcome]:
+def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _Lines) -> list[Outcome]:
     """Simulate one after the other, with a bar for each."""
     from orcinus.sim.run import simulate as run
 
-    with _Lines(file) as lines, progress() as bars:
+    with file as lines, progress() as bars:
         outcomes = []
         for config, name in zip(configs, names, strict=True):
             watch = bars.bar(name, requests)
@@ -104,5 +112,6 @@ class _Lines:
         return write
 
 
-def _plain(config: SimulationConfig) -> dict[str, Any]:
+def plain(config: SimulationConfig) -> dict[str, Any]:
+    """A config as JSON can hold it."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from rich.console import Console
 from rich.table import Table
 
 from orcinus.observe.distribution import Distribution
@@ -14,6 +15,7 @@ from orcinus.sim.run import Outcome, Setup
 from orcinus.workload.summary import Spread, Statistics
 
 GIB = 2**30
+LABEL, RUN = 26, 19  # characters of the first column, and of each run
 LATENCIES = (
     ("TTFT", "ttft"),
     ("TBT", "tbt"),
@@ -57,10 +59,21 @@ def _lengths(spread: Spread) -> str:
     return f"mean {spread.mean:.0f}, median {spread.median:.0f}, P90 {spread.p90:.0f}, std {spread.std:.0f}, max {spread.max}"
 
 
+def print_tables(console: Console, names: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    """As many runs beside each other as the terminal is wide; a pipe gets them all."""
+    fit = len(outcomes)
+    if console.is_terminal:
+        fit = max(1, (console.width - LABEL) // RUN)
+    else:
+        console = Console(width=LABEL + fit * max(RUN, *(len(name) + 2 for name in names)), highlight=False)
+    for first in range(0, len(outcomes), fit):
+        console.print(table(names[first : first + fit], outcomes[first : first + fit]))
+
+
 def table(names: Sequence[str], outcomes: Sequence[Outcome]) -> Table:
     """Metrics as rows, runs as columns."""
     shown = Table(box=None, padding=(0, 1), header_style="bold")
-    shown.add_column("")
+    shown.add_column("", no_wrap=True)
     for name in names:
         shown.add_column(name, justify="right", no_wrap=True)
     done, used = _done(), _used()
@@ -100,15 +113,23 @@ def _used() -> list[tuple[str, Value]]:
         ("requests in a batch", lambda o: f"{o.metrics.batch_size.mean:.1f}"),
         ("tokens in a batch", lambda o: f"{o.metrics.batch_tokens.mean:.1f}"),
         ("slots used", lambda o: f"{o.metrics.batch_size.mean / o.metrics.limits.max_batch_size:.1%}"),
-        ("budget used", lambda o: f"{o.metrics.batch_tokens.mean / o.metrics.limits.max_batch_tokens:.1%}"),
+        ("budget used", lambda o: f"{o.metrics.batch_tokens.mean / (o.budget or o.metrics.limits.max_batch_tokens):.1%}"),
         *((f"K/V {kind}", partial(_kv, kind)) for kind in ("used", "reserved", "internal", "external", "idle")),
+        ("prefix cache hits", lambda o: "" if o.prefix_hit_rate is None else f"{o.prefix_hit_rate:.1%}"),
         ("preemptions", lambda o: _some(o.preemptions)),
-        ("stages busy", lambda o: " ".join(f"{share:.0%}" for share in o.stage_busy)),
+        ("stages busy", _stages),
         ("bubbles", lambda o: f"{o.bubble_share:.1%}" if len(o.stage_busy) > 1 else ""),
         ("bubbles a request, p50", lambda o: f"{o.bubbles.percentile(50):.3g} s" if o.bubbles.count else ""),
         ("fairness (Jain)", lambda o: f"{o.metrics.fairness:.3f}" if len(o.metrics.client_tokens) > 1 else ""),
         ("simulated in", lambda o: f"{o.wall_seconds:.1f} s"),
     ]
+
+
+def _stages(outcome: Outcome) -> str:
+    """Every stage, or, of many, the least and the most busy one."""
+    busy = outcome.stage_busy
+    shown = busy if len(busy) <= 4 else [min(busy), max(busy)]
+    return (" " if len(busy) <= 4 else " to ").join(f"{share:.0%}" for share in shown)
 
 
 def _kv(kind: str, outcome: Outcome) -> str:

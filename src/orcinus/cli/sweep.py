@@ -18,7 +18,7 @@ from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
-METRICS = "request_throughput,output_throughput,ttft.p50,ttft.p99,tbt.p50,tbt.p99,e2e.p50"
+SHOWN = "request_throughput,output_throughput,rejected,ttft.p50,ttft.p99,tbt.p99,e2e.p50"
 WHOLE = ("lengths", "arrivals")  # whose values may hold commas
 
 
@@ -28,7 +28,7 @@ def sweep(
         list[str] | None,
         typer.Option(help="A setting and its values: policy=orca,sarathi, chunk_size=128,256, rate=1,2,4. May be repeated."),
     ] = None,
-    metrics: Annotated[str, typer.Option(help="Columns of the table: names as in the JSON, with dots.")] = METRICS,
+    metrics: Annotated[str, typer.Option(help="Columns of the table: names as in the JSON, with dots.")] = SHOWN,
     against: Annotated[
         str | None, typer.Option(help="Divide metrics by those of the point with this setting: policy=orca.")
     ] = None,
@@ -45,6 +45,7 @@ def sweep(
     `--vary lengths=orca --vary lengths=sharegpt`.
     Example: `orcinus sweep --vary policy=orca,stall-free --vary rate=1,2,4`
     """
+    from orcinus.plots.style import check_picture
     from orcinus.sim.sweep import sweep as run
 
     axes = _axes(vary or [])
@@ -52,16 +53,17 @@ def sweep(
         raise ConfigError("nothing varies: give at least one --vary, such as --vary rate=1,2,4")
     if plot is not None and not all(isinstance(value, (int, float)) for value in list(axes.values())[-1]):
         raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
+    if plot is not None:
+        check_picture(plot)
+    if config.record is not None:
+        raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
+    columns = _columns(metrics)
     base = None if against is None else _base(against, axes)
     interrupt.raise_exception()  # so that other processes end too
     with progress() as bars:
         tell = bars.bar("points", 0)
         results = run(config, axes, workers=workers, watch=tell)
-    columns = [name.strip() for name in metrics.split(",") if name.strip()]
     good = [result for result in results if "error" not in result]
-    for column in columns:
-        if good and not isinstance(_metric(good[0], column), (int, float, type(None))):
-            raise ConfigError(f"there is no metric {column!r}: look at the names with --json")
     if base is not None:
         _divide(good, columns, list(axes), base)
     if as_json:
@@ -74,6 +76,21 @@ def sweep(
 
         points = [(_setting(result), _shown(result, columns[0])) for result in good]
         draw_sweep(plot, points, list(axes), columns[0] if against is None else f"{columns[0]} against {against}")
+    if not good:
+        raise typer.Exit(1)
+
+
+def _columns(metrics: str) -> list[str]:
+    """The metrics of the table. Raises `ConfigError` for one that no result can have."""
+    from orcinus.sim.record import METRICS
+
+    columns = [name.strip() for name in metrics.split(",") if name.strip()]
+    for column in columns or [""]:
+        name, _, part = column.partition(".")
+        if name not in METRICS or (METRICS[name] and part not in METRICS[name]) or (part and not METRICS[name]):
+            known = ", ".join(f"{key}.{parts[0]}" if parts else key for key, parts in METRICS.items())
+            raise ConfigError(f"there is no metric {column!r}: choose among {known}")
+    return columns
 
 
 def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
@@ -153,7 +170,7 @@ def _shown(result: Mapping[str, Any], column: str) -> float | None:
 def _metric(result: Mapping[str, Any], name: str) -> Any:
     value: Any = result
     for part in name.split("."):
-        value = value.get(part, "") if isinstance(value, Mapping) else ""
+        value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
@@ -164,10 +181,15 @@ def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mappin
     for result in results:
         cells = [_setting(result)[axis] for axis in axes]
         if "error" in result:
-            table.add_row(*cells, result["error"])
+            table.add_row(*cells, "-")
         else:
             table.add_row(*cells, *(_number(_shown(result, column)) for column in columns))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for result in results:
+        if "error" in result:
+            point = ", ".join(f"{axis}={_setting(result)[axis]}" for axis in axes)
+            console.print(f"{point}: {result['error']}", soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

@@ -179,6 +179,7 @@ def find_architecture(name: str | Path) -> Architecture:
 
 def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     """The shape of a Hugging Face config (the field names of the usual families). Raises `ModelError` if a size is missing."""
+    _check_family(config, name)
     inner = config.get("text_config")  # of models that also see
     if isinstance(inner, Mapping):
         config = {**config, **inner}
@@ -194,7 +195,8 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     grouped = config.get("new_decoder_architecture", True)
     alone = 1 if config.get("multi_query") and not config.get("new_decoder_architecture") else heads
     kv_heads = size("num_key_value_heads", "num_kv_heads", "n_head_kv", default=alone) if grouped else alone
-    activation = str(config.get("hidden_act") or config.get("activation_function") or config.get("activation") or "gelu")
+    usual = "gelu" if config.get("model_type") in UNGATED or "n_embd" in config or "n_head" in config else "silu"
+    activation = str(config.get("hidden_act") or config.get("activation_function") or config.get("activation") or usual)
     return Architecture(
         name=name,
         layers=size("num_hidden_layers", "n_layer", "n_layers"),
@@ -210,6 +212,28 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
         parallel=bool(config.get("parallel_attn", False)),
         window=_window(config),
     )
+
+
+UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "falcon", "bloom", "phi", "mpt")  # families without a gate, by default
+UNKNOWN = {  # what would make another model of it than the one that is computed here
+    "num_local_experts": "a mixture of experts",
+    "num_experts": "a mixture of experts",
+    "n_routed_experts": "a mixture of experts",
+    "kv_lora_rank": "latent attention",
+    "quantization_config": "quantized weights",
+}
+
+
+def _check_family(config: Mapping[str, Any], name: str) -> None:
+    """Raise `ModelError` for what is not a dense decoder with 16-bit weights."""
+    for key, what in UNKNOWN.items():
+        if config.get(key):
+            raise ModelError(f"the config of {name} says {key}: {what} cannot be simulated yet, give a dense model's")
+    named = config.get("architectures") or ["ForCausalLM"]
+    if not any(word in str(named[0]) for word in ("CausalLM", "LMHead", "ConditionalGeneration")):
+        raise ModelError(f"the config of {name} is of {named[0]}, which generates no text: give a decoder's")
+    if config.get("is_encoder_decoder") or config.get("model_type") in ("bert", "roberta", "t5", "vit"):
+        raise ModelError(f"the config of {name} is of no decoder-only model")
 
 
 def _window(config: Mapping[str, Any]) -> int | None:

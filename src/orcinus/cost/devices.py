@@ -140,10 +140,18 @@ class Network:
         return next((each for each in self.measured if (each.collective, each.workers, each.nodes) == wanted), None)
 
 
-def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False) -> tuple[Measured, ...]:
-    """Those of the profile of a DGX A100 that hold elsewhere too: within a node, within a pair, between nodes."""
+def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False, faster: float = 1.0) -> tuple[Measured, ...]:
+    """Those of the profile of a DGX A100 that hold elsewhere too: within a node, within a pair, between nodes.
+
+    Links that are so many times `faster` carry that much more, and begin as late as these.
+    """
     profile = (
-        Measured(each["collective"], each["workers"], each["nodes"], tuple(Regime(**regime) for regime in each["regimes"]))
+        Measured(
+            each["collective"],
+            each["workers"],
+            each["nodes"],
+            tuple(Regime(one["up_to"], one["latency"], one["rate"] * faster) for one in each["regimes"]),
+        )
         for each in read("network")["a100-dgx"]
     )
     return tuple(each for each in profile if (between if each.nodes > 1 else inside or (pairs and each.workers == 2)))
@@ -161,9 +169,19 @@ NETWORKS: dict[str, Network] = {
         Network("a100-nd96asr", 8, 300e9, 300e9, 25e9, 8, _measured()),
         Network("a100-nc96ads", 4, 31.5e9, 300e9, 12.5e9, 1, _measured(inside=False, pairs=True)),
         Network("a40-bridges", 8, 31.5e9, 56.25e9, 12.5e9, 1),
-        Network("h100-dgx", 8, 450e9, 450e9, 50e9, 8),
+        Network("h100-dgx", 8, 450e9, 450e9, 50e9, 8, _measured(faster=450 / 300)),
         Network("pcie", 8, 31.5e9, 31.5e9, 12.5e9, 1),
     )
+}
+
+
+USUAL_NETWORKS = {  # of the servers in which devices are mostly found; a100-dgx for all others
+    "h100": "h100-dgx",
+    "h200": "h100-dgx",
+    "a40": "a40-bridges",
+    "a6000": "pcie",
+    "a10": "pcie",
+    "l4": "pcie",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -18,6 +19,15 @@ DASHES = ("-", "--", ":", "-.")
 def styles() -> list[dict[str, str]]:
     """Colour and dash of the first, second, … line of a plot."""
     return [{"color": colour, "linestyle": dash} for dash, colour in product(DASHES, COLOURS)]
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise `ConfigError` if a picture cannot be written there, before the work is done that it would show."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"cannot draw {path}: its name must end in .png, .svg or .pdf")
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ConfigError(f"cannot draw {path}: it cannot be written there")
 
 
 @contextmanager

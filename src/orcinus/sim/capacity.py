@@ -11,6 +11,7 @@ from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.machine import Machine
 from orcinus.sim.run import Outcome, Setup, set_up, simulate, workload_of
 from orcinus.workload.processes import ARRIVALS
 from orcinus.workload.workload import Workload
@@ -129,7 +130,7 @@ class _Search:
         self.per_doubling = 2 ** max(0, math.ceil(math.log2(1 / math.log2(1 + tolerance))))
         self._config, self._first, self._watch = config, first, watch
         self._setup: Setup = set_up(config)
-        self._size = _size(workload_of(at_rate(config, first)))
+        self._size = _size(workload_of(at_rate(config, first)), self._setup.machine)
         self._known: dict[int, Outcome] = {}
         self._step = 0  # where the next search starts
 
@@ -184,8 +185,18 @@ class _Search:
         return None, step
 
 
-def _size(workload: Workload) -> Size:
+def _size(workload: Workload, machine: Machine) -> Size:
+    """Raises `ConfigError` if some could never be served: a rate at which requests are turned away keeps no promise."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
-    answers = [arrival.output_tokens for arrival in workload.untimed()]
+    most = min(machine.limits.max_model_len, machine.kv_tokens)
+    answers, too_long = [], 0
+    for arrival in workload.untimed():
+        answers.append(arrival.output_tokens)
+        too_long += arrival.prompt_tokens + arrival.asked_tokens > most
+    if too_long:
+        raise ConfigError(
+            f"{too_long} of {len(answers)} requests are longer than the {most} tokens that one may have here, and would be "
+            f"turned away: leave them out with --max-total {most}, or raise --max-model-len"
+        )
     return Size(len(answers), sum(answers) - len(answers))

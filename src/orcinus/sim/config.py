@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.config import PAPERS, take_paper
+from orcinus.cost.devices import USUAL_NETWORKS
 from orcinus.errors import ConfigError
+
+MOST_BLOCKS = 10_000_000
+MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # what nobody said otherwise
 
 
 def _option(default: Any, doc: str) -> Any:
@@ -21,12 +25,16 @@ class SimulationConfig:
     Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
     """
 
-    model: str = _option("mistral-7b", "Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder.")
+    model: str = _option(
+        "", f"Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder. Default: {MODEL}."
+    )
     device: str = _option(
         "a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a .json file from orcinus calibrate."
     )
     network: str = _option(
-        "a100-dgx", "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx, pcie."
+        "",
+        "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx or pcie. "
+        "Default: what suits the device.",
     )
     software: str = _option(
         "default", "Serving system whose constants to use, with changes after a colon: orca, vllm:request=0.0001."
@@ -36,9 +44,11 @@ class SimulationConfig:
     replicas: int = _option(1, "Replicas of the model, each on tp x pp devices.")
     router: str = _option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
     in_flight: int | None = _option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
-    policy: str = _option("stall-free", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256.")
+    policy: str = _option(
+        "", f"Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256. Default: {POLICY}."
+    )
     order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
-    kv: str = _option("paged", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    kv: str = _option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
     paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
     max_batch_size: int | None = _option(None, "Most requests in one iteration. Default: 128, or what was measured.")
     max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows.")
@@ -69,6 +79,7 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         take_paper(self)
+        self._take_defaults()
         for name in (
             "replicas",
             "max_batch_size",
@@ -82,5 +93,21 @@ class SimulationConfig:
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.num_blocks is not None and self.num_blocks > MOST_BLOCKS:
+            raise ConfigError(f"num_blocks must be at most {MOST_BLOCKS}, which fills any device, not {self.num_blocks}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {self.gpu_memory_utilization!r}")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the device is the file of a calibration, which says the model and the cluster too."""
+        return self.device.endswith(".json")
+
+    def _take_defaults(self) -> None:
+        """Fill in what was left open, so that what was asked for and what is usual can be told apart before."""
+        usual = {"policy": POLICY, "kv": KV}
+        if not self.measured:
+            usual |= {"model": MODEL, "network": USUAL_NETWORKS.get(self.device.lower(), NETWORK)}
+        for name, value in usual.items():
+            if getattr(self, name) == "":
+                object.__setattr__(self, name, value)

@@ -42,7 +42,7 @@ class Machine:
 
 def find_machine(config: SimulationConfig) -> Machine:
     """The machine that a config names: a device, or the file of a calibration. Raises `ConfigError`."""
-    if config.device.endswith(".json"):
+    if config.measured:
         return _measured(config, read_calibration(Path(config.device)))
     return _computed(config)
 
@@ -60,6 +60,11 @@ def _computed(config: SimulationConfig) -> Machine:
     at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory together
     memory = plan_memory(model, cluster.device, cluster.parallel, at_once, batch, config.gpu_memory_utilization)
     num_blocks = config.num_blocks or memory.kv_tokens // block_size
+    if memory.weights + num_blocks * block_size * memory.kv_token > cluster.device.memory_bytes:
+        fitting = (cluster.device.memory_bytes - memory.weights) // (block_size * memory.kv_token)
+        raise ConfigError(
+            f"num_blocks={num_blocks} does not fit beside the weights on {cluster.device.name}: at most {fitting}"
+        )
     if num_blocks < 1:
         raise ConfigError(f"not one K/V block of {block_size} tokens fits: lower block_size or raise tp or pp")
     linears = find_linears(config.software, model.name, cluster.device.name, config.tp)

@@ -5,17 +5,33 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from orcinus.core.request import Finish
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.run import Outcome
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e", "normalized_latency", "scheduling_delay")
+NUMBERS = (
+    *("requests", "rejected", "seconds", "iterations", "request_throughput", "prompt_throughput", "output_throughput"),
+    *("total_throughput", "mean_batch_size", "mean_batch_tokens", "slot_use", "budget_use", "fairness", "preemptions"),
+    *("bubble_share", "prefix_hit_rate", "kv_tokens", "wall_seconds"),
+)
+SPREAD = ("p99", "p50", "p90", "p95", "mean", "max")
+METRICS: dict[str, tuple[str, ...]] = {  # the numbers of a record, and the parts of those that have some
+    **dict.fromkeys(NUMBERS, ()),
+    **dict.fromkeys((*LATENCIES, "bubbles"), SPREAD),
+    "kv": ("used", "reserved", "internal", "external", "idle"),
+}
 
 
-def metrics_record(metrics: MetricsObserver) -> dict[str, Any]:
-    """What a `MetricsObserver` saw. Seconds, tokens and shares; None where there is nothing to say."""
+def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[str, Any]:
+    """What a `MetricsObserver` saw. Seconds, tokens and shares; None where there is nothing to say.
+
+    `budget` is the policy's own limit of tokens in an iteration, if it has one.
+    """
     span, limits = metrics.span, metrics.limits
     record: dict[str, Any] = {
         "requests": metrics.endings.total(),
+        "rejected": metrics.endings[Finish.REJECTED],
         "endings": {reason.value: count for reason, count in metrics.endings.items()},
         "seconds": span,
         "iterations": metrics.iterations,
@@ -26,7 +42,7 @@ def metrics_record(metrics: MetricsObserver) -> dict[str, Any]:
         "mean_batch_size": metrics.batch_size.mean,
         "mean_batch_tokens": metrics.batch_tokens.mean,
         "slot_use": metrics.batch_size.mean / limits.max_batch_size,
-        "budget_use": metrics.batch_tokens.mean / limits.max_batch_tokens,
+        "budget_use": metrics.batch_tokens.mean / (budget or limits.max_batch_tokens),
         "fairness": metrics.fairness,
         **{name: getattr(metrics, name).summary() for name in LATENCIES},
     }
@@ -41,7 +57,8 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "devices": f"{setup.config.replicas * machine.devices} x {machine.device}",
         "kv_tokens": machine.kv_tokens,
         "weights_bytes_per_device": machine.weights,
-        **metrics_record(outcome.metrics),
+        **metrics_record(outcome.metrics, outcome.budget),
+        "prefix_hit_rate": outcome.prefix_hit_rate,
         "preemptions": outcome.preemptions,
         "kv": outcome.kv_shares,
         "stage_busy": outcome.stage_busy,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.kv import KV_MANAGERS, PrefixCache
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
 from orcinus.core.spelled import make_order, make_policy
@@ -46,7 +46,15 @@ class Outcome:
     bubble_share: float  # of all stages' time while something was in flight
     preemptions: int
     wall_seconds: float
+    prefix_hit_rate: float | None = None  # share of the tokens of admitted requests that the prefix cache had
     ended_early: bool = False  # before every request was served, because `over` said so
+
+    @property
+    def budget(self) -> int | None:
+        """The tokens that the policy aims at in an iteration, if it says so."""
+        policy = make_policy(self.setup.config.policy)
+        found: int | None = getattr(policy, "token_budget", getattr(policy, "chunk_size", None))
+        return found
 
 
 def set_up(config: SimulationConfig) -> Setup:
@@ -110,6 +118,7 @@ def simulate(
         sum(idle) / (sum(idle) + sum(busy)) if sum(busy) else 0.0,
         sum(each.scheduler.preemptions for each in replicas),
         time.perf_counter() - began,
+        _hit_rate(replicas),
         simulation.ended_early,
     )
 
@@ -157,6 +166,12 @@ def _final(replica: Replica) -> Callable[[Request], int]:
         return len(request.prompt) + replica.executor.answers.get(request.id, asked)
 
     return final
+
+
+def _hit_rate(replicas: Sequence[Replica]) -> float | None:
+    stats = [each.kv.stats for each in replicas if isinstance(each.kv, PrefixCache)]
+    asked = sum(each.queries for each in stats)
+    return sum(each.hits for each in stats) / asked if asked else None
 
 
 def _sums(rows: list[list[float]]) -> list[float]:

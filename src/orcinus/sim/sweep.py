@@ -61,6 +61,8 @@ def points(config: SimulationConfig, axes: Mapping[str, Sequence[Any]]) -> list[
 
 def _at(config: SimulationConfig, values: dict[str, Any]) -> SimulationConfig:
     rate, ratio, chunk_size = (values.pop(name, None) for name in ("rate", "ratio", "chunk_size"))
+    if "paper" in values:  # it says both of these
+        values = {"policy": "", "kv": ""} | values
     config = replace(config, **values)
     if rate is not None:
         config = at_rate(config, float(rate))
