@@ -65,7 +65,7 @@ def print_tables(console: Console, names: Sequence[str], outcomes: Sequence[Outc
     if console.is_terminal:
         fit = max(1, (console.width - LABEL) // RUN)
     else:
-        console = Console(width=LABEL + fit * max(RUN + 1, *(len(name) + 2 for name in names)), highlight=False)
+        console = Console(width=LABEL + fit * max(RUN + 3, *(len(name) + 2 for name in names)), highlight=False)
     for first in range(0, len(outcomes), fit):
         console.print(table(names[first : first + fit], outcomes[first : first + fit]))
 
