@@ -11,6 +11,8 @@ from orcinus.cost.devices import USUAL_NETWORKS
 from orcinus.errors import ConfigError
 
 MOST_BLOCKS = 10_000_000
+WORDS = ("model", "device", "network", "software", "router", "policy", "order", "kv", "arrivals", "lengths")
+COUNTS = ("replicas", "max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "num_blocks", "in_flight")
 MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # what nobody said otherwise
 
 
@@ -78,25 +80,24 @@ class SimulationConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in WORDS:
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise ConfigError(f"{name} must be a string, not {value!r}")
         take_paper(self)
         self._take_defaults()
-        for name in (
-            "replicas",
-            "max_batch_size",
-            "max_batch_tokens",
-            "max_model_len",
-            "block_size",
-            "num_blocks",
-            "in_flight",
-        ):
+        for name in COUNTS:
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
         if self.num_blocks is not None and self.num_blocks > MOST_BLOCKS:
             raise ConfigError(f"num_blocks must be at most {MOST_BLOCKS}, which fills any device, not {self.num_blocks}")
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {self.gpu_memory_utilization!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(f"seed must be a whole number of at least 0, not {self.seed!r}")
+        share = self.gpu_memory_utilization
+        if not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
 
     @property
     def measured(self) -> bool:
