@@ -219,6 +219,12 @@ def test_requests_may_ask_for_more_than_they_use() -> None:
         assert (limited.output_tokens, limited.asked_tokens) == (min(64, plain.output_tokens), 64)
 
 
+def test_a_power_of_two_is_not_asked_for_beyond_the_longest_request() -> None:
+    arrivals = list(make_workload("poisson:rate=1", "sharegpt-vllm", 200, max_total=1024, max_tokens="pow2"))
+    assert all(arrival.prompt_tokens + arrival.asked_tokens <= 1024 for arrival in arrivals)
+    assert any(arrival.asked_tokens > arrival.output_tokens for arrival in arrivals)
+
+
 @pytest.mark.parametrize("asked", [0, -1, "pow3", 1.5])
 def test_what_nobody_can_ask_for(asked: object) -> None:
     with pytest.raises(ConfigError, match="at least 1, or pow2"):

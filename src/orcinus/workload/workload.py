@@ -29,8 +29,8 @@ class Workload:
 
     `arrivals` is None for the times of a trace. `requests` is how many at most; None for a whole trace, or without end.
     Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). `max_tokens` is what requests ask for at
-    most: None, exactly their answers (what vLLM, section 6.1, calls Oracle); `pow2`, the power of two above them (its Pow2); or
-    a number, at which longer answers end. Raises `ConfigError`.
+    most: None, exactly their answers (what vLLM, section 6.1, calls Oracle); `pow2`, the power of two above them (its Pow2),
+    as far as `max_total` lets; or a number, at which longer answers end. Raises `ConfigError`.
     """
 
     arrivals: Process | Closed | None
@@ -80,8 +80,13 @@ class Workload:
         if most is None:
             return arrivals
         if most == "pow2":
-            return (replace(each, max_tokens=1 << (each.output_tokens - 1).bit_length()) for each in arrivals)
+            return (replace(each, max_tokens=self._power_of_two(each)) for each in arrivals)
         return (replace(each, output_tokens=min(each.output_tokens, most), max_tokens=most) for each in arrivals)
+
+    def _power_of_two(self, arrival: Arrival) -> int:
+        """The one above its answer, as far as the longest request goes."""
+        power = 1 << (arrival.output_tokens - 1).bit_length()
+        return power if self.max_total is None else min(power, self.max_total - arrival.prompt_tokens)
 
     def _timed(self, process: Process | None) -> Iterator[Arrival]:
         if process is None:
