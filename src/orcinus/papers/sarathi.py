@@ -76,8 +76,8 @@ def row_14() -> Found:
         f"activations and the projection onto the vocabulary, take {whole} ms; figure 3 has 246 and 52.4 ms for the first two.",
         f"A decode that rides along costs {riding:.2f} ms here, all of it attention. Table 2 has 1.2 ms although its "
         "attention grows by 1.73 ms a decode, because its linear layers of 1024 tokens are 1.6 ms faster in the hybrid batch.",
-        "The rate of decodes was fitted on batches of 4 and 18, which agree; batch 1 (2.08 ms in figure 3) does not, and with it "
-        "a fixed cost would appear and the gain would miss (about 8.1).",
+        "The rate of decodes was fitted on batches of 4 and 18, which agree; batch 1 (2.08 ms in figure 3) does not, and with "
+        "it a fixed cost would appear and the gain would miss (about 8.1).",
     ]
     return Found(checks, notes)
 
