@@ -20,8 +20,9 @@ PAPERS = {  # the pairs that the papers describe or compare with
 }
 
 
-def _option(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def option(default: Any, doc: str, **limits: Any) -> Any:
+    """A field of a config: its doc is its help on the command line, where `limits` (min, max, …) hold as well."""
+    return field(default=default, metadata={"doc": doc, **limits})
 
 
 def take_paper(config: Any) -> None:
@@ -41,32 +42,32 @@ def take_paper(config: Any) -> None:
 class EngineConfig:
     """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
 
-    model: str | Path | None = _option(
+    model: str | Path | None = option(
         None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model."
     )
-    policy: str | Policy = _option(
+    policy: str | Policy = option(
         "stall-free:token_budget=128", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128."
     )
-    order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
-    kv: str = _option("prefix-cache", "K/V manager: max-length, reservation, paged or prefix-cache.")
-    paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
-    max_batch_size: int = _option(8, "Most requests in one iteration.")
-    max_batch_tokens: int | None = _option(
+    order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
+    kv: str = option("prefix-cache", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
+    max_batch_size: int = option(8, "Most requests in one iteration.")
+    max_batch_tokens: int | None = option(
         None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca."
     )
-    max_model_len: int | None = _option(
+    max_model_len: int | None = option(
         None, "Most tokens of one request, prompt and output. Default: what the model was made for."
     )
-    block_size: int = _option(16, "Tokens in one K/V block.")
-    kv_memory_mib: int | None = _option(
+    block_size: int = option(16, "Tokens in one K/V block.")
+    kv_memory_mib: int | None = option(
         None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free."
     )
-    num_blocks: int | None = _option(None, "K/V memory in blocks, instead of MiB.")
-    dtype: str = _option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
-    device: str = _option("auto", "Device: auto (the CPU), cpu, or cuda (with reference attention only, and not yet tested).")
-    attention: str = _option("auto", "Attention backend: auto, cpu or reference.")
-    record: str | Path | None = _option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
-    seed: int = _option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
+    num_blocks: int | None = option(None, "K/V memory in blocks, instead of MiB.")
+    dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
+    device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (with reference attention only, and not yet tested).")
+    attention: str = option("auto", "Attention backend: auto, cpu or reference.")
+    record: str | Path | None = option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
+    seed: int = option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
     def __post_init__(self) -> None:
         take_paper(self)

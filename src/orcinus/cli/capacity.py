@@ -14,7 +14,7 @@ from rich.table import Table
 from orcinus import interrupt
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
-from orcinus.cli.simulate import SEVERAL, plain
+from orcinus.cli.simulate import SEVERAL
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
@@ -44,6 +44,7 @@ def capacity(
     from orcinus.cli.simulate_view import labels
     from orcinus.sim.capacity import Objectives
     from orcinus.sim.parallel import in_parallel
+    from orcinus.sim.record import config_record
     from orcinus.sim.run import set_up
 
     if configs[0].record is not None:
@@ -61,7 +62,7 @@ def capacity(
     names = labels(configs, SEVERAL)
     if as_json:
         for name, config, one in zip(names, configs, found, strict=True):
-            print(json.dumps({"run": name, "config": plain(config), **one}))
+            print(json.dumps({"run": name, "config": config_record(config), **one}))
     else:
         _print(names, found)
 

@@ -43,7 +43,7 @@ def simulate(
     """
     from orcinus.cli import simulate_view as view
     from orcinus.plots.style import check_picture
-    from orcinus.sim.record import outcome_record
+    from orcinus.sim.record import config_record, outcome_record
     from orcinus.sim.router import make_router
     from orcinus.sim.run import set_up, workload_of
     from orcinus.workload.summary import statistics
@@ -63,7 +63,9 @@ def simulate(
     outcomes = _run(configs, names, stats.requests, lines)
     if as_json:
         for name, config, outcome in zip(names, configs, outcomes, strict=True):
-            print(json.dumps({"run": name, "config": plain(config), "workload": asdict(stats), **outcome_record(outcome)}))
+            print(
+                json.dumps({"run": name, "config": config_record(config), "workload": asdict(stats), **outcome_record(outcome)})
+            )
     else:
         view.print_tables(console, names, outcomes)
     if plot is not None:
@@ -110,8 +112,3 @@ class _Lines:
             file.write(json.dumps({"run": run, **asdict(served)}) + "\n")
 
         return write
-
-
-def plain(config: SimulationConfig) -> dict[str, Any]:
-    """A config as JSON can hold it."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}

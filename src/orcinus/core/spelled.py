@@ -67,6 +67,12 @@ def make(what: str, known: Mapping[str, Callable[..., T]], spelled: str) -> T:
     return known[name](**chosen)
 
 
+def with_option(spelled: str, option: str, value: str) -> str:
+    """`name:a=1:b=2` with another value of one option, which comes first."""
+    name, *options = spelled.split(":")
+    return ":".join([name, f"{option}={value}", *(each for each in options if not each.startswith(f"{option}="))])
+
+
 def _word(value: object) -> str:
     return next((word for word, meaning in WORDS.items() if meaning is value), str(value))
 

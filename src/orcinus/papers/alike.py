@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.ports import Observer
-from orcinus.cost.work import Work, work_of
+from orcinus.cost.fitted import Iteration
+from orcinus.cost.work import work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.replica import Replica
-from orcinus.sim.run import Setup, set_up, simulate
+from orcinus.sim.run import Setup, make_replica, set_up, simulate
 from orcinus.workload.arrival import Arrival
 
 
-@dataclass(frozen=True, slots=True)
-class Iteration:
-    """What an iteration did, and how many seconds it took."""
-
-    work: Work
-    seconds: float
-
-
-class _Iterations(Observer):
-    """Notes them all. For one batch in flight, run one iteration at a time."""
+class Stopwatch(Observer):
+    """Every iteration, of an engine with one batch in flight that is not repeated."""
 
     def __init__(self) -> None:
         self.found: list[Iteration] = []
@@ -39,20 +31,9 @@ class _Iterations(Observer):
 
 def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[Iteration]:
     """Every iteration that serves these requests, which are (tokens of prompt, tokens of answer)."""
-    config, clock, watch = setup.config, VirtualClock(), _Iterations()
-    replica = Replica(
-        0,
-        setup.machine.cost,
-        clock,
-        policy=policy,
-        order=config.order,
-        kv=config.kv,
-        limits=setup.machine.limits,
-        num_blocks=setup.machine.num_blocks,
-        block_size=setup.machine.block_size,
-        observers=[watch],
-        repeat=False,
-    )
+    watch = Stopwatch()
+    chosen = replace(setup, config=replace(setup.config, policy=policy))
+    replica = make_replica(chosen, VirtualClock(), observers=[watch], repeat=False)
     for number, (prompt, answer) in enumerate(requests):
         replica.submit(str(number), Arrival(0.0, prompt, answer))
     replica.dispatch()

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.policies.orca import Orca
 from orcinus.core.policies.stall_free import StallFree
-from orcinus.core.ports import Observer
 from orcinus.core.view import Limits
+from orcinus.cost.fitted import Iteration
 from orcinus.cost.work import CostModel
+from orcinus.papers.alike import Stopwatch
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
 from orcinus.workload.arrival import Arrival
 
 BLOCK = 16
-
-
-class Stopwatch(Observer):
-    """Tokens and seconds of every iteration, of an engine with one batch in flight that is not repeated."""
-
-    def __init__(self) -> None:
-        self.iterations: list[tuple[int, float]] = []
-        self._launched = 0.0
-
-    def on_batch(self, batch: Batch, now: float) -> None:
-        self._launched = now
-
-    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        self.iterations.append((batch.num_tokens, now - self._launched))
 
 
 def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) -> tuple[float, float, float]:
@@ -36,13 +22,13 @@ def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) 
     `context` tokens long as well.
     """
     return (
-        _hybrid(cost, decodes, context, None)[1][1],
-        max(each for each in _hybrid(cost, decodes, context, budget) if each[0] == budget)[1],
-        _hybrid(cost, decodes, context, decodes + context)[-1][1],
+        _hybrid(cost, decodes, context, None)[1].seconds,
+        max(each.seconds for each in _hybrid(cost, decodes, context, budget) if each.work.tokens == budget),
+        _hybrid(cost, decodes, context, decodes + context)[-1].seconds,
     )
 
 
-def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[tuple[int, float]]:
+def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[Iteration]:
     """The iterations from all prompts at once to the last with one more prompt; without `budget` nobody comes later."""
     limits = Limits(decodes + 1, decodes * context + context, 2 * context)
     blocks = (decodes + 1) * (2 * context // BLOCK)
@@ -66,13 +52,13 @@ def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> 
     replica.settle()
     if budget is None:
         replica.settle()
-        return watch.iterations
+        return watch.found
     replica.engine.use(StallFree(budget) if budget < context else Orca())
     replica.submit("late", Arrival(0.0, context, answer))
     replica.settle()  # launched before the prompt came
     while not _begun(replica):
         replica.settle()
-    return watch.iterations[2:]
+    return watch.found[2:]
 
 
 def _begun(replica: Replica) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from orcinus.cost.fitted import Iteration
 from orcinus.cost.transformer import TransformerCost
-from orcinus.papers.alike import Iteration, iterations
+from orcinus.papers.alike import iterations
 from orcinus.papers.published_sarathi import (
     CHUNKS,
     DECODE_MAXIMAL,

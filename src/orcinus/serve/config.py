@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
+from orcinus.config import option
 from orcinus.errors import ConfigError
-
-
-def _option(default: Any, doc: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"doc": doc, **limits})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """Where a server listens, whom it lets in and what it takes. The text beside each field is its help too."""
 
-    host: str = _option("127.0.0.1", "Address to listen at.")
-    port: int = _option(8000, "Port; 0 = any that is free.", min=0, max=65535, short="-p")
-    served_model_name: str | None = _option(None, "The model's name in the API. Default: what --model says.")
-    max_queue: int = _option(256, "Most answers at once, waiting or running; more get 429.", min=1)
-    max_queue_tokens: int = _option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
-    max_queue_per_key: int | None = _option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
-    timeout: float | None = _option(None, "Most seconds a request may take; it may ask for less.", min=0.001)
-    drain: float = _option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
-    api_key: str | None = _option(
+    host: str = option("127.0.0.1", "Address to listen at.")
+    port: int = option(8000, "Port; 0 = any that is free.", min=0, max=65535, short="-p")
+    served_model_name: str | None = option(None, "The model's name in the API. Default: what --model says.")
+    max_queue: int = option(256, "Most answers at once, waiting or running; more get 429.", min=1)
+    max_queue_tokens: int = option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
+    max_queue_per_key: int | None = option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
+    timeout: float | None = option(None, "Most seconds a request may take; it may ask for less.", min=0.001)
+    drain: float = option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
+    api_key: str | None = option(
         None, "An API key, or several with commas. Others here can see it: better a file, or ORCINUS_API_KEY."
     )
-    api_key_file: Path | None = _option(None, "File with one API key per line.")
-    admin_key_file: Path | None = _option(None, "The same for keys that may also steer the scheduler; or ORCINUS_ADMIN_KEY.")
-    insecure: bool = _option(False, "Let other machines in without a key.")
-    strict: bool = _option(False, "Refuse unknown fields, instead of naming them in a header.")
-    access_log: str | None = _option(None, "File for one line of JSON per request; - = standard error.")
-    allow_origin: str | None = _option(None, "Web pages that may call this server (CORS), separated by commas; * = all.")
-    keep_alive: float = _option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
-    stream_interval_ms: float = _option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
+    api_key_file: Path | None = option(None, "File with one API key per line.")
+    admin_key_file: Path | None = option(None, "The same for keys that may also steer the scheduler; or ORCINUS_ADMIN_KEY.")
+    insecure: bool = option(False, "Let other machines in without a key.")
+    strict: bool = option(False, "Refuse unknown fields, instead of naming them in a header.")
+    access_log: str | None = option(None, "File for one line of JSON per request; - = standard error.")
+    allow_origin: str | None = option(None, "Web pages that may call this server (CORS), separated by commas; * = all.")
+    keep_alive: float = option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
+    stream_interval_ms: float = option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
 
     def __post_init__(self) -> None:
         for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):

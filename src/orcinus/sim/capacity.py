@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orcinus.core.spelled import options_of
+from orcinus.core.spelled import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.metrics import MetricsObserver
@@ -84,12 +84,11 @@ class Capacity:
 
 def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
     """The same requests at another rate: the pattern is only stretched (common random numbers). Raises `ConfigError`."""
-    name, *options = config.arrivals.split(":")
+    name = config.arrivals.split(":")[0]
     kind = ARRIVALS.get(name)
     if kind is None or "rate" not in options_of(kind):
         raise ConfigError(f"the arrival process {name!r} has no rate to search for: use poisson, gamma or constant")
-    kept = [option for option in options if not option.startswith("rate=")]
-    return replace(config, arrivals=":".join([name, f"rate={rate!r}", *kept]))
+    return replace(config, arrivals=with_option(config.arrivals, "rate", repr(rate)))
 
 
 def find_capacity(

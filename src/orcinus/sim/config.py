@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from orcinus.config import PAPERS, take_paper
+from orcinus.config import PAPERS, option, take_paper
 from orcinus.cost.devices import USUAL_NETWORKS
 from orcinus.errors import ConfigError
 
@@ -16,10 +15,6 @@ COUNTS = ("replicas", "max_batch_size", "max_batch_tokens", "max_model_len", "bl
 MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # what nobody said otherwise
 
 
-def _option(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationConfig:
     """Everything a simulation can be asked for. The text beside each field is also its help on the command line.
@@ -27,57 +22,53 @@ class SimulationConfig:
     Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
     """
 
-    model: str = _option(
+    model: str = option(
         "", f"Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder. Default: {MODEL}."
     )
-    device: str = _option(
+    device: str = option(
         "a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a .json file from orcinus calibrate."
     )
-    network: str = _option(
+    network: str = option(
         "",
         "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx or pcie. "
         "Default: what suits the device.",
     )
-    software: str = _option(
+    software: str = option(
         "default", "Serving system whose constants to use, with changes after a colon: orca, vllm:request=0.0001."
     )
-    tp: int = _option(1, "Tensor parallel: devices that share every layer.")
-    pp: int = _option(1, "Pipeline parallel: stages that share the layers.")
-    replicas: int = _option(1, "Replicas of the model, each on tp x pp devices.")
-    router: str = _option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
-    in_flight: int | None = _option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
-    policy: str = _option(
-        "", f"Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256. Default: {POLICY}."
-    )
-    order: str = _option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
-    kv: str = _option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
-    paper: str | None = _option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
-    max_batch_size: int | None = _option(None, "Most requests in one iteration. Default: 128, or what was measured.")
-    max_batch_tokens: int | None = _option(None, "Most tokens in one iteration. Default: what the batch size allows.")
-    max_model_len: int | None = _option(
+    tp: int = option(1, "Tensor parallel: devices that share every layer.")
+    pp: int = option(1, "Pipeline parallel: stages that share the layers.")
+    replicas: int = option(1, "Replicas of the model, each on tp x pp devices.")
+    router: str = option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
+    in_flight: int | None = option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
+    policy: str = option("", f"Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256. Default: {POLICY}.")
+    order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
+    kv: str = option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
+    paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
+    max_batch_size: int | None = option(None, "Most requests in one iteration. Default: 128, or what was measured.")
+    max_batch_tokens: int | None = option(None, "Most tokens in one iteration. Default: what the batch size allows.")
+    max_model_len: int | None = option(
         None, "Most tokens of one request, prompt and output. Default: what the model was made for."
     )
-    block_size: int | None = _option(None, "Tokens in one K/V block. Default: 16, or what was measured.")
-    num_blocks: int | None = _option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
-    gpu_memory_utilization: float = _option(0.9, "Share of the devices' memory that may be used.")
-    arrivals: str = _option(
+    block_size: int | None = option(None, "Tokens in one K/V block. Default: 16, or what was measured.")
+    num_blocks: int | None = option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
+    gpu_memory_utilization: float = option(0.9, "Share of the devices' memory that may be used.")
+    arrivals: str = option(
         "poisson:rate=1",
         "Arrival process: poisson:rate=, gamma:rate=:cv=, constant:rate=, ramp:start=:end=:seconds=, all-at-once, "
         "closed:clients=:think=; `trace` for the times of a trace.",
     )
-    lengths: str = _option(
+    lengths: str = option(
         "sharegpt",
         "Lengths: orca, sharegpt, arxiv, azure-conversation, …, two distributions a,b for prompt and output, or trace:file=.",
     )
-    requests: int | None = _option(1000, "How many requests, at most.")
-    max_total: int | None = _option(None, "Drop requests of more tokens than this, prompt and output.")
-    max_tokens: str | None = _option(
+    requests: int | None = option(1000, "How many requests, at most.")
+    max_total: int | None = option(None, "Drop requests of more tokens than this, prompt and output.")
+    max_tokens: str | None = option(
         None, "What requests ask for at most: a number, or pow2, the power of two above their answer. Default: their answer."
     )
-    seed: int = _option(0, "Equal seeds give equal requests.")
-    record: Path | None = _option(
-        None, "Write every iteration of the first replica to this file, for orcinus trace and replay."
-    )
+    seed: int = option(0, "Equal seeds give equal requests.")
+    record: Path | None = option(None, "Write every iteration of the first replica to this file, for orcinus trace and replay.")
 
     def __post_init__(self) -> None:
         for name in WORDS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from orcinus.clock import MonotonicClock
@@ -17,7 +16,7 @@ from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.made_up import Author, answer_lengths, read_vocabulary
 from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
 from orcinus.sim.replica import fixed_slots
-from orcinus.sim.run import set_up
+from orcinus.sim.run import record_header, set_up
 
 
 def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
@@ -34,12 +33,5 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     scheduler = Scheduler(policy, kv, limits, make_order(config.order))
     recorders = []
     if config.record is not None:
-        named = {name: getattr(config, name) for name in ("policy", "order", "kv")}
-        sizes = {
-            "block_size": setup.machine.block_size,
-            "limits": asdict(limits),
-            "num_blocks": setup.machine.num_blocks,
-            "depth": executor.depth,
-        }
-        recorders.append(StepRecorder(config.record, named | sizes))
+        recorders.append(StepRecorder(config.record, record_header(setup, executor.depth)))
     return Engine(scheduler, executor, MonotonicClock(), [executor, *observers, *recorders]), executor

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
+from orcinus.config import option
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 WORKLOAD = ("arrivals", "lengths", "requests", "max_total", "max_tokens", "router")  # clients decide these
-
-
-def _option(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +19,8 @@ class LiveConfig(SimulationConfig):
     Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
     """
 
-    speed: float = _option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")
-    answer_lengths: str = _option(
+    speed: float = option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")
+    answer_lengths: str = option(
         "sharegpt",
         "Lengths of answers whose request leaves max_tokens open: a preset such as sharegpt, or a distribution such as "
         "fixed:tokens=100, lognormal:median=200:p90=600.",

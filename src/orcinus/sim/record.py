@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from orcinus.core.request import Finish
 from orcinus.observe.metrics import MetricsObserver
+from orcinus.sim.config import SimulationConfig
 from orcinus.sim.run import Outcome
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e", "normalized_latency", "scheduling_delay")
@@ -21,6 +24,11 @@ METRICS: dict[str, tuple[str, ...]] = {  # the numbers of a record, and the part
     **dict.fromkeys((*LATENCIES, "bubbles"), SPREAD),
     "kv": ("used", "reserved", "internal", "external", "idle"),
 }
+
+
+def config_record(config: SimulationConfig) -> dict[str, Any]:
+    """A config as JSON can hold it."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
 def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[str, Any]:

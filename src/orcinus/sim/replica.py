@@ -103,7 +103,9 @@ class Replica:
         """Made-up tokens: alike within a shared prefix, and nowhere else."""
         count = arrival.prompt_tokens
         if not isinstance(self.kv, PrefixCache):
-            return self._prompts.setdefault(count, (MADE_UP,) * count)
+            if count not in self._prompts:
+                self._prompts[count] = (MADE_UP,) * count
+            return self._prompts[count]
         own = 2 + int(request_id)
         if arrival.blocks:
             named = tuple(-2 - 2 * block for block in arrival.blocks for _ in range(arrival.block_tokens))[:count]

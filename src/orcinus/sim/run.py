@@ -98,7 +98,7 @@ def simulate(
         raise ConfigError("the workload has no end: say how many requests")
     began = time.perf_counter()
     clock, metrics, bubbles = VirtualClock(), MetricsObserver(setup.machine.limits, on_served), Distribution()
-    replicas = [_replica(index, setup, clock) for index in range(config.replicas)]
+    replicas = [make_replica(setup, clock, index, repeat=config.record is None) for index in range(config.replicas)]
     uses = [KVUseObserver(each.scheduler, _final(each)) for each in replicas]
     for replica, use in zip(replicas, uses, strict=True):
         replica.engine.observers += [metrics, use, *_optional(replica, setup, bubbles)]
@@ -123,7 +123,10 @@ def simulate(
     )
 
 
-def _replica(index: int, setup: Setup, clock: VirtualClock) -> Replica:
+def make_replica(
+    setup: Setup, clock: VirtualClock, index: int = 0, observers: Sequence[Observer] = (), *, repeat: bool = True
+) -> Replica:
+    """One of the replicas that a setup is about; iterations are decided one by one unless they may `repeat`."""
     config, machine = setup.config, setup.machine
     return Replica(
         index,
@@ -136,7 +139,8 @@ def _replica(index: int, setup: Setup, clock: VirtualClock) -> Replica:
         num_blocks=machine.num_blocks,
         block_size=machine.block_size,
         depth=config.in_flight,
-        repeat=config.record is None,
+        observers=observers,
+        repeat=repeat,
     )
 
 
@@ -146,16 +150,16 @@ def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Obs
     if setup.machine.cost.num_stages > 1:
         found.append(BubbleObserver(replica.executor, bubbles))
     if setup.config.record is not None and replica.index == 0:
-        found.append(StepRecorder(setup.config.record, _header(replica, setup)))
+        found.append(StepRecorder(setup.config.record, record_header(setup, replica.executor.depth)))
     return found
 
 
-def _header(replica: Replica, setup: Setup) -> dict[str, Any]:
+def record_header(setup: Setup, depth: int) -> dict[str, Any]:
     """What a replay has to build again."""
     machine = setup.machine
     named = {name: getattr(setup.config, name) for name in ("policy", "order", "kv")}
     memory = {"block_size": machine.block_size, "num_blocks": machine.num_blocks}
-    return named | memory | {"limits": asdict(machine.limits), "depth": replica.executor.depth}
+    return named | memory | {"limits": asdict(machine.limits), "depth": depth}
 
 
 def _final(replica: Replica) -> Callable[[Request], int]:

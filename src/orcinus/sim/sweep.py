@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from orcinus.core.policies import POLICIES
-from orcinus.core.spelled import options_of
+from orcinus.core.spelled import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.sim.capacity import at_rate
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
-from orcinus.sim.record import outcome_record
+from orcinus.sim.record import config_record, outcome_record
 from orcinus.sim.run import simulate
 from orcinus.workload.lengths import LENGTHS
 
@@ -76,7 +75,7 @@ def _split(config: SimulationConfig, ratio: float) -> SimulationConfig:
     name = config.lengths.split(":")[0]
     if "ratio" not in options_of(LENGTHS.get(name)):
         raise ConfigError(f"the lengths {name!r} have no ratio of prompt to output to vary: use pd or sarathi-zipf")
-    return replace(config, lengths=_with_option(config.lengths, "ratio", repr(ratio)))
+    return replace(config, lengths=with_option(config.lengths, "ratio", repr(ratio)))
 
 
 def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
@@ -85,17 +84,11 @@ def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
     option = next((each for each in CHUNKS if each in known), None)
     if option is None:
         return config
-    return replace(config, paper=None, policy=_with_option(config.policy, option, str(size)))
-
-
-def _with_option(spelled: str, option: str, value: str) -> str:
-    """`name:a=1:b=2` with another value of one option, which comes first."""
-    name, *options = spelled.split(":")
-    return ":".join([name, f"{option}={value}", *(each for each in options if not each.startswith(f"{option}="))])
+    return replace(config, paper=None, policy=with_option(config.policy, option, str(size)))
 
 
 def _point(config: SimulationConfig) -> dict[str, Any]:
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    plain = config_record(config)
     try:
         return {"config": plain, **outcome_record(simulate(config))}
     except ConfigError as error:
