@@ -1,0 +1,57 @@
+"""Medians of few repeats, and how sure they are.
+
+Times on real machines have long tails, so that nothing is assumed about their distribution: the interval of a median lies
+between two of the measured values (Hoefler & Belli, Scientific Benchmarking of Parallel Computing Systems, SC 2015, 3.1.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median, and two values between which the true one lies with the probability `level`."""
+
+    median: float
+    low: float
+    high: float
+    level: float
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether a value lies in both."""
+        return self.low <= other.high and other.low <= self.high
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """The narrowest interval between the k-th smallest and the k-th largest value that has this level.
+
+    Its level is exact, and at least what was asked for if the values are enough. With five or fewer it is the whole range,
+    whose level is less: 94 % of five, 75 % of three, nothing of one. NaN of no values.
+    """
+    ordered = sorted(values)
+    if not ordered or any(math.isnan(value) for value in ordered):
+        return Interval(math.nan, math.nan, math.nan, 0.0)
+    rank = 1
+    while rank < (len(ordered) + 1) // 2 and coverage(len(ordered), rank + 1) >= level:
+        rank += 1
+    return Interval(median(ordered), ordered[rank - 1], ordered[-rank], coverage(len(ordered), rank))
+
+
+def coverage(count: int, rank: int) -> float:
+    """The probability that a median lies between the `rank`-th smallest and the `rank`-th largest of `count` values.
+
+    Each value is above the median as often as not, so that the number below it is binomial.
+    """
+    outside = sum(math.comb(count, below) for below in range(rank)) / 2**count
+    return max(0.0, 1.0 - 2.0 * outside)
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Each value over that of the same round, so that what disturbed both cancels out. NaN where there is nothing to divide."""
+    return [value / other if other else math.nan for value, other in zip(values, base, strict=True)]

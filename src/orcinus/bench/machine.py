@@ -1,0 +1,89 @@
+"""Where and of what a benchmark was run: machine, source, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import orcinus
+from orcinus.bench.result import Machine
+
+PACKAGES = ("orcinus", "torch", "transformers", "numba", "numpy", "safetensors")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def this_machine() -> Machine:
+    """What is here."""
+    return Machine(
+        system=platform.platform(terse=True),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_mib=_memory_mib(),
+        gpus=_gpus(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what computes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit of this source, with "+" if files were changed since; "" if it is not in a repository."""
+    source = Path(orcinus.__file__).parent
+    head = _said(["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"])
+    inside = head and _said(["git", "-C", str(source), "ls-files", "__init__.py"])
+    if not inside:  # as when it is installed inside somebody else's repository
+        return ""
+    return head + ("+" if _said(["git", "-C", str(source), "status", "--porcelain", "--untracked-files=no"]) else "")
+
+
+def this_command() -> tuple[str, ...]:
+    """How this process was called, without the folder of the program."""
+    return (Path(sys.argv[0]).name, *sys.argv[1:])
+
+
+def load_average() -> float | None:
+    """Processes that wanted a core during the last minute, on average; None where nobody counts them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def _processor() -> str:
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return _said(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()
+
+
+def _memory_mib() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _gpus() -> tuple[str, ...]:
+    return tuple(_said(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).splitlines())
+
+
+def _said(command: list[str]) -> str:
+    """What a program printed; nothing if it is not there or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

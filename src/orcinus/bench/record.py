@@ -1,0 +1,84 @@
+"""What is kept of a run: raw moments of every request and iteration, from which every metric follows later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+
+class Outcome(StrEnum):
+    """How a request ended. Only those that are `ok` have latencies."""
+
+    OK = "ok"
+    WRONG_LENGTH = "wrong length"  # not the output tokens it was to have
+    REJECTED = "rejected"  # 429 or 503: the server said no
+    FAILED = "failed"  # any other error that the server reported
+    MALFORMED = "malformed"  # it answered what is no answer
+    RESET = "reset"  # the connection ended too early, or never came about
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request. Moments are seconds after the start of the run; `times` has one for each output token.
+
+    If it is not known how many tokens came with each frame of a stream, `timed` is "frames" and `times` are those of the
+    frames. `output_tokens` is None if the server never said how many there were.
+    """
+
+    number: int  # its place in the workload, from 0
+    prompt_tokens: int
+    output_tokens: int | None
+    due: float  # when it had to be sent
+    sent: float  # when it was; in a run without a client, where an engine waits for nobody, the same
+    ended: float
+    times: tuple[float, ...] = ()
+    timed: Literal["tokens", "frames"] = "tokens"
+    outcome: Outcome = Outcome.OK
+    error: str = ""
+    output: str = ""  # hash of its token ids, or of its text
+
+
+class Iteration(NamedTuple):
+    """One iteration of the model. Moments are seconds after the start of the run."""
+
+    launched: float
+    returned: float
+    requests: int
+    prefill_tokens: int
+    decode_tokens: int
+    waiting: int
+    running: int
+    free_blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDelay:
+    """How late the client itself was, in seconds: what of the latencies is its own fault."""
+
+    send_p50: float  # sent against due
+    send_p99: float
+    send_max: float
+    loop_p50: float  # a timer's callback against when it was to come
+    loop_p99: float
+    loop_max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """One run of one workload on one system."""
+
+    round: int  # sides take turns: those of equal rounds were run one after the other
+    seconds: float  # from the start to the last ending
+    requests: tuple[RequestRecord, ...]
+    iterations: tuple[Iteration, ...] = ()
+    slots: int | None = None  # max_batch_size
+    client: ClientDelay | None = None
+    problems: tuple[str, ...] = ()  # why it must not be believed; nothing if it may be
+    load: float | None = None  # the machine's load average of a minute, before it began
+    counters: dict[str, float] = field(default_factory=dict)  # what else the system counted: preemptions, prefix cache hits
+
+    @property
+    def valid(self) -> bool:
+        return not self.problems

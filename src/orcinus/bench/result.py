@@ -1,0 +1,123 @@
+"""The file that a benchmark leaves: everything that another person needs to check it, validated when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from orcinus.bench.record import Repeat
+from orcinus.errors import ConfigError
+
+VERSION = 1  # of the schema; raised whenever an older reader would misunderstand a file
+Setting = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where it ran."""
+
+    system: str
+    processor: str
+    cores: int  # that this process may use
+    memory_mib: int
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What had to be done. Two results are about the same work if these are equal."""
+
+    workload: str  # name of a preset, or ""
+    arrivals: str
+    lengths: str
+    requests: int
+    seed: int
+    prompt_tokens: int
+    output_tokens: int
+    prompts: str  # hash of all prompts and of the output tokens asked of each, in order
+    model: str
+    limits: dict[str, Setting] = field(default_factory=dict)  # max_total and the like
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the systems, or settings, that are compared."""
+
+    name: str
+    settings: dict[str, Setting]
+    repeats: tuple[Repeat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run of `orcinus bench`."""
+
+    version: Literal[1] = VERSION
+    kind: Literal["offline", "serve", "sweep", "capacity", "papers", "peers"]
+    when: str  # ISO 8601, UTC
+    command: tuple[str, ...]
+    commit: str  # of the source, with "+" if it was changed since; "" if it is not in a repository
+    versions: dict[str, str]
+    machine: Machine
+    work: Work
+    sides: tuple[Side, ...]
+    objectives: dict[str, float] = field(default_factory=dict)  # of the goodput, in seconds
+    capacity: dict[str, float] = field(default_factory=dict)  # requests per second, by side
+    complete: bool = True  # false if it was interrupted: what is there was measured, and the rest is missing
+
+
+def write_result(path: str | Path, result: Result) -> None:
+    """Write it as JSON. Raises `ConfigError` if the file cannot be written."""
+    text = msgspec.json.format(msgspec.json.encode(_rounded(result)), indent=0)
+    try:
+        Path(path).write_bytes(text + b"\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_result(path: str | Path) -> Result:
+    """Read and validate it. Raises `ConfigError` saying what is wrong and where."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    _check_version(path, content)
+    try:
+        return msgspec.json.decode(content, type=Result)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no result of orcinus bench: {error}") from None
+
+
+def result_schema() -> dict[str, object]:
+    """The JSON schema of the file, for other programs."""
+    return msgspec.json.schema(Result)
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _check_version(path: str | Path, content: bytes) -> None:
+    """A file of another version would be reported as full of mistakes, where there is only one."""
+    try:
+        found = msgspec.json.decode(content, type=_Versioned).version
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no result of orcinus bench: {error}") from None
+    if found != VERSION:
+        raise ConfigError(f"{path} has version {found} of the format, and this orcinus reads version {VERSION}")
+
+
+def _rounded(result: Result) -> object:
+    """Moments to the microsecond: what is behind that is noise, and takes half of the file."""
+    return _round(msgspec.to_builtins(result))
+
+
+def _round(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _round(item) for key, item in value.items()}
+    return [_round(item) for item in value] if isinstance(value, list | tuple) else value
