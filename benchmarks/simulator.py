@@ -26,7 +26,8 @@ from orcinus.sim.config import SimulationConfig
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.run import simulate
-from orcinus.sim.simulation import Simulation, source_of
+from orcinus.sim.simulation import Simulation
+from orcinus.workload.source import source_of
 from orcinus.workload.workload import make_workload
 
 LIMITS = Limits(max_batch_size=32, max_batch_tokens=32 * 8192, max_model_len=8192)

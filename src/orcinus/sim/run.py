@@ -22,7 +22,8 @@ from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import Machine, find_machine
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
-from orcinus.sim.simulation import Simulation, source_of
+from orcinus.sim.simulation import Simulation
+from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload, make_workload
 
 

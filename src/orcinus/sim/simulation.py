@@ -2,83 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import Protocol
 
 from orcinus.core.batch import Event, Finished
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import Router
-from orcinus.workload.arrival import Arrival
-from orcinus.workload.processes import Closed
-from orcinus.workload.workload import ClosedLoop, Workload
+from orcinus.workload.source import Source
 
 EVERY = 128  # arrivals and endings of batches between two questions whether it is over
-
-
-class Source(Protocol):
-    """Where requests come from, one at a time."""
-
-    @property
-    def next(self) -> Arrival | None:
-        """The request that comes next, as far as is known now."""
-        ...
-
-    def take(self, request_id: str) -> None:
-        """The next one has come, and has this id."""
-        ...
-
-    def heard(self, ended: Finished) -> None:
-        """A request has ended."""
-        ...
-
-
-class OpenLoop:
-    """Requests that come whatever happens."""
-
-    def __init__(self, arrivals: Iterator[Arrival]) -> None:
-        self._arrivals = arrivals
-        self.next = next(arrivals, None)
-
-    def take(self, request_id: str) -> None:
-        self.next = next(self._arrivals, None)
-
-    def heard(self, ended: Finished) -> None:
-        """It makes no difference."""
-
-
-class _Following:
-    """Requests that follow answers."""
-
-    def __init__(self, loop: ClosedLoop) -> None:
-        self._loop = loop
-        self._coming: list[tuple[float, int, Arrival]] = []
-        self._known = 0
-        self._clients: dict[str, str] = {}  # request -> its client
-        for arrival in loop.first():
-            self._add(arrival)
-
-    @property
-    def next(self) -> Arrival | None:
-        return self._coming[0][2] if self._coming else None
-
-    def take(self, request_id: str) -> None:
-        self._clients[request_id] = heappop(self._coming)[2].client
-
-    def heard(self, ended: Finished) -> None:
-        following = self._loop.again(self._clients.pop(ended.request_id), ended.at)
-        if following is not None:
-            self._add(following)
-
-    def _add(self, arrival: Arrival) -> None:
-        self._known += 1
-        heappush(self._coming, (arrival.at, self._known, arrival))
-
-
-def source_of(workload: Workload) -> Source:
-    """The requests of a workload, from the first on."""
-    return _Following(workload.loop()) if isinstance(workload.arrivals, Closed) else OpenLoop(iter(workload))
 
 
 class Simulation:
@@ -142,7 +75,7 @@ class Simulation:
         for event in events:
             if isinstance(event, Finished):
                 self.ended += 1
-                source.heard(event)
+                source.ended(event.request_id, event.at)
                 if self.watch is not None:
                     self.watch(self.ended)
 
