@@ -10,7 +10,7 @@ from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.ports import Clock, Observer
+from orcinus.core.ports import Clock, Executor, Observer
 from orcinus.core.request import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.spelled import make_order, spell
@@ -41,6 +41,14 @@ class Built:
     eos_ids: frozenset[int]
     default_params: SamplingParams
     resolved: Resolved
+
+    def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
+        """An empty engine with other limits, policy, order or K/V manager over the same weights and K/V tensors.
+
+        For comparisons: only one of a model's engines may have requests at a time. Raises `ConfigError`.
+        """
+        chosen = resolve(replace(config, num_blocks=self.resolved.num_blocks, kv_memory_mib=None))
+        return _wire(chosen, self.engine.executor, self.engine.clock, observers)
 
 
 def resolve(config: EngineConfig) -> Resolved:
@@ -74,12 +82,17 @@ def build(
     executor = TorchExecutor(model, kv, plan.device)
     progress("warm-up", 0, 0)
     executor.warm_up()
-    manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
-    scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
-    engine = Engine(scheduler, executor, clock or MonotonicClock(), [*observers, *recorders])
+    engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved)
+
+
+def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Sequence[Observer]) -> Engine:
+    """An engine that has no requests yet."""
+    manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
+    scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
+    return Engine(scheduler, executor, clock, observers)
 
 
 def _header(resolved: Resolved) -> dict[str, object]:

@@ -48,7 +48,7 @@ def coverage(count: int, rank: int) -> float:
 
     Each value is above the median as often as not, so that the number below it is binomial.
     """
-    outside = sum(math.comb(count, below) for below in range(rank)) / 2**count
+    outside: float = sum(math.comb(count, below) for below in range(rank)) / 2**count
     return max(0.0, 1.0 - 2.0 * outside)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from orcinus.bench.record import Repeat
 from orcinus.errors import ConfigError
 
-VERSION = 1  # of the schema; raised whenever an older reader would misunderstand a file
+VERSION: Literal[1] = 1  # of the schema; raised whenever an older reader would misunderstand a file
 Setting = str | int | float | bool | None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from orcinus.core.spelled import make
 from orcinus.errors import ConfigError
+from orcinus.workload.arrival import Arrival
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
 from orcinus.workload.fitted import fitted
 from orcinus.workload.marginals import MARGINALS, NORMAL, Floats, Geometric, Ints, Lognormal, Marginal, Quantiles, Uniform, Zipf
@@ -33,6 +34,38 @@ class Independent:
 
     def pairs(self, shares: Floats) -> Ints:
         return np.column_stack([self.prompt.at(shares[:, 0]), self.output.at(shares[:, 1])])
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """The same pairs of lengths again and again, in their order: nothing is left to chance."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def pairs(self, shares: Floats) -> Ints:
+        return np.resize(np.array(self.sizes, np.int64), (len(shares), 2))
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Prompts that begin like others: with one of `prefixes` texts of `prefix` tokens, in turn, before `own` tokens."""
+
+    prefixes: int = 4
+    prefix: int = 256
+    own: int = 32
+    output: int = 64
+
+    def __post_init__(self) -> None:
+        within("prefixes", self.prefixes, 1, MOST_TOKENS)
+        for name in ("prefix", "own", "output"):
+            within(f"{name} (in tokens)", getattr(self, name), 1, MOST_TOKENS)
+
+    def pairs(self, shares: Floats) -> Ints:
+        return np.tile(np.array((self.prefix + self.own, self.output), np.int64), (len(shares), 1))
+
+    def arrival(self, at: float, number: int, prompt: int, output: int) -> Arrival:
+        """The request with this number."""
+        return Arrival(at, prompt, output, prefix=f"prefix-{number % self.prefixes}", prefix_tokens=self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +152,14 @@ LENGTHS: Mapping[str, Callable[..., Lengths | Trace]] = {
     "alpaca": lambda: Independent(Geometric(19.31), Geometric(58.45)),
     "sarathi-zipf": SarathiZipf,
     "pd": PromptToDecode,
+    # The classic shapes of benchmarks of one engine.
+    "equal_size": lambda: Cycle(((128, 128),)),
+    "short_long_mix": lambda: Cycle(((32, 32), (512, 128))),
+    "mixed": lambda: Independent(Uniform(32, 256), Uniform(32, 256)),
+    "long-prompts": lambda: Cycle((*[(32, 128)] * 7, (2000, 16))),  # decodes that 2K prompts interrupt
+    "shared-prefix": SharedPrefix,
+    "decode-only": lambda: Cycle(((1, 256),)),
+    "prefill-only": lambda: Cycle(((512, 1),)),
     "empirical": Empirical,
     "trace": Trace,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from orcinus.core.spelled import make
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.chat_trace import CountTokens, estimate_tokens
-from orcinus.workload.lengths import Lengths, make_lengths
+from orcinus.workload.lengths import Lengths, SharedPrefix, make_lengths
 from orcinus.workload.processes import ARRIVALS, Closed, Process
 from orcinus.workload.trace import Trace
 
@@ -96,14 +96,19 @@ class Workload:
         if isinstance(self.lengths, Trace):
             yield from (replace(body, at=at) for body, at in zip(self._bodies(), moments, strict=False))
         else:
-            drawn = zip(self._drawn(self.lengths), moments, strict=False)
-            yield from (Arrival(at, prompt, output) for (prompt, output), at in drawn)
+            yield from self._made(self.lengths, moments)
 
     def _bodies(self) -> Iterator[Arrival]:
         if isinstance(self.lengths, Trace):
             read = self.lengths.arrivals(self.count_tokens)
             return (body for body in read if self.max_total is None or body.total_tokens <= self.max_total)
-        return (Arrival(0.0, prompt, output) for prompt, output in self._drawn(self.lengths))
+        return self._made(self.lengths, repeat(0.0))
+
+    def _made(self, lengths: Lengths, moments: Iterator[float]) -> Iterator[Arrival]:
+        drawn = zip(self._drawn(lengths), moments, strict=False)
+        if isinstance(lengths, SharedPrefix):
+            return (lengths.arrival(at, number, *pair) for number, (pair, at) in enumerate(drawn))
+        return (Arrival(at, prompt, output) for (prompt, output), at in drawn)
 
     def _drawn(self, lengths: Lengths) -> Iterator[list[int]]:
         rng, fruitless = self._stream(LENGTHS_DRAWN), 0

@@ -1,0 +1,48 @@
+"""What a benchmark can be asked for, whatever it measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from orcinus.config import option
+from orcinus.errors import ConfigError
+from orcinus.workload.workload import Workload, make_workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadConfig:
+    """The requests. The text beside each field is also its help on the command line. Raises `ConfigError`."""
+
+    workload: str = option(
+        "mixed",
+        "How long requests are: equal_size (128 in, 128 out), short_long_mix ((32, 32) and (512, 128) in turn), orca, mixed "
+        "(32 to 256 in and out), long-prompts, shared-prefix, decode-only, prefill-only, sharegpt, …, two distributions with "
+        "a comma between, or trace:file=.",
+    )
+    arrivals: str = option(
+        "all-at-once",
+        "When they come: all-at-once, closed:clients=:think=, poisson:rate=, gamma:rate=:cv=, constant:rate=, "
+        "ramp:start=:end=:seconds=; `trace` for the times of a trace.",
+    )
+    requests: int | None = option(64, "How many requests, at most.")
+    max_total: int | None = option(None, "Leave out requests of more tokens than this, prompt and output.")
+    repeats: int = option(5, "How often everything is measured: from 5 on, differences can be told from noise.")
+    goodput: str | None = option(None, "Count requests per second that keep these objectives, in seconds: ttft=0.5,tbt=0.05.")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.repeats, int) or self.repeats < 1:
+            raise ConfigError(f"repeats must be a whole number of at least 1, not {self.repeats!r}")
+
+    def make(self, seed: int) -> Workload:
+        """The requests that these words stand for. Raises `ConfigError`."""
+        arrivals = None if self.arrivals == "trace" else self.arrivals
+        return make_workload(arrivals, self.workload, self.requests, seed, self.max_total)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What cuts the workload short."""
+        return {"max_total": self.max_total} if self.max_total is not None else {}
+
+
+Kind = Literal["offline", "serve", "sweep", "capacity", "papers", "peers"]

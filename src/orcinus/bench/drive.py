@@ -1,0 +1,109 @@
+"""Serves a workload with an engine in this process, in real time, and keeps what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from orcinus.bench.record import Outcome, RequestRecord
+from orcinus.bench.requests import Asked, hash_tokens
+from orcinus.core.batch import Event, Finished, Token
+from orcinus.core.engine import Engine
+from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.interrupt import uninterrupted
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.source import Source
+
+LONGEST_PAUSE_S = 0.0005  # while there is nothing to do: a longer sleep may wake up late
+GREEDY = SamplingParams(temperature=0)  # at the engine's door nothing ends a text but these parameters: lengths are exact
+OUTCOMES = {Finish.LENGTH: Outcome.OK, Finish.REJECTED: Outcome.REJECTED}
+
+
+@dataclass(slots=True)
+class _Live:
+    number: int
+    asked: Asked
+    due: float
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+class Drive:
+    """One run. Requests arrive when they are due even if an iteration is running then, as they would at a server.
+
+    `pause` lets some seconds pass on the engine's clock; `watch` hears how many requests have ended.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Source,
+        requests: Sequence[Asked],
+        params: SamplingParams = GREEDY,
+        pause: Callable[[float], None] = time.sleep,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._engine, self._source, self._requests = engine, source, requests
+        self._pause, self._watch = pause, watch
+        lengths = {each.output_tokens for each in requests}
+        self._params = {length: replace(params, max_tokens=length) for length in lengths}
+        self._live: dict[str, _Live] = {}
+        self._sent = 0
+        self.ended: list[RequestRecord] = []
+        self.start = engine.clock.now()  # of the run, on the engine's clock
+
+    def run(self) -> None:
+        """Serve all requests to their end."""
+        self.start = self._engine.clock.now()
+        while self._source.next is not None or not self._engine.idle:
+            while (arrival := self._source.next) is not None and arrival.at <= self._now():
+                self._submit(arrival)
+            if not self._engine.idle:
+                with uninterrupted():
+                    self._hear(self._engine.step())
+            elif self._source.next is not None:
+                self._pause(LONGEST_PAUSE_S)
+
+    def _now(self) -> float:
+        return self._engine.clock.now() - self.start
+
+    def _submit(self, arrival: Arrival) -> None:
+        name, asked = f"r{self._sent}", self._requests[self._sent]
+        self._source.take(name)
+        self._live[name] = _Live(self._sent, asked, arrival.at)
+        self._sent += 1
+        params, at = self._params[asked.output_tokens], self.start + arrival.at
+        request = Request(name, asked.prompt, params, at, priority=arrival.priority, client=arrival.client)
+        self._hear(self._engine.submit(request))
+
+    def _hear(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self._end(event)
+            elif isinstance(event, Token):
+                live = self._live[event.request_id]
+                live.tokens.append(event.token)
+                live.times.append(event.at - self.start)
+
+    def _end(self, event: Finished) -> None:
+        live, at = self._live.pop(event.request_id), event.at - self.start
+        self._source.ended(event.request_id, at)
+        outcome = OUTCOMES.get(event.reason, Outcome.FAILED)
+        if outcome is Outcome.OK and len(live.tokens) != live.asked.output_tokens:
+            outcome = Outcome.WRONG_LENGTH
+        ended = RequestRecord(
+            number=live.number,
+            prompt_tokens=len(live.asked.prompt),
+            output_tokens=len(live.tokens),
+            due=live.due,
+            sent=live.due,
+            ended=at,
+            times=tuple(live.times),
+            outcome=outcome,
+            error=event.error or "",
+            output=hash_tokens(live.tokens),
+        )
+        self.ended.append(ended)
+        if self._watch is not None:
+            self._watch(len(self.ended))

@@ -1,0 +1,93 @@
+"""What the repeats of several sides say together: medians, how sure they are, and ratios to the first side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orcinus.bench.interval import Interval, median_interval
+from orcinus.bench.measure import metrics
+from orcinus.bench.record import Outcome
+from orcinus.bench.result import Machine, Result, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One side. `ratios` compare it with the first one, round by round; empty for the first itself."""
+
+    name: str
+    values: Mapping[str, tuple[float, ...]]  # metric -> one value for each valid repeat
+    intervals: Mapping[str, Interval]
+    ratios: Mapping[str, Interval]
+    invalid: int  # repeats that must not be believed; they are left out
+
+    def median(self, metric: str) -> float | None:
+        """None if it was not measured."""
+        found = self.intervals.get(metric)
+        return None if found is None else found.median
+
+
+def summarize(sides: Sequence[Side], objectives: Mapping[str, float] | None = None) -> list[Summary]:
+    """All sides in order; repeats that are not valid are left out, as are metrics that not every repeat has."""
+    by_round = [_by_round(side, objectives or {}) for side in sides]
+    found = []
+    for side, rounds in zip(sides, by_round, strict=True):
+        names = _common(list(rounds.values()))
+        values = {name: tuple(rounds[number][name] for number in sorted(rounds)) for name in names}
+        intervals = {name: median_interval(each) for name, each in values.items()}
+        ratios = {} if side is sides[0] else _ratios(rounds, by_round[0])
+        found.append(Summary(side.name, values, intervals, ratios, sum(not repeat.valid for repeat in side.repeats)))
+    return found
+
+
+def doubts(result: Result) -> list[str]:
+    """Everything that should keep a reader from believing a result, a sentence each; nothing if there is nothing."""
+    found = [] if result.complete else ["It was interrupted: what is here was measured, and the rest is missing."]
+    for side in result.sides:
+        for repeat in side.repeats:
+            found += [f"{side.name}, repeat {repeat.round + 1}: {problem}" for problem in repeat.problems]
+    found += _busy(result.sides, result.machine)
+    if not any(side.repeats for side in result.sides):
+        found.append("Nothing was measured.")
+    return found
+
+
+def same_outputs(sides: Sequence[Side]) -> bool | None:
+    """Whether all sides gave every request the same tokens in all repeats; None if outputs are not known."""
+    seen: dict[int, set[str]] = {}
+    for side in sides:
+        for repeat in side.repeats:
+            for request in repeat.requests:
+                if request.outcome is Outcome.OK:
+                    seen.setdefault(request.number, set()).add(request.output)
+    hashes = list(seen.values())
+    if not hashes or any("" in each for each in hashes):
+        return None
+    return all(len(each) == 1 for each in hashes)
+
+
+def _by_round(side: Side, objectives: Mapping[str, float]) -> dict[int, dict[str, float]]:
+    return {repeat.round: metrics(repeat, objectives) for repeat in side.repeats if repeat.valid}
+
+
+def _common(found: Sequence[Mapping[str, float]]) -> list[str]:
+    """The names that are in all of them, in their order."""
+    return [name for name in found[0] if all(name in other for other in found)] if found else []
+
+
+def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> dict[str, Interval]:
+    """Intervals of the ratios in the rounds that both have: what disturbed a round disturbed both."""
+    both = sorted(set(rounds) & set(base))
+    names = _common([rounds[number] for number in both] + [base[number] for number in both])
+    names = [name for name in names if all(base[number][name] for number in both)]
+    return {name: median_interval([rounds[number][name] / base[number][name] for number in both]) for name in names}
+
+
+def _busy(sides: Sequence[Side], machine: Machine) -> list[str]:
+    """Load before a run is what others do, and a little of the run before it."""
+    loads = [repeat.load for side in sides for repeat in side.repeats if repeat.load is not None]
+    if not loads or max(loads) <= 1.5 * machine.cores:
+        return []
+    return [
+        f"The machine was busy: load average up to {max(loads):.1f} on {machine.cores} cores. Measure again on a quiet one."
+    ]
