@@ -99,7 +99,7 @@ def test_capacity_keeps_the_promise_and_not_much_more_would() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--arrivals", "all-at-once"), "has no rate to search for"),
+        (("--arrivals", "all-at-once"), "has no rate to vary"),
         (("--p99-tbt", "0"), "above 0 seconds"),
         (("--tolerance", "0"), "tolerance between 0 and 1"),
         (("--model", "gpt3-175b"), "does not fit"),

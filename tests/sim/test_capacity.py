@@ -117,7 +117,7 @@ def test_too_many_above_a_limit_is_a_percentile_above_it(values: list[float], li
 
 def test_rates_are_only_of_arrivals_that_have_one() -> None:
     assert at_rate(replace(SMALL, arrivals="gamma:rate=1:cv=2"), 0.5).arrivals == "gamma:rate=0.5:cv=2"
-    with pytest.raises(ConfigError, match="no rate to search for"):
+    with pytest.raises(ConfigError, match="no rate to vary"):
         find_capacity(replace(SMALL, arrivals="all-at-once"), DELAY)
     with pytest.raises(ConfigError, match="how many requests"):
         find_capacity(replace(SMALL, requests=None), DELAY)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from orcinus.bench.requests import Asked, hash_requests
+from orcinus.bench.result import Work
 from orcinus.config import option
 from orcinus.errors import ConfigError
 from orcinus.workload.workload import Workload, make_workload
@@ -45,4 +48,16 @@ class LoadConfig:
         return {"max_total": self.max_total} if self.max_total is not None else {}
 
 
-Kind = Literal["offline", "serve", "sweep", "capacity", "papers", "peers"]
+def work_of(load: LoadConfig, seed: int, requests: Sequence[Asked], model: str) -> Work:
+    """What had to be done, for the result."""
+    return Work(
+        workload=load.workload,
+        arrivals=load.arrivals,
+        requests=len(requests),
+        seed=seed,
+        prompt_tokens=sum(len(each.prompt) for each in requests),
+        output_tokens=sum(each.output_tokens for each in requests),
+        prompts=hash_requests(requests),
+        model=model,
+        limits=load.limits,
+    )

@@ -3,90 +3,128 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
+from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.drive import Drive
 from orcinus.bench.iterations import IterationObserver
+from orcinus.bench.keep import Bar, make_result, measure_sides, no_bar
 from orcinus.bench.machine import load_average
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.measure import read_objectives
+from orcinus.bench.record import Outcome, Repeat, RequestRecord
 from orcinus.bench.requests import Asked, check_lengths, make_requests
-from orcinus.bench.result import Setting, Side
-from orcinus.build import Built, build
+from orcinus.bench.result import Result, Setting, Work
 from orcinus.build import Progress as Loading
+from orcinus.build import build, silent
 from orcinus.config import EngineConfig
 from orcinus.core.engine import Engine
 from orcinus.core.kv import PrefixCache
 from orcinus.core.spelled import spell
-from orcinus.errors import ConfigError
+from orcinus.plan import make_plan
+from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload
 
-SETTINGS = ("policy", "order", "kv", "max_batch_size", "max_batch_tokens", "block_size", "num_blocks")
 Watch = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One of the configurations, by the name that tells it apart."""
-
-    name: str
-    config: EngineConfig
-
-
 class Engines:
-    """A model that serves under several configurations, one at a time.
+    """A model that serves under several configurations, by name, one at a time.
 
     The K/V memory is the same for all: what the largest batch needs, unless the configs say how much. Raises `ConfigError`.
     """
 
-    def __init__(self, variants: Sequence[Variant], progress: Loading | None = None) -> None:
-        self.variants = list(variants)
-        largest = max((variant.config for variant in variants), key=lambda config: config.max_batch_size)
-        self.built: Built = build(largest) if progress is None else build(largest, progress=progress)
-        for variant in variants:
-            self.engine(variant)  # whatever is wrong is said before anything runs
+    def __init__(self, configs: Mapping[str, EngineConfig], progress: Loading = silent) -> None:
+        self.configs = dict(configs)
+        for config in configs.values():
+            make_plan(config).check()  # what is wrong with one of them is said before the model is loaded
+        self.built = build(max(configs.values(), key=lambda config: config.max_batch_size), progress=progress)
+        self.settings = {name: self._settings(name) for name in configs}
 
-    def engine(self, variant: Variant) -> Engine:
+    def engine(self, name: str) -> Engine:
         """An empty engine: nothing is left of a run before, nor in its prefix cache."""
-        return self.built.another(variant.config)
+        return self.built.another(self.configs[name])
 
     def requests(self, workload: Workload) -> list[Asked]:
         """The requests for this model. Raises `ConfigError` if it cannot serve some."""
         made = make_requests(workload, self.built.resolved.vocab_size)
-        check_lengths(made, min(self.engine(each).scheduler.limits.max_model_len for each in self.variants))
+        for name in self.configs:
+            limits, kv = (engine := self.engine(name).scheduler).limits, engine.kv
+            check_lengths(made, min(limits.max_model_len, kv.num_blocks * kv.block_size))
         return made
 
-    def settings(self, variant: Variant) -> dict[str, Setting]:
-        """What a variant comes to."""
-        engine, resolved = self.engine(variant), self.built.resolved
-        scheduler = engine.scheduler
+    def _settings(self, name: str) -> dict[str, Setting]:
+        scheduler, resolved = self.engine(name).scheduler, self.built.resolved
+        limits = scheduler.limits
         return {
             "policy": spell(scheduler.policy),
-            "order": variant.config.order,
-            "kv": variant.config.kv,
-            "max_batch_size": scheduler.limits.max_batch_size,
-            "max_batch_tokens": scheduler.limits.max_batch_tokens,
-            "max_model_len": scheduler.limits.max_model_len,
-            "num_blocks": scheduler.kv.num_blocks,
-            "block_size": scheduler.kv.block_size,
+            "order": self.configs[name].order,
+            "kv": self.configs[name].kv,
+            "max_batch_size": limits.max_batch_size,
+            "max_batch_tokens": limits.max_batch_tokens,
+            "max_model_len": limits.max_model_len,
+            "num_blocks": resolved.num_blocks,
+            "block_size": resolved.block_size,
             "dtype": resolved.dtype,
             "device": resolved.device,
             "attention": resolved.attention,
         }
 
 
-def measure(
-    engines: Engines,
-    variant: Variant,
-    workload: Workload,
-    requests: Sequence[Asked],
-    round_: int = 0,
-    watch: Watch | None = None,
-) -> Repeat:
-    """Serve the workload once with one variant, to its end."""
-    engine = engines.engine(variant)
+@dataclass(frozen=True, slots=True)
+class EngineSystem:
+    """One of the configurations, ready to serve workloads whose requests, in their order, are these."""
+
+    name: str
+    engines: Engines
+    requests: Sequence[Asked]
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        return self.engines.settings[self.name]
+
+    def measure(self, workload: Workload, number: int = 0, watch: Watch | None = None) -> Repeat:
+        return serve(self.engines.engine(self.name), workload, self.requests, number, watch)
+
+    def warm_up(self, workload: Workload) -> None:
+        """A batch at once: the first products of each shape take longer."""
+        size = self.engines.configs[self.name].max_batch_size
+        self.measure(replace(workload, arrivals=AllAtOnce(), requests=min(size, len(self.requests))))
+
+
+def engine_systems(
+    configs: Mapping[str, EngineConfig], load: LoadConfig, loading: Loading = silent
+) -> tuple[list[EngineSystem], Work]:
+    """A system for every configuration, by name, and the work that they are given. Raises `ConfigError`."""
+    first = next(iter(configs.values()))
+    workload = load.make(first.seed)
+    engines = Engines(configs, loading)
+    requests = engines.requests(workload)
+    return [EngineSystem(name, engines, requests) for name in configs], work_of(load, first.seed, requests, model_name(first))
+
+
+def run_offline(
+    configs: Mapping[str, EngineConfig], load: LoadConfig, *, loading: Loading = silent, bar: Bar = no_bar
+) -> Result:
+    """Serve the same requests with every configuration, by name, in turn, and return all that was measured.
+
+    Ctrl-C ends it with what was measured until then. Raises `ConfigError` before anything runs.
+    """
+    objectives = read_objectives(load.goodput)
+    systems, work = engine_systems(configs, load, loading)
+    sides, complete = measure_sides(systems, load.make(work.seed), load.repeats, work.requests, bar)
+    return make_result("offline", work, sides, objectives=objectives, complete=complete)
+
+
+def model_name(config: EngineConfig) -> str:
+    """What the model is called in results."""
+    return "orcinus-tiny" if config.model is None else Path(config.model).name or str(config.model)
+
+
+def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number: int = 0, watch: Watch | None = None) -> Repeat:
+    """Serve the workload to its end with an engine that is still empty; `number` is that of the round."""
     load = load_average()
     gc.collect()
     drive = Drive(engine, source_of(workload), requests, watch=watch)
@@ -97,7 +135,7 @@ def measure(
         raise engine.dropped_observers[0][1]
     ended = tuple(sorted(drive.ended, key=lambda request: request.number))
     return Repeat(
-        round=round_,
+        round=number,
         seconds=max(request.ended for request in ended),
         requests=ended,
         iterations=iterations.since(drive.start),
@@ -108,14 +146,7 @@ def measure(
     )
 
 
-def turns(variants: Sequence[Any], rounds: int) -> Iterator[tuple[int, Any]]:
-    """Who runs when: everybody once a round, and each round begins with another, so that none is always first."""
-    for number in range(rounds):
-        shift = number % len(variants)
-        yield from ((number, variant) for variant in [*variants[shift:], *variants[:shift]])
-
-
-def _problems(ended: Sequence[Any]) -> Iterator[str]:
+def _problems(ended: Sequence[RequestRecord]) -> Iterator[str]:
     wrong = [request for request in ended if request.outcome is not Outcome.OK]
     if wrong:
         first = wrong[0]

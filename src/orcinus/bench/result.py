@@ -30,9 +30,8 @@ class Machine:
 class Work:
     """What had to be done. Two results are about the same work if these are equal."""
 
-    workload: str  # name of a preset, or ""
-    arrivals: str
-    lengths: str
+    workload: str  # how long requests are, and
+    arrivals: str  # when they come, as on the command line
     requests: int
     seed: int
     prompt_tokens: int
@@ -69,11 +68,15 @@ class Result:
     complete: bool = True  # false if it was interrupted: what is there was measured, and the rest is missing
 
 
+def encode(result: Result) -> bytes:
+    """A result as JSON."""
+    return msgspec.json.encode(_rounded(result))
+
+
 def write_result(path: str | Path, result: Result) -> None:
     """Write it as JSON. Raises `ConfigError` if the file cannot be written."""
-    text = msgspec.json.format(msgspec.json.encode(_rounded(result)), indent=0)
     try:
-        Path(path).write_bytes(text + b"\n")
+        Path(path).write_bytes(encode(result) + b"\n")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
 

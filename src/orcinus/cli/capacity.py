@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus import interrupt
+from orcinus.cli.labels import labels
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
 from orcinus.cli.simulate import SEVERAL
@@ -41,7 +42,6 @@ def capacity(
     here; the searches run in parallel, one on each core. Example:
     `orcinus capacity --policy orca,prefill-first,stall-free --p99-tbt 0.1`
     """
-    from orcinus.cli.simulate_view import labels
     from orcinus.sim.capacity import Objectives
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.record import config_record

@@ -13,6 +13,7 @@ import typer
 
 import orcinus
 from orcinus import interrupt
+from orcinus.cli.bench.app import app as bench
 from orcinus.cli.calibrate import calibrate
 from orcinus.cli.capacity import capacity
 from orcinus.cli.chat import chat
@@ -59,6 +60,7 @@ for command in (
     reproduce,
 ):
     app.command()(command)
+app.add_typer(bench)
 
 
 @app.callback(invoke_without_command=True)

@@ -59,23 +59,38 @@ def takes_some(argument: str, kind: type, names: Sequence[str]) -> Callable[[Cal
     return _extend(argument, [flag for flag in _flags(kind, {}) if flag.name in names], dict)
 
 
-def takes_several(argument: str, kind: type, several: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same, but the fields `several` may hold words with commas between: the argument is a list, one for each choice."""
+def takes_several(
+    argument: str, kind: type, several: Sequence[str], without: Sequence[str] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same, but the fields `several` may hold values with commas between: the argument is a list, one for each choice."""
+    kinds = {f.name: _plain(f.type) for f in fields(kind)}
+    flags = [flag for flag in _flags(kind, defaults, several) if flag.name not in without]
 
     def make(**options: Any) -> list[Any]:
-        words = [[None] if options[name] is None else str(options[name]).split(",") for name in several]
-        return [kind(**options | dict(zip(several, chosen, strict=True))) for chosen in product(*words)]
+        values = [[None] if options[name] is None else _values(name, kinds[name], str(options[name])) for name in several]
+        return [kind(**options | dict(zip(several, chosen, strict=True))) for chosen in product(*values)]
 
-    return _extend(argument, _flags(kind, {}), make)
+    return _extend(argument, flags, make)
 
 
-def _flags(kind: type, defaults: dict[str, Any]) -> list[inspect.Parameter]:
-    """A flag for every field: its help, limits and short form stand in the field's metadata."""
+def _values(name: str, kind: type, words: str) -> list[Any]:
+    """`8,16` -> [8, 16]. Raises `ConfigError`."""
+    try:
+        return [kind(word.strip()) for word in words.split(",")]
+    except ValueError:
+        raise ConfigError(f"--{name.replace('_', '-')} wants numbers with commas between, not {words!r}") from None
+
+
+def _flags(kind: type, defaults: dict[str, Any], several: Sequence[str] = ()) -> list[inspect.Parameter]:
+    """A flag for every field: its help, limits and short form stand in the field's metadata. Those of `several` are text."""
     flags = []
     for f in fields(kind):
         limits = {name: value for name, value in f.metadata.items() if name not in ("doc", "short")}
         names = [f.metadata["short"]] if "short" in f.metadata else []
-        flags.append(_flag(f.name, _plain(f.type), defaults.get(f.name, f.default), f.metadata["doc"], *names, **limits))
+        default = defaults.get(f.name, f.default)
+        plain = str if f.name in several else _plain(f.type)
+        shown = default if plain is not str or default is None else str(default)
+        flags.append(_flag(f.name, plain, shown, f.metadata["doc"], *names, **limits))
     return flags
 
 

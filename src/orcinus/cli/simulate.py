@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from orcinus.cli.labels import labels
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
@@ -48,7 +49,7 @@ def simulate(
     from orcinus.sim.run import set_up, workload_of
     from orcinus.workload.summary import statistics
 
-    names = view.labels(configs, SEVERAL)
+    names = labels(configs, SEVERAL)
     if len(configs) > 1 and configs[0].record is not None:
         raise ConfigError("--record takes the iterations of one run: simulate one at a time")
     if plot is not None:

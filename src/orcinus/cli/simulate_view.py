@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.observe.distribution import Distribution
-from orcinus.sim.config import SimulationConfig
 from orcinus.sim.run import Outcome, Setup
 from orcinus.workload.summary import Spread, Statistics
 
@@ -24,14 +23,6 @@ LATENCIES = (
     ("E2E / token", "normalized_latency"),
     ("scheduling delay", "scheduling_delay"),
 )
-
-
-def labels(configs: Sequence[SimulationConfig], names: Sequence[str]) -> list[str]:
-    """What sets each run apart from the others."""
-    varying = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
-    if "paper" in varying:  # it says both
-        varying = [name for name in varying if name not in ("policy", "kv")]
-    return [", ".join(str(getattr(config, name)) for name in varying) or config.paper or config.policy for config in configs]
 
 
 def heading(setup: Setup, stats: Statistics) -> str:

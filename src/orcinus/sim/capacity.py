@@ -6,17 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orcinus.core.spelled import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import Machine
 from orcinus.sim.run import Outcome, Setup, set_up, simulate, workload_of
-from orcinus.workload.processes import ARRIVALS
+from orcinus.workload.rates import RateGrid
+from orcinus.workload.rates import at_rate as spelled_at_rate
 from orcinus.workload.workload import Workload
-
-FARTHEST = 24  # doublings of the rate, or halvings, before the search gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,8 @@ class Capacity:
 
 
 def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
-    """The same requests at another rate: the pattern is only stretched (common random numbers). Raises `ConfigError`."""
-    name = config.arrivals.split(":")[0]
-    kind = ARRIVALS.get(name)
-    if kind is None or "rate" not in options_of(kind):
-        raise ConfigError(f"the arrival process {name!r} has no rate to search for: use poisson, gamma or constant")
-    return replace(config, arrivals=with_option(config.arrivals, "rate", repr(rate)))
+    """The same requests at another rate. Raises `ConfigError`."""
+    return replace(config, arrivals=spelled_at_rate(config.arrivals, rate))
 
 
 def find_capacity(
@@ -116,18 +110,15 @@ def find_capacities(
     watch: Callable[[Trial], None] | None = None,
 ) -> list[Capacity]:
     """The same for several objectives, in their order. A trial that says something about several of them is made once."""
-    if not (0 < tolerance < 1 and 0 < first < math.inf):
-        raise ConfigError("a search needs a tolerance between 0 and 1 and a first rate above 0 requests per second")
     search = _Search(config, tolerance, first, watch)
     return [search.capacity(each) for each in objectives]
 
 
 class _Search:
-    """Rates on a grid, first x 2^(step / per_doubling), so that searches for different objectives meet at the same ones."""
+    """Simulations at the rates of a grid, each made once whatever objectives ask for it."""
 
     def __init__(self, config: SimulationConfig, tolerance: float, first: float, watch: Callable[[Trial], None] | None) -> None:
-        self.per_doubling = 2 ** max(0, math.ceil(math.log2(1 / math.log2(1 + tolerance))))
-        self._config, self._first, self._watch = config, first, watch
+        self._config, self._grid, self._watch = config, RateGrid(first, tolerance), watch
         self._setup: Setup = set_up(config)
         self._size = _size(workload_of(at_rate(config, first)), self._setup.machine)
         self._known: dict[int, Outcome] = {}
@@ -138,27 +129,20 @@ class _Search:
 
         def keeps(step: int) -> bool:
             outcome = self._outcome(step, objectives)
-            trials.append(Trial(self._rate(step), not outcome.ended_early and objectives.kept(outcome), outcome))
+            trials.append(Trial(self._grid.rate(step), not outcome.ended_early and objectives.kept(outcome), outcome))
             if self._watch is not None:
                 self._watch(trials[-1])
             return trials[-1].kept
 
-        low, high = self._enclose(keeps)
-        while low is not None and high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if keeps(middle) else (low, middle)
-        self._step = self._step if low is None else low
-        return Capacity(0.0 if low is None else self._rate(low), tuple(trials))
-
-    def _rate(self, step: int) -> float:
-        rate: float = self._first * 2 ** (step / self.per_doubling)
-        return rate
+        found = self._grid.highest(keeps, self._step)
+        self._step = self._step if found is None else found
+        return Capacity(0.0 if found is None else self._grid.rate(found), tuple(trials))
 
     def _outcome(self, step: int, objectives: Objectives) -> Outcome:
         """What happens at this rate, at least until the objectives are lost."""
         known = self._known.get(step)
         if known is None or (known.ended_early and not objectives.lost(known.metrics, self._size)):
-            config = at_rate(self._config, self._rate(step))
+            config = at_rate(self._config, self._grid.rate(step))
             known = self._known[step] = simulate(
                 config,
                 setup=self._setup,
@@ -166,22 +150,6 @@ class _Search:
                 over=lambda metrics: objectives.lost(metrics, self._size),
             )
         return known
-
-    def _enclose(self, keeps: Callable[[int], bool]) -> tuple[int | None, int]:
-        """A step that keeps the objectives and one above it that does not; (None, …) if all fail."""
-        step, stride = self._step, max(1, self.per_doubling // 8)
-        kept = keeps(step)
-        while abs(step) < FARTHEST * self.per_doubling:
-            following = step + (stride if kept else -stride)
-            if keeps(following) != kept:
-                return (step, following) if kept else (following, step)
-            step, stride = following, min(2 * stride, self.per_doubling)
-        if kept:
-            rate = self._rate(step)
-            raise ConfigError(
-                f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell"
-            )
-        return None, step
 
 
 def _size(workload: Workload, machine: Machine) -> Size:

@@ -1,0 +1,104 @@
+"""Measures sides in turn and keeps what was measured, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from orcinus.bench.machine import commit, this_command, this_machine, versions
+from orcinus.bench.record import Repeat
+from orcinus.bench.result import Result, Setting, Side, Work
+from orcinus.workload.workload import Workload
+
+T = TypeVar("T")
+Bar = Callable[[str, int], Callable[..., None]]  # makes a progress bar: its name, how much there is to do
+
+
+def no_bar(name: str, total: int) -> Callable[..., None]:
+    """Progress that nobody watches."""
+    return lambda *_: None
+
+
+class System(Protocol):
+    """Something that serves workloads: an engine in this process, or a server."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Setting]: ...
+
+    def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
+        """Serve it to its end; `number` is that of the round, and `watch` hears how many requests have ended."""
+        ...
+
+    def warm_up(self, workload: Workload) -> None:
+        """Serve a little of it, so that nothing happens for the first time when it is measured."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One system with one workload: what a side of a result is made of."""
+
+    name: str
+    system: System
+    workload: Workload
+    settings: Mapping[str, Setting]
+
+
+def turns(points: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """Who runs when: everybody once a round, and each round begins with another, so that none is always first."""
+    for number in range(rounds):
+        shift = number % len(points)
+        yield from ((number, point) for point in [*points[shift:], *points[:shift]])
+
+
+def measure_sides(
+    systems: Sequence[System], workload: Workload, rounds: int, requests: int, bar: Bar = no_bar
+) -> tuple[list[Side], bool]:
+    """Warm up, then let every system serve the workload once a round."""
+    points = [Point(system.name, system, workload, system.settings) for system in systems]
+    return measure_points(points, rounds, requests, bar)
+
+
+def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar = no_bar) -> tuple[list[Side], bool]:
+    """The sides, and whether all was measured: Ctrl-C ends it, and what was measured until then is returned."""
+    found: dict[str, list[Repeat]] = {point.name: [] for point in points}
+    complete = False
+    with suppress(KeyboardInterrupt):
+        _warm_up(points, bar)
+        runs = bar("runs", rounds * len(points))
+        for done, (number, point) in enumerate(turns(points, rounds), 1):
+            watch = bar(f"{point.name}, {number + 1} of {rounds}", requests)
+            found[point.name].append(point.system.measure(point.workload, number, watch))
+            runs(done)
+        complete = True
+    sides = [Side(name=each.name, settings=dict(each.settings), repeats=tuple(found[each.name])) for each in points]
+    return sides, complete
+
+
+def _warm_up(points: Sequence[Point], bar: Bar) -> None:
+    """Every system once, with the first of its workloads."""
+    firsts = {id(point.system): point for point in reversed(points)}
+    told = bar("warm-up", len(firsts))
+    for done, point in enumerate(firsts.values(), 1):
+        point.system.warm_up(point.workload)
+        told(done)
+
+
+def make_result(kind: Any, work: Work, sides: Sequence[Side], **rest: Any) -> Result:
+    """What was measured, with when, where and by what. `rest` are other fields of `Result`."""
+    return Result(
+        kind=kind,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=this_command(),
+        commit=commit(),
+        versions=versions(),
+        machine=this_machine(),
+        work=work,
+        sides=tuple(sides),
+        **rest,
+    )

@@ -1,0 +1,18 @@
+"""`orcinus bench`: its commands."""
+
+from __future__ import annotations
+
+import typer
+
+from orcinus.cli.bench.compare import compare
+from orcinus.cli.bench.offline import offline
+
+app = typer.Typer(
+    name="bench",
+    help="Measure engines and servers, compare them, and leave a file that others can check.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (offline, compare):
+    app.command()(command)

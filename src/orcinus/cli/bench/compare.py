@@ -1,0 +1,71 @@
+"""`orcinus bench compare`: two results, ranked where they can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orcinus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orcinus.bench.compare import Verdict
+
+Side = Annotated[str | None, typer.Option(help="Which side of that result, if it has several.")]
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A result of orcinus bench.")],
+    b: Annotated[Path, typer.Argument(help="Another one; the same file to compare two of its sides.")],
+    a_side: Side = None,
+    b_side: Side = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a metric.")] = False,
+) -> None:
+    """Say which of two results is better, in which metrics, or why nobody can tell.
+
+    Refuses if the work differs, and does not rank where intervals overlap. Exit status 1 if nothing could be ranked.
+    Example: `orcinus bench compare before.json after.json`
+    """
+    from orcinus.bench.compare import compare as judge
+    from orcinus.bench.compare import overall
+    from orcinus.bench.result import read_result
+    from orcinus.bench.summary import doubts
+
+    one, other = read_result(a), read_result(b)
+    verdicts = judge(one, other, a_side, b_side)
+    if as_json:
+        for verdict in verdicts:
+            print(json.dumps(asdict(verdict) | {"ratio": verdict.ratio}))
+    else:
+        _print(verdicts, overall(verdicts))
+        for path, result in {a: one, b: other}.items():
+            for doubt in doubts(result):
+                Console(highlight=False).print(f"[bold red]![/] {path}: {doubt}", soft_wrap=True)
+        if one.machine != other.machine:
+            print("They were measured on different machines: what differs may be the machine.")
+    if not verdicts:
+        raise ConfigError("the results have no metric in common")
+    if not any(verdict.better for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _print(verdicts: list[Verdict], closing: str) -> None:
+    from orcinus.cli.bench.view import spelled
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("", "a", "b", "b / a", "better"):
+        table.add_column(title, justify="left" if title in ("", "better") else "right")
+    for verdict in verdicts:
+        factor, unit = (1e3, " (ms)") if "." in verdict.metric else (1.0, "")
+        cells = [spelled(interval, "{:.4g}", factor) for interval in (verdict.a, verdict.b)]
+        quotient = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}x"
+        table.add_row(verdict.metric + unit, *cells, quotient, verdict.better or f"- ({verdict.why})")
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=150)
+    console.print(table)
+    console.print(closing)

@@ -1,0 +1,41 @@
+"""Where a result goes: to the terminal, and to a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from orcinus import interrupt
+from orcinus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orcinus.bench.result import Result
+
+
+def check_out(out: Path | None) -> None:
+    """Raise `ConfigError` if nothing can be written there, before the work is done that it would hold."""
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise ConfigError(f"cannot write {out}: give --out a file in a folder that is there and can be written")
+
+
+def finish(result: Result, out: Path | None, as_json: bool) -> None:
+    """Write and print a result. Exit status 1 if it must not be believed, 130 if it was interrupted."""
+    from orcinus.bench.result import encode, write_result
+    from orcinus.cli.bench.view import print_result
+
+    if out is not None:
+        write_result(out, result)
+    if as_json:
+        print(encode(result).decode())
+    else:
+        print_result(Console(highlight=False), result)
+    if out is not None:
+        Console(stderr=True, highlight=False).print(f"Everything that was measured is in {out}.", soft_wrap=True)
+    if not result.complete:
+        raise typer.Exit(interrupt.STATUS)
+    if any(not repeat.valid for side in result.sides for repeat in side.repeats):
+        raise typer.Exit(1)

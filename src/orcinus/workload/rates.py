@@ -1,0 +1,63 @@
+"""The same requests at other rates, and the highest rate at which something holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from orcinus.core.spelled import options_of, with_option
+from orcinus.errors import ConfigError
+from orcinus.workload.processes import ARRIVALS
+
+FARTHEST = 24  # doublings of the rate, or halvings, before the search gives up
+
+
+def at_rate(arrivals: str, rate: float) -> str:
+    """An arrival process at another rate: the pattern is only stretched (common random numbers). Raises `ConfigError`."""
+    name = arrivals.split(":")[0]
+    kind = ARRIVALS.get(name)
+    if kind is None or "rate" not in options_of(kind):
+        raise ConfigError(f"the arrival process {name!r} has no rate to vary: use poisson, gamma or constant")
+    return with_option(arrivals, "rate", repr(rate))
+
+
+class RateGrid:
+    """Rates first x 2^(step / per_doubling), so that searches for different promises meet at the same ones."""
+
+    def __init__(self, first: float, tolerance: float) -> None:
+        if not (0 < tolerance < 1 and 0 < first < math.inf):
+            raise ConfigError("a search needs a tolerance between 0 and 1 and a first rate above 0 requests per second")
+        self.first = first
+        self.per_doubling = 2 ** max(0, math.ceil(math.log2(1 / math.log2(1 + tolerance))))
+
+    def rate(self, step: int) -> float:
+        """Requests per second."""
+        rate: float = self.first * 2 ** (step / self.per_doubling)
+        return rate
+
+    def highest(self, keeps: Callable[[int], bool], start: int = 0) -> int | None:
+        """The highest step that keeps a promise, None if none does; steps around `start` are asked first.
+
+        Growing strides enclose it, bisection finds it. Raises `ConfigError` if every rate keeps it.
+        """
+        low, high = self._enclose(keeps, start)
+        while low is not None and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if keeps(middle) else (low, middle)
+        return low
+
+    def _enclose(self, keeps: Callable[[int], bool], start: int) -> tuple[int | None, int]:
+        """A step that keeps the promise and one above it that does not; (None, …) if all fail."""
+        step, stride = start, max(1, self.per_doubling // 8)
+        kept = keeps(step)
+        while abs(step) < FARTHEST * self.per_doubling:
+            following = step + (stride if kept else -stride)
+            if keeps(following) != kept:
+                return (step, following) if kept else (following, step)
+            step, stride = following, min(2 * stride, self.per_doubling)
+        if kept:
+            rate = self.rate(step)
+            raise ConfigError(
+                f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell"
+            )
+        return None, step
