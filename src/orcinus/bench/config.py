@@ -48,6 +48,26 @@ class LoadConfig:
         return {"max_total": self.max_total} if self.max_total is not None else {}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """A server to measure, and how it is asked. Raises `ConfigError`."""
+
+    url: str | None = option(None, "Server to measure, such as http://127.0.0.1:8000: anything with the OpenAI API.")
+    api: str = option("completions", "Endpoint: completions or chat.")
+    prompts: str | None = option(
+        None, "Prompts as ids (token ids: lengths are exact) or text. Default: ids, but text for chats, which take no ids."
+    )
+    api_key: str | None = option(None, "API key. Default: $OPENAI_API_KEY, if there is one.")
+    timeout: float = option(300.0, "Seconds after which a request counts as lost.")
+    max_delay: float = option(0.01, "Seconds that the client itself may be late, for 99 of 100 requests, to be believed.")
+    any_length: bool = option(False, "Take answers of any length, from servers that cannot ignore the end of a text.")
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "max_delay"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0 seconds, not {getattr(self, name)}")
+
+
 def work_of(load: LoadConfig, seed: int, requests: Sequence[Asked], model: str) -> Work:
     """What had to be done, for the result."""
     return Work(

@@ -10,6 +10,8 @@ from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome
 from orcinus.bench.result import Machine, Result, Side
 
+ENOUGH = 0.8  # of the offered rate: what is served of a short workload is a little less, as the last answers take their time
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -46,7 +48,7 @@ def doubts(result: Result) -> list[str]:
     for side in result.sides:
         for repeat in side.repeats:
             found += [f"{side.name}, repeat {repeat.round + 1}: {problem}" for problem in repeat.problems]
-    found += _busy(result.sides, result.machine)
+    found += [*_too_short(result), *_busy(result.sides, result.machine)]
     if not any(side.repeats for side in result.sides):
         found.append("Nothing was measured.")
     return found
@@ -81,6 +83,21 @@ def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mappin
     names = _common([rounds[number] for number in both] + [base[number] for number in both])
     names = [name for name in names if all(base[number][name] for number in both)]
     return {name: median_interval([rounds[number][name] / base[number][name] for number in both]) for name in names}
+
+
+def _too_short(result: Result) -> list[str]:
+    """A promise is easily kept by a system that falls behind, if the requests end before it has fallen far."""
+    found = []
+    for side in result.sides:
+        rate = side.settings.get("rate")
+        if rate is not None and rate == result.capacity.get(str(side.settings.get("system"))):
+            served = summarize([side])[0].median("request_throughput")
+            if served is not None and served < ENOUGH * float(rate):
+                found.append(
+                    f"{side.name}: only {served:.3g} requests/s were served of {float(rate):.3g} that were sent, so that the "
+                    "queue was growing: the workload is too short to find a capacity. Use more --requests."
+                )
+    return found
 
 
 def _busy(sides: Sequence[Side], machine: Machine) -> list[str]:

@@ -49,9 +49,9 @@ def _config_of_named_model(**options: Any) -> EngineConfig:
     return EngineConfig(**options | {"model": named or flagged})
 
 
-def takes(argument: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(argument: str, kind: type, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for every field of a dataclass, and the object itself as its argument."""
-    return _extend(argument, _flags(kind, {}), kind)
+    return _extend(argument, _flags(kind, defaults), kind)
 
 
 def takes_some(argument: str, kind: type, names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:

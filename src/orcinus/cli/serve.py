@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from orcinus import interrupt
+from orcinus.cli.given import given, refuse
 from orcinus.cli.options import NAMED, takes, takes_engine, takes_some
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
@@ -40,13 +40,13 @@ def serve(
 
     Example: `orcinus serve --port 8000`, then point any OpenAI client at http://127.0.0.1:8000/v1
     """
-    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    said = given(context)
     if simulate is None:
-        _refuse(given, ONLY_SIMULATED, "says how a simulation goes: add --simulate MODEL, or leave it out")
+        refuse(said, ONLY_SIMULATED, "says how a simulation goes: add --simulate MODEL, or leave it out")
         asked: EngineConfig | LiveConfig = config
     else:
-        _refuse(given, ONLY_REAL, "is for real models: leave it out, or --simulate")
-        asked = LiveConfig(**{name: context.params[name] for name in given if name in SIMULATED} | {"model": simulate})
+        refuse(said, ONLY_REAL, "is for real models: leave it out, or --simulate")
+        asked = LiveConfig(**{name: context.params[name] for name in said if name in SIMULATED} | {"model": simulate})
     try:
         from orcinus.serve.server import run
     except ImportError as error:
@@ -54,10 +54,3 @@ def serve(
 
     interrupt.raise_exception()
     run(asked, server)
-
-
-def _refuse(given: Iterable[str], without: Iterable[str], reason: str) -> None:
-    for name in given:
-        if name in without:
-            flag = "the argument MODEL" if name == NAMED else "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} {reason}")

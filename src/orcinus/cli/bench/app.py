@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from orcinus.cli.bench.capacity import capacity
 from orcinus.cli.bench.compare import compare
 from orcinus.cli.bench.offline import offline
+from orcinus.cli.bench.sweep import sweep
 
 app = typer.Typer(
     name="bench",
@@ -14,5 +16,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (offline, compare):
+for command in (offline, sweep, capacity, compare):
     app.command()(command)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from collections.abc import Sequence
 
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig
-from orcinus.cli.bench.out import check_out, finish
+from orcinus.cli.bench.out import AsJson, Out, check_out, finish
+from orcinus.cli.bench.systems import SEVERAL, loading
 from orcinus.cli.labels import labels
 from orcinus.cli.options import takes, takes_several
-from orcinus.cli.progress import Bars, progress
+from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
-
-SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, with commas between
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write everything that was measured to this file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what --out would write instead of tables.")]
 
 
 @takes("load", LoadConfig)
@@ -39,15 +32,3 @@ def offline(out: Out = None, as_json: AsJson = False, *, configs: Sequence[Engin
     with progress() as bars:
         result = run_offline(named, load, loading=loading(bars), bar=bars.bar)
     finish(result, out, as_json)
-
-
-def loading(bars: Bars) -> Callable[[str, int, int], None]:
-    """A bar for each stage of loading a model."""
-    shown: dict[str, Callable[..., None]] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if stage not in shown:
-            shown[stage] = bars.bar(stage, total or 1)
-        shown[stage](done or total, total or 1)
-
-    return tell

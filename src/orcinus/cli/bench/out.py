@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from orcinus.bench.result import Result
 
 
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write everything that was measured to this file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what --out would write instead of tables.")]
+
+
 def check_out(out: Path | None) -> None:
     """Raise `ConfigError` if nothing can be written there, before the work is done that it would hold."""
     if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
@@ -25,7 +29,7 @@ def check_out(out: Path | None) -> None:
 def finish(result: Result, out: Path | None, as_json: bool) -> None:
     """Write and print a result. Exit status 1 if it must not be believed, 130 if it was interrupted."""
     from orcinus.bench.result import encode, write_result
-    from orcinus.cli.bench.view import print_result
+    from orcinus.cli.bench.show import print_result
 
     if out is not None:
         write_result(out, result)

@@ -1,0 +1,85 @@
+"""The highest rate at which a system keeps promises about latency, found as the simulator finds it, by measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from orcinus.bench.config import LoadConfig
+from orcinus.bench.interval import median_interval
+from orcinus.bench.keep import Bar, System, make_result, no_bar
+from orcinus.bench.measure import metrics
+from orcinus.bench.record import Repeat
+from orcinus.bench.result import Result, Side, Work
+from orcinus.bench.sweep import points_at
+from orcinus.errors import ConfigError
+from orcinus.workload.rates import RateGrid
+
+Promises = Mapping[str, float]  # metric -> seconds at most: {"tbt.p99": 0.05}
+
+
+def run_capacity(
+    systems: Sequence[System],
+    load: LoadConfig,
+    work: Work,
+    promises: Promises,
+    *,
+    first: float,
+    tolerance: float,
+    bar: Bar = no_bar,
+) -> Result:
+    """Search for the capacity of each system; every rate that is tried becomes a side of the result.
+
+    A rate keeps a promise if the median of its repeats does. Ctrl-C ends it with what was measured until then. Raises
+    `ConfigError`.
+    """
+    if not promises:
+        raise ConfigError("a capacity needs a promise: a P99 TTFT, a P99 TBT or a median TTFT")
+    search, found, complete = Search(load, work, promises, RateGrid(first, tolerance), bar), dict[str, float](), False
+    with suppress(KeyboardInterrupt):
+        for system in systems:
+            found[system.name] = search.capacity(system)
+        complete = True
+    return make_result("capacity", work, search.sides, objectives=dict(promises), capacity=found, complete=complete)
+
+
+class Search:
+    """Rates that were tried, as sides of a result."""
+
+    def __init__(self, load: LoadConfig, work: Work, promises: Promises, grid: RateGrid, bar: Bar = no_bar) -> None:
+        self._load, self._work, self._promises, self._grid, self._bar = load, work, promises, grid, bar
+        self.sides: list[Side] = []
+
+    def capacity(self, system: System) -> float:
+        """Requests per second; 0 if the promises are kept at no rate."""
+        known: dict[int, bool] = {}
+        system.warm_up(self._load.make(self._work.seed))
+
+        def keeps(step: int) -> bool:
+            if step not in known:
+                known[step] = self._try(system, self._grid.rate(step))
+            return known[step]
+
+        step = self._grid.highest(keeps)
+        return 0.0 if step is None else self._grid.rate(step)
+
+    def _try(self, system: System, rate: float) -> bool:
+        (point,) = points_at([system], self._load, self._work.seed, rate)
+        repeats: list[Repeat] = []
+        for number in range(self._load.repeats):
+            watch = self._bar(f"{point.name}, {number + 1} of {self._load.repeats}", self._work.requests)
+            repeats.append(system.measure(point.workload, number, watch))
+        kept = kept_by(repeats, self._promises)
+        self.sides.append(Side(name=point.name, settings={**point.settings, "kept": kept}, repeats=tuple(repeats)))
+        return kept
+
+
+def kept_by(repeats: Sequence[Repeat], promises: Promises) -> bool:
+    """Whether the medians of valid repeats keep every promise; a promise about what nobody got is not kept."""
+    valid = [metrics(repeat) for repeat in repeats if repeat.valid]
+    if not valid or any(found["not_served"] for found in valid):
+        return False
+    return all(
+        all(name in found for found in valid) and median_interval([found[name] for found in valid]).median <= most
+        for name, most in promises.items()
+    )

@@ -1,0 +1,44 @@
+"""The same requests at several rates: latency against throughput, of every system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orcinus.bench.config import LoadConfig
+from orcinus.bench.keep import Bar, Point, System, make_result, measure_points, no_bar
+from orcinus.bench.measure import read_objectives
+from orcinus.bench.result import Result, Work
+from orcinus.errors import ConfigError
+from orcinus.workload.rates import at_rate
+
+
+def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Sequence[float], bar: Bar = no_bar) -> Result:
+    """Every system at every rate, all of them in turn, once a round. Ctrl-C ends it with what was measured until then.
+
+    Raises `ConfigError` if the arrivals have no rate.
+    """
+    objectives = read_objectives(load.goodput)
+    points = [point for rate in rates for point in points_at(systems, load, work.seed, rate)]
+    sides, complete = measure_points(points, load.repeats, work.requests, bar)
+    return make_result("sweep", work, sides, objectives=objectives, complete=complete)
+
+
+def points_at(systems: Sequence[System], load: LoadConfig, seed: int, rate: float) -> list[Point]:
+    """All systems with the requests at this rate, in requests per second."""
+    workload = replace(load, arrivals=at_rate(load.arrivals, rate)).make(seed)
+    return [
+        Point(f"{system.name}, {rate:g}/s", system, workload, {**system.settings, "system": system.name, "rate": rate})
+        for system in systems
+    ]
+
+
+def read_rates(words: str) -> list[float]:
+    """`1,2,4` -> the rates in requests per second, rising. Raises `ConfigError`."""
+    try:
+        rates = sorted({float(word) for word in words.split(",")})
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < float("inf") for rate in rates):
+        raise ConfigError(f"--rates wants requests per second with commas between, such as 1,2,4, not {words!r}")
+    return rates

@@ -1,0 +1,69 @@
+"""A result in a terminal: its tables, and what keeps it from being believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from orcinus.bench.interval import median_interval
+from orcinus.bench.result import Result
+from orcinus.bench.summary import doubts, same_outputs
+from orcinus.cli.bench.view import print_sides
+from orcinus.cli.bench.view_rates import print_rates
+
+WIDTH = 170  # of a pipe, where nobody says
+ROOM = 140  # characters that intervals need beside their medians
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Everything that there is to say about it."""
+    if not console.is_terminal:
+        console = Console(width=WIDTH, highlight=False)
+    rates = result.kind in ("sweep", "capacity")
+    brief = rates or console.width < ROOM
+    console.print(heading(result), "", soft_wrap=True)
+    if rates:
+        print_rates(console, result)
+    else:
+        print_sides(console, result, brief)
+    for line in _notes(result, brief):
+        console.print(line, soft_wrap=True)
+    for doubt in doubts(result):
+        console.print(f"[bold red]![/] {escape(doubt)}", soft_wrap=True)
+
+
+def heading(result: Result) -> str:
+    """What was measured, and where."""
+    work, machine = result.work, result.machine
+    where = ", ".join([machine.processor, f"{machine.cores} core{'' if machine.cores == 1 else 's'}", *machine.gpus])
+    tokens = f"{work.prompt_tokens} prompt and {work.output_tokens} output tokens"
+    return f"[bold]{escape(work.model)}[/] on {escape(where)}\n{work.requests} requests, {escape(work.workload)}: {tokens}"
+
+
+def _notes(result: Result, brief: bool) -> list[str]:
+    counts = [sum(repeat.valid for repeat in side.repeats) for side in result.sides] or [0]
+    few, most = min(counts), max(counts)
+    notes = []
+    if few > 1:
+        level = median_interval([float(number) for number in range(few)]).level
+        said = f"{few}" if few == most else f"{few} to {most}"
+        short = "" if level >= 0.9 else "; from 5 repeats on it is more than 90 %"
+        notes.append(f"Medians of {said} repeats. The true ones lie within their intervals with {level:.0%}{short}.")
+    elif most:
+        notes.append("One repeat: nobody knows how much of this is noise. Use --repeats 5.")
+    if brief and most > 1:
+        where = "orcinus bench report draws" if result.kind in ("sweep", "capacity") else f"terminals of {ROOM} characters show"
+        notes.append(f"The intervals are left out here; {where} them.")
+    if result.objectives and result.kind != "capacity":
+        kept = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
+        notes.append(f"Goodput: requests per second with {kept}.")
+    return notes + _outputs(result, counts)
+
+
+def _outputs(result: Result, counts: Sequence[int]) -> list[str]:
+    same = same_outputs(result.sides)
+    if same is None or sum(counts) < 2:
+        return []
+    return ["All outputs are the same, token by token." if same else "Outputs differ between sides or repeats."]

@@ -1,0 +1,53 @@
+"""What is measured: configurations of the engine in this process, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import typer
+
+from orcinus import interrupt
+from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.cli.given import given, refuse
+from orcinus.cli.labels import labels
+from orcinus.cli.progress import Bars
+from orcinus.config import EngineConfig
+
+if TYPE_CHECKING:
+    from orcinus.bench.keep import System
+    from orcinus.bench.result import Work
+
+SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, with commas between
+ENGINE = [f.name for f in fields(EngineConfig) if f.name not in ("model", "seed")]  # a server has a model, too
+SERVER = [f.name for f in fields(ServerConfig) if f.name != "url"]
+
+
+def find_systems(
+    context: typer.Context, configs: Sequence[EngineConfig], server: ServerConfig, load: LoadConfig, bars: Bars
+) -> tuple[Sequence[System], Work]:
+    """Engines in this process, or with a URL the server there; and the work that they are given. Raises `ConfigError`."""
+    interrupt.raise_exception()
+    if server.url is None:
+        from orcinus.bench.offline import engine_systems
+
+        refuse(given(context), SERVER, "is about a server: give its --url, or leave it out")
+        return engine_systems(dict(zip(labels(configs, SEVERAL), configs, strict=True)), load, loading(bars))
+    from orcinus.bench.server import server_system
+
+    refuse(given(context), ENGINE, "is for an engine in this process: leave it out, or --url")
+    system, work = server_system(server, load, configs[0].model, configs[0].seed)
+    return [system], work
+
+
+def loading(bars: Bars) -> Callable[[str, int, int], None]:
+    """A bar for each stage of loading a model."""
+    shown: dict[str, Callable[..., None]] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in shown:
+            shown[stage] = bars.bar(stage, total or 1)
+        shown[stage](done or total, total or 1)
+
+    return tell

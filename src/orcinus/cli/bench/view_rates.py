@@ -1,0 +1,75 @@
+"""How rates that were tried look in a terminal: a line for each system at each of them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orcinus.bench.interval import Interval
+from orcinus.bench.result import Result, Side
+from orcinus.bench.summary import Summary, summarize
+from orcinus.cli.bench.view import spelled
+
+COLUMNS = (  # title, metric, what it is multiplied by
+    ("requests/s", "request_throughput", 1.0),
+    ("output tokens/s", "output_throughput", 1.0),
+    ("TTFT p50", "ttft.p50", 1e3),
+    ("TTFT p99", "ttft.p99", 1e3),
+    ("TBT p50", "tbt.p50", 1e3),
+    ("TBT p99", "tbt.p99", 1e3),
+    ("E2E p50", "e2e.p50", 1e3),
+    ("goodput", "goodput", 1.0),
+)
+
+
+def print_rates(console: Console, result: Result) -> None:
+    """A group of lines for every rate; of a capacity, what was found comes first. Intervals are for pictures."""
+    if result.kind == "capacity":
+        _print_capacity(console, result)
+    sides = [side for side in result.sides if side.repeats]
+    objectives = {} if result.kind == "capacity" else result.objectives
+    found = {summary.name: summary for summary in summarize(sides, objectives)} if sides else {}
+    shown = [column for column in COLUMNS if any(column[1] in summary.intervals for summary in found.values())]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("offered", justify="right")
+    table.add_column("", overflow="fold")
+    for title, _, factor in shown:
+        table.add_column(title + (", ms" if factor != 1 else ""), justify="right", no_wrap=True)
+    for _, group in groupby(sorted(sides, key=_rate), key=_rate):
+        for number, side in enumerate(group):
+            offered = f"{_rate(side):.4g}" if number == 0 else ""
+            table.add_row(offered, _name(side), *(_cell(found[side.name], column) for column in shown))
+        table.add_section()
+    console.print(table, "")
+
+
+def _print_capacity(console: Console, result: Result) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("", "capacity, requests/s", "ratio", "rates tried"):
+        table.add_column(title, justify="right" if title else "left")
+    first = next(iter(result.capacity.values()), 0.0)
+    for name, rate in result.capacity.items():
+        tried = sum(side.settings["system"] == name for side in result.sides)
+        table.add_row(name, f"{rate:.4g}", f"{rate / first:.2f}x" if first else "-", str(tried))
+    console.print(table, "")
+    promises = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
+    console.print(f"Promises: {promises}. 0 = kept at no rate that was tried.", "", soft_wrap=True)
+
+
+def _cell(summary: Summary, column: tuple[str, str, float]) -> str:
+    _, metric, factor = column
+    interval: Interval | None = summary.intervals.get(metric)
+    return spelled(interval, "{:.3g}" if factor != 1 else "{:.4g}", factor, brief=True)
+
+
+def _rate(side: Side) -> float:
+    rate: Any = side.settings["rate"]
+    return float(rate)
+
+
+def _name(side: Side) -> str:
+    kept = side.settings.get("kept")
+    return f"{side.settings['system']}{'' if kept is None else ', kept' if kept else ', not kept'}"
