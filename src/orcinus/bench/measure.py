@@ -109,7 +109,7 @@ def read_objectives(spelled: str | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in (spelled or "").split(","):
         name, equals, text = one.strip().partition("=")
-        if not name:
+        if not one.strip():
             continue
         try:
             seconds = float(text)

@@ -62,7 +62,7 @@ def _print(verdicts: list[Verdict], closing: str) -> None:
         table.add_column(title, justify="left" if title in ("", "better") else "right")
     for verdict in verdicts:
         factor, unit = (1e3, " (ms)") if "." in verdict.metric else (1.0, "")
-        cells = [spelled(interval, "{:.4g}", factor) for interval in (verdict.a, verdict.b)]
+        cells = [spelled(interval, factor=factor) for interval in (verdict.a, verdict.b)]
         quotient = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}x"
         table.add_row(verdict.metric + unit, *cells, quotient, verdict.better or f"- ({verdict.why})")
     console = Console(highlight=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -43,17 +43,27 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
         console.print("Ratios are to the first line.")
 
 
-def spelled(interval: Interval | None, form: str = "{:.4g}", factor: float = 1.0, brief: bool = False) -> str:
+def digits(value: float) -> str:
+    """Three digits at least, and never an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def times(value: float) -> str:
+    """A ratio."""
+    return f"{value:.2f}x"
+
+
+def spelled(interval: Interval | None, write: Callable[[float], str] = digits, factor: float = 1.0, brief: bool = False) -> str:
     """A median with its interval, unless in brief; a dash if it was not measured."""
     if interval is None:
         return "-"
-    values = [form.format(value * factor) for value in (interval.median, interval.low, interval.high)]
+    values = [write(value * factor) for value in (interval.median, interval.low, interval.high)]
     return values[0] if brief or interval.level == 0 else f"{values[0]} [dim]({values[1]} to {values[2]})[/]"
 
 
 def ratio(interval: Interval | None, brief: bool = False) -> str:
     """A ratio to the first side, with its interval."""
-    return "" if interval is None else spelled(interval, "{:.2f}x", brief=brief)
+    return "" if interval is None else spelled(interval, times, brief=brief)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -93,7 +103,7 @@ def _latency(name: str, found: Sequence[Summary], brief: bool) -> Table:
     compared = ("p50", "p99") if len(found) > 1 else ()
     table = _table(f"{name.upper()}, {unit}", [*PARTS, *(f"{part} ratio" for part in compared)])
     for summary in found:
-        cells = [spelled(summary.intervals.get(f"{name}.{part}"), "{:.3g}", factor, brief) for part in PARTS]
+        cells = [spelled(summary.intervals.get(f"{name}.{part}"), digits, factor, brief) for part in PARTS]
         ratios = [ratio(summary.ratios.get(f"{name}.{part}"), brief) for part in compared]
         table.add_row(summary.name, *cells, *ratios)
     return table

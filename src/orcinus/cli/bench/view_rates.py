@@ -11,7 +11,7 @@ from rich.table import Table
 from orcinus.bench.interval import Interval
 from orcinus.bench.result import Result, Side
 from orcinus.bench.summary import Summary, summarize
-from orcinus.cli.bench.view import spelled
+from orcinus.cli.bench.view import digits, spelled
 
 COLUMNS = (  # title, metric, what it is multiplied by
     ("requests/s", "request_throughput", 1.0),
@@ -40,7 +40,7 @@ def print_rates(console: Console, result: Result) -> None:
         table.add_column(title + (", ms" if factor != 1 else ""), justify="right", no_wrap=True)
     for _, group in groupby(sorted(sides, key=_rate), key=_rate):
         for number, side in enumerate(group):
-            offered = f"{_rate(side):.4g}" if number == 0 else ""
+            offered = digits(_rate(side)) if number == 0 else ""
             table.add_row(offered, _name(side), *(_cell(found[side.name], column) for column in shown))
         table.add_section()
     console.print(table, "")
@@ -53,7 +53,7 @@ def _print_capacity(console: Console, result: Result) -> None:
     first = next(iter(result.capacity.values()), 0.0)
     for name, rate in result.capacity.items():
         tried = sum(side.settings["system"] == name for side in result.sides)
-        table.add_row(name, f"{rate:.4g}", f"{rate / first:.2f}x" if first else "-", str(tried))
+        table.add_row(name, digits(rate), f"{rate / first:.2f}x" if first else "-", str(tried))
     console.print(table, "")
     promises = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
     console.print(f"Promises: {promises}. 0 = kept at no rate that was tried.", "", soft_wrap=True)
@@ -62,7 +62,7 @@ def _print_capacity(console: Console, result: Result) -> None:
 def _cell(summary: Summary, column: tuple[str, str, float]) -> str:
     _, metric, factor = column
     interval: Interval | None = summary.intervals.get(metric)
-    return spelled(interval, "{:.3g}" if factor != 1 else "{:.4g}", factor, brief=True)
+    return spelled(interval, factor=factor, brief=True)
 
 
 def _rate(side: Side) -> float:

@@ -1,0 +1,70 @@
+"""Medians of few repeats: between which of the measured values the true one lies, and how surely."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from orcinus.bench.interval import Interval, coverage, median_interval
+
+FLOATS = st.floats(-1e6, 1e6)
+
+
+def test_of_five_values_it_is_the_whole_range_with_94_percent() -> None:
+    assert median_interval([3, 1, 2, 5, 4]) == Interval(3, 1, 5, 1 - 2 / 2**5)
+
+
+def test_of_ten_values_the_two_outermost_are_left_out() -> None:
+    assert median_interval(range(1, 11)) == Interval(5.5, 2, 9, 1 - 2 * (1 + 10) / 2**10)
+
+
+def test_one_value_says_nothing_about_its_certainty() -> None:
+    assert median_interval([7.0]) == Interval(7.0, 7.0, 7.0, 0.0)
+
+
+def test_of_nothing_and_of_what_is_no_number_it_is_not_a_number() -> None:
+    assert math.isnan(median_interval([]).median)
+    assert math.isnan(median_interval([1.0, math.nan]).low)
+
+
+@given(st.integers(1, 60), st.integers(1, 30))
+def test_coverage_is_that_of_the_binomial_distribution(count: int, rank: int) -> None:
+    expected = max(0.0, 1 - 2 * stats.binom.cdf(rank - 1, count, 0.5))
+    assert coverage(count, rank) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(FLOATS, min_size=6, max_size=60))
+def test_it_is_the_narrowest_symmetric_one_that_covers_enough(values: list[float]) -> None:
+    found, ordered = median_interval(values), sorted(values)
+    ranks = [rank for rank in range(1, (len(values) + 1) // 2 + 1) if coverage(len(values), rank) >= 0.95]
+    assert (found.low, found.high) == (ordered[ranks[-1] - 1], ordered[-ranks[-1]])
+    assert found.level >= 0.95
+
+
+@given(st.lists(FLOATS, min_size=6, max_size=40, unique=True))
+def test_it_lies_within_the_one_that_scipy_finds(values: list[float]) -> None:
+    """Scipy's is made of two one-sided tests of a quantile, with the same order statistics or wider ones."""
+    found = median_interval(values)
+    theirs = stats.quantile_test(values, q=np.median(values), p=0.5).confidence_interval(confidence_level=0.95)
+    assert theirs.low <= found.low <= found.median <= found.high <= theirs.high
+
+
+def test_it_holds_the_true_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for count in (5, 7, 12):
+        draws = rng.lognormal(size=(4000, count))
+        intervals = [median_interval(row) for row in draws.tolist()]
+        held = statistics.mean(each.low <= 1.0 <= each.high for each in intervals)
+        assert held == pytest.approx(intervals[0].level, abs=0.015)
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), [((1, 2), (2, 3), True), ((1, 2), (2.1, 3), False), ((1, 9), (2, 3), True)])
+def test_overlap(a: tuple[float, float], b: tuple[float, float], expected: bool) -> None:
+    one, other = Interval(0, *a, 0.95), Interval(0, *b, 0.95)
+    assert one.overlaps(other) is other.overlaps(one) is expected
