@@ -38,8 +38,9 @@ ONLY_UNDER = {
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "pydantic": {"serve"},
-    "msgspec": {"serve"},
+    "msgspec": {"serve", "bench"},
     "zmq": {"serve"},
+    "httptools": {"serve", "bench"},
     "httpx": {"conformance", "cli/conformance.py", "cli/partners.py"},
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
