@@ -1,0 +1,78 @@
+"""Requests written down before they are due, so that sending one is a matter of microseconds."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from orcinus.bench.client.exchange import Order
+from orcinus.bench.client.prompts import Ids, Words
+from orcinus.bench.client.tally import Known
+from orcinus.bench.client.target import Dialect, Target, with_body
+from orcinus.errors import ConfigError
+from orcinus.workload.workload import Workload
+
+AHEAD_BYTES = 256 * 2**20  # of requests that are written before the first is sent; the others while the run goes on
+write = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is known of a server before a run: all that decides what is sent for a workload."""
+
+    target: Target
+    dialect: Dialect = Dialect()
+    prompts: Ids | Words = Ids()
+    exact_lengths: bool = True
+    counted: Known = "nothing"  # what told the number of tokens when the server was asked
+
+    def orders(self, workload: Workload) -> Iterator[Order]:
+        """The requests, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""
+        head = self.target.head("POST", self.target.path)
+        for number, arrival in enumerate(workload.untimed()):
+            prompt = self.prompts.show(self.prompts.make(arrival, number))
+            tokens = arrival.output_tokens if self.exact_lengths else arrival.asked_tokens
+            body = self.dialect.body(self.target, prompt, tokens, exact=self.exact_lengths)
+            yield Order(with_body(head, encoded(body)), arrival.prompt_tokens, tokens if self.exact_lengths else None)
+
+
+def encoded(body: dict[str, object]) -> bytes:
+    """As JSON. Raises `ConfigError` for what JSON has no words for."""
+    try:
+        return write(body)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"extra fields must be JSON: {error}") from None
+
+
+class Ahead:
+    """Orders in their sequence, some of them written in advance."""
+
+    def __init__(self, orders: Iterator[Order], most: int = AHEAD_BYTES) -> None:
+        self._orders, self._most = orders, most
+        self._ready: deque[Order] = deque()
+        self._bytes = 0
+
+    def prepare(self, seconds: float) -> bool:
+        """Write more of them, for about so long. Whether there is more to be written now."""
+        until = time.monotonic() + seconds
+        while self._bytes < self._most:
+            order = next(self._orders, None)
+            if order is None:
+                return False
+            self._ready.append(order)
+            self._bytes += len(order.request)
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def take(self) -> Order:
+        """The next one, written now if it is not ready."""
+        if not self._ready:
+            return next(self._orders)
+        order = self._ready.popleft()
+        self._bytes -= len(order.request)
+        return order

@@ -1,0 +1,130 @@
+"""One HTTP/1.1 connection: bytes out, an answer in, stamped when its bytes arrive, not when somebody gets to look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from orcinus.bench.record import Outcome
+
+
+class Receiver(Protocol):
+    """Whoever waits for an answer. Moments are those of the monotonic clock, in seconds."""
+
+    def on_head(self, status: int, headers: dict[str, str]) -> None:
+        """The answer begins. Names of headers are lower case."""
+
+    def on_body(self, data: bytes, at: float) -> None:
+        """A piece of its body came."""
+
+    def on_end(self, at: float) -> None:
+        """It is complete. The connection may already serve another."""
+
+    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
+        """It will never be complete. `stale`: the connection had served others before, and no byte of the answer came."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for one answer at a time. `on_idle` and `on_closed` tell its pool that it is free, or gone."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, on_idle: Callable[[Connection], None], on_closed: Callable[[Connection], None]) -> None:
+        self._on_idle, self._on_closed = on_idle, on_closed
+        self._parser = httptools.HttpResponseParser(self)
+        self._receiver: Receiver | None = None
+        self._answered = self._heard = self._complete = self._until_close = self._closed = False
+        self._headers: dict[str, str] = {}
+        self._now = 0.0
+
+    def send(self, request: bytes, receiver: Receiver) -> None:
+        """Send a request whose answer this receiver gets."""
+        self._receiver, self._heard = receiver, False
+        self.transport.write(request)
+
+    def drop(self) -> None:
+        """Close it at once; whoever waited hears no more."""
+        self._receiver, self._closed = None, True
+        self.transport.abort()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent, as far as is known."""
+        return not (self._closed or self.transport.is_closing())
+
+    # What asyncio tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # of a stream
+
+    def data_received(self, data: bytes) -> None:
+        if self._receiver is None:
+            if not self._closed:  # nobody asked: what comes is no answer
+                self.drop()
+            return
+        self._now, self._heard = time.monotonic(), True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(Outcome.MALFORMED, f"this is no HTTP: {error}")
+            return
+        if self._complete:
+            self._finish(reusable=self._parser.should_keep_alive())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed = True
+        self._on_closed(self)
+        if self._receiver is None:
+            return
+        if error is None and self._until_close:
+            self._now = time.monotonic()
+            self._finish(reusable=False)
+        else:
+            self._fail(Outcome.RESET, str(error) if error is not None else "the server closed the connection")
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # said in advance of the answer
+            return
+        self._until_close = not {"content-length", "transfer-encoding"} & self._headers.keys()
+        if self._receiver is not None:
+            self._receiver.on_head(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.on_body(data, self._now)
+
+    def on_message_complete(self) -> None:
+        self._complete = self._parser.get_status_code() >= 200
+
+    # Endings
+
+    def _finish(self, *, reusable: bool) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._complete, self._until_close, self._answered = False, False, True
+        if reusable and self.usable:
+            self._on_idle(self)
+        elif not self._closed:
+            self.drop()
+        if receiver is not None:  # it may have given up while its last bytes were read
+            receiver.on_end(self._now)
+
+    def _fail(self, outcome: Outcome, reason: str) -> None:
+        receiver, stale = self._receiver, self._answered and not self._heard
+        if not self._closed:
+            self.drop()
+        self._receiver = None
+        if receiver is not None:
+            receiver.on_lost(outcome, reason, stale=stale)

@@ -1,0 +1,95 @@
+"""What a frame of a stream says: the parts of OpenAI's shapes, and of their dialects, that a benchmark needs.
+
+Servers differ. vLLM and Orcinus give `token_ids` when asked; counts come in every frame, or in a last one without choices;
+chats begin with a frame that has a role and no token; thoughts are `reasoning_content` or `reasoning`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+DONE = b"[DONE]"
+
+
+class Usage(msgspec.Struct, gc=False):
+    """Counts of tokens so far."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Delta(msgspec.Struct, gc=False):
+    """What a chat's frame adds."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """What a frame adds to the answer."""
+
+    text: str | None = None
+    delta: Delta | None = None
+    token_ids: list[int] | None = None
+    finish_reason: str | None = None
+
+    def says(self) -> str:
+        """The new text, of whatever kind; empty if there is none."""
+        delta = self.delta
+        if delta is None:
+            return self.text or ""
+        said = (delta.reasoning_content or delta.reasoning or "") + (delta.content or "") + (delta.refusal or "")
+        return said + "".join(bytes(call).decode() for call in delta.tool_calls or ())
+
+
+class Frame(msgspec.Struct, gc=False):
+    """One event of a stream."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: Any = None
+    object: str | None = None
+    message: Any = None
+
+    def failure(self) -> str | None:
+        """What went wrong on the server, if this frame says so: in `error`, or as an object that is one."""
+        if self.error is not None:
+            return message_of(self.error)
+        return message_of(self.message) if self.object == "error" else None
+
+
+read_frame = msgspec.json.Decoder(Frame).decode
+
+
+class _Refusal(msgspec.Struct):
+    error: Any = None
+    message: Any = None
+    detail: Any = None
+
+
+def refusal_of(status: int, body: bytes) -> str:
+    """One short line about an answer that is an error."""
+    try:
+        found = msgspec.json.decode(body, type=_Refusal)
+        text = message_of(found.error or found.message or found.detail or "")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = body.decode(errors="replace")
+    return f"status {status}: {shortened(text)}" if text.strip() else f"status {status}"
+
+
+def message_of(error: Any) -> str:
+    """What an error in any of the usual shapes says."""
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return shortened(error if isinstance(error, str) else msgspec.json.encode(error).decode())
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """One line, not longer than it may be."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

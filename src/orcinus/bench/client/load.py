@@ -1,0 +1,158 @@
+"""Offers the requests of a workload to a server when they are due, and keeps what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from orcinus.bench.client.bodies import Ahead, Form
+from orcinus.bench.client.delay import Heartbeat, client_delay, lateness
+from orcinus.bench.client.exchange import Exchange
+from orcinus.bench.client.pool import Pool
+from orcinus.bench.machine import load_average
+from orcinus.bench.record import Repeat, RequestRecord
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.processes import AllAtOnce
+from orcinus.workload.source import source_of
+from orcinus.workload.workload import Workload
+
+MAX_DELAY_S = 0.010
+SENDING_S = 0.002  # at a time, while many are due: then the loop looks at what has come
+WRITING_S = 0.001  # of each heartbeat, at most, to write requests ahead
+WATCHED_S = 0.1  # between two calls of `watch`
+T = TypeVar("T")
+
+
+class Load:
+    """One run of one workload. What was measured is in `so_far` at any time, also when the run was interrupted.
+
+    A closed loop's n-th request is the same whoever sends it. A client that was refused waits as long as the server says
+    before it thinks and comes again; an open loop only counts refusals. `timeout`: seconds for a whole request.
+    `max_delay`: seconds of the client's own delay (P99) above which the run must not be believed. `watch` hears now and
+    then how many requests have ended.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        workload: Workload,
+        *,
+        timeout: float,
+        max_delay: float = MAX_DELAY_S,
+        round: int = 0,  # noqa: A002  (as in the record)
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._workload, self._timeout, self._max_delay, self._round = workload, timeout, max_delay, round
+        self._watch, self._watched = watch, 0.0
+        self._source, self._orders = source_of(workload), Ahead(form.orders(workload))
+        self._pool, self._heart = Pool(form.target), Heartbeat(self._on_beat)
+        self._live: dict[int, Exchange] = {}  # in the order in which they were sent
+        self._ended: list[RequestRecord] = []
+        self._sent = 0
+        self._awaited: Arrival | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._start, self._over = 0.0, asyncio.Event()
+        self._load = load_average()
+
+    async def run(self) -> Repeat:
+        """Send everything, and wait until the last request has ended. Closes every connection, also when it is cancelled."""
+        while self._orders.prepare(0.05):
+            await asyncio.sleep(0)  # somebody may want to stop it
+        with _no_collections():
+            try:
+                self._start = time.monotonic()
+                self._heart.start()
+                self._send_due()
+                await self._over.wait()
+            finally:
+                self._heart.stop()
+                if self._timer is not None:
+                    self._timer.cancel()
+                await self._pool.close()
+        return self.so_far()
+
+    def so_far(self) -> Repeat:
+        """Every request that has ended."""
+        requests = tuple(sorted(self._ended, key=lambda request: request.number))
+        delay = client_delay(requests, self._heart.lags)
+        at_once = isinstance(self._workload.arrivals, AllAtOnce)  # which means as fast as the client can
+        return Repeat(
+            round=self._round,
+            seconds=max((request.ended for request in requests), default=0.0),
+            requests=requests,
+            client=delay,
+            problems=tuple(lateness(delay, self._max_delay, sending=not at_once)),
+            load=self._load,
+        )
+
+    def _send_due(self) -> None:
+        began = time.monotonic()
+        while (arrival := self._source.next) is not None:
+            now = time.monotonic()
+            wait = self._start + arrival.at - now
+            if wait > 0 or now - began > SENDING_S:
+                self._awaited = arrival
+                self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._send_due)
+                return
+            self._send(arrival)
+        self._awaited = self._timer = None
+        if not self._live:
+            self._over.set()
+
+    def _send(self, arrival: Arrival) -> None:
+        number, self._sent = self._sent, self._sent + 1
+        self._source.take(str(number))
+        exchange = Exchange(number, self._start + arrival.at, self._orders.take(), self._on_ended)
+        self._live[number] = exchange
+        exchange.send(self._pool)
+
+    def _on_ended(self, exchange: Exchange) -> None:
+        del self._live[exchange.number]
+        self._ended.append(exchange.record(self._start))
+        self._source.ended(str(exchange.number), time.monotonic() - self._start + exchange.retry_after)
+        if self._source.next is not self._awaited or not self._live:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._send_due()
+
+    def _on_beat(self) -> None:
+        now = time.monotonic()
+        expired = []
+        for exchange in self._live.values():
+            if now - exchange.sent < self._timeout:
+                break
+            expired.append(exchange)
+        for exchange in expired:
+            exchange.expire()
+        self._orders.prepare(WRITING_S)
+        if self._watch is not None and now - self._watched >= WATCHED_S:
+            self._watched = now
+            self._watch(len(self._ended))
+
+
+def execute(main: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop's event loop where that exists, else on asyncio's."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No pauses for garbage: what a run leaves is freed by counting references, and what is here stays here anyway."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_on:
+            gc.enable()

@@ -1,0 +1,94 @@
+"""Connections to one server that are used again, as many as there are answers at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from orcinus.bench.client.connection import Connection, Receiver
+from orcinus.bench.client.target import Target
+from orcinus.bench.record import Outcome
+
+try:
+    import resource
+except ImportError:  # there is none on Windows
+    resource = None  # type: ignore[assignment]
+
+
+@dataclass(slots=True)
+class Line:
+    """Where an answer comes from: a connection, or one that is being made."""
+
+    task: asyncio.Task[None] | None = None
+    connection: Connection | None = None
+
+    def drop(self) -> None:
+        """Give up; whoever waited hears no more. Not after an ending, when others may have the connection."""
+        if self.connection is not None:
+            self.connection.drop()
+        elif self.task is not None:
+            self.task.cancel()
+
+
+class Pool:
+    """Sends requests over idle connections, and over new ones while there is none. Nothing waits for a free connection."""
+
+    def __init__(self, target: Target) -> None:
+        self._host, self._port, self._tls = target.host, target.port, target.tls
+        self._address: tuple[str, int] | None = None  # of the first connection: the name is looked up once
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        _allow_many_connections()
+
+    def send(self, request: bytes, receiver: Receiver, *, fresh: bool = False) -> Line:
+        """Send it, `fresh` over a new connection. The receiver hears of all that follows, and never before this returns."""
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if connection.usable:
+                connection.send(request, receiver)
+                return Line(connection=connection)
+        line = Line()
+        line.task = asyncio.get_running_loop().create_task(self._connect(line, request, receiver))
+        self._connecting.add(line.task)
+        line.task.add_done_callback(self._connecting.discard)
+        return line
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        connecting = list(self._connecting)
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+        for connection in list(self._open):
+            connection.drop()
+        while self._open:  # transports close in the loop's next turns
+            await asyncio.sleep(0)
+
+    async def _connect(self, line: Line, request: bytes, receiver: Receiver) -> None:
+        host, port = self._address or (self._host, self._port)
+        name = self._host if self._tls is not None else None
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._idle.append, self._open.discard), host, port, ssl=self._tls, server_hostname=name
+            )
+        except OSError as error:  # of TLS, too
+            receiver.on_lost(Outcome.RESET, f"cannot connect: {error.strerror or error}", stale=False)
+            return
+        self._open.add(connection)
+        if self._address is None:
+            self._address = connection.transport.get_extra_info("peername")[:2]
+        line.connection = connection
+        if connection.usable:
+            connection.send(request, receiver)
+        else:
+            receiver.on_lost(Outcome.RESET, "the server closed the connection", stale=False)
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system lets this process have; the usual limit is a thousand."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

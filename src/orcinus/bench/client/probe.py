@@ -1,0 +1,146 @@
+"""What is found out about a server before a run: its model, the fields that it takes, how many tokens a word has there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import msgspec
+
+from orcinus.bench.client.bodies import Form, encoded
+from orcinus.bench.client.exchange import Exchange, Order
+from orcinus.bench.client.frames import refusal_of
+from orcinus.bench.client.pool import Pool
+from orcinus.bench.client.prompts import FIRST_ID, IDS, Ids, Words
+from orcinus.bench.client.target import OPTIONAL, Dialect, Target, with_body
+from orcinus.bench.client.words import WORDS
+from orcinus.bench.record import Outcome
+from orcinus.errors import ConfigError
+
+PROBE_S = 60.0  # for one answer: a server may have to warm up
+TOKENS = 2  # of the answer to a probe
+STRICT = (400, 422)  # statuses with which a server refuses a field
+NAME_ONE = "name one with --model"
+ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
+
+
+async def find_model(target: Target) -> str:
+    """The only model that a server has. Raises `ConfigError` if it tells none or several, or does not answer."""
+    listing, pool = _Listing(target), Pool(target)
+    try:
+        pool.send(target.head("GET", "/v1/models") + b"\r\n", listing)
+        status, body = await asyncio.wait_for(listing.answer, PROBE_S)
+    except TimeoutError:
+        raise ConfigError(f"{target.url} does not answer within {PROBE_S:g} s") from None
+    finally:
+        await pool.close()
+    if status != 200:
+        raise ConfigError(f"{target.url} does not say which models it has ({refusal_of(status, body)}): {NAME_ONE}")
+    try:
+        names = [card.id for card in msgspec.json.decode(body, type=_Cards).data]
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the list of models at {target.url} cannot be read ({error}): {NAME_ONE}") from None
+    if len(names) != 1:
+        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        raise ConfigError(f"{target.url} has {len(names)} models{': ' if names else ''}{listed}; {NAME_ONE}")
+    return names[0]
+
+
+async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
+    """Find out how to speak with a server: its model if none is named, its dialect, the length of its words.
+
+    Sends a few requests of one or two output tokens. Raises `ConfigError` with what the server said if it takes none of them.
+    """
+    if not target.model:
+        target = replace(target, model=await find_model(target))
+    form = Form(target, prompts=Words() if target.text else Ids(), exact_lengths=exact_lengths)
+    form, probed = await _with_dialect(form)
+    form = replace(form, counted=probed.tally.known_by)
+    return replace(form, prompts=await _calibrated(form)) if target.text else form
+
+
+async def _with_dialect(form: Form) -> tuple[Form, Exchange]:
+    """The form with all fields that the server takes, and its answer to them.
+
+    If it refuses them together, each is tried on top of those that it took.
+    """
+    probed = await _probe(form)
+    if probed.outcome in ANSWERED:
+        return form, probed
+    _raise_unless_refused(form.target, probed)
+    form = replace(form, dialect=Dialect(frozenset()))
+    probed = await _probe(form)
+    if probed.outcome not in ANSWERED:
+        raise ConfigError(f"{form.target.url} refuses the smallest request: {probed.error}")
+    for name in OPTIONAL:
+        more = replace(form, dialect=Dialect(form.dialect.fields | {name}))
+        if (answer := await _probe(more)).outcome in ANSWERED:
+            form, probed = more, answer
+    return form, probed
+
+
+def _raise_unless_refused(target: Target, probed: Exchange) -> None:
+    """Only a status that speaks of the request's fields is worth another try."""
+    if probed.outcome is Outcome.REJECTED:
+        raise ConfigError(f"{target.url} is busy or not ready: {probed.error}; try again later")
+    if probed.status in (401, 403):
+        raise ConfigError(f"{target.url} wants another API key: {probed.error}")
+    if probed.status not in STRICT:
+        raise ConfigError(f"{target.url} cannot be measured: {probed.error}")
+
+
+async def _calibrated(form: Form) -> Words:
+    """How many tokens words have, from the counts of one word and of all; one each if the server does not count."""
+    words = tuple(range(len(WORDS)))
+    few, many = [(await _probe(form, words[:count])).tally.prompt_tokens for count in (1, len(words))]
+    if few is None or many is None or many <= few:
+        return Words()
+    each = (many - few) / (len(words) - 1)
+    return Words(around=max(0.0, few - each), each=each)
+
+
+async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
+    """The answer to one request of a few tokens; `prompt` are places of words."""
+    usual = tuple(range(8)) if form.target.text else (FIRST_ID, FIRST_ID + IDS - 1)
+    body = form.dialect.body(form.target, form.prompts.show(prompt or usual), TOKENS, exact=form.exact_lengths)
+    request = with_body(form.target.head("POST", form.target.path), encoded(body))
+    ended: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+    exchange, pool = Exchange(0, 0.0, Order(request, 0, TOKENS), ended.set_result), Pool(form.target)
+    try:
+        exchange.send(pool)
+        await asyncio.wait([ended], timeout=PROBE_S)
+        exchange.expire()
+    finally:
+        await pool.close()
+    return exchange
+
+
+class _Listing:
+    """Waits for a short answer."""
+
+    def __init__(self, target: Target) -> None:
+        self._url = target.url
+        self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._status, self._body = 0, bytearray()
+
+    def on_head(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+
+    def on_body(self, data: bytes, at: float) -> None:
+        self._body += data
+
+    def on_end(self, at: float) -> None:
+        if not self.answer.done():
+            self.answer.set_result((self._status, bytes(self._body)))
+
+    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ConfigError(f"{self._url} does not say which models it has: {reason}"))
+
+
+class _Card(msgspec.Struct):
+    id: str
+
+
+class _Cards(msgspec.Struct):
+    data: list[_Card]

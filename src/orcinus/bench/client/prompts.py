@@ -1,0 +1,65 @@
+"""What is asked: prompts made up for the arrivals of a workload, as token ids or as English words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from orcinus.bench.client.words import WORDS
+from orcinus.bench.requests import Asked, hash_requests
+from orcinus.errors import ConfigError
+from orcinus.workload.arrival import Arrival
+from orcinus.workload.prompts import prompt_ids
+from orcinus.workload.workload import Workload
+
+# Every vocabulary has these, the bundled model's too, and none has its special tokens there: they are the first ones
+# (Mistral's keep all below 1,000), or the last.
+FIRST_ID, IDS = 1000, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Prompts of token ids, whose length is exact."""
+
+    def make(self, arrival: Arrival, number: int) -> tuple[int, ...]:
+        return tuple(FIRST_ID + each for each in prompt_ids(arrival, number, IDS))
+
+    def show(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """As it is sent."""
+        return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Prompts of words, whose number follows from what the server's tokenizer makes of them: n words have about
+    `around + n * each` tokens, where `around` is what a chat's template adds."""
+
+    around: float = 0.0
+    each: float = 1.0
+
+    def make(self, arrival: Arrival, number: int) -> tuple[int, ...]:
+        """The words as places in the list. Where arrivals share tokens, their prompts share as many tokens of words."""
+        own = self._words(arrival.prompt_tokens - self.around)
+        shared = min(own, self._words(arrival.prefix_tokens - self.around)) if arrival.prefix_tokens else 0
+        block = self._words(arrival.block_tokens) if arrival.blocks else 0
+        return prompt_ids(replace(arrival, prompt_tokens=own, prefix_tokens=shared, block_tokens=block), number, len(WORDS))
+
+    def show(self, ids: tuple[int, ...]) -> str:
+        """As it is sent."""
+        return " ".join([WORDS[each] for each in ids])
+
+    def _words(self, tokens: float) -> int:
+        return max(1, round(tokens / self.each))
+
+
+def asked(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> Iterator[Asked]:
+    """All requests in their order, whoever sends them when, with the output tokens that are asked for."""
+    for number, arrival in enumerate(workload.untimed()):
+        yield Asked(prompts.make(arrival, number), arrival.output_tokens if exact_lengths else arrival.asked_tokens)
+
+
+def prompts_hash(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> str:
+    """Of all prompts and asked lengths: equal if two runs were about the same work. Raises `ConfigError` if there is no end."""
+    if workload.endless:
+        raise ConfigError("the workload has no end: say how many requests")
+    return hash_requests(asked(workload, prompts, exact_lengths=exact_lengths))

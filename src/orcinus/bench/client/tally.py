@@ -1,0 +1,93 @@
+"""Counts the tokens of one answer, and says when each of them came, as far as the server lets that be known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orcinus.bench.client.frames import Frame
+from orcinus.bench.requests import DIGITS, hash_tokens
+
+Known = Literal["token ids", "continuous usage", "final usage", "nothing"]
+MOST_TOKENS = 10_000_000  # a count above it is no count of the tokens of one answer
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the frames of one answer said so far.
+
+    Frames are no tokens: a server may send several tokens in one. So tokens are told apart by their ids if every frame with
+    text has them, else by the count so far if every frame with text has that; otherwise only the frames have moments.
+    """
+
+    prompt_tokens: int | None = None
+    counted: int | None = None  # by the server
+    ended: bool = False  # a finish_reason was there
+    ids: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    _by_ids: list[float] = field(default_factory=list)
+    _by_count: list[float] = field(default_factory=list)
+    _by_frames: list[float] = field(default_factory=list)
+    _ids_everywhere: bool = True
+    _counts_everywhere: bool = True
+
+    def add(self, frame: Frame, at: float) -> None:
+        """Take one frame that came at this second. Raises `ValueError` if it counts what cannot be."""
+        usage = frame.usage
+        if usage is not None:
+            self._count(usage.prompt_tokens, usage.completion_tokens, at)
+        for choice in frame.choices:
+            ids, said = choice.token_ids, choice.says()
+            self.ended = self.ended or choice.finish_reason is not None
+            if ids:
+                self.ids += ids
+                self._by_ids += [at] * len(ids)
+            if said:
+                self.texts.append(said)
+                self._by_frames.append(at)
+                self._ids_everywhere = self._ids_everywhere and ids is not None
+                self._counts_everywhere = self._counts_everywhere and usage is not None
+
+    def _count(self, prompt: int | None, completion: int | None, at: float) -> None:
+        if prompt is not None:
+            self.prompt_tokens = prompt
+        if completion is not None:
+            if completion > MOST_TOKENS:
+                raise ValueError(f"{completion} tokens")
+            self._by_count += [at] * (completion - len(self._by_count))
+            self.counted = max(completion, self.counted or 0)
+
+    @property
+    def known_by(self) -> Known:
+        """What tells the number of tokens."""
+        if self.ids and self._ids_everywhere:
+            return "token ids"
+        if self.counted is not None:
+            return "continuous usage" if self._counts_everywhere else "final usage"
+        return "nothing"
+
+    @property
+    def output_tokens(self) -> int | None:
+        """How many tokens the answer has; None if nothing tells."""
+        return len(self.ids) if self.known_by == "token ids" else self.counted
+
+    @property
+    def timed(self) -> Literal["tokens", "frames"]:
+        """Whose moments `times` are."""
+        return "tokens" if self.known_by in ("token ids", "continuous usage") else "frames"
+
+    @property
+    def times(self) -> list[float]:
+        """One moment for each token, or for each frame with text, in seconds."""
+        known = self.known_by
+        if known == "token ids":
+            return self._by_ids
+        return self._by_count if known == "continuous usage" else self._by_frames
+
+    def output(self) -> str:
+        """Hash of the token ids, or of the text; "" of nothing."""
+        if self.ids:
+            return hash_tokens(self.ids)
+        text = "".join(self.texts)
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGITS] if text else ""

@@ -1,0 +1,128 @@
+"""Which server, and how it is spoken to."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
+
+from orcinus.errors import ConfigError
+
+PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
+PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server of the OpenAI API, the model that is asked there, and the form in which it is asked.
+
+    `prompts` are token ids, which servers take for completions only and which make lengths exact, or text, whose length is
+    calibrated; None: ids for completions, text for chats. `extra` are further fields of every body, and win over ours.
+    Raises `ConfigError` for what is no URL and for chats of ids.
+    """
+
+    url: str  # http://127.0.0.1:8000, with or without /v1
+    model: str = ""
+    api: Literal["completions", "chat"] = "completions"
+    key: str | None = field(default=None, repr=False)
+    prompts: Literal["ids", "text"] | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.api not in PATHS:
+            raise ConfigError(f"the API is one of {', '.join(PATHS)}, not {self.api!r}")
+        if self.prompts not in (None, "ids", "text"):
+            raise ConfigError(f"prompts are ids or text, not {self.prompts!r}")
+        if self.api == "chat" and self.prompts == "ids":
+            raise ConfigError("chats take no token ids: ask for prompts of text, or for completions")
+        place = self.place
+        if place.scheme not in PORTS or not place.hostname or place.query or place.fragment or place.username is not None:
+            raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000")
+        if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
+            raise ConfigError("the API key has characters that no header may have")
+
+    @property
+    def place(self) -> SplitResult:
+        """The parts of the URL. Raises `ConfigError` if it has none."""
+        try:
+            found = urlsplit(self.url.strip())
+            _ = found.port
+        except ValueError:
+            raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000") from None
+        return found
+
+    @property
+    def host(self) -> str:
+        """Its name or address."""
+        return self.place.hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The one in the URL, or the scheme's."""
+        return self.place.port or PORTS[self.place.scheme]
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For https, what the system trusts."""
+        return ssl.create_default_context() if self.place.scheme == "https" else None
+
+    @property
+    def text(self) -> bool:
+        """Whether prompts are text."""
+        return self.prompts == "text" or self.api == "chat"
+
+    @property
+    def path(self) -> str:
+        """Where requests go."""
+        return PATHS[self.api]
+
+    def head(self, method: str, path: str) -> bytes:
+        """How a request begins. `path` begins with /v1."""
+        base = self.place.path.rstrip("/").removesuffix("/v1").rstrip("/")
+        lines = [f"{method} {base}{path} HTTP/1.1", f"host: {self.place.netloc}", "accept: */*", "user-agent: orcinus-bench"]
+        if self.key:
+            lines.append(f"authorization: Bearer {self.key}")
+        return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def with_body(head: bytes, body: bytes) -> bytes:
+    """The bytes of a request that carries JSON."""
+    return b"%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (head, len(body), body)
+
+
+# Optional fields of a body, those that are worth most first: what they tell, or what they make sure of.
+OPTIONAL = ("include_usage", "continuous_usage_stats", "return_token_ids", "ignore_eos", "min_tokens")
+OF_STREAM = {"include_usage", "continuous_usage_stats"}  # within stream_options
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Which of the optional fields a server takes. The others are not sent."""
+
+    fields: frozenset[str] = frozenset(OPTIONAL)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """What it refused."""
+        return tuple(name for name in OPTIONAL if name not in self.fields)
+
+    def body(self, target: Target, prompt: str | tuple[int, ...], tokens: int, *, exact: bool) -> dict[str, object]:
+        """A streaming request for `tokens` output tokens: exactly, or at most."""
+        asked: dict[str, object] = {"prompt": prompt}
+        if target.api == "chat":
+            asked = {"messages": [{"role": "user", "content": prompt}]}
+        options = {name: True for name in OPTIONAL if name in self.fields & OF_STREAM}
+        lengths = {"ignore_eos": True, "min_tokens": tokens} if exact else {}
+        found = {
+            "model": target.model,
+            **asked,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "stream": True,
+            **({"stream_options": options} if options else {}),
+            **({"return_token_ids": True} if "return_token_ids" in self.fields else {}),
+            **{name: value for name, value in lengths.items() if name in self.fields},
+        }
+        return found | dict(target.extra)
