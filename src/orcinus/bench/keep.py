@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +21,14 @@ def no_bar(name: str, total: int) -> Callable[..., None]:
     return lambda *_: None
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a run. `repeat` is what was measured of it."""
+
+    def __init__(self, repeat: Repeat) -> None:
+        super().__init__()
+        self.repeat = replace(repeat, partial=True)
+
+
 class System(Protocol):
     """Something that serves workloads: an engine in this process, or a server."""
 
@@ -31,7 +38,10 @@ class System(Protocol):
     def settings(self) -> Mapping[str, Setting]: ...
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
-        """Serve it to its end; `number` is that of the round, and `watch` hears how many requests have ended."""
+        """Serve it to its end; `number` is that of the round, and `watch` hears how many requests have ended.
+
+        Raises `Interrupted` at Ctrl-C.
+        """
         ...
 
     def warm_up(self, workload: Workload) -> None:
@@ -67,15 +77,19 @@ def measure_sides(
 def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar = no_bar) -> tuple[list[Side], bool]:
     """The sides, and whether all was measured: Ctrl-C ends it, and what was measured until then is returned."""
     found: dict[str, list[Repeat]] = {point.name: [] for point in points}
-    complete = False
-    with suppress(KeyboardInterrupt):
+    complete, current = False, list[Repeat]()
+    try:
         _warm_up(points, bar)
         runs = bar("runs", rounds * len(points))
         for done, (number, point) in enumerate(turns(points, rounds), 1):
-            watch = bar(f"{point.name}, {number + 1} of {rounds}", requests)
-            found[point.name].append(point.system.measure(point.workload, number, watch))
+            current, watch = found[point.name], bar(f"{point.name}, {number + 1} of {rounds}", requests)
+            current.append(point.system.measure(point.workload, number, watch))
             runs(done)
         complete = True
+    except Interrupted as stop:
+        current.append(stop.repeat)
+    except KeyboardInterrupt:  # between two runs
+        pass
     sides = [Side(name=each.name, settings=dict(each.settings), repeats=tuple(found[each.name])) for each in points]
     return sides, complete
 

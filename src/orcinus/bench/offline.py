@@ -10,7 +10,7 @@ from pathlib import Path
 from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.drive import Drive
 from orcinus.bench.iterations import IterationObserver
-from orcinus.bench.keep import Bar, make_result, measure_sides, no_bar
+from orcinus.bench.keep import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.bench.machine import load_average
 from orcinus.bench.measure import read_objectives
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
@@ -124,19 +124,34 @@ def model_name(config: EngineConfig) -> str:
 
 
 def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number: int = 0, watch: Watch | None = None) -> Repeat:
-    """Serve the workload to its end with an engine that is still empty; `number` is that of the round."""
+    """Serve the workload to its end with an engine that is still empty; `number` is that of the round.
+
+    Raises `Interrupted` at Ctrl-C.
+    """
     load = load_average()
     gc.collect()
     drive = Drive(engine, source_of(workload), requests, watch=watch)
     iterations = IterationObserver()
     engine.observers.append(iterations)
-    drive.run()
+
+    def repeat() -> Repeat:
+        return _repeat(engine, drive, iterations, number, load)
+
+    try:
+        drive.run()
+    except KeyboardInterrupt:
+        raise Interrupted(repeat()) from None
     if engine.dropped_observers:
         raise engine.dropped_observers[0][1]
+    return repeat()
+
+
+def _repeat(engine: Engine, drive: Drive, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
+    """What has ended so far."""
     ended = tuple(sorted(drive.ended, key=lambda request: request.number))
     return Repeat(
         round=number,
-        seconds=max(request.ended for request in ended),
+        seconds=max((request.ended for request in ended), default=0.0),
         requests=ended,
         iterations=iterations.since(drive.start),
         slots=engine.scheduler.limits.max_batch_size,

@@ -76,6 +76,7 @@ class Repeat:
     slots: int | None = None  # max_batch_size
     client: ClientDelay | None = None
     problems: tuple[str, ...] = ()  # why it must not be believed; nothing if it may be
+    partial: bool = False  # Ctrl-C ended it: requests are missing
     load: float | None = None  # the machine's load average of a minute, before it began
     counters: dict[str, float] = field(default_factory=dict)  # what else the system counted: preemptions, prefix cache hits
 

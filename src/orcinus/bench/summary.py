@@ -29,9 +29,15 @@ class Summary:
         return None if found is None else found.median
 
 
-def summarize(sides: Sequence[Side], objectives: Mapping[str, float] | None = None) -> list[Summary]:
-    """All sides in order; repeats that are not valid are left out, as are metrics that not every repeat has."""
-    by_round = [_by_round(side, objectives or {}) for side in sides]
+def summarize(
+    sides: Sequence[Side], objectives: Mapping[str, float] | None = None, *, invalid_too: bool = False
+) -> list[Summary]:
+    """All sides in order; metrics that not every repeat has are left out.
+
+    So are repeats that are not valid, unless somebody wants to see them, and one that was interrupted, unless there is
+    nothing else.
+    """
+    by_round = [_by_round(side, objectives or {}, invalid_too) for side in sides]
     found = []
     for side, rounds in zip(sides, by_round, strict=True):
         names = _common(list(rounds.values()))
@@ -68,8 +74,10 @@ def same_outputs(sides: Sequence[Side]) -> bool | None:
     return all(len(each) == 1 for each in hashes)
 
 
-def _by_round(side: Side, objectives: Mapping[str, float]) -> dict[int, dict[str, float]]:
-    return {repeat.round: metrics(repeat, objectives) for repeat in side.repeats if repeat.valid}
+def _by_round(side: Side, objectives: Mapping[str, float], invalid_too: bool) -> dict[int, dict[str, float]]:
+    valid = [repeat for repeat in side.repeats if repeat.valid or invalid_too]
+    whole = [repeat for repeat in valid if not repeat.partial]
+    return {repeat.round: metrics(repeat, objectives) for repeat in whole or valid}
 
 
 def _common(found: Sequence[Mapping[str, float]]) -> list[str]:

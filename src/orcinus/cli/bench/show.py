@@ -59,7 +59,18 @@ def _notes(result: Result, brief: bool) -> list[str]:
     if result.objectives and result.kind != "capacity":
         kept = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
         notes.append(f"Goodput: requests per second with {kept}.")
-    return notes + _outputs(result, counts)
+    return notes + _client(result) + _outputs(result, counts)
+
+
+def _client(result: Result) -> list[str]:
+    """How late the client was, at its worst."""
+    delays = [repeat.client for side in result.sides for repeat in side.repeats if repeat.client is not None]
+    if not delays:
+        return []
+    sent, loop = max(each.send_p99 for each in delays), max(each.loop_p99 for each in delays)
+    said = f"The client's own delay (P99): sent {sent * 1e3:.2g} ms late, read {loop * 1e3:.2g} ms late."
+    counted = {str(side.settings.get("tokens_counted_by")) for side in result.sides}
+    return [f"{said} Tokens were counted by {', '.join(sorted(counted))}."]
 
 
 def _outputs(result: Result, counts: Sequence[int]) -> list[str]:

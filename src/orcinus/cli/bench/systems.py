@@ -37,7 +37,7 @@ def find_systems(
     from orcinus.bench.server import server_system
 
     refuse(given(context), ENGINE, "is for an engine in this process: leave it out, or --url")
-    system, work = server_system(server, load, configs[0].model, configs[0].seed)
+    system, work = server_system(server, load, None if configs[0].model is None else str(configs[0].model), configs[0].seed)
     return [system], work
 
 

@@ -33,7 +33,10 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
     """The tables of sides that all did the same."""
     found = summarize(result.sides, result.objectives)
     if not any(summary.values for summary in found):
-        return
+        found = summarize(result.sides, result.objectives, invalid_too=True)
+        if not any(summary.values for summary in found):
+            return
+        console.print("[bold red]INVALID:[/] these figures must not be quoted, for the reasons below.", "")
     console.print(_throughput(found, brief), "")
     console.print(_counts(found), "")
     for name in LATENCIES:
