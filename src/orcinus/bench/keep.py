@@ -96,7 +96,9 @@ def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar
 
 def _warm_up(points: Sequence[Point], bar: Bar) -> None:
     """Every system once, with the first of its workloads."""
-    firsts = {id(point.system): point for point in reversed(points)}
+    firsts: dict[int, Point] = {}
+    for point in points:
+        firsts.setdefault(id(point.system), point)
     told = bar("warm-up", len(firsts))
     for done, point in enumerate(firsts.values(), 1):
         point.system.warm_up(point.workload)

@@ -38,7 +38,8 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
             return
         console.print("[bold red]INVALID:[/] these figures must not be quoted, for the reasons below.", "")
     console.print(_throughput(found, brief), "")
-    console.print(_counts(found), "")
+    if any(summary.median(name) for summary in found for _, name in COUNTS):
+        console.print(_counts(found), "")
     for name in LATENCIES:
         if any(f"{name}.p50" in summary.values for summary in found):
             console.print(_latency(name, found, brief), "")

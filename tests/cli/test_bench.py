@@ -1,0 +1,118 @@
+"""`orcinus bench` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orcinus.bench.result import Result, encode, read_result, write_result
+from tests.bench.made_up_runs import result, run_of, side
+from tests.commands import orcinus
+
+SMALL = ("--workload", "fixed:tokens=16,fixed:tokens=4", "--requests", "4", "--dtype", "float32")
+
+
+def numbered(*seconds: float) -> Result:
+    return result(side("a", *(run_of(each, number) for number, each in enumerate(seconds))))
+
+
+def test_offline_measures_every_combination_and_leaves_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    done = orcinus("bench", "offline", *SMALL, "--policy", "request-level,orca", "--max-batch-size", "2,4", "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    found = read_result(out)
+    names = ["request-level, 2", "request-level, 4", "orca, 2", "orca, 4"]
+    assert [each.name for each in found.sides] == names
+    assert all(len(each.repeats) == 5 for each in found.sides)
+    for name in names:
+        assert name in done.stdout
+    assert "All outputs are the same, token by token." in done.stdout
+    assert "with 94%" in done.stdout
+    assert f"is in {out}" in done.stderr
+    assert found.command[1:3] == ("bench", "offline")
+
+
+def test_offline_prints_the_file_as_json() -> None:
+    done = orcinus("bench", "offline", *SMALL, "--repeats", "1", "--json", "--goodput", "ttft=60")
+    found = json.loads(done.stdout)
+    assert (found["kind"], found["objectives"], len(found["sides"])) == ("offline", {"ttft": 60.0}, 1)
+
+
+def test_sweep_prints_a_line_for_every_system_and_rate() -> None:
+    done = orcinus("bench", "sweep", *SMALL, "--policy", "orca,stall-free", "--rates", "50,100", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in ("50", "100")] == ["50", "100"]
+    assert sum("orca" in line for line in lines) == sum("stall-free" in line for line in lines) == 2
+
+
+def test_capacity_prints_what_it_found() -> None:
+    promise = ("--median-ttft", "0.05", "--first", "50", "--tolerance", "0.9")
+    done = orcinus("bench", "capacity", *SMALL, "--requests", "60", "--policy", "orca", *promise, "--json")
+    found = json.loads(done.stdout)
+    assert found["capacity"]["orca"] > 0
+    assert len(found["sides"]) >= 2
+
+
+def test_compare_ranks_what_can_be_ranked(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 1.2, 1.1, 1.0))
+    write_result(tmp_path / "b.json", numbered(2.0, 2.1, 2.2, 2.1, 2.0))
+    done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    assert "1.91x" in done.stdout
+    assert "b in 0" in done.stdout
+
+
+def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 2.2, 1.1, 1.0))
+    done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "a.json"))
+    assert done.returncode == 1
+    assert "Nobody can tell which is better." in done.stdout
+    lines = [
+        json.loads(line) for line in orcinus("bench", "compare", *[str(tmp_path / "a.json")] * 2, "--json").stdout.splitlines()
+    ]
+    assert {line["why"] for line in lines} == {"the intervals overlap"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("offline", "--workload", "nonsense"), "unknown length preset 'nonsense'"),
+        (("offline", "--workload", "long-prompts", "--max-model-len", "512"), "are longer than the 512 tokens"),
+        (("offline", "--max-batch-size", "8,x"), "--max-batch-size wants numbers with commas between, not '8,x'"),
+        (("offline", "--max-batch-size", "0"), "max_batch_size must be a whole number of at least 1"),
+        (("offline", "--policy", "orca,orcs"), "unknown policy 'orcs'"),
+        (("offline", "--kv", "pagd"), "unknown K/V manager 'pagd'"),
+        (("offline", "--repeats", "0"), "repeats must be a whole number of at least 1"),
+        (("offline", "--goodput", "speed=1"), "an objective is one of ttft, tbt, tpot, e2e"),
+        (("offline", "--arrivals", "poisson"), "arrival process 'poisson' needs rate"),
+        (("offline", "--arrivals", "trace"), "nothing says when requests come"),
+        (("offline", "--out", "nowhere/a.json"), "cannot write nowhere/a.json"),
+        (("offline", "--model", "nowhere"), "nowhere"),
+        (("serve",), "say which server: --url"),
+        (("serve", "--url", "nonsense"), "is no URL of a server"),
+        (("serve", "--url", "http://127.0.0.1:9"), "http://127.0.0.1:9"),
+        (("serve", "--url", "http://127.0.0.1:9", "--timeout", "0"), "timeout must be above 0 seconds"),
+        (("sweep", "--rates", "fast"), "--rates wants requests per second"),
+        (("sweep", "--timeout", "3"), "--timeout is about a server: give its --url, or leave it out"),
+        (("sweep", "--url", "http://127.0.0.1:9", "--kv", "paged"), "--kv is for an engine in this process"),
+        (("capacity", "--arrivals", "closed:clients=3"), "has no rate to vary"),
+        (("compare", "none.json", "none.json"), "cannot read none.json"),
+        (("compare", "README.md", "README.md"), "README.md is no result of orcinus bench"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = orcinus("bench", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_result_of_another_version_is_refused(tmp_path: Path) -> None:
+    old = json.loads(encode(numbered(1.0))) | {"version": 0}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    done = orcinus("bench", "compare", *[str(tmp_path / "old.json")] * 2)
+    assert "has version 0 of the format" in done.stderr
