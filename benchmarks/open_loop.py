@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from orcinus import LLM, SamplingParams
+from orcinus.bench.drive import Drive
+from orcinus.bench.requests import Asked
 from orcinus.core.ports import Observer
-from orcinus.core.request import Request
 from orcinus.observe.latency import LatencyObserver
+from orcinus.workload.arrival import Arrival as Coming
+from orcinus.workload.source import OpenLoop
 
 Arrival = tuple[float, tuple[int, ...], int]  # seconds after the start, prompt, tokens of the answer
-
-
-GREEDY = SamplingParams(temperature=0)
+GREEDY = SamplingParams(temperature=0, seed=0)
 
 
 def offer(
@@ -28,17 +28,8 @@ def offer(
 
     `pause` lets some seconds pass on the engine's clock while there is nothing to do.
     """
-    watch, clock, place = LatencyObserver(), llm.engine.clock, 0
+    watch = LatencyObserver()
     llm.engine.observers[:] = [watch, *observers]
-    start = clock.now()
-    while place < len(arrivals) or not llm.engine.idle:
-        while place < len(arrivals) and arrivals[place][0] <= clock.now() - start:
-            at, prompt, output = arrivals[place]
-            full = replace(params, max_tokens=output, seed=0, stop_token_ids=())
-            llm.engine.submit(Request(f"r{place}", prompt, full, start + at))
-            place += 1
-        if llm.engine.idle:
-            pause(0.0005)
-        else:
-            llm.engine.step()
+    source = OpenLoop(Coming(at, len(prompt), output) for at, prompt, output in arrivals)
+    Drive(llm.engine, source, [Asked(prompt, output) for _, prompt, output in arrivals], params, pause).run()
     return watch
