@@ -69,6 +69,7 @@ class Search:
         for number in range(self._load.repeats):
             watch = self._bar(f"{point.name}, {number + 1} of {self._load.repeats}", self._work.requests)
             repeats.append(system.measure(point.workload, number, watch))
+            watch(self._work.requests)
         kept = kept_by(repeats, self._promises)
         self.sides.append(Side(name=point.name, settings={**point.settings, "kept": kept}, repeats=tuple(repeats)))
         return kept

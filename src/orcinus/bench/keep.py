@@ -84,6 +84,7 @@ def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar
         for done, (number, point) in enumerate(turns(points, rounds), 1):
             current, watch = found[point.name], bar(f"{point.name}, {number + 1} of {rounds}", requests)
             current.append(point.system.measure(point.workload, number, watch))
+            watch(requests)
             runs(done)
         complete = True
     except Interrupted as stop:

@@ -19,7 +19,10 @@ class Bars:
         self._shown = shown
 
     def bar(self, name: str, total: int) -> Callable[..., None]:
-        """A new bar, as a function that is told how much is done, of how much in all if that was not known before."""
+        """A new bar, as a function that is told how much is done, of how much in all if that was not known before.
+
+        It vanishes when everything is.
+        """
         task, last = self._shown.add_task(name, total=total), 0.0
 
         def done(count: int, of: int = total) -> None:
@@ -27,7 +30,7 @@ class Bars:
             now = time.perf_counter()
             if now - last >= REFRESH_S or count >= of:
                 last = now
-                self._shown.update(task, completed=count, total=of)
+                self._shown.update(task, completed=count, total=of, visible=count < of)
 
         return done
 

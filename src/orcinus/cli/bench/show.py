@@ -77,4 +77,8 @@ def _outputs(result: Result, counts: Sequence[int]) -> list[str]:
     same = same_outputs(result.sides)
     if same is None or sum(counts) < 2:
         return []
-    return ["All outputs are the same, token by token." if same else "Outputs differ between sides or repeats."]
+    if same:
+        return ["All outputs are the same, token by token."]
+    exact = all(side.settings.get("dtype") == "float32" for side in result.sides)
+    hint = "" if exact else " Below float32 tokens can tie, and batches of other sizes break ties differently."
+    return [f"Outputs differ between sides or repeats.{hint}"]

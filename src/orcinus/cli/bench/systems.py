@@ -48,6 +48,6 @@ def loading(bars: Bars) -> Callable[[str, int, int], None]:
     def tell(stage: str, done: int, total: int) -> None:
         if stage not in shown:
             shown[stage] = bars.bar(stage, total or 1)
-        shown[stage](done or total, total or 1)
+        shown[stage](done if total else 1, total or 1)
 
     return tell
