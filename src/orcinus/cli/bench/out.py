@@ -20,10 +20,10 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write everything 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what --out would write instead of tables.")]
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, flag: str = "--out") -> None:
     """Raise `ConfigError` if nothing can be written there, before the work is done that it would hold."""
     if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
-        raise ConfigError(f"cannot write {out}: give --out a file in a folder that is there and can be written")
+        raise ConfigError(f"cannot write {out}: give {flag} a file in a folder that is there and can be written")
 
 
 def finish(result: Result, out: Path | None, as_json: bool) -> None:
