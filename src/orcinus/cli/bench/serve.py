@@ -9,6 +9,7 @@ import typer
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig, ServerConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
+from orcinus.cli.bench.systems import needs_client
 from orcinus.cli.options import takes
 from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
@@ -31,14 +32,11 @@ def serve(
     client says how late it was itself, and a run in which it was too late is called invalid.
     Example: `orcinus bench serve --url http://127.0.0.1:8000 --arrivals poisson:rate=4 --goodput ttft=0.5,tbt=0.05`
     """
-    try:
-        from orcinus.bench.server import run_server
-    except ImportError as error:
-        raise ConfigError(f"measuring a server needs {error.name}: pip install 'orcinus[serve]'") from None
-
     check_out(out)
     if server.url is None:
         raise ConfigError("say which server: --url http://127.0.0.1:8000")
+    with needs_client():
+        from orcinus.bench.server import run_server
     interrupt.raise_exception()
     with progress() as bars:
         result = run_server(server, load, model, seed, bars.bar)

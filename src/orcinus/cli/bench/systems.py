@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from orcinus.cli.given import given, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
+from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
     from orcinus.bench.keep import System
@@ -34,11 +36,21 @@ def find_systems(
 
         refuse(given(context), SERVER, "is about a server: give its --url, or leave it out")
         return engine_systems(dict(zip(labels(configs, SEVERAL), configs, strict=True)), load, loading(bars))
-    from orcinus.bench.server import server_system
+    with needs_client():
+        from orcinus.bench.server import server_system
 
     refuse(given(context), ENGINE, "is for an engine in this process: leave it out, or --url")
     system, work = server_system(server, load, None if configs[0].model is None else str(configs[0].model), configs[0].seed)
     return [system], work
+
+
+@contextmanager
+def needs_client() -> Iterator[None]:
+    """Imports within say what has to be installed. Raises `ConfigError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"measuring a server needs {error.name}: pip install 'orcinus[bench]'") from None
 
 
 def loading(bars: Bars) -> Callable[[str, int, int], None]:
