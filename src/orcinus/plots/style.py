@@ -14,11 +14,38 @@ from orcinus.errors import ConfigError
 # The colours of Okabe and Ito (2008), which remain apart for every kind of colour vision; black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+LONGEST = 36  # characters of a name in a legend
+WIDE = 20  # times the smallest value: beyond that an axis is logarithmic
 
 
 def styles() -> list[dict[str, str]]:
     """Colour and dash of the first, second, … line of a plot."""
     return [{"color": colour, "linestyle": dash} for dash, colour in product(DASHES, COLOURS)]
+
+
+def mixed_styles() -> list[dict[str, str]]:
+    """The same, with dashes from the second line on, for pictures that have to do without colours too."""
+    lines = len(COLOURS) * len(DASHES)  # all different, because four and seven have no common divisor
+    return [{"color": COLOURS[line % len(COLOURS)], "linestyle": DASHES[line % len(DASHES)]} for line in range(lines)]
+
+
+def legible(name: str) -> str:
+    """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_char_index
+    shown = "".join(letter if letter.isprintable() and known(ord(letter)) else "?" for letter in " ".join(name.split()))
+    short = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    return (f" {short}" if short.startswith("_") else short).replace("$", r"\$")  # a legend leaves out names that begin with _
+
+
+def legend_below(place: Any) -> None:
+    """One legend for the whole picture, of the lines in these axes."""
+    shown, names = place.get_legend_handles_labels()
+    if names:
+        columns = max(1, min(len(names), 110 // max(map(len, names))))
+        place.figure.legend(shown, names, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def check_picture(path: str | Path) -> None:
@@ -61,10 +88,12 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
             pyplot.close(figure)
 
 
-def plain_log(axis: Any) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5, 10, … written as plain numbers."""
+def plain_log(axis: Any, most: int = 100) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, … written as plain numbers; at 1, 10, 100, … if these would be too many."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axis.get_view_interval()
+    every = high < low * 10 ** (most / 3)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if every else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orcinus.plots.style import picture, plain_log, styles
-
-WIDE = 20  # times the smallest value: beyond that the axis is logarithmic
+from orcinus.plots.style import WIDE, picture, plain_log, styles
 
 Point = tuple[Mapping[str, str], float | None]  # settings, and the number
 
