@@ -1,0 +1,154 @@
+"""What must not be believed, said before the numbers: and what was looked at, if nothing was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from orcinus.bench import summary
+from orcinus.bench.measure import gaps
+from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.report.spell import plural
+from orcinus.bench.result import Result, Side
+
+LONGEST_ERROR = 200  # characters of a message that a server sent
+ENOUGH = 5  # repeats
+ENOUGH = 5  # repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One reason, and what it rests on."""
+
+    what: str
+    details: tuple[str, ...] = ()
+
+
+def doubts(result: Result) -> list[Doubt]:
+    """Every reason not to believe a result."""
+    found = [Doubt(sentence) for sentence in summary.doubts(result)]
+    for side in result.sides:
+        found += [*_left_out(side), *_not_served(side)]
+    return [*found, *_fewer(result), *_different_outputs(result)]
+
+
+def checked(result: Result) -> str:
+    """What it means that there are no doubts."""
+    repeats = [repeat for side in result.sides for repeat in side.repeats]
+    requests = sum(len(repeat.requests) for repeat in repeats)
+    same = " The output of a request is the same in every run of every side." if summary.same_outputs(result.sides) else ""
+    return (
+        f"Nothing was found against these numbers: the run was complete, {plural(len(repeats), 'repeat')} valid, and "
+        f"{plural(requests, 'request')} served, each with the output tokens it was to have.{same}"
+    )
+
+
+def not_served(side: Side) -> Mapping[Outcome, int]:
+    """How many requests ended so, over all repeats."""
+    ended = Counter(each.outcome for repeat in side.repeats for each in repeat.requests)
+    return {outcome: ended[outcome] for outcome in Outcome if ended[outcome] and outcome is not Outcome.OK}
+
+
+def _left_out(side: Side) -> Iterator[Doubt]:
+    bad = sum(not repeat.valid for repeat in side.repeats)
+    if bad and bad == len(side.repeats):
+        yield Doubt(f"{side.name}: there is not one repeat that may be believed.")
+    elif bad:
+        yield Doubt(
+            f"{side.name}: the numbers leave out {bad} of {plural(len(side.repeats), 'repeat')}, for the reasons above."
+        )
+
+
+def _fewer(result: Result) -> Iterator[Doubt]:
+    most = max((len(side.repeats) for side in result.sides), default=0)
+    fewer = [f"{side.name}: {len(side.repeats)} of {most}" for side in result.sides if len(side.repeats) < most]
+    if fewer:
+        yield Doubt("Some sides were measured less often than others.", tuple(fewer))
+
+
+def _not_served(side: Side) -> Iterator[Doubt]:
+    ended, total = not_served(side), sum(len(repeat.requests) for repeat in side.repeats)
+    if ended:
+        counts = ", ".join(f"{number} {outcome.value}" for outcome, number in ended.items())
+        what = f"{side.name}: {sum(ended.values())} of {plural(total, 'request')} were not served as asked ({counts})."
+        examples = tuple(dict.fromkeys(_error(repeat) for repeat in side.repeats if _error(repeat)))
+        yield Doubt(f"{what} They have no latencies, which makes the rest look better.", examples[:3])
+    elif side.repeats and not total:
+        yield Doubt(f"{side.name}: there was not one request.")
+
+
+def _error(repeat: Repeat) -> str:
+    """The first one that said something."""
+    said = next((each for each in repeat.requests if each.outcome is not Outcome.OK and each.error), None)
+    return "" if said is None else f"{said.outcome.value}: {said.error[:LONGEST_ERROR]}"
+
+
+def _outputs(result: Result) -> dict[int, dict[str, set[str]]]:
+    """Hashes of the outputs by request and side."""
+    found: dict[int, dict[str, set[str]]] = {}
+    for side in result.sides:
+        for each in (each for repeat in side.repeats for each in repeat.requests if each.outcome is Outcome.OK and each.output):
+            found.setdefault(each.number, {}).setdefault(side.name, set()).add(each.output)
+    return found
+
+
+def _different_outputs(result: Result) -> Iterator[Doubt]:
+    """Between the sides, and between the repeats of one side."""
+    outputs = _outputs(result)
+    differ = {number: by_side for number, by_side in outputs.items() if len(set().union(*by_side.values())) > 1}
+    if not differ:
+        return
+    first = result.sides[0].name
+    against = Counter(name for sides in differ.values() for name in sides if name != first and sides[name] != sides.get(first))
+    within = Counter(name for sides in differ.values() for name, hashes in sides.items() if len(hashes) > 1)
+    yield Doubt(
+        f"The outputs of {len(differ)} of {plural(len(outputs), 'request')} differ between sides or repeats.",
+        (
+            *(f"{name} against {first}: {plural(number, 'request')}" for name, number in against.items()),
+            *(f"{name}, one repeat against another: {plural(number, 'request')}" for name, number in within.items()),
+        ),
+    )
+
+
+def cautions(result: Result) -> list[Doubt]:
+    """What to keep in mind with numbers that are sound."""
+    return [*_frames(result), *_together(result), *_few(result), *_source(result)]
+
+
+def _frames(result: Result) -> Iterator[Doubt]:
+    names = [
+        side.name for side in result.sides if any(each.timed == "frames" for repeat in side.repeats for each in repeat.requests)
+    ]
+    if names:
+        yield Doubt(
+            f"The times between tokens of {', '.join(names)} are those between frames of a stream, which may hold several "
+            "tokens: they cannot be compared with others."
+        )
+
+
+def _together(result: Result) -> Iterator[Doubt]:
+    names = [side.name for side in result.sides if _comes_together(side)]
+    if names:
+        yield Doubt(
+            f"Most tokens of {', '.join(names)} came together with the one before, so that the time between tokens is 0: users "
+            "see nothing for long, and then all at once. Compare the other latencies."
+        )
+
+
+def _comes_together(side: Side) -> bool:
+    found = [gap <= 0 for repeat in side.repeats for each in repeat.requests for gap in gaps(each)]
+    return 2 * sum(found) > len(found)
+
+
+def _few(result: Result) -> Iterator[Doubt]:
+    fewest = min((sum(repeat.valid for repeat in side.repeats) for side in result.sides), default=0)
+    if fewest == 1:
+        yield Doubt(f"One repeat does not say how much of this is noise: take {ENOUGH}.")
+    elif 0 < fewest < ENOUGH:
+        yield Doubt(f"{fewest} repeats do not tell small differences from noise: take {ENOUGH}.")
+
+
+def _source(result: Result) -> Iterator[Doubt]:
+    if result.commit.endswith("+"):
+        yield Doubt(f"The source was changed after commit {result.commit[:-1]}: others cannot run the same.")

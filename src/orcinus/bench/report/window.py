@@ -1,0 +1,47 @@
+"""Which iterations a picture shows, when there are too many to tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from orcinus.bench.record import Iteration
+from orcinus.bench.report.spell import digits
+
+BARS = 160  # that are still told apart in a picture's width
+
+Runs = Sequence[tuple[str, Sequence[Iteration]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Seconds from the start of the runs, and why these; "" if they are all there are."""
+
+    start: float
+    end: float
+    why: str = ""
+
+
+def window(runs: Runs) -> Window:
+    """Around the longest iteration of all, as wide as 160 usual ones, or as three of these if that is more.
+
+    The first iteration of a side does not count, because it may have warmed something up.
+    """
+    end = max((one.returned for _, all_ in runs for one in all_), default=1.0)
+    later = [(name, one) for name, all_ in runs for one in all_[1:]]
+    if not later:
+        return Window(0.0, end)
+    name, longest = max(later, key=lambda found: _seconds(found[1]))
+    took = _seconds(longest)
+    width = max(BARS * median(_seconds(one) for _, one in later), 3 * took)
+    if width >= end:
+        return Window(0.0, end)
+    start = min(max(0.0, (longest.launched + longest.returned - width) / 2), end - width)
+    return Window(
+        start, start + width, f"around the longest iteration: {digits(took)} s from {longest.launched:.2f} s on, of {name}"
+    )
+
+
+def _seconds(one: Iteration) -> float:
+    return one.returned - one.launched
