@@ -1,0 +1,114 @@
+"""What must not be believed is said, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orcinus.bench.record import Outcome
+from orcinus.bench.report.doubts import Doubt, cautions, checked, doubts
+from orcinus.bench.result import Result, Side
+from tests.bench import made_up
+
+
+def told(found: list[Doubt]) -> str:
+    return " ".join(" ".join((doubt.what, *doubt.details)) for doubt in found)
+
+
+def spoilt(side: Side, outcome: Outcome, error: str = "") -> Side:
+    """The first request of each repeat ended in another way."""
+    return replace(
+        side,
+        repeats=tuple(
+            replace(each, requests=(made_up.spoil(each.requests[0], outcome, error), *each.requests[1:]))
+            for each in side.repeats
+        ),
+    )
+
+
+def of_outputs(side: Side, prefix: str) -> Side:
+    """The same run, with other outputs."""
+    return replace(
+        side,
+        repeats=tuple(
+            replace(each, requests=tuple(replace(one, output=prefix + one.output) for one in each.requests))
+            for each in side.repeats
+        ),
+    )
+
+
+def test_a_sound_result_says_what_was_looked_at() -> None:
+    result = made_up.result([made_up.side("orca", repeats=5), made_up.side("sarathi", repeats=5)])
+    assert doubts(result) == []
+    assert cautions(result) == []
+    assert "10 repeats valid, and 200 requests served" in checked(result)
+    assert "output of a request is the same" in checked(result)
+
+
+def test_outputs_that_nobody_kept_are_not_said_to_be_the_same() -> None:
+    side = made_up.side("orca")
+    without = replace(
+        side,
+        repeats=tuple(replace(each, requests=tuple(replace(one, output="") for one in each.requests)) for each in side.repeats),
+    )
+    assert "output of a request" not in checked(made_up.result([without]))
+
+
+def test_an_interrupted_run() -> None:
+    result = made_up.result([made_up.side("orca"), made_up.side("sarathi", repeats=1)], complete=False)
+    assert "interrupted" in told(doubts(result))
+    assert "sarathi: 1 of 3" in told(doubts(result))
+
+
+def test_repeats_that_must_not_be_believed() -> None:
+    good, bad = made_up.side("orca"), made_up.side("sarathi", problems=("the client was late",))
+    some = replace(good, repeats=(bad.repeats[0], *good.repeats[1:]))
+    assert "orca, repeat 1: the client was late" in told(doubts(made_up.result([some])))
+    assert "orca: the numbers leave out 1 of 3 repeats" in told(doubts(made_up.result([some])))
+    assert "sarathi: there is not one repeat that may be believed" in told(doubts(made_up.result([good, bad])))
+
+
+def test_requests_that_were_not_served() -> None:
+    result = made_up.result(
+        [spoilt(made_up.side("orca"), Outcome.WRONG_LENGTH), spoilt(made_up.side("b"), Outcome.FAILED, "why")]
+    )
+    assert "orca: 3 of 60 requests were not served as asked (3 wrong length)" in told(doubts(result))
+    assert "b: 3 of 60 requests were not served as asked (3 failed)" in told(doubts(result))
+    assert "failed: why" in told(doubts(result))
+
+
+def test_outputs_that_differ_between_sides_and_repeats() -> None:
+    one, other = made_up.side("orca"), of_outputs(made_up.side("sarathi"), "x")
+    found = told(doubts(made_up.result([one, other])))
+    assert "outputs of 20 of 20 requests differ" in found
+    assert "sarathi against orca: 20 requests" in found
+    mixed = replace(one, repeats=(one.repeats[0], *of_outputs(one, "x").repeats[1:]))
+    assert "orca, one repeat against another: 20 requests" in told(doubts(made_up.result([mixed])))
+
+
+def frames(side: Side) -> Side:
+    first = side.repeats[0]
+    requests = tuple(replace(one, timed="frames") for one in first.requests)
+    return replace(side, repeats=(replace(first, requests=requests), *side.repeats[1:]))
+
+
+def test_what_to_keep_in_mind() -> None:
+    def caution(result: Result) -> str:
+        return told(cautions(result))
+
+    assert "3 repeats do not tell small differences" in caution(made_up.result())
+    assert "One repeat does not say how much" in caution(made_up.result([made_up.side("orca", repeats=1)]))
+    assert "after commit 0123: others" in caution(made_up.result(commit="0123+"))
+    assert "tokens of orca are those between frames" in caution(made_up.result([frames(made_up.side("orca"))]))
+
+
+def test_tokens_that_came_together_make_no_good_time_between_tokens() -> None:
+    side = made_up.side("request-level")
+    at_once = replace(
+        side,
+        repeats=tuple(
+            replace(each, requests=tuple(replace(one, times=(one.ended,) * 20) for one in each.requests))
+            for each in side.repeats
+        ),
+    )
+    assert "Most tokens of request-level came together" in told(cautions(made_up.result([at_once])))
+    assert "came together" not in told(cautions(made_up.result([side])))
