@@ -60,6 +60,11 @@ def test_goodput_under_different_objectives_is_not_compared() -> None:
     assert "goodput" in {verdict.metric for verdict in compare(lax, lax)}
 
 
+def test_what_a_capacity_promised_is_no_objective_of_single_requests() -> None:
+    searched = runs(*FAST, kind="capacity", objectives={"tbt.p99": 0.1})
+    assert {verdict.metric for verdict in compare(searched, searched)} >= {"e2e.p50"}
+
+
 def test_one_of_several_sides_has_to_be_named() -> None:
     both = result(side("x", *(run_of(1, number) for number in range(5))), side("y", *(run_of(2, n) for n in range(5))))
     with pytest.raises(ConfigError, match="the first result has several sides: say which one to compare: x; y"):

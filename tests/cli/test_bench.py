@@ -76,6 +76,19 @@ def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
     assert {line["why"] for line in lines} == {"the intervals overlap"}
 
 
+def test_report_writes_a_page_pictures_and_a_table(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 1.2, 1.1, 1.0))
+    page, pictures, table = tmp_path / "a.html", tmp_path / "pictures", tmp_path / "a.md"
+    flags = ("--html", str(page), "--pngs", str(pictures), "--markdown", str(table))
+    done = orcinus("bench", "report", str(tmp_path / "a.json"), *flags)
+    assert done.returncode == 0, done.stderr
+    written = [Path(line) for line in done.stdout.splitlines()]
+    assert {page, table} < set(written)
+    assert any(path.parent == pictures and path.suffix == ".png" for path in written)
+    assert all(path.stat().st_size > 100 for path in written)
+    assert "<html" in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,6 +113,8 @@ def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
         (("sweep", "--url", "http://127.0.0.1:9", "--kv", "paged"), "--kv is for an engine in this process"),
         (("capacity", "--arrivals", "closed:clients=3"), "has no rate to vary"),
         (("compare", "none.json", "none.json"), "cannot read none.json"),
+        (("report", "none.json"), "cannot read none.json"),
+        (("report", "none.json", "--html", "nowhere/a.html"), "cannot write nowhere/a.html: give --html a file"),
         (("compare", "README.md", "README.md"), "README.md is no result of orcinus bench"),
     ],
 )

@@ -61,7 +61,8 @@ def _side(result: Result, name: str | None, which: str) -> Summary:
         raise ConfigError(f"the {which} result has several sides: say which one to compare: {'; '.join(names)}")
     if name is not None and name not in names:
         raise ConfigError(f"the {which} result has no side {name!r}: choose {'; '.join(names)}")
-    found = next(summary for summary in summarize(result.sides, result.objectives) if name in (None, summary.name))
+    objectives = {} if result.kind == "capacity" else result.objectives  # a capacity's are promises, not of each request
+    found = next(summary for summary in summarize(result.sides, objectives) if name in (None, summary.name))
     if not found.intervals:
         raise ConfigError(f"the {which} result has nothing that may be believed: {' '.join(doubts(result)) or 'it is empty'}")
     return found
