@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         self._on_idle, self._on_closed = on_idle, on_closed
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
-        self._answered = self._heard = self._complete = self._until_close = self._closed = False
+        self._answered = self._heard = self._complete = self._until_close = self._reusable = self._closed = False
         self._headers: dict[str, str] = {}
         self._now = 0.0
 
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
             self._fail(Outcome.MALFORMED, f"this is no HTTP: {error}")
             return
         if self._complete:
-            self._finish(reusable=self._parser.should_keep_alive())
+            self._finish()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             return
         if error is None and self._until_close:
             self._now = time.monotonic()
-            self._finish(reusable=False)
+            self._finish()
         else:
             self._fail(Outcome.RESET, str(error) if error is not None else "the server closed the connection")
 
@@ -108,13 +108,14 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = self._parser.get_status_code() >= 200
+        self._reusable = self._parser.should_keep_alive()  # nobody knows any more when the parser has returned
 
     # Endings
 
-    def _finish(self, *, reusable: bool) -> None:
+    def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
         self._complete, self._until_close, self._answered = False, False, True
-        if reusable and self.usable:
+        if self._reusable and self.usable:
             self._on_idle(self)
         elif not self._closed:
             self.drop()

@@ -21,6 +21,7 @@ from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload
 
 MAX_DELAY_S = 0.010
+SHORTEST_S = 0.001  # that a timer waits: event loops count in milliseconds, and would spin in the last one
 SENDING_S = 0.002  # at a time, while many are due: then the loop looks at what has come
 WRITING_S = 0.001  # of each heartbeat, at most, to write requests ahead
 WATCHED_S = 0.1  # between two calls of `watch`
@@ -58,10 +59,14 @@ class Load:
         self._start, self._over = 0.0, asyncio.Event()
         self._load = load_average()
 
-    async def run(self) -> Repeat:
-        """Send everything, and wait until the last request has ended. Closes every connection, also when it is cancelled."""
+    async def prepare(self) -> None:
+        """Write requests ahead: all of them, unless they are very many. Raises `ConfigError` if they cannot be written."""
         while self._orders.prepare(0.05):
             await asyncio.sleep(0)  # somebody may want to stop it
+
+    async def run(self) -> Repeat:
+        """Send everything, and wait until the last request has ended. Closes every connection, also when it is cancelled."""
+        await self.prepare()
         with _no_collections():
             try:
                 self._start = time.monotonic()
@@ -96,7 +101,7 @@ class Load:
             wait = self._start + arrival.at - now
             if wait > 0 or now - began > SENDING_S:
                 self._awaited = arrival
-                self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._send_due)
+                self._timer = asyncio.get_running_loop().call_later(max(SHORTEST_S, wait), self._send_due)
                 return
             self._send(arrival)
         self._awaited = self._timer = None
