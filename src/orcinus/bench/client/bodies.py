@@ -54,17 +54,17 @@ class Ahead:
     def __init__(self, orders: Iterator[Order], most: int = AHEAD_BYTES) -> None:
         self._orders, self._most = orders, most
         self._ready: deque[Order] = deque()
-        self._bytes = 0
+        self.bytes = 0
 
     def prepare(self, seconds: float) -> bool:
         """Write more of them, for about so long. Whether there is more to be written now."""
         until = time.monotonic() + seconds
-        while self._bytes < self._most:
+        while self.bytes < self._most:
             order = next(self._orders, None)
             if order is None:
                 return False
             self._ready.append(order)
-            self._bytes += len(order.request)
+            self.bytes += len(order.request)
             if time.monotonic() >= until:
                 return True
         return False
@@ -74,5 +74,5 @@ class Ahead:
         if not self._ready:
             return next(self._orders)
         order = self._ready.popleft()
-        self._bytes -= len(order.request)
+        self.bytes -= len(order.request)
         return order

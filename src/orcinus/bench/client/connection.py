@@ -96,19 +96,21 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:  # said in advance of the answer
+        if status < 200 or self._complete:  # said in advance of the answer, or after it
             return
         self._until_close = not {"content-length", "transfer-encoding"} & self._headers.keys()
         if self._receiver is not None:
             self._receiver.on_head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        if self._receiver is not None:
+        if self._receiver is not None and not self._complete:
             self._receiver.on_body(data, self._now)
 
     def on_message_complete(self) -> None:
-        self._complete = self._parser.get_status_code() >= 200
-        self._reusable = self._parser.should_keep_alive()  # nobody knows any more when the parser has returned
+        if self._parser.get_status_code() >= 200:
+            # Nobody asked for a second answer. Whether there may be one, the parser knows only now.
+            self._reusable = self._parser.should_keep_alive() and not self._complete
+            self._complete = True
 
     # Endings
 

@@ -81,4 +81,4 @@ def lateness(delay: ClientDelay | None, most: float, *, sending: bool = True) ->
 
 
 def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"
+    return f"{round(1000 * seconds, 1):g} ms"

@@ -56,7 +56,8 @@ class Load:
         self._sent = 0
         self._awaited: Arrival | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._start, self._over = 0.0, asyncio.Event()
+        self.start = 0.0  # of the run, on the monotonic clock
+        self._over = asyncio.Event()
         self._load = load_average()
 
     async def prepare(self) -> None:
@@ -69,12 +70,13 @@ class Load:
         await self.prepare()
         with _no_collections():
             try:
-                self._start = time.monotonic()
+                self.start = time.monotonic()
                 self._heart.start()
                 self._send_due()
                 await self._over.wait()
             finally:
                 self._heart.stop()
+                self._tell()
                 if self._timer is not None:
                     self._timer.cancel()
                 await self._pool.close()
@@ -98,7 +100,7 @@ class Load:
         began = time.monotonic()
         while (arrival := self._source.next) is not None:
             now = time.monotonic()
-            wait = self._start + arrival.at - now
+            wait = self.start + arrival.at - now
             if wait > 0 or now - began > SENDING_S:
                 self._awaited = arrival
                 self._timer = asyncio.get_running_loop().call_later(max(SHORTEST_S, wait), self._send_due)
@@ -111,14 +113,14 @@ class Load:
     def _send(self, arrival: Arrival) -> None:
         number, self._sent = self._sent, self._sent + 1
         self._source.take(str(number))
-        exchange = Exchange(number, self._start + arrival.at, self._orders.take(), self._on_ended)
+        exchange = Exchange(number, self.start + arrival.at, self._orders.take(), self._on_ended)
         self._live[number] = exchange
         exchange.send(self._pool)
 
     def _on_ended(self, exchange: Exchange) -> None:
         del self._live[exchange.number]
-        self._ended.append(exchange.record(self._start))
-        self._source.ended(str(exchange.number), time.monotonic() - self._start + exchange.retry_after)
+        self._ended.append(exchange.record(self.start))
+        self._source.ended(str(exchange.number), time.monotonic() - self.start + exchange.retry_after)
         if self._source.next is not self._awaited or not self._live:
             if self._timer is not None:
                 self._timer.cancel()
@@ -134,8 +136,12 @@ class Load:
         for exchange in expired:
             exchange.expire()
         self._orders.prepare(WRITING_S)
-        if self._watch is not None and now - self._watched >= WATCHED_S:
+        if now - self._watched >= WATCHED_S:
             self._watched = now
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._watch is not None:
             self._watch(len(self._ended))
 
 

@@ -38,16 +38,17 @@ class Target:
         if self.api == "chat" and self.prompts == "ids":
             raise ConfigError("chats take no token ids: ask for prompts of text, or for completions")
         place = self.place
-        if place.scheme not in PORTS or not place.hostname or place.query or place.fragment or place.username is not None:
+        more = place.query or place.fragment or place.username is not None
+        if place.scheme not in PORTS or not place.hostname or more or not _plain(self.url) or " " in self.url:
             raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000")
-        if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
+        if self.key is not None and not _plain(self.key):
             raise ConfigError("the API key has characters that no header may have")
 
     @property
     def place(self) -> SplitResult:
         """The parts of the URL. Raises `ConfigError` if it has none."""
         try:
-            found = urlsplit(self.url.strip())
+            found = urlsplit(self.url)
             _ = found.port
         except ValueError:
             raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000") from None
@@ -85,6 +86,11 @@ class Target:
         if self.key:
             lines.append(f"authorization: Bearer {self.key}")
         return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _plain(text: str) -> bool:
+    """Whether a header may have it."""
+    return text.isascii() and text.isprintable()
 
 
 def with_body(head: bytes, body: bytes) -> bytes:
