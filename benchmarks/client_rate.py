@@ -43,7 +43,8 @@ def frame(token: int) -> str:
     reason = '"length"' if token == TOKENS else "null"
     choice = f'{{"index":0,"text":" word","logprobs":null,"finish_reason":{reason},"token_ids":[{token}]}}'
     usage = f'{{"prompt_tokens":{PROMPT},"completion_tokens":{token},"total_tokens":{PROMPT + token}}}'
-    return f'{{"id":"cmpl-0123456789abcdef","object":"text_completion","created":1,"model":"m","choices":[{choice}],"usage":{usage}}}'
+    head = '"id":"cmpl-0123456789abcdef","object":"text_completion","created":1,"model":"m"'
+    return f'{{{head},"choices":[{choice}],"usage":{usage}}}'
 
 
 PIECES = [event(frame(token)) for token in range(1, TOKENS + 1)]

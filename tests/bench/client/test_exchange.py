@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from orcinus.bench.client.events import MOST_BYTES
 from orcinus.bench.client.load import Load
 from orcinus.bench.record import Outcome, RequestRecord
 from tests.bench.client.fake import Request, fake, measured, run, token, usage, workload
@@ -122,6 +124,17 @@ def test_text_that_is_no_utf8() -> None:
     assert ended(answer)[0].outcome is Outcome.MALFORMED
 
 
+def test_a_line_without_end() -> None:
+    async def answer(request: Request) -> None:
+        await request.head()
+        with suppress(ConnectionError):
+            while True:
+                await request.chunk(b"x" * 2**18)
+
+    (one,) = ended(answer)
+    assert (one.outcome, one.error) == (Outcome.MALFORMED, f"a line of more than {MOST_BYTES} bytes")
+
+
 @pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x16\x03\x01", b"HTTP/1.1 abc\r\n\r\n"])
 def test_what_is_no_http(raw: bytes) -> None:
     async def answer(request: Request) -> None:
@@ -185,7 +198,7 @@ def test_a_server_that_falls_silent(after: int) -> None:
 
     (one,) = ended(answer, timeout=0.2)
     assert (one.outcome, len(one.times)) == (Outcome.TIMEOUT, after)
-    assert 0.2 <= one.ended - one.sent < 1.0
+    assert 0.2 <= one.ended - one.sent < 2.0
 
 
 def test_a_stream_is_over_when_it_says_so() -> None:
@@ -198,9 +211,9 @@ def test_a_stream_is_over_when_it_says_so() -> None:
         await request.frame("[DONE]")
         await asyncio.sleep(20)
 
-    (one,) = ended(answer, timeout=0.3)
+    (one,) = ended(answer, timeout=1.0)
     assert one.outcome is Outcome.OK
-    assert one.ended - one.sent < 0.25
+    assert one.ended - one.sent < 0.9
 
 
 def test_bodies_may_have_any_framing() -> None:
@@ -320,7 +333,7 @@ def test_refused_clients_wait_as_long_as_they_are_told(date: bool) -> None:
             await good(request)
 
     assert [one.outcome for one in ended(answer, 2)] == [Outcome.REJECTED, Outcome.OK]
-    assert (0.9 if date else 0.5) <= moments[1] - moments[0] <= 2.5
+    assert (0.9 if date else 0.5) <= moments[1] - moments[0] <= 5
 
 
 @pytest.mark.parametrize(("said", "waits"), [({}, 1.0), ({"retry_after": "soon"}, 1.0), ({"retry_after": "nan"}, 1.0)])

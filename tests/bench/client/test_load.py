@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.prompts import Ids, asked
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.errors import ConfigError
 from orcinus.workload.source import source_of
@@ -29,14 +30,17 @@ async def at_once(request: Request) -> None:
 
 
 def served(answer: Any, arrivals: str, requests: int, tokens: int = 3, **options: Any) -> tuple[Repeat, Fake, float]:
-    """A run, the server that saw it, and when it began on the monotonic clock."""
+    """A run, the server that saw it, its requests in the order of the workload, and when it began on the monotonic clock."""
 
     async def test() -> tuple[Repeat, Fake, float]:
         async with fake(answer) as server:
             load = Load(server.form(), workload(arrivals, requests, tokens), **{"timeout": 10, "max_delay": 5, **options})
             repeat = await load.run()
+            server.requests.sort(key=lambda request: numbers[tuple(request.body["prompt"])])
             return repeat, server, load.start
 
+    prompts = [each.prompt for each in asked(workload(arrivals, requests, tokens), Ids())]
+    numbers = {prompt: number for number, prompt in enumerate(prompts)}
     found: tuple[Repeat, Fake, float] = run(test())
     return found
 
@@ -167,17 +171,20 @@ def test_an_interrupted_run_keeps_what_has_ended_and_leaves_no_connection() -> N
         async with fake(answer) as server:
             load = Load(server.form(), workload("constant:rate=100", 100), timeout=20)
             running = asyncio.create_task(load.run())
-            await asyncio.sleep(0.3)
+            while len(load.so_far().requests) < 3:
+                await asyncio.sleep(0.02)
             running.cancel()
             await asyncio.wait([running])
-            await asyncio.sleep(0.05)
-            closed = all(reader.at_eof() for reader in server.readers)
+            for _ in range(100):
+                if closed := all(reader.at_eof() for reader in server.readers):
+                    break
+                await asyncio.sleep(0.02)
             return load.so_far(), running.cancelled() and closed
 
     repeat, clean = run(test())
     assert clean
     assert [(one.number, one.outcome) for one in repeat.requests] == [(number, Outcome.OK) for number in range(3)]
-    assert 0 < repeat.seconds < 1
+    assert repeat.seconds == max(one.ended for one in repeat.requests)
 
 
 def test_nothing_was_measured_before_a_run() -> None:

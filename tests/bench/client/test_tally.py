@@ -83,7 +83,9 @@ def test_calls_of_tools_are_output() -> None:
 
 
 def test_frames_of_other_kinds_say_nothing() -> None:
-    found = tally({"choices": [], "prompt_progress": {"total": 9}}, {"timings": {}}, {"choices": [{"index": 0}]})
+    found = tally(
+        {"choices": [], "prompt_progress": {"total": 9}}, {"timings": {}}, {"choices": [{"index": 0}]}, {"choices": None}
+    )
     assert (found.times, found.output(), found.ended) == ([], "", False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BOM = b"\xef\xbb\xbf"
+MOST_BYTES = 4 * 2**20  # of one line: a frame is a thousandth of that
 
 
 class EventStream:
@@ -17,7 +18,10 @@ class EventStream:
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of each event that these bytes complete. An event that the stream's end cuts off never comes."""
+        """The data of each event that these bytes complete. An event that the stream's end cuts off never comes.
+
+        Raises `ValueError` for a line that does not end.
+        """
         if not data:
             return []
         if self._after_cr:
@@ -31,6 +35,8 @@ class EventStream:
         self._after_cr = text.endswith(b"\r")
         lines = text.splitlines(keepends=True)
         self._rest = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
+        if len(self._rest) > MOST_BYTES:
+            raise ValueError(f"a line of more than {MOST_BYTES} bytes")
         return self._events(lines)
 
     def _events(self, lines: list[bytes]) -> list[bytes]:

@@ -76,7 +76,12 @@ class Exchange:
         if self.status != 200:
             self._kept += data[: ERROR_BYTES - len(self._kept)]
             return
-        for event in self._events.feed(data):
+        try:
+            events = self._events.feed(data)
+        except ValueError as error:
+            self._give_up(Outcome.MALFORMED, str(error))
+            return
+        for event in events:
             if self.outcome is None and self._done is None:
                 self._read(event, at)
 

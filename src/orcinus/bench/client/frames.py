@@ -50,7 +50,7 @@ class Choice(msgspec.Struct, gc=False):
 class Frame(msgspec.Struct, gc=False):
     """One event of a stream."""
 
-    choices: list[Choice] = []
+    choices: list[Choice] | None = None
     usage: Usage | None = None
     error: Any = None
     object: str | None = None

@@ -103,7 +103,8 @@ class Load:
             wait = self.start + arrival.at - now
             if wait > 0 or now - began > SENDING_S:
                 self._awaited = arrival
-                self._timer = asyncio.get_running_loop().call_later(max(SHORTEST_S, wait), self._send_due)
+                pause = max(SHORTEST_S, wait) if wait > 0 else 0.0
+                self._timer = asyncio.get_running_loop().call_later(pause, self._send_due)
                 return
             self._send(arrival)
         self._awaited = self._timer = None

@@ -37,7 +37,7 @@ class Tally:
         usage = frame.usage
         if usage is not None:
             self._count(usage.prompt_tokens, usage.completion_tokens, at)
-        for choice in frame.choices:
+        for choice in frame.choices or ():
             ids, said = choice.token_ids, choice.says()
             self.ended = self.ended or choice.finish_reason is not None
             if ids:
