@@ -57,9 +57,10 @@ class StepClock:
 class MemoryExecutor:
     """Writes token ids where keys and values would go, and reads them back through the block tables."""
 
-    def __init__(self, depth: int, block_size: int) -> None:
-        self.depth, self.block_size = depth, block_size
+    def __init__(self, depth: int, block_size: int, *, chains: bool = False) -> None:
+        self.depth, self.block_size, self.chains = depth, block_size, chains
         self.memory: dict[int, int] = {}
+        self.sampled: dict[tuple[int, str], int] = {}  # (batch, request) -> its token
         self.in_flight: deque[Batch] = deque()
         self.closed = False
 
@@ -70,9 +71,18 @@ class MemoryExecutor:
     def collect(self) -> BatchResult:
         batch = self.in_flight.popleft()
         for chunk in batch.chunks:
-            for offset, token in enumerate(chunk.tokens):
+            for offset, token in enumerate(self._tokens(chunk)):
                 self.memory[self._slot(chunk, chunk.start + offset)] = token
-        return BatchResult(batch.id, tuple(self._sample(chunk) for chunk in batch.chunks))
+        rows = tuple(self._sample(chunk) for chunk in batch.chunks)
+        self.sampled |= {(batch.id, chunk.request_id): row[0] for chunk, row in zip(batch.chunks, rows, strict=True) if row}
+        return BatchResult(batch.id, rows)
+
+    def _tokens(self, chunk: Chunk) -> tuple[int, ...]:
+        if chunk.follows is None:
+            return chunk.tokens
+        assert self.chains, "this executor was told to follow"
+        assert len(chunk.tokens) == 1
+        return (self.sampled[chunk.follows, chunk.request_id],)
 
     def close(self) -> None:
         self.closed = True
@@ -93,6 +103,7 @@ class Record(Observer):
     limits: Limits
     block_size: int
     shares: bool  # whether the manager lets requests share blocks
+    chains: bool = False  # whether a request may be in several batches in flight
     submitted: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     tokens: dict[str, list[int]] = field(default_factory=dict)
@@ -110,13 +121,15 @@ class Record(Observer):
         self.batches.append(batch)
         self._in_flight.append(batch)
         chunks = [chunk for one in self._in_flight for chunk in one.chunks]
-        users = Counter(block for chunk in chunks for block in chunk.blocks)
+        held = {chunk.request_id: chunk.blocks for chunk in chunks}  # the newest table of each request
+        users = Counter(block for blocks in held.values() for block in blocks)
         for chunk in chunks:  # what is written belongs to one request alone; what is only read may be shared
             first, last = chunk.start // self.block_size, (chunk.end - 1) // self.block_size
             private = chunk.blocks[first : last + 1] if self.shares else chunk.blocks
             assert all(users[block] == 1 for block in private), "a block belongs to two requests"
         ids = [chunk.request_id for chunk in chunks]
-        assert len(ids) == len(set(ids)), "a request is in flight twice"
+        assert self.chains or len(ids) == len(set(ids)), "a request is in flight twice"
+        assert len({chunk.request_id for chunk in batch.chunks}) == len(batch.chunks), "a request is in a batch twice"
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         assert self._in_flight.pop(0) is batch, "batches return in order"
@@ -144,6 +157,7 @@ def build_world(
     kv: str | Callable[[], KVManager],
     *,
     depth: int = 1,
+    chains: bool = False,
     num_blocks: int = 24,
     block_size: int = 4,
     limits: Limits | None = None,
@@ -151,10 +165,9 @@ def build_world(
 ) -> World:
     limits = limits or Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
     manager = KV_MANAGERS[kv](num_blocks, block_size, limits) if isinstance(kv, str) else kv()
-    record = Record(limits, manager.block_size, isinstance(manager, PrefixCache))
-    engine = Engine(
-        Scheduler(policy, manager, limits, make_order(order)), MemoryExecutor(depth, manager.block_size), StepClock(), [record]
-    )
+    record = Record(limits, manager.block_size, isinstance(manager, PrefixCache), chains)
+    executor = MemoryExecutor(depth, manager.block_size, chains=chains)
+    engine = Engine(Scheduler(policy, manager, limits, make_order(order)), executor, StepClock(), [record])
     return World(engine, manager, record)
 
 

@@ -105,4 +105,5 @@ def _header(resolved: Resolved) -> dict[str, object]:
         "num_blocks": resolved.num_blocks,
         "block_size": resolved.block_size,
         "depth": TorchExecutor.depth,
+        "chains": TorchExecutor.chains,
     }

@@ -21,8 +21,9 @@ from tests.worlds import Job, build_world, check_all, random_jobs, run
 
 SPELLED = [*POLICIES, "request-level:release=each", "sarathi:chunk_size=6", "stall-free:token_budget=3"]
 ORDERED = [*ORDERS, "priority:aging=1"]
-PRODUCT = list(itertools.product(SPELLED, ORDERED, KV_MANAGERS, (1, 2, 4)))
-NAMES = [f"{policy}-{order}-{kv}-depth{depth}" for policy, order, kv, depth in PRODUCT]
+DEPTHS = (1, 4, -2)  # batches in flight; below 0: so many that follow one another
+PRODUCT = list(itertools.product(SPELLED, ORDERED, KV_MANAGERS, DEPTHS))
+NAMES = [f"{policy}-{order}-{kv}-{'depth' if depth > 0 else 'chain'}{abs(depth)}" for policy, order, kv, depth in PRODUCT]
 World4 = tuple[str, str, str, int]
 
 
@@ -36,7 +37,7 @@ def seeds(*world: str | int) -> tuple[int, int]:
 def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth: int) -> None:
     for seed in seeds(policy, order, kv, depth):
         jobs = random_jobs(random.Random(seed), 25)
-        world = build_world(make_policy(policy), kv, depth=depth, order=order)
+        world = build_world(make_policy(policy), kv, depth=abs(depth), chains=depth < 0, order=order)
         requests = run(world, jobs)
         check_all(world, jobs, requests)
         assert {ending.reason for ending in world.record.endings.values()} <= {Finish.STOP, Finish.LENGTH}
@@ -50,7 +51,7 @@ def test_cancelling_disturbs_nobody_else_and_the_same_workload_gives_the_same_ba
     batches = []
     for seed in (first, second, second):
         jobs = random_jobs(random.Random(seed), 25, cancels=True)
-        world = build_world(make_policy(policy), kv, depth=depth, order=order)
+        world = build_world(make_policy(policy), kv, depth=abs(depth), chains=depth < 0, order=order)
         check_all(world, jobs, run(world, jobs))
         batches.append(world.record.batches)
     assert batches[1] == batches[2]
@@ -64,17 +65,26 @@ def test_cancelling_disturbs_nobody_else_and_the_same_workload_gives_the_same_ba
     st.integers(3, 40),
     st.integers(10, 24),
     st.sampled_from([1, 3, 4, 16]),
+    st.integers(0, 3),
 )
 def test_any_limits_and_any_memory_that_holds_one_request_are_enough(
-    product: World4, seed: int, batch_size: int, batch_tokens: int, spare: int, block_size: int
+    product: World4, seed: int, batch_size: int, batch_tokens: int, spare: int, block_size: int, more: int
 ) -> None:
     """Prompts longer than an iteration are cut even for policies that do not cut; nothing spins, stalls or leaks."""
     policy, order, kv, depth = product
     limits = Limits(batch_size, batch_tokens, max_model_len=40)
+    depth += more if depth > 0 else -more
     num_blocks = -(-40 // block_size) + spare // block_size
     jobs = random_jobs(random.Random(seed), 15, cancels=True)
     world = build_world(
-        make_policy(policy), kv, depth=depth, order=order, num_blocks=num_blocks, block_size=block_size, limits=limits
+        make_policy(policy),
+        kv,
+        depth=abs(depth),
+        chains=depth < 0,
+        order=order,
+        num_blocks=num_blocks,
+        block_size=block_size,
+        limits=limits,
     )
     check_all(world, jobs, run(world, jobs))
 
@@ -94,7 +104,7 @@ def test_adversarial_arrivals_including_requests_that_never_fit(
         Job(when, tuple(range(length)), SamplingParams(max_tokens=tokens, seed=0), cancelled)
         for when, length, tokens, cancelled in sorted(arrivals, key=lambda arrival: arrival[0])
     ]
-    world = build_world(make_policy(policy), kv, depth=depth, order=order)
+    world = build_world(make_policy(policy), kv, depth=abs(depth), chains=depth < 0, order=order)
     requests = run(world, jobs)
     check_all(world, jobs, requests)
     for job, request in zip(jobs, requests, strict=True):
@@ -102,10 +112,11 @@ def test_adversarial_arrivals_including_requests_that_never_fit(
         assert (world.record.endings[request.id].reason is Finish.REJECTED) == never
 
 
+@pytest.mark.parametrize("chains", [False, True])
 @pytest.mark.parametrize("kv", KV_MANAGERS)
-def test_switching_policy_order_and_limits_between_iterations_changes_no_token(kv: str) -> None:
+def test_switching_policy_order_and_limits_between_iterations_changes_no_token(kv: str, chains: bool) -> None:
     jobs = random_jobs(random.Random(3), 40)
-    world = build_world(make_policy("orca"), kv, depth=2)
+    world = build_world(make_policy("orca"), kv, depth=2, chains=chains)
     policies, orders = itertools.cycle(map(make_policy, SPELLED)), itertools.cycle(ORDERED)
     sizes = itertools.cycle([1, 4, 2])
     step = world.engine.step
@@ -124,7 +135,7 @@ def test_tight_memory_makes_the_paged_manager_preempt() -> None:
     preemptions = 0
     for seed in range(10):
         jobs = random_jobs(random.Random(seed), 40)
-        world = build_world(make_policy("orca"), "paged", num_blocks=11)
+        world = build_world(make_policy("orca"), "paged", num_blocks=11, depth=1 + seed % 2, chains=seed % 2 == 1)
         check_all(world, jobs, run(world, jobs))
         preemptions += world.engine.scheduler.preemptions
     assert preemptions > 10

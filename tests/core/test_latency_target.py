@@ -32,6 +32,7 @@ class TimedExecutor:
     """Takes as long as its machine says."""
 
     depth = 1
+    chains = False
 
     def __init__(self, clock: VirtualClock, machine: Machine) -> None:
         self.clock, self.machine = clock, machine
@@ -117,8 +118,8 @@ def test_a_cold_engine_begins_with_small_iterations() -> None:
     while not engine.idle:
         plan = engine.scheduler.plan
 
-        def noted(now: float, most_repeats: int, plan=plan):  # type: ignore[no-untyped-def]
-            batch = plan(now, most_repeats)
+        def noted(now: float, most_repeats: int, plan=plan, **rest):  # type: ignore[no-untyped-def]
+            batch = plan(now, most_repeats, **rest)
             if batch is not None:
                 sizes.append(batch.num_tokens)
             return batch

@@ -25,6 +25,7 @@ class Chunk(NamedTuple):
     params: SamplingParams
     history: Sequence[int] = ()  # every known token, given only if params.penalised or `scored`
     prompt_length: int = 0  # how many of the known tokens are the prompt
+    follows: int | None = None  # the batch in flight that samples its only token, which is not known yet; None: it is known
 
     @property
     def end(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -35,6 +36,7 @@ class Engine:
         self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
         self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
+        self._returned = -math.inf  # when the last one came back
 
     @property
     def idle(self) -> bool:
@@ -82,7 +84,7 @@ class Engine:
         """Start batches until as many are in flight as may be, or nothing can run."""
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
-            batch = self.scheduler.plan(now, self.most_repeats)
+            batch = self.scheduler.plan(now, self.most_repeats, chains=self.executor.chains)
             if batch is None:
                 return
             self._launch(batch, now)
@@ -104,7 +106,9 @@ class Engine:
         result = self.executor.collect()
         (batch, launched), now = self._in_flight.popleft(), self.clock.now()
         if not result.times:
-            self.scheduler.step_time.learn(batch, now - launched)
+            began = max(launched, self._returned) if self.executor.chains else launched
+            self.scheduler.step_time.learn(batch, now - began)
+        self._returned = now
         self._tell(lambda observer: observer.on_step(batch, result, now))
         return self._announce(self.scheduler.apply(batch, result, now))
 

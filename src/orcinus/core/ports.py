@@ -27,6 +27,14 @@ class Executor(Protocol):
         """How many batches may be in flight: 1, or the number of pipeline stages (Orca's n_workers)."""
         ...
 
+    @property
+    def chains(self) -> bool:
+        """Whether a batch may carry on requests that are in flight in the batch before it, which it follows (`Chunk.follows`).
+
+        So an executor that runs one batch after the other can be given the next one while it works.
+        """
+        ...
+
     def submit(self, batch: Batch) -> None: ...
 
     def collect(self) -> BatchResult:
@@ -61,7 +69,7 @@ class KVManager(Protocol):
         ...
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Make room for `tokens` more computed tokens. False, and nothing taken, if blocks are short."""
+        """Make room for `tokens` more than `request.launched`. False, and nothing taken, if blocks are short."""
         ...
 
     def sure_growth(self, requests: int) -> int:

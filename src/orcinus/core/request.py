@@ -148,7 +148,8 @@ class Request:
     """One request for its whole life. Only `Scheduler` assigns to it.
 
     Prefill, chunked prefill, decode and recomputation after a preemption are one rule: `computed`, the tokens whose keys
-    and values are in memory, catches up with `known`, the tokens there are.
+    and values are in memory, catches up with `known`, the tokens there are. Plans are made with what both will be when the
+    batches in flight have come back: `launched` and `known + promised`.
     """
 
     id: str
@@ -161,10 +162,12 @@ class Request:
     output: list[int] = field(default_factory=list)
     prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
     computed: int = 0
+    flying: int = 0  # tokens that batches in flight compute
+    promised: tuple[int, ...] = ()  # ids of the batches in flight that will give it a token, in their order
     cached: int = 0  # tokens that were found computed when it was first admitted
     preemptions: int = 0
     newest_token: float | None = None  # when the last token came
-    in_flight: bool = False  # part of a batch that has not come back yet
+    in_flight: int = 0  # batches that it is part of and that have not come back yet
     status: Status = Status.WAITING
     finish: Finish | None = None
 
@@ -182,9 +185,14 @@ class Request:
         return len(self.prompt) + len(self.output)
 
     @property
+    def launched(self) -> int:
+        """What `computed` will be when the batches in flight have come back."""
+        return self.computed + self.flying
+
+    @property
     def pending(self) -> int:
         """Tokens the next iterations have to run before another one can be sampled."""
-        return self.known - self.computed
+        return self.known + len(self.promised) - self.launched
 
     @property
     def max_known(self) -> int:
@@ -195,7 +203,16 @@ class Request:
     @property
     def decoding(self) -> bool:
         """Whether only the newest generated token is pending."""
-        return self.pending == 1 and bool(self.output)
+        return self.pending == 1 and bool(self.output or self.promised)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a batch may follow those in flight without waiting for them: there is something to run, and it is known what.
+
+        A penalty has to see the token that is promised; a request that is promised its last token has nothing to run.
+        """
+        ends = len(self.output) + len(self.promised) == self.params.max_tokens
+        return not (self.promised and (ends or self.params.penalised))
 
     def history(self) -> KnownTokens:
         """The tokens known now, without copying them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass, field
+from itertools import takewhile
 from operator import attrgetter
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Tokens, Unserved, at_moment
@@ -24,7 +25,9 @@ class _Draft:
     whole_budget: int
     budget: int  # what is left of it
     places: int  # for requests that are not running yet
+    chains: bool = False  # whether requests in flight may be carried on
     door_open: bool = True  # whether waiting requests may still be admitted in this iteration
+    drain: bool = False  # memory is short, and who has to give some is in flight: nobody is carried on until that is back
     chunks: dict[Request, Chunk] = field(default_factory=dict)
     refused: dict[Request, Reason] = field(default_factory=dict)
 
@@ -129,28 +132,34 @@ class Scheduler:
         self._held = [event for event in self._held if event.request_id != request_id]
         return [ending, *self._release([], now)]
 
-    def plan(self, now: float, most_repeats: int = 1) -> Batch | None:
+    def plan(self, now: float, most_repeats: int = 1, *, chains: bool = False) -> Batch | None:
         """The next batch, or None if nothing can run.
 
-        It stands for up to `most_repeats` iterations if they are sure to be alike.
+        It stands for up to `most_repeats` iterations if they are sure to be alike. If the executor `chains`, it may carry
+        on requests that are in flight: decodes whose token is not known yet, and the next chunks of prompts.
         """
-        view = self._view(now)
+        view = self._view(now, chains)
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
         budget = limit if selection.token_budget is None else min(limit, max(0, selection.token_budget))
-        draft = _Draft(budget, budget, self.limits.max_batch_size - len(view.running))
+        draft = _Draft(budget, budget, self.limits.max_batch_size - len(view.running), chains)
         others = selection.otherwise
         for grant in selection.grants:
             if draft.budget == 0 or len(draft.chunks) == self.limits.max_batch_size:
                 others = Reason.BATCH_FULL if draft.budget else Reason.BUDGET_SPENT
                 break
             self._serve(grant, draft)
+            if draft.drain:
+                others = Reason.NO_BLOCKS
+                break
         if not draft.chunks:
             return None
         repeats = self._repeats(view, draft, most_repeats) if most_repeats > 1 else 1
-        for request in draft.chunks:
-            request.in_flight = True
         self._last_batch += 1
+        for request, chunk in draft.chunks.items():
+            request.in_flight += 1
+            request.flying += len(chunk.tokens)
+            request.promised += (self._last_batch,) if chunk.samples else ()
         return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others), repeats)
 
     def _repeats(self, view: View, draft: _Draft, most: int) -> int:
@@ -179,8 +188,8 @@ class Scheduler:
         events: list[Event] = []
         for row, (chunk, tokens) in enumerate(zip(batch.chunks, result.tokens, strict=True)):
             request = self._requests[chunk.request_id]
-            request.in_flight = False
-            if request.finish:  # cancelled while the batch ran
+            self._came_back(request, chunk)
+            if request.finish:  # cancelled while the batch ran, or ended by the token that it followed
                 self._forget(request)
             elif row in result.errors:
                 events.append(self._finish(request, Finish.FAILED, now, result.errors[row]))
@@ -201,11 +210,11 @@ class Scheduler:
         events: list[Event] = []
         for chunk in batch.chunks:  # before any of them gives blocks back, as it would have been one iteration after the other
             request = self._requests[chunk.request_id]
+            self._came_back(request, chunk)
             grown = bool(request.finish) or self.kv.grow(request, len(result.times))
             assert grown, "a batch was repeated beyond what memory was sure to hold"
         for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
             request = self._requests[chunk.request_id]
-            request.in_flight = False
             if request.finish:
                 self._forget(request)
                 continue
@@ -218,8 +227,15 @@ class Scheduler:
             events += self._ending(request, tokens[-1], now)
         return self._release(events, now)
 
-    def _view(self, now: float) -> View:
-        free = tuple(request for request in self._running if not request.in_flight)
+    def _came_back(self, request: Request, chunk: Chunk) -> None:
+        """One of the batches that it is part of is not in flight any more."""
+        request.in_flight -= 1
+        request.flying -= len(chunk.tokens)
+        if chunk.samples:
+            request.promised = request.promised[1:]
+
+    def _view(self, now: float, chains: bool) -> View:
+        free = tuple(r for r in self._running if not r.in_flight or (chains and r.goes_on and not r.finish))
         places = max(0, self.limits.max_batch_size - len(free))
         waiting = self._waiting.first(min(self.limits.lookahead, 2 * places))  # twice, for some may not be ready
         return View(
@@ -253,7 +269,8 @@ class Scheduler:
 
     def _check(self, request: Request, draft: _Draft) -> None:
         unknown = self._requests.get(request.id) is not request
-        if unknown or request.in_flight or request.finish or request in draft.chunks:
+        busy = request.in_flight and not (draft.chains and request.goes_on)
+        if unknown or busy or request.finish or request in draft.chunks:
             name = type(self.policy).__name__
             raise PolicyError(f"{name} granted request {request.id!r}, which is unknown, in flight, finished or granted before")
 
@@ -292,8 +309,10 @@ class Scheduler:
     def _make_room(self, request: Request, count: int, draft: _Draft) -> bool:
         """Let the request's blocks reach `count` tokens further, preempting younger ones while memory is short."""
         while not self.kv.grow(request, count):
-            victim = next(r for r in reversed(self._running) if not r.in_flight and r not in draft.chunks)
-            if victim is request:  # it is the youngest itself: it keeps what it has and waits for its elders
+            younger = list(takewhile(lambda other: other is not request, reversed(self._running)))
+            victim = next((r for r in younger if not (r.in_flight or r in draft.chunks)), None)
+            if victim is None:  # it is the youngest that could give: it keeps what it has and waits for its elders
+                draft.drain = draft.chains and any(r.in_flight for r in younger)
                 return False
             self._preempt(victim, draft)
         return True
@@ -308,11 +327,12 @@ class Scheduler:
         self.preemptions += 1
 
     def _chunk(self, request: Request, count: int, *, samples: bool) -> Chunk:
-        start, params, prompt = request.computed, request.params, len(request.prompt)
+        start, params, prompt = request.launched, request.params, len(request.prompt)
         scores = params.prompt_logprobs is not None and start < prompt
         history = request.history() if scores or (samples and params.penalised) else ()
-        tokens = request.tokens(start, count)
-        return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, prompt)
+        follows = request.promised[-1] if start >= request.known else None
+        tokens = request.tokens(start, count) if follows is None else (0,)  # any token, for nobody knows it yet
+        return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, prompt, follows)
 
     def _accept(self, request: Request, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float) -> list[Event]:
         events: list[Event] = []
@@ -341,12 +361,13 @@ class Scheduler:
         if request.status is Status.WAITING:
             self._waiting.remove(request)
         request.status, request.finish = Status.FINISHED, reason
-        if not request.in_flight:
-            self._forget(request)
+        self._forget(request)
         return Finished(request.id, reason, now, error)
 
     def _forget(self, request: Request) -> None:
-        """The request leaves: its blocks are free for the next iteration."""
+        """A request that has ended leaves with its last batch: its blocks are free for the next iteration."""
+        if request.in_flight:
+            return
         self.kv.release(request)
         if request in self._running:
             self._running.remove(request)

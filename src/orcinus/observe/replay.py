@@ -42,7 +42,7 @@ class _Lines:
     def __init__(self, lines: Sequence[Mapping[str, Any]], clock: _Clock) -> None:
         self.lines, self.clock = lines, clock
         self.place = 1
-        self.depth = int(lines[0]["depth"])
+        self.depth, self.chains = int(lines[0]["depth"]), bool(lines[0].get("chains", False))
 
     @property
     def line(self) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ class TorchExecutor:
     """
 
     depth = 1
+    chains = False
 
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], device: Device) -> None:
         self.model, self.kv, self.device = model, kv, device

@@ -40,6 +40,7 @@ class SimulatedExecutor:
     def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
         self.cost, self.clock, self.slots = cost, clock, slots
         self.depth = depth or cost.num_stages
+        self.chains = False  # a stage takes up a request when the last one has let go of it, as in Orca
         self.busy = [0.0] * cost.num_stages  # seconds that each stage has worked
         self.bubbles = [0.0] * cost.num_stages  # seconds that each stage waited although a batch was in flight
         self.newest_bubbles = 0.0  # in front of the batch that was submitted last, over all stages

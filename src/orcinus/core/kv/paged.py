@@ -30,4 +30,4 @@ class Paged(BlockPool):
         return 0
 
     def grow(self, request: Request, tokens: int) -> bool:
-        return self.extend(request, request.computed + tokens)
+        return self.extend(request, request.launched + tokens)

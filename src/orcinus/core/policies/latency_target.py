@@ -73,7 +73,7 @@ class LatencyTarget:
 
     def _time_left(self, view: View, decodes: Sequence[Request], prompts: Sequence[Request]) -> float:
         """Seconds until the first deadline that can be met."""
-        oldest = min((request.newest_token for request in decodes if request.newest_token is not None), default=math.inf)
+        oldest = min((_newest(request, view.now) for request in decodes), default=math.inf)
         deadlines = [oldest + self.tbt]
         if self.ttft is not None:
             deadlines += [d for request in prompts if not request.output and (d := request.arrival + self.ttft) > view.now]
@@ -87,5 +87,10 @@ class LatencyTarget:
             if share <= 0:
                 break
             tokens, requests = tokens + share, requests + 1
-            attended += pairs(request.computed, share)
+            attended += pairs(request.launched, share)
         return view.step_time.predict(tokens, attended, requests)
+
+
+def _newest(request: Request, now: float) -> float:
+    """When its newest token came; one that is in flight comes any moment."""
+    return now if request.promised or request.newest_token is None else request.newest_token
