@@ -82,18 +82,17 @@ class Environment:
         clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
         last = ""
         with self.log.open("a") as log:
-            step = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean)
-            try:
-                for line in step.stdout or ():
-                    log.write(line)
-                    last = line.strip() or last
-                    if told := progress_in(last):
-                        say(told)
-            except BaseException:
-                step.kill()
-                raise
-            finally:
-                step.wait()
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            with subprocess.Popen(command, env=clean, **pipes) as step:
+                try:
+                    for line in step.stdout or ():
+                        log.write(line)
+                        last = line.strip() or last
+                        if told := progress_in(last):
+                            say(told)
+                except BaseException:
+                    step.kill()
+                    raise
         if step.returncode:
             raise NotInstalled(f"{' '.join(command[:4])} … failed: {last[:160]} (all of it in {self.log.name})")
 
