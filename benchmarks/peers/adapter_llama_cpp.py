@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
+from environments import LLAMA_CPP
 from gguf_file import write_gguf
 from protocol import Ids, Load, Loaded, Ran, Run, serve
 
@@ -58,7 +59,7 @@ def load(asked: Load) -> tuple[Loaded, Run]:
 
 def version() -> dict[str, str]:
     said = subprocess.run([SERVER, "--version"], capture_output=True, text=True, check=True)
-    return {"llama.cpp": (said.stdout + said.stderr).partition("version:")[2].split("\n")[0].strip()}
+    return {"llama.cpp": (said.stdout + said.stderr).partition("version:")[2].split()[0], "source": LLAMA_CPP}
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:

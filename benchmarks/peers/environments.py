@@ -79,7 +79,8 @@ class Environment:
     def run(self, command: Sequence[str], say: Say) -> None:
         """Run a step, telling each line that says how far it is. Raises `NotInstalled` with the last line if it fails."""
         path = os.pathsep.join([str(self.python.parent), os.environ.get("PATH", "")])
-        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
+        own = {"PATH": path, "GIT_CEILING_DIRECTORIES": str(FOLDER)}  # or llama.cpp takes our commit for its own
+        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
         last = ""
         with self.log.open("a") as log:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -10,6 +10,7 @@ embedding, and greedy decoding does not repeat it for ever; the best logit leads
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -77,6 +78,8 @@ def write_checkpoint(geometry: Geometry, dtype: str, folder: Path) -> Path:
     wanted = json.dumps({"geometry": asdict(geometry), "dtype": dtype, "seed": SEED, "embedding_std": EMBEDDING_STD})
     if stamp.exists() and stamp.read_text() == wanted:
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # with what others made of it, as a GGUF file
+    transformers.utils.logging.disable_progress_bar()
     sizes = asdict(geometry)
     theta = sizes.pop("rope_theta")
     config = transformers.Qwen3Config(
