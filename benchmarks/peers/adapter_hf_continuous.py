@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from time import perf_counter
 from typing import Any
 
@@ -49,3 +50,4 @@ def run(manager: Any, prompts: Ids, output_tokens: list[int]) -> Ran:
 
 if __name__ == "__main__":
     serve(load)
+    os._exit(0)  # the thread that generates would keep the process

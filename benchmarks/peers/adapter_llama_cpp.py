@@ -21,6 +21,7 @@ from protocol import Ids, Load, Loaded, Ran, Run, serve
 
 SERVER = Path(sys.prefix) / "bin" / "llama-server"
 KV_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+FLASH_ATTENTION = {"float32": "off", "bfloat16": "auto"}  # on, its answers are less exact than float32
 PATIENCE = 300  # seconds to load
 GREEDY = {
     "temperature": 0.0,
@@ -46,6 +47,7 @@ def load(asked: Load) -> tuple[Loaded, Run]:
         "--ctx-size": asked.max_batch_size * asked.max_model_len,
         "--cache-type-k": KV_TYPES[asked.dtype],
         "--cache-type-v": KV_TYPES[asked.dtype],
+        "--flash-attn": FLASH_ATTENTION[asked.dtype],
         "--cache-ram": 0,  # prompts never come twice
     }
     arguments = [str(word) for pair in options.items() for word in pair]

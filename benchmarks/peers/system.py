@@ -63,7 +63,7 @@ class PeerSystem:
         idle, self._cpu_before = before - self._cpu_before, after
         if answer is None:
             return Repeat(round=number, seconds=0.0, requests=(), problems=(self.failure,), load=load)
-        counters = {"cores_busy": (after - before) / answer["seconds"], "idle_cpu_seconds": idle}
+        counters = cpu_counters(after - before, idle, answer)
         records, problems = tuple(_records(asked, answer)), tuple(_problems(asked, answer))
         if watch:
             watch(len(asked))
@@ -113,6 +113,13 @@ def _problems(asked: Sequence[Asked], answer: Mapping[str, Any]) -> Iterator[str
     ]
     for number, found, wanted in wrong[:1]:
         yield f"{len(wrong)} answers of wrong length: request {number} has {found} tokens instead of {wanted}"
+
+
+def cpu_counters(used: float, idle: float, answer: Mapping[str, Any]) -> dict[str, float]:
+    """What a run's CPU seconds say: beside busy processes they are steadier than the clock, though not untouched."""
+    found = {"cores_busy": used / answer["seconds"], "idle_cpu_seconds": idle}
+    tokens = sum(map(len, answer["output_ids"]))
+    return found | ({"output_tokens_per_cpu_second": tokens / used} if used > 0 else {})
 
 
 def with_agreement(side: Side, outputs: Mapping[int, Ids], base: Mapping[int, Ids]) -> Side:

@@ -21,6 +21,7 @@ HEADERS = (
     "same answers",
     "same first tokens",
     "cores busy",
+    "output tokens/CPU s",
 )
 IDLE = 0.02  # of a core
 
@@ -39,7 +40,7 @@ def rows(result: Result) -> list[Row]:
 
 def _row(summary: Summary, result: Result) -> Row:
     shares = [summary.values.get(f"agreement.{what}", ()) for what in ("requests", "first_tokens")]
-    cores = summary.intervals.get("cores_busy")
+    cores, thrift = summary.intervals.get("cores_busy"), summary.intervals.get("output_tokens_per_cpu_second")
     return Row(
         (
             f"{summary.name} {result.versions.get(summary.name, '')}".strip(),
@@ -48,6 +49,7 @@ def _row(summary: Summary, result: Result) -> Row:
             _spelled(ratio(summary, result), "{:.2f}") or "1",
             *(f"{statistics.fmean(values):.1%}" if values else "" for values in shares),
             f"{cores.median:.2f}" if cores else "",
+            f"{thrift.median:.0f}" if thrift else "",
         )
     )
 

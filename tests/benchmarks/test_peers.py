@@ -132,6 +132,11 @@ def test_cpu_time_is_counted(start: Callable[[str], Peer]) -> None:
     assert 0 < peer.cpu_seconds() < 30, "starting Python takes some"
 
 
+def test_cpu_seconds_say_how_thrifty_a_peer_is() -> None:
+    found = system.cpu_counters(4.0, 0.5, {"seconds": 2.0, "output_ids": [[1, 2, 3], [4]]})
+    assert found == {"cores_busy": 2.0, "idle_cpu_seconds": 0.5, "output_tokens_per_cpu_second": 1.0}
+
+
 # Work
 
 
