@@ -77,15 +77,17 @@ class Panel:
     curves: Sequence[Curve]
     bars: bool = False  # groups of bars over x instead of lines
     log_x: bool = False
+    top: float | None = None  # of the vertical axis, where panels are to be compared
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture of a paper with both curves: published and simulated."""
+    """A picture of a paper with both curves: published and ours."""
 
     name: str  # of the file
     title: str
     panels: Sequence[Panel]
+    ours: str = "simulated"  # how our curves came about
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Figures of papers, redrawn: what was published as markers, what was simulated as lines."""
+"""Figures of papers, redrawn: what was published as markers, what was simulated or measured as lines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def draw_figure(path: str | Path, figure: Figure) -> None:
     with picture(path, rows, columns) as axes:
         axes[0][0].figure.suptitle(figure.title)
         for place, panel in zip(axes.flat, figure.panels, strict=False):
-            _draw(place, panel)
+            _draw(place, panel, figure.ours)
         for empty in list(axes.flat)[len(figure.panels) :]:
             empty.set_visible(False)
 
 
-def _draw(place: Any, panel: Panel) -> None:
+def _draw(place: Any, panel: Panel, ours: str) -> None:
     colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(dict.fromkeys(c.label for c in panel.curves))}
     for index, curve in enumerate(panel.curves):
         if panel.bars:
@@ -31,12 +31,18 @@ def _draw(place: Any, panel: Panel) -> None:
         else:
             _line(place, curve, colours[curve.label])
     place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
-    place.set_ylim(bottom=0)
+    place.set_ylim(bottom=0, top=panel.top)
     if panel.log_x:
         place.set_xscale("log")
         plain_log(place.xaxis)
-    title = "hatched: published" if panel.bars else "dots: published, lines: simulated"
-    place.legend(fontsize=7, title=title, title_fontsize=7, frameon=True, framealpha=0.7, edgecolor="none")
+    place.legend(fontsize=7, title=_legend(panel, ours), title_fontsize=7, frameon=True, framealpha=0.7, edgecolor="none")
+
+
+def _legend(panel: Panel, ours: str) -> str | None:
+    """What tells published curves from ours; nothing where there are only ours."""
+    if not any(curve.published for curve in panel.curves):
+        return None
+    return "hatched: published" if panel.bars else f"dots: published, lines: {ours}"
 
 
 def _name(curve: Curve) -> str:

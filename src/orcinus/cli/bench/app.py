@@ -7,6 +7,7 @@ import typer
 from orcinus.cli.bench.capacity import capacity
 from orcinus.cli.bench.compare import compare
 from orcinus.cli.bench.offline import offline
+from orcinus.cli.bench.papers import papers
 from orcinus.cli.bench.report import report
 from orcinus.cli.bench.serve import serve
 from orcinus.cli.bench.sweep import sweep
@@ -18,5 +19,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (offline, serve, sweep, capacity, compare, report):
+for command in (offline, serve, sweep, capacity, papers, compare, report):
     app.command()(command)

@@ -1,0 +1,18 @@
+"""All studies, by name."""
+
+from __future__ import annotations
+
+from orcinus.bench.papers.stalls import Stalls
+from orcinus.bench.papers.study import Study
+from orcinus.errors import ConfigError
+
+STUDIES: tuple[Study, ...] = (Stalls(),)
+
+
+def choose(names: str | None) -> tuple[Study, ...]:
+    """Those of `stalls,orca`, in the order of the list; all if there are none. Raises `ConfigError`."""
+    known = {study.name: study for study in STUDIES}
+    wanted = {name.strip() for name in (names or "").split(",")} - {""}
+    for name in sorted(wanted - known.keys()):
+        raise ConfigError(f"there is no study {name!r}: choose among {', '.join(known)}")
+    return tuple(study for study in STUDIES if study.name in wanted) if wanted else STUDIES

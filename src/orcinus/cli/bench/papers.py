@@ -1,0 +1,78 @@
+"""`orcinus bench papers`: the papers' experiments in small, on a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from orcinus import interrupt
+from orcinus.cli.bench.systems import loading
+from orcinus.cli.progress import progress
+from orcinus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orcinus.bench.papers.seen import Seen
+    from orcinus.bench.papers.study import Study
+    from orcinus.bench.result import Result
+
+
+def papers(
+    model: Annotated[str | None, typer.Option(help="Model folder, or hub repository. Default: the bundled model.")] = None,
+    only: Annotated[str | None, typer.Option(help="Studies, with commas between: stalls. Default: all.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write what was measured to this folder, a file a study.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a figure of every study into this folder.")] = None,
+) -> None:
+    """Measure small versions of the papers' experiments, and say of each whether the shape of its figure is found here.
+
+    Rates are found by a short run first, so that they suit the machine. Exit status 1 if a shape was not found.
+    Example: `orcinus bench papers --only stalls --plot pictures`
+    """
+    from orcinus.bench.papers.studies import choose
+    from orcinus.bench.papers.study import read_study, run_studies
+    from orcinus.cli.bench.papers_view import print_study
+
+    studies = choose(only)
+    for folder in (out, plot):
+        _make(folder)
+    interrupt.raise_exception()
+    console = Console(highlight=False)
+    found, complete = [], True
+    with progress() as bars:
+        for study, result in run_studies(studies, model, repeats, loading=lambda: loading(bars), bar=bars.bar):
+            seen = read_study(study, result)
+            _keep(study, result, seen, out, plot)
+            print_study(console, study, result, seen)
+            found.append(seen is not None and seen.found)
+            complete = result.complete
+    if not complete:
+        raise typer.Exit(interrupt.STATUS)
+    if not all(found):
+        raise typer.Exit(1)
+
+
+def _make(folder: Path | None) -> None:
+    """Raises `ConfigError` if it cannot be, before the work is done that it would hold."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: give a folder ({error.strerror or error})") from None
+
+
+def _keep(study: Study, result: Result, seen: Seen | None, out: Path | None, plot: Path | None) -> None:
+    from orcinus.bench.result import write_result
+
+    if out is not None:
+        write_result(out / f"{study.name}.json", result)
+    if plot is not None and seen is not None:
+        from orcinus.plots.figures import draw_figure
+
+        for figure in seen.figures:
+            draw_figure(plot / f"{figure.name}.svg", figure)
