@@ -10,7 +10,7 @@ from typing import ClassVar
 from orcinus.bench.keep import Bar
 from orcinus.bench.measure import gaps
 from orcinus.bench.offline import Engines
-from orcinus.bench.papers.seen import Line, Seen, Shape, over, reading, typical
+from orcinus.bench.papers.seen import Line, Seen, Shape, over, reading, typical, whole
 from orcinus.bench.papers.study import SEED, Prepared, points_of
 from orcinus.bench.record import Iteration, Repeat
 from orcinus.bench.result import Result, Side
@@ -89,19 +89,21 @@ class Stalls:
         chunk, whole = RATIOS_9[32, 1024]
         with_prompt, with_chunk = (_beside(least) for least in (self.long, self.budget // 2))
         lines = [
-            Line("iteration with a whole prompt over decodes alone (orca)", whole, typical(sides["orca"], with_prompt)),
-            Line("iteration with a chunk over decodes alone (stall-free)", chunk, typical(sides["stall-free"], with_chunk)),
+            Line("iteration with a whole prompt over decodes alone (orca)", f"{whole:g}", typical(sides["orca"], with_prompt)),
+            Line(
+                "iteration with a chunk over decodes alone (stall-free)", f"{chunk:g}", typical(sides["stall-free"], with_chunk)
+            ),
         ]
         for name, side in sides.items():
             lines += [
-                Line(f"{name}: median time between tokens", None, typical(side, reading("tbt.p50")), "ms"),
-                Line(f"{name}: P99", None, typical(side, reading("tbt.p99")), "ms"),
-                Line(f"{name}: longest", None, typical(side, longest_gap), "ms"),
+                Line(f"{name}: median time between tokens", "", typical(side, reading("tbt.p50")), "ms"),
+                Line(f"{name}: P99", "", typical(side, reading("tbt.p99")), "ms"),
+                Line(f"{name}: longest", "", typical(side, longest_gap), "ms"),
             ]
         base = sides["prefill-first"]
         throughput = reading("total_throughput")
         return lines + [
-            Line(f"{name}: tokens a second, over prefill-first", None, over(side, base, throughput))
+            Line(f"{name}: tokens a second, over prefill-first", "", over(side, base, throughput))
             for name, side in sides.items()
             if side is not base
         ]
@@ -130,7 +132,7 @@ def _seconds(iteration: Iteration) -> float:
 
 def _figure(sides: tuple[Side, ...]) -> Figure:
     """The gap before every token, over the time of the first run: the paper draws the tokens of one request instead."""
-    first = {side.name: next(repeat for repeat in side.repeats if repeat.valid) for side in sides}
+    first = {side.name: whole(side)[0] for side in sides}
     top = 1.05 * max(longest_gap(repeat) for repeat in first.values())
     panels = [
         Panel(name, "time (s)", "time between tokens (ms)", [Curve(name, _over_time(repeat))], top=top)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from orcinus.bench.papers.chunks import Chunks
+from orcinus.bench.papers.orca import OrcaCurves
+from orcinus.bench.papers.paging import Paging
 from orcinus.bench.papers.stalls import Stalls
 from orcinus.bench.papers.study import Study
 from orcinus.errors import ConfigError
 
-STUDIES: tuple[Study, ...] = (Stalls(),)
+STUDIES: tuple[Study, ...] = (OrcaCurves(), Stalls(), Chunks(), Paging())
 
 
 def choose(names: str | None) -> tuple[Study, ...]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
-from orcinus.bench.keep import Bar, Point, make_result, measure_points, no_bar
+from orcinus.bench.keep import Bar, Point, System, make_result, measure_points, no_bar
+from orcinus.bench.measure import metrics
 from orcinus.bench.offline import Engines, EngineSystem, model_name
-from orcinus.bench.papers.seen import Seen
+from orcinus.bench.papers.seen import Seen, whole
 from orcinus.bench.requests import Asked, hash_requests
 from orcinus.bench.result import Result, Work
 from orcinus.build import Progress as Loading
 from orcinus.build import silent
 from orcinus.config import EngineConfig
+from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.workload import Workload
 
 SEED = 0
@@ -46,7 +48,7 @@ class Study(Protocol):
         ...
 
     def read(self, result: Result) -> Seen:
-        """What was measured beside what was published. Every side of the result has a repeat that may be believed."""
+        """What was measured beside what was published. Every side of the result has a whole repeat that may be believed."""
         ...
 
 
@@ -80,7 +82,7 @@ def run_studies(
 
 def read_study(study: Study, result: Result) -> Seen | None:
     """What can be seen in a result; None if nothing can, for a side was not measured."""
-    measured = result.sides and all(any(repeat.valid for repeat in side.repeats) for side in result.sides)
+    measured = result.sides and all(whole(side) for side in result.sides)
     return study.read(result) if measured else None
 
 
@@ -88,6 +90,15 @@ def points_of(engines: Engines, workload: Workload, requests: Sequence[Asked]) -
     """Every system with the same workload."""
     systems = [EngineSystem(name, engines, requests) for name in engines.configs]
     return [Point(system.name, system, workload, system.settings) for system in systems]
+
+
+def capacity(system: System, workload: Workload) -> float:
+    """Requests per second that a system serves when all are there from the start: what rates are measured against.
+
+    The better of two short runs, for whatever else disturbs a machine only makes it slower.
+    """
+    system.warm_up(workload)
+    return max(metrics(system.measure(replace(workload, arrivals=AllAtOnce())))["request_throughput"] for _ in range(2))
 
 
 def _work(study: Study, config: EngineConfig, requests: Sequence[Asked]) -> Work:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def papers(
     model: Annotated[str | None, typer.Option(help="Model folder, or hub repository. Default: the bundled model.")] = None,
-    only: Annotated[str | None, typer.Option(help="Studies, with commas between: stalls. Default: all.")] = None,
+    only: Annotated[str | None, typer.Option(help="Some of orca, stalls, chunks and paging, with commas between.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write what was measured to this folder, a file a study.")

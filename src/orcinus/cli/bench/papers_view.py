@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orcinus.bench.papers.seen import Line, Seen, Shape
+from orcinus.bench.papers.seen import Seen, Shape
 from orcinus.bench.papers.study import Study
 from orcinus.bench.result import Result
 from orcinus.bench.summary import doubts
@@ -41,12 +41,8 @@ def verdict(seen: Seen) -> str:
 def _lines(seen: Seen) -> Table:
     table = _table("", "published", "measured")
     for line in seen.lines:
-        table.add_row(line.what, _published(line), f"{spelled(line.measured)} {line.unit}".strip())
+        table.add_row(line.what, line.published or "-", f"{spelled(line.measured)} {line.unit}".strip())
     return table
-
-
-def _published(line: Line) -> str:
-    return "-" if line.published is None else f"{line.published:.4g} {line.unit}".strip()
 
 
 def _shapes(seen: Seen) -> Table:
