@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcinus.bench.record import Iteration, Repeat, RequestRecord
-from orcinus.bench.result import Machine, Result, Setting, Side, Work
+from orcinus.bench.result import Result, Setting, Side
+from tests.bench.made_up import result as any_result
 
 
 def request(number: int, times: Sequence[float], sent: float = 0.0, prompt: int = 8) -> RequestRecord:
@@ -49,9 +50,5 @@ def side(name: str, repeats: Sequence[Repeat], **settings: Setting) -> Side:
 
 
 def result(sides: Sequence[Side]) -> Result:
-    """A complete one."""
-    machine = Machine(system="", processor="made up", cores=2, memory_mib=1)
-    work = Work(
-        workload="", arrivals="", requests=1, seed=0, prompt_tokens=1, output_tokens=1, prompts="", model="orcinus-tiny"
-    )
-    return Result(kind="papers", when="", command=(), commit="", versions={}, machine=machine, work=work, sides=tuple(sides))
+    """A complete one of these sides."""
+    return any_result(sides, kind="papers")

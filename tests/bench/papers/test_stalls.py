@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from orcinus.bench.papers.stalls import Stalls, longest_gap
 from orcinus.bench.papers.study import read_study, run_study
+from orcinus.bench.record import Repeat
+from orcinus.bench.result import Result
 from tests.bench.papers.made_up import iterations, repeat, request, result, side
 
 TOY = Stalls(places=2, short=4, answer=8, long=64, last=2, budget=8, requests=8)
@@ -27,13 +30,13 @@ def test_a_toy_run_measures_every_system_with_the_same_requests() -> None:
     assert all(panel.curves[0].points for panel in seen.figures[0].panels)
 
 
-def run(round_: int, gap: float, noise: float = 0.0) -> object:
+def run(round_: int, gap: float, noise: float = 0.0) -> Repeat:
     """Two requests of five tokens, 10 ms apart but for one gap."""
     times = (0.1, 0.11, 0.11 + gap + noise * round_, 0.12 + gap + noise * round_, 0.13 + gap + noise * round_)
     return repeat(round_, [request(0, times), request(1, times)], iterations())
 
 
-def measured(spikes: float, flat: float, noise: float = 0.0) -> object:
+def measured(spikes: float, flat: float, noise: float = 0.0) -> Result:
     gaps = {"prefill-first": spikes, "orca": spikes, "sarathi": flat, "stall-free": flat}
     return result([side(name, [run(number, gap, noise) for number in range(5)]) for name, gap in gaps.items()])
 
@@ -59,7 +62,8 @@ def test_the_longest_gap_is_one_of_a_request_not_between_requests() -> None:
     assert longest_gap(repeat(0, apart)) == pytest.approx(50)
 
 
-def test_a_system_without_a_valid_repeat_leaves_nothing_to_see() -> None:
+@pytest.mark.parametrize("spoilt", [{"problems": ("x",)}, {"partial": True}])
+def test_a_system_without_a_whole_and_valid_repeat_leaves_nothing_to_see(spoilt: dict[str, Any]) -> None:
     whole = measured(0.3, 0.02)
-    broken = replace(whole.sides[0], repeats=tuple(replace(each, problems=("x",)) for each in whole.sides[0].repeats))
+    broken = replace(whole.sides[0], repeats=tuple(replace(each, **spoilt) for each in whole.sides[0].repeats))
     assert read_study(Stalls(), replace(whole, sides=(broken, *whole.sides[1:]))) is None
