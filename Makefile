@@ -35,7 +35,7 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) tests/clients/node/node_modules
+	rm -rf $(VENV) $(CLIENTS) .venv-peers tests/clients/node/node_modules
 
 $(VENV)/python-is-new-enough:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Orcinus needs Python 3.11 or newer: try make PYTHON=python3.12"; exit 1; }

@@ -20,6 +20,7 @@ from orcinus.runtime import weight_files
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, working_bytes
 from orcinus.runtime.memory import _of_the_groups, memory_available
+from orcinus.runtime.packed import can_pack
 from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -45,8 +46,11 @@ def test_a_plan_counts_what_the_model_has(checkpoint: Made, name: str) -> None:
     plan = make_plan(EngineConfig(model=folder))
     assert plan.fits
     assert plan.resolved == resolve(EngineConfig(model=folder))
-    assert plan.memory.weights == sum(p.numel() * 4 for p in model.parameters())
-    assert plan.model.saved_bytes == plan.memory.weights
+    saved = sum(p.numel() * 4 for p in model.parameters())
+    spec = plan.model.checkpoint.spec
+    twice = spec.tied and can_pack("cpu", torch.float32)  # the embedding: for look-ups, and packed for the output
+    assert plan.memory.weights == saved + (4 * spec.vocab_size * spec.hidden_size if twice else 0)
+    assert plan.model.saved_bytes == saved
     assert plan.missing_mib == 0
     assert plan.remedies() == []
 
@@ -99,7 +103,7 @@ def test_an_engine_that_does_not_fit_is_refused_before_it_loads(
     memory(200)
     monkeypatch.setattr("orcinus.build.load_model", None)
     monkeypatch.setattr("orcinus.build.find_model", None)
-    message = r"does not fit: 16 MiB of weights, 4000 of K/V and \d+ to work with, where 200 .*: \d+ MiB are missing; "
+    message = r"does not fit: 1[68] MiB of weights, 4000 of K/V and \d+ to work with, where 200 .*: \d+ MiB are missing; "
     for attempt in (resolve, build, LLM.from_config):
         with pytest.raises(ConfigError, match=message + r"use kv_memory_mib=\d+, or a smaller model"):
             attempt(EngineConfig(dtype="float32", kv_memory_mib=4000))

@@ -20,9 +20,10 @@ from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline
 from orcinus.runtime.device import Device, choose_device
-from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, kv_token_bytes, working_bytes
+from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, kv_token_bytes, weight_bytes, working_bytes
 from orcinus.runtime.hub import find_headers
 from orcinus.runtime.memory import memory_available
+from orcinus.runtime.packed import can_pack
 from orcinus.tiny import MODEL_DIR
 
 MIB = 2**20
@@ -167,7 +168,8 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
     spec = model.checkpoint.spec
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
-    weights = model.num_parameters * device.dtype.itemsize
+    packed = can_pack(device.device.type, device.dtype)
+    weights = weight_bytes(spec, device.dtype, model.num_parameters, packed=packed)
     asked_len = config.max_model_len
     if asked_len is not None and asked_len > spec.max_position_embeddings:
         raise ConfigError(

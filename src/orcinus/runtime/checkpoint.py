@@ -15,6 +15,7 @@ from orcinus.errors import ModelError
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.packed import can_pack
 from orcinus.runtime.weight_files import TensorHeader, one_line, read_headers, read_tensors, some
 
 FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
@@ -75,6 +76,8 @@ def load_model(
         _target(parameters[place.parameter], place, model.spec).copy_(tensor.t() if place.transposed else tensor)
         done += tensors[name].num_bytes
         progress(done, total)
+    if can_pack(device.device.type, device.dtype):
+        model.pack()
     return model
 
 

@@ -34,6 +34,12 @@ def working_bytes(spec: DecoderSpec, dtype: torch.dtype, num_tokens: int, num_re
     return FIXED + int(LIBRARIES * (activations + context)) + num_requests * spec.vocab_size * SAMPLING
 
 
+def weight_bytes(spec: DecoderSpec, dtype: torch.dtype, num_parameters: int, *, packed: bool) -> int:
+    """What the weights take. A tied embedding is there twice if they are packed: for look-ups, and for the output."""
+    twice = spec.vocab_size * spec.hidden_size if packed and spec.tied else 0
+    return (num_parameters + twice) * dtype.itemsize
+
+
 def decode_weight_bytes(spec: DecoderSpec, dtype: torch.dtype, num_parameters: int) -> int:
     """What any iteration reads of the weights: all, but of embeddings only some rows unless they are the output matrix too."""
     embedding = 0 if spec.tied else spec.vocab_size * spec.hidden_size

@@ -19,6 +19,7 @@ from orcinus.runtime.attention.port import Attention
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 from orcinus.runtime.pack import PackedBatch
+from orcinus.runtime.packed import multiply, pack
 
 
 def _tanh_gelu(x: Tensor) -> Tensor:
@@ -58,6 +59,13 @@ class Decoder(nn.Module):
         self.norm = Norm(make, spec, spec.hidden_size)
         self.head = None if spec.tied else Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
 
+    def pack(self) -> None:
+        """Let products read their weights in the CPU's layout. Nothing can be loaded into them afterwards."""
+        looked_up = [self.embed, self.positions]
+        for module in self.modules():
+            if isinstance(module, Linear) and (module not in looked_up or (module is self.embed and self.head is None)):
+                module.pack(keep=module in looked_up)
+
     def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
         """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`."""
         x = self.embed.weight[batch.tokens]
@@ -82,8 +90,17 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = make.empty(outputs, inputs)
         self.bias = make.empty(outputs) if bias else None
+        self.packed: Tensor | None = None
+
+    def pack(self, *, keep: bool) -> None:
+        """Multiply by a packed copy from now on; the plain weight goes, unless its rows are looked up too."""
+        self.packed = pack(self.weight)
+        if not keep:
+            del self.weight
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.packed is not None:
+            return multiply(x, self.packed, self.bias)
         return F.linear(x, self.weight, self.bias)
 
 
