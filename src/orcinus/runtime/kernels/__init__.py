@@ -1,0 +1,14 @@
+"""The GPU path's kernels, in Triton: one concept a file. Every file but `launches` can be imported only where triton is.
+
+All of them are made to be captured in a CUDA graph: what they launch depends on the shapes of tensors and on numbers
+that the host knows, never on values that lie on the device, and nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def available() -> bool:
+    """Whether the kernels can be imported here: whether there is triton."""
+    return find_spec("triton") is not None
