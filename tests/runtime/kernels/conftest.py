@@ -40,7 +40,7 @@ else:
 
 @pytest.fixture(autouse=True, scope="package")
 def _interpreted() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):  # a device does not warn of infinities
         patch.setenv(INTERPRET, "1")
         patch.setattr(InterpreterBuilder, "cast_impl", _rounded)
         patch.setattr(InterpreterBuilder, "create_dot", _widened)

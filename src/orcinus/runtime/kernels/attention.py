@@ -12,7 +12,7 @@ Sources: paged K/V blocks (Kwon et al., SOSP 2023, section 4.1), online softmax 
 3.1), packing grouped heads into the rows of a tile and shares of a context from flash-decoding (Dao et al., 2023).
 """
 
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 
 from __future__ import annotations
 
