@@ -78,14 +78,11 @@ def choose(shape: ShapeClass, device: torch.device) -> Launch:
     return remembered().get(key(shape, device)) or default(shape)
 
 
+@cache
 def key(shape: ShapeClass, device: torch.device) -> str:
     """What a launch is remembered under: a compiler or a device of another name has to be measured anew."""
-    return f"{_device_name(device)}, triton {version('triton')}, {shape}"
-
-
-@cache
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name}, triton {version('triton')}, {shape}"
 
 
 def memory_file() -> Path:

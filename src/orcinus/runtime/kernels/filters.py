@@ -1,0 +1,156 @@
+"""Top-k, top-p and min-p without a sort: a search over the values of the logits.
+
+Sort a row's tokens from the likeliest down. Each filter keeps a beginning of that order: the first k, those before whom
+less than top_p of the mass stands, those above min_p. The shortest of the three has some mass, and the uniform number asks
+for the token at which the cumulated mass passes u times that. So all that is needed is this: at which value does the
+number, or the mass, of the tokens likelier than it reach a goal? The distance of a logit from the largest, over the
+temperature, is a float of at least 0, whose 31 bits are ordered like the number itself: eight edges at once narrow it
+by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from orcinus.runtime.kernels.argmax import Survey, weight_of
+from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.philox import uniform_of
+
+BLOCK = 2048  # logits of a row at a time: 8 edges × 2048 × (mass, number) = 64 registers a thread of 16 warps; 4096 spill
+
+
+def pick_filtered(
+    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, position: Tensor,
+    seen: Survey, peaks: Tensor, tokens: Tensor,
+) -> None:  # fmt: skip
+    """Replace the token of every row that has a filter and is not greedy. For the arguments see `sample.Wishes`.
+
+    One program a row of `logits` `[S, vocab]`; other rows end at once. `peaks` `[S]` are the rows' largest logits.
+    """
+    (rows, size), pieces = logits.shape, seen.peaks.shape[1]
+    block = min(BLOCK, padded(size))
+    _pick_filtered[(rows,)](
+        logits, temperature, top_k, top_p, min_p, seed, position, seen.peaks, seen.masses, peaks, tokens,
+        logits.stride(0), size, pieces, pieces_padded=padded(pieces, 1), block=block, num_warps=max(1, block // 128),
+    )  # fmt: skip
+
+
+@triton.jit
+def _keys(row, at, size, peak, temperature):
+    """Of each logit: a whole number, 0 for the likeliest and more the less likely; forbidden ones have the most."""
+    x = tl.load(row + at, mask=at < size, other=float("-inf")).to(tl.float32)
+    return tl.abs(tl.fdiv(x - peak, temperature, ieee_rounding=True)).to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def _amounts(row, size, peak, temperature, edges, ways: tl.constexpr, block: tl.constexpr):
+    """How many tokens have a key up to each edge, forbidden ones left out, and their mass."""
+    counts = tl.zeros([block, ways], tl.int32)
+    masses = tl.zeros([block, ways], tl.float32)
+    for begin in range(0, size, block):  # every lane sums for itself: no thread waits for another here
+        keys = _keys(row, begin + tl.arange(0, block), size, peak, temperature)
+        weights = tl.exp(-keys.to(tl.float32, bitcast=True))
+        under = (keys[:, None] <= edges[None, :]) & (keys < 0x7F800000)[:, None]
+        counts += under.to(tl.int32)
+        masses += tl.where(under, weights[:, None], 0.0)
+    return tl.sum(counts, 0), tl.sum(masses.to(tl.float64), 0)
+
+
+@triton.jit
+def _search(row, size, peak, temperature, goal, by_mass: tl.constexpr, beyond: tl.constexpr, block: tl.constexpr):
+    """The keys [low, last] of the token at which the amount of the likeliest tokens reaches the goal (`beyond`: exceeds).
+
+    Also the number and the mass of the tokens before these keys, and of those among them: one token, or equal ones.
+    """
+    ways: tl.constexpr = 8
+    way = tl.arange(0, ways)
+    low = tl.full([], 0, tl.int32)
+    last = tl.full([], 0x7FFFFFFF, tl.int32)
+    shift = tl.full([], 28, tl.int32)
+    before, before_mass = tl.full([], 0, tl.int32), tl.full([], 0.0, tl.float64)
+    among, among_mass = tl.full([], 2, tl.int32), tl.full([], 0.0, tl.float64)
+    while (among > 1) & (low < last):
+        width = (tl.full([], 1, tl.int32) << shift) - 1
+        counts, masses = _amounts(row, size, peak, temperature, low + (way << shift) + width, ways, block)
+        amounts = masses if by_mass else counts.to(tl.float64)
+        short = (amounts <= goal) if beyond else (amounts < goal)
+        step = tl.minimum(tl.sum(short.to(tl.int32), 0), ways - 1)
+        before = tl.maximum(before, tl.sum(tl.where(way == step - 1, counts, 0), 0))
+        before_mass = tl.maximum(before_mass, tl.sum(tl.where(way == step - 1, masses, 0.0), 0))
+        among = tl.sum(tl.where(way == step, counts, 0), 0) - before
+        among_mass = tl.sum(tl.where(way == step, masses, 0.0), 0) - before_mass
+        low += step << shift
+        last = low + width
+        shift = tl.maximum(shift - 3, 0)
+    return low, last, before, before_mass, tl.maximum(among, 1), among_mass
+
+
+@triton.jit
+def _mass_of_first(row, size, peak, temperature, goal, by_mass: tl.constexpr, block: tl.constexpr):
+    """The mass of the fewest likeliest tokens whose number or mass reaches the goal."""
+    _, _, before, before_mass, among, among_mass = _search(row, size, peak, temperature, goal, by_mass, False, block)
+    each = among_mass / among
+    missing = tl.ceil((goal - before_mass) / tl.maximum(each, 1e-300)) if by_mass else goal - before
+    return before_mass + each * tl.minimum(tl.maximum(missing, 1.0), among.to(tl.float64))
+
+
+@triton.jit
+def _mass_above(row, size, peak, temperature, least, block: tl.constexpr):
+    """The mass of the tokens that are at least `least` times as likely as the likeliest."""
+    masses = tl.zeros([block], tl.float32)
+    for begin in range(0, size, block):
+        weights = tl.exp(-_keys(row, begin + tl.arange(0, block), size, peak, temperature).to(tl.float32, bitcast=True))
+        masses += tl.where(weights >= least, weights, 0.0)
+    return tl.sum(masses.to(tl.float64), 0)
+
+
+@triton.jit
+def _nth(row, size, peak, temperature, low, last, number, otherwise, block: tl.constexpr):
+    """The token that has `number` others before it with keys in [low, last], in the order of ids."""
+    token = otherwise
+    passed = tl.full([], 0, tl.int32)
+    for begin in range(0, size, block):
+        at = begin + tl.arange(0, block)
+        keys = _keys(row, at, size, peak, temperature)
+        fits = ((keys >= low) & (keys <= last)).to(tl.int32)
+        rank = passed + tl.cumsum(fits, 0) - 1
+        token = tl.maximum(token, tl.max(tl.where((fits > 0) & (rank == number), at, -1), 0))
+        passed += tl.sum(fits, 0)
+    return token
+
+
+@triton.jit
+def _pick_filtered(
+    logits, temperatures, top_k, top_p, min_p, seeds, positions, found, shares, peaks, tokens,
+    stride, size, pieces, pieces_padded: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    index = tl.program_id(0).to(tl.int64)
+    k, p, least = tl.load(top_k + index), tl.load(top_p + index), tl.load(min_p + index)
+    peak, temperature = tl.load(peaks + index), tl.load(temperatures + index)
+    sound = (peak > float("-inf")) & (peak < float("inf"))
+    if ((k > 0) | (p < 1) | (least > 0)) & sound & (temperature >= 1e-5):
+        row = logits + index * stride
+        piece = tl.arange(0, pieces_padded)
+        heights = tl.load(found + index * pieces + piece, mask=piece < pieces, other=float("-inf"))
+        mass = tl.load(shares + index * pieces + piece, mask=piece < pieces, other=0.0)
+        kept = tl.sum(mass * weight_of(heights, peak, temperature).to(tl.float64), 0)
+        if (k > 0) & (k < size):
+            kept = _mass_of_first(row, size, peak, temperature, k.to(tl.float64), False, block)
+        likely = kept
+        if p < 1:
+            kept = _mass_of_first(row, size, peak, temperature, p.to(tl.float64) * likely, True, block)
+        if least > 0:
+            kept = tl.minimum(kept, _mass_above(row, size, peak, temperature, least, block))
+        # the likeliest token has mass 1 and is kept however small top_p is
+        goal = uniform_of(tl.load(seeds + index), tl.load(positions + index)) * tl.maximum(kept, 1.0)
+        low, last, _, before, among, among_mass = _search(row, size, peak, temperature, goal, True, True, block)
+        skipped = tl.floor((goal - before) * among / tl.maximum(among_mass, 1e-300))
+        skipped = tl.minimum(tl.maximum(skipped, 0.0), among.to(tl.float64) - 1).to(tl.int32)
+        nobody = tl.full([], -1, tl.int32)
+        token = _nth(row, size, peak, temperature, low, last, skipped, nobody, block)
+        if token >= 0:
+            tl.store(tokens + index, token.to(tl.int64))
