@@ -66,6 +66,12 @@ def test_a_vocabulary_of_several_pieces(some: dict[str, Any]) -> None:
         compare(logits, [some] * 3, position)
 
 
+@pytest.mark.parametrize("some", [{"top_p": 0.97}, {"top_k": PIECE + 300, "top_p": 0.99}, {"min_p": 0.5}])
+def test_a_flat_row_is_searched_whole(some: dict[str, Any]) -> None:
+    """More tokens are left than are gathered (`candidates.MOST`)."""
+    compare(0.1 * torch.randn(1, PIECE + 500, generator=torch.Generator().manual_seed(2)), [some], 9)
+
+
 @pytest.mark.parametrize("some", [{}, {"top_p": 0.5}, {"top_p": 0.75}, {"min_p": 0.2}, {"top_k": 100, "top_p": 0.6}])
 def test_equal_logits_keep_the_order_of_their_ids(some: dict[str, Any]) -> None:
     """Values that repeat, down to all being equal; top-k only where it does not cut through equal ones."""

@@ -5,7 +5,8 @@ less than top_p of the mass stands, those above min_p. The shortest of the three
 for the token at which the cumulated mass passes u times that. So all that is needed is this: at which value does the
 number, or the mass, of the tokens likelier than it reach a goal? The distance of a logit from the largest, over the
 temperature, is a float of at least 0, whose 31 bits are ordered like the number itself: eight edges at once narrow it
-by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes.
+by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes. They go
+over the row's candidates (`candidates.py`), or over the whole row if those are too many.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -16,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from orcinus.runtime.kernels.argmax import Survey, weight_of
+from orcinus.runtime.kernels.argmax import Survey
+from orcinus.runtime.kernels.candidates import MOST, distance_of, filtered, gather, total_mass
 from orcinus.runtime.kernels.launches import padded
 from orcinus.runtime.kernels.philox import uniform_of
 
@@ -32,18 +34,19 @@ def pick_filtered(
     One program a row of `logits` `[S, vocab]`; other rows end at once. `peaks` `[S]` are the rows' largest logits.
     """
     (rows, size), pieces = logits.shape, seen.peaks.shape[1]
+    few = gather(logits, (temperature, top_k, top_p, min_p), seen, peaks)
     block = min(BLOCK, padded(size))
     _pick_filtered[(rows,)](
-        logits, temperature, top_k, top_p, min_p, seed, position, seen.peaks, seen.masses, peaks, tokens,
-        logits.stride(0), size, pieces, pieces_padded=padded(pieces, 1), block=block, num_warps=max(1, block // 128),
+        logits, temperature, top_k, top_p, min_p, seed, position, seen.peaks, seen.masses, peaks,
+        few.sizes, few.logits, few.ids, tokens, logits.stride(0), size, pieces,
+        most=MOST, pieces_padded=padded(pieces, 1), block=block, num_warps=max(1, block // 128),
     )  # fmt: skip
 
 
 @triton.jit
 def _keys(row, at, size, peak, temperature):
     """Of each logit: a whole number, 0 for the likeliest and more the less likely; forbidden ones have the most."""
-    x = tl.load(row + at, mask=at < size, other=float("-inf")).to(tl.float32)
-    return tl.abs(tl.fdiv(x - peak, temperature, ieee_rounding=True)).to(tl.int32, bitcast=True)
+    return distance_of(row, at, size, peak, temperature).to(tl.int32, bitcast=True)
 
 
 @triton.jit
@@ -124,33 +127,40 @@ def _nth(row, size, peak, temperature, low, last, number, otherwise, block: tl.c
 
 
 @triton.jit
+def _kept(row, size, peak, temperature, total, k, p, least, whole, block: tl.constexpr):
+    """The mass of the tokens that the filters leave. `whole` = size of the vocabulary: no top-k reaches beyond it."""
+    kept = total
+    if (k > 0) & (k < whole):
+        kept = _mass_of_first(row, size, peak, temperature, k.to(tl.float64), False, block)
+    likely = kept
+    if p < 1:
+        kept = _mass_of_first(row, size, peak, temperature, p.to(tl.float64) * likely, True, block)
+    if least > 0:
+        kept = tl.minimum(kept, _mass_above(row, size, peak, temperature, least, block))
+    return tl.maximum(kept, 1.0)  # the likeliest token has mass 1 and is kept however small top_p is
+
+
+@triton.jit
 def _pick_filtered(
-    logits, temperatures, top_k, top_p, min_p, seeds, positions, found, shares, peaks, tokens,
-    stride, size, pieces, pieces_padded: tl.constexpr, block: tl.constexpr,
+    logits, temperatures, top_k, top_p, min_p, seeds, positions, found, shares, peaks, sizes, values, ids, tokens,
+    stride, size, pieces, most: tl.constexpr, pieces_padded: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0).to(tl.int64)
-    k, p, least = tl.load(top_k + index), tl.load(top_p + index), tl.load(min_p + index)
-    peak, temperature = tl.load(peaks + index), tl.load(temperatures + index)
-    sound = (peak > float("-inf")) & (peak < float("inf"))
-    if ((k > 0) | (p < 1) | (least > 0)) & sound & (temperature >= 1e-5):
-        row = logits + index * stride
-        piece = tl.arange(0, pieces_padded)
-        heights = tl.load(found + index * pieces + piece, mask=piece < pieces, other=float("-inf"))
-        mass = tl.load(shares + index * pieces + piece, mask=piece < pieces, other=0.0)
-        kept = tl.sum(mass * weight_of(heights, peak, temperature).to(tl.float64), 0)
-        if (k > 0) & (k < size):
-            kept = _mass_of_first(row, size, peak, temperature, k.to(tl.float64), False, block)
-        likely = kept
-        if p < 1:
-            kept = _mass_of_first(row, size, peak, temperature, p.to(tl.float64) * likely, True, block)
-        if least > 0:
-            kept = tl.minimum(kept, _mass_above(row, size, peak, temperature, least, block))
-        # the likeliest token has mass 1 and is kept however small top_p is
-        goal = uniform_of(tl.load(seeds + index), tl.load(positions + index)) * tl.maximum(kept, 1.0)
-        low, last, _, before, among, among_mass = _search(row, size, peak, temperature, goal, True, True, block)
+    if filtered(index, temperatures, top_k, top_p, min_p, peaks):
+        peak, temperature = tl.load(peaks + index), tl.load(temperatures + index)
+        k, p, least = tl.load(top_k + index), tl.load(top_p + index), tl.load(min_p + index)
+        total = total_mass(index, pieces, found, shares, peak, temperature, pieces_padded)
+        few = tl.load(sizes + index)
+        row, among_them = logits + index * stride, size
+        if few > 0:
+            row, among_them = values + index * most, few
+        kept = _kept(row, among_them, peak, temperature, total, k, p, least, size, block)
+        goal = uniform_of(tl.load(seeds + index), tl.load(positions + index)) * kept
+        low, last, _, before, among, among_mass = _search(row, among_them, peak, temperature, goal, True, True, block)
         skipped = tl.floor((goal - before) * among / tl.maximum(among_mass, 1e-300))
         skipped = tl.minimum(tl.maximum(skipped, 0.0), among.to(tl.float64) - 1).to(tl.int32)
         nobody = tl.full([], -1, tl.int32)
-        token = _nth(row, size, peak, temperature, low, last, skipped, nobody, block)
-        if token >= 0:
-            tl.store(tokens + index, token.to(tl.int64))
+        place = _nth(row, among_them, peak, temperature, low, last, skipped, nobody, block)
+        token = tl.load(ids + index * most + place, mask=(few > 0) & (place >= 0), other=0)
+        token = tl.where(few > 0, token, place)
+        tl.store(tokens + index, token.to(tl.int64), mask=place >= 0)

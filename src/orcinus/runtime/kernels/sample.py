@@ -5,7 +5,7 @@ Rows are greedy, plain (temperature alone) or filtered (top-k, top-p, min-p); on
 * plain: the survey says how much probability each piece of the vocabulary has, so that one piece has to be looked through.
 * filtered: `draw` sorts the row and inverts along the sorted order. A filter keeps a beginning of that order, and so does
   the uniform number; all that is asked is "where does the mass (or the number) of the likelier tokens reach a goal?", and
-  a search over the values answers it without sorting: see `filters.py`.
+  a search over the values answers it without sorting: see `filters.py`. It looks at the few tokens that can be left.
 
 Given the same logits a token is the one that `draw` takes, but for rounding: exponentials and sums in float32 differ in
 their last bits, and a uniform number that falls right between two tokens (within about 1e-6 of their edge) may choose the
