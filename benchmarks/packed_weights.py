@@ -2,7 +2,7 @@
 
     python benchmarks/packed_weights.py [--threads N] [--repeats 15]
 
-Every shape is there so often that the weights do not fit in a cache, as those of a model do not. Both sides take turns; medians.
+Every shape is there so often that the weights do not fit in a cache, as those of a model. Both sides take turns; medians.
 """
 
 from __future__ import annotations

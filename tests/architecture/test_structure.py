@@ -30,6 +30,7 @@ APART = [{"sim", "runtime"}]
 ONLY_UNDER = {
     "torch": {"runtime", "tiny", "build", "cli/info.py"},
     "numba": {"runtime"},
+    "triton": {"runtime"},
     "transformers": {"runtime", "tiny", "text"},
     "typer": {"cli"},
     "matplotlib": {"plots"},
