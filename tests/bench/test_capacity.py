@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from orcinus.bench.capacity import kept_by, run_capacity
 from orcinus.bench.config import LoadConfig
+from orcinus.bench.doubts import doubts
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Setting
 from orcinus.bench.sweep import read_rates, run_sweep
@@ -64,6 +65,33 @@ def test_promises_that_are_kept_at_no_rate_make_a_capacity_of_nothing() -> None:
 def test_promises_that_every_rate_keeps_are_no_answer() -> None:
     with pytest.raises(ConfigError, match="the workload is too short to tell"):
         run_capacity([Queue(1.0)], LOAD, work(), {"e2e.p50": 1e9}, first=1.0, tolerance=0.5)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, float("nan"), float("inf")])
+def test_promises_that_mean_nothing(seconds: float) -> None:
+    with pytest.raises(ConfigError, match="a promise must be a number of seconds above 0"):
+        run_capacity([Queue(1.0)], LOAD, work(), {"e2e.p50": seconds}, first=1.0, tolerance=0.5)
+
+
+def test_where_nothing_can_be_measured_the_search_ends_with_what_was_kept() -> None:
+    """The client is late from 10 requests a second on: that says nothing about the system."""
+
+    class Unmeasurable(Queue):
+        def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
+            found = super().measure(workload, number, watch)
+            return replace(found, problems=("the client was late",)) if self.tried[-1] > 10 else found
+
+    found = run_capacity([Unmeasurable(1e9)], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=0.1)
+    assert 5 <= found.capacity["queue"] <= 10
+    assert found.sides[-1].settings["kept"] is None
+    assert any("could not be measured" in doubt.what for doubt in doubts(found))
+
+
+def test_a_search_does_not_go_on_for_ever_below() -> None:
+    system = Queue(0.0001)
+    found = run_capacity([system], LOAD, work(requests=100), {"e2e.p50": 0.5}, first=1.0, tolerance=0.5)
+    assert found.capacity == {"queue": 0.0}
+    assert min(system.tried) >= 100 / 600
 
 
 def test_a_capacity_needs_a_promise() -> None:

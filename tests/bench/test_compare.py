@@ -7,7 +7,7 @@ import pytest
 from orcinus.bench.compare import compare, overall
 from orcinus.bench.result import Result
 from orcinus.errors import ConfigError
-from tests.bench.made_up_runs import result, run_of, side, work
+from tests.bench.made_up_runs import repeat, request, result, run_of, side, work
 
 
 def runs(*seconds: float, **changed: object) -> Result:
@@ -72,6 +72,15 @@ def test_one_of_several_sides_has_to_be_named() -> None:
     with pytest.raises(ConfigError, match="the second result has no side 'z': choose x; y"):
         compare(both, both, "x", "z")
     assert {verdict.better for verdict in compare(both, both, "x", "y")} == {"a"}
+
+
+def test_tokens_that_all_come_at_once_win_nothing() -> None:
+    """Static batching hands its answers out with the batch: no time between tokens, and a long wait before."""
+    at_once = result(side("a", *(repeat(request(0, 0.0, (5.0, 5.0)), number=number) for number in range(5))))
+    found = {verdict.metric: verdict for verdict in compare(runs(*FAST), at_once)}
+    assert found["tbt.p50"].better is found["tpot.p99"].better is None
+    assert "all tokens came at once" in found["tbt.p50"].why
+    assert found["ttft.p50"].better == "a"
 
 
 def test_what_must_not_be_believed_is_not_compared() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orcinus.bench.record import Outcome
-from orcinus.bench.summary import doubts, same_outputs, summarize
-from tests.bench.made_up_runs import lost, repeat, request, result, run_of, side
+from orcinus.bench.summary import same_outputs, summarize
+from tests.bench.made_up_runs import lost, repeat, request, run_of, side
 
 
 def runs(*seconds: float) -> list[object]:
@@ -49,25 +49,6 @@ def test_a_metric_that_one_repeat_lacks_is_left_out() -> None:
     (found,) = summarize([side("a", run_of(1), nothing)])
     assert found.median("ttft.p50") is None
     assert found.median("requests") == 0.5
-
-
-def test_a_result_without_fault_raises_no_doubt() -> None:
-    assert doubts(result(side("a", run_of(1)))) == []
-
-
-@pytest.mark.parametrize(
-    ("changed", "sides", "said"),
-    [
-        ({"complete": False}, [side("a", run_of(1))], "interrupted"),
-        ({}, [side("a", run_of(1, problems=("the client was late",)))], "a, repeat 1: the client was late"),
-        ({}, [side("a", run_of(1, load=7.5))], "load average up to 7.5 on 2 cores"),
-        ({}, [side("a")], "Nothing was measured"),
-        ({"capacity": {"a": 9.0}}, [side("a, 9/s", run_of(1), system="a", rate=9.0)], "only 1 requests/s were served of 9"),
-    ],
-)
-def test_doubts(changed: dict[str, object], sides: list[object], said: str) -> None:
-    (found,) = doubts(result(*sides, **changed))  # type: ignore[arg-type]
-    assert said in found
 
 
 @pytest.mark.parametrize(("outputs", "expected"), [(("x", "x"), True), (("x", "y"), False), (("x", ""), None)])

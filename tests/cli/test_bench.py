@@ -40,6 +40,11 @@ def test_offline_prints_the_file_as_json() -> None:
     assert (found["kind"], found["objectives"], len(found["sides"])) == ("offline", {"ttft": 60.0}, 1)
 
 
+def test_a_configuration_can_be_compared_with_itself() -> None:
+    done = orcinus("bench", "offline", *SMALL, "--repeats", "1", "--policy", "orca,orca", "--json")
+    assert [each["name"] for each in json.loads(done.stdout)["sides"]] == ["orca", "orca (2)"]
+
+
 def test_sweep_prints_a_line_for_every_system_and_rate() -> None:
     done = orcinus("bench", "sweep", *SMALL, "--policy", "orca,stall-free", "--rates", "50,100", "--repeats", "1")
     assert done.returncode == 0, done.stderr
@@ -114,6 +119,9 @@ def test_report_writes_a_page_pictures_and_a_table(tmp_path: Path) -> None:
         (("capacity", "--arrivals", "closed:clients=3"), "has no rate to vary"),
         (("compare", "none.json", "none.json"), "cannot read none.json"),
         (("report", "none.json"), "cannot read none.json"),
+        (("report", "a.json", "--html", "a.json"), "the report would overwrite a result"),
+        (("offline", "--requests", "99999999999"), "requests must be at most 10000000"),
+        (("capacity", "--p99-tbt", "nan"), "a promise must be a number of seconds above 0"),
         (("report", "none.json", "--html", "nowhere/a.html"), "cannot write nowhere/a.html: give --html a file"),
         (("compare", "README.md", "README.md"), "README.md is no result of orcinus bench"),
     ],

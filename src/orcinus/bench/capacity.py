@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -11,11 +12,12 @@ from orcinus.bench.keep import Bar, System, make_result, no_bar
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side, Work
-from orcinus.bench.sweep import points_at
+from orcinus.bench.sweep import any_rate, points_at
 from orcinus.errors import ConfigError
 from orcinus.workload.rates import RateGrid
 
 Promises = Mapping[str, float]  # metric -> seconds at most: {"tbt.p99": 0.05}
+LONGEST_S = 600.0  # that one run may take by its rate: what is not kept then is kept at no rate
 
 
 def run_capacity(
@@ -35,12 +37,19 @@ def run_capacity(
     """
     if not promises:
         raise ConfigError("a capacity needs a promise: a P99 TTFT, a P99 TBT or a median TTFT")
+    for name, seconds in promises.items():
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"a promise must be a number of seconds above 0, not {name} <= {seconds}")
     search, found, complete = Search(load, work, promises, RateGrid(first, tolerance), bar), dict[str, float](), False
     with suppress(KeyboardInterrupt):
         for system in systems:
             found[system.name] = search.capacity(system)
         complete = True
-    return make_result("capacity", work, search.sides, objectives=dict(promises), capacity=found, complete=complete)
+    return make_result("capacity", any_rate(work), search.sides, objectives=dict(promises), capacity=found, complete=complete)
+
+
+class _NotMeasured(Exception):
+    """No run at this rate may be believed: nobody knows what is kept there."""
 
 
 class Search:
@@ -51,16 +60,22 @@ class Search:
         self.sides: list[Side] = []
 
     def capacity(self, system: System) -> float:
-        """Requests per second; 0 if the promises are kept at no rate."""
+        """Requests per second; 0 if the promises are kept at no rate. If one cannot be measured, the highest that kept them."""
         known: dict[int, bool] = {}
         system.warm_up(self._load.make(self._work.seed))
 
         def keeps(step: int) -> bool:
             if step not in known:
-                known[step] = self._try(system, self._grid.rate(step))
+                rate = self._grid.rate(step)
+                if self._work.requests / rate > LONGEST_S and not any(known.values()):
+                    raise _NotMeasured
+                known[step] = self._try(system, rate)
             return known[step]
 
-        step = self._grid.highest(keeps)
+        try:
+            step = self._grid.highest(keeps)
+        except _NotMeasured:
+            step = max((step for step, kept in known.items() if kept), default=None)
         return 0.0 if step is None else self._grid.rate(step)
 
     def _try(self, system: System, rate: float) -> bool:
@@ -70,8 +85,11 @@ class Search:
             watch = self._bar(f"{point.name}, {number + 1} of {self._load.repeats}", self._work.requests)
             repeats.append(system.measure(point.workload, number, watch))
             watch(self._work.requests)
-        kept = kept_by(repeats, self._promises)
+        known = any(repeat.valid for repeat in repeats)
+        kept = kept_by(repeats, self._promises) if known else None
         self.sides.append(Side(name=point.name, settings={**point.settings, "kept": kept}, repeats=tuple(repeats)))
+        if kept is None:
+            raise _NotMeasured
         return kept
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from orcinus.bench.doubts import doubts
 from orcinus.bench.interval import Interval
 from orcinus.bench.measure import HIGHER_IS_BETTER
 from orcinus.bench.result import Result, Work
-from orcinus.bench.summary import Summary, doubts, summarize
+from orcinus.bench.summary import Summary, summarize
 from orcinus.errors import ConfigError
 
 SURE = 0.9  # the least level of an interval that says something: that of five repeats
@@ -64,11 +65,14 @@ def _side(result: Result, name: str | None, which: str) -> Summary:
     objectives = {} if result.kind == "capacity" else result.objectives  # a capacity's are promises, not of each request
     found = next(summary for summary in summarize(result.sides, objectives) if name in (None, summary.name))
     if not found.intervals:
-        raise ConfigError(f"the {which} result has nothing that may be believed: {' '.join(doubts(result)) or 'it is empty'}")
+        why = " ".join(each.what for each in doubts(result)) or "it is empty"
+        raise ConfigError(f"the {which} result has nothing that may be believed: {why}")
     return found
 
 
 def _verdict(metric: str, a: Interval, b: Interval) -> Verdict:
+    if metric.startswith(("tbt", "tpot")) and 0 in (a.median, b.median):
+        return Verdict(metric, a, b, None, "all tokens came at once, which is not fast")
     if min(a.level, b.level) < SURE:
         return Verdict(metric, a, b, None, "too few repeats: measure both at least 5 times")
     if a.overlaps(b):

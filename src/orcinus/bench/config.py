@@ -12,6 +12,8 @@ from orcinus.config import option
 from orcinus.errors import ConfigError
 from orcinus.workload.workload import Workload, make_workload
 
+MOST_REQUESTS = 10_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
@@ -36,6 +38,8 @@ class LoadConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.repeats, int) or self.repeats < 1:
             raise ConfigError(f"repeats must be a whole number of at least 1, not {self.repeats!r}")
+        if self.requests is not None and self.requests > MOST_REQUESTS:
+            raise ConfigError(f"requests must be at most {MOST_REQUESTS}, as all of them are kept, not {self.requests}")
 
     def make(self, seed: int) -> Workload:
         """The requests that these words stand for. Raises `ConfigError`."""

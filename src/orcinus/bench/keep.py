@@ -88,7 +88,7 @@ def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar
             runs(done)
         complete = True
     except Interrupted as stop:
-        current.append(stop.repeat)
+        current += [stop.repeat] if stop.repeat.requests else []
     except KeyboardInterrupt:  # between two runs
         pass
     sides = [Side(name=each.name, settings=dict(each.settings), repeats=tuple(found[each.name])) for each in points]

@@ -65,7 +65,9 @@ def server_system(config: ServerConfig, load: LoadConfig, model: str | None, see
     form = execute(meet(_target(config, model), exact_lengths=not config.any_length))
     requests = list(asked(workload, form.prompts, exact_lengths=form.exact_lengths))
     name = f"{form.target.model} at {form.target.place.netloc}"
-    return ServerSystem(name, form, config), work_of(load, seed, requests, form.target.model)
+    work = work_of(load, seed, requests, form.target.model)
+    tokens = sum(arrival.prompt_tokens for arrival in workload.untimed())  # which words are not
+    return ServerSystem(name, form, config), replace(work, prompt_tokens=tokens)
 
 
 def run_server(config: ServerConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from orcinus.bench.interval import Interval, median_interval
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome
-from orcinus.bench.result import Machine, Result, Side
-
-ENOUGH = 0.8  # of the offered rate: what is served of a short workload is a little less, as the last answers take their time
+from orcinus.bench.result import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +46,6 @@ def summarize(
     return found
 
 
-def doubts(result: Result) -> list[str]:
-    """Everything that should keep a reader from believing a result, a sentence each; nothing if there is nothing."""
-    found = [] if result.complete else ["It was interrupted: what is here was measured, and the rest is missing."]
-    for side in result.sides:
-        for repeat in side.repeats:
-            found += [f"{side.name}, repeat {repeat.round + 1}: {problem}" for problem in repeat.problems]
-    found += [*_too_short(result), *_busy(result.sides, result.machine)]
-    if not any(side.repeats for side in result.sides):
-        found.append("Nothing was measured.")
-    return found
-
-
 def same_outputs(sides: Sequence[Side]) -> bool | None:
     """Whether all sides gave every request the same tokens in all repeats; None if outputs are not known."""
     seen: dict[int, set[str]] = {}
@@ -91,28 +77,3 @@ def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mappin
     names = _common([rounds[number] for number in both] + [base[number] for number in both])
     names = [name for name in names if all(base[number][name] for number in both)]
     return {name: median_interval([rounds[number][name] / base[number][name] for number in both]) for name in names}
-
-
-def _too_short(result: Result) -> list[str]:
-    """A promise is easily kept by a system that falls behind, if the requests end before it has fallen far."""
-    found = []
-    for side in result.sides:
-        rate = side.settings.get("rate")
-        if rate is not None and rate == result.capacity.get(str(side.settings.get("system"))):
-            served = summarize([side])[0].median("request_throughput")
-            if served is not None and served < ENOUGH * float(rate):
-                found.append(
-                    f"{side.name}: only {served:.3g} requests/s were served of {float(rate):.3g} that were sent, so that the "
-                    "queue was growing: the workload is too short to find a capacity. Use more --requests."
-                )
-    return found
-
-
-def _busy(sides: Sequence[Side], machine: Machine) -> list[str]:
-    """Load before a run is what others do, and a little of the run before it."""
-    loads = [repeat.load for side in sides for repeat in side.repeats if repeat.load is not None]
-    if not loads or max(loads) <= 1.5 * machine.cores:
-        return []
-    return [
-        f"The machine was busy: load average up to {max(loads):.1f} on {machine.cores} cores. Measure again on a quiet one."
-    ]

@@ -21,7 +21,13 @@ def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Se
     objectives = read_objectives(load.goodput)
     points = [point for rate in rates for point in points_at(systems, load, work.seed, rate)]
     sides, complete = measure_points(points, load.repeats, work.requests, bar)
-    return make_result("sweep", work, sides, objectives=objectives, complete=complete)
+    return make_result("sweep", any_rate(work), sides, objectives=objectives, complete=complete)
+
+
+def any_rate(work: Work) -> Work:
+    """The work without the rate of its arrivals, which varies."""
+    name, *options = work.arrivals.split(":")
+    return replace(work, arrivals=":".join([name, *(each for each in options if not each.startswith("rate="))]))
 
 
 def points_at(systems: Sequence[System], load: LoadConfig, seed: int, rate: float) -> list[Point]:

@@ -13,9 +13,9 @@ from orcinus.bench.record import Iteration
 from orcinus.bench.report.curves import curves
 from orcinus.bench.report.numbers import judge, side_numbers
 from orcinus.bench.report.pictures import choose
-from orcinus.bench.report.spell import digits, slug, unit_of
 from orcinus.bench.report.tables import capacities, headline, outcomes, settings
 from orcinus.bench.report.window import BARS, window
+from orcinus.bench.spell import digits, slug, unit_of
 from tests.bench import made_up
 from tests.bench.report.pages import capacity, refused, sweep
 

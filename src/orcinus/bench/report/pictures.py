@@ -11,9 +11,9 @@ from orcinus.bench.measure import gaps, latencies
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.report.curves import PANELS, curves
 from orcinus.bench.report.numbers import SideNumbers, rate_of
-from orcinus.bench.report.spell import digits, plural
 from orcinus.bench.report.window import window
 from orcinus.bench.result import Result
+from orcinus.bench.spell import digits, plural
 from orcinus.plots.distributions import Panel, draw_distributions
 from orcinus.plots.gaps import draw_gaps
 from orcinus.plots.iterations import draw_composition, draw_timeline, linear_up_to

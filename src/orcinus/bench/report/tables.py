@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orcinus.bench.doubts import not_served
 from orcinus.bench.interval import Interval
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome
-from orcinus.bench.report.doubts import not_served
 from orcinus.bench.report.numbers import SideNumbers, judge
-from orcinus.bench.report.spell import NOTHING, count, digits, plural, unit_of
 from orcinus.bench.result import Result
+from orcinus.bench.spell import NOTHING, count, digits, plural, unit_of
 
 MARKS = {"better": "▲ better", "worse": "▼ worse", "unclear": "≈ unclear", "": ""}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from orcinus.bench.record import Iteration
-from orcinus.bench.report.spell import digits
+from orcinus.bench.spell import digits
 
 BARS = 160  # that are still told apart in a picture's width
 

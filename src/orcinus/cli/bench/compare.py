@@ -33,8 +33,9 @@ def compare(
     """
     from orcinus.bench.compare import compare as judge
     from orcinus.bench.compare import overall
+    from orcinus.bench.doubts import doubts
     from orcinus.bench.result import read_result
-    from orcinus.bench.summary import doubts
+    from orcinus.cli.bench.show import print_doubt
 
     one, other = read_result(a), read_result(b)
     verdicts = judge(one, other, a_side, b_side)
@@ -45,7 +46,7 @@ def compare(
         _print(verdicts, overall(verdicts))
         for path, result in {a: one, b: other}.items():
             for doubt in doubts(result):
-                Console(highlight=False).print(f"[bold red]![/] {path}: {doubt}", soft_wrap=True)
+                print_doubt(Console(highlight=False), f"[bold red]![/] {path}:", doubt)
         if one.machine != other.machine:
             print("They were measured on different machines: what differs may be the machine.")
     if not verdicts:
@@ -55,6 +56,7 @@ def compare(
 
 
 def _print(verdicts: list[Verdict], closing: str) -> None:
+    from orcinus.cli.bench.show import LEAST
     from orcinus.cli.bench.view import spelled
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -64,8 +66,12 @@ def _print(verdicts: list[Verdict], closing: str) -> None:
         factor, unit = (1e3, " (ms)") if "." in verdict.metric else (1.0, "")
         cells = [spelled(interval, factor=factor) for interval in (verdict.a, verdict.b)]
         quotient = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}x"
-        table.add_row(verdict.metric + unit, *cells, quotient, verdict.better or f"- ({verdict.why})")
+        table.add_row(verdict.metric + unit, *cells, quotient, verdict.better or "-")
     console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=150)
+    if not console.is_terminal or console.width < LEAST:
+        console = Console(highlight=False, width=LEAST)
     console.print(table)
+    for why in dict.fromkeys(verdict.why for verdict in verdicts if verdict.why):
+        names = ", ".join(verdict.metric for verdict in verdicts if verdict.why == why)
+        console.print(f"Not ranked, as {why}: {names}.", soft_wrap=True)
     console.print(closing)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
-from orcinus.cli.bench.systems import SEVERAL, loading
+from orcinus.cli.bench.systems import SEVERAL, check, loading
 from orcinus.cli.labels import labels
 from orcinus.cli.options import takes, takes_several
 from orcinus.cli.progress import progress
@@ -24,9 +24,10 @@ def offline(out: Out = None, as_json: AsJson = False, *, configs: Sequence[Engin
     all alike. Outputs have exactly the length that the workload says.
     Example: `orcinus bench offline --workload short_long_mix --policy request-level,orca`
     """
+    check_out(out)
+    check(configs, load)
     from orcinus.bench.offline import run_offline
 
-    check_out(out)
     named = dict(zip(labels(configs, SEVERAL), configs, strict=True))
     interrupt.raise_exception()
     with progress() as bars:

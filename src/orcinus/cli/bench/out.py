@@ -27,7 +27,7 @@ def check_out(out: Path | None, flag: str = "--out") -> None:
 
 
 def finish(result: Result, out: Path | None, as_json: bool) -> None:
-    """Write and print a result. Exit status 1 if it must not be believed, 130 if it was interrupted."""
+    """Write and print a result. Exit status 1 if it must not be believed or nobody was served, 130 if it was interrupted."""
     from orcinus.bench.result import encode, write_result
     from orcinus.cli.bench.show import print_result
 
@@ -41,5 +41,7 @@ def finish(result: Result, out: Path | None, as_json: bool) -> None:
         Console(stderr=True, highlight=False).print(f"Everything that was measured is in {out}.", soft_wrap=True)
     if not result.complete:
         raise typer.Exit(interrupt.STATUS)
-    if any(not repeat.valid for side in result.sides for repeat in side.repeats):
+    repeats = [repeat for side in result.sides for repeat in side.repeats]
+    nobody = not any(request.outcome == "ok" for repeat in repeats for request in repeat.requests)
+    if nobody or any(not repeat.valid for repeat in repeats):
         raise typer.Exit(1)

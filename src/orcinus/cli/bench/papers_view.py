@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from orcinus.bench.doubts import doubts
 from orcinus.bench.papers.seen import Seen, Shape
 from orcinus.bench.papers.study import Study
 from orcinus.bench.result import Result
-from orcinus.bench.summary import doubts
-from orcinus.cli.bench.show import WIDTH, heading
+from orcinus.cli.bench.show import WIDTH, heading, print_doubt
 from orcinus.cli.bench.view import spelled
 
 
@@ -29,7 +28,7 @@ def print_study(console: Console, study: Study, result: Result, seen: Seen | Non
             console.print(f"- {note}")
         console.print(f"[bold]{study.name}: {verdict(seen)}[/]")
     for doubt in doubts(result):
-        console.print(f"[bold red]![/] {escape(doubt)}", soft_wrap=True)
+        print_doubt(console, "[bold red]![/]", doubt)
 
 
 def verdict(seen: Seen) -> str:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from orcinus.cli.bench.out import check_out
+from orcinus.errors import ConfigError
 
 Markdown = Annotated[Path | None, typer.Option(help="Write a table for a README to this file, too.")]
 
@@ -28,6 +29,8 @@ def report(
 
     check_out(html, "--html")
     check_out(markdown, "--markdown")
+    if {html.resolve(), markdown and markdown.resolve()} & {path.resolve() for path in results}:
+        raise ConfigError("the report would overwrite a result: give --html and --markdown names of their own")
     read = [(str(path), read_result(path)) for path in results]
     for path in write_report(read, html, pngs, markdown):
         Console(highlight=False).print(str(path), soft_wrap=True)

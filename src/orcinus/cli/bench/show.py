@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
+from orcinus.bench.doubts import Doubt, cautions, doubts
 from orcinus.bench.interval import median_interval
 from orcinus.bench.result import Result
-from orcinus.bench.summary import doubts, same_outputs
+from orcinus.bench.summary import same_outputs, summarize
 from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
 
 WIDTH = 170  # of a pipe, where nobody says
+LEAST = 90  # of a terminal that is narrower: lines that go on below are better than names that are cut off
 ROOM = 140  # characters that intervals need beside their medians
 
 
 def print_result(console: Console, result: Result) -> None:
     """Everything that there is to say about it."""
-    if not console.is_terminal:
-        console = Console(width=WIDTH, highlight=False)
+    if not console.is_terminal or console.width < LEAST:
+        console = Console(width=LEAST if console.is_terminal else WIDTH, highlight=False)
     rates = result.kind in ("sweep", "capacity")
     brief = rates or console.width < ROOM
     console.print(heading(result), "", soft_wrap=True)
@@ -30,8 +32,15 @@ def print_result(console: Console, result: Result) -> None:
         print_sides(console, result, brief)
     for line in _notes(result, brief):
         console.print(line, soft_wrap=True)
+    for caution in cautions(result):
+        print_doubt(console, "-", caution)
     for doubt in doubts(result):
-        console.print(f"[bold red]![/] {escape(doubt)}", soft_wrap=True)
+        print_doubt(console, "[bold red]![/]", doubt)
+
+
+def print_doubt(console: Console, mark: str, doubt: Doubt) -> None:
+    """A reason, and what it rests on."""
+    console.print(f"{mark} {escape('; '.join((doubt.what, *doubt.details)))}", soft_wrap=True)
 
 
 def heading(result: Result) -> str:
@@ -43,7 +52,8 @@ def heading(result: Result) -> str:
 
 
 def _notes(result: Result, brief: bool) -> list[str]:
-    counts = [sum(repeat.valid for repeat in side.repeats) for side in result.sides] or [0]
+    found = summarize(result.sides)
+    counts = [max(map(len, summary.values.values()), default=0) for summary in found] or [0]
     few, most = min(counts), max(counts)
     notes = []
     if few > 1:
@@ -51,8 +61,6 @@ def _notes(result: Result, brief: bool) -> list[str]:
         said = f"{few}" if few == most else f"{few} to {most}"
         short = "" if level >= 0.9 else "; from 5 repeats on it is more than 90 %"
         notes.append(f"Medians of {said} repeats. The true ones lie within their intervals with {level:.0%}{short}.")
-    elif most:
-        notes.append("One repeat: nobody knows how much of this is noise. Use --repeats 5.")
     if brief and most > 1:
         where = "orcinus bench report draws" if result.kind in ("sweep", "capacity") else f"terminals of {ROOM} characters show"
         notes.append(f"The intervals are left out here; {where} them.")
@@ -69,16 +77,17 @@ def _client(result: Result) -> list[str]:
         return []
     sent, loop = max(each.send_p99 for each in delays), max(each.loop_p99 for each in delays)
     said = f"The client's own delay (P99): sent {sent * 1e3:.2g} ms late, read {loop * 1e3:.2g} ms late."
-    counted = {str(side.settings.get("tokens_counted_by")) for side in result.sides}
-    return [f"{said} Tokens were counted by {', '.join(sorted(counted))}."]
+    served = [side for side in result.sides if any(each.outcome == "ok" for one in side.repeats for each in one.requests)]
+    counted = sorted({str(side.settings.get("tokens_counted_by")) for side in served})
+    return [f"{said} Tokens were counted by {', '.join(counted)}." if counted else said]
 
 
 def _outputs(result: Result, counts: Sequence[int]) -> list[str]:
+    """That they are the same, or, where they are not, why they may be so; that they are not is a doubt."""
     same = same_outputs(result.sides)
     if same is None or sum(counts) < 2:
         return []
     if same:
         return ["All outputs are the same, token by token."]
     exact = all(side.settings.get("dtype") == "float32" for side in result.sides)
-    hint = "" if exact else " Below float32 tokens can tie, and batches of other sizes break ties differently."
-    return [f"Outputs differ between sides or repeats.{hint}"]
+    return [] if exact else ["Below float32 tokens can tie, and batches of other sizes break ties differently."]

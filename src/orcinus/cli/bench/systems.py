@@ -15,6 +15,7 @@ from orcinus.cli.given import given, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
+from orcinus.core.spelled import make_order, make_policy
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def find_systems(
     context: typer.Context, configs: Sequence[EngineConfig], server: ServerConfig, load: LoadConfig, bars: Bars
 ) -> tuple[Sequence[System], Work]:
     """Engines in this process, or with a URL the server there; and the work that they are given. Raises `ConfigError`."""
+    check(configs, load)
     interrupt.raise_exception()
     if server.url is None:
         from orcinus.bench.offline import engine_systems
@@ -42,6 +44,13 @@ def find_systems(
     refuse(given(context), ENGINE, "is for an engine in this process: leave it out, or --url")
     system, work = server_system(server, load, None if configs[0].model is None else str(configs[0].model), configs[0].seed)
     return [system], work
+
+
+def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
+    """Raise `ConfigError` for what is wrong whatever the model is, before anything is imported that takes seconds."""
+    load.make(configs[0].seed)
+    for config in configs:
+        make_policy(str(config.policy)), make_order(config.order)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.table import Table
 from orcinus.bench.interval import Interval
 from orcinus.bench.measure import LATENCIES, PARTS
 from orcinus.bench.result import Result
+from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
 
 RATES = (
@@ -45,11 +46,6 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
             console.print(_latency(name, found, brief), "")
     if len(found) > 1:
         console.print("Ratios are to the first line.")
-
-
-def digits(value: float) -> str:
-    """Three digits at least, and never an exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def times(value: float) -> str:

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from orcinus.bench.interval import Interval
 from orcinus.bench.result import Result, Side
+from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
-from orcinus.cli.bench.view import digits, spelled
+from orcinus.cli.bench.view import spelled
 
 COLUMNS = (  # title, metric, what it is multiplied by
     ("requests/s", "request_throughput", 1.0),
@@ -72,4 +73,5 @@ def _rate(side: Side) -> float:
 
 def _name(side: Side) -> str:
     kept = side.settings.get("kept")
-    return f"{side.settings['system']}{'' if kept is None else ', kept' if kept else ', not kept'}"
+    word = {True: ", kept", False: ", not kept", None: ", not measured"}[kept] if "kept" in side.settings else ""  # type: ignore[index]
+    return f"{side.settings['system']}{word}"

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from orcinus.bench import summary
 from orcinus.bench.measure import gaps
 from orcinus.bench.record import Outcome, Repeat
-from orcinus.bench.report.spell import plural
 from orcinus.bench.result import Result, Side
+from orcinus.bench.spell import plural
 
 LONGEST_ERROR = 200  # characters of a message that a server sent
 ENOUGH = 5  # repeats
-ENOUGH = 5  # repeats
+SERVED = 0.8  # of the rate that was sent: a little less is served of a short workload, as the last answers take their time
+EVEN = 0.2  # by which few requests of a random process may come faster or slower than its rate
+BUSY = 1.5  # processes that want each core
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,12 @@ class Doubt:
 
 def doubts(result: Result) -> list[Doubt]:
     """Every reason not to believe a result."""
-    found = [Doubt(sentence) for sentence in summary.doubts(result)]
+    found = [] if result.complete else [Doubt("It was interrupted: what is here was measured, and the rest is missing.")]
+    if not any(side.repeats for side in result.sides):
+        found.append(Doubt("Nothing was measured."))
     for side in result.sides:
-        found += [*_left_out(side), *_not_served(side)]
-    return [*found, *_fewer(result), *_different_outputs(result)]
+        found += [*_problems(side), *_left_out(side), *_not_served(side)]
+    return [*found, *_search(result), *_busy(result), *_fewer(result), *_different_outputs(result)]
 
 
 def checked(result: Result) -> str:
@@ -48,6 +52,36 @@ def not_served(side: Side) -> Mapping[Outcome, int]:
     """How many requests ended so, over all repeats."""
     ended = Counter(each.outcome for repeat in side.repeats for each in repeat.requests)
     return {outcome: ended[outcome] for outcome in Outcome if ended[outcome] and outcome is not Outcome.OK}
+
+
+def _problems(side: Side) -> Iterator[Doubt]:
+    for repeat in side.repeats:
+        yield from (Doubt(f"{side.name}, repeat {repeat.round + 1}: {problem}") for problem in repeat.problems)
+
+
+def _search(result: Result) -> Iterator[Doubt]:
+    """A promise is easily kept if the requests end before the system has fallen far behind, or if nobody could look further."""
+    for side in result.sides:
+        rate, name = side.settings.get("rate"), str(side.settings.get("system"))
+        if result.kind != "capacity" or rate is None or name not in result.capacity:
+            continue
+        if side.repeats and not any(repeat.valid for repeat in side.repeats):
+            yield Doubt(f"{name}: the search ended at {rate:.4g} requests/s, which could not be measured: it may stand more.")
+        served = summary.summarize([side])[0].median("request_throughput")
+        if rate == result.capacity[name] and served is not None and served < SERVED * float(rate):
+            yield Doubt(
+                f"{side.name}: only {served:.3g} requests/s were served of {float(rate):.3g} that were sent, so that the queue "
+                "was growing: the workload is too short to find a capacity. Use more --requests."
+            )
+
+
+def _busy(result: Result) -> Iterator[Doubt]:
+    """Load before a run is what others do, and a little of the run before it."""
+    loads = [repeat.load for side in result.sides for repeat in side.repeats if repeat.load is not None]
+    cores = result.machine.cores
+    if loads and max(loads) > BUSY * cores:
+        found = f"load average up to {max(loads):.1f} on {plural(cores, 'core')}"
+        yield Doubt(f"The machine was busy: {found}. Measure again on a quiet one.")
 
 
 def _left_out(side: Side) -> Iterator[Doubt]:
@@ -113,7 +147,7 @@ def _different_outputs(result: Result) -> Iterator[Doubt]:
 
 def cautions(result: Result) -> list[Doubt]:
     """What to keep in mind with numbers that are sound."""
-    return [*_frames(result), *_together(result), *_few(result), *_source(result)]
+    return [*_frames(result), *_together(result), *_uneven(result), *_few(result), *_source(result)]
 
 
 def _frames(result: Result) -> Iterator[Doubt]:
@@ -139,6 +173,18 @@ def _together(result: Result) -> Iterator[Doubt]:
 def _comes_together(side: Side) -> bool:
     found = [gap <= 0 for repeat in side.repeats for each in repeat.requests for gap in gaps(each)]
     return 2 * sum(found) > len(found)
+
+
+def _uneven(result: Result) -> Iterator[Doubt]:
+    found = []
+    for side in result.sides:
+        rate, due = side.settings.get("rate"), [each.due for repeat in side.repeats[:1] for each in repeat.requests]
+        if rate is not None and len(due) > 1 and max(due) > min(due):
+            sent = (len(due) - 1) / (max(due) - min(due))
+            if abs(sent / float(rate) - 1) > EVEN:
+                found.append(f"{side.name}: {sent:.3g} a second")
+    if found:
+        yield Doubt("So few requests came faster or slower than the rate of their process: use more --requests.", tuple(found))
 
 
 def _few(result: Result) -> Iterator[Doubt]:

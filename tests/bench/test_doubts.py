@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from orcinus.bench.doubts import Doubt, cautions, checked, doubts
 from orcinus.bench.record import Outcome
-from orcinus.bench.report.doubts import Doubt, cautions, checked, doubts
 from orcinus.bench.result import Result, Side
-from tests.bench import made_up
+from tests.bench import made_up, made_up_runs
+from tests.bench.made_up_runs import request, run_of, side
 
 
 def told(found: list[Doubt]) -> str:
@@ -112,3 +116,32 @@ def test_tokens_that_came_together_make_no_good_time_between_tokens() -> None:
     )
     assert "Most tokens of request-level came together" in told(cautions(made_up.result([at_once])))
     assert "came together" not in told(cautions(made_up.result([side])))
+
+
+@pytest.mark.parametrize(
+    ("changed", "sides", "said"),
+    [
+        ({}, [side("a", run_of(1, problems=("the client was late",)))], "a, repeat 1: the client was late"),
+        ({}, [side("a", run_of(1, load=7.5))], "load average up to 7.5 on 2 cores"),
+        ({}, [side("a")], "Nothing was measured"),
+        (
+            {"kind": "capacity", "capacity": {"a": 9.0}},
+            [side("a, 9/s", run_of(1), system="a", rate=9.0)],
+            "only 1 requests/s were served of 9",
+        ),
+        (
+            {"kind": "capacity", "capacity": {"a": 9.0}},
+            [side("a, 12/s", run_of(1, problems=("the client was late",)), system="a", rate=12.0)],
+            "the search ended at 12 requests/s, which could not be measured",
+        ),
+    ],
+)
+def test_what_makes_a_run_doubtful(changed: dict[str, Any], sides: list[Side], said: str) -> None:
+    assert said in told(doubts(made_up_runs.result(*sides, **changed)))
+
+
+def test_few_requests_come_faster_than_their_rate_says() -> None:
+    """Three in a second, of a process that sends one."""
+    run = made_up_runs.repeat(*(request(number, 0.5 * number, (2.0,)) for number in range(3)))
+    (found,) = [each for each in cautions(made_up_runs.result(side("a", run, rate=1.0))) if "faster or slower" in each.what]
+    assert found.details == ("a: 2 a second",)
