@@ -9,9 +9,10 @@ from peers import BASE
 from rich.console import Console
 from rich.table import Table
 
+from orcinus.bench.doubts import doubts
 from orcinus.bench.interval import Interval
 from orcinus.bench.result import Result
-from orcinus.bench.summary import Summary, doubts, summarize
+from orcinus.bench.summary import Summary, summarize
 
 HEADERS = (
     "engine",
@@ -80,7 +81,7 @@ def notes(result: Result) -> list[str]:
     idle = [f"{side.name} {share:.0%}" for side in result.sides if (share := idle_share(side.name, result)) > IDLE]
     if idle:
         lines.append(f"While others had their turns, these used part of a core: {', '.join(idle)}.")
-    return lines + doubts(result)
+    return lines + ["; ".join((doubt.what, *doubt.details)) for doubt in doubts(result, outputs=False)]
 
 
 def idle_share(name: str, result: Result) -> float:

@@ -27,14 +27,15 @@ class Doubt:
     details: tuple[str, ...] = ()
 
 
-def doubts(result: Result) -> list[Doubt]:
-    """Every reason not to believe a result."""
+def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
+    """Every reason not to believe a result; without that `outputs` differ, where it is said in another way."""
     found = [] if result.complete else [Doubt("It was interrupted: what is here was measured, and the rest is missing.")]
     if not any(side.repeats for side in result.sides):
         found.append(Doubt("Nothing was measured."))
     for side in result.sides:
         found += [*_problems(side), *_left_out(side), *_not_served(side)]
-    return [*found, *_search(result), *_busy(result), *_fewer(result), *_different_outputs(result)]
+    different = _different_outputs(result) if outputs else ()
+    return [*found, *_search(result), *_busy(result), *_fewer(result), *different]
 
 
 def checked(result: Result) -> str:
