@@ -53,7 +53,7 @@ class Chunks:
     places: int = 18  # as in the paper, for requests of 1024 tokens
     length: int = 512
     chunks: tuple[int, ...] = (128, 256)
-    ratios: tuple[int, ...] = (1, 6, 14, 30, 100)
+    ratios: tuple[int, ...] = (1, 6, 14, 100)
 
     def configs(self, model: str | None) -> Mapping[str, EngineConfig]:
         policies = {BASELINE: "request-level"} | {f"C = {chunk}": f"sarathi:chunk_size={chunk}" for chunk in self.chunks}

@@ -27,7 +27,7 @@ def print_study(console: Console, study: Study, result: Result, seen: Seen | Non
         for note in (*_sureness(seen), *seen.notes):
             console.print(f"- {note}")
         console.print(f"[bold]{study.name}: {verdict(seen)}[/]")
-    for doubt in doubts(result):
+    for doubt in doubts(result, outputs=False):  # sides may have other requests, or break ties of bfloat16 otherwise
         print_doubt(console, "[bold red]![/]", doubt)
 
 
