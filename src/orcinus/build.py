@@ -15,7 +15,7 @@ from orcinus.core.request import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.spelled import make_order, spell
 from orcinus.observe.recorder import StepRecorder
-from orcinus.plan import make_plan
+from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import load_model
@@ -41,14 +41,16 @@ class Built:
     eos_ids: frozenset[int]
     default_params: SamplingParams
     resolved: Resolved
+    plan: Plan
 
     def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
         """An empty engine with other limits, policy, order or K/V manager over the same weights and K/V tensors.
 
         For comparisons: only one of a model's engines may have requests at a time. Raises `ConfigError`.
         """
-        chosen = resolve(replace(config, num_blocks=self.resolved.num_blocks, kv_memory_mib=None))
-        return _wire(chosen, self.engine.executor, self.engine.clock, observers)
+        plan = self.plan.of(replace(config, num_blocks=self.resolved.num_blocks, kv_memory_mib=None))
+        plan.check()
+        return _wire(plan.resolved, self.engine.executor, self.engine.clock, observers)
 
 
 def resolve(config: EngineConfig) -> Resolved:
@@ -85,7 +87,7 @@ def build(
     engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
-    return Built(engine, tokenizer, eos_ids, params, resolved)
+    return Built(engine, tokenizer, eos_ids, params, resolved, plan)
 
 
 def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Sequence[Observer]) -> Engine:

@@ -94,6 +94,14 @@ class Plan:
             f"use {', or '.join([*knobs, 'a smaller model'])}"
         )
 
+    def of(self, config: EngineConfig) -> Plan:
+        """The plan of another config for the same model, with the memory that there was when this one was made.
+
+        What this model has taken since must not count twice. Raises `ConfigError` as `make_plan` does.
+        """
+        _check_names(config)
+        return _decide(config, self.model, self.memory.available)
+
     def remedies(self) -> list[tuple[str, Any]]:
         """Options of which each, changed alone to this value, makes it fit: tried, not guessed."""
         return [] if self.fits else list(_remedies(self))
@@ -101,10 +109,7 @@ class Plan:
 
 def make_plan(config: EngineConfig) -> Plan:
     """Decide everything without reading a weight. Raises `ConfigError` or `ModelError` for what memory could not mend."""
-    _policy(config)  # first of all, because nothing has to be read for it
-    make_order(config.order)
-    if config.kv not in KV_MANAGERS:
-        raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
+    _check_names(config)  # first of all, because nothing has to be read for it
     folder, headers = find_headers(MODEL_DIR if config.model is None else config.model)
     checkpoint = open_checkpoint(folder)
     shape = outline(checkpoint.spec)
@@ -218,6 +223,13 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
     )
     memory = Memory(available=available, weights=weights, kv=resolved.kv_bytes, working=working(min(most, fullest)))
     return Plan(config, model, device, resolved, memory)
+
+
+def _check_names(config: EngineConfig) -> None:
+    _policy(config)
+    make_order(config.order)
+    if config.kv not in KV_MANAGERS:
+        raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
 
 
 def _policy(config: EngineConfig) -> Policy:

@@ -86,6 +86,14 @@ def test_requests_that_do_not_fit_are_named_before_anything_runs() -> None:
         engines.requests(make_workload("all-at-once", "fixed:tokens=60,fixed:tokens=5", 3))
 
 
+def test_a_model_that_is_loaded_does_not_have_to_fit_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has taken is missing from the memory that is left: configurations are planned with what there was before."""
+    engines = Engines({"one": EngineConfig(max_batch_size=2, dtype="float32")})
+    limits = engines.engine("one").scheduler.limits
+    monkeypatch.setattr("orcinus.plan.memory_available", lambda device: 1)
+    assert engines.engine("one").scheduler.limits == limits
+
+
 def test_wrong_configurations_are_named_before_the_model_is_loaded() -> None:
     with pytest.raises(ConfigError, match="unknown K/V manager 'pagd'"):
         Engines({"good": EngineConfig(), "bad": EngineConfig(kv="pagd")})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orcinus.bench.requests import Asked, hash_requests
+from orcinus.bench.requests import Asked, describe
 from orcinus.bench.result import Work
 from orcinus.config import option
 from orcinus.errors import ConfigError
@@ -74,14 +74,5 @@ class ServerConfig:
 
 def work_of(load: LoadConfig, seed: int, requests: Sequence[Asked], model: str) -> Work:
     """What had to be done, for the result."""
-    return Work(
-        workload=load.workload,
-        arrivals=load.arrivals,
-        requests=len(requests),
-        seed=seed,
-        prompt_tokens=sum(len(each.prompt) for each in requests),
-        output_tokens=sum(each.output_tokens for each in requests),
-        prompts=hash_requests(requests),
-        model=model,
-        limits=load.limits,
-    )
+    arrivals, limits = load.arrivals, load.limits
+    return describe(requests, workload=load.workload, arrivals=arrivals, seed=seed, model=model, limits=limits)

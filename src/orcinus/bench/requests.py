@@ -6,7 +6,9 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from orcinus.bench.result import Work
 from orcinus.errors import ConfigError
 from orcinus.workload.prompts import prompt_ids
 from orcinus.workload.workload import Workload
@@ -52,6 +54,17 @@ def hash_requests(requests: Iterable[Asked]) -> str:
     for each in requests:
         found.update(array("q", (len(each.prompt), *each.prompt, each.output_tokens)).tobytes())
     return found.hexdigest()[:DIGITS]
+
+
+def describe(requests: Sequence[Asked], **named: Any) -> Work:
+    """The requests as the work of a result; `named` are the other fields of `Work`."""
+    return Work(
+        requests=len(requests),
+        prompt_tokens=sum(len(each.prompt) for each in requests),
+        output_tokens=sum(each.output_tokens for each in requests),
+        prompts=hash_requests(requests),
+        **named,
+    )
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orcinus.bench.interval import Interval, median_interval
+from orcinus.bench.interval import Interval, median_interval, ratios
 from orcinus.bench.measure import metrics
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Side
 
 
@@ -41,8 +41,8 @@ def summarize(
         names = _common(list(rounds.values()))
         values = {name: tuple(rounds[number][name] for number in sorted(rounds)) for name in names}
         intervals = {name: median_interval(each) for name, each in values.items()}
-        ratios = {} if side is sides[0] else _ratios(rounds, by_round[0])
-        found.append(Summary(side.name, values, intervals, ratios, sum(not repeat.valid for repeat in side.repeats)))
+        to_first = {} if side is sides[0] else _ratios(rounds, by_round[0])
+        found.append(Summary(side.name, values, intervals, to_first, sum(not repeat.valid for repeat in side.repeats)))
     return found
 
 
@@ -60,10 +60,15 @@ def same_outputs(sides: Sequence[Side]) -> bool | None:
     return all(len(each) == 1 for each in hashes)
 
 
-def _by_round(side: Side, objectives: Mapping[str, float], invalid_too: bool) -> dict[int, dict[str, float]]:
+def counted(side: Side, *, invalid_too: bool = False) -> list[Repeat]:
+    """The repeats that figures are made of."""
     valid = [repeat for repeat in side.repeats if repeat.valid or invalid_too]
     whole = [repeat for repeat in valid if not repeat.partial]
-    return {repeat.round: metrics(repeat, objectives) for repeat in whole or valid}
+    return whole or valid
+
+
+def _by_round(side: Side, objectives: Mapping[str, float], invalid_too: bool) -> dict[int, dict[str, float]]:
+    return {repeat.round: metrics(repeat, objectives) for repeat in counted(side, invalid_too=invalid_too)}
 
 
 def _common(found: Sequence[Mapping[str, float]]) -> list[str]:
@@ -76,4 +81,5 @@ def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mappin
     both = sorted(set(rounds) & set(base))
     names = _common([rounds[number] for number in both] + [base[number] for number in both])
     names = [name for name in names if all(base[number][name] for number in both)]
-    return {name: median_interval([rounds[number][name] / base[number][name] for number in both]) for name in names}
+    values = {name: ([rounds[number][name] for number in both], [base[number][name] for number in both]) for name in names}
+    return {name: median_interval(ratios(*pair)) for name, pair in values.items()}

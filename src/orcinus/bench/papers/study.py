@@ -10,8 +10,8 @@ from orcinus.bench.keep import Bar, Point, System, make_result, measure_points, 
 from orcinus.bench.measure import metrics
 from orcinus.bench.offline import Engines, EngineSystem, model_name
 from orcinus.bench.papers.seen import Seen, whole
-from orcinus.bench.requests import Asked, hash_requests
-from orcinus.bench.result import Result, Work
+from orcinus.bench.requests import Asked, describe
+from orcinus.bench.result import Result
 from orcinus.build import Progress as Loading
 from orcinus.build import silent
 from orcinus.config import EngineConfig
@@ -65,7 +65,8 @@ def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading
         prepared = Prepared((), ())
     most = max((point.workload.requests or 0 for point in prepared.points), default=0)
     sides, complete = measure_points(prepared.points, repeats, most, bar) if prepared.points else ([], False)
-    work = _work(study, next(iter(configs.values())), prepared.requests)
+    model_id = model_name(next(iter(configs.values())))
+    work = describe(prepared.requests, workload=study.workload, arrivals=study.arrivals, seed=SEED, model=model_id)
     return make_result("papers", work, sides, complete=complete)
 
 
@@ -99,16 +100,3 @@ def capacity(system: System, workload: Workload) -> float:
     """
     system.warm_up(workload)
     return max(metrics(system.measure(replace(workload, arrivals=AllAtOnce())))["request_throughput"] for _ in range(2))
-
-
-def _work(study: Study, config: EngineConfig, requests: Sequence[Asked]) -> Work:
-    return Work(
-        workload=study.workload,
-        arrivals=study.arrivals,
-        requests=len(requests),
-        seed=SEED,
-        prompt_tokens=sum(len(each.prompt) for each in requests),
-        output_tokens=sum(each.output_tokens for each in requests),
-        prompts=hash_requests(requests),
-        model=model_name(config),
-    )

@@ -10,7 +10,7 @@ from rich.markup import escape
 from orcinus.bench.doubts import Doubt, cautions, doubts
 from orcinus.bench.interval import median_interval
 from orcinus.bench.result import Result
-from orcinus.bench.summary import same_outputs, summarize
+from orcinus.bench.summary import counted, same_outputs
 from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
 
@@ -52,8 +52,7 @@ def heading(result: Result) -> str:
 
 
 def _notes(result: Result, brief: bool) -> list[str]:
-    found = summarize(result.sides)
-    counts = [max(map(len, summary.values.values()), default=0) for summary in found] or [0]
+    counts = [len(counted(side)) for side in result.sides] or [0]
     few, most = min(counts), max(counts)
     notes = []
     if few > 1:
