@@ -22,7 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.request import SamplingParams
-from orcinus.runtime.attention import CpuAttention, ReferenceAttention
+from orcinus.runtime.attention import CpuAttention, Heads, ReferenceAttention
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, pack
 
@@ -55,12 +55,12 @@ def decodes(requests: int, context: int) -> PackedBatch:
     blocks = torch.randperm(requests * per_request).view(requests, per_request).tolist()
     params = SamplingParams()
     chunks = tuple(Chunk(f"r{i}", (0,), context - 1, tuple(table), True, params) for i, table in enumerate(blocks))
-    return pack(Batch(1, chunks), BLOCK, torch.device("cpu"))
+    return pack(Batch(1, chunks), BLOCK)
 
 
 def gather(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float) -> Tensor:
     """All contexts, of equal length here, copied into one tensor."""
-    tables = batch.decode_tables.long()
+    tables = batch.decodes.tables.long()
     requests, heads, dim = len(tables), kv.keys.shape[1], kv.keys.shape[3]
     keys, values = (cache[tables].transpose(1, 2).reshape(requests, heads, -1, dim) for cache in (kv.keys, kv.values))
     return scaled_dot_product_attention(q[:, :, None], keys, values, scale=scale, enable_gqa=True)[:, :, 0]
@@ -72,13 +72,14 @@ def measure(shape: tuple[int, int, int, int, int], dtype: torch.dtype, repeats: 
     memory = torch.randn(2, requests * context // BLOCK, kv_heads, BLOCK, dim).to(dtype)
     kv = LayerKV(memory[0], memory[1])
     q, new = torch.randn(requests, heads, dim).to(dtype), torch.randn(requests, kv_heads, dim).to(dtype)
-    scale, kernel, reference = dim**-0.5, CpuAttention(), ReferenceAttention()
+    qkv, numbers = torch.cat((q, new, new), dim=1).flatten(1), Heads(heads, kv_heads, dim, dim**-0.5)
+    kernel, reference = CpuAttention(), ReferenceAttention()
     seconds = median_seconds(
         [
             lambda: ceiling.sum(),
-            lambda: kernel(q, new, new, kv, batch, scale, None),
-            lambda: gather(q, kv, batch, scale),
-            lambda: reference(q, new, new, kv, batch, scale, None),
+            lambda: kernel(qkv, None, kv, batch, numbers),
+            lambda: gather(q, kv, batch, numbers.scale),
+            lambda: reference(qkv, None, kv, batch, numbers),
         ],
         repeats,
     )

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.request import SamplingParams
-from orcinus.runtime.attention import ATTENTION
+from orcinus.runtime.attention import ATTENTION, Heads
+from orcinus.runtime.attention.reference import parts
 from orcinus.runtime.kv_cache import LayerKV, allocate, bytes_per_token
 from orcinus.runtime.pack import PackedBatch, pack
 
 PARAMS = SamplingParams()
+HERE = ("reference", "cpu")  # the others are in tests/runtime/gpu
 NUM_BLOCKS = 64
 
 
@@ -26,7 +28,7 @@ def ragged_batch(sizes: list[tuple[int, int]], block_size: int, seed: int) -> Pa
     for index, (start, count) in enumerate(sizes):
         table = tuple(next(blocks) for _ in range(-(-(start + count) // block_size)))
         chunks.append(Chunk(f"r{index}", (0,) * count, start, table, True, PARAMS))
-    return pack(Batch(1, tuple(chunks)), block_size, torch.device("cpu"))
+    return pack(Batch(1, tuple(chunks)), block_size)
 
 
 def filled_kv(batch: PackedBatch, block_size: int, heads: int, dim: int, dtype: torch.dtype) -> LayerKV:
@@ -42,21 +44,23 @@ def exact(q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scal
     kv.write(batch, k, v)
     block_size = kv.keys.shape[2]
     out = torch.empty(q.shape, dtype=torch.float64)
-    chunks = [(c.first, c.count, c.start, c.blocks.tolist()) for c in batch.prompts]
-    decodes = zip(batch.decode_rows.tolist(), batch.decode_lengths.tolist(), batch.decode_tables.tolist(), strict=True)
-    chunks += [(row, 1, length - 1, table) for row, length, table in decodes]
     group = q.shape[1] // k.shape[1]
-    for first, count, start, table in chunks:
-        places = [(table[p // block_size], slice(None), p % block_size) for p in range(start + count)]
+    for part in (*parts(batch.decodes, 0), *parts(batch.chunks, len(batch.sources))):
+        table = part.blocks.tolist()
+        places = [(table[p // block_size], slice(None), p % block_size) for p in range(part.end)]
         all_keys, all_values = (torch.stack([memory[place] for place in places]).double() for memory in (kv.keys, kv.values))
-        for offset in range(count):
-            position = start + offset
+        for row, position in enumerate(range(part.start, part.end), part.rows.start):
             seen = slice(max(0, position + 1 - window) if window else 0, position + 1)
             keys, values = all_keys[seen], all_values[seen]
             for head in range(q.shape[1]):
-                weights = torch.softmax(keys[:, head // group] @ q[first + offset, head].double() * scale, 0)
-                out[first + offset, head] = weights @ values[:, head // group]
+                weights = torch.softmax(keys[:, head // group] @ q[row, head].double() * scale, 0)
+                out[row, head] = weights @ values[:, head // group]
     return out
+
+
+def joined(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As a projection leaves them, side by side."""
+    return torch.cat((q, k, v), dim=1).flatten(1)
 
 
 def compare(
@@ -77,21 +81,21 @@ def compare(
     k, v = torch.randn(total, kv_heads, dim).to(dtype), torch.randn(total, kv_heads, dim).to(dtype)
     kv = filled_kv(batch, block_size, kv_heads, dim, dtype)
     truth = exact(q, k, v, kv, batch, dim**-0.5, window)
-    ours = ATTENTION[name]()(q, k, v, kv, batch, dim**-0.5, window)
+    ours = ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(kv_heads * group, kv_heads, dim, dim**-0.5, window))
     assert ours.dtype is dtype
-    return float((ours.double() - truth).norm() / truth.norm())
+    return float((ours.view(q.shape).double() - truth).norm() / truth.norm())
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 1, 2, 7, 20])), min_size=1, max_size=5)
 
 
 @settings(max_examples=40)
-@given(st.sampled_from(list(ATTENTION)), SIZES, st.sampled_from([None, 1, 5, 16, 33]))
+@given(st.sampled_from(HERE), SIZES, st.sampled_from([None, 1, 5, 16, 33]))
 def test_random_ragged_batches(name: str, sizes: list[tuple[int, int]], window: int | None) -> None:
     assert compare(name, sizes, block_size=8, kv_heads=2, group=3, dim=20, window=window) < 1e-5
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(
     ("kv_heads", "group", "dim", "block_size"), [(1, 1, 2, 1), (2, 4, 64, 16), (3, 1, 80, 5), (1, 8, 128, 16)]
 )
@@ -100,7 +104,7 @@ def test_geometries(name: str, kv_heads: int, group: int, dim: int, block_size: 
     assert compare(name, sizes, block_size, kv_heads, group, dim, window=None) < 1e-5
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", HERE)
 def test_bfloat16(name: str) -> None:
     assert compare(name, [(0, 1), (37, 1), (30, 4), (0, 9)], 8, 2, 3, 20, None, torch.bfloat16) < 1e-2
 
@@ -111,7 +115,7 @@ def test_the_decode_kernel_survives_large_scores() -> None:
     kv = filled_kv(batch, 8, 1, 8, torch.float32)
     kv.keys.mul_(1e3)
     q, k, v = torch.full((1, 1, 8), 100.0), torch.zeros(1, 1, 8), torch.zeros(1, 1, 8)
-    outputs = [ATTENTION[name]()(q, k, v, kv, batch, 1.0, None) for name in ATTENTION]
+    outputs = [ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(1, 1, 8, 1.0)) for name in HERE]
     assert torch.isfinite(outputs[0]).all()
     assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
 
@@ -124,16 +128,17 @@ def test_packing_flattens_a_mixed_batch() -> None:
         Chunk("x3", (13, 14), 0, (7,), True, PARAMS),
         Chunk("x4", (15, 16, 17), 4, (1, 2), False, PARAMS),
     )
-    packed = pack(Batch(1, chunks), 4, torch.device("cpu"))
+    packed = pack(Batch(1, chunks), 4)
     assert packed.tokens.tolist() == [11, 12, 13, 14, 15, 16, 17]
     assert packed.positions.tolist() == [5, 3, 0, 1, 4, 5, 6]
     assert packed.slot_blocks.tolist() == [9, 4, 7, 7, 2, 2, 2]
     assert packed.slot_offsets.tolist() == [1, 3, 0, 1, 0, 1, 2]
     assert packed.sample_rows.tolist() == [0, 1, 3]
-    assert packed.decode_rows.tolist() == [0, 1]
-    assert packed.decode_tables.tolist() == [[3, 9], [4, 0]]
-    assert packed.decode_lengths.tolist() == [6, 4]
-    assert [(chunk.rows, chunk.end) for chunk in packed.prompts] == [(slice(2, 4), 2), (slice(4, 7), 7)]
+    assert packed.decodes.firsts.tolist() == [0, 1, 2]
+    assert [table[:used].tolist() for table, used in zip(packed.decodes.tables, (2, 1), strict=True)] == [[3, 9], [4]]
+    assert packed.decodes.ends.tolist() == [6, 4]
+    assert packed.chunks.firsts.tolist() == [0, 2, 5]
+    assert [(part.rows, part.start, part.end) for part in parts(packed.chunks, 2)] == [(slice(2, 4), 0, 2), (slice(4, 7), 4, 7)]
 
 
 def test_bytes_per_token_of_the_papers_models() -> None:

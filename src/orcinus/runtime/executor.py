@@ -14,7 +14,7 @@ from orcinus.core.request import Logprobs, SamplingParams
 from orcinus.runtime.device import Device
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.pack import pack
+from orcinus.runtime.pack import PackedBatch, Packer, shape_of
 from orcinus.runtime.sampling import Sampled, logprobs_of, sample
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
@@ -33,6 +33,7 @@ class TorchExecutor:
 
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], device: Device) -> None:
         self.model, self.kv, self.device = model, kv, device
+        self.packer = Packer(kv[0].keys.shape[2])
         self._queue: deque[Batch] = deque()
 
     def warm_up(self) -> None:
@@ -66,24 +67,27 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def _run(self, batch: Batch) -> BatchResult:
-        packed = pack(batch, self.kv[0].keys.shape[2], self.device.device)
+        shape = shape_of(batch)
+        words = torch.empty(shape.words, dtype=torch.int32)
+        firsts = self.packer.fill(words.numpy(), batch, shape)
+        packed = PackedBatch.over(words.to(self.device.device), shape)
         hidden = self.model(packed, self.kv)
-        sampled = sample(self.model.logits(hidden[packed.sample_rows]), [chunk for chunk in batch.chunks if chunk.samples])
-        return _result(batch, sampled, self._score_prompts(batch, hidden))
+        logits = self.model.logits(hidden[packed.sample_rows]).float()
+        sampled = sample(logits, [chunk for chunk in batch.chunks if chunk.samples])
+        return _result(batch, sampled, self._score_prompts(batch, firsts, hidden))
 
-    def _score_prompts(self, batch: Batch, hidden: Tensor) -> dict[int, tuple[Logprobs, ...]]:
+    def _score_prompts(self, batch: Batch, firsts: Sequence[int], hidden: Tensor) -> dict[int, tuple[Logprobs, ...]]:
         """How likely each prompt token was after those before it, for requests that want to know."""
-        found, first = {}, 0
-        for row, chunk in enumerate(batch.chunks):
+        found = {}
+        for row, (chunk, first) in enumerate(zip(batch.chunks, firsts, strict=True)):
             if chunk.scored:
                 nexts = chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored]
                 scores: list[Logprobs] = []
                 for at in range(0, chunk.scored, SCORED_AT_ONCE):
                     some = nexts[at : at + SCORED_AT_ONCE]
-                    logits = self.model.logits(hidden[first + at : first + at + len(some)])
+                    logits = self.model.logits(hidden[first + at : first + at + len(some)]).float()
                     scores += logprobs_of(logits.log_softmax(dim=-1), some, chunk.params.prompt_logprobs or 0)
                 found[row] = tuple(scores)
-            first += len(chunk.tokens)
         return found
 
 

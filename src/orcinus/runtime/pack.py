@@ -1,85 +1,219 @@
-"""A batch as tensors: the tokens of all requests, prefill and decode alike, in one flat row (Orca, selective batching)."""
+"""A batch as tensors: the tokens of all requests, prefill and decode alike, in one flat row (Orca, selective batching).
+
+    rows     d0 d1 d2 … padding | c0 c0 c0 c0 | c1 c1 c1 | padding        decodes first, then chunks of several tokens
+    words    tokens | positions | slots | … | block tables               all of it whole numbers, in one piece of memory
+
+Decodes stand first because attention launches them in another way than chunks. One piece of memory is one copy to a
+device; padding is for a captured graph, whose shapes are larger than the batch that runs in it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.core.batch import Batch
+from orcinus.core.batch import Batch, Chunk
+
+Words = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class PackedChunk:
-    """Where one request's tokens are in the flat batch, and what they attend to."""
+class PagedBatch:
+    """Which rows belong to which request, and where its context lies. R requests.
 
-    first: int  # row of its first token
-    count: int  # rows
-    start: int  # position of the first token in its sequence
-    blocks: Tensor  # block table [blocks of the sequence], int64
+    Rows are counted from `firsts[0]`: a slice of the requests goes with the slice of the rows that are theirs. A request
+    without rows (`firsts[r] == firsts[r + 1]`) is padding: a kernel looks at it and is done.
+    """
+
+    firsts: Tensor  # [R + 1] int32: row of each request's first token, and the row after the last one's last
+    ends: Tensor  # [R] int32: sequence length after this chunk, in tokens
+    tables: Tensor  # [R, most blocks] int32: block tables; what stands beyond the end is never looked at
+    most_rows: int  # no request has more rows than this: 1 if all are decodes
+    most_context: int  # no sequence is longer than this, in tokens
+
+    def slice(self, begin: int, end: int, most_rows: int | None = None) -> PagedBatch:
+        """Requests `[begin, end)`, which may be known to have fewer rows at most."""
+        rows = self.most_rows if most_rows is None else most_rows
+        some = slice(begin, end)
+        return PagedBatch(self.firsts[begin : end + 1], self.ends[some], self.tables[some], rows, self.most_context)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much room a packed batch has, padding included."""
+
+    decodes: int  # requests of one token, a row each
+    chunks: int  # requests of several tokens
+    chunk_rows: int  # rows of all chunks together
+    most_rows: int  # of one chunk
+    samples: int  # rows whose logits are wanted
+    blocks: int  # of the longest block table
+    most_context: int  # tokens of the longest sequence
 
     @property
-    def rows(self) -> slice:
-        return slice(self.first, self.first + self.count)
+    def rows(self) -> int:
+        return self.decodes + self.chunk_rows
 
     @property
-    def end(self) -> int:
-        """Length of the sequence after this chunk."""
-        return self.start + self.count
+    def requests(self) -> int:
+        return self.decodes + self.chunks
+
+    @property
+    def words(self) -> int:
+        """Whole numbers that describe the batch."""
+        return 4 * self.rows + self.decodes + self.samples + 2 * self.requests + 2 + self.requests * self.blocks
+
+    def holds(self, other: Shape) -> bool:
+        """Whether another batch could be padded to this shape."""
+        return all(getattr(self, name) >= getattr(other, name) for name in self.__slots__)
+
+
+def shape_of(batch: Batch) -> Shape:
+    """The smallest shape that holds a batch."""
+    counts = [len(chunk.tokens) for chunk in batch.chunks]
+    longer = [count for count in counts if count > 1]
+    ends = [chunk.end for chunk in batch.chunks]
+    return Shape(
+        decodes=len(counts) - len(longer),
+        chunks=len(longer),
+        chunk_rows=sum(longer),
+        most_rows=max(longer, default=0),
+        samples=sum(chunk.samples for chunk in batch.chunks),
+        blocks=max((len(chunk.blocks) for chunk in batch.chunks), default=0),
+        most_context=max(ends, default=0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The parts of `Shape.words` numbers, each a view of the memory: numpy's where it is filled, torch's where it is read."""
+
+    tokens: Any  # [rows]
+    positions: Any  # [rows]
+    slot_blocks: Any  # [rows]
+    slot_offsets: Any  # [rows]
+    sources: Any  # [decodes]
+    sample_rows: Any  # [samples]
+    decode_firsts: Any  # [decodes + 1]
+    chunk_firsts: Any  # [chunks + 1]
+    ends: Any  # [requests]
+    tables: Any  # [requests, blocks]
+
+    @classmethod
+    def over(cls, words: Any, shape: Shape) -> Layout:
+        """Views of `words` `[shape.words]`, an array or a tensor of int32."""
+        sizes = [shape.rows] * 4 + [shape.decodes, shape.samples, shape.decodes + 1, shape.chunks + 1, shape.requests]
+        borders = np.cumsum([0, *sizes]).tolist()
+        parts: list[Any] = [words[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
+        parts.append(words[borders[-1] : shape.words].reshape(shape.requests, shape.blocks))
+        return cls(*parts)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """One iteration's input. T tokens of all chunks stand one after another; D chunks have a single token."""
+    """One iteration's input: T rows, of which the first D are decodes, all tensors int32 on one device."""
 
     tokens: Tensor  # [T] token ids
     positions: Tensor  # [T] position of each token in its own sequence
-    slot_blocks: Tensor  # [T] block that receives the token's key and value
+    slot_blocks: Tensor  # [T] block that receives the token's key and value; negative = padding
     slot_offsets: Tensor  # [T] place inside that block
+    sources: Tensor  # [D] where a token that follows another batch is to be found on the device; -1 = it is in `tokens`
     sample_rows: Tensor  # rows whose logits are wanted, in the order of the chunks that sample
-    prompts: tuple[PackedChunk, ...]  # chunks of several tokens
-    decode_rows: Tensor  # [D] rows of the chunks of one token
-    decode_tables: Tensor  # [D, most blocks] their block tables, padded with 0
-    decode_lengths: Tensor  # [D] their sequence lengths, the token itself included
+    decodes: PagedBatch  # the requests of rows [0, D)
+    chunks: PagedBatch  # those of rows [D, T), counted from D
+
+    @classmethod
+    def over(cls, words: Tensor, shape: Shape) -> PackedBatch:
+        """What `fill` wrote, wherever it was copied to."""
+        at, cut = Layout.over(words, shape), shape.decodes
+        decodes = PagedBatch(at.decode_firsts, at.ends[:cut], at.tables[:cut], 1, shape.most_context)
+        chunks = PagedBatch(at.chunk_firsts, at.ends[cut:], at.tables[cut:], shape.most_rows, shape.most_context)
+        return cls(at.tokens, at.positions, at.slot_blocks, at.slot_offsets, at.sources, at.sample_rows, decodes, chunks)
 
 
-def pack(batch: Batch, block_size: int, device: torch.device) -> PackedBatch:
-    """Flatten a batch. All tensors are int64 on `device` but the decode tables, which are int32."""
-    counts = [len(chunk.tokens) for chunk in batch.chunks]
-    firsts = np.cumsum([0, *counts])
-    tokens = np.fromiter((token for chunk in batch.chunks for token in chunk.tokens), np.int64, count=firsts[-1])
-    positions = np.concatenate([np.arange(chunk.start, chunk.end) for chunk in batch.chunks])
-    tables = [np.asarray(chunk.blocks, np.int64) for chunk in batch.chunks]
-    slots = np.concatenate(
-        [table[np.arange(chunk.start, chunk.end) // block_size] for chunk, table in zip(batch.chunks, tables, strict=True)]
-    )
+class Packer:
+    """Writes batches down as numbers. It remembers the block tables that it saw last, most of which come again unchanged."""
 
-    def to(array: object, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.as_tensor(np.asarray(array), dtype=dtype).to(device)
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self._tables: dict[str, tuple[tuple[int, ...], Words]] = {}
 
-    prompts = [
-        PackedChunk(int(firsts[i]), counts[i], chunk.start, to(tables[i]))
-        for i, chunk in enumerate(batch.chunks)
-        if counts[i] > 1
-    ]
-    decodes = [i for i, count in enumerate(counts) if count == 1]
-    return PackedBatch(
-        tokens=to(tokens),
-        positions=to(positions),
-        slot_blocks=to(slots),
-        slot_offsets=to(positions % block_size),
-        sample_rows=to([firsts[i + 1] - 1 for i, chunk in enumerate(batch.chunks) if chunk.samples]),
-        prompts=tuple(prompts),
-        decode_rows=to([firsts[i] for i in decodes]),
-        decode_tables=to(_padded([tables[i] for i in decodes]), torch.int32),
-        decode_lengths=to([batch.chunks[i].end for i in decodes]),
-    )
+    def fill(self, words: Words, batch: Batch, shape: Shape, source: Callable[[Chunk], int] | None = None) -> list[int]:
+        """Write a batch into `words` `[shape.words]`. Returns the first row of every chunk, in the order of the batch.
+
+        `source` says where the token of a chunk that follows another batch is to be found.
+        """
+        at = Layout.over(words, shape)
+        self._tables = {chunk.request_id: self._table(chunk) for chunk in batch.chunks}
+        numbers = range(len(batch.chunks))
+        decodes = [number for number in numbers if len(batch.chunks[number].tokens) == 1]
+        chunks = [number for number in numbers if len(batch.chunks[number].tokens) > 1]
+        self._decodes(at, [batch.chunks[number] for number in decodes], shape, source)
+        firsts = dict(zip(decodes, range(len(decodes)), strict=True))
+        row = shape.decodes
+        for place, number in enumerate(chunks):
+            firsts[number] = row
+            self._chunk(at, batch.chunks[number], row, place, shape.decodes)
+            row += len(batch.chunks[number].tokens)
+        at.chunk_firsts[len(chunks) :] = row - shape.decodes
+        _pad(at, slice(row, shape.rows))
+        wanted = [firsts[number] + len(chunk.tokens) - 1 for number, chunk in enumerate(batch.chunks) if chunk.samples]
+        at.sample_rows[: len(wanted)] = wanted
+        at.sample_rows[len(wanted) :] = 0
+        return [firsts[number] for number in numbers]
+
+    def _table(self, chunk: Chunk) -> tuple[tuple[int, ...], Words]:
+        """A chunk's block table, and the same as an array."""
+        known = self._tables.get(chunk.request_id)
+        return known if known and known[0] is chunk.blocks else (chunk.blocks, np.array(chunk.blocks, np.int32))
+
+    def _decodes(self, at: Layout, chunks: Sequence[Chunk], shape: Shape, source: Callable[[Chunk], int] | None) -> None:
+        count = len(chunks)
+        rows = slice(0, count)
+        starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
+        at.tokens[rows] = [chunk.tokens[0] for chunk in chunks]
+        at.positions[rows] = starts
+        at.ends[rows] = starts + 1
+        at.sources[:] = -1
+        if source is not None:
+            at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
+        for row, chunk in enumerate(chunks):
+            _, table = self._tables[chunk.request_id]
+            at.tables[row, : len(table)] = table
+        at.slot_blocks[rows] = at.tables[np.arange(count), starts // self.block_size]
+        at.slot_offsets[rows] = starts % self.block_size
+        at.decode_firsts[: count + 1] = np.arange(count + 1)
+        at.decode_firsts[count + 1 :] = count
+        _pad(at, slice(count, shape.decodes))
+
+    def _chunk(self, at: Layout, chunk: Chunk, row: int, place: int, decodes: int) -> None:
+        rows, positions = slice(row, row + len(chunk.tokens)), np.arange(chunk.start, chunk.end, dtype=np.int32)
+        _, table = self._tables[chunk.request_id]
+        at.tokens[rows] = chunk.tokens
+        at.positions[rows] = positions
+        at.slot_blocks[rows] = table[positions // self.block_size]
+        at.slot_offsets[rows] = positions % self.block_size
+        at.chunk_firsts[place] = row - decodes
+        at.ends[decodes + place] = chunk.end
+        at.tables[decodes + place, : len(table)] = table
 
 
-def _padded(tables: list[np.ndarray]) -> np.ndarray:
-    padded = np.zeros((len(tables), max(map(len, tables), default=0)), np.int32)
-    for row, table in zip(padded, tables, strict=True):
-        row[: len(table)] = table
-    return padded
+def _pad(at: Layout, rows: slice) -> None:
+    """Rows of nobody: token 0 at position 0, whose key and value are written nowhere."""
+    for column in (at.tokens, at.positions, at.slot_offsets):
+        column[rows] = 0
+    at.slot_blocks[rows] = -1
+
+
+def pack(batch: Batch, block_size: int) -> PackedBatch:
+    """A batch on the CPU, in the smallest shape that holds it."""
+    shape = shape_of(batch)
+    words = torch.empty(shape.words, dtype=torch.int32)
+    Packer(block_size).fill(words.numpy(), batch, shape)
+    return PackedBatch.over(words, shape)

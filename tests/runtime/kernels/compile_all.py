@@ -19,7 +19,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from orcinus.runtime.kernels import argmax, attention, norm, penalties, philox, rope_kv, sample, silu_mul
-from orcinus.runtime.kernels.paged import PagedBatch
+from orcinus.runtime.pack import PagedBatch
 
 HOPPER = GPUTarget("cuda", 90, 32)
 TYPES = {

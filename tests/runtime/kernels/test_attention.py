@@ -10,17 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus.core.batch import Batch, Chunk
-from orcinus.core.request import SamplingParams
 from orcinus.errors import ConfigError
-from orcinus.runtime.attention import ReferenceAttention
+from orcinus.runtime.attention import Heads, ReferenceAttention
 from orcinus.runtime.kernels.attention import paged_attention
 from orcinus.runtime.kernels.launches import Launch
-from orcinus.runtime.kernels.paged import PagedBatch
 from orcinus.runtime.kernels.shares import Partials
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.pack import PackedBatch, pack
-from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv
+from orcinus.runtime.pack import PackedBatch, PagedBatch
+from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv, joined
 
 CPU = torch.device("cpu")
 SMALL = Launch(16, 16, 4, 2)
@@ -60,20 +57,16 @@ def world(
     random = torch.Generator().manual_seed(len(sizes) + dim)
     blocks = iter(torch.randperm(NUM_BLOCKS, generator=random).tolist())
     tables = [[next(blocks) for _ in range(-(-(start + count) // block_size))] if count else [] for start, count in sizes]
-    chunks = tuple(
-        Chunk("r", (0,) * count, start, tuple(table), True, SamplingParams())
-        for (start, count), table in zip(sizes, tables, strict=True)
-    )
-    packed = pack(Batch(1, chunks), block_size, CPU)
     most = max(map(len, tables))
     counts = torch.tensor([0] + [count for _, count in sizes])
-    paged = PagedBatch(
-        counts.cumsum(0).int(),
-        torch.tensor([start + count for start, count in sizes], dtype=torch.int32),
-        torch.tensor([[*table, *[NOWHERE] * (most - len(table))] for table in tables], dtype=torch.int32),
-        int(counts.max()),
-        most * block_size,
-    )
+    padded = torch.tensor([[*table, *[NOWHERE] * (most - len(table))] for table in tables], dtype=torch.int32)
+    ends = torch.tensor([start + count for start, count in sizes], dtype=torch.int32)
+    paged = PagedBatch(counts.cumsum(0).int(), ends, padded, int(counts.max()), most * block_size)
+    owner = torch.arange(len(sizes)).repeat_interleave(counts[1:])
+    positions = torch.cat([torch.arange(start, start + count) for start, count in sizes])
+    slots = padded[owner, positions // block_size]
+    nobody = paged.slice(0, 0)
+    packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged)
     total = len(packed.tokens)
     q, k, v = (torch.randn(total, heads, dim, generator=random).to(dtype) for heads in (kv_heads * group, kv_heads, kv_heads))
     kv = filled_kv(packed, block_size, kv_heads, dim, dtype)
@@ -100,8 +93,8 @@ def test_random_ragged_batches(sizes: list[tuple[int, int]], window: int | None,
     it = world(sizes, block, 1, group, dim)
     ours = it.attend(window)
     assert it.error(ours, window) < 1e-6
-    reference = ReferenceAttention()(it.q, it.k, it.v, it.kv, it.packed, it.scale, window)
-    assert torch.allclose(ours, reference, atol=1e-5)
+    qkv, heads = joined(it.q, it.k, it.v), Heads(group, 1, dim, it.scale, window)
+    assert torch.allclose(ours.flatten(1), ReferenceAttention()(qkv, None, it.kv, it.packed, heads), atol=1e-5)
 
 
 MIXED = [(0, 1), (33, 1), (0, 0), (9, 4), (0, 19), (3, 1)]

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from orcinus.errors import ConfigError
+from orcinus.runtime.attention.port import rotate
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kv_cache import LayerKV, allocate
-from orcinus.runtime.models.decoder import _rotate
 
 CPU, EPS = torch.device("cpu"), 1e-5
 Norms = tuple[Tensor, Tensor, float]
@@ -36,8 +36,8 @@ def expected(
         q, k = (F.rms_norm(x, (dim,), weight.double(), EPS) for x, weight in zip((q, k), norms[:2], strict=True))
     if angles:
         rotary = 2 * angles[0].shape[1]
-        cos, sin = (part.double()[:, None] for part in angles)
-        q, k = (torch.cat((_rotate(x[..., :rotary], cos, sin), x[..., rotary:]), dim=-1) for x in (q, k))
+        cos, sin = (part.double() for part in angles)
+        q, k = (torch.cat((rotate(x[..., :rotary], cos, sin), x[..., rotary:]), dim=-1) for x in (q, k))
     for row, (block, offset) in enumerate(zip(*slots, strict=True)):
         if block >= 0:
             keys[block, :, offset], values[block, :, offset] = k[row], v[row]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime.attention.cpu_kernel import decode_kernel
-from orcinus.runtime.attention.reference import attend, fused
+from orcinus.runtime.attention.port import Angles, Heads, split
+from orcinus.runtime.attention.reference import attend, fused, parts
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.pack import PackedBatch
+from orcinus.runtime.pack import PackedBatch, PagedBatch
 
 EVERYTHING = np.int64(2**62)  # a reach that no sequence exceeds
 
@@ -29,28 +30,26 @@ class CpuAttention:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)  # both use one OpenMP pool, and starting Numba's threads changed its size
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None
-    ) -> Tensor:
-        kv.write(batch, k, v)
+    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+        q, k, v = split(qkv, angles, kv, batch, heads)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if len(batch.decode_rows):
-            self._decodes(q, kv, batch, scale, window, out)
-        for chunk in batch.prompts:
-            rows = chunk.rows
-            if chunk.start == 0 and (window is None or chunk.count <= window):
-                out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), scale, mask=None)
+        if len(batch.sources):
+            self._decodes(q, kv, batch.decodes, heads, out)
+        for part in parts(batch.chunks, len(batch.sources)):
+            rows = part.rows
+            if part.start == 0 and (heads.window is None or part.end <= heads.window):
+                out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), heads.scale, mask=None)
             else:
-                out[rows] = attend(q[rows], kv, chunk, scale, window)
-        return out
+                out[rows] = attend(q[rows], kv, part, heads)
+        return out.flatten(1)
 
     @staticmethod
-    def _decodes(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None, out: Tensor) -> None:
-        _, num_kv_heads, block_size, head_dim = kv.keys.shape
-        kernel = decode_kernel(head_dim, q.shape[1] // num_kv_heads, block_size)
-        tables, lengths, rows = batch.decode_tables.numpy(), batch.decode_lengths.numpy(), batch.decode_rows.numpy()
-        reach = EVERYTHING if window is None else np.int64(window)
-        kernel(_array(q), _array(kv.keys), _array(kv.values), rows, tables, lengths, np.float32(scale), reach, _array(out))
+    def _decodes(q: Tensor, kv: LayerKV, batch: PagedBatch, heads: Heads, out: Tensor) -> None:
+        """Rows [0, requests) of `q`."""
+        kernel = decode_kernel(heads.head_dim, heads.num_heads // heads.num_kv_heads, kv.keys.shape[2])
+        reach = EVERYTHING if heads.window is None else np.int64(heads.window)
+        tables, lengths = batch.tables.numpy(), batch.ends.numpy()
+        kernel(_array(q), _array(kv.keys), _array(kv.values), tables, lengths, np.float32(heads.scale), reach, _array(out))
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -125,25 +125,25 @@ def _accumulate(scores, values, block, head, begin, end, acc, group, head_dim):
 def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., None]:
     """Compile (at its first call) the kernel for one geometry.
 
-    Arguments of the kernel: q `[T, heads, head_dim]`, keys and values `[num_blocks, kv_heads, block_size, head_dim]`, rows
-    `[D]` of q that decode, their block tables `[D, blocks]` and lengths `[D]`, the scale, how far back a token sees, and
-    the output, shaped like q. float32, or bfloat16 as uint16.
+    Arguments of the kernel: q `[T, heads, head_dim]`, whose first D rows decode, keys and values `[num_blocks, kv_heads,
+    block_size, head_dim]`, the decodes' block tables `[D, blocks]` and lengths `[D]`, the scale, how far back a token sees,
+    and the output, shaped like q. float32, or bfloat16 as uint16.
     """
 
     @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
-    def decode(q, keys, values, rows, tables, lengths, scale, reach, out):
-        requests, kv_heads = rows.shape[0], keys.shape[1]
+    def decode(q, keys, values, tables, lengths, scale, reach, out):
+        requests, kv_heads = lengths.shape[0], keys.shape[1]
         for task in numba.prange(requests * kv_heads):
             # neighbouring tasks are different requests: the long ones spread over all threads
             head, request = task // requests, task % requests
-            row, length = rows[request], lengths[request]
+            length = np.int64(lengths[request])
             first = max(0, length - reach)
             query, acc = np.empty((group, head_dim), np.float32), np.zeros((group, head_dim), np.float32)
             peak, total = np.full(group, NOTHING), np.zeros(group, np.float32)
             scores = np.empty((group, block_size), np.float32)
             for g in range(group):
                 for d in range(head_dim):
-                    query[g, d] = _load(q[row, head * group + g, d]) * scale
+                    query[g, d] = _load(q[request, head * group + g, d]) * scale
             for b in range(first // block_size, (length + block_size - 1) // block_size):
                 block = tables[request, b]
                 begin, end = max(0, first - b * block_size), min(block_size, length - b * block_size)
@@ -152,7 +152,7 @@ def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., N
                 _accumulate(scores, values, block, head, begin, end, acc, group, head_dim)
             for g in range(group):
                 for d in range(head_dim):
-                    _store(out, row, head * group + g, d, acc[g, d] / total[g])
+                    _store(out, request, head * group + g, d, acc[g, d] / total[g])
 
     kernel: Any = decode
     return kernel  # type: ignore[no-any-return]

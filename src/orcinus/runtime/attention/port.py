@@ -1,27 +1,62 @@
-"""What every attention backend does."""
+"""What every attention backend does: from the fused projection to what the heads have seen."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
+
+Angles = tuple[Tensor, Tensor]  # cosine and sine, each [T, head_dim / 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """One layer's attention in numbers and weights."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float  # what scores are multiplied by
+    window: int | None = None  # a token sees only so many, itself included; None = all before it
+    norms: tuple[Tensor, Tensor, float] | None = None  # RMSNorm of every query and key: their weights [head_dim], and eps
 
 
 class Attention(Protocol):
     """Causal attention of each token over its own sequence, grouped-query heads included.
 
-    `q` is `[T, num_heads, head_dim]`, `k` and `v` are `[T, num_kv_heads, head_dim]`; the result has the shape of `q`.
-    Keys and values of the batch are written into `kv` first. `window` lets a token see only that many tokens, itself
-    included; None = all before it. The batch is an argument: there is no global to set before a call.
+    `qkv` is contiguous `[T, (num_heads + 2 · num_kv_heads) · head_dim]`: queries, keys and values of every token as they were
+    projected. Head norms and rotation come first (`angles`, None = no rotation), then the batch's keys and values are
+    written into `kv`. The result is `[T, num_heads · head_dim]`. The batch is an argument: there is no global to set
+    before a call.
     """
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None
-    ) -> Tensor: ...
+    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor: ...
+
+
+def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, each `[T, its heads, head_dim]`, normalised and rotated; the last two are in `kv` then."""
+    sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
+    q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
+    if heads.norms is not None:
+        of_q, of_k, eps = heads.norms
+        q, k = F.rms_norm(q, of_q.shape, of_q, eps), F.rms_norm(k, of_k.shape, of_k, eps)
+    if angles is not None:
+        q, k = rotate(q, *angles), rotate(k, *angles)
+    kv.write(batch, k, v)
+    return q, k, v
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + head_dim / 2) of every head of `x` `[T, heads, head_dim]` (RoFormer, as Llama pairs them)."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def causal_mask(start: int, count: int, window: int | None, device: torch.device) -> Tensor:

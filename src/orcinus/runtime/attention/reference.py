@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from orcinus.runtime.attention.port import causal_mask
+from orcinus.runtime.attention.port import Angles, Heads, causal_mask, split
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.pack import PackedBatch, PackedChunk
+from orcinus.runtime.pack import PackedBatch, PagedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request's part of the flat batch, and what it attends to."""
+
+    rows: slice
+    start: int  # position of its first token
+    end: int  # length of its sequence
+    blocks: Tensor  # its block table
+
+
+def parts(batch: PagedBatch, first: int) -> Iterator[Part]:
+    """The requests of a batch whose first row is row `first` of the flat batch."""
+    firsts = batch.firsts.tolist()
+    for begin, after, end, blocks in zip(firsts, firsts[1:], batch.ends.tolist(), batch.tables, strict=False):
+        if after > begin:  # else it is padding
+            yield Part(slice(first + begin, first + after), end - (after - begin), end, blocks)
 
 
 class ReferenceAttention:
     """One scaled-dot-product call per request, on any device. Slow, short, and what every other backend must equal."""
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None
-    ) -> Tensor:
-        kv.write(batch, k, v)
+    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+        q, _, _ = split(qkv, angles, kv, batch, heads)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        for chunk in self._chunks(batch):
-            out[chunk.rows] = attend(q[chunk.rows], kv, chunk, scale, window)
-        return out
-
-    @staticmethod
-    def _chunks(batch: PackedBatch) -> list[PackedChunk]:
-        decodes = zip(batch.decode_rows.tolist(), batch.decode_tables, batch.decode_lengths.tolist(), strict=True)
-        return [*batch.prompts, *(PackedChunk(row, 1, length - 1, table) for row, table, length in decodes)]
+        for part in (*parts(batch.decodes, 0), *parts(batch.chunks, len(batch.sources))):
+            out[part.rows] = attend(q[part.rows], kv, part, heads)
+        return out.flatten(1)
 
 
-def attend(q: Tensor, kv: LayerKV, chunk: PackedChunk, scale: float, window: int | None) -> Tensor:
-    """Attention of one chunk, `q` `[count, num_heads, head_dim]`, over a copy of its context."""
-    keys, values = kv.context(chunk.blocks, chunk.end)
-    mask = causal_mask(chunk.start, chunk.count, window, q.device)
-    return fused(q, keys, values, scale, mask)
+def attend(q: Tensor, kv: LayerKV, part: Part, heads: Heads) -> Tensor:
+    """Attention of one request, `q` `[count, num_heads, head_dim]`, over a copy of its context."""
+    keys, values = kv.context(part.blocks, part.end)
+    mask = causal_mask(part.start, part.end - part.start, heads.window, q.device)
+    return fused(q, keys, values, heads.scale, mask)
 
 
 def fused(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None) -> Tensor:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, padded
-from orcinus.runtime.kernels.paged import PagedBatch
 from orcinus.runtime.kernels.shares import LEAST_SHARE, Partials, choose_shares, merge
+from orcinus.runtime.pack import PagedBatch
 
 LOG2_E = 1.4426950408889634
 

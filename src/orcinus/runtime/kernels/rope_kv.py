@@ -36,9 +36,9 @@ def rope_and_write(
     `qkv` is contiguous `[T, (heads + 2 · kv_heads) · dim]`; `angles` cosine and sine, each `[T, rotary_dim / 2]` of any
     float dtype (float32 is best), the rope's scale in them already, None = no rotation: the pairs (i, i + rotary_dim / 2)
     of every head are rotated (RoFormer, as Llama pairs them), what is beyond rotary_dim passes. `slots` are block and
-    offset of each token, `[T]` int64; a negative block = padding, for which nothing is written into K/V memory. `keys` and
-    `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. `norms` = weights of the queries' and
-    the keys' RMSNorm `[dim]` and their eps (Qwen3). All in float32 inside, rounded once. Raises `ConfigError` if the
+    offset of each token, `[T]` whole numbers; a negative block = padding, for which nothing is written into K/V memory.
+    `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. `norms` = weights of the queries'
+    and the keys' RMSNorm `[dim]` and their eps (Qwen3). All in float32 inside, rounded once. Raises `ConfigError` if the
     shapes do not go together.
     """
     num_rows, (_, kv_heads, block_size, dim) = len(qkv), keys.shape
@@ -113,7 +113,7 @@ def _rope_and_write(
         if rest_padded > 0:
             rest *= inverse * _gain(q_weight + 2 * half, k_weight + 2 * half, beyond, dim - 2 * half, in_q, in_v)
 
-    block, offset = tl.load(slot_blocks + row), tl.load(slot_offsets + row)
+    block, offset = tl.load(slot_blocks + row).to(tl.int64), tl.load(slot_offsets + row)
     q_at = out + row * (heads * dim) + head * dim
     k_at = keys + block * key_stride + ((head - heads) * block_size + offset) * dim
     v_at = values + block * value_stride + ((head - heads - kv_heads) * block_size + offset) * dim

@@ -18,7 +18,7 @@ from triton.runtime.errors import OutOfResources
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.attention import paged_attention
 from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, default, padded, remember
-from orcinus.runtime.kernels.paged import PagedBatch
+from orcinus.runtime.pack import PagedBatch
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ tokens [T] ── embed ── layers ── hidden [T] ── rows that are ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,25 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orcinus.errors import ModelError
-from orcinus.runtime.attention.port import Attention
+from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.models.spec import DecoderSpec, Rope
+from orcinus.runtime.models.spec import DecoderSpec
+from orcinus.runtime.operators import ACTIVATIONS, PLAIN, Operators
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.packed import multiply, pack
-
-
-def _tanh_gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "swish": F.silu,
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_new": _tanh_gelu,
-    "gelu_pytorch_tanh": _tanh_gelu,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +29,7 @@ class Factory:
 
     device: torch.device
     dtype: torch.dtype
+    operators: Operators = PLAIN
 
     def empty(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
@@ -57,6 +45,8 @@ class Decoder(nn.Module):
         self.positions = None if spec.rope else Linear(make, spec.hidden_size, spec.max_position_embeddings, bias=False)
         self.layers = nn.ModuleList(Layer(spec, index, attend, make) for index in range(spec.num_layers))
         self.norm = Norm(make, spec, spec.hidden_size)
+        frequencies = spec.rope.inverse_frequencies if spec.rope else ()
+        self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: it is not loaded
         self.head = None if spec.tied else Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
 
     def pack(self) -> None:
@@ -71,16 +61,25 @@ class Decoder(nn.Module):
         x = self.embed.weight[batch.tokens]
         if self.positions is not None:
             x = x + self.positions.weight[batch.positions]
-        angles = _angles(self.spec.rope, batch.positions, x.dtype) if self.spec.rope else None
+        angles = self._angles(batch.positions, x.dtype)
+        delta = None
         for layer, layer_kv in zip(self.layers, kv, strict=True):
-            x = layer(x, angles, batch, layer_kv)
-        return x
+            delta = layer(x, delta, angles, batch, layer_kv)
+        return x if delta is None else x.add_(delta)
+
+    def _angles(self, positions: Tensor, dtype: torch.dtype) -> Angles | None:
+        """Cosine and sine of every position's angles, each `[T, head_dim / 2]`; computed in float32."""
+        if self.spec.rope is None:
+            return None
+        angles = positions[:, None].float() * self.frequencies
+        scale = self.spec.rope.scale
+        return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[n, vocab_size]` in float32 of hidden states `[n, hidden_size]`."""
+        """Logits `[n, vocab_size]`, in the model's own dtype, of hidden states `[n, hidden_size]`."""
         head = self.embed if self.head is None else self.head
         logits: Tensor = head(self.norm(hidden))
-        return logits.float()
+        return logits
 
 
 class Linear(nn.Module):
@@ -105,17 +104,21 @@ class Linear(nn.Module):
 
 
 class Norm(nn.Module):
-    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm over the last dimension."""
+    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm over the last dimension, and the sum of the residual before it."""
 
     def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
         super().__init__()
-        self.eps, self.weight = spec.norm_eps, make.empty(size)
+        self.operators, self.eps, self.weight = make.operators, spec.norm_eps, make.empty(size)
         self.bias = make.empty(size) if spec.norm == "layer" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor, delta: Tensor | None = None) -> Tensor:
+        """The norm of `x` `[T, size]`, to which `delta` is added first, in place."""
+        if self.bias is not None:
+            x = x if delta is None else x.add_(delta)
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        if delta is None:
+            return self.operators.rms_norm(x, self.weight, self.eps)
+        return self.operators.add_rms_norm(x, delta, self.weight, self.eps)
 
 
 class Layer(nn.Module):
@@ -126,32 +129,30 @@ class Layer(nn.Module):
         self.mlp_norm = Norm(make, spec, spec.hidden_size)
         self.mlp = MLP(spec, make)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), angles, batch, kv)
-        out: Tensor = x + self.mlp(self.mlp_norm(x))
+    def forward(self, x: Tensor, delta: Tensor | None, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
+        """What this layer's MLP adds to the residual stream `x`; all that comes before is added to it in place."""
+        delta = self.attention(self.attention_norm(x, delta), angles, batch, kv)
+        out: Tensor = self.mlp(self.mlp_norm(x, delta))
         return out
 
 
 class SelfAttention(nn.Module):
-    """Fused query-key-value projection, optional head norms and rotation, the backend's attention, output projection."""
+    """Fused query-key-value projection, the backend's attention, output projection."""
 
     def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
         super().__init__()
-        self.attend, self.scale, self.window = attend, spec.scales[index], spec.windows[index]
-        self.rotary, self.head_dim = spec.rotary[index], spec.head_dim
-        self.heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+        self.attend, self.rotary = attend, spec.rotary[index]
         self.qkv = Linear(make, spec.hidden_size, sum(spec.qkv_sizes), bias=spec.qkv_bias)
         self.out = Linear(make, spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.out_bias)
         self.q_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
         self.k_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
+        norms = (self.q_norm.weight, self.k_norm.weight, spec.norm_eps) if self.q_norm and self.k_norm else None
+        scale, window = spec.scales[index], spec.windows[index]
+        self.heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, scale, window, norms)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if angles is not None and self.rotary:
-            q, k = _rotate(q, *angles), _rotate(k, *angles)
-        out: Tensor = self.out(self.attend(q, k, v, kv, batch, self.scale, self.window).flatten(1))
+    def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
+        angles = angles if self.rotary else None
+        out: Tensor = self.out(self.attend(self.qkv(x), angles, kv, batch, self.heads))
         return out
 
 
@@ -162,29 +163,12 @@ class MLP(nn.Module):
         super().__init__()
         if spec.activation not in ACTIVATIONS:
             raise ModelError(f"activation {spec.activation!r} is not supported: known are {', '.join(ACTIVATIONS)}")
-        self.act, self.gated = ACTIVATIONS[spec.activation], spec.gated_mlp
+        self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
         self.up = Linear(make, spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
         self.down = Linear(make, spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)
-        if self.gated:
-            gate, up = x.chunk(2, dim=-1)
-            x = self.act(gate) * up
-        else:
-            x = self.act(x)
+        x = self.operators.gated(x, self.activation) if self.gated else ACTIVATIONS[self.activation](x)
         out: Tensor = self.down(x)
         return out
-
-
-def _angles(rope: Rope, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angles, each `[T, 1, head_dim / 2]`; computed in float32."""
-    frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=positions.device)
-    angles = positions[:, None, None].float() * frequencies
-    return (angles.cos() * rope.scale).to(dtype), (angles.sin() * rope.scale).to(dtype)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + head_dim / 2) of every head of `x` `[T, heads, head_dim]` (RoFormer, as Llama pairs them)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

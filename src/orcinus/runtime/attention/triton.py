@@ -1,0 +1,28 @@
+"""Attention on a GPU: one Triton kernel over K/V blocks for decodes, and once more for chunks of prompts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from orcinus.runtime.attention.port import Angles, Heads
+from orcinus.runtime.kernels.attention import paged_attention
+from orcinus.runtime.kernels.rope_kv import rope_and_write
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.pack import PackedBatch
+
+
+class TritonAttention:
+    """Norms, rotation and the write of keys and values in one kernel; then decodes and chunks, each launched in its own way.
+
+    Sizes alone decide what is launched, so that all of it can be captured in a CUDA graph.
+    """
+
+    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+        slots = (batch.slot_blocks, batch.slot_offsets)
+        q = rope_and_write(qkv, angles, slots, kv.keys, kv.values, norms=heads.norms)
+        out = torch.empty_like(q)
+        cut = len(batch.sources)
+        for rows, part in ((slice(0, cut), batch.decodes), (slice(cut, len(q)), batch.chunks)):
+            paged_attention(q[rows], kv.keys, kv.values, part, heads.scale, heads.window, out=out[rows])
+        return out.flatten(1)

@@ -1,0 +1,23 @@
+"""A decoder's operators, fused: fewer launches, and every row is read and written once."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from orcinus.runtime.kernels.norm import MOST_SIZE, add_rms_norm, rms_norm
+from orcinus.runtime.kernels.silu_mul import GATES, act_mul
+from orcinus.runtime.operators import PLAIN
+
+
+class FusedOperators:
+    """Triton kernels, and torch for what has none: rows longer than a program holds, rare activations."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return rms_norm(x, weight, eps) if x.shape[-1] <= MOST_SIZE else PLAIN.rms_norm(x, weight, eps)
+
+    def add_rms_norm(self, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> Tensor:
+        fits = x.shape[-1] <= MOST_SIZE
+        return add_rms_norm(x, delta, weight, eps) if fits else PLAIN.add_rms_norm(x, delta, weight, eps)
+
+    def gated(self, x: Tensor, activation: str) -> Tensor:
+        return act_mul(x, activation) if activation in GATES else PLAIN.gated(x, activation)
