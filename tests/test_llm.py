@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from orcinus import LLM, SamplingParams
-from orcinus.core.batch import Batch, Reason
+from orcinus.core.batch import Reason
 from orcinus.core.policies import RequestLevel
 from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
@@ -308,11 +308,11 @@ def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -
 def test_an_iteration_that_raises_fails_its_requests_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = llm.generate("Hello", GREEDY)[0].token_ids
 
-    def explode(batch: Batch) -> None:
+    def explode(*_: Any) -> None:
         raise RuntimeError("boom\nsecond line")
 
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine.executor, "_run", explode)
+        patch.setattr(llm.engine.executor, "run", explode)
         with pytest.raises(RequestFailed, match="the iteration failed: RuntimeError boom$"):
             llm.generate(["Hello"], GREEDY)
     assert llm.generate("Hello", GREEDY)[0].token_ids == clean
@@ -320,16 +320,16 @@ def test_an_iteration_that_raises_fails_its_requests_and_the_engine_goes_on(llm:
 
 def test_ctrl_c_in_the_middle_of_an_iteration_leaves_nothing_behind(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = llm.generate("Hello", GREEDY)[0].token_ids
-    run, calls = llm.engine.executor._run, []  # type: ignore[attr-defined]
+    run, calls = llm.engine.executor.run, []  # type: ignore[attr-defined]
 
-    def interrupted(batch: Batch) -> Any:
+    def interrupted(*batch: Any) -> Any:
         calls.append(batch)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return run(batch)
+        return run(*batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine.executor, "_run", interrupted)
+        patch.setattr(llm.engine.executor, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             llm.generate(["Hello", "Hi"], GREEDY)
     assert not llm._readers

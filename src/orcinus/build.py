@@ -17,10 +17,13 @@ from orcinus.core.spelled import make_order, spell
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
-from orcinus.runtime.attention import ATTENTION
+from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
 from orcinus.runtime.checkpoint import load_model
 from orcinus.runtime.executor import TorchExecutor
 from orcinus.runtime.hub import find_model
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.link import Link
+from orcinus.runtime.models import Decoder
 from orcinus.text.generation import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.tiny import MODEL_DIR
@@ -69,9 +72,9 @@ def build(
     folder = MODEL_DIR if config.model is None else find_model(config.model)  # only now are weights downloaded
     checkpoint, resolved = replace(plan.model.checkpoint, folder=folder), replace(plan.resolved, folder=folder)
     spec = checkpoint.spec
-    recorders = [StepRecorder(config.record, _header(resolved))] if config.record is not None else []
     tokenizer, params = load_tokenizer(folder), default_params(folder)
-    model = load_model(checkpoint, plan.device, ATTENTION[resolved.attention](), partial(progress, "weights"))
+    attend, operators = ATTENTION[resolved.attention](), operators_of(resolved.attention)
+    model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"))
     kv = kv_cache.allocate(
         spec.num_layers,
         resolved.num_blocks,
@@ -81,9 +84,10 @@ def build(
         plan.device.dtype,
         plan.device.device,
     )
-    executor = TorchExecutor(model, kv, plan.device)
     progress("warm-up", 0, 0)
+    executor = _executor(model, kv, plan)
     executor.warm_up()
+    recorders = [StepRecorder(config.record, _header(resolved, executor))] if config.record is not None else []
     engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
@@ -97,7 +101,16 @@ def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Seque
     return Engine(scheduler, executor, clock, observers)
 
 
-def _header(resolved: Resolved) -> dict[str, object]:
+def _executor(model: Decoder, kv: Sequence[LayerKV], plan: Plan) -> TorchExecutor:
+    link = Link(plan.device.device)
+    if plan.resolved.attention not in WITH_KERNELS:
+        return TorchExecutor(model, kv, link)
+    from orcinus.runtime.gpu.executor import gpu_executor  # which only a machine that has triton can import
+
+    return gpu_executor(model, kv, link, plan.resolved.limits, graphs=plan.resolved.cuda_graphs)
+
+
+def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:
     """What a replay has to build again."""
     return {
         "policy": spell(resolved.policy),
@@ -106,6 +119,6 @@ def _header(resolved: Resolved) -> dict[str, object]:
         "limits": asdict(resolved.limits),
         "num_blocks": resolved.num_blocks,
         "block_size": resolved.block_size,
-        "depth": TorchExecutor.depth,
-        "chains": TorchExecutor.chains,
+        "depth": executor.depth,
+        "chains": executor.chains,
     }

@@ -64,8 +64,9 @@ class EngineConfig:
     )
     num_blocks: int | None = option(None, "K/V memory in blocks, instead of MiB.")
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
-    device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (with reference attention only, and not yet tested).")
-    attention: str = option("auto", "Attention backend: auto, cpu or reference.")
+    device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
+    attention: str = option("auto", "Attention backend: auto, cpu, reference, or triton (for GPUs).")
+    enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
     record: str | Path | None = option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
     seed: int = option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
@@ -85,6 +86,8 @@ class EngineConfig:
                 raise ConfigError(f"{name} must be {kind}, not {value!r}")
         if not isinstance(self.policy, str) and not hasattr(self.policy, "select"):
             raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
+        if not isinstance(self.enforce_eager, bool):
+            raise ConfigError(f"enforce_eager must be True or False, not {self.enforce_eager!r}")
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
@@ -119,6 +122,7 @@ class Resolved:
     dtype: str
     dtype_reason: str
     attention: str
+    cuda_graphs: bool  # whether forward passes are captured
     policy: Policy
     order: str
     kv: str

@@ -16,7 +16,8 @@ from orcinus.core.ports import Policy
 from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
-from orcinus.runtime.attention import ATTENTION
+from orcinus.runtime import kernels
+from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline
 from orcinus.runtime.device import Device, choose_device
@@ -173,6 +174,9 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
     spec = model.checkpoint.spec
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
+    attention = _attention(config.attention, device)
+    if config.enforce_eager and device.device.type == "cpu":
+        raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
     packed = can_pack(device.device.type, device.dtype)
     weights = weight_bytes(spec, device.dtype, model.num_parameters, packed=packed)
     asked_len = config.max_model_len
@@ -211,7 +215,8 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
         device=str(device.device),
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
-        attention=_attention(config.attention, device),
+        attention=attention,
+        cuda_graphs=device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager,
         policy=_policy(config),
         order=config.order,
         kv=config.kv,
@@ -238,11 +243,18 @@ def _policy(config: EngineConfig) -> Policy:
 
 def _attention(asked: str, device: Device) -> str:
     if asked == "auto":
-        return "cpu" if device.device.type == "cpu" else "reference"
+        return "cpu" if device.device.type == "cpu" else "triton" if kernels.available() else "reference"
     if asked not in ATTENTION:
         raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
     if asked == "cpu" and device.device.type != "cpu":
         raise ConfigError("attention backend 'cpu' needs device cpu: choose auto")
+    if asked in WITH_KERNELS:
+        if not kernels.available():
+            raise ConfigError(f"attention backend {asked!r} needs triton, which is not installed: install it, or choose auto")
+        if device.device.type == "cpu" and not kernels.interpreted():
+            raise ConfigError(
+                f"attention backend {asked!r} needs device cuda, or TRITON_INTERPRET=1, slow and for tests: choose auto"
+            )
     return asked
 
 

@@ -15,6 +15,7 @@ from orcinus.errors import ModelError
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed import can_pack
 from orcinus.runtime.weight_files import TensorHeader, one_line, read_headers, read_tensors, some
 
@@ -60,7 +61,11 @@ def outline(spec: DecoderSpec) -> Decoder:
 
 
 def load_model(
-    checkpoint: Checkpoint, device: Device, attend: Attention, progress: Callable[[int, int], None] = lambda done, total: None
+    checkpoint: Checkpoint,
+    device: Device,
+    attend: Attention,
+    operators: Operators = PLAIN,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Decoder:
     """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way.
 
@@ -68,7 +73,7 @@ def load_model(
     """
     tensors = read_headers(checkpoint.folder)
     places = match(checkpoint, outline(checkpoint.spec), tensors)
-    model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype))
+    model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype, operators))
     parameters = dict(model.named_parameters())
     done, total = 0, sum(tensors[name].num_bytes for name in places)
     for name, tensor in read_tensors(checkpoint.folder, places):

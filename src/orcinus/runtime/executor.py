@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.request import Logprobs, SamplingParams
-from orcinus.runtime.device import Device
+from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.link import Link, Mark
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.pack import PackedBatch, Packer, shape_of
-from orcinus.runtime.sampling import Sampled, logprobs_of, sample
+from orcinus.runtime.pack import Shape, shape_of
+from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
 log = logging.getLogger(__name__)
 
 
-class TorchExecutor:
-    """Runs one batch at a time, in the thread that collects it.
+class Chooser(Protocol):
+    """Chooses a token for each row of logits `[len(chunks), vocab_size]`, which it may overwrite."""
 
-    A batch that raises fails its own requests and nothing else: the engine goes on with the next one. If collecting is
-    interrupted (Ctrl-C), the batch stays the oldest in flight and runs again, writing the same keys to the same blocks.
+    def __call__(self, logits: Tensor, chunks: Sequence[Chunk]) -> Choice: ...
+
+
+class Eager:
+    """Runs a model one operation after the other."""
+
+    def __init__(self, model: Decoder, kv: Sequence[LayerKV], inputs: Inputs) -> None:
+        self.model, self.kv, self.inputs = model, kv, inputs
+
+    def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:
+        packed, firsts = self.inputs.load(batch, shape, before)
+        return Ran(self.model(packed, self.kv), packed.sample_rows, firsts)
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch between submit and collect."""
+
+    batch: Batch
+    errors: dict[int, str] = field(default_factory=dict)  # row -> why it did not run
+    rows: tuple[int, ...] = ()  # those that run
+    choice: Choice | None = None
+    scores: dict[int, list[Scores]] = field(default_factory=dict)  # row -> of its prompt tokens, piece by piece
+    began: Mark | None = None
+    done: Mark | None = None  # None: nobody tried to launch it yet
+
+
+class TorchExecutor:
+    """Launches batches in order, and reads what became of them.
+
+    If it `chains`, a batch is launched when it is submitted, so that the device has the next one before it is done with the
+    last; otherwise it runs in the thread that collects it. A batch that raises fails its own requests and nothing else; one
+    that runs out of memory fails the request with most tokens in it, and runs again without that one. If collecting is
+    interrupted (Ctrl-C), the batch stays the oldest in flight.
     """
 
-    depth = 1
-    chains = False
-
-    def __init__(self, model: Decoder, kv: Sequence[LayerKV], device: Device) -> None:
-        self.model, self.kv, self.device = model, kv, device
-        self.packer = Packer(kv[0].keys.shape[2])
-        self._queue: deque[Batch] = deque()
+    def __init__(
+        self, model: Decoder, kv: Sequence[LayerKV], link: Link, *, run: Runner | None = None, choose: Chooser = choose,
+        chains: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.kv, self.link, self.choose, self.chains = model, kv, link, choose, chains
+        self.run = run or Eager(model, kv, Inputs(link, kv[0].keys.shape[2]))
+        self.depth = 2 if chains else 1
+        self.timed = False  # whether `busy` and `idle` are measured
+        self.waited = self.busy = self.idle = 0.0  # seconds: the host for the device; the device at work, and between batches
+        self.launches = 0
+        self._queue: deque[Flight] = deque()
+        self._before: Before | None = None
+        self._last: Mark | None = None  # when the device was done with the batch collected last
 
     def warm_up(self) -> None:
         """Run a prompt and a decode, so that kernels are compiled before the first request comes.
@@ -46,58 +89,146 @@ class TorchExecutor:
         for count in (1, 2):
             table = tuple(range(-(-count // block_size)))
             if len(table) <= num_blocks:
-                self._run(Batch(0, (Chunk("warm-up", (0,) * count, 0, table, True, params),)))
+                flight = Flight(Batch(0, (Chunk("warm-up", (0,) * count, 0, table, True, params),)))
+                self._launch(flight)
+                self._read(flight)
 
     def submit(self, batch: Batch) -> None:
-        self._queue.append(batch)
+        self._queue.append(Flight(batch))
+        if self.chains:
+            for flight in self._queue:  # in their order, should one of them have been interrupted
+                if flight.done is None:
+                    self._start(flight)
 
     def collect(self) -> BatchResult:
-        batch = self._queue[0]
+        flight = self._queue[0]
+        if flight.done is None:
+            self._start(flight)
         try:
-            result = self._run(batch)
+            result = self._read(flight)
         except Exception as error:
-            log.debug("batch %d failed", batch.id, exc_info=True)
-            reason = f"the iteration failed: {' '.join([type(error).__name__, *str(error).splitlines()[:1]])}"
-            result = BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
+            result = _failed(flight.batch, error)
         self._queue.popleft()
         return result
 
     def close(self) -> None:
         self._queue.clear()
 
-    @torch.inference_mode()
-    def _run(self, batch: Batch) -> BatchResult:
-        shape = shape_of(batch)
-        words = torch.empty(shape.words, dtype=torch.int32)
-        firsts = self.packer.fill(words.numpy(), batch, shape)
-        packed = PackedBatch.over(words.to(self.device.device), shape)
-        hidden = self.model(packed, self.kv)
-        logits = self.model.logits(hidden[packed.sample_rows]).float()
-        sampled = sample(logits, [chunk for chunk in batch.chunks if chunk.samples])
-        return _result(batch, sampled, self._score_prompts(batch, firsts, hidden))
+    def _start(self, flight: Flight) -> None:
+        try:
+            self._launch(flight)
+        except Exception as error:
+            flight.rows, flight.choice, flight.errors = (), None, dict(_failed(flight.batch, error).errors)
+            flight.done = self.link.mark(timed=self.timed)
+        if self.chains:
+            self._before = _to_follow(flight)
 
-    def _score_prompts(self, batch: Batch, firsts: Sequence[int], hidden: Tensor) -> dict[int, tuple[Logprobs, ...]]:
+    @torch.inference_mode()
+    def _launch(self, flight: Flight) -> None:
+        """Give the batch to the device: all of it, or what memory is enough for."""
+        with self.link.on():
+            flight.began = self.link.mark(timed=self.timed) if self.timed else None
+            flight.rows, flight.errors = tuple(range(len(flight.batch.chunks))), {}
+            while flight.rows:
+                try:
+                    self._compute(flight)
+                    break
+                except Exception as error:
+                    if not out_of_memory(error):
+                        raise
+                    _give_up_one(flight)
+                    self.link.free()
+            flight.done = self.link.mark(timed=self.timed)
+        self.launches += 1
+
+    def _compute(self, flight: Flight) -> None:
+        batch = flight.batch
+        if flight.errors:
+            batch = replace(batch, chunks=tuple(batch.chunks[row] for row in flight.rows))
+        ran = self.run(batch, shape_of(batch), self._before)
+        flight.scores = self._score_prompts(flight, batch, ran)
+        chunks = [chunk for chunk in batch.chunks if chunk.samples]
+        flight.choice = None
+        if chunks:
+            hidden = ran.hidden.index_select(0, ran.sample_rows[: len(chunks)])
+            flight.choice = self.choose(self.model.logits(hidden), chunks)
+
+    def _score_prompts(self, flight: Flight, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
         """How likely each prompt token was after those before it, for requests that want to know."""
         found = {}
-        for row, (chunk, first) in enumerate(zip(batch.chunks, firsts, strict=True)):
+        for row, chunk, first in zip(flight.rows, batch.chunks, ran.firsts, strict=True):
             if chunk.scored:
-                nexts = chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored]
-                scores: list[Logprobs] = []
+                nexts = np.array(chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored], np.int64)
+                scores: list[Scores] = []
                 for at in range(0, chunk.scored, SCORED_AT_ONCE):
-                    some = nexts[at : at + SCORED_AT_ONCE]
-                    logits = self.model.logits(hidden[first + at : first + at + len(some)]).float()
-                    scores += logprobs_of(logits.log_softmax(dim=-1), some, chunk.params.prompt_logprobs or 0)
-                found[row] = tuple(scores)
+                    some = self.link.numbers(nexts[at : at + SCORED_AT_ONCE])
+                    logits = self.model.logits(ran.hidden[first + at : first + at + len(some)]).float()
+                    top = chunk.params.prompt_logprobs or 0
+                    scores.append(Scores.of(logits.log_softmax(dim=-1), some, top).down(self.link))
+                found[row] = scores
         return found
 
+    def _read(self, flight: Flight) -> BatchResult:
+        """Wait for the device, and spread what it found over all chunks of the batch."""
+        if flight.done is not None:
+            asked = time.perf_counter()
+            flight.done.wait()
+            self.waited += time.perf_counter() - asked
+            self._measure(flight.began, flight.done)
+        chunks = flight.batch.chunks
+        sampling = _sampling(flight)
+        sampled = flight.choice.read() if flight.choice else Sampled([], [], {})
+        tokens: list[tuple[int, ...]] = [()] * len(chunks)
+        logprobs: list[tuple[Logprobs, ...]] = [()] * len(chunks)
+        for row, token, asked_for in zip(sampling, sampled.tokens, sampled.logprobs, strict=True):
+            tokens[row] = (token,)
+            logprobs[row] = (asked_for,) if asked_for else ()
+        errors = flight.errors | {sampling[place]: reason for place, reason in sampled.errors.items()}
+        prompts = {row: _scored(chunks[row], scores) for row, scores in flight.scores.items()}
+        return BatchResult(flight.batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
 
-def _result(batch: Batch, sampled: Sampled, prompts: dict[int, tuple[Logprobs, ...]]) -> BatchResult:
-    """Spread the sampled rows over all chunks of the batch, those that do not sample included."""
-    rows = [row for row, chunk in enumerate(batch.chunks) if chunk.samples]
-    tokens: list[tuple[int, ...]] = [()] * len(batch.chunks)
-    logprobs: list[tuple[Logprobs, ...]] = [()] * len(batch.chunks)
-    for row, token, asked in zip(rows, sampled.tokens, sampled.logprobs, strict=True):
-        tokens[row] = (token,)
-        logprobs[row] = (asked,) if asked else ()
-    errors = {rows[index]: reason for index, reason in sampled.errors.items()}
-    return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
+    def _measure(self, began: Mark | None, done: Mark) -> None:
+        if began is not None:
+            self.busy += began.seconds_until(done)
+            self.idle += max(0.0, self._last.seconds_until(began)) if self._last is not None else 0.0
+        self._last = done if began is not None else None
+
+
+def _sampling(flight: Flight) -> list[int]:
+    """The rows that are given a token."""
+    return [row for row in flight.rows if flight.batch.chunks[row].samples]
+
+
+def _to_follow(flight: Flight) -> Before:
+    """What the next batch has to know of this one: nothing, if nobody in it was given a token."""
+    places = {flight.batch.chunks[row].request_id: place for place, row in enumerate(_sampling(flight))}
+    tokens = flight.choice.tokens if flight.choice else torch.empty(0, dtype=torch.int64)
+    return Before(flight.batch.id, tokens, places)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was short, and less work would have found enough of it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def _give_up_one(flight: Flight) -> None:
+    """Leave out the request with most tokens, the last of them if several have as many."""
+    chunks = flight.batch.chunks
+    worst = max(flight.rows, key=lambda row: (len(chunks[row].tokens), row))
+    flight.errors[worst] = (
+        f"memory was short in an iteration in which this request had the most tokens ({len(chunks[worst].tokens)}): "
+        "lower max_batch_tokens, or give K/V memory less"
+    )
+    flight.rows = tuple(row for row in flight.rows if row != worst)
+    log.warning("batch %d runs again without request %s, for want of memory", flight.batch.id, chunks[worst].request_id)
+
+
+def _failed(batch: Batch, error: Exception) -> BatchResult:
+    log.debug("batch %d failed", batch.id, exc_info=error)
+    reason = f"the iteration failed: {' '.join([type(error).__name__, *str(error).splitlines()[:1]])}"
+    return BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
+
+
+def _scored(chunk: Chunk, scores: Sequence[Scores]) -> tuple[Logprobs, ...]:
+    top = chunk.params.prompt_logprobs or 0
+    return tuple(one for piece in scores for one in piece.read([top] * len(piece.ranks)))

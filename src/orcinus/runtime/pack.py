@@ -181,7 +181,8 @@ class Packer:
         at.positions[rows] = starts
         at.ends[rows] = starts + 1
         at.sources[:] = -1
-        if source is not None:
+        if any(chunk.follows is not None for chunk in chunks):
+            assert source is not None, "a chunk follows a batch, and nobody knows where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
         for row, chunk in enumerate(chunks):
             _, table = self._tables[chunk.request_id]

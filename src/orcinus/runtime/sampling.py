@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
 from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform
 
 NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
@@ -23,6 +25,38 @@ class Sampled:
     tokens: list[int]
     logprobs: list[Logprobs | None]
     errors: dict[int, str]
+
+
+class Choice(Protocol):
+    """Tokens that were chosen, or are being chosen on a device."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """`[S]` int64 on the device, for a batch that follows."""
+        ...
+
+    def read(self) -> Sampled:
+        """What the host wants to know of them; on a device, after a mark that was made since."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Tokens that are known already."""
+
+    sampled: Sampled
+
+    @property
+    def tokens(self) -> Tensor:
+        return torch.tensor(self.sampled.tokens, dtype=torch.int64)
+
+    def read(self) -> Sampled:
+        return self.sampled
+
+
+def choose(logits: Tensor, chunks: Sequence[Chunk]) -> Chosen:
+    """One token per row of `logits` `[len(chunks), vocab_size]`, with torch's operations, and waiting for them."""
+    return Chosen(sample(logits.float(), chunks))
 
 
 def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
@@ -40,7 +74,8 @@ def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
             tokens[row] = token
     logprobs: list[Logprobs | None] = [None] * len(chunks)
     for row, likely in plain.items():
-        logprobs[row] = logprobs_of(likely[None], tokens[row : row + 1], chunks[row].params.logprobs or 0)[0]
+        top = chunks[row].params.logprobs or 0
+        logprobs[row] = Scores.of(likely[None], torch.tensor(tokens[row : row + 1], device=likely.device), top).read([top])[0]
     return Sampled(tokens, logprobs, errors)
 
 
@@ -116,10 +151,27 @@ def _alike(chunks: Sequence[Chunk]) -> list[list[int]]:
     return list(groups.values())
 
 
-def logprobs_of(rows: Tensor, tokens: Sequence[int], top: int) -> list[Logprobs]:
-    """What rows `[n, vocab_size]` of log-probabilities say about one token each, and their `top` likeliest."""
-    chosen = rows.gather(1, torch.tensor(tokens, device=rows.device)[:, None])
-    ranks = (rows > chosen).sum(dim=-1) + 1
-    values, ids = rows.topk(min(top, rows.shape[1]), dim=-1)
-    facts = zip(chosen[:, 0].tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True)
-    return [Logprobs(one, rank, tuple(zip(likely, at, strict=True))) for one, rank, likely, at in facts]
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What rows of log-probabilities say about one token each, wherever they were computed."""
+
+    chosen: Tensor  # [n] log-probability of the token
+    ranks: Tensor  # [n] its place, 1 = the likeliest
+    ids: Tensor  # [n, top] the likeliest tokens
+    values: Tensor  # [n, top] theirs
+
+    @classmethod
+    def of(cls, rows: Tensor, tokens: Tensor, top: int) -> Scores:
+        """`rows` are log-probabilities `[n, vocab_size]`, `tokens` `[n]`."""
+        chosen = rows.gather(1, tokens[:, None])
+        values, ids = rows.topk(min(top, rows.shape[1]), dim=-1)
+        return cls(chosen[:, 0], (rows > chosen).sum(dim=-1) + 1, ids, values)
+
+    def down(self, link: Link) -> Scores:
+        """The same on the host, from the next mark on."""
+        return Scores(link.down(self.chosen), link.down(self.ranks), link.down(self.ids), link.down(self.values))
+
+    def read(self, tops: Sequence[int]) -> list[Logprobs]:
+        """For every row its token's facts and so many of the likeliest."""
+        facts = zip(self.chosen.tolist(), self.ranks.tolist(), self.ids.tolist(), self.values.tolist(), tops, strict=True)
+        return [Logprobs(one, rank, tuple(zip(ids[:top], values[:top], strict=True))) for one, rank, ids, values, top in facts]

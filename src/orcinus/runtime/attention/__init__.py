@@ -7,6 +7,7 @@ from collections.abc import Callable
 from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.attention.reference import ReferenceAttention
+from orcinus.runtime.operators import PLAIN, Operators
 
 
 def _triton() -> Attention:
@@ -21,4 +22,16 @@ ATTENTION: dict[str, Callable[[], Attention]] = {
     "triton": _triton,
 }
 
-__all__ = ["ATTENTION", "Attention", "CpuAttention", "Heads", "ReferenceAttention"]
+WITH_KERNELS = frozenset({"triton"})  # backends that come with kernels for all that a GPU does besides
+
+
+def operators_of(attention: str) -> Operators:
+    """What a backend's decoder computes with between its products."""
+    if attention not in WITH_KERNELS:
+        return PLAIN
+    from orcinus.runtime.kernels.operators import FusedOperators
+
+    return FusedOperators()
+
+
+__all__ = ["ATTENTION", "WITH_KERNELS", "Attention", "CpuAttention", "Heads", "ReferenceAttention", "operators_of"]

@@ -6,9 +6,15 @@ that the host knows, never on values that lie on the device, and nothing waits f
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 
 def available() -> bool:
     """Whether the kernels can be imported here: whether there is triton."""
     return find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether triton was told to interpret kernels, on tensors of the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,138 @@
+"""Tokens chosen on the device by our kernels: nothing waits, and the next batch finds them where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orcinus.core.batch import Chunk
+from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.runtime.kernels.argmax import argmax
+from orcinus.runtime.kernels.penalties import add_biases, penalise
+from orcinus.runtime.kernels.sample import Wishes, sample
+from orcinus.runtime.link import Link
+from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """Tokens that the device is choosing."""
+
+    tokens: Tensor  # [S] int64 on the device
+    host_tokens: Tensor  # [S] the same, on its way to the host
+    host_peaks: Tensor  # [S] float32: the largest logits, which tell damaged rows
+    asked: tuple[int, ...]  # rows whose log-probabilities are wanted
+    tops: tuple[int, ...]  # and how many likely ones of each
+    scores: Scores | None
+
+    def read(self) -> Sampled:
+        tokens: list[int] = self.host_tokens.tolist()
+        logprobs: list[Logprobs | None] = [None] * len(tokens)
+        for row, found in zip(self.asked, self.scores.read(self.tops) if self.scores else (), strict=True):
+            logprobs[row] = found
+        peaks = self.host_peaks.numpy()
+        broken = np.flatnonzero(~np.isfinite(peaks)).tolist()
+        errors = {row: ALL_FORBIDDEN if peaks[row] == -math.inf else NOT_FINITE for row in broken}
+        return Sampled(tokens, logprobs, errors)
+
+
+class KernelChooser:
+    """Penalties, filters, draws and log-probabilities as `runtime.sampling` has them, launched and not waited for."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    def __call__(self, logits: Tensor, chunks: Sequence[Chunk]) -> Choosing:
+        asked = [row for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None]
+        plain = self._plain(logits, asked) if asked else None
+        logits = self._adjusted(logits, chunks)
+        tokens, peaks = self._draw(logits, [chunk.params for chunk in chunks], [chunk.end for chunk in chunks])
+        tops = tuple(chunks[row].params.logprobs or 0 for row in asked)
+        scores = None
+        if plain is not None:
+            mine = tokens.index_select(0, self.link.numbers(np.array(asked)))
+            scores = Scores.of(plain, mine, max(tops)).down(self.link)
+        return Choosing(tokens, self.link.down(tokens), self.link.down(peaks), tuple(asked), tops, scores)
+
+    def warm_up(self, vocab_size: int, dtype: torch.dtype) -> None:
+        """Compile every kernel: for greedy, plain and filtered rows, with penalties and biases."""
+        plain = {"temperature": 1.0, "seed": 0}
+        for params in (
+            SamplingParams(temperature=0, logprobs=1),
+            SamplingParams(**plain),  # type: ignore[arg-type]
+            SamplingParams(**plain, top_p=0.9, frequency_penalty=1.0, logit_bias={0: 1.0}),  # type: ignore[arg-type]
+        ):
+            logits = torch.zeros(1, vocab_size, dtype=dtype, device=self.link.device)
+            self(logits, [Chunk("warm-up", (0,), 1, (0,), True, params, (0, 0), 1)]).read()
+
+    def _plain(self, logits: Tensor, rows: list[int]) -> Tensor:
+        """Log-probabilities of the model's own distribution, before anything is done to it."""
+        return logits.index_select(0, self.link.numbers(np.array(rows))).float().log_softmax(dim=-1)
+
+    def _draw(self, logits: Tensor, params: list[SamplingParams], positions: list[int]) -> tuple[Tensor, Tensor]:
+        if all(one.greedy for one in params):
+            return argmax(logits)
+        filtered = any(not one.greedy and (one.top_k > 0 or one.top_p < 1 or one.min_p > 0) for one in params)
+        return sample(logits, self._wishes(params, positions), filtered)
+
+    def _wishes(self, params: list[SamplingParams], positions: list[int]) -> Wishes:
+        """What the rows ask for, in one copy: three rows of float32, one of int32, two of int64."""
+        count = len(params)
+        words = np.empty(8 * count, np.int32)
+        floats, wide = words[: 3 * count].view(np.float32), words[4 * count :].view(np.int64)
+        floats[:count] = [one.temperature for one in params]
+        floats[count : 2 * count] = [one.top_p for one in params]
+        floats[2 * count :] = [one.min_p for one in params]
+        words[3 * count : 4 * count] = [one.top_k for one in params]
+        wide[:count] = [one.seed or 0 for one in params]
+        wide[count:] = positions
+        there = self.link.numbers(words)
+        temperature, top_p, min_p = there[: 3 * count].view(torch.float32).view(3, count)
+        seed, position = there[4 * count :].view(torch.int64).view(2, count)
+        return Wishes(temperature, there[3 * count : 4 * count], top_p, min_p, seed, position)
+
+    def _adjusted(self, logits: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """Logits with penalties, biases and forbidden stops, in float32 if there are any."""
+        if any(chunk.params.penalised for chunk in chunks):
+            logits = logits.float()
+            self._penalise(logits, chunks)
+        biases = [_biases(chunk) for chunk in chunks]
+        if any(biases):
+            logits = logits.float()
+            ids = self._ragged([list(one) for one in biases], -1, np.int32)
+            add_biases(logits, ids, self._ragged([list(one.values()) for one in biases], 0, np.float32))
+        return logits
+
+    def _penalise(self, logits: Tensor, chunks: Sequence[Chunk]) -> None:
+        seen = [_counts(chunk) if chunk.params.penalised else ([], []) for chunk in chunks]
+        ids, counts = (self._ragged([one[part] for one in seen], fill, np.int32) for part, fill in ((0, -1), (1, 0)))
+        names = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+        strengths = np.array([[getattr(chunk.params, name) for chunk in chunks] for name in names], np.float32)
+        penalise(logits, ids, counts, *self.link.numbers(strengths))
+
+    def _ragged(self, rows: Sequence[Sequence[float]], fill: int, kind: type[np.generic]) -> Tensor:
+        """Lists of different lengths as one array on the device, padded."""
+        padded = np.full((len(rows), max(map(len, rows))), fill, kind)
+        for to, row in zip(padded, rows, strict=True):
+            to[: len(row)] = row
+        return self.link.numbers(padded)
+
+
+def _counts(chunk: Chunk) -> tuple[list[int], list[int]]:
+    """Distinct tokens of prompt and output, and how often each was generated."""
+    history = np.array(chunk.history, np.int64)
+    ids, places = np.unique(history, return_inverse=True)
+    return ids.tolist(), np.bincount(places[chunk.prompt_length :], minlength=len(ids)).tolist()
+
+
+def _biases(chunk: Chunk) -> dict[int, float]:
+    """What is added to logits; -inf forbids the tokens that would end a text too early."""
+    biases = dict(chunk.params.logit_bias)
+    if chunk.end - chunk.prompt_length < chunk.params.min_tokens:
+        biases |= dict.fromkeys(chunk.params.stop_token_ids, -math.inf)
+    return biases

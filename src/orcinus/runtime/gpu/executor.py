@@ -1,0 +1,29 @@
+"""The executor of a GPU, put together: our kernels, captured graphs, and batches that follow one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orcinus.core.view import Limits
+from orcinus.runtime.executor import Eager, TorchExecutor
+from orcinus.runtime.gpu.choose import KernelChooser
+from orcinus.runtime.gpu.graphs import CudaCapture, Graphed
+from orcinus.runtime.inputs import Inputs, Runner
+from orcinus.runtime.kernels.follow import follow
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.link import Link
+from orcinus.runtime.models import Decoder
+
+
+def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limits, *, graphs: bool) -> TorchExecutor:
+    """An executor that launches ahead, warmed up. `graphs` captures batches of up to `limits`; else all run eagerly."""
+    eager = Eager(model, kv, Inputs(link, kv[0].keys.shape[2], follow))
+    chooser = KernelChooser(link)
+    run: Runner = eager
+    with link.on():
+        chooser.warm_up(model.spec.vocab_size, kv[0].keys.dtype)
+        if graphs:
+            capture = CudaCapture(link.device)
+            run = Graphed(eager, limits, capture)
+            run.capture(capture.free)
+    return TorchExecutor(model, kv, link, run=run, choose=chooser, chains=True)

@@ -1,0 +1,144 @@
+"""CUDA graphs: the launches of a whole forward pass, recorded once and replayed as one.
+
+A decode of a small model is some 250 kernels of a few microseconds, and launching each takes the host longer than that. A
+graph has fixed shapes, so it is captured for a few sizes, and a batch runs in the smallest that holds it, padded. Decodes
+alone have many sizes, because padding costs them most; batches that carry chunks of prompts have fewer. Anything larger runs
+eagerly: there the device is busy long enough to be launched by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orcinus.core.batch import Batch
+from orcinus.core.view import Limits
+from orcinus.runtime.executor import Eager, out_of_memory
+from orcinus.runtime.inputs import Before, Ran
+from orcinus.runtime.pack import PackedBatch, Shape
+
+CHUNK_ROWS = (32, 64, 128, 256, 512)  # rows of chunks in one batch
+MOST_CHUNKS = 8  # requests that they may belong to
+SECONDS = 60.0  # no capture begins later than this after the first one
+SHARE = 0.25  # of the memory that is free before the first one: graphs keep their activations
+NOBODY = Batch(0, ())
+log = logging.getLogger(__name__)
+
+Replay = Callable[[], None]
+Work = Callable[[], Tensor]
+
+
+class CudaCapture:
+    """Records what is launched. All graphs share their memory: they run one after the other, and nobody reads an old result."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self._pool = device, torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Work) -> tuple[Tensor, Replay]:
+        """Run `work`, so that all is compiled, and record it. Returns the memory of its result, and what fills that again."""
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            work()
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            result = work()
+        return result, graph.replay
+
+    def free(self) -> int:
+        """Bytes that the device has left."""
+        return int(torch.cuda.mem_get_info(self.device)[0])
+
+
+def decode_sizes(most: int) -> list[int]:
+    """Numbers of decodes that graphs are captured for, so that padding adds an eighth to most batches, up to `most`."""
+    sizes = [1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, most + 32, 32)]
+    return [*(size for size in sizes if size < most), most]
+
+
+def mixed_sizes(most: int) -> list[int]:
+    """The same for batches that carry chunks: powers of two."""
+    return [*(2**power for power in range(3, most.bit_length()) if 2**power < most), most]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One captured size."""
+
+    shape: Shape
+    words: Tensor  # [shape.words] what it reads: a batch
+    batch: PackedBatch  # views of the same
+    hidden: Tensor  # [shape.rows, hidden_size] what it writes
+    replay: Replay
+
+
+class Graphed:
+    """Replays the graph that a batch fits into, and runs it eagerly if there is none."""
+
+    def __init__(self, eager: Eager, limits: Limits, capture: Callable[[Work], tuple[Tensor, Replay]]) -> None:
+        self.eager, self.limits, self._capture = eager, limits, capture
+        self.decodes, self.mixed = decode_sizes(limits.max_batch_size), mixed_sizes(limits.max_batch_size)
+        self.chunk_rows = [rows for rows in CHUNK_ROWS if rows <= limits.max_batch_tokens]
+        self.graphs: dict[tuple[int, int], Graph] = {}  # (decodes, rows of chunks)
+
+    def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:
+        graph = self._find(shape)
+        if graph is None:
+            return self.eager(batch, shape, before)
+        packed, firsts = self.eager.inputs.load(batch, graph.shape, before, into=graph.words)
+        graph.replay()
+        return Ran(graph.hidden, packed.sample_rows, firsts)
+
+    def capture(self, free: Callable[[], int], seconds: float = SECONDS) -> None:
+        """Capture all sizes, the largest first, for so many seconds and a quarter of the free memory at most."""
+        began, room = time.monotonic(), free()
+        sizes = [(decodes, 0) for decodes in reversed(self.decodes)]
+        sizes += [(decodes, rows) for rows in reversed(self.chunk_rows) for decodes in reversed(self.mixed)]
+        for number, (decodes, rows) in enumerate(sizes):
+            if time.monotonic() - began > seconds or free() < room * (1 - SHARE):
+                log.warning("%d of %d CUDA graphs were captured: other batches run eagerly", number, len(sizes))
+                break
+            try:
+                self.graphs[decodes, rows] = self._record(self._shape(decodes, rows))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                log.warning("%d of %d CUDA graphs were captured, then memory was short", number, len(sizes))
+                break
+        taken = (room - free()) >> 20
+        log.info("%d CUDA graphs captured in %.1f s, %d MiB", len(self.graphs), time.monotonic() - began, taken)
+
+    def _shape(self, decodes: int, rows: int) -> Shape:
+        length = self.limits.max_model_len
+        blocks = -(-length // self.eager.inputs.packer.block_size)
+        chunks = min(MOST_CHUNKS, rows // 2)
+        return Shape(decodes, chunks, rows, rows, decodes + chunks, blocks, length)
+
+    @torch.inference_mode()
+    def _record(self, shape: Shape) -> Graph:
+        words = torch.empty(shape.words, dtype=torch.int32, device=self.eager.inputs.link.device)
+        packed, _ = self.eager.inputs.load(NOBODY, shape, None, into=words)
+        hidden, replay = self._capture(lambda: self.eager.model(packed, self.eager.kv))
+        return Graph(shape, words, packed, hidden, replay)
+
+    def _find(self, shape: Shape) -> Graph | None:
+        """The smallest captured size that holds a batch."""
+        rows = _least(self.chunk_rows, shape.chunk_rows) if shape.chunk_rows else 0
+        decodes = _least(self.mixed if rows else self.decodes, shape.decodes)
+        if rows is None or decodes is None:
+            return None
+        graph = self.graphs.get((decodes, rows))
+        return graph if graph is not None and graph.shape.holds(shape) else None
+
+
+def _least(sizes: Sequence[int], wanted: int) -> int | None:
+    """The smallest of ascending sizes that is enough."""
+    place = bisect_left(sizes, wanted)
+    return sizes[place] if place < len(sizes) else None

@@ -1,0 +1,76 @@
+"""Copies between host and device that nobody waits for, and the moment at which they are done.
+
+From pinned memory a device fetches by itself while the host goes on. torch's allocator gives pinned memory out again only
+when the copies that use it are done, so whoever fills it needs to keep no books. On a CPU all of this is plain memory.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Mark:
+    """A moment in the order of what a device was given to do."""
+
+    def __init__(self, device: torch.device, *, timed: bool = False) -> None:
+        self._event: Any = torch.cuda.Event(enable_timing=timed) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        if self._event is not None:
+            self._event.record()
+
+    def wait(self) -> None:
+        """Until the device has come this far."""
+        if self._event is not None:
+            self._event.synchronize()
+
+    def seconds_until(self, later: Mark) -> float:
+        """Of the device's time, between two timed marks that it has passed; 0 on a CPU."""
+        if self._event is None or later._event is None:
+            return 0.0
+        return float(self._event.elapsed_time(later._event)) / 1000
+
+
+class Link:
+    """The way to one device and back."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._far = device.type == "cuda"
+
+    def on(self) -> AbstractContextManager[object]:
+        """Kernels that are launched inside run on this device."""
+        return torch.cuda.device(self.device) if self._far else nullcontext()
+
+    def empty(self, size: int) -> Tensor:
+        """Memory of the host, int32 `[size]`, from which `up` copies without waiting."""
+        return torch.empty(size, dtype=torch.int32, pin_memory=self._far)
+
+    def up(self, host: Tensor, into: Tensor | None = None) -> Tensor:
+        """A copy on the device, which reads `host` later: nobody may write there any more."""
+        if into is not None:
+            return into.copy_(host, non_blocking=True)
+        return host.to(self.device, non_blocking=True)
+
+    def numbers(self, values: NDArray[np.generic]) -> Tensor:
+        """An array on the device."""
+        host = torch.from_numpy(values)
+        return self.up(host.pin_memory() if self._far else host)
+
+    def down(self, tensor: Tensor) -> Tensor:
+        """A copy on the host, which holds what it should from the next `mark` on."""
+        if not self._far:
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+    def free(self) -> None:
+        """Give memory that torch keeps for later back to the device."""
+        if self._far:
+            torch.cuda.empty_cache()
+
+    def mark(self, *, timed: bool = False) -> Mark:
+        return Mark(self.device, timed=timed)

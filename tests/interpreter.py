@@ -1,0 +1,59 @@
+"""Kernels run on a CPU here: triton interprets them. For conftests; where there is no triton, there is nothing to test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orcinus.runtime.kernels import available
+from orcinus.runtime.kernels.launches import remembered
+
+INTERPRET = "TRITON_INTERPRET"
+
+collect_ignore_glob = [] if available() else ["test_*.py"]
+
+if available():
+    os.environ[INTERPRET] = "1"  # read when triton, and when each kernel, is imported
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def _rounded(self: Any, src: Any, to: Any) -> Any:
+        """To bfloat16 by rounding to nearest, ties to even, as a device does; the interpreter would cut the bits off."""
+        if src.dtype.scalar is not tl.float32 or to.scalar is not tl.bfloat16:
+            return _cast(self, src, to)
+        bits = np.ascontiguousarray(src.data).view(np.uint32).astype(np.uint64)
+        return TensorHandle(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16), to.scalar)
+
+    def _widened(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        """A product of bfloat16 matrices in float32; the interpreter would multiply their bits as whole numbers."""
+        if a.dtype.scalar is tl.bfloat16:
+            a, b = _cast(self, a, tl.float32), _cast(self, b, tl.float32)
+        return _dot(self, a, b, *rest)
+
+    _cast, _dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot
+
+
+@pytest.fixture(autouse=True, scope="package")
+def interpreted() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore", invalid="ignore"):  # a device warns of nothing
+        patch.setenv(INTERPRET, "1")
+        patch.setattr(InterpreterBuilder, "cast_impl", _rounded)
+        patch.setattr(InterpreterBuilder, "create_dot", _widened)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No launch that was tuned on this machine has a say, and none that a test tunes is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remembered.cache_clear()
+
+
+def pytest_collection_finish() -> None:
+    """Everything is imported: what else this process starts need not interpret."""
+    os.environ.pop(INTERPRET, None)

@@ -1,0 +1,81 @@
+"""Tokens chosen by kernels are those that torch's operations choose, with the same logits and the same uniform numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orcinus.core.batch import Chunk
+from orcinus.core.request import SamplingParams
+from orcinus.runtime.gpu.choose import KernelChooser
+from orcinus.runtime.link import Link
+from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, sample
+
+VOCABULARY = 61
+PROMPT = 4
+CHOOSE = KernelChooser(Link(torch.device("cpu")))
+
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+        "top_k": st.sampled_from([0, 1, 5, 100]),
+        "top_p": st.sampled_from([1.0, 0.9, 0.3]),
+        "min_p": st.sampled_from([0.0, 0.05]),
+        "repetition_penalty": st.sampled_from([1.0, 1.3]),
+        "presence_penalty": st.sampled_from([0.0, 0.5]),
+        "frequency_penalty": st.sampled_from([0.0, -0.5]),
+        "logit_bias": st.dictionaries(st.integers(0, VOCABULARY - 1), st.floats(-5, 5), max_size=3),
+        "min_tokens": st.sampled_from([0, 9]),
+        "stop_token_ids": st.sampled_from([(), (7, 20)]),
+        "logprobs": st.sampled_from([None, 0, 3]),
+    },
+)
+
+
+def chunk(row: int, params: dict[str, Any], generated: int = 3) -> Chunk:
+    history = [(row * 5 + place * place) % VOCABULARY for place in range(PROMPT + generated)]
+    return Chunk(f"r{row}", (history[-1],), len(history) - 1, (0,), True, SamplingParams(seed=row, **params), history, PROMPT)
+
+
+def both(logits: torch.Tensor, chunks: list[Chunk]) -> tuple[Sampled, Sampled]:
+    return CHOOSE(logits.clone(), chunks).read(), sample(logits.float(), chunks)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(PARAMS, min_size=1, max_size=4), st.integers(0, 2**20))
+def test_the_same_tokens_and_log_probabilities(wishes: list[dict[str, Any]], seed: int) -> None:
+    logits = torch.randn(len(wishes), VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
+    ours, theirs = both(logits, [chunk(row, params) for row, params in enumerate(wishes)])
+    assert ours.tokens == theirs.tokens
+    assert ours.errors == theirs.errors == {}
+    for mine, other in zip(ours.logprobs, theirs.logprobs, strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None and other is not None:
+            assert (mine.rank, [token for token, _ in mine.top]) == (other.rank, [token for token, _ in other.top])
+            assert mine.logprob == pytest.approx(other.logprob, abs=1e-5)
+
+
+def test_a_damaged_row_and_one_without_any_token_left_fail_alone() -> None:
+    logits = torch.randn(4, VOCABULARY)
+    logits[0, 5] = math.nan
+    logits[1, 5] = math.inf
+    forbidden = {"min_tokens": 9, "stop_token_ids": tuple(range(VOCABULARY))}
+    ours, theirs = both(
+        logits, [chunk(row, {} if row < 2 else forbidden if row == 2 else {"temperature": 0}) for row in range(4)]
+    )
+    assert ours.errors == theirs.errors == {0: NOT_FINITE, 1: NOT_FINITE, 2: ALL_FORBIDDEN}
+    assert ours.tokens[3] == theirs.tokens[3] == int(logits[3].argmax())
+    assert all(0 <= token < VOCABULARY for token in ours.tokens), "the next batch looks up embeddings of all of them"
+
+
+def test_warming_up_leaves_nothing_behind() -> None:
+    CHOOSE.warm_up(VOCABULARY, torch.float32)
+    logits = torch.randn(1, VOCABULARY)
+    ours, theirs = both(logits, [chunk(0, {"temperature": 0})])
+    assert ours == theirs

@@ -1,0 +1,170 @@
+"""The GPU's executor on a CPU, its kernels interpreted: batches follow one another, and every text is as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orcinus import LLM, SamplingParams
+from orcinus.core.batch import Batch
+from orcinus.core.policies import POLICIES
+from orcinus.errors import ConfigError, RequestFailed
+from tests.checkpoints import CONFIGS
+from tests.contracts.test_every_model import generated
+
+Made = Callable[[str], tuple[Any, Path]]
+SIZES = {"max_batch_size": 3, "block_size": 4, "max_model_len": 24, "dtype": "float32", "attention": "triton"}
+PROMPTS = [[11], [5, 9, 2, 40, 77, 3, 3], [60, 8]]  # few and short: interpreted kernels take a thousand times as long
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_tokens_of_every_architecture_equal_transformers(name: str, checkpoint: Made) -> None:
+    model, folder = checkpoint(name)
+    with LLM(folder, policy="stall-free:token_budget=5", **SIZES) as llm:
+        assert (llm.engine.executor.depth, llm.engine.executor.chains) == (2, True)
+        outputs = llm.generate(PROMPTS, SamplingParams(max_tokens=3, temperature=0))
+    assert [list(output.token_ids) for output in outputs] == [generated(model, prompt, 3) for prompt in PROMPTS]
+
+
+WORLDS = [*((policy, "paged") for policy in POLICIES), ("orca", "reservation"), ("orca", "prefix-cache")]
+
+
+@pytest.mark.parametrize(("policy", "kv"), WORLDS)
+def test_every_policy_and_manager(policy: str, kv: str, checkpoint: Made) -> None:
+    """Stop tokens end texts one step late, memory is tight, and rows are drawn: the texts are those of the CPU."""
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
+    prompts = [*PROMPTS, [1, 2, 3]]
+    params = [SamplingParams(max_tokens=3 + row, temperature=row % 2, seed=row, stop_token_ids=(5, 50)) for row in range(4)]
+    texts = []
+    for attention in ("cpu", "triton"):
+        with LLM(folder, policy=policy, kv=kv, num_blocks=6, **SIZES | {"attention": attention}) as llm:
+            texts.append([output.token_ids for output in llm.generate(prompts, params)])
+            assert llm.engine.scheduler.kv.num_free == 6
+    assert texts[0] == texts[1]
+
+
+def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None:
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
+    params = SamplingParams(max_tokens=3, temperature=0, logprobs=2, prompt_logprobs=1)
+    told = []
+    for attention in ("cpu", "triton"):
+        with LLM(folder, policy="sarathi:chunk_size=4", **SIZES | {"attention": attention}) as llm:
+            outputs = llm.generate(PROMPTS, params)
+        told.append([one for output in outputs for one in (*(output.prompt_logprobs or ())[1:], *(output.logprobs or ()))])
+    for ours, theirs in zip(*told, strict=True):
+        assert ours.rank == theirs.rank
+        assert [token for token, _ in ours.top] == [token for token, _ in theirs.top]
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+def launched(llm: LLM) -> list[tuple[str, int]]:
+    """What the executor does from now on, in its order."""
+    story: list[tuple[str, int]] = []
+    executor: Any = llm.engine.executor
+    submit, collect = executor.submit, executor.collect
+
+    def telling_submit(batch: Batch) -> None:
+        story.append(("launch", batch.id))
+        submit(batch)
+
+    def telling_collect() -> Any:
+        result = collect()
+        story.append(("result", result.batch_id))
+        return result
+
+    executor.submit, executor.collect = telling_submit, telling_collect
+    return story
+
+
+def test_a_batch_is_launched_before_the_one_before_is_back(checkpoint: Made) -> None:
+    with LLM(checkpoint("gpt2-scaled-by-layer-untied")[1], **SIZES) as llm:
+        story = launched(llm)
+        llm.generate([[1, 2, 3]], SamplingParams(max_tokens=4, temperature=0, ignore_eos=True))
+    first = story[0][1]
+    kinds = [(kind, number - first) for kind, number in story]
+    assert kinds == [
+        ("launch", 0), ("launch", 1), ("result", 0), ("launch", 2), ("result", 1), ("launch", 3), ("result", 2), ("result", 3)
+    ]  # fmt: skip
+
+
+def test_a_batch_that_fails_takes_nobody_with_it_who_came_later(checkpoint: Made) -> None:
+    """The batch behind a failed one was planned when nobody knew: who joined in it is served all the same."""
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
+    params = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
+    with LLM(folder, policy="sarathi:chunk_size=4", **SIZES) as llm:
+        clean = llm.generate([[4, 5, 6]], params)[0].token_ids
+        executor: Any = llm.engine.executor
+        run, calls = executor.run, list[Batch]()
+
+        def fail_once(batch: Batch, *rest: Any) -> Any:
+            calls.append(batch)
+            if len(calls) == 1:
+                raise RuntimeError("boom")
+            return run(batch, *rest)
+
+        executor.run = fail_once
+        with pytest.raises(RequestFailed, match="1 of 2 requests failed: the iteration failed: RuntimeError boom") as caught:
+            llm.generate([[1, 2, 3, 7], [4, 5, 6]], params)
+        assert caught.value.outputs[1].token_ids == clean  # type: ignore[attr-defined]
+        executor.run = run
+        assert llm.generate([[4, 5, 6]], params)[0].token_ids == clean
+        assert llm.engine.scheduler.kv.num_free == llm.engine.scheduler.kv.num_blocks
+
+
+def test_memory_that_is_short_costs_one_request_while_batches_follow(checkpoint: Made) -> None:
+    params = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
+    with LLM(checkpoint("gpt2-scaled-by-layer-untied")[1], policy="orca", **SIZES) as llm:
+        clean = llm.generate([[4, 5, 6]], params)[0].token_ids
+        executor: Any = llm.engine.executor
+        run = executor.run
+
+        def limited(batch: Batch, *rest: Any) -> Any:
+            if batch.num_tokens > 6:
+                raise MemoryError
+            return run(batch, *rest)
+
+        executor.run = limited
+        with pytest.raises(RequestFailed, match="1 of 2 requests failed: memory was short") as caught:
+            llm.generate([list(range(9)), [4, 5, 6]], params)
+        assert caught.value.outputs[1].token_ids == clean  # type: ignore[attr-defined]
+
+
+def test_kernels_need_a_gpu_or_the_interpreter(checkpoint: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(ConfigError, match="'triton' needs device cuda, or TRITON_INTERPRET=1"):
+        LLM(folder, attention="triton")
+    monkeypatch.setattr("orcinus.runtime.kernels.available", lambda: False)
+    with pytest.raises(ConfigError, match="'triton' needs triton, which is not installed"):
+        LLM(folder, attention="triton")
+
+
+def test_graphs_are_turned_off_only_where_there_are_any(checkpoint: Made) -> None:
+    with pytest.raises(ConfigError, match="enforce_eager is for GPUs"):
+        LLM(checkpoint("gpt2-scaled-by-layer-untied")[1], enforce_eager=True)
+
+
+def test_the_offline_path_imports_nothing_of_the_server() -> None:
+    """A machine with a GPU may have torch, triton, transformers, numba and safetensors, and nothing else of ours."""
+    program = "import json, sys, orcinus.llm, orcinus.runtime.gpu.executor; print(json.dumps(sorted(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    loaded = {name.split(".")[0] for name in json.loads(shown)}
+    assert not loaded & {
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "pydantic",
+        "msgspec",
+        "zmq",
+        "httpx",
+        "httptools",
+        "typer",
+        "rich",
+        "matplotlib",
+    }

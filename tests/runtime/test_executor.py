@@ -1,0 +1,75 @@
+"""One device's executor: what becomes of a batch that memory is not enough for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from orcinus import LLM, SamplingParams
+from orcinus.core.batch import Batch
+from orcinus.errors import RequestFailed
+
+GREEDY = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
+LONG, SHORT = list(range(40, 60)), [[3, 4, 5], [6, 7]]
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[LLM]:
+    with LLM(policy="orca", max_batch_size=4, max_model_len=64, dtype="float32") as llm:
+        yield llm
+
+
+def short_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
+    """From now on no iteration of more than `most` tokens finds memory. Returns the sizes of those that were tried."""
+    run, tried = llm.engine.executor.run, list[int]()  # type: ignore[attr-defined]
+
+    def limited(batch: Batch, *rest: Any) -> Any:
+        tried.append(batch.num_tokens)
+        if batch.num_tokens > most:
+            raise error
+        return run(batch, *rest)
+
+    monkeypatch.setattr(llm.engine.executor, "run", limited)
+    return tried
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_the_request_with_most_tokens_fails_and_the_others_never_notice(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    alone = [llm.generate(prompt, GREEDY)[0].token_ids for prompt in SHORT]
+    tried = short_of_memory(llm, monkeypatch, 5, error)
+    with pytest.raises(
+        RequestFailed, match=r"1 of 3 requests failed: memory was short .* most tokens \(20\): lower max_batch"
+    ) as caught:
+        llm.generate([SHORT[0], LONG, SHORT[1]], GREEDY)
+    assert tried[:2] == [25, 5], "the batch ran again without the long prompt"
+    assert [output.token_ids for output in caught.value.outputs] == [alone[0], (), alone[1]]  # type: ignore[attr-defined]
+    assert llm.engine.scheduler.kv.num_free == llm.engine.scheduler.kv.num_blocks
+
+
+def test_with_no_memory_at_all_everybody_fails_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = llm.generate(SHORT[0], GREEDY)[0].token_ids
+    with monkeypatch.context() as patch:
+        tried = short_of_memory(llm, patch, 0, MemoryError())
+        with pytest.raises(RequestFailed, match="2 of 2 requests failed: memory was short"):
+            llm.generate(SHORT, GREEDY)
+        assert tried == [5, 2], "one request after the other was given up"
+    assert llm.generate(SHORT[0], GREEDY)[0].token_ids == alone
+
+
+def test_another_error_is_not_taken_for_want_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = short_of_memory(llm, monkeypatch, 0, RuntimeError("boom"))
+    with pytest.raises(RequestFailed, match="2 of 2 requests failed: the iteration failed: RuntimeError boom"):
+        llm.generate(SHORT, GREEDY)
+    assert tried == [5]
