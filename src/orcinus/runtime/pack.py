@@ -9,6 +9,7 @@ device; padding is for a captured graph, whose shapes are larger than the batch 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +62,16 @@ class Shape:
         return self.decodes + self.chunk_rows
 
     @property
-    def requests(self) -> int:
-        return self.decodes + self.chunks
-
-    @property
     def words(self) -> int:
         """Whole numbers that describe the batch."""
-        return 4 * self.rows + self.decodes + self.samples + 2 * self.requests + 2 + self.requests * self.blocks
+        return _begins(self.sizes)[-1]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers in each part of `Layout`."""
+        decodes = [self.decodes + 1, self.decodes, self.decodes * self.blocks]
+        chunks = [self.chunks + 1, self.chunks, self.chunks * self.blocks]
+        return [self.rows] * 4 + [self.decodes, self.samples, *decodes, *chunks]
 
     def holds(self, other: Shape) -> bool:
         """Whether another batch could be padded to this shape."""
@@ -90,6 +94,11 @@ def shape_of(batch: Batch) -> Shape:
     )
 
 
+def _begins(sizes: Sequence[int]) -> list[int]:
+    """Where parts of these sizes begin, and where the last one ends: at whole 16 bytes, for which kernels are compiled."""
+    return list(itertools.accumulate((-(-size // 4) * 4 for size in sizes), initial=0))
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The parts of `Shape.words` numbers, each a view of the memory: numpy's where it is filled, torch's where it is read."""
@@ -101,17 +110,19 @@ class Layout:
     sources: Any  # [decodes]
     sample_rows: Any  # [samples]
     decode_firsts: Any  # [decodes + 1]
+    decode_ends: Any  # [decodes]
+    decode_tables: Any  # [decodes, blocks]
     chunk_firsts: Any  # [chunks + 1]
-    ends: Any  # [requests]
-    tables: Any  # [requests, blocks]
+    chunk_ends: Any  # [chunks]
+    chunk_tables: Any  # [chunks, blocks]
 
     @classmethod
     def over(cls, words: Any, shape: Shape) -> Layout:
         """Views of `words` `[shape.words]`, an array or a tensor of int32."""
-        sizes = [shape.rows] * 4 + [shape.decodes, shape.samples, shape.decodes + 1, shape.chunks + 1, shape.requests]
-        borders = np.cumsum([0, *sizes]).tolist()
-        parts: list[Any] = [words[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
-        parts.append(words[borders[-1] : shape.words].reshape(shape.requests, shape.blocks))
+        sizes = shape.sizes
+        parts: list[Any] = [words[begin : begin + size] for begin, size in zip(_begins(sizes), sizes, strict=False)]
+        parts[8] = parts[8].reshape(shape.decodes, shape.blocks)
+        parts[11] = parts[11].reshape(shape.chunks, shape.blocks)
         return cls(*parts)
 
 
@@ -131,9 +142,9 @@ class PackedBatch:
     @classmethod
     def over(cls, words: Tensor, shape: Shape) -> PackedBatch:
         """What `fill` wrote, wherever it was copied to."""
-        at, cut = Layout.over(words, shape), shape.decodes
-        decodes = PagedBatch(at.decode_firsts, at.ends[:cut], at.tables[:cut], 1, shape.most_context)
-        chunks = PagedBatch(at.chunk_firsts, at.ends[cut:], at.tables[cut:], shape.most_rows, shape.most_context)
+        at = Layout.over(words, shape)
+        decodes = PagedBatch(at.decode_firsts, at.decode_ends, at.decode_tables, 1, shape.most_context)
+        chunks = PagedBatch(at.chunk_firsts, at.chunk_ends, at.chunk_tables, shape.most_rows, shape.most_context)
         return cls(at.tokens, at.positions, at.slot_blocks, at.slot_offsets, at.sources, at.sample_rows, decodes, chunks)
 
 
@@ -179,15 +190,15 @@ class Packer:
         starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
         at.tokens[rows] = [chunk.tokens[0] for chunk in chunks]
         at.positions[rows] = starts
-        at.ends[rows] = starts + 1
+        at.decode_ends[rows] = starts + 1
         at.sources[:] = -1
         if any(chunk.follows is not None for chunk in chunks):
             assert source is not None, "a chunk follows a batch, and nobody knows where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
         for row, chunk in enumerate(chunks):
             _, table = self._tables[chunk.request_id]
-            at.tables[row, : len(table)] = table
-        at.slot_blocks[rows] = at.tables[np.arange(count), starts // self.block_size]
+            at.decode_tables[row, : len(table)] = table
+        at.slot_blocks[rows] = at.decode_tables[np.arange(count), starts // self.block_size]
         at.slot_offsets[rows] = starts % self.block_size
         at.decode_firsts[: count + 1] = np.arange(count + 1)
         at.decode_firsts[count + 1 :] = count
@@ -201,8 +212,8 @@ class Packer:
         at.slot_blocks[rows] = table[positions // self.block_size]
         at.slot_offsets[rows] = positions % self.block_size
         at.chunk_firsts[place] = row - decodes
-        at.ends[decodes + place] = chunk.end
-        at.tables[decodes + place, : len(table)] = table
+        at.chunk_ends[place] = chunk.end
+        at.chunk_tables[place, : len(table)] = table
 
 
 def _pad(at: Layout, rows: slice) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,23 +145,3 @@ def test_kernels_need_a_gpu_or_the_interpreter(checkpoint: Made, monkeypatch: py
 def test_graphs_are_turned_off_only_where_there_are_any(checkpoint: Made) -> None:
     with pytest.raises(ConfigError, match="enforce_eager is for GPUs"):
         LLM(checkpoint("gpt2-scaled-by-layer-untied")[1], enforce_eager=True)
-
-
-def test_the_offline_path_imports_nothing_of_the_server() -> None:
-    """A machine with a GPU may have torch, triton, transformers, numba and safetensors, and nothing else of ours."""
-    program = "import json, sys, orcinus.llm, orcinus.runtime.gpu.executor; print(json.dumps(sorted(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
-    loaded = {name.split(".")[0] for name in json.loads(shown)}
-    assert not loaded & {
-        "fastapi",
-        "starlette",
-        "uvicorn",
-        "pydantic",
-        "msgspec",
-        "zmq",
-        "httpx",
-        "httptools",
-        "typer",
-        "rich",
-        "matplotlib",
-    }

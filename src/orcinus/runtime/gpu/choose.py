@@ -83,18 +83,17 @@ class KernelChooser:
     def _wishes(self, params: list[SamplingParams], positions: list[int]) -> Wishes:
         """What the rows ask for, in one copy: three rows of float32, one of int32, two of int64."""
         count = len(params)
-        words = np.empty(8 * count, np.int32)
-        floats, wide = words[: 3 * count].view(np.float32), words[4 * count :].view(np.int64)
-        floats[:count] = [one.temperature for one in params]
-        floats[count : 2 * count] = [one.top_p for one in params]
-        floats[2 * count :] = [one.min_p for one in params]
-        words[3 * count : 4 * count] = [one.top_k for one in params]
-        wide[:count] = [one.seed or 0 for one in params]
-        wide[count:] = positions
+        wide = -(-count // 4) * 4  # so that each row begins at 16 bytes, for which kernels are compiled
+        words = np.empty((8, wide), np.int32)
+        words[:3].view(np.float32)[:, :count] = [
+            [getattr(one, name) for one in params] for name in ("temperature", "top_p", "min_p")
+        ]
+        words[3, :count] = [one.top_k for one in params]
+        words[4:].view(np.int64).reshape(2, wide)[:, :count] = [[one.seed or 0 for one in params], positions]
         there = self.link.numbers(words)
-        temperature, top_p, min_p = there[: 3 * count].view(torch.float32).view(3, count)
-        seed, position = there[4 * count :].view(torch.int64).view(2, count)
-        return Wishes(temperature, there[3 * count : 4 * count], top_p, min_p, seed, position)
+        temperature, top_p, min_p = there[:3].view(torch.float32)[:, :count]
+        seed, position = there[4:].view(torch.int64).view(2, wide)[:, :count]
+        return Wishes(temperature, there[3, :count], top_p, min_p, seed, position)
 
     def _adjusted(self, logits: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """Logits with penalties, biases and forbidden stops, in float32 if there are any."""

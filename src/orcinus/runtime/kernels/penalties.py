@@ -40,7 +40,7 @@ def _launch(kernel: triton.JITFunction, logits: Tensor, ids: Tensor, *others: Te
         kernel[(rows, triton.cdiv(most, BLOCK))](logits, ids, *others, logits.stride(0), most, block=BLOCK, num_warps=4)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["most"])  # it changes from batch to batch
 def _penalise(logits, ids, counts, repetition, presence, frequency, stride, most, block: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)
@@ -53,7 +53,7 @@ def _penalise(logits, ids, counts, repetition, presence, frequency, stride, most
     tl.store(logits + row * stride + token, tl.where(count > 0, x - lost, x), mask=token >= 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["most"])
 def _add_biases(logits, ids, biases, stride, most, block: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)

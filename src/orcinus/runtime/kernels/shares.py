@@ -42,10 +42,12 @@ def choose_shares(programs: int, most_context: int, device: torch.device) -> int
     """How many shares a context is cut into at most: enough for two programs on each multiprocessor, one if there are.
 
     From numbers that the host knows before it launches; a sequence shorter than `most_context` uses fewer of them, so
-    `most_context` may be the longest that a captured graph will ever meet.
+    `most_context` may be the longest that a captured graph will ever meet. Powers of two, because the kernel is compiled for
+    each number.
     """
     wanted = -(-2 * multiprocessors(device) // max(1, programs))
-    return max(1, min(wanted, most_context // LEAST_SHARE, MOST_SHARES))
+    most = min(most_context // LEAST_SHARE, MOST_SHARES)
+    return min(1 << (wanted - 1).bit_length(), 1 << max(0, most.bit_length() - 1))
 
 
 @cache
