@@ -1,0 +1,111 @@
+"""Greedy texts of the device beside those of the reference on the CPU, both in float32, and where they part.
+
+Two machines add in another order, so that a text may part where two tokens are almost equally likely: the gap of their
+logits says whether it was that. A wrong kernel parts at gaps that no rounding explains.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from on_gpu.bench import Bench
+from on_gpu.geometry import TOY_LLAMA, Geometry
+from orcinus.build import build
+from orcinus.config import EngineConfig
+from orcinus.core.batch import Token
+from orcinus.core.request import Logprobs, Request, SamplingParams
+
+SMALL = replace(TOY_LLAMA, name="random Llama", layers=4, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=512, vocab=2000)
+POSITIONS = 512
+BORDER = 1e-3  # of logits: float32 may see a smaller gap the other way round
+Answers = list[list[tuple[int, Logprobs | None]]]
+
+
+def run(bench: Bench) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write(SMALL, Path(folder))
+        for name, model in (("bundled model", None), (SMALL.name, Path(folder))):
+            compare(bench, name, model)
+
+
+def compare(bench: Bench, name: str, model: Path | None) -> None:
+    """A row for each prompt."""
+    asked = prompts(bench)
+    wanted = answers(bench, model, asked, device="cpu", attention="reference", top=2)
+    found = answers(bench, model, asked, device=str(bench.device), attention="auto", top=None)
+    for prompt, truth, ours in zip(asked, wanted, found, strict=True):
+        tokens = [token for token, _ in truth], [token for token, _ in ours]
+        pairs = enumerate(zip(*tokens, strict=False))
+        first = next((at for at, (one, other) in pairs if one != other), None)
+        if first is None and len(truth) != len(ours):
+            first = min(len(truth), len(ours)) - 1
+        gap = None if first is None else gap_of(truth[first][1])
+        cells = {"equal": first is None, "parts_at": first, "gap_of_logits": gap}
+        bench.row(
+            "texts", model=name, prompt=len(prompt), tokens=len(truth), **cells, a_tie=None if gap is None else gap < BORDER
+        )
+
+
+def gap_of(likely: Logprobs | None) -> float | None:
+    """Between the two likeliest tokens."""
+    return None if likely is None or len(likely.top) < 2 else likely.top[0][1] - likely.top[1][1]
+
+
+def prompts(bench: Bench) -> list[tuple[int, ...]]:
+    draw = random.Random(0)
+    return [tuple(draw.randrange(5, 1000) for _ in range(length)) for length in bench.sizes.golden_prompts]
+
+
+def answers(
+    bench: Bench, model: Path | None, asked: Sequence[tuple[int, ...]], *, device: str, attention: str, top: int | None
+) -> Answers:
+    """Greedy tokens of all prompts, served together, and how likely the likeliest were if `top` of them are asked for."""
+    config = {"model": model, "device": device, "dtype": "float32", "attention": attention, "max_model_len": POSITIONS}
+    built = build(
+        EngineConfig.from_options(**config, max_batch_size=len(asked), kv="paged", policy="stall-free:token_budget=64")
+    )
+    params = SamplingParams(temperature=0, max_tokens=bench.sizes.golden_tokens, ignore_eos=True, logprobs=top, seed=0)
+    given: Answers = [[] for _ in asked]
+    for number, prompt in enumerate(asked):
+        built.engine.submit(Request(str(number), prompt, params, built.engine.clock.now()))
+    while not built.engine.idle:
+        for event in built.engine.step():
+            if isinstance(event, Token):
+                given[int(event.request_id)].append((event.token, event.logprobs))
+    built.engine.close()
+    del built
+    gc.collect()
+    return given
+
+
+def write(model: Geometry, folder: Path) -> None:
+    """A checkpoint with random weights, spread so that no token repeats itself for ever."""
+    model.write(folder, POSITIONS, "float32")
+    draw = torch.Generator().manual_seed(0)
+    kv, width = model.kv_heads * model.head_dim, model.heads * model.head_dim
+    shapes = {"model.embed_tokens": (model.vocab, model.hidden), "lm_head": (model.vocab, model.hidden)}
+    inner = {
+        "self_attn.q_proj": (width, model.hidden),
+        "self_attn.k_proj": (kv, model.hidden),
+        "self_attn.v_proj": (kv, model.hidden),
+        "self_attn.o_proj": (model.hidden, width),
+        "mlp.gate_proj": (model.ffn, model.hidden),
+        "mlp.up_proj": (model.ffn, model.hidden),
+        "mlp.down_proj": (model.hidden, model.ffn),
+    }
+    shapes |= {f"model.layers.{layer}.{name}": shape for layer in range(model.layers) for name, shape in inner.items()}
+    tensors = {f"{name}.weight": torch.randn(shape, generator=draw) * shape[1] ** -0.5 for name, shape in shapes.items()}
+    norms = ["model.norm", *(f"model.layers.{layer}.{at}" for layer in range(model.layers) for at in NORMS)]
+    tensors |= {f"{name}.weight": torch.ones(model.hidden) for name in norms}
+    save_file(tensors, folder / "model.safetensors")
+
+
+NORMS = ("input_layernorm", "post_attention_layernorm")
