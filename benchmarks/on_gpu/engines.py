@@ -29,7 +29,11 @@ NUMBERS = count(1_000_000)  # of batches: an executor never meets one twice, nor
 
 @contextmanager
 def engine(bench: Bench, model: Geometry, load: Load, **options: Any) -> Iterator[Built]:
-    """An engine for such a load, with random weights made on the device. `options` are further fields of its config."""
+    """An engine for such a load, with random weights made on the device. `options` are further fields of its config.
+
+    The device holds one at a time: nobody may keep it when the next one is made.
+    """
+    release(bench)
     with tempfile.TemporaryDirectory() as folder:
         began = perf_counter()
         built = build(config(bench, model, load, Path(folder), **options))
@@ -39,10 +43,13 @@ def engine(bench: Bench, model: Geometry, load: Load, **options: Any) -> Iterato
             yield built
         finally:
             built.engine.close()
-            del built
-            gc.collect()
-            if bench.device.type == "cuda":
-                torch.cuda.empty_cache()
+
+
+def release(bench: Bench) -> None:
+    """Give memory that nobody refers to back to the device, where plans look for it."""
+    gc.collect()
+    if bench.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def config(bench: Bench, model: Geometry, load: Load, folder: Path, **options: Any) -> EngineConfig:

@@ -6,7 +6,6 @@ logits says whether it was that. A wrong kernel parts at gaps that no rounding e
 
 from __future__ import annotations
 
-import gc
 import random
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from on_gpu.bench import Bench
+from on_gpu.engines import release
 from on_gpu.geometry import TOY_LLAMA, Geometry
 from orcinus.build import build
 from orcinus.config import EngineConfig
@@ -68,6 +68,7 @@ def answers(
     bench: Bench, model: Path | None, asked: Sequence[tuple[int, ...]], *, device: str, attention: str, top: int | None
 ) -> Answers:
     """Greedy tokens of all prompts, served together, and how likely the likeliest were if `top` of them are asked for."""
+    release(bench)
     config = {"model": model, "device": device, "dtype": "float32", "attention": attention, "max_model_len": POSITIONS}
     built = build(
         EngineConfig.from_options(**config, max_batch_size=len(asked), kv="paged", policy="stall-free:token_budget=64")
@@ -81,8 +82,6 @@ def answers(
             if isinstance(event, Token):
                 given[int(event.request_id)].append((event.token, event.logprobs))
     built.engine.close()
-    del built
-    gc.collect()
     return given
 
 

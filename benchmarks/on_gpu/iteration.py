@@ -21,8 +21,13 @@ def run(bench: Bench) -> None:
     bench.ceiling(GEMM, gemm_rate)
     for eager in (False, True):
         for model in bench.sizes.models:
-            with engine(bench, model, load(bench), enforce_eager=eager) as built:
-                measure(bench, model, built.engine.executor, "eager" if eager else "graphs")
+            one(bench, model, eager)
+
+
+def one(bench: Bench, model: Geometry, eager: bool) -> None:
+    """All rows of one engine, which is gone afterwards."""
+    with engine(bench, model, load(bench), enforce_eager=eager) as built:
+        measure(bench, model, built.engine.executor, "eager" if eager else "graphs")
 
 
 def load(bench: Bench) -> Load:
