@@ -57,8 +57,9 @@ def run_section(section: Section, results: Results, device: torch.device, stretc
 def attempt(section: Section, bench: Bench, share: float) -> tuple[State, str]:
     """How it ended, and why. Only the user's Ctrl-C gets out of here."""
     try:
+        module = importlib.import_module(f"on_gpu.{section.name}")  # before the limit: half an import would harm the next one
         with limited(share), torch.inference_mode():
-            importlib.import_module(f"on_gpu.{section.name}").run(bench)
+            module.run(bench)
     except OutOfTime:
         return "cut", f"cut after its {share:.0f} s: what was measured until then is kept"
     except Exception as error:
