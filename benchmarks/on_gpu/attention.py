@@ -23,7 +23,7 @@ from on_gpu.paged import BLOCK, alike, pool
 from on_gpu.timing import Ring, ring_size, seconds_in_turn
 from orcinus.core.batch import pairs
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.paged import PagedBatch
+from orcinus.runtime.pack import PagedBatch
 
 
 def run(bench: Bench) -> None:

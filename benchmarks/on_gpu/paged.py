@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orcinus.runtime.kernels.paged import PagedBatch
+from orcinus.runtime.pack import PagedBatch
 
 BLOCK = 16  # tokens
 
