@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from orcinus import LLM, SamplingParams
 from orcinus.errors import ConfigError, ModelError
+from orcinus.runtime.checkpoint import put
 from orcinus.runtime.hub import find_model
 from tests.checkpoints import save
 
@@ -238,3 +240,41 @@ def test_a_small_pool_lowers_a_model_length_that_nobody_asked_for(folder: Path) 
     llm = LLM(folder, num_blocks=3, block_size=16)
     assert llm.resolved.limits.max_model_len == 48
     assert "lowered" in llm.resolved.kv_reason
+
+
+class Copies(TorchDispatchMode):
+    """Writes down what crosses from the CPU to another device, in which dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crossed: list[torch.dtype] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and result.device.type != "cpu":
+            self.crossed.append(result.dtype)
+        if func is torch.ops.aten.copy_.default and args[1].device != args[0].device:
+            self.crossed.append(args[0].dtype)  # torch converts these before
+        return result
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("saved", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+def test_the_narrower_format_crosses_to_the_device(saved: torch.dtype, wanted: torch.dtype, transposed: bool) -> None:
+    tensor = torch.zeros(4, 6, dtype=saved)
+    there = torch.empty((6, 4) if transposed else (4, 6), dtype=wanted, device="meta")
+    with Copies() as copies:
+        put(tensor, there, transposed=transposed)
+    assert [dtype.itemsize for dtype in copies.crossed] == [min(saved.itemsize, wanted.itemsize)]
+    assert saved.itemsize > wanted.itemsize or copies.crossed == [saved], "converted where it arrives"
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("saved", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+def test_a_tensor_is_put_into_its_place(saved: torch.dtype, wanted: torch.dtype, transposed: bool) -> None:
+    tensor = torch.randn(4, 6).to(saved)
+    target = torch.empty((6, 4) if transposed else (4, 6), dtype=wanted)
+    put(tensor, target, transposed=transposed)
+    assert torch.equal(target, (tensor.t() if transposed else tensor).to(wanted))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from orcinus.errors import ModelError
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
+from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family, Place
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed import can_pack
@@ -66,24 +67,47 @@ def load_model(
     attend: Attention,
     operators: Operators = PLAIN,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    dummy: bool = False,
 ) -> Decoder:
     """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way.
 
-    `progress` hears after every tensor how many bytes of the files have been read, and of how many.
+    The decoder is made where it will run, so that a GPU's model has no second copy in the machine's memory: of the files one
+    tensor is mapped at a time, and a device that is not the CPU holds one tensor beside the model while it is converted.
+    `dummy` makes weights up instead. `progress` hears after every tensor how many bytes are there, and of how many.
     """
-    tensors = read_headers(checkpoint.folder)
-    places = match(checkpoint, outline(checkpoint.spec), tensors)
     model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype, operators))
+    if dummy:
+        fill_at_random(model, progress)
+    else:
+        _fill_from_files(model, checkpoint, progress)
+    if can_pack(device.device.type, device.dtype):
+        model.pack()
+    return model
+
+
+def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
+    tensors = read_headers(checkpoint.folder)
+    places = match(checkpoint, model, tensors)
     parameters = dict(model.named_parameters())
     done, total = 0, sum(tensors[name].num_bytes for name in places)
     for name, tensor in read_tensors(checkpoint.folder, places):
         place = places[name]
-        _target(parameters[place.parameter], place, model.spec).copy_(tensor.t() if place.transposed else tensor)
+        put(tensor, _target(parameters[place.parameter], place, model.spec), transposed=place.transposed)
         done += tensors[name].num_bytes
         progress(done, total)
-    if can_pack(device.device.type, device.dtype):
-        model.pack()
-    return model
+
+
+def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
+    """Write a tensor of a file into its place on a device, in the place's dtype.
+
+    What crosses to the device is the narrower of the two formats: a tensor whose numbers are no wider than the model's is
+    converted and transposed there, a wider one before, because torch converts such copies on the CPU.
+    """
+    as_it_is = tensor.dtype == target.dtype and not transposed
+    if not as_it_is and tensor.dtype.itemsize <= target.dtype.itemsize:
+        tensor = tensor.to(target.device)
+    target.copy_(tensor.t() if transposed else tensor)
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:

@@ -11,16 +11,26 @@ from typing import TypeVar
 from orcinus.errors import ModelError
 from orcinus.runtime.weight_files import TensorHeader, read_headers
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+WEIGHTS = "*.safetensors"
+FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
 COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
 Found = TypeVar("Found")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def find_model(model: str | Path) -> Path:
-    """The folder with the model's files, downloaded first if need be. Raises `ModelError` if there is none."""
+def find_model(model: str | Path, *, weights: bool = True) -> Path:
+    """The folder with the model's files, downloaded first if need be: all of them, or all but the weights.
+
+    Raises `ModelError` if there is none.
+    """
     folder = _local(model)
-    return folder if folder is not None else _ask(str(model), _download)
+    return folder if folder is not None else _ask(str(model), _download if weights else _download_the_rest)
+
+
+def find_config(model: str | Path) -> Path:
+    """A folder with at least config.json, if there is one; nothing else is downloaded. Raises `ModelError` if there is none."""
+    folder = _local(model)
+    return folder if folder is not None else _ask(str(model), _download_config)
 
 
 def find_headers(model: str | Path) -> tuple[Path, dict[str, TensorHeader]]:
@@ -55,10 +65,22 @@ def _download(repository: str) -> Path:
     return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=COPIES))
 
 
-def _download_headers(repository: str) -> tuple[Path, dict[str, TensorHeader]]:
-    from huggingface_hub import get_safetensors_metadata, hf_hub_download
+def _download_the_rest(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
 
-    folder = Path(hf_hub_download(repository, "config.json")).parent
+    return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=[*COPIES, WEIGHTS]))
+
+
+def _download_config(repository: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repository, "config.json")).parent
+
+
+def _download_headers(repository: str) -> tuple[Path, dict[str, TensorHeader]]:
+    from huggingface_hub import get_safetensors_metadata
+
+    folder = _download_config(repository)
     with suppress(ModelError):  # perhaps the weights were downloaded before
         return folder, read_headers(folder)
     files = get_safetensors_metadata(repository).files_metadata.values()

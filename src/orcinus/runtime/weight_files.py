@@ -49,8 +49,9 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Tensor]]:
     """The wanted tensors of a folder, mapped from their files. Raises `ModelError` if a file cannot be read.
 
-    A file is opened anew for every tensor, because the pages of a mapping count as this process's memory for as long as it
-    lasts: with one mapping for the whole file, loading took twice the weights.
+    A tensor is a view of its file: it takes no memory of its own, and its pages are read as they are copied to where they
+    belong. A file is opened anew for every tensor, because the pages of a mapping count as this process's memory for as long
+    as it lasts: with one mapping for the whole file, loading took twice the weights.
     """
     for file in weight_files(folder):
         try:
