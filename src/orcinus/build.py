@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+
+import torch
 
 from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
@@ -19,16 +22,21 @@ from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
 from orcinus.runtime.checkpoint import load_model
-from orcinus.runtime.executor import TorchExecutor
+from orcinus.runtime.executor import Chooser, TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.link import Link
+from orcinus.runtime.memory import told_if_short
 from orcinus.runtime.models import Decoder
+from orcinus.runtime.profile import CudaMeter, profile
+from orcinus.runtime.sampling import choose
 from orcinus.text.generation import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
-Progress = Callable[[str, int, int], None]  # a stage ("weights", then "warm-up"), and of its bytes those done and all
+log = logging.getLogger(__name__)
+# A stage ("weights", "profile run" on a GPU, "warm-up"), and of its bytes those done and all.
+Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -69,21 +77,28 @@ def build(
     """Load the model and wire the engine. Raises `ConfigError` or `ModelError`."""
     plan = make_plan(config)
     plan.check()
-    folder = MODEL_DIR if config.model is None else find_model(config.model)  # only now are weights downloaded
-    checkpoint, resolved = replace(plan.model.checkpoint, folder=folder), replace(plan.resolved, folder=folder)
+    dummy = config.load_format == "dummy"
+    folder = MODEL_DIR if config.model is None else find_model(config.model, weights=not dummy)  # only now are they downloaded
+    checkpoint = replace(plan.model.checkpoint, folder=folder)
     spec = checkpoint.spec
     tokenizer, params = load_tokenizer(folder), default_params(folder)
-    attend, operators = ATTENTION[resolved.attention](), operators_of(resolved.attention)
-    model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"))
-    kv = kv_cache.allocate(
-        spec.num_layers,
-        resolved.num_blocks,
-        spec.num_kv_heads,
-        resolved.block_size,
-        spec.head_dim,
-        plan.device.dtype,
-        plan.device.device,
-    )
+    attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
+    with told_if_short("weights"):
+        model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
+    if plan.device.device.type == "cuda":
+        progress("profile run", 0, 0)
+        plan = _measure(plan, model)
+    resolved = replace(plan.resolved, folder=folder)
+    with told_if_short("keys and values"):
+        kv = kv_cache.allocate(
+            spec.num_layers,
+            resolved.num_blocks,
+            spec.num_kv_heads,
+            resolved.block_size,
+            spec.head_dim,
+            plan.device.dtype,
+            plan.device.device,
+        )
     progress("warm-up", 0, 0)
     executor = _executor(model, kv, plan)
     executor.warm_up()
@@ -92,6 +107,41 @@ def build(
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved, plan)
+
+
+def _measure(plan: Plan, model: Decoder) -> Plan:
+    """The plan with what its largest iteration really works with. Raises `ConfigError` if there is no room for it."""
+    log.info("planned: %s", plan.summary())
+    working = None
+    while working is None:
+        working, found = _working_bytes(plan, model), "the model does not fit"
+        if working is None:  # it needs more than there is beside the weights
+            found = f"an iteration of {plan.resolved.limits.max_batch_tokens} tokens runs out of memory"
+            log.info(found)
+        memory = plan.memory
+        plan = plan.measured(memory.available - memory.weights if working is None else working)
+        plan.check(found)
+    log.info("measured: %s", plan.summary())
+    return plan
+
+
+def _working_bytes(plan: Plan, model: Decoder) -> int | None:
+    """What the largest iteration of a plan works with on its GPU; None if it runs out of memory."""
+    link, dtype, resolved = Link(plan.device.device), plan.device.dtype, plan.resolved
+    meter = CudaMeter(link.device)
+    try:
+        with link.on():
+            return profile(model, dtype, link.device, resolved.block_size, resolved.limits, _chooser(plan, link), meter)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _chooser(plan: Plan, link: Link) -> Chooser:
+    if plan.resolved.attention not in WITH_KERNELS:
+        return choose
+    from orcinus.runtime.gpu.choose import KernelChooser  # which only a machine that has triton can import
+
+    return KernelChooser(link)
 
 
 def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Sequence[Observer]) -> Engine:

@@ -18,6 +18,7 @@ PAPERS = {  # the pairs that the papers describe or compare with
     "sarathi": ("sarathi", "reservation"),
     "sarathi-serve": ("stall-free:token_budget=512", "paged"),
 }
+LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
@@ -38,6 +39,11 @@ def take_paper(config: Any) -> None:
         object.__setattr__(config, name, value)
 
 
+def _check_share(share: float | None) -> None:
+    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
+        raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
@@ -53,16 +59,22 @@ class EngineConfig:
     paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
     max_batch_size: int = option(8, "Most requests in one iteration.")
     max_batch_tokens: int | None = option(
-        None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca."
+        None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca; on a GPU at most 8192."
     )
     max_model_len: int | None = option(
         None, "Most tokens of one request, prompt and output. Default: what the model was made for."
     )
     block_size: int = option(16, "Tokens in one K/V block.")
     kv_memory_mib: int | None = option(
-        None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free."
+        None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free; on a GPU all that is left."
     )
     num_blocks: int | None = option(None, "K/V memory in blocks, instead of MiB.")
+    gpu_memory_utilization: float | None = option(
+        None, "On a GPU: share of its free memory that weights, working memory and K/V may take. Default: 0.9."
+    )
+    load_format: str = option(
+        "auto", "Weights: auto (the checkpoint's) or dummy (random ones, which need config.json alone, to measure a geometry)."
+    )
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or triton (for GPUs).")
@@ -77,7 +89,7 @@ class EngineConfig:
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("order", "kv", "dtype", "device", "attention"):
+        for name in ("load_format", "order", "kv", "dtype", "device", "attention"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a string, not {getattr(self, name)!r}")
         for name, kind in (("model", "a folder or a repository's name"), ("record", "a file to write")):
@@ -90,6 +102,9 @@ class EngineConfig:
             raise ConfigError(f"enforce_eager must be True or False, not {self.enforce_eager!r}")
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
+        _check_share(self.gpu_memory_utilization)
+        if self.load_format not in LOAD_FORMATS:
+            raise ConfigError(f"unknown load_format {self.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
 
@@ -127,6 +142,7 @@ class Resolved:
     order: str
     kv: str
     limits: Limits
+    tokens_reason: str  # for limits.max_batch_tokens
     block_size: int
     num_blocks: int
     kv_bytes: int

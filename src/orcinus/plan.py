@@ -6,7 +6,7 @@ read, or downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,14 +21,23 @@ from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline
 from orcinus.runtime.device import Device, choose_device
-from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, kv_token_bytes, weight_bytes, working_bytes
-from orcinus.runtime.hub import find_headers
-from orcinus.runtime.memory import memory_available
+from orcinus.runtime.footprint import (
+    FIXED,
+    decode_kv_bytes,
+    decode_weight_bytes,
+    kv_token_bytes,
+    weight_bytes,
+    working_bytes,
+)
+from orcinus.runtime.hub import find_config, find_headers
+from orcinus.runtime.memory import memory_available, memory_total
+from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.packed import can_pack
+from orcinus.runtime.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
 from orcinus.tiny import MODEL_DIR
 
-MIB = 2**20
-SHARE = 0.5  # of the memory beside the weights, for keys and values that nobody asked for
+GPU_UTILIZATION = 0.9  # of its free memory, as vLLM takes of all its memory
+MOST_UTILIZATION = 0.97  # that is suggested: something has to be left for what torch does not allocate
 SIZES = ("num_blocks", "kv_memory_mib", "max_batch_tokens", "max_model_len", "max_batch_size")
 
 
@@ -38,22 +47,25 @@ class Model:
 
     checkpoint: Checkpoint
     num_parameters: int
-    saved_bytes: int  # of the weights in their files
+    saved_bytes: int  # of the weights in their files; 0 if they will be made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes: what there is before anything is loaded, and what will be taken."""
 
-    available: int
+    total: int  # of the device or machine
+    available: int  # of those nobody holds yet
+    margin: int  # of those we leave alone: on a GPU, for CUDA graphs, for what torch does not allocate, and for fragments
     weights: int
     kv: int
-    working: int  # an estimate of the largest iteration
+    working: int  # of the largest iteration
+    measured: bool  # whether that was measured; else it is an estimate
 
     @property
     def left(self) -> int:
         """Bytes that nobody needs; below 0 if it does not fit."""
-        return self.available - self.weights - self.kv - self.working
+        return self.available - self.margin - self.weights - self.kv - self.working
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,7 @@ class Plan:
     device: Device
     resolved: Resolved
     memory: Memory
+    profiled: Profiled | None = None
 
     @property
     def fits(self) -> bool:
@@ -83,15 +96,16 @@ class Plan:
         """How many requests of so many tokens, prompt and answer, the K/V memory holds at once."""
         return self.resolved.num_blocks // -(-length // self.resolved.block_size)
 
-    def check(self) -> None:
-        """Raises `ConfigError` if it does not fit, saying what is short and what would help."""
+    def check(self, found: str = "the model does not fit") -> None:
+        """Raises `ConfigError` if it does not fit, saying what was found, what is short and what would help."""
         if self.fits:
             return
         m = self.memory
         knobs = [f"{name}={value}" for name, value in self.remedies()]
+        margin = f" ({m.margin // MIB} more stay free)" if m.margin else ""
         raise ConfigError(
-            f"the model does not fit: {mib(m.weights)} MiB of weights, {mib(m.kv)} of K/V and {mib(m.working)} to work with, "
-            f"where {m.available // MIB} are available: {self.missing_mib} MiB are missing; "
+            f"{found}: {mib(m.weights)} MiB of weights, {mib(m.kv)} of K/V and {mib(m.working)} to work with, "
+            f"where {(m.available - m.margin) // MIB} are available{margin}: {self.missing_mib} MiB are missing; "
             f"use {', or '.join([*knobs, 'a smaller model'])}"
         )
 
@@ -101,7 +115,32 @@ class Plan:
         What this model has taken since must not count twice. Raises `ConfigError` as `make_plan` does.
         """
         _check_names(config)
-        return _decide(config, self.model, self.memory.available)
+        return self._again(config)
+
+    def measured(self, working: int) -> Plan:
+        """The plan for the same config now that its largest iteration is known to work with so many bytes.
+
+        Keys and values get more or less memory. No iteration becomes larger than the one that was measured, unless somebody
+        asked for it. Raises `ConfigError`.
+        """
+        limits, spec = self.resolved.limits, self.model.checkpoint.spec
+        tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len)
+        estimated = _estimate(spec, self.device, tokens, limits.max_batch_size, limits.max_model_len)
+        return replace(self, profiled=Profiled(working, estimated, tokens))._again(self.config)
+
+    def _again(self, config: EngineConfig) -> Plan:
+        return _decide(config, self.model, self.memory.total, self.memory.available, self.profiled)
+
+    def summary(self) -> str:
+        """The sizes in one line."""
+        m, resolved = self.memory, self.resolved
+        work = "measured" if m.measured else "estimated"
+        return (
+            f"{m.available // MIB} of {m.total // MIB} MiB are free on {resolved.device}: {mib(m.weights)} for weights, "
+            f"{mib(m.working)} to work with ({work}), {m.kv // MIB} for keys and values of {resolved.kv_tokens} tokens "
+            f"({self.sequences(resolved.limits.max_model_len)} requests of {resolved.limits.max_model_len}), "
+            f"{m.margin // MIB} stay free"
+        )
 
     def remedies(self) -> list[tuple[str, Any]]:
         """Options of which each, changed alone to this value, makes it fit: tried, not guessed."""
@@ -111,17 +150,21 @@ class Plan:
 def make_plan(config: EngineConfig) -> Plan:
     """Decide everything without reading a weight. Raises `ConfigError` or `ModelError` for what memory could not mend."""
     _check_names(config)  # first of all, because nothing has to be read for it
-    folder, headers = find_headers(MODEL_DIR if config.model is None else config.model)
+    model = _find(config)
+    device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
+    return _decide(config, model, memory_total(device), memory_available(device), None)
+
+
+def _find(config: EngineConfig) -> Model:
+    """The model that a config names, from headers; weights that will be made up have none."""
+    asked = MODEL_DIR if config.model is None else config.model
+    dummy = config.load_format == "dummy"
+    folder, headers = (find_config(asked), {}) if dummy else find_headers(asked)
     checkpoint = open_checkpoint(folder)
     shape = outline(checkpoint.spec)
-    places = match(checkpoint, shape, headers)
-    model = Model(
-        checkpoint,
-        sum(parameter.numel() for parameter in shape.parameters()),
-        sum(headers[name].num_bytes for name in places),
-    )
-    device = choose_device(config.device, config.dtype, checkpoint.dtype)
-    return _decide(config, model, memory_available(device.device))
+    places = {} if dummy else match(checkpoint, shape, headers)
+    num_parameters = sum(parameter.numel() for parameter in shape.parameters())
+    return Model(checkpoint, num_parameters, sum(headers[name].num_bytes for name in places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +208,7 @@ def measure(plan: Plan) -> Speeds:
     return Speeds(context, kv_rate, tuple(speeds))
 
 
-def mib(num_bytes: int) -> int:
-    """MiB, rounded up."""
-    return -(-num_bytes // MIB)
-
-
-def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
+def _decide(config: EngineConfig, model: Model, total: int, available: int, profiled: Profiled | None) -> Plan:
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
     spec = model.checkpoint.spec
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
@@ -179,34 +217,17 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
     packed = can_pack(device.device.type, device.dtype)
     weights = weight_bytes(spec, device.dtype, model.num_parameters, packed=packed)
-    asked_len = config.max_model_len
-    if asked_len is not None and asked_len > spec.max_position_embeddings:
-        raise ConfigError(
-            f"max_model_len {asked_len} is more than the {spec.max_position_embeddings} positions of this model: lower it"
-        )
-    model_len = asked_len or spec.max_position_embeddings
+    margin = _margin(config, device, available)
 
-    def working(num_tokens: int) -> int:
-        return working_bytes(spec, device.dtype, num_tokens, config.max_batch_size, model_len)
-
-    block_bytes = config.block_size * kv_token_bytes(spec, device.dtype)
-    first = max(config.max_batch_size, min(config.max_batch_tokens or 0, config.max_batch_size * model_len))
-    num_blocks, reason = _num_blocks(config, model_len, block_bytes, available - weights - working(first))
-    room = num_blocks * config.block_size
-    if room < model_len:
-        if asked_len is not None:
-            raise ConfigError(
-                f"the K/V pool holds {room} tokens, not even one request of max_model_len {asked_len}"
-                ": lower max_model_len or give the pool more memory"
-            )
-        model_len = room
-        reason += f"; the model length is lowered to it from {spec.max_position_embeddings}"
-    fullest = min(config.max_batch_size * model_len, room)  # every token of an iteration needs its place in the K/V memory
-    most = config.max_batch_tokens or config.max_batch_size * model_len
-    free = available - weights - num_blocks * block_bytes
-    if config.max_batch_tokens is None and working(fullest) > free:
-        least = min(fullest, config.max_batch_size)  # a token for everyone
-        most = _largest(lambda tokens: working(tokens) <= free, least, fullest) or least
+    space = Space(
+        free=available - margin - weights,
+        block_bytes=config.block_size * kv_token_bytes(spec, device.dtype),
+        estimate=lambda tokens, length: _estimate(spec, device, tokens, config.max_batch_size, length),
+        positions=spec.max_position_embeddings,
+        on_gpu=device.device.type == "cuda",
+        profiled=profiled,
+    )
+    sizes = decide_sizes(config, space)
     resolved = Resolved(
         folder=model.checkpoint.folder,
         architecture=model.checkpoint.architecture,
@@ -220,14 +241,42 @@ def _decide(config: EngineConfig, model: Model, available: int) -> Plan:
         policy=_policy(config),
         order=config.order,
         kv=config.kv,
-        limits=Limits(config.max_batch_size, most, model_len),
+        limits=Limits(config.max_batch_size, sizes.tokens, sizes.model_len),
+        tokens_reason=sizes.tokens_reason,
         block_size=config.block_size,
-        num_blocks=num_blocks,
-        kv_bytes=num_blocks * block_bytes,
-        kv_reason=reason,
+        num_blocks=sizes.num_blocks,
+        kv_bytes=sizes.num_blocks * space.block_bytes,
+        kv_reason=sizes.kv_reason,
     )
-    memory = Memory(available=available, weights=weights, kv=resolved.kv_bytes, working=working(min(most, fullest)))
-    return Plan(config, model, device, resolved, memory)
+    memory = Memory(
+        total=total,
+        available=available,
+        margin=margin,
+        weights=weights,
+        kv=resolved.kv_bytes,
+        working=sizes.working,
+        measured=profiled is not None,
+    )
+    return Plan(config, model, device, resolved, memory, profiled)
+
+
+def _estimate(spec: DecoderSpec, device: Device, tokens: int, requests: int, model_len: int) -> int:
+    """Bytes that an iteration works with; on a GPU, what does not grow with it is the margin's."""
+    fixed = 0 if device.device.type == "cuda" else FIXED
+    return working_bytes(spec, device.dtype, tokens, requests, model_len, fixed)
+
+
+def _margin(config: EngineConfig, device: Device, available: int) -> int:
+    """Bytes of a GPU that stay free."""
+    share = config.gpu_memory_utilization
+    if device.device.type == "cuda":
+        return available - int(available * (GPU_UTILIZATION if share is None else share))
+    if share is not None:
+        raise ConfigError(
+            f"gpu_memory_utilization is for a GPU, and this engine runs on {device.device}: leave it out, or say how much "
+            "memory keys and values may take with kv_memory_mib"
+        )
+    return 0
 
 
 def _check_names(config: EngineConfig) -> None:
@@ -258,43 +307,27 @@ def _attention(asked: str, device: Device) -> str:
     return asked
 
 
-def _num_blocks(config: EngineConfig, model_len: int, block_bytes: int, free: int) -> tuple[int, str]:
-    """How many K/V blocks, and why. Without memory for them it is as many as are needed at least."""
-    if config.num_blocks is not None:
-        return config.num_blocks, "num_blocks was asked for"
-    if config.kv_memory_mib is not None:
-        if config.kv_memory_mib * MIB < block_bytes:
-            raise ConfigError(f"kv_memory_mib {config.kv_memory_mib} is too little: one block takes {mib(block_bytes)} MiB")
-        return config.kv_memory_mib * MIB // block_bytes, "kv_memory_mib was asked for"
-    per_request = -(-model_len // config.block_size)
-    wanted, least = config.max_batch_size * per_request, per_request if config.max_model_len else 1
-    room = max(0, int(free * SHARE) // block_bytes)
-    if wanted <= room:
-        return wanted, f"room for {config.max_batch_size} requests of {model_len} tokens"
-    if room < least:
-        return least, "the least there can be: " + ("one request of max_model_len" if config.max_model_len else "one block")
-    full = f"a full batch would need {mib(wanted * block_bytes)} MiB"
-    return room, f"half of the {free // MIB} MiB beside the weights ({full})"
-
-
 def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
     def tried(name: str, value: Any) -> bool | None:
         """Whether it fits; None if the value contradicts other options, or cannot be had on this device."""
         try:
-            return _decide(replace(plan.config, **{name: value}), plan.model, plan.memory.available).fits
+            return plan.of(replace(plan.config, **{name: value})).fits
         except ConfigError:
             return None
 
     for name in SIZES:
         asked = getattr(plan.config, name)
         if asked is not None:
-            best = _largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
+            best = largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
             if best is not None and tried(name, _round(best)):
                 yield name, _round(best)
     usual = EngineConfig()
     for name, value in (("block_size", usual.block_size), ("dtype", "bfloat16")):
         if getattr(plan.config, name) != value and tried(name, value):
             yield name, value
+    share = _enough(plan.memory)
+    if plan.memory.margin and share <= MOST_UTILIZATION and tried("gpu_memory_utilization", share):
+        yield "gpu_memory_utilization", share
 
 
 def _round(number: int) -> int:
@@ -303,11 +336,6 @@ def _round(number: int) -> int:
     return number >> digits << digits
 
 
-def _largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The largest number of `low` to `high` for which something holds that holds up to some number; None if for none."""
-    if low > high or not holds(low):
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
+def _enough(memory: Memory) -> float:
+    """The share of the free memory that would do, in hundredths, rounded up."""
+    return -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100

@@ -51,6 +51,8 @@ def _device(name: str) -> torch.device:
         raise ConfigError(
             "device 'cuda' was asked for, but torch sees no CUDA device: choose cpu, or install a CUDA build of torch"
         )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"there is no device {name!r}: this machine has cuda:0 to cuda:{count - 1}")
     return device
 
 

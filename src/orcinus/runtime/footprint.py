@@ -19,7 +19,9 @@ def kv_token_bytes(spec: DecoderSpec, dtype: torch.dtype) -> int:
     return bytes_per_token(spec.num_layers, spec.num_kv_heads, spec.head_dim, dtype)
 
 
-def working_bytes(spec: DecoderSpec, dtype: torch.dtype, num_tokens: int, num_requests: int, model_len: int) -> int:
+def working_bytes(
+    spec: DecoderSpec, dtype: torch.dtype, num_tokens: int, num_requests: int, model_len: int, fixed: int = FIXED
+) -> int:
     """An estimate of what an iteration needs besides weights and K/V memory, at its peak.
 
     Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
@@ -31,7 +33,7 @@ def working_bytes(spec: DecoderSpec, dtype: torch.dtype, num_tokens: int, num_re
     attention, mlp = 5 * query + 4 * key, (4 if spec.gated_mlp else 2) * spec.intermediate_size
     activations = num_tokens * (2 * spec.hidden_size + max(attention, mlp)) * dtype.itemsize
     context = 2 * 2 * model_len * key * dtype.itemsize  # keys and values, as they are gathered and in one piece
-    return FIXED + int(LIBRARIES * (activations + context)) + num_requests * spec.vocab_size * SAMPLING
+    return fixed + int(LIBRARIES * (activations + context)) + num_requests * spec.vocab_size * SAMPLING
 
 
 def weight_bytes(spec: DecoderSpec, dtype: torch.dtype, num_parameters: int, *, packed: bool) -> int:

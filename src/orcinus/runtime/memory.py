@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from orcinus.errors import ConfigError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # A group's limit, its use, and what of that is file cache, given back when memory is short: version 2, version 1.
@@ -17,10 +20,30 @@ COUNTERS = {
 
 
 def memory_available(device: torch.device) -> int:
-    """Bytes that could be allocated on the device now."""
+    """Bytes that could be allocated on the device now, those included that torch holds there and does not use."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
     return max(0, min([_of_the_machine(PROC), *_of_the_groups(PROC, CGROUPS)]))
+
+
+def memory_total(device: torch.device) -> int:
+    """Bytes that the device, or the machine, has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@contextmanager
+def told_if_short(purpose: str) -> Iterator[None]:
+    """Raises `ConfigError` if a GPU runs out of memory inside, although there had been enough when it was planned."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"the GPU ran out of memory for {purpose}: something else took it meanwhile, or gpu_memory_utilization leaves too "
+            "little beside it; lower it, or see what else runs there"
+        ) from None
 
 
 def _of_the_machine(proc: Path) -> int:
