@@ -15,6 +15,7 @@ import pytest
 
 from tests.checkpoints import save
 from tests.commands import Done, orcinus, orcinus_commands, orcinus_process
+from tests.gpus import MIB, pretend_gpu
 
 Made = Callable[[str], tuple[Any, Path]]
 COMMIT = "0" * 40
@@ -128,6 +129,9 @@ def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
         (["nowhere"], "no model folder at nowhere"),
         (["someone/something"], "hub cannot be reached"),
         (["--dtype", "int8"], "unknown dtype"),
+        (["--load-format", "pt"], "unknown load_format 'pt': choose auto or dummy"),
+        (["--gpu-memory-utilization", "0.9"], "gpu_memory_utilization is for a GPU"),
+        (["--device", "cuda", "--gpu-memory-utilization", "1.5"], "gpu_memory_utilization must be above 0 and at most 1"),
         (["--max-model-len", "9999"], "max_model_len 9999"),
         (["--num-blocks", "1", "--max-model-len", "2000"], "not even one request of max_model_len 2000"),
     ],
@@ -152,6 +156,54 @@ def test_a_repository_is_planned_without_its_weights(checkpoint: Made, tmp_path:
         assert not list(tmp_path.rglob("home/**/*.safetensors"))
         assert sent["config.json"] > 0
         assert sum(size for name, size in sent.items() if name.endswith(".safetensors")) > 0
+
+
+def test_a_repository_whose_weights_are_made_up_needs_none(checkpoint: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((checkpoint("llama2")[1] / "config.json").read_bytes())
+    with hub(folder) as (address, sent):
+        done = orcinus_process("plan", "--json", "owner/name", "--load-format", "dummy", **online(address, tmp_path))
+    record = planned(done)
+    assert record["fits"]
+    assert record["saved_bytes"] == 0
+    assert record["memory"]["weights"] >= 2 * record["num_parameters"]
+    assert not any("safetensors" in name for name in sent), "not even headers were asked for"
+
+
+def test_a_plan_for_a_gpu_in_words_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, 15_000, 16_000)
+    monkeypatch.setattr("orcinus.plan.measure", lambda plan: None)
+    options = ["--device", "cuda", "--gpu-memory-utilization", "0.8", "--load-format", "dummy"]
+    done = orcinus("plan", *options)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    for words in (
+        "made up at random",
+        "of the GPU 16,000.0 MiB free 15,000.0 MiB margin 3,000.0 MiB stay free",
+        "gpu_memory_utilization 0.8",
+        "weights 7.6 MiB",
+        "estimated for an iteration of at most 8192 tokens and 8 requests",
+        "all that weights and working memory leave",
+        "It fits.",
+    ):
+        assert words in said
+    record = plan(*options)
+    memory = record["memory"]
+    assert (memory["total"], memory["available"], memory["margin"]) == (16_000 * MIB, 15_000 * MIB, 3_000 * MIB)
+    assert memory["measured"] is False
+    assert "8192 keep a GPU busy" in record["max_batch_tokens_because"]
+    told = orcinus("info", *options).stdout
+    for words in ("a GPU of dreams", "16,000.0 MiB", "8192 keep a GPU busy", "requests of the full model length"):
+        assert words in told
+
+
+def test_what_does_not_fit_on_a_gpu_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, 1000)
+    record = plan("--device", "cuda", "--kv-memory-mib", "890", status=1)
+    assert record["remedies"]["gpu_memory_utilization"] <= 0.97
+    said = orcinus("plan", "--device", "cuda", "--kv-memory-mib", "890").stdout
+    assert "--gpu-memory-utilization 0.9" in said
 
 
 def test_a_repository_that_cannot_be_planned_is_one_line_that_says_why(checkpoint: Made, tmp_path: Path) -> None:

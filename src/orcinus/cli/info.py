@@ -12,6 +12,7 @@ from rich.text import Text
 
 import orcinus
 from orcinus.cli.options import takes_engine
+from orcinus.cli.plan import memory_rows
 from orcinus.config import EngineConfig
 
 MIB = 2**20
@@ -23,11 +24,14 @@ def info(*, config: EngineConfig) -> None:
 
     Takes the same options as `generate`, decides everything as it would, and reads no weight.
     """
-    from orcinus.build import resolve
+    from orcinus.plan import make_plan
 
-    resolved = resolve(config)
+    plan = make_plan(config)
+    plan.check()
+    resolved = plan.resolved
+    sections = [("model", _model(resolved)), ("engine", _engine(config, resolved)), ("memory", memory_rows(plan))]
     table = Table.grid(padding=(0, 2))
-    for title, rows in (("machine", _machine()), ("model", _model(resolved)), ("engine", _engine(config, resolved))):
+    for title, rows in [("machine", _machine()), *sections]:
         table.add_row(f"[bold]{title}[/]")
         for name, value in rows:
             table.add_row(f"  {name}", Text(value))
@@ -61,17 +65,10 @@ def _model(resolved: Any) -> list[tuple[str, str]]:
 
 def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
     limits = resolved.limits
-    per_request = -(-limits.max_model_len // resolved.block_size)
     return [
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
         ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
+        ("  because", resolved.tokens_reason),
         ("model length", f"{limits.max_model_len} tokens"),
-        (
-            "K/V memory",
-            f"{resolved.kv_bytes / MIB:.1f} MiB = "
-            f"{resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens",
-        ),
-        ("  because", resolved.kv_reason),
-        ("  enough for", f"{resolved.num_blocks // per_request} requests of the full model length at once"),
     ]

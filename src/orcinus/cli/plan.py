@@ -60,6 +60,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "remedies": dict(plan.remedies()),
         "memory": asdict(plan.memory) | {"left": plan.memory.left},
         "limits": asdict(resolved.limits),
+        "max_batch_tokens_because": resolved.tokens_reason,
         "block_size": resolved.block_size,
         "num_blocks": resolved.num_blocks,
         "kv_tokens": resolved.kv_tokens,
@@ -71,7 +72,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
 
 def _print(plan: Any, speeds: Any) -> None:
     table = Table.grid(padding=(0, 2))
-    sections = [("model", _model(plan)), ("memory", _memory(plan)), ("requests at once", _at_once(plan))]
+    sections = [("model", _model(plan)), ("memory", memory_rows(plan)), ("requests at once", _at_once(plan))]
     if speeds is not None:
         sections.append(("decoding, at most", _speed(speeds)))
     for title, rows in sections:
@@ -85,7 +86,8 @@ def _print(plan: Any, speeds: Any) -> None:
 
 def _model(plan: Any) -> list[tuple[str, str]]:
     resolved = plan.resolved
-    saved = f"{resolved.num_parameters / 1e6:.1f} M parameters, {plan.model.saved_bytes / MIB:.0f} MiB on disk"
+    where = f"{plan.model.saved_bytes / MIB:.0f} MiB on disk" if plan.model.saved_bytes else "made up at random"
+    saved = f"{resolved.num_parameters / 1e6:.1f} M parameters, {where}"
     return [
         ("name", str(plan.config.model or "the bundled model")),
         ("architecture", f"{resolved.architecture}, {saved}"),
@@ -93,17 +95,36 @@ def _model(plan: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _memory(plan: Any) -> list[tuple[str, str]]:
-    resolved, memory = plan.resolved, plan.memory
-    batch = f"at most {resolved.limits.max_batch_tokens} tokens and {resolved.limits.max_batch_size} requests"
+def memory_rows(plan: Any) -> list[tuple[str, str]]:
+    """Where the memory goes: names, and sizes with what they are for."""
+    resolved, memory, limits = plan.resolved, plan.memory, plan.resolved.limits
+    batch = f"at most {limits.max_batch_tokens} tokens and {limits.max_batch_size} requests"
+    blocks = (
+        f"{resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens of {plan.kv_token_bytes} bytes"
+    )
+    work = "measured" if memory.measured else "estimated"
     return [
-        ("available", f"{memory.available / MIB:9,.1f} MiB"),
-        ("weights", f"{memory.weights / MIB:9,.1f} MiB"),
-        ("keys and values", f"{memory.kv / MIB:9,.1f} MiB = {resolved.kv_tokens} tokens of {plan.kv_token_bytes} bytes"),
+        *_available(plan),
+        ("weights", _mib(memory.weights)),
+        ("working memory", f"{_mib(memory.working)}, {work} for an iteration of {batch}"),
+        ("keys and values", f"{_mib(memory.kv)} = {blocks}"),
         ("  because", resolved.kv_reason),
-        ("working memory", f"{memory.working / MIB:9,.1f} MiB, estimated for an iteration of {batch}"),
-        ("left", f"{memory.left / MIB:9,.1f} MiB"),
+        ("  enough for", f"{plan.sequences(limits.max_model_len)} requests of the full model length at once"),
+        ("left", _mib(memory.left)),
     ]
+
+
+def _available(plan: Any) -> list[tuple[str, str]]:
+    memory = plan.memory
+    if plan.device.device.type != "cuda":
+        return [("available", _mib(memory.available))]
+    share = f"gpu_memory_utilization {1 - memory.margin / memory.available:.3g}"
+    stays = f"{_mib(memory.margin)} stay free, for CUDA graphs and what torch does not allocate ({share})"
+    return [("of the GPU", _mib(memory.total)), ("  free", _mib(memory.available)), ("  margin", stays)]
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / MIB:9,.1f} MiB"
 
 
 def _at_once(plan: Any) -> list[tuple[str, str]]:

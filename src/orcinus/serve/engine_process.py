@@ -211,6 +211,7 @@ class EngineProcess:
 def main() -> None:
     """Build the engine that the configuration on standard input describes, and serve it at the address."""
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
+    logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
     config = from_wire(sys.stdin.buffer.read())
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -149,7 +150,8 @@ async def _open(service: Service) -> None:
     local = MODEL_DIR if asked is None else Path(asked)
     early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
     ready = await client.start()  # which plans before it downloads weights
-    folder = local if early is not None else await run(None, find_model, str(asked))
+    rest = partial(find_model, str(asked), weights=False)  # the engine has them, or makes them up
+    folder = local if early is not None else await run(None, rest)
     tokenizer = await (early or run(None, load_tokenizer, folder))
     if tokenizer is None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
