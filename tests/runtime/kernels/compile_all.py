@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from orcinus.runtime.kernels import argmax, attention, norm, penalties, philox, rope_kv, sample, silu_mul
+from orcinus.runtime.kernels import argmax, attention, contexts, norm, penalties, philox, rope_kv, sample, silu_mul
 from orcinus.runtime.pack import PagedBatch
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -70,6 +70,8 @@ def main() -> None:
     run_attention(600, 2, 4, 128, half)
     run_attention(1, 1, 3, 80, half, window=300)
     run_attention(3, 3, 4, 128, whole)
+    kv, firsts = torch.zeros(9, 2, 16, 128, dtype=half), torch.arange(5, dtype=torch.int32)
+    contexts.gather_contexts(kv, kv, PagedBatch(firsts, firsts[1:], torch.zeros(4, 64, dtype=torch.int32), 1, 64), 99, 300)
     norm.add_rms_norm(torch.zeros(2, 4096, dtype=half), *torch.zeros(2, 2, 4096, dtype=half), 1e-5)
     silu_mul.act_mul(torch.zeros(2, 4096, dtype=half))
     kv, slots, angles = torch.zeros(9, 2, 16, 128, dtype=half), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, 64)
