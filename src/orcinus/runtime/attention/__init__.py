@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orcinus.runtime.attention.cpu import CpuAttention
+from orcinus.runtime.attention.needs import WITH_KERNELS, check
 from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.attention.reference import ReferenceAttention
 from orcinus.runtime.operators import PLAIN, Operators
@@ -16,13 +17,18 @@ def _triton() -> Attention:
     return TritonAttention()
 
 
+def _flash() -> Attention:
+    from orcinus.runtime.attention.flash import FlashAttention
+
+    return FlashAttention()
+
+
 ATTENTION: dict[str, Callable[[], Attention]] = {
     "reference": ReferenceAttention,
     "cpu": CpuAttention,
     "triton": _triton,
+    "flash": _flash,
 }
-
-WITH_KERNELS = frozenset({"triton"})  # backends that come with kernels for all that a GPU does besides
 
 
 def operators_of(attention: str) -> Operators:
@@ -34,4 +40,4 @@ def operators_of(attention: str) -> Operators:
     return FusedOperators()
 
 
-__all__ = ["ATTENTION", "WITH_KERNELS", "Attention", "CpuAttention", "Heads", "ReferenceAttention", "operators_of"]
+__all__ = ["ATTENTION", "WITH_KERNELS", "Attention", "CpuAttention", "Heads", "ReferenceAttention", "check", "operators_of"]

@@ -25,6 +25,8 @@ class CpuAttention:
     for all its tokens.
     """
 
+    captures_decodes = captures_chunks = False
+
     def __init__(self) -> None:
         threads = torch.get_num_threads()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

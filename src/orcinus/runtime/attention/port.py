@@ -32,9 +32,13 @@ class Attention(Protocol):
 
     `qkv` is contiguous `[T, (num_heads + 2 · num_kv_heads) · head_dim]`: queries, keys and values of every token as they were
     projected. Head norms and rotation come first (`angles`, None = no rotation), then the batch's keys and values are
-    written into `kv`. The result is `[T, num_heads · head_dim]`. The batch is an argument: there is no global to set
-    before a call.
+    written into `kv`. The result is `[T, num_heads · head_dim]`; rows of nobody hold anything. The batch is an argument:
+    there is no global to set before a call.
     """
+
+    # Whether sizes alone decide what is launched, so that it can be captured in a CUDA graph:
+    captures_decodes: bool  # for a batch without chunks of several tokens
+    captures_chunks: bool  # for any batch
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor: ...
 

@@ -35,6 +35,8 @@ def parts(batch: PagedBatch, first: int) -> Iterator[Part]:
 class ReferenceAttention:
     """One scaled-dot-product call per request, on any device. Slow, short, and what every other backend must equal."""
 
+    captures_decodes = captures_chunks = False
+
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
         q, _, _ = split(qkv, angles, kv, batch, heads)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)

@@ -18,6 +18,8 @@ class TritonAttention:
     Sizes alone decide what is launched, so that all of it can be captured in a CUDA graph.
     """
 
+    captures_decodes = captures_chunks = True
+
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
         slots = (batch.slot_blocks, batch.slot_offsets)
         q = rope_and_write(qkv, angles, slots, kv.keys, kv.values, norms=heads.norms)

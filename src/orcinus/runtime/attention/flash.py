@@ -1,0 +1,62 @@
+"""Attention on a GPU with torch's FlashAttention for chunks of prompts: decodes go through our own kernel."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+from orcinus.runtime.attention.port import Angles, Heads
+from orcinus.runtime.kernels.attention import paged_attention
+from orcinus.runtime.kernels.contexts import gather_contexts
+from orcinus.runtime.kernels.rope_kv import rope_and_write
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.pack import PackedBatch, PagedBatch
+
+
+class FlashAttention:
+    """Decodes read keys and values where they are; chunks read a copy of theirs, all of them in one variable-length call.
+
+    FlashAttention-2 (Dao, 2023), which torch brings along, takes contexts that lie end to end; of K/V blocks it would want
+    256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. The
+    device is asked once an iteration how much there is to copy: chunks cannot be captured in a CUDA graph.
+    """
+
+    captures_decodes = True
+    captures_chunks = False
+
+    def __init__(self) -> None:
+        told = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 takes grouped heads without being told
+        self._grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
+        self._counted: tuple[PagedBatch, int] | None = None  # the last batch's, for the layers that follow the first
+
+    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+        slots, cut = (batch.slot_blocks, batch.slot_offsets), len(batch.sources)
+        q = rope_and_write(qkv, angles, slots, kv.keys, kv.values, norms=heads.norms)
+        out = torch.empty_like(q)
+        paged_attention(q[:cut], kv.keys, kv.values, batch.decodes, heads.scale, heads.window, out=out[:cut])
+        if len(batch.chunks.ends):
+            out[cut:] = self._chunks(q[cut:], kv, batch.chunks, heads)
+        return out.flatten(1)
+
+    def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, heads: Heads) -> Tensor:
+        """Attention of `q` `[rows, heads, dim]`: a token looks back at all or `window` tokens, itself included."""
+        room, before = self._tokens(batch), -1
+        if heads.window is not None:
+            room, before = min(room, len(q) + len(batch.ends) * (heads.window - 1)), heads.window - 1
+        keys, values, firsts = gather_contexts(kv.keys, kv.values, batch, room, heads.window)
+        out = varlen_attn(
+            q, keys, values, batch.firsts, firsts, batch.most_rows, batch.most_context,
+            scale=heads.scale, window_size=(before, 0), **self._grouped,
+        )  # fmt: skip
+        assert isinstance(out, Tensor)  # it would be a pair if the weights' sums had been asked for
+        return out
+
+    def _tokens(self, batch: PagedBatch) -> int:
+        """Tokens of all contexts together. The first layer of an iteration waits for the device to tell."""
+        if self._counted is None or self._counted[0] is not batch:
+            self._counted = batch, int(torch.where(batch.firsts.diff() > 0, batch.ends, 0).sum())
+        return self._counted[1]

@@ -1,0 +1,48 @@
+"""What each backend needs of a machine and a model: asked before anything is loaded, and without importing the backend."""
+
+from __future__ import annotations
+
+import torch
+
+from orcinus.errors import ConfigError
+from orcinus.runtime import kernels
+
+WITH_KERNELS = frozenset({"triton", "flash"})  # backends that come with kernels for all that a GPU does besides
+FLASH_DTYPES = (torch.float16, torch.bfloat16)
+FLASH_CAPABILITY = (8, 0)  # Ampere: FlashAttention-2 was written for its asynchronous copies
+FLASH_HEAD_DIM = 256  # at most, and a multiple of 8, which are 16 bytes
+
+
+def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+    """Raises `ConfigError` if the backend of this name cannot run such a model there, saying what to choose instead."""
+    if name == "cpu" and device.type != "cpu":
+        raise ConfigError("attention backend 'cpu' needs device cpu: choose auto")
+    if name in WITH_KERNELS:
+        _kernels(name, device)
+    if name == "flash":
+        _flash(device, dtype, head_dim)
+
+
+def _kernels(name: str, device: torch.device) -> None:
+    if not kernels.available():
+        raise ConfigError(f"attention backend {name!r} needs triton, which is not installed: install it, or choose auto")
+    if device.type == "cpu" and name == "flash":
+        raise ConfigError("attention backend 'flash' needs device cuda: choose auto")
+    if device.type == "cpu" and not kernels.interpreted():
+        raise ConfigError(f"attention backend {name!r} needs device cuda, or TRITON_INTERPRET=1, slow and for tests: choose auto")
+
+
+def _flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+    """What torch's FlashAttention would refuse in the middle of the first prompt."""
+    if dtype not in FLASH_DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        raise ConfigError(f"attention backend 'flash' computes no {name}: choose dtype bfloat16, or triton")
+    if head_dim > FLASH_HEAD_DIM or head_dim % 8:
+        raise ConfigError(
+            f"attention backend 'flash' takes head sizes of 8, 16, … {FLASH_HEAD_DIM}, not {head_dim}: choose triton"
+        )
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) < FLASH_CAPABILITY:
+        raise ConfigError(
+            f"attention backend 'flash' needs compute capability 8.0, and {device} has {major}.{minor}: choose triton"
+        )
