@@ -61,10 +61,10 @@ class Case:
         random, columns = self.random(), (self.group + 2) * self.kv_heads * self.dim
         return [torch.randn(count, columns, generator=random).to(self.dtype) for _, count in self.sizes]
 
-    def heads(self, dtype: torch.dtype | None = None) -> Heads:
+    def heads(self, dtype: torch.dtype | None = None, device: str = "cpu") -> Heads:
         random = self.random()
-        weights = [(1 + torch.randn(self.dim, generator=random) / 4).to(self.dtype).to(dtype or self.dtype) for _ in range(2)]
-        norms = (weights[0], weights[1], 1e-6) if self.normed else None
+        of_q, of_k = ((1 + torch.randn(self.dim, generator=random) / 4).to(self.dtype) for _ in range(2))
+        norms = (of_q.to(device, dtype or self.dtype), of_k.to(device, dtype or self.dtype), 1e-6) if self.normed else None
         return Heads(self.kv_heads * self.group, self.kv_heads, self.dim, self.dim**-0.5, self.window, norms)
 
     def angles(self, positions: Tensor, dtype: torch.dtype | None = None) -> Angles | None:
@@ -106,20 +106,22 @@ def with_room(shape: Shape) -> Shape:
     )
 
 
-def run(attention: Attention, case: Case, *, padded: bool = False) -> Outcome:
+def run(attention: Attention, case: Case, *, padded: bool = False, device: str = "cpu") -> Outcome:
     """One layer's attention. Whatever padding could be mistaken for is not a number, or leads nowhere."""
-    batch, layers = case.batch(), case.memory()
+    batch, layers = case.batch(), tuple(LayerKV(kv.keys.to(device), kv.values.to(device)) for kv in case.memory())
     shape = with_room(shape_of(batch)) if padded else shape_of(batch)
     words = torch.full((shape.words,), NOWHERE, dtype=torch.int32)
     firsts = Packer(case.block_size).fill(words.numpy(), batch, shape)
-    packed = PackedBatch.over(words, shape)
+    angles = case.angles(PackedBatch.over(words, shape).positions)
     qkv = torch.full((shape.rows, (case.group + 2) * case.kv_heads * case.dim), torch.nan, dtype=case.dtype)
     for first, rows in zip(firsts, case.projected(), strict=True):
         qkv[first : first + len(rows)] = rows
-    out = attention(qkv, case.angles(packed.positions), layers[-1], packed, case.heads())
+    there = None if angles is None else (angles[0].to(device), angles[1].to(device))
+    out = attention(qkv.to(device), there, layers[-1], PackedBatch.over(words.to(device), shape), case.heads(device=device))
     assert out.shape == (shape.rows, case.kv_heads * case.group * case.dim)
     assert out.dtype is case.dtype
-    return Outcome([out[first : first + count] for first, (_, count) in zip(firsts, case.sizes, strict=True)], layers)
+    chunks = [out[first : first + count].cpu() for first, (_, count) in zip(firsts, case.sizes, strict=True)]
+    return Outcome(chunks, tuple(LayerKV(kv.keys.cpu(), kv.values.cpu()) for kv in layers))
 
 
 def truth(case: Case) -> Outcome:
