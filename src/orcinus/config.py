@@ -77,7 +77,7 @@ class EngineConfig:
     )
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
-    attention: str = option("auto", "Attention backend: auto, cpu, reference, or triton (for GPUs).")
+    attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
     record: str | Path | None = option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
     seed: int = option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")

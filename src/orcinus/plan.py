@@ -18,6 +18,7 @@ from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
+from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline
 from orcinus.runtime.device import Device, choose_device
@@ -212,7 +213,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
     spec = model.checkpoint.spec
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
-    attention = _attention(config.attention, device)
+    attention = _attention(config.attention, device, spec.head_dim)
     if config.enforce_eager and device.device.type == "cpu":
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
     packed = can_pack(device.device.type, device.dtype)
@@ -290,20 +291,12 @@ def _policy(config: EngineConfig) -> Policy:
     return make_policy(config.policy) if isinstance(config.policy, str) else config.policy
 
 
-def _attention(asked: str, device: Device) -> str:
+def _attention(asked: str, device: Device, head_dim: int) -> str:
     if asked == "auto":
         return "cpu" if device.device.type == "cpu" else "triton" if kernels.available() else "reference"
     if asked not in ATTENTION:
         raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
-    if asked == "cpu" and device.device.type != "cpu":
-        raise ConfigError("attention backend 'cpu' needs device cpu: choose auto")
-    if asked in WITH_KERNELS:
-        if not kernels.available():
-            raise ConfigError(f"attention backend {asked!r} needs triton, which is not installed: install it, or choose auto")
-        if device.device.type == "cpu" and not kernels.interpreted():
-            raise ConfigError(
-                f"attention backend {asked!r} needs device cuda, or TRITON_INTERPRET=1, slow and for tests: choose auto"
-            )
+    check_backend(asked, device.device, device.dtype, head_dim)
     return asked
 
 

@@ -86,22 +86,38 @@ def test_what_is_too_large_for_every_graph_runs_eagerly(checkpoint: Made, record
         assert graphed._capture.played == played + 1  # type: ignore[attr-defined]
 
 
-class Model:
+class Layers:
+    """What is captured, and what it says of itself."""
+
+    captures_decodes = True
+
+    def __init__(self, captures_chunks: bool) -> None:
+        self.attend, self.captures_chunks = self, captures_chunks
+
+    def __call__(self, packed: Tensor, kv: object) -> Tensor:
+        return torch.zeros(1)
+
+
+class Runner:
     """What capturing needs of a runner, and nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, captures_chunks: bool) -> None:
         self.inputs = self.packer = self.link = self
         self.block_size, self.kv, self.device = 16, (), torch.device("cpu")
+        self.model = Layers(captures_chunks)
 
     def load(self, batch: object, shape: Any, before: object, into: Tensor) -> tuple[Tensor, list[int]]:
         return into, []
 
-    def model(self, packed: Tensor, kv: object) -> Tensor:
-        return torch.zeros(1)
+
+def graphed(capture: Callable[..., Any], *, chunks: bool = True) -> Graphed:
+    return Graphed(Runner(chunks), Limits(64, 1024, 2048), capture)  # type: ignore[arg-type]
 
 
-def graphed(capture: Callable[..., Any], batch: int = 64) -> Graphed:
-    return Graphed(Model(), Limits(batch, 1024, 2048), capture)  # type: ignore[arg-type]
+def test_only_what_the_backend_can_capture_is_captured() -> None:
+    one = graphed(Recorder(torch.device("cpu")), chunks=False)
+    one.capture(lambda: 1 << 30)
+    assert set(one.graphs) == {(decodes, 0) for decodes in one.decodes}
 
 
 def test_the_largest_are_captured_first_and_decodes_before_all_else() -> None:

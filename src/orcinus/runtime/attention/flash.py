@@ -22,7 +22,8 @@ class FlashAttention:
 
     FlashAttention-2 (Dao, 2023), which torch brings along, takes contexts that lie end to end; of K/V blocks it would want
     256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. The
-    device is asked once an iteration how much there is to copy: chunks cannot be captured in a CUDA graph.
+    host does not know how long all contexts are together, and does not ask: there is room for as many of the longest. For
+    a captured graph that would be the longest there may ever be, so chunks are not captured.
     """
 
     captures_decodes = True
@@ -31,7 +32,6 @@ class FlashAttention:
     def __init__(self) -> None:
         told = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 takes grouped heads without being told
         self._grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
-        self._counted: tuple[PagedBatch, int] | None = None  # the last batch's, for the layers that follow the first
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
         slots, cut = (batch.slot_blocks, batch.slot_offsets), len(batch.sources)
@@ -44,7 +44,7 @@ class FlashAttention:
 
     def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, heads: Heads) -> Tensor:
         """Attention of `q` `[rows, heads, dim]`: a token looks back at all or `window` tokens, itself included."""
-        room, before = self._tokens(batch), -1
+        room, before = len(batch.ends) * batch.most_context, -1
         if heads.window is not None:
             room, before = min(room, len(q) + len(batch.ends) * (heads.window - 1)), heads.window - 1
         keys, values, firsts = gather_contexts(kv.keys, kv.values, batch, room, heads.window)
@@ -54,9 +54,3 @@ class FlashAttention:
         )  # fmt: skip
         assert isinstance(out, Tensor)  # it would be a pair if the weights' sums had been asked for
         return out
-
-    def _tokens(self, batch: PagedBatch) -> int:
-        """Tokens of all contexts together. The first layer of an iteration waits for the device to tell."""
-        if self._counted is None or self._counted[0] is not batch:
-            self._counted = batch, int(torch.where(batch.firsts.diff() > 0, batch.ends, 0).sum())
-        return self._counted[1]

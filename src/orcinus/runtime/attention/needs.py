@@ -29,7 +29,9 @@ def _kernels(name: str, device: torch.device) -> None:
     if device.type == "cpu" and name == "flash":
         raise ConfigError("attention backend 'flash' needs device cuda: choose auto")
     if device.type == "cpu" and not kernels.interpreted():
-        raise ConfigError(f"attention backend {name!r} needs device cuda, or TRITON_INTERPRET=1, slow and for tests: choose auto")
+        raise ConfigError(
+            f"attention backend {name!r} needs device cuda, or TRITON_INTERPRET=1, slow and for tests: choose auto"
+        )
 
 
 def _flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:

@@ -84,8 +84,10 @@ class Graphed:
 
     def __init__(self, eager: Eager, limits: Limits, capture: Callable[[Work], tuple[Tensor, Replay]]) -> None:
         self.eager, self.limits, self._capture = eager, limits, capture
-        self.decodes, self.mixed = decode_sizes(limits.max_batch_size), mixed_sizes(limits.max_batch_size)
-        self.chunk_rows = [rows for rows in CHUNK_ROWS if rows <= limits.max_batch_tokens]
+        attend = eager.model.attend
+        self.decodes = decode_sizes(limits.max_batch_size) if attend.captures_decodes else []
+        self.mixed = mixed_sizes(limits.max_batch_size)
+        self.chunk_rows = [rows for rows in CHUNK_ROWS if rows <= limits.max_batch_tokens and attend.captures_chunks]
         self.graphs: dict[tuple[int, int], Graph] = {}  # (decodes, rows of chunks)
 
     def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:

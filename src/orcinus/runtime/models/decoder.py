@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.attend = spec, attend
         self.embed = Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
         self.positions = None if spec.rope else Linear(make, spec.hidden_size, spec.max_position_embeddings, bias=False)
         self.layers = nn.ModuleList(Layer(spec, index, attend, make) for index in range(spec.num_layers))
