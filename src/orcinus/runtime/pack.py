@@ -56,6 +56,7 @@ class Shape:
     samples: int  # rows whose logits are wanted
     blocks: int  # of the longest block table
     most_context: int  # tokens of the longest sequence
+    chunk_context: int  # tokens of all sequences together of which there are chunks
 
     @property
     def rows(self) -> int:
@@ -91,6 +92,7 @@ def shape_of(batch: Batch) -> Shape:
         samples=sum(chunk.samples for chunk in batch.chunks),
         blocks=max((len(chunk.blocks) for chunk in batch.chunks), default=0),
         most_context=max(ends, default=0),
+        chunk_context=sum(chunk.end for chunk in batch.chunks if len(chunk.tokens) > 1),
     )
 
 
@@ -138,6 +140,7 @@ class PackedBatch:
     sample_rows: Tensor  # rows whose logits are wanted, in the order of the chunks that sample
     decodes: PagedBatch  # the requests of rows [0, D)
     chunks: PagedBatch  # those of rows [D, T), counted from D
+    chunk_context: int  # tokens of all their sequences together, or more
 
     @classmethod
     def over(cls, words: Tensor, shape: Shape) -> PackedBatch:
@@ -145,7 +148,8 @@ class PackedBatch:
         at = Layout.over(words, shape)
         decodes = PagedBatch(at.decode_firsts, at.decode_ends, at.decode_tables, 1, shape.most_context)
         chunks = PagedBatch(at.chunk_firsts, at.chunk_ends, at.chunk_tables, shape.most_rows, shape.most_context)
-        return cls(at.tokens, at.positions, at.slot_blocks, at.slot_offsets, at.sources, at.sample_rows, decodes, chunks)
+        rows = at.tokens, at.positions, at.slot_blocks, at.slot_offsets, at.sources, at.sample_rows
+        return cls(*rows, decodes, chunks, shape.chunk_context)
 
 
 class Packer:

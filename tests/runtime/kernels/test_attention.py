@@ -66,7 +66,7 @@ def world(
     positions = torch.cat([torch.arange(start, start + count) for start, count in sizes])
     slots = padded[owner, positions // block_size]
     nobody = paged.slice(0, 0)
-    packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged)
+    packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged, 0)
     total = len(packed.tokens)
     q, k, v = (torch.randn(total, heads, dim, generator=random).to(dtype) for heads in (kv_heads * group, kv_heads, kv_heads))
     kv = filled_kv(packed, block_size, kv_heads, dim, dtype)

@@ -21,9 +21,8 @@ class FlashAttention:
     """Decodes read keys and values where they are; chunks read a copy of theirs, all of them in one variable-length call.
 
     FlashAttention-2 (Dao, 2023), which torch brings along, takes contexts that lie end to end; of K/V blocks it would want
-    256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. The
-    host does not know how long all contexts are together, and does not ask: there is room for as many of the longest. For
-    a captured graph that would be the longest there may ever be, so chunks are not captured.
+    256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. In a
+    captured graph it would be as long as contexts may ever be, so chunks are not captured.
     """
 
     captures_decodes = True
@@ -39,14 +38,17 @@ class FlashAttention:
         out = torch.empty_like(q)
         paged_attention(q[:cut], kv.keys, kv.values, batch.decodes, heads.scale, heads.window, out=out[:cut])
         if len(batch.chunks.ends):
-            out[cut:] = self._chunks(q[cut:], kv, batch.chunks, heads)
+            out[cut:] = self._chunks(q[cut:], kv, batch.chunks, batch.chunk_context, heads)
         return out.flatten(1)
 
-    def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, heads: Heads) -> Tensor:
-        """Attention of `q` `[rows, heads, dim]`: a token looks back at all or `window` tokens, itself included."""
-        room, before = len(batch.ends) * batch.most_context, -1
+    def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, room: int, heads: Heads) -> Tensor:
+        """Attention of `q` `[rows, heads, dim]` over contexts of `room` tokens in all."""
+        before = -1
         if heads.window is not None:
-            room, before = min(room, len(q) + len(batch.ends) * (heads.window - 1)), heads.window - 1
+            room, before = (
+                min(room, len(q) + len(batch.ends) * (heads.window - 1)),
+                heads.window - 1,
+            )  # torch counts those before a token
         keys, values, firsts = gather_contexts(kv.keys, kv.values, batch, room, heads.window)
         out = varlen_attn(
             q, keys, values, batch.firsts, firsts, batch.most_rows, batch.most_context,

@@ -121,7 +121,7 @@ class Graphed:
         length = self.limits.max_model_len
         blocks = -(-length // self.eager.inputs.packer.block_size)
         chunks = min(MOST_CHUNKS, rows // 2)
-        return Shape(decodes, chunks, rows, rows, decodes + chunks, blocks, length)
+        return Shape(decodes, chunks, rows, rows, decodes + chunks, blocks, length, chunks * length)
 
     @torch.inference_mode()
     def _record(self, shape: Shape) -> Graph:
