@@ -27,7 +27,8 @@ def run(bench: Bench) -> None:
 def one(bench: Bench, model: Geometry, eager: bool) -> None:
     """All rows of one engine, which is gone afterwards."""
     with engine(bench, model, load(bench), enforce_eager=eager) as built:
-        measure(bench, model, built.engine.executor, "eager" if eager else "graphs")
+        mode = "graphs" if built.resolved.cuda_graphs else "eager"
+        measure(bench, model, built.engine.executor, mode)
 
 
 def load(bench: Bench) -> Load:
