@@ -115,10 +115,11 @@ def test_a_measurement_of_what_was_asked_for_may_show_that_it_does_not_fit(gpu: 
     [
         (1000, {"num_blocks": 30_000}, {"num_blocks"}),
         (1000, {"kv_memory_mib": 5000}, {"kv_memory_mib"}),
-        (1000, {"kv_memory_mib": 890}, {"kv_memory_mib", "gpu_memory_utilization"}),
+        (1000, {"kv_memory_mib": 892}, {"kv_memory_mib", "gpu_memory_utilization"}),
         (1000, {"max_batch_size": 100_000}, {"max_batch_size"}),
         (1000, {"max_batch_tokens": 10**6, "max_batch_size": 1000}, {"max_batch_tokens"}),
         (100, {"gpu_memory_utilization": 0.05}, {"gpu_memory_utilization"}),
+        (12, {"attention": "reference", "max_batch_size": 1}, {"max_model_len"}),
     ],
 )
 def test_what_is_suggested_fits(gpu: Gpu, free: int, options: dict[str, Any], knobs: set[str]) -> None:
@@ -175,6 +176,13 @@ def test_another_engine_over_a_measured_one_fits_whatever_the_estimate_said(gpu:
         assert other.resolved.limits.max_batch_tokens <= plan.resolved.limits.max_batch_tokens
 
 
+def test_kernels_gather_no_context(gpu: Gpu) -> None:
+    pytest.importorskip("triton")
+    gpu(10_000)
+    with_kernels, reference = (planned(attention=name, max_batch_size=1).memory.working for name in ("triton", "reference"))
+    assert with_kernels < reference
+
+
 def test_a_cpu_refuses_what_would_be_ignored() -> None:
     with pytest.raises(
         ConfigError, match=r"gpu_memory_utilization is for a GPU.* runs on cpu: leave it out, or .* kv_memory_mib"
@@ -217,6 +225,7 @@ class Profile:
 
 def measure(monkeypatch: pytest.MonkeyPatch, profile: Profile, **options: Any) -> Plan:
     monkeypatch.setattr("orcinus.build.profile", profile)
+    monkeypatch.setattr("orcinus.build._chooser", lambda plan, link: None)  # imports kernels, which others want interpreted
     return build._measure(planned(**options), None)  # type: ignore[arg-type]
 
 

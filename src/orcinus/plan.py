@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from orcinus.config import EngineConfig, Resolved
@@ -126,7 +127,8 @@ class Plan:
         """
         limits, spec = self.resolved.limits, self.model.checkpoint.spec
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len)
-        estimated = _estimate(spec, self.device, tokens, limits.max_batch_size, limits.max_model_len)
+        estimate = partial(_estimate, spec, self.device, self.resolved.attention)
+        estimated = estimate(tokens, limits.max_batch_size, limits.max_model_len)
         return replace(self, profiled=Profiled(working, estimated, tokens))._again(self.config)
 
     def _again(self, config: EngineConfig) -> Plan:
@@ -223,7 +225,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     space = Space(
         free=available - margin - weights,
         block_bytes=config.block_size * kv_token_bytes(spec, device.dtype),
-        estimate=lambda tokens, length: _estimate(spec, device, tokens, config.max_batch_size, length),
+        estimate=lambda tokens, length: _estimate(spec, device, attention, tokens, config.max_batch_size, length),
         positions=spec.max_position_embeddings,
         on_gpu=device.device.type == "cuda",
         profiled=profiled,
@@ -261,10 +263,11 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     return Plan(config, model, device, resolved, memory, profiled)
 
 
-def _estimate(spec: DecoderSpec, device: Device, tokens: int, requests: int, model_len: int) -> int:
+def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
     """Bytes that an iteration works with; on a GPU, what does not grow with it is the margin's."""
     fixed = 0 if device.device.type == "cuda" else FIXED
-    return working_bytes(spec, device.dtype, tokens, requests, model_len, fixed)
+    gathered = 0 if attention in WITH_KERNELS else model_len  # kernels read contexts where they are
+    return working_bytes(spec, device.dtype, tokens, requests, gathered, fixed)
 
 
 def _margin(config: EngineConfig, device: Device, available: int) -> int:
@@ -308,8 +311,9 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
         except ConfigError:
             return None
 
+    lengths = {"max_model_len": plan.model.checkpoint.spec.max_position_embeddings}
     for name in SIZES:
-        asked = getattr(plan.config, name)
+        asked = getattr(plan.config, name) or lengths.get(name)
         if asked is not None:
             best = largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
             if best is not None and tried(name, _round(best)):

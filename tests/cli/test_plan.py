@@ -200,9 +200,9 @@ def test_a_plan_for_a_gpu_in_words_and_as_json(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_does_not_fit_on_a_gpu_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch, 1000)
-    record = plan("--device", "cuda", "--kv-memory-mib", "890", status=1)
+    record = plan("--device", "cuda", "--kv-memory-mib", "892", status=1)
     assert record["remedies"]["gpu_memory_utilization"] <= 0.97
-    said = orcinus("plan", "--device", "cuda", "--kv-memory-mib", "890").stdout
+    said = orcinus("plan", "--device", "cuda", "--kv-memory-mib", "892").stdout
     assert "--gpu-memory-utilization 0.9" in said
 
 

@@ -26,8 +26,8 @@ def working_bytes(
 
     Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
     and value as projected, normalised and rotated, and the output) or inside the MLP (residual, its norm; gate and up, the
-    activation, their product). A chunk of a prompt also gathers its context and makes a mask over it. At the end there are
-    the logits of `num_requests`.
+    activation, their product). A chunk of a prompt also gathers its context and makes a mask over it (where nothing is
+    gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
     """
     query, key = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
     attention, mlp = 5 * query + 4 * key, (4 if spec.gated_mlp else 2) * spec.intermediate_size
