@@ -21,6 +21,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int, total: int | None = 
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: "a GPU of dreams",
+        "get_device_capability": lambda device=None: (9, 0),
         "mem_get_info": lambda device=None: (free * MIB, (total or free) * MIB),
         "memory_reserved": bytes_of("reserved"),
         "memory_allocated": bytes_of("allocated"),

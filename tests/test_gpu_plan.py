@@ -176,11 +176,12 @@ def test_another_engine_over_a_measured_one_fits_whatever_the_estimate_said(gpu:
         assert other.resolved.limits.max_batch_tokens <= plan.resolved.limits.max_batch_tokens
 
 
-def test_kernels_gather_no_context(gpu: Gpu) -> None:
+def test_what_a_backend_copies_of_contexts_is_counted(gpu: Gpu) -> None:
     pytest.importorskip("triton")
     gpu(10_000)
-    with_kernels, reference = (planned(attention=name, max_batch_size=1).memory.working for name in ("triton", "reference"))
-    assert with_kernels < reference
+    sizes = {"max_batch_size": 4, "max_batch_tokens": 100}
+    in_place, one, all_at_once = (planned(attention=name, **sizes).memory.working for name in ("triton", "reference", "flash"))
+    assert in_place < one < all_at_once
 
 
 def test_a_cpu_refuses_what_would_be_ignored() -> None:

@@ -266,7 +266,11 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
 def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
     """Bytes that an iteration works with; on a GPU, what does not grow with it is the margin's."""
     fixed = 0 if device.device.type == "cuda" else FIXED
-    gathered = 0 if attention in WITH_KERNELS else model_len  # kernels read contexts where they are
+    gathered = model_len
+    if attention == "flash":  # contexts of all chunks at once, in one copy instead of two
+        gathered = min(requests, tokens // 2) * model_len // 2
+    elif attention in WITH_KERNELS:  # which read contexts where they are
+        gathered = 0
     return working_bytes(spec, device.dtype, tokens, requests, gathered, fixed)
 
 

@@ -22,29 +22,28 @@ from orcinus.runtime.checkpoint import load_model, open_checkpoint
 from orcinus.runtime.device import choose_device
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import Decoder, Factory
-from orcinus.runtime.profile import CudaMeter, fewest_and_most, largest_batch, profile
+from orcinus.runtime.profile import CudaMeter, largest_batches, profile
 
 Made = Callable[[str], tuple[Any, Path]]
 
 
 @given(st.integers(1, 40), st.integers(1, 400), st.integers(1, 60), st.sampled_from([1, 4, 16]))
 def test_the_largest_batches_are_as_large_as_the_limits_allow(size: int, tokens: int, length: int, block_size: int) -> None:
-    limits = Limits(size, tokens, length)
-    fewest, most = (fewest_and_most(limits) * 2)[:2]
-    assert most == min(size, tokens)
-    assert fewest == most or (fewest - 1) * length < tokens <= fewest * length
-    for requests in (fewest, most):
-        batch = largest_batch(limits, requests, block_size)
-        assert batch.num_tokens == min(tokens, min(size, tokens) * length)
-        assert len(batch.chunks) == len({chunk.request_id for chunk in batch.chunks}) == requests
+    batches = largest_batches(Limits(size, tokens, length), block_size)
+    tokens = min(tokens, size * length)
+    for batch in batches:
+        assert batch.num_tokens == tokens
+        assert len({chunk.request_id for chunk in batch.chunks}) == len(batch.chunks) <= size
         for chunk in batch.chunks:
             assert chunk.samples
             assert chunk.tokens
             assert chunk.end == length
             assert chunk.blocks == (0,) * -(-length // block_size)
-        counts = [len(chunk.tokens) for chunk in batch.chunks]
-        assert counts == sorted(counts, reverse=True)
-        assert sum(1 < count < length for count in counts) <= 1, "whole prompts, a piece of one, and decodes"
+    counts = [[len(chunk.tokens) for chunk in batch.chunks] for batch in batches]
+    assert min(map(len, counts)) == -(-tokens // length), "as few prompts as can have them"
+    assert max(map(len, counts)) == min(size, tokens), "as many requests as can be"
+    pieces = max(sum(count > 1 for count in one) for one in counts)
+    assert pieces == min(size, tokens // 2) or length == 1, "as many pieces of prompts as can be"
 
 
 class Watch:
@@ -75,7 +74,7 @@ def test_a_profile_runs_the_whole_model_and_reads_the_meter(checkpoint: Made, na
 
     limits = Limits(max_batch_size=5, max_batch_tokens=150, max_model_len=70)
     assert profile(model, device.dtype, device.device, 16, limits, choose, meter) == 12345
-    assert seen == [(3, 97, 3), (5, 97, 5)], "150 tokens of as few requests as can have them, and of as many"
+    assert seen == [(3, 97, 3), (5, 97, 5), (5, 97, 5)], "150 tokens of as few requests as can have them, and of as many"
     assert meter.told == ["start", "peak"]
 
 

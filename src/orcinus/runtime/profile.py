@@ -71,28 +71,43 @@ def profile(
     spec = model.spec
     kv = kv_cache.allocate(spec.num_layers, 1, spec.num_kv_heads, block_size, spec.head_dim, dtype, device)
     meter.start()
-    for requests in fewest_and_most(limits):
-        _run(model, kv, largest_batch(limits, requests, block_size), device, block_size, choose)
+    for batch in largest_batches(limits, block_size):
+        _run(model, kv, batch, device, block_size, choose)
     return meter.peak()
 
 
-def fewest_and_most(limits: Limits) -> list[int]:
-    """Requests that the largest number of tokens can belong to: long prompts need most in attention, many rows in sampling."""
-    most = min(limits.max_batch_size, limits.max_batch_tokens)
-    return sorted({min(most, -(-limits.max_batch_tokens // limits.max_model_len)), most})
+def largest_batches(limits: Limits, block_size: int) -> list[Batch]:
+    """As many tokens as the limits allow, each request of them at the end of the longest context that there may be.
 
-
-def largest_batch(limits: Limits, requests: int, block_size: int) -> Batch:
-    """As many tokens of so many requests as the limits allow, each at the end of the longest context there may be.
-
-    The first requests bring all they can, the others a token each: chunks that are as long as possible, and decodes.
+    Backends differ in what is worst for them: prompts as long as can be; with them as many decodes as can be, and rows to
+    sample; or as many pieces of prompts as can be, each with a context of its own.
     """
-    table = (0,) * -(-limits.max_model_len // block_size)
-    chunks, spare = [], min(limits.max_batch_tokens, requests * limits.max_model_len) - requests
-    for number in range(requests):
-        more = min(spare, limits.max_model_len - 1)
+    tokens, longest = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len), limits.max_model_len
+    most = min(limits.max_batch_size, tokens)
+    pieces = min(most, max(tokens // 2, -(-tokens // longest)))
+    counts = [_long_first(tokens, -(-tokens // longest), longest), _long_first(tokens, most, longest), _alike(tokens, pieces)]
+    return [_batch(one, longest, block_size) for one in dict.fromkeys(counts)]
+
+
+def _long_first(tokens: int, requests: int, longest: int) -> tuple[int, ...]:
+    """Tokens of each request, when the first ones have all they can and the others one."""
+    counts, spare = [], tokens - requests
+    for _ in range(requests):
+        more = min(spare, longest - 1)
         spare -= more
-        chunks.append(Chunk(f"profile-{number}", (0,) * (1 + more), limits.max_model_len - 1 - more, table, True, PARAMS))
+        counts.append(1 + more)
+    return tuple(counts)
+
+
+def _alike(tokens: int, requests: int) -> tuple[int, ...]:
+    """Tokens of each request, when all have the same, or one more."""
+    least, more = divmod(tokens, requests)
+    return (least + 1,) * more + (least,) * (requests - more)
+
+
+def _batch(counts: Sequence[int], longest: int, block_size: int) -> Batch:
+    table = (0,) * -(-longest // block_size)
+    chunks = [Chunk(str(row), (0,) * count, longest - count, table, True, PARAMS) for row, count in enumerate(counts)]
     return Batch(0, tuple(chunks))
 
 
