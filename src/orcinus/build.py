@@ -87,6 +87,7 @@ def build(
         model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
     if plan.device.device.type == "cuda":
         progress("profile run", 0, 0)
+        _tune(plan)
         plan = _measure(plan, model)
     resolved = replace(plan.resolved, folder=folder)
     with told_if_short("keys and values"):
@@ -107,6 +108,15 @@ def build(
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved, plan)
+
+
+def _tune(plan: Plan) -> None:
+    """Measure launches of attention on this device, if nobody has: before keys and values take the memory for it."""
+    if plan.resolved.attention in WITH_KERNELS:
+        from orcinus.runtime.gpu.executor import tune_attention  # which only a machine that has triton can import
+
+        with told_if_short("the tuning of attention"):
+            tune_attention(plan.model.checkpoint.spec, plan.device.dtype, Link(plan.device.device))
 
 
 def _measure(plan: Plan, model: Decoder) -> Plan:

@@ -55,6 +55,31 @@ def test_the_fastest_is_remembered_for_this_class_alone() -> None:
     assert choose(SHAPE, CPU) == fast
 
 
+real = tune.tune
+
+
+def test_only_what_is_not_remembered_is_tuned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    measured: list[ShapeClass] = []
+
+    def measure(shape: ShapeClass, device: torch.device, launch: Launch) -> float:
+        measured.append(shape)
+        return 1.0
+
+    monkeypatch.setattr(tune, "seconds", measure)
+    other = ShapeClass(64, 4, torch.bfloat16, True)
+    tune.tune(SHAPE, CPU, lambda launch: 1.0)
+    monkeypatch.setattr(tune, "tune", lambda shape, device: real(shape, device, lambda launch: measure(shape, device, launch)))
+    tune.tune_unknown([SHAPE, other], CPU)
+    assert set(measured) == {other}
+    tune.tune_unknown([SHAPE, other], CPU)
+    assert len(measured) == len(tune.candidates(other))
+
+
+def test_what_cannot_be_tuned_runs_with_defaults(caplog: pytest.LogCaptureFixture) -> None:
+    tune.tune_unknown([SHAPE], CPU)
+    assert "runs with defaults: launches are tuned on a CUDA device" in caplog.text
+
+
 def test_the_file_says_which_device_and_compiler_it_was() -> None:
     tune.tune(SHAPE, CPU, lambda launch: 1.0)
     (key,) = json.loads(memory_file().read_text())

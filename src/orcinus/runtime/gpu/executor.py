@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from orcinus.core.view import Limits
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.gpu.graphs import CudaCapture, Graphed
 from orcinus.runtime.inputs import Inputs, Runner
 from orcinus.runtime.kernels.follow import follow
+from orcinus.runtime.kernels.launches import ShapeClass
+from orcinus.runtime.kernels.tune import tune_unknown
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.link import Link
-from orcinus.runtime.models import Decoder
+from orcinus.runtime.models import Decoder, DecoderSpec
 
 
 def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limits, *, graphs: bool) -> TorchExecutor:
@@ -27,3 +31,10 @@ def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limi
             run = Graphed(eager, limits, capture)
             run.capture(capture.free)
     return TorchExecutor(model, kv, link, run=run, choose=chooser, chains=True)
+
+
+def tune_attention(spec: DecoderSpec, dtype: torch.dtype, link: Link) -> None:
+    """Measure how to launch attention for a model, unless this device's best is remembered."""
+    group = spec.num_heads // spec.num_kv_heads
+    with link.on():
+        tune_unknown([ShapeClass(spec.head_dim, group, dtype, decode) for decode in (True, False)], link.device)

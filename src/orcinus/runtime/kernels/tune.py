@@ -17,7 +17,7 @@ from triton.runtime.errors import OutOfResources
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, default, padded, remember
+from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, default, key, padded, remember, remembered
 from orcinus.runtime.pack import PagedBatch
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,20 @@ def tune(
     log.info("%s: %s, %.1f us instead of %.1f", shape, best, 1e6 * times[best], 1e6 * times.get(choose(shape, device), 0))
     remember(shape, device, best)
     return best
+
+
+def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
+    """Tune the classes for which nothing is remembered: about half a minute each, once for a device and compiler.
+
+    What cannot be remembered is told and not tuned again: defaults go on.
+    """
+    for shape in shapes:
+        if key(shape, device) not in remembered():
+            log.info("attention is tuned for this device, once: %s", shape)
+            try:
+                tune(shape, device)
+            except ConfigError as error:
+                log.warning("attention runs with defaults: %s", error)
 
 
 def seconds(shape: ShapeClass, device: torch.device, launch: Launch) -> float:
