@@ -81,6 +81,7 @@ def build(
     folder = MODEL_DIR if config.model is None else find_model(config.model, weights=not dummy)  # only now are they downloaded
     checkpoint = replace(plan.model.checkpoint, folder=folder)
     spec = checkpoint.spec
+    recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written
     tokenizer, params = load_tokenizer(folder), default_params(folder)
     attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
     with told_if_short("weights"):
@@ -103,7 +104,8 @@ def build(
     progress("warm-up", 0, 0)
     executor = _executor(model, kv, plan)
     executor.warm_up()
-    recorders = [StepRecorder(config.record, _header(resolved, executor))] if config.record is not None else []
+    for recorder in recorders:
+        recorder.describe(_header(resolved, executor))
     engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks

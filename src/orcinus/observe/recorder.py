@@ -21,15 +21,20 @@ class StepRecorder(Observer):
     """Writes one line for the engine, and one for every submission, cancellation, switch, launch, return and ending.
 
     A line costs microseconds and goes through the file's buffer; what was recorded is complete after `close`. Times are
-    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it. Raises `ConfigError` if the
-    file cannot be written.
+    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it; who learns that only by building
+    it opens the file before, and calls `describe`. Raises `ConfigError` if the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, engine: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, engine: Mapping[str, Any] | None = None) -> None:
         try:
             self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise ConfigError(f"cannot record to {path}: {error.strerror or error}") from None
+        if engine is not None:
+            self.describe(engine)
+
+    def describe(self, engine: Mapping[str, Any]) -> None:
+        """Write the first line."""
         self._write("engine", {"version": VERSION, **engine})
 
     def on_submit(self, submitted: Submitted) -> None:
