@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from orcinus.runtime.kernels import argmax, attention, contexts, norm, penalties, philox, rope_kv, sample, silu_mul
+from orcinus.runtime.kernels import argmax, attention, contexts, follow, norm, penalties, philox, rope_kv, sample, silu_mul
 from orcinus.runtime.pack import PagedBatch
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -74,7 +74,7 @@ def main() -> None:
     contexts.gather_contexts(kv, kv, PagedBatch(firsts, firsts[1:], torch.zeros(4, 64, dtype=torch.int32), 1, 64), 99, 300)
     norm.add_rms_norm(torch.zeros(2, 4096, dtype=half), *torch.zeros(2, 2, 4096, dtype=half), 1e-5)
     silu_mul.act_mul(torch.zeros(2, 4096, dtype=half))
-    kv, slots, angles = torch.zeros(9, 2, 16, 128, dtype=half), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, 64)
+    kv, slots, angles = torch.zeros(9, 2, 16, 128, dtype=half), torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3, 64)
     qkv, weight = torch.zeros(3, 12 * 128, dtype=half), torch.zeros(128, dtype=half)
     rope_kv.rope_and_write(qkv, (angles[0], angles[1]), (slots[0], slots[1]), kv, kv, (weight, weight, 1e-5))
     for size in (151_936, 500):
@@ -85,6 +85,7 @@ def main() -> None:
     penalties.penalise(logits, ids, ids, row, row, row)
     penalties.add_biases(logits, ids, torch.zeros(2, 3))
     philox.uniform(longs, longs)
+    follow.follow(ids[0], ids[1], longs)
 
 
 if __name__ == "__main__":
