@@ -122,14 +122,19 @@ class Record(Observer):
         self._in_flight.append(batch)
         chunks = [chunk for one in self._in_flight for chunk in one.chunks]
         held = {chunk.request_id: chunk.blocks for chunk in chunks}  # the newest table of each request
-        users = Counter(block for blocks in held.values() for block in blocks)
-        for chunk in chunks:  # what is written belongs to one request alone; what is only read may be shared
-            first, last = chunk.start // self.block_size, (chunk.end - 1) // self.block_size
-            private = chunk.blocks[first : last + 1] if self.shares else chunk.blocks
-            assert all(users[block] == 1 for block in private), "a block belongs to two requests"
+        blocks = [block for table in held.values() for block in table]
+        if self.chains or len(set(blocks)) < len(blocks):  # else no two tables have a block in common
+            self._check_private(chunks, Counter(blocks))
         ids = [chunk.request_id for chunk in chunks]
         assert self.chains or len(ids) == len(set(ids)), "a request is in flight twice"
         assert len({chunk.request_id for chunk in batch.chunks}) == len(batch.chunks), "a request is in a batch twice"
+
+    def _check_private(self, chunks: Sequence[Chunk], users: Counter[int]) -> None:
+        """What is written belongs to one request alone; what is only read may be shared."""
+        for chunk in chunks:
+            first, last = chunk.start // self.block_size, (chunk.end - 1) // self.block_size
+            private = chunk.blocks[first : last + 1] if self.shares else chunk.blocks
+            assert all(users[block] == 1 for block in private), "a block belongs to two requests"
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         assert self._in_flight.pop(0) is batch, "batches return in order"

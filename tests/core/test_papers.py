@@ -17,7 +17,7 @@ from orcinus.core.view import Limits
 from tests.worlds import Job, build_world, next_token, random_jobs, run
 
 Planned = list[tuple["Pooled", int]]  # who runs, and how many tokens
-WORKLOADS = 150  # of each policy at each depth
+WORKLOADS = 100  # of each policy at each depth
 
 
 @dataclass(eq=False)

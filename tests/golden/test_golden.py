@@ -22,7 +22,7 @@ def test_the_file_holds_what_the_recorder_asks() -> None:
     assert len(GOLDEN) == 20
 
 
-@pytest.mark.parametrize(("max_batch_size", "every"), [(1, 5), (3, 2), (20, 1)])
+@pytest.mark.parametrize(("max_batch_size", "every"), [(1, 10), (3, 4), (20, 1)])
 @pytest.mark.parametrize(("policy", "kv"), list(itertools.product(POLICIES, KV_MANAGERS)))
 def test_the_answers_are_the_golden_ones(policy: str, kv: str, max_batch_size: int, every: int) -> None:
     """Small batches take many iterations, so they serve a part of the prompts: each policy and manager another one."""
