@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from orcinus.bench.report.page import write_report
 from orcinus.bench.result import Result
 from orcinus.errors import ConfigError
 from tests.bench import made_up
-from tests.bench.report.pages import RESULTS, Page, sweep
+from tests.bench.report.pages import RESULTS, Page
 
+PICTURES = ["batches.png", "gaps.png", "iterations.png", "latencies.png"]  # of every result that has iterations
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -40,10 +43,21 @@ def write(folder: Path, *results: Result, labels: tuple[str, ...] = ("first.json
     return Report(results[0], html, pictures, markdown)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Report]:
+    """The report about a result of that name, written once for all tests: a picture takes a quarter of a second."""
+    return cache(lambda name: write(tmp_path_factory.mktemp("report"), RESULTS[name], labels=("<script>1</script>",)))
+
+
 @pytest.fixture(scope="module", params=RESULTS)
-def report(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Of each of the results, written once for all tests."""
-    return write(tmp_path_factory.mktemp("report"), RESULTS[request.param])
+def report(request: Any, written: Callable[[str], Report]) -> Report:
+    return written(request.param)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures, for what is told in words alone."""
+    monkeypatch.setattr("orcinus.bench.report.page.draw_pictures", lambda *_: [])
 
 
 def test_every_page_loads_nothing_and_runs_nothing(report: Report) -> None:
@@ -87,27 +101,27 @@ def test_pictures_are_pictures(report: Report) -> None:
         assert content.endswith(b"IEND\xaeB`\x82")
 
 
-def test_which_pictures_there_are(tmp_path: Path) -> None:
-    names = {"batches", "gaps", "iterations", "latencies"}
-    wanted = {f"first-{name}.png" for name in names} | {f"second-{name}.png" for name in (*names, "rates")}
-    assert set(write(tmp_path, made_up.result(), sweep()).pictures) == wanted
+def test_which_pictures_there_are(written: Callable[[str], Report]) -> None:
+    assert [name.removeprefix("script-") for name in sorted(written("plain").pictures)] == PICTURES
+    assert set(written("sweep").pictures) - set(written("plain").pictures) == {"script-rates.png"}
 
 
-def test_what_came_with_a_result_is_text(tmp_path: Path) -> None:
-    report = write(tmp_path, RESULTS["hostile"], labels=("<script>1</script>",))
+def test_what_came_with_a_result_is_text(written: Callable[[str], Report]) -> None:
+    report = written("hostile")
     assert "<script>alert('x')</script> & \"$\\frac{a}$\" | _`x` 日本" in report.page.text
     without_code = re.sub(r"(`+) .*? \1", "", report.markdown)
     assert "script" in without_code
     assert not re.search(r"(?<!\\)<", without_code)
 
 
-def test_the_origin_of_the_numbers_is_told(tmp_path: Path) -> None:
-    text = write(tmp_path, made_up.result()).page.text
+def test_the_origin_of_the_numbers_is_told(written: Callable[[str], Report]) -> None:
+    text = written("plain").page.text
     told = ("2026-05-04T10:20:30Z", "A processor, 2 cores, 7.8 GiB", "0123456789ab", "python 3.12.1", "fedcba9876543210")
     for one in (*told, "orcinus bench offline --policies orca,stall-free:token_budget=64", "poisson:rate=8"):
         assert one in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_files_about_the_same_work_are_compared(tmp_path: Path) -> None:
     page = write(tmp_path, made_up.result(), made_up.result([made_up.side("peer", faster=0.5)], kind="peers")).page
     assert "Side by side" in page.text
@@ -122,15 +136,16 @@ def test_tables_of_several_files_have_their_names(tmp_path: Path) -> None:
 
 
 def test_files_of_the_same_name_keep_their_own_pictures(tmp_path: Path) -> None:
-    report = write(tmp_path, made_up.result(), made_up.result(), labels=("a/run.json", "b/run.json"))
+    report = write(tmp_path, RESULTS["one repeat"], RESULTS["one repeat"], labels=("a/run.json", "b/run.json"))
     assert {attributes["id"] for attributes in report.page.all("section") if "id" in attributes} == {"run", "run-2"}
-    assert len(report.pictures) == 8
+    assert set(report.pictures) == {f"{run}-{picture}" for run in ("run", "run-2") for picture in PICTURES}
 
 
 def test_all_that_was_written_is_told_and_nothing_else_is_written(tmp_path: Path) -> None:
-    assert write_report([("run", made_up.result())], tmp_path / "page.html") == [tmp_path / "page.html"]
+    one = [("run", RESULTS["one repeat"])]
+    assert write_report(one, tmp_path / "page.html") == [tmp_path / "page.html"]
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-    written = write_report([("run", made_up.result())], tmp_path / "page.html", tmp_path / "png", tmp_path / "table.md")
+    written = write_report(one, tmp_path / "page.html", tmp_path / "png", tmp_path / "table.md")
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
 
 
