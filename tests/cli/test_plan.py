@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ COMMIT = "0" * 40
 class Hub(BaseHTTPRequestHandler):
     """The part of a hub that a plan asks: files whole or in ranges, and errors that a header names."""
 
-    folder: Path
-    sent: dict[str, int]  # bytes of each file
+    folder: Path  # of folders owner/name
+    sent: dict[str, dict[str, int]]  # bytes of each file of each repository
     errors = {"no/such": (401, "RepoNotFound"), "shut/away": (403, "GatedRepo"), "no/model": (404, "EntryNotFound")}  # noqa: RUF012
 
     def do_HEAD(self) -> None:
@@ -34,7 +35,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         repository, _, name = self.path.strip("/").replace("/resolve/main/", " ").partition(" ")
         status, error = self.errors.get(repository, (200, ""))
-        file = self.folder / name
+        file = self.folder / repository / name
         if status == 200 and not (name and file.is_file()):
             status, error = 404, "EntryNotFound"
         data = file.read_bytes() if status == 200 else b""
@@ -49,7 +50,8 @@ class Hub(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command == "GET":
-            self.sent[name] = self.sent.get(name, 0) + len(data)
+            files = self.sent.setdefault(repository, {})
+            files[name] = files.get(name, 0) + len(data)
             self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
@@ -57,9 +59,9 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Its address, and how many bytes of each file it has sent."""
-    sent: dict[str, int] = {}
+def hub(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
+    """Its address, and how many bytes of each file of each repository it has sent."""
+    sent: dict[str, dict[str, int]] = {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"folder": folder, "sent": sent}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -89,7 +91,7 @@ def planned(done: Done, status: int = 0) -> dict[str, Any]:
 
 
 def test_a_plan_in_words() -> None:
-    done = orcinus_process("plan", "--max-batch-size", "2", "--dtype", "float32")
+    done = orcinus("plan", "--max-batch-size", "2", "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     for words in ("4.0 M parameters", "weights", "5120 bytes", "8 (the batch takes 2)", "GB/s", "It fits."):
         assert words in done.stdout
@@ -144,31 +146,15 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("shards", [False, True])
-def test_a_repository_is_planned_without_its_weights(checkpoint: Made, tmp_path: Path, shards: bool) -> None:
-    model, folder = checkpoint("llama2")
-    if shards:
-        folder = save(model, tmp_path / "model", max_shard_size="40KB")
-    with hub(folder) as (address, sent):
-        record = planned(orcinus_process("plan", "--json", "owner/name", **online(address, tmp_path)))
-        assert record["fits"]
-        assert record["saved_bytes"] == 4 * record["num_parameters"]
-        assert not list(tmp_path.rglob("home/**/*.safetensors"))
-        assert sent["config.json"] > 0
-        assert sum(size for name, size in sent.items() if name.endswith(".safetensors")) > 0
-
-
-def test_a_repository_whose_weights_are_made_up_needs_none(checkpoint: Made, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((checkpoint("llama2")[1] / "config.json").read_bytes())
-    with hub(folder) as (address, sent):
-        done = orcinus_process("plan", "--json", "owner/name", "--load-format", "dummy", **online(address, tmp_path))
-    record = planned(done)
-    assert record["fits"]
-    assert record["saved_bytes"] == 0
-    assert record["memory"]["weights"] >= 2 * record["num_parameters"]
-    assert not any("safetensors" in name for name in sent), "not even headers were asked for"
+REFUSED = {
+    "no/such": "no folder and no hub repository named no/such",
+    "shut/away": "asks for a licence",
+    "no/model": "no/model has no config.json",
+    "owner/bare": "holds no weights in safetensors",
+    "owner/gone": "the Hugging Face hub cannot be reached",  # config.json is there from before, the hub is not
+}
+FOUND = ("owner/whole", "owner/shards", "owner/gone")
+MADE_UP = "owner/geometry"  # which has a config.json and nothing else
 
 
 def test_a_plan_for_a_gpu_in_words_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,33 +192,56 @@ def test_what_does_not_fit_on_a_gpu_says_what_would(monkeypatch: pytest.MonkeyPa
     assert "--gpu-memory-utilization 0.9" in said
 
 
-def test_a_repository_that_cannot_be_planned_is_one_line_that_says_why(checkpoint: Made, tmp_path: Path) -> None:
-    said = {
-        "no/such": "no folder and no hub repository named no/such",
-        "shut/away": "asks for a licence",
-        "no/model": "no/model has no config.json",
-    }
-    folder = checkpoint("llama2")[1]
-    with hub(folder) as (address, _):
-        known, *refused = orcinus_commands(
-            *(["plan", "--json", name] for name in ("owner/name", *said)), **online(address, tmp_path)
-        )
-        assert planned(known)["fits"]
-    gone = orcinus_process(
-        "plan", "owner/name", **online(address, tmp_path)
-    )  # config.json is there from before, the hub is not
-    for done, words in zip([*refused, gone], [*said.values(), "the Hugging Face hub cannot be reached"], strict=True):
-        assert done.returncode == 1
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1, done.stderr
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was planned of the repositories of a hub, what the hub sent for it, and what was kept."""
+
+    said: dict[str, Done]
+    sent: dict[str, dict[str, int]]
+    home: Path
 
 
-def test_a_repository_without_safetensors_is_named(checkpoint: Made, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((checkpoint("llama2")[1] / "config.json").read_bytes())
-    with hub(folder) as (address, _):
-        done = orcinus_process("plan", "owner/name", **online(address, tmp_path))
+@pytest.fixture(scope="module")
+def asked(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """All of them by one process that can reach the hub, but the last one by another that no longer can."""
+    model, home = checkpoint("llama2")[0], tmp_path_factory.mktemp("hub")
+    folder = home / "hub" / "owner"
+    for name in ("whole", "gone"):
+        save(model, folder / name)
+    save(model, folder / "shards", max_shard_size="40KB")
+    for bare in ("bare", MADE_UP.partition("/")[2]):
+        (folder / bare).mkdir()
+        (folder / bare / "config.json").write_bytes((folder / "whole" / "config.json").read_bytes())
+    names = [*FOUND, *(name for name in REFUSED if name not in FOUND)]
+    commands = [*(["plan", "--json", name] for name in names), ["plan", "--json", MADE_UP, "--load-format", "dummy"]]
+    with hub(folder.parent) as (address, sent):
+        done = orcinus_commands(*commands, **online(address, home))
+    said = dict(zip([*names, MADE_UP], done, strict=True))
+    assert planned(said["owner/gone"])["fits"]
+    return Asked(said | {"owner/gone": orcinus_process("plan", "owner/gone", **online(address, home))}, sent, home)
+
+
+@pytest.mark.parametrize("name", ["owner/whole", "owner/shards"])
+def test_a_repository_is_planned_without_its_weights(asked: Asked, name: str) -> None:
+    record, sent = planned(asked.said[name]), asked.sent[name]
+    assert record["fits"]
+    assert record["saved_bytes"] == 4 * record["num_parameters"]
+    assert not list(asked.home.rglob("home/**/*.safetensors"))
+    assert sent["config.json"] > 0
+    assert sum(size for file, size in sent.items() if file.endswith(".safetensors")) > 0
+
+
+def test_a_repository_whose_weights_are_made_up_needs_none(asked: Asked) -> None:
+    record = planned(asked.said[MADE_UP])
+    assert record["fits"]
+    assert record["saved_bytes"] == 0
+    assert record["memory"]["weights"] >= 2 * record["num_parameters"]
+    assert not any("safetensors" in name for name in asked.sent[MADE_UP]), "not even headers were asked for"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_repository_that_cannot_be_planned_is_one_line_that_says_why(asked: Asked, name: str) -> None:
+    done = asked.said[name]
     assert done.returncode == 1
-    assert "holds no weights in safetensors" in done.stderr
+    assert REFUSED[name] in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
