@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,19 @@ from orcinus.bench.result import read_result
 from tests.commands import ENVIRONMENT, ORCINUS, orcinus
 from tests.serve.conftest import Running
 
+BARS = {"FORCE_COLOR": "1", "NO_COLOR": "1"}  # bars without a terminal, and without colours between their words
 PATIENT = ("--max-delay", "60")  # the machine of a test is busy
 
 
-def interrupted(arguments: list[str], after: float) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark and press Ctrl-C so many seconds after it has begun to measure."""
+def interrupted(arguments: list[str], after: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark and press Ctrl-C as soon as its progress bars say this."""
     process = subprocess.Popen(
-        [*ORCINUS, "bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*ORCINUS, "bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | BARS
     )
-    time.sleep(after)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(after, line):
+            break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -62,7 +66,7 @@ def test_a_server_is_swept_and_its_capacity_found(server: Running) -> None:
     swept = orcinus("bench", "sweep", "--url", server.url, "--rates", "20,40", "--repeats", "1", *load)
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert swept.stdout.count("orcinus-tiny at") == 2
-    search = ("--first", "20", "--tolerance", "0.9", "--median-ttft", "0.2", "--requests", "100")
+    search = ("--first", "80", "--tolerance", "0.9", "--median-ttft", "0.2", "--requests", "100")
     found = orcinus("bench", "capacity", "--url", server.url, *load, *search)
     assert "capacity, requests/s" in found.stdout, found.stderr
 
@@ -78,7 +82,7 @@ def test_a_late_client_is_called_invalid(server: Running) -> None:
 def test_ctrl_c_keeps_what_a_server_was_measured_at(server: Running, tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     load = ["--workload", "fixed:tokens=20,fixed:tokens=5", "--arrivals", "constant:rate=10", "--requests", "1000"]
-    done = interrupted(["serve", "--url", server.url, *load, *PATIENT, "--out", str(out)], after=5)
+    done = interrupted(["serve", "--url", server.url, *load, *PATIENT, "--out", str(out)], after=r" [1-9]\d+/1000 ")
     assert done.returncode == 130, done.stdout + done.stderr
     found = read_result(out)
     assert not found.complete
@@ -93,7 +97,7 @@ def test_ctrl_c_keeps_what_a_server_was_measured_at(server: Running, tmp_path: P
 def test_ctrl_c_keeps_what_an_engine_was_measured_at(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     load = ["--workload", "fixed:tokens=20,fixed:tokens=40", "--requests", "2000", "--repeats", "9", "--out", str(out)]
-    done = interrupted(["offline", *load], after=12)
+    done = interrupted(["offline", *load], after=r" [1-9]\d*/2000 ")
     assert done.returncode == 130, done.stdout + done.stderr
     found = read_result(out)
     assert not found.complete
