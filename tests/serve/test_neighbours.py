@@ -13,7 +13,7 @@ import pytest
 
 from tests.serve.conftest import Running
 
-INNOCENT = {"prompt": "There was once a robot", "max_tokens": 80, "temperature": 0, "ignore_eos": True, "logprobs": 1}
+INNOCENT = {"prompt": "There was once a robot", "max_tokens": 40, "temperature": 0, "ignore_eos": True, "logprobs": 1}
 SAMPLED = INNOCENT | {"temperature": 1.2, "seed": 11, "top_p": 0.9}
 TOKEN = 300
 
@@ -55,10 +55,17 @@ NASTY: dict[str, Callable[[Running], object]] = {
 }
 
 
-@pytest.mark.parametrize("body", [INNOCENT, SAMPLED], ids=["greedy", "sampled"])
+@pytest.fixture(scope="module", params=[INNOCENT, SAMPLED], ids=["greedy", "sampled"])
+def innocent(request: pytest.FixtureRequest, server: Running) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A request, and what it gets alone."""
+    return request.param, post(server, request.param).json()["choices"][0]
+
+
 @pytest.mark.parametrize("nasty", NASTY)
-def test_an_innocent_request_gets_what_it_gets_alone(server: Running, nasty: str, body: dict[str, Any]) -> None:
-    alone = post(server, body).json()["choices"][0]
+def test_an_innocent_request_gets_what_it_gets_alone(
+    server: Running, nasty: str, innocent: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    body, alone = innocent
     stop = threading.Event()
 
     def disturb() -> None:

@@ -174,6 +174,8 @@ def test_metrics_say_why_requests_wait(server: Running) -> None:
     assert found["orcinus_num_requests_waiting"] == found["orcinus_num_requests_waiting_by_reason[batch full]"] == 4
     assert 0 < found["orcinus_kv_cache_usage_perc"] <= 1
     for stream in streams:
+        server.http.post(f"/v1/requests/{stream.begun().id}/cancel")
+    for stream in streams:
         stream.rest()
 
 

@@ -9,28 +9,28 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.commands import Done, orcinus_commands, orcinus_process
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 
+SIMULATED = ("--simulate", "llama-7b")  # two processes as ever, which start in a third of the time: the model is not the point
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
 
 
-def refuses_to_start(*arguments: str, because: str) -> None:
+def refusals(*lines: tuple[str, ...]) -> dict[tuple[str, ...], Done]:
+    """What servers with these arguments say that cannot start: one after the other in one process."""
+    return dict(zip(lines, orcinus_commands(*(["serve", "--port", "0", *line] for line in lines)), strict=True))
+
+
+def in_one_line(done: Done, because: str) -> None:
     """A server that cannot start says why in one line, and its status is 1."""
-    done = subprocess.run(
-        [sys.executable, "-m", "orcinus", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=60,
-        check=False,
-    )
     assert done.returncode == 1
     assert because in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -55,13 +55,20 @@ def test_a_full_queue_says_when_to_come_back(server: Running) -> None:
     """64 may be in; of 100 at once the rest hear 429, and every accepted one completes."""
 
     def one(_: int) -> httpx.Response:
-        return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 150}, timeout=60)
+        return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 15}, timeout=60)
 
+    server.http.post("/pause")  # nobody leaves before all have come
     with ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(one, range(100)))
+        asked = [pool.submit(one, number) for number in range(100)]
+        try:
+            first = [each.result().status_code for each in islice(as_completed(asked, timeout=30), 36)]
+        finally:
+            server.http.post("/resume")
+        answers = [each.result() for each in asked]
+    assert first == [429] * 36
     refused = [answer for answer in answers if answer.status_code == 429]
     assert {answer.status_code for answer in answers} <= {200, 429}
-    assert refused
+    assert len(refused) == 36
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     texts = {answer.json()["choices"][0]["text"] for answer in answers if answer.status_code == 200}
     assert len(texts) == 1
@@ -88,7 +95,7 @@ def test_sigterm_drains_tells_new_requests_and_the_status_is_0() -> None:
 
 
 def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() -> None:
-    with serving("--drain", "0.5") as server:
+    with serving(*SIMULATED, "--drain", "0.5") as server:
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -104,7 +111,7 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() ->
 
 
 def test_a_paused_server_that_is_told_to_leave_finishes_its_answers() -> None:
-    with serving() as server:
+    with serving(*SIMULATED) as server:
         server.http.post("/pause")
         with server.http.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 20, "stream": True}) as answer:
             server.process.send_signal(signal.SIGTERM)
@@ -114,7 +121,7 @@ def test_a_paused_server_that_is_told_to_leave_finishes_its_answers() -> None:
 
 def test_a_second_signal_stops_at_once() -> None:
     """The status is not 0, because an answer was cut off; the last line says so, and nothing else is said."""
-    with serving() as server:
+    with serving(*SIMULATED) as server:
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
             lines = answer.iter_lines()  # kept, for a forgotten one hangs up
             next(lines)
@@ -166,7 +173,7 @@ def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status() -> None:
 
 
 def test_no_orphan_stays_when_the_server_is_killed() -> None:
-    with serving() as server:
+    with serving(*SIMULATED) as server:
         engine = engine_pid(server)
         server.process.kill()
         server.process.wait()
@@ -176,21 +183,9 @@ def test_no_orphan_stays_when_the_server_is_killed() -> None:
         assert not Path(f"/proc/{engine}").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "nowhere"], "no model folder at nowhere"),
-        (["--policy", "magic"], "unknown policy 'magic'"),
-        (["--num-blocks", "1", "--max-model-len", "500"], "not even one request"),
-    ],
-)
-def test_a_server_that_cannot_start_says_why_in_one_line(arguments: list[str], message: str) -> None:
-    refuses_to_start("--port", "0", *arguments, because=message)
-
-
 def test_a_port_in_use(server: Running) -> None:
     port = server.url.rsplit(":", 1)[1]
-    refuses_to_start("--port", port, because="Address already in use")
+    in_one_line(orcinus_process("serve", "--port", port), "Address already in use")
 
 
 def test_while_the_model_loads_http_says_how_far_it_is_and_then_serves_it() -> None:
@@ -227,22 +222,30 @@ def test_while_the_model_loads_http_says_how_far_it_is_and_then_serves_it() -> N
     assert status == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "because"),
-    [
-        (["--host", "0.0.0.0"], "other machines can reach 0.0.0.0: give --api-key-file, or --insecure"),
-        (["--kv-memory-mib", "100000000"], "the model does not fit"),
-        (["--access-log", "/nowhere/log"], "cannot write the access log"),
-        (["--api-key-file", "/nowhere/keys"], "cannot read the keys"),
-        (["a", "--model", "b"], "two models were given"),
-    ],
-)
-def test_what_cannot_work_is_said_in_one_line(arguments: list[str], because: str) -> None:
-    refuses_to_start("--port", "0", *arguments, because=because)
+CANNOT_WORK = {
+    ("--model", "nowhere"): "no model folder at nowhere",
+    ("--policy", "magic"): "unknown policy 'magic'",
+    ("--num-blocks", "1", "--max-model-len", "500"): "not even one request",
+    ("--host", "0.0.0.0"): "other machines can reach 0.0.0.0: give --api-key-file, or --insecure",
+    ("--kv-memory-mib", "100000000"): "the model does not fit",
+    ("--access-log", "/nowhere/log"): "cannot write the access log",
+    ("--api-key-file", "/nowhere/keys"): "cannot read the keys",
+    ("a", "--model", "b"): "two models were given",
+}
+
+
+@pytest.fixture(scope="module")
+def refused() -> dict[tuple[str, ...], Done]:
+    return refusals(*CANNOT_WORK)
+
+
+@pytest.mark.parametrize("arguments", CANNOT_WORK, ids=" ".join)
+def test_what_cannot_work_is_said_in_one_line(refused: dict[tuple[str, ...], Done], arguments: tuple[str, ...]) -> None:
+    in_one_line(refused[arguments], CANNOT_WORK[arguments])
 
 
 def test_a_silent_engine_is_not_healthy_and_deadlines_hold_all_the_same() -> None:
-    with serving() as server:
+    with serving(*SIMULATED) as server:
         engine = engine_pid(server)
         os.kill(engine, signal.SIGSTOP)
         try:

@@ -14,8 +14,9 @@ import pytest
 from orcinus.cost.work import Work
 from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.run import set_up
+from tests.commands import Done
 from tests.serve.conftest import Running, serving
-from tests.serve.test_process import engine_pid, refuses_to_start
+from tests.serve.test_process import engine_pid, in_one_line, refusals
 from tests.serve.watch import watching
 
 SPEED, OPEN_LENGTH = 10, 30
@@ -221,20 +222,25 @@ def test_no_process_of_it_loads_torch_and_it_drains(tmp_path: Path) -> None:
         assert server.process.wait(20) == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "because"),
-    [
-        (["--tp", "2"], "--tp says how a simulation goes: add --simulate MODEL"),
-        (["--simulate", "llama-7b", "--dtype", "float32"], "--dtype is for real models: leave it out"),
-        (["--simulate", "llama-7b", "--model", "x"], "--model is for real models"),
-        (["x", "--simulate", "llama-7b"], "the argument MODEL is for real models"),
-        (["--simulate", "gpt3-175b"], "gpt3-175b does not fit on 1 x a100-80g"),
-        (["--simulate", "gpt3-175b", "--tp", "7"], "tp=7 does not divide the 96 heads"),
-        (["--simulate", "llama-7b", "--device", "abacus"], "unknown device 'abacus'"),
-        (["--simulate", "llama-70000b"], "unknown model 'llama-70000b'"),
-        (["--simulate", "llama-7b", "--replicas", "2"], "a simulated server is one replica"),
-        (["--simulate", "llama-7b", "--answer-lengths", "long"], "unknown length preset 'long'"),
-    ],
-)
-def test_what_makes_no_sense_is_said_in_one_line(arguments: list[str], because: str) -> None:
-    refuses_to_start("--port", "0", *arguments, because=because)
+SENSELESS = {
+    ("--tp", "2"): "--tp says how a simulation goes: add --simulate MODEL",
+    ("--simulate", "llama-7b", "--dtype", "float32"): "--dtype is for real models: leave it out",
+    ("--simulate", "llama-7b", "--model", "x"): "--model is for real models",
+    ("x", "--simulate", "llama-7b"): "the argument MODEL is for real models",
+    ("--simulate", "gpt3-175b"): "gpt3-175b does not fit on 1 x a100-80g",
+    ("--simulate", "gpt3-175b", "--tp", "7"): "tp=7 does not divide the 96 heads",
+    ("--simulate", "llama-7b", "--device", "abacus"): "unknown device 'abacus'",
+    ("--simulate", "llama-70000b"): "unknown model 'llama-70000b'",
+    ("--simulate", "llama-7b", "--replicas", "2"): "a simulated server is one replica",
+    ("--simulate", "llama-7b", "--answer-lengths", "long"): "unknown length preset 'long'",
+}
+
+
+@pytest.fixture(scope="module")
+def refused() -> dict[tuple[str, ...], Done]:
+    return refusals(*SENSELESS)
+
+
+@pytest.mark.parametrize("arguments", SENSELESS, ids=" ".join)
+def test_what_makes_no_sense_is_said_in_one_line(refused: dict[tuple[str, ...], Done], arguments: tuple[str, ...]) -> None:
+    in_one_line(refused[arguments], SENSELESS[arguments])
