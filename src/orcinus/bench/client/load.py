@@ -157,14 +157,12 @@ def execute(main: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """No pauses for garbage: what a run leaves is freed by counting references, and what is here stays here anyway."""
+    """No pauses for garbage: what a run leaves is freed by counting references."""
     was_on = gc.isenabled()
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
         if was_on:
             gc.enable()
