@@ -21,6 +21,14 @@ settings.register_profile("shared-machine", deadline=None)  # machines are noisy
 settings.load_profile("shared-machine")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n`, whatever its --dist."""
+    from tests.schedule import OneProcessAFixture
+
+    return OneProcessAFixture(config, log)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     import torch

@@ -11,12 +11,10 @@ from orcinus.conformance.registry import Check
 from orcinus.conformance.target import Target
 from tests.serve.conftest import serving
 
-# One worker: the checks of what is left behind want the server to themselves.
-pytestmark = pytest.mark.xdist_group("conformance")
-
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
+    """A server of its own: the checks of what is left behind want it to themselves."""
     with serving() as running:
         found = Target(running.url)
         yield found
