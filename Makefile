@@ -17,7 +17,7 @@ serve: $(VENV)/installed-serve  ## set up, then serve the bundled model at http:
 	$(BIN)/orcinus serve
 
 test: lint  ## set up, then check and test everything
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto  # compiled modules are kept: tests start some hundred processes
 
 check: lint  ## formatter, linter, types, structure
 	$(BIN)/python -m pytest -q tests/architecture

@@ -54,10 +54,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
 
 
 needs_triton = pytest.mark.skipif(not available(), reason="there is no triton to interpret the kernels")
-one_run = pytest.mark.xdist_group("gpu-benchmark")  # in one process, so that the toy run is made once
 
 
-@one_run
 @needs_triton
 @pytest.mark.parametrize("name", TESTED)
 def test_every_section_runs_on_a_cpu(ran: tuple[subprocess.CompletedProcess[str], Path], name: str) -> None:
@@ -68,7 +66,6 @@ def test_every_section_runs_on_a_cpu(ran: tuple[subprocess.CompletedProcess[str]
     assert all(rows for rows in section["tables"].values())
 
 
-@one_run
 @needs_triton
 def test_every_kernel_is_within_its_limit(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     rows = Results(ran[1]).rows("kernels", "errors")
@@ -78,7 +75,6 @@ def test_every_kernel_is_within_its_limit(ran: tuple[subprocess.CompletedProcess
     assert {row["kernel"]: row["limit"] for row in rows}["philox"] == 0, "every bit is the same"
 
 
-@one_run
 @needs_triton
 def test_torch_attends_to_the_same_data(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     results = Results(ran[1])
@@ -86,7 +82,6 @@ def test_torch_attends_to_the_same_data(ran: tuple[subprocess.CompletedProcess[s
     assert max(row["differs"] for row in rows) < 1e-5
 
 
-@one_run
 @needs_triton
 def test_a_toy_run_says_what_it_is_and_judges_nothing(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = ran
@@ -99,7 +94,6 @@ def test_a_toy_run_says_what_it_is_and_judges_nothing(ran: tuple[subprocess.Comp
     assert {row["verdict"] for row in target_rows(Results(out))} == {"toy: not measured"}
 
 
-@one_run
 @needs_triton
 def test_what_the_file_has_is_not_run_again_unless_it_is_asked_for(
     ran: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
