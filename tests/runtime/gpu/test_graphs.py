@@ -65,14 +65,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Graphed]:
 @pytest.mark.parametrize(("name", "policy"), [("qwen3", "stall-free:token_budget=8"), ("gpt2-scaled-by-layer-untied", "orca")])
 def test_padding_changes_no_token(checkpoint: Made, recorded: list[Graphed], name: str, policy: str) -> None:
     folder = checkpoint(name)[1]
-    sizes = {"policy": policy, "max_batch_size": 3, "max_batch_tokens": 20, "max_model_len": 32, "block_size": 8}
+    sizes = {"policy": policy, "max_batch_size": 2, "max_batch_tokens": 20, "max_model_len": 32, "block_size": 8}
     prompts = [[1], [2, 3, 4], [5] * 8]
     with LLM(folder, **sizes) as llm:
         expected = [output.token_ids for output in llm.generate(prompts, PARAMS)]
     with LLM(folder, attention="triton", **sizes) as llm:
         assert [output.token_ids for output in llm.generate(prompts, PARAMS)] == expected
     (graphed,) = recorded
-    assert set(graphed.graphs) == {(1, 0), (2, 0), (3, 0), (3, 8)}
+    assert set(graphed.graphs) == {(1, 0), (2, 0), (2, 8)}
     assert graphed._capture.played >= 5  # type: ignore[attr-defined]
 
 
