@@ -121,7 +121,7 @@ def test_what_is_measured_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("programs", "context", "shares"),
-    [(8, 131_072, 64), (8, 1024, 4), (8, 1500, 4), (8, 100, 1), (1, 10**6, 128), (264, 10**6, 1), (0, 10**6, 128)],
+    [(8, 131_072, 33), (8, 1024, 4), (8, 1500, 5), (8, 100, 1), (1, 10**6, 128), (264, 10**6, 1), (0, 10**6, 128)],
 )
 def test_shares_fill_the_device_but_are_not_tiny(programs: int, context: int, shares: int) -> None:
     assert choose_shares(programs, context, CPU) == shares

@@ -67,7 +67,7 @@ def paged_attention(
         q, keys, values, out if shares == 1 else partials.outs, partials.logs, batch.firsts, batch.ends, batch.tables,
         scale * LOG2_E, num_rows, requests, q.stride(0), keys.stride(0), values.stride(0), batch.tables.stride(0),
         kv_heads=kv_heads, group=group, dim=dim, dim_padded=padded(dim), block_size=block_size, window=window or 0,
-        tokens=tokens, single=single, shares=shares, least=-(-LEAST_SHARE // launch.block_n),
+        tokens=tokens, single=single, shared=shares > 1, least=-(-LEAST_SHARE // launch.block_n),
         block_m=launch.block_m, block_n=launch.block_n, num_warps=launch.num_warps, num_stages=launch.num_stages,
     )  # fmt: skip
     if shares > 1:
@@ -145,13 +145,13 @@ def _visit(
 
 
 @triton.jit
-def _context_of(begin, count, start, window: tl.constexpr, tokens: tl.constexpr, shares: tl.constexpr, least: tl.constexpr,
+def _context_of(begin, count, start, window: tl.constexpr, tokens: tl.constexpr, shared: tl.constexpr, least: tl.constexpr,
                 block_n: tl.constexpr, peeled: tl.constexpr):  # fmt: skip
     """The positions of this program's share, [low, high), and up to where all rows see all of them."""
     low = tl.maximum(0, start + begin - window + 1) if window > 0 else 0
     high = start + tl.minimum(begin + tokens, count)
-    if shares > 1:  # a least share keeps short contexts whole; the programs that are left without one end at once
-        tiles = tl.maximum(tl.cdiv(tl.cdiv(high - low, block_n), shares), least)
+    if shared:  # a least share keeps short contexts whole; the programs that are left without one end at once
+        tiles = tl.maximum(tl.cdiv(tl.cdiv(high - low, block_n), tl.num_programs(1)), least)
         low += tl.program_id(1) * tiles * block_n
         high = tl.minimum(high, low + tiles * block_n)
     clear = low
@@ -165,7 +165,7 @@ def _attend(
     q, keys, values, out, logs, firsts, ends, tables,
     scale, num_rows, requests, q_stride, key_stride, value_stride, table_stride,
     kv_heads: tl.constexpr, group: tl.constexpr, dim: tl.constexpr, dim_padded: tl.constexpr, block_size: tl.constexpr,
-    window: tl.constexpr, tokens: tl.constexpr, single: tl.constexpr, shares: tl.constexpr, least: tl.constexpr,
+    window: tl.constexpr, tokens: tl.constexpr, single: tl.constexpr, shared: tl.constexpr, least: tl.constexpr,
     block_m: tl.constexpr, block_n: tl.constexpr,
 ):  # fmt: skip
     # The last pieces of a long chunk see most: they start first, so that no multiprocessor ends alone with one of them.
@@ -188,7 +188,7 @@ def _attend(
     query = tl.load(q + at, mask=valid[:, None] & (dims < dim)[None, :], other=0.0)
 
     # `clear`: a decode has no such stretch that is worth a loop of its own, which would have to fill its pipeline again.
-    low, clear, high = _context_of(begin, count, start, window, tokens, shares, least, block_n, not single)
+    low, clear, high = _context_of(begin, count, start, window, tokens, shared, least, block_n, not single)
     keys += head * (block_size * dim)
     values += head * (block_size * dim)
     tables += request.to(tl.int64) * table_stride
@@ -204,7 +204,7 @@ def _attend(
 
     some = total > 0  # else a share of the context in which the row sees nothing
     total = tl.where(some, total, 1.0)
-    if shares > 1:
+    if shared:
         rows += tl.program_id(1).to(tl.int64) * num_rows
         tl.store(logs + rows * (kv_heads * group) + query_head, peak + tl.log2(total), mask=valid)
     at = (rows * (kv_heads * group) + query_head)[:, None] * dim + dims[None, :]

@@ -21,7 +21,7 @@ from orcinus.runtime.kernels.launches import padded
 
 LEAST_SHARE = 256  # tokens: below this, starting a program and merging its result cost more than reading them
 MOST_SHARES = 128
-AT_ONCE = 16  # shares whose means are added together: 16 × 128 float32 = 16 registers a thread of 128
+AT_ONCE = 16  # shares whose means are added together, however few there are: 16 × 128 float32 = 16 registers a thread of 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,10 @@ def choose_shares(programs: int, most_context: int, device: torch.device) -> int
     """How many shares a context is cut into at most: enough for two programs on each multiprocessor, one if there are.
 
     From numbers that the host knows before it launches; a sequence shorter than `most_context` uses fewer of them, so
-    `most_context` may be the longest that a captured graph will ever meet. Powers of two, because the kernel is compiled for
-    each number.
+    `most_context` may be the longest that a captured graph will ever meet.
     """
     wanted = -(-2 * multiprocessors(device) // max(1, programs))
-    most = min(most_context // LEAST_SHARE, MOST_SHARES)
-    return min(1 << (wanted - 1).bit_length(), 1 << max(0, most.bit_length() - 1))
+    return max(1, min(wanted, most_context // LEAST_SHARE, MOST_SHARES))
 
 
 @cache
@@ -64,7 +62,7 @@ def merge(partials: Partials, shares: int, firsts: Tensor, out: Tensor) -> None:
     num_rows, heads, dim = out.shape
     _merge[(num_rows * heads,)](
         partials.outs, partials.logs, firsts, out, num_rows * heads, len(firsts) - 1, shares,
-        heads=heads, dim=dim, dim_padded=padded(dim), at_once=min(AT_ONCE, padded(shares, 1)), num_warps=4,
+        heads=heads, dim=dim, dim_padded=padded(dim), at_once=AT_ONCE, num_warps=4,
     )  # fmt: skip
 
 
