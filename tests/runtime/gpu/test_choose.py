@@ -24,7 +24,7 @@ PARAMS = st.fixed_dictionaries(
     {},
     optional={
         "temperature": st.sampled_from([0.0, 0.3, 1.0, 2.0]),
-        "top_k": st.sampled_from([0, 1, 5, 100]),
+        "top_k": st.sampled_from([0, 1, 5, 100, 10**12]),
         "top_p": st.sampled_from([1.0, 0.9, 0.3]),
         "min_p": st.sampled_from([0.0, 0.05]),
         "repetition_penalty": st.sampled_from([1.0, 1.3]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
@@ -17,6 +18,9 @@ from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.link import Link
 from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, Scores
+
+MOST_TOP_K = 2**31 - 1  # of an int32, and more than any vocabulary
+NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,12 @@ class KernelChooser:
         return Choosing(tokens, self.link.down(tokens), self.link.down(peaks), tuple(asked), tops, scores)
 
     def warm_up(self, vocab_size: int, dtype: torch.dtype) -> None:
-        """Compile every kernel: for greedy, plain and filtered rows, with penalties and biases."""
-        plain = {"temperature": 1.0, "seed": 0}
-        for params in (
-            SamplingParams(temperature=0, logprobs=1),
-            SamplingParams(**plain),  # type: ignore[arg-type]
-            SamplingParams(**plain, top_p=0.9, frequency_penalty=1.0, logit_bias={0: 1.0}),  # type: ignore[arg-type]
-        ):
-            logits = torch.zeros(1, vocab_size, dtype=dtype, device=self.link.device)
-            self(logits, [Chunk("warm-up", (0,), 1, (0,), True, params, (0, 0), 1)]).read()
+        """Compile every kernel: greedy, plain and filtered rows, each with penalties and biases, whose logits are float32."""
+        plain = SamplingParams(seed=0)
+        for params in (SamplingParams(temperature=0, logprobs=1), plain, replace(plain, top_p=0.9)):
+            for wanted in (params, replace(params, frequency_penalty=1.0, logit_bias={0: 1.0})):
+                logits = torch.zeros(1, vocab_size, dtype=dtype, device=self.link.device)
+                self(logits, [Chunk("warm-up", (0,), 1, (0,), True, wanted, (0, 0), 1)]).read()
 
     def _plain(self, logits: Tensor, rows: list[int]) -> Tensor:
         """Log-probabilities of the model's own distribution, before anything is done to it."""
@@ -82,13 +83,12 @@ class KernelChooser:
 
     def _wishes(self, params: list[SamplingParams], positions: list[int]) -> Wishes:
         """What the rows ask for, in one copy: three rows of float32, one of int32, two of int64."""
-        count = len(params)
-        wide = -(-count // 4) * 4  # so that each row begins at 16 bytes, for which kernels are compiled
+        count, wide = len(params), _wide(len(params))
         words = np.empty((8, wide), np.int32)
         words[:3].view(np.float32)[:, :count] = [
             [getattr(one, name) for one in params] for name in ("temperature", "top_p", "min_p")
         ]
-        words[3, :count] = [one.top_k for one in params]
+        words[3, :count] = [min(one.top_k, MOST_TOP_K) for one in params]
         words[4:].view(np.int64).reshape(2, wide)[:, :count] = [[one.seed or 0 for one in params], positions]
         there = self.link.numbers(words)
         temperature, top_p, min_p = there[:3].view(torch.float32)[:, :count]
@@ -100,21 +100,24 @@ class KernelChooser:
         if any(chunk.params.penalised for chunk in chunks):
             logits = logits.float()
             self._penalise(logits, chunks)
-        biases = [_biases(chunk) for chunk in chunks]
-        if any(biases):
+        asked = any(
+            chunk.params.logit_bias or chunk.params.min_tokens for chunk in chunks
+        )  # mostly nobody: a map for each is slow
+        if asked and any(biases := [_biases(chunk) for chunk in chunks]):
             logits = logits.float()
             ids = self._ragged([list(one) for one in biases], -1, np.int32)
             add_biases(logits, ids, self._ragged([list(one.values()) for one in biases], 0, np.float32))
         return logits
 
     def _penalise(self, logits: Tensor, chunks: Sequence[Chunk]) -> None:
-        seen = [_counts(chunk) if chunk.params.penalised else ([], []) for chunk in chunks]
+        seen = [_counts(chunk) if chunk.params.penalised else (NONE, NONE) for chunk in chunks]
         ids, counts = (self._ragged([one[part] for one in seen], fill, np.int32) for part, fill in ((0, -1), (1, 0)))
         names = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-        strengths = np.array([[getattr(chunk.params, name) for chunk in chunks] for name in names], np.float32)
+        strengths = np.empty((len(names), _wide(len(chunks))), np.float32)
+        strengths[:, : len(chunks)] = [[getattr(chunk.params, name) for chunk in chunks] for name in names]
         penalise(logits, ids, counts, *self.link.numbers(strengths))
 
-    def _ragged(self, rows: Sequence[Sequence[float]], fill: int, kind: type[np.generic]) -> Tensor:
+    def _ragged(self, rows: Sequence[Sequence[float] | NDArray[np.int64]], fill: int, kind: type[np.generic]) -> Tensor:
         """Lists of different lengths as one array on the device, padded."""
         padded = np.full((len(rows), max(map(len, rows))), fill, kind)
         for to, row in zip(padded, rows, strict=True):
@@ -122,11 +125,16 @@ class KernelChooser:
         return self.link.numbers(padded)
 
 
-def _counts(chunk: Chunk) -> tuple[list[int], list[int]]:
+def _wide(count: int) -> int:
+    """Room for so many numbers of 4 bytes, so that what comes next begins at 16 bytes: kernels are compiled for that."""
+    return -(-count // 4) * 4
+
+
+def _counts(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct tokens of prompt and output, and how often each was generated."""
     history = np.array(chunk.history, np.int64)
     ids, places = np.unique(history, return_inverse=True)
-    return ids.tolist(), np.bincount(places[chunk.prompt_length :], minlength=len(ids)).tolist()
+    return ids, np.bincount(places[chunk.prompt_length :], minlength=len(ids))
 
 
 def _biases(chunk: Chunk) -> dict[int, float]:
