@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
-from orcinus.errors import RequestFailed
+from orcinus.errors import EngineError, RequestFailed
+from orcinus.runtime.link import Link
 
 GREEDY = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
 LONG, SHORT = list(range(40, 60)), [[3, 4, 5], [6, 7]]
@@ -39,6 +41,7 @@ def short_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch, most: int, error:
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
     MemoryError(),
 ]
 
@@ -66,6 +69,43 @@ def test_with_no_memory_at_all_everybody_fails_and_the_engine_goes_on(llm: LLM, 
             llm.generate(SHORT, GREEDY)
         assert tried == [5, 2], "one request after the other was given up"
     assert llm.generate(SHORT[0], GREEDY)[0].token_ids == alone
+
+
+def test_memory_is_given_back_when_nobody_holds_what_was_computed_so_far(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    short_of_memory(llm, monkeypatch, 5, MemoryError())
+    held: list[BaseException | None] = []
+    monkeypatch.setattr(llm.engine.executor.link, "free", lambda: held.append(sys.exception()))  # type: ignore[attr-defined]
+    with pytest.raises(RequestFailed, match="1 of 2 requests failed: memory was short"):
+        llm.generate([LONG, SHORT[0]], GREEDY)
+    assert held == [None], "an error holds the frames in which it was raised, and they the tensors"
+
+
+def broken(link: Link) -> None:
+    raise EngineError(f"{link.device} takes no more work")
+
+
+def test_a_device_that_failed_ends_the_engine_instead_of_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LLM(policy="orca", max_batch_size=4, max_model_len=64, dtype="float32") as llm:
+        short_of_memory(llm, monkeypatch, 0, RuntimeError("CUDA error: an illegal memory access was encountered"))
+        monkeypatch.setattr(Link, "check", broken)
+        for _ in range(2):  # and it stays so
+            with pytest.raises(EngineError, match="cpu takes no more work"):
+                llm.generate(SHORT, GREEDY)
+
+
+def test_a_link_tells_a_device_that_works_from_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link(torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    link.check()
+
+    def sticky(device: torch.device) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", sticky)
+    with pytest.raises(
+        EngineError, match=r"^cuda:0 takes no more work \(CUDA error: .* encountered\): start the engine again$"
+    ):
+        link.check()
 
 
 def test_another_error_is_not_taken_for_want_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -23,6 +23,9 @@ from orcinus.runtime.pack import Shape, shape_of
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
+GREEDY = SamplingParams(temperature=0)
+# A decode and a prompt, in blocks of any size:
+FIRST = tuple(Batch(0, (Chunk("warm-up", (0,) * count, 0, (0,) * count, True, GREEDY),)) for count in (1, 2))
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,7 @@ class TorchExecutor:
     If it `chains`, a batch is launched when it is submitted, so that the device has the next one before it is done with the
     last; otherwise it runs in the thread that collects it. A batch that raises fails its own requests and nothing else; one
     that runs out of memory fails the request with most tokens in it, and runs again without that one. If collecting is
-    interrupted (Ctrl-C), the batch stays the oldest in flight.
+    interrupted (Ctrl-C), the batch stays the oldest in flight. Raises `EngineError` when the device itself has failed.
     """
 
     def __init__(
@@ -79,19 +82,16 @@ class TorchExecutor:
         self._before: Before | None = None
         self._last: Mark | None = None  # when the device was done with the batch collected last
 
-    def warm_up(self) -> None:
-        """Run a prompt and a decode, so that kernels are compiled before the first request comes.
+    def warm_up(self, batches: Iterable[Batch] = FIRST) -> None:
+        """Run batches whose results nobody wants, so that kernels are compiled before the first request comes.
 
-        They write keys into the first blocks, which whoever is given those blocks overwrites.
+        Their block tables are to name the first block alone, where they leave keys: whoever is given it overwrites them.
         """
-        num_blocks, _, block_size, _ = self.kv[0].keys.shape
-        params = SamplingParams(temperature=0)
-        for count in (1, 2):
-            table = tuple(range(-(-count // block_size)))
-            if len(table) <= num_blocks:
-                flight = Flight(Batch(0, (Chunk("warm-up", (0,) * count, 0, table, True, params),)))
-                self._launch(flight)
-                self._read(flight)
+        for batch in batches:
+            flight = Flight(batch)
+            self._launch(flight)
+            self._read(flight)
+            self._before = _to_follow(flight) if self.chains else None
 
     def submit(self, batch: Batch) -> None:
         self._queue.append(Flight(batch))
@@ -107,6 +107,7 @@ class TorchExecutor:
         try:
             result = self._read(flight)
         except Exception as error:
+            self.link.check()
             result = _failed(flight.batch, error)
         self._queue.popleft()
         return result
@@ -118,8 +119,10 @@ class TorchExecutor:
         try:
             self._launch(flight)
         except Exception as error:
+            self.link.check()
             flight.rows, flight.choice, flight.errors = (), None, dict(_failed(flight.batch, error).errors)
-            flight.done = self.link.mark(timed=self.timed)
+            with self.link.on():
+                flight.done = self.link.mark(timed=self.timed)
         if self.chains:
             self._before = _to_follow(flight)
 
@@ -129,17 +132,21 @@ class TorchExecutor:
         with self.link.on():
             flight.began = self.link.mark(timed=self.timed) if self.timed else None
             flight.rows, flight.errors = tuple(range(len(flight.batch.chunks))), {}
-            while flight.rows:
-                try:
-                    self._compute(flight)
-                    break
-                except Exception as error:
-                    if not out_of_memory(error):
-                        raise
-                    _give_up_one(flight)
-                    self.link.free()
+            while flight.rows and not self._computed(flight):
+                _give_up_one(flight)
+                self.link.free()  # only now, when nobody holds the error any more, and with it what was computed so far
             flight.done = self.link.mark(timed=self.timed)
         self.launches += 1
+
+    def _computed(self, flight: Flight) -> bool:
+        """Launch what is left of the batch; False if memory is not enough for it."""
+        try:
+            self._compute(flight)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
 
     def _compute(self, flight: Flight) -> None:
         batch = flight.batch
@@ -208,7 +215,8 @@ def _to_follow(flight: Flight) -> Before:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether memory was short, and less work would have found enough of it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    said = "not enough memory", "out of memory"  # torch of a CPU's; CUDA of what others than torch's allocator ask for
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
 def _give_up_one(flight: Flight) -> None:

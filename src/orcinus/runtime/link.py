@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from orcinus.errors import EngineError
+
 
 class Mark:
     """A moment in the order of what a device was given to do."""
@@ -71,6 +73,15 @@ class Link:
         """Give memory that torch keeps for later back to the device."""
         if self._far:
             torch.cuda.empty_cache()
+
+    def check(self) -> None:
+        """Raises `EngineError` if the device takes no more work: after some errors all calls fail until the process ends."""
+        if self._far:
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                raise EngineError(f"{self.device} takes no more work ({reason}): start the engine again") from error
 
     def mark(self, *, timed: bool = False) -> Mark:
         return Mark(self.device, timed=timed)

@@ -10,7 +10,8 @@ from orcinus.core.view import Limits
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.gpu.graphs import CudaCapture, Graphed
-from orcinus.runtime.inputs import Inputs, Runner
+from orcinus.runtime.gpu.warm_up import batches
+from orcinus.runtime.inputs import Inputs
 from orcinus.runtime.kernels.follow import follow
 from orcinus.runtime.kernels.launches import ShapeClass
 from orcinus.runtime.kernels.tune import tune_unknown
@@ -23,14 +24,15 @@ def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limi
     """An executor that launches ahead, warmed up. `graphs` captures batches of up to `limits`; else all run eagerly."""
     eager = Eager(model, kv, Inputs(link, kv[0].keys.shape[2], follow))
     chooser = KernelChooser(link)
-    run: Runner = eager
+    executor = TorchExecutor(model, kv, link, run=eager, choose=chooser, chains=True)
+    executor.warm_up(batches(limits, eager.inputs.packer.block_size))
     with link.on():
         chooser.warm_up(model.spec.vocab_size, kv[0].keys.dtype)
         if graphs:
             capture = CudaCapture(link.device)
-            run = Graphed(eager, limits, capture)
-            run.capture(capture.free)
-    return TorchExecutor(model, kv, link, run=run, choose=chooser, chains=True)
+            executor.run = graphed = Graphed(eager, limits, capture)
+            graphed.capture(capture.free)
+    return executor
 
 
 def tune_attention(spec: DecoderSpec, dtype: torch.dtype, link: Link) -> None:
