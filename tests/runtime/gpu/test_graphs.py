@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from orcinus import LLM, SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime.gpu import executor as put_together
 from orcinus.runtime.gpu import graphs
-from orcinus.runtime.gpu.graphs import Graphed, decode_sizes, mixed_sizes
+from orcinus.runtime.gpu.graphs import CudaCapture, Graphed, decode_sizes, mixed_sizes
 
 Made = Callable[[str], tuple[Any, Path]]
 PARAMS = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
@@ -165,6 +166,54 @@ def test_a_defect_is_not_taken_for_want_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="not permitted"):
         graphed(capture).capture(lambda: 1 << 30)
+
+
+def test_all_is_tried_and_captured_on_one_stream_and_no_graph_goes_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    current, graphs, told = ["default"], list["Played"](), list[tuple[str, str]]()
+
+    class Played:
+        def __init__(self) -> None:
+            graphs.append(self)
+
+        def replay(self) -> None: ...
+
+    class Stream:
+        def __init__(self, device: torch.device, name: str = "its own") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Any) -> None:
+            told.append((self.name, f"waits for {other.name}"))
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        current.append(stream.name)
+        yield
+        current.pop()
+
+    @contextmanager
+    def captured(graph: Any, pool: Any, stream: Stream) -> Iterator[None]:
+        with on(stream):
+            told.append((stream.name, "is captured"))
+            yield
+
+    for name, fake in (("Stream", Stream), ("CUDAGraph", Played), ("stream", on), ("graph", captured)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(device, current[-1]))
+
+    def work() -> Tensor:
+        told.append((current[-1], "works"))
+        if len(told) == 10:  # the second capture
+            raise torch.OutOfMemoryError
+        return torch.zeros(1)
+
+    capture = CudaCapture(torch.device("cuda"))
+    capture(work)
+    once = [("its own", "waits for default"), ("its own", "works"), ("default", "waits for its own")]
+    assert told == [*once, ("its own", "is captured"), ("its own", "works")]
+    with pytest.raises(torch.OutOfMemoryError):
+        capture(work)
+    assert capture._graphs == graphs, "the failed one is kept"
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8, 9, 64, 100, 256, 1000])
