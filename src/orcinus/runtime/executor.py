@@ -149,13 +149,12 @@ class TorchExecutor:
         return True
 
     def _compute(self, flight: Flight) -> None:
-        batch = flight.batch
+        batch, flight.scores, flight.choice = flight.batch, {}, None
         if flight.errors:
             batch = replace(batch, chunks=tuple(batch.chunks[row] for row in flight.rows))
         ran = self.run(batch, shape_of(batch), self._before)
         flight.scores = self._score_prompts(flight, batch, ran)
         chunks = [chunk for chunk in batch.chunks if chunk.samples]
-        flight.choice = None
         if chunks:
             hidden = ran.hidden.index_select(0, ran.sample_rows[: len(chunks)])
             flight.choice = self.choose(self.model.logits(hidden), chunks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_what_was_captured_before_memory_was_short_is_used(caplog: pytest.LogCap
     one.capture(lambda: 1 << 30)
     assert len(one.graphs) == 3
     assert "then memory was short" in caplog.text
+
+
+def test_what_was_left_out_runs_in_the_next_larger_graph_of_as_many_rows_of_chunks() -> None:
+    """The largest are captured first, so small batches of decodes lack theirs."""
+    left = iter([100, 100, 100, 100, 10, 10])
+    one = graphed(Recorder(torch.device("cpu")))
+    one.capture(lambda: next(left))
+    assert set(one.graphs) == {(64, 0), (56, 0), (48, 0)}
+    shape = one._shape(2, 0)
+    assert one._find(shape) is one.graphs[48, 0]
+    assert one._find(replace(shape, decodes=50)) is one.graphs[56, 0]
+    assert one._find(one._shape(2, 32)) is None
 
 
 def test_a_defect_is_not_taken_for_want_of_memory() -> None:

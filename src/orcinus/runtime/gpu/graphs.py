@@ -97,6 +97,7 @@ class Graphed:
         self.mixed = mixed_sizes(limits.max_batch_size)
         self.chunk_rows = [rows for rows in CHUNK_ROWS if rows <= limits.max_batch_tokens and attend.captures_chunks]
         self.graphs: dict[tuple[int, int], Graph] = {}  # (decodes, rows of chunks)
+        self.captured: dict[int, list[int]] = {}  # rows of chunks -> numbers of decodes, ascending
 
     def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:
         graph = self._find(shape)
@@ -122,6 +123,8 @@ class Graphed:
                     raise
                 log.warning("%d of %d CUDA graphs were captured, then memory was short", number, len(sizes))
                 break
+        for decodes, rows in sorted(self.graphs):
+            self.captured.setdefault(rows, []).append(decodes)
         taken = (room - free()) >> 20
         log.info("%d CUDA graphs captured in %.1f s, %d MiB", len(self.graphs), time.monotonic() - began, taken)
 
@@ -139,12 +142,12 @@ class Graphed:
         return Graph(shape, words, packed, hidden, replay)
 
     def _find(self, shape: Shape) -> Graph | None:
-        """The smallest captured size that holds a batch."""
+        """The smallest captured size that holds a batch. More decodes than there are cost little, more rows of chunks much."""
         rows = _least(self.chunk_rows, shape.chunk_rows) if shape.chunk_rows else 0
-        decodes = _least(self.mixed if rows else self.decodes, shape.decodes)
-        if rows is None or decodes is None:
+        if rows is None or rows not in self.captured:
             return None
-        graph = self.graphs.get((decodes, rows))
+        decodes = _least(self.captured[rows], shape.decodes)
+        graph = self.graphs[decodes, rows] if decodes is not None else None
         return graph if graph is not None and graph.shape.holds(shape) else None
 
 
