@@ -17,7 +17,7 @@ from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime.memory import memory_available, memory_total, told_if_short
-from orcinus.runtime.sizes import GPU_TOKENS
+from orcinus.sizes import GPU_TOKENS
 from tests.gpus import MIB, pretend_gpu
 
 Gpu = Callable[..., None]

@@ -35,7 +35,7 @@ from orcinus.runtime.hub import find_config, find_headers
 from orcinus.runtime.memory import memory_available, memory_total
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.packed import can_pack
-from orcinus.runtime.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
+from orcinus.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
 from orcinus.tiny import MODEL_DIR
 
 GPU_UTILIZATION = 0.9  # of its free memory, as vLLM takes of all its memory

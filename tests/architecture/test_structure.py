@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"core", "errors", "config", "clock"},
     {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
-    {"plan", "build", "llm", "calibrate", "interrupt", "tiny", "papers", "plots"},
+    {"sizes", "plan", "build", "llm", "calibrate", "interrupt", "tiny", "papers", "plots"},
     {"serve"},
     {"dashboard", "bench", "cli", "__main__"},
 ]
