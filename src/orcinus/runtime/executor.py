@@ -212,10 +212,17 @@ def _to_follow(flight: Flight) -> Before:
     return Before(flight.batch.id, tokens, places)
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory was short, and less work would have found enough of it."""
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was short, and less work would have found enough of it.
+
+    Also of an error that hides such a one: the end of a capture in which memory ran out says only that something failed.
+    """
     said = "not enough memory", "out of memory"  # torch of a CPU's; CUDA of what others than torch's allocator ask for
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said):
+            return True
+        error = error.__context__
+    return False
 
 
 def _give_up_one(flight: Flight) -> None:

@@ -161,6 +161,19 @@ def test_what_was_captured_before_memory_was_short_is_used(caplog: pytest.LogCap
     assert "then memory was short" in caplog.text
 
 
+def test_the_end_of_a_capture_may_hide_that_memory_was_short(caplog: pytest.LogCaptureFixture) -> None:
+    """torch ends a capture while the error is on its way, and CUDA then says only that there was one."""
+
+    def capture(work: Callable[[], Tensor]) -> Any:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    graphed(capture).capture(lambda: 1 << 30)
+    assert "then memory was short" in caplog.text
+
+
 def test_what_was_left_out_runs_in_the_next_larger_graph_of_as_many_rows_of_chunks() -> None:
     """The largest are captured first, so small batches of decodes lack theirs."""
     left = iter([100, 100, 100, 100, 10, 10])
