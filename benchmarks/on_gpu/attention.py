@@ -78,16 +78,10 @@ def decode(bench: Bench, requests: int, context: int) -> None:
         if (model.kv_heads, model.head_dim) != (data.keys.shape[1], data.keys.shape[3]):
             data = make(bench, model, requests, context, 1)
             assert data is not None
-        rings = sides(bench, model, data, 1)
-        took = seconds_in_turn(bench, rings)
         num_bytes = 2 * requests * context * model.kv_heads * model.head_dim * bench.dtype.itemsize
-        rates = {name: None if each is None else num_bytes / each / 1e9 for name, each in took.items()}
-        ours = rates["orcinus"]
-        share = 0.0 if ours is None else ours / bench.ceiling(COPY, copy_rate)
-        cells = {"us": None if ours is None else num_bytes / ours / 1e3, "gb_per_s": ours, "of_copy_share": share}
-        others = {f"{name}_gb_per_s": rate for name, rate in rates.items() if name != "orcinus"}
-        differs = difference(rings, took)
-        bench.row("decodes", model=model.name, batch=requests, context=context, **cells, **others, differs=differs)
+        cells = rates(bench, sides(bench, model, data, 1), num_bytes / 1e9, "gb_per_s")
+        share = (cells["gb_per_s"] or 0.0) / bench.ceiling(COPY, copy_rate)
+        bench.row("decodes", model=model.name, batch=requests, context=context, of_copy_share=share, **cells)
 
 
 def prompt(bench: Bench, before: int, rows: int) -> None:
@@ -97,16 +91,19 @@ def prompt(bench: Bench, before: int, rows: int) -> None:
         if data is None:
             bench.row("prompts", model=model.name, chunk=rows, before=before, note="does not fit")
             continue
-        rings = sides(bench, model, data, rows)
-        took = seconds_in_turn(bench, rings)
         flops = 4 * pairs(before, rows) * model.heads * model.head_dim
-        rates = {name: None if each is None else flops / each / 1e12 for name, each in took.items()}
-        ours = rates["orcinus"]
-        share = 0.0 if ours is None else ours / bench.ceiling(GEMM, gemm_rate)
-        cells = {"us": None if ours is None else flops / ours / 1e6, "tflop_per_s": ours, "of_gemm_share": share}
-        others = {f"{name}_tflop_per_s": rate for name, rate in rates.items() if name != "orcinus"}
-        differs = difference(rings, took)
-        bench.row("prompts", model=model.name, chunk=rows, before=before, **cells, **others, differs=differs)
+        cells = rates(bench, sides(bench, model, data, rows), flops / 1e12, "tflop_per_s")
+        share = (cells["tflop_per_s"] or 0.0) / bench.ceiling(GEMM, gemm_rate)
+        bench.row("prompts", model=model.name, chunk=rows, before=before, of_gemm_share=share, **cells)
+
+
+def rates(bench: Bench, rings: dict[str, Ring], work: float, unit: str) -> dict[str, float | None]:
+    """Time and rate of our attention for so much work, the others' rates, and how far their results are from ours."""
+    took = seconds_in_turn(bench, rings)
+    found = {name: None if each is None else work / each for name, each in took.items()}
+    ours, us = found.pop("orcinus"), took["orcinus"]
+    cells = {"us": None if us is None else us * 1e6, unit: ours}
+    return {**cells, **{f"{name}_{unit}": rate for name, rate in found.items()}, "differs": difference(rings, took)}
 
 
 def sides(bench: Bench, model: Geometry, data: Data, rows: int) -> dict[str, Ring]:

@@ -5,22 +5,23 @@ Their inputs are small and were written a moment before, in a model as here: the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from on_gpu.bench import Bench
 from on_gpu.geometry import Geometry
 from on_gpu.paged import BLOCK, pool
 from on_gpu.timing import Call, seconds_in_turn
+from orcinus.runtime.attention.port import rotate
 from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.norm import add_rms_norm, rms_norm
 from orcinus.runtime.kernels.penalties import penalise
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.kernels.silu_mul import act_mul
+from orcinus.runtime.operators import PLAIN
 
 EPS = 1e-6
 TOP_K, TOP_P = 50, 0.9
@@ -55,23 +56,18 @@ def _numbers(bench: Bench, *shape: int) -> Tensor:
 
 def _norm(bench: Bench, model: Geometry, rows: int) -> Pair:
     x, weight = _numbers(bench, rows, model.hidden), _numbers(bench, model.hidden)
-    return lambda: rms_norm(x, weight, EPS), lambda: F.rms_norm(x, weight.shape, weight, EPS)
+    return lambda: rms_norm(x, weight, EPS), lambda: PLAIN.rms_norm(x, weight, EPS)
 
 
 def _add_norm(bench: Bench, model: Geometry, rows: int) -> Pair:
     x, delta = _numbers(bench, rows, model.hidden), _numbers(bench, rows, model.hidden) * 1e-3
     weight = _numbers(bench, model.hidden)
-    return lambda: add_rms_norm(x, delta, weight, EPS), lambda: F.rms_norm(x.add_(delta), weight.shape, weight, EPS)
+    return lambda: add_rms_norm(x, delta, weight, EPS), lambda: PLAIN.add_rms_norm(x, delta, weight, EPS)
 
 
 def _gate(bench: Bench, model: Geometry, rows: int) -> Pair:
     x = _numbers(bench, rows, 2 * model.ffn)
-
-    def plain() -> Tensor:
-        gate, up = x.chunk(2, dim=-1)
-        return F.silu(gate) * up
-
-    return lambda: act_mul(x), plain
+    return lambda: act_mul(x), lambda: PLAIN.gated(x, "silu")
 
 
 def _rope(bench: Bench, model: Geometry, rows: int) -> Pair:
@@ -79,20 +75,16 @@ def _rope(bench: Bench, model: Geometry, rows: int) -> Pair:
     qkv = _numbers(bench, rows, sum(sizes) * dim)
     angle = torch.rand((rows, dim // 2), device=bench.device)
     angles = angle.cos(), angle.sin()
-    cos, sin = (part[:, None].to(bench.dtype) for part in angles)
+    cos, sin = (part.to(bench.dtype) for part in angles)
     keys, values = pool(rows, model.kv_heads, dim, bench.dtype, bench.device)
     slots = torch.randperm(rows, device=bench.device), torch.randint(0, BLOCK, (rows,), device=bench.device)
     norms = (_numbers(bench, dim), _numbers(bench, dim), EPS) if model.family == "qwen3" else None
 
-    def rotate(x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
     def plain() -> Tensor:
         q, k, v = torch.split(qkv.view(rows, sum(sizes), dim), sizes, dim=1)
         if norms:
-            q, k = (F.rms_norm(x, (dim,), weight, EPS) for x, weight in ((q, norms[0]), (k, norms[1])))
-        q, k = rotate(q), rotate(k)
+            q, k = PLAIN.rms_norm(q, norms[0], EPS), PLAIN.rms_norm(k, norms[1], EPS)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         keys[slots[0], :, slots[1]], values[slots[0], :, slots[1]] = k, v
         return q
 
@@ -141,25 +133,21 @@ def _sample(bench: Bench, model: Geometry, rows: int) -> Pair:
 
 
 def _filtered(bench: Bench, model: Geometry, rows: int) -> Pair:
-    logits, wishes = _numbers(bench, rows, model.vocab) * 3, _wishes(bench, rows, TOP_K, TOP_P)
-    u = torch.rand((rows, 1), dtype=torch.float64, device=bench.device)
-
-    def plain() -> Tensor:
-        likely, ids = (logits.float() / wishes.temperature[:, None]).topk(TOP_K, dim=-1)
-        p = torch.softmax(likely, dim=-1)
-        p = p * (p.cumsum(-1) - p < wishes.top_p[:, None])
-        return ids.gather(1, chosen(p, u))
-
-    return lambda: sample(logits, wishes, True), plain
+    return _likeliest(bench, model, rows, TOP_K, lambda scaled: scaled.topk(TOP_K, dim=-1))
 
 
 def _nucleus(bench: Bench, model: Geometry, rows: int) -> Pair:
     """Top-p alone, for which the plain way has to sort the whole vocabulary."""
-    logits, wishes = _numbers(bench, rows, model.vocab) * 3, _wishes(bench, rows, 0, TOP_P)
+    return _likeliest(bench, model, rows, 0, lambda scaled: scaled.sort(dim=-1, descending=True))
+
+
+def _likeliest(bench: Bench, model: Geometry, rows: int, top_k: int, ordered: Callable[[Tensor], Sequence[Tensor]]) -> Pair:
+    """Filters that the plain way applies to tokens in their order."""
+    logits, wishes = _numbers(bench, rows, model.vocab) * 3, _wishes(bench, rows, top_k, TOP_P)
     u = torch.rand((rows, 1), dtype=torch.float64, device=bench.device)
 
     def plain() -> Tensor:
-        likely, ids = (logits.float() / wishes.temperature[:, None]).sort(dim=-1, descending=True)
+        likely, ids = ordered(logits.float() / wishes.temperature[:, None])
         p = torch.softmax(likely, dim=-1)
         p = p * (p.cumsum(-1) - p < wishes.top_p[:, None])
         return ids.gather(1, chosen(p, u))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+import transformers
 
 from on_gpu.bench import Bench
 from on_gpu.engines import release
@@ -87,24 +87,11 @@ def answers(
 
 def write(model: Geometry, folder: Path) -> None:
     """A checkpoint with random weights, spread so that no token repeats itself for ever."""
-    model.write(folder, POSITIONS, "float32")
-    draw = torch.Generator().manual_seed(0)
-    kv, width = model.kv_heads * model.head_dim, model.heads * model.head_dim
-    shapes = {"model.embed_tokens": (model.vocab, model.hidden), "lm_head": (model.vocab, model.hidden)}
-    inner = {
-        "self_attn.q_proj": (width, model.hidden),
-        "self_attn.k_proj": (kv, model.hidden),
-        "self_attn.v_proj": (kv, model.hidden),
-        "self_attn.o_proj": (model.hidden, width),
-        "mlp.gate_proj": (model.ffn, model.hidden),
-        "mlp.up_proj": (model.ffn, model.hidden),
-        "mlp.down_proj": (model.hidden, model.ffn),
-    }
-    shapes |= {f"model.layers.{layer}.{name}": shape for layer in range(model.layers) for name, shape in inner.items()}
-    tensors = {f"{name}.weight": torch.randn(shape, generator=draw) * shape[1] ** -0.5 for name, shape in shapes.items()}
-    norms = ["model.norm", *(f"model.layers.{layer}.{at}" for layer in range(model.layers) for at in NORMS)]
-    tensors |= {f"{name}.weight": torch.ones(model.hidden) for name in norms}
-    save_file(tensors, folder / "model.safetensors")
-
-
-NORMS = ("input_layernorm", "post_attention_layernorm")
+    config = transformers.AutoConfig.from_pretrained(model.write(folder, POSITIONS, "float32"))
+    torch.manual_seed(0)
+    made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=weight.shape[1] ** -0.5)
+    made.save_pretrained(folder)

@@ -38,12 +38,6 @@ class PagedBatch:
     most_rows: int  # no request has more rows than this: 1 if all are decodes
     most_context: int  # no sequence is longer than this, in tokens
 
-    def slice(self, begin: int, end: int, most_rows: int | None = None) -> PagedBatch:
-        """Requests `[begin, end)`, which may be known to have fewer rows at most."""
-        rows = self.most_rows if most_rows is None else most_rows
-        some = slice(begin, end)
-        return PagedBatch(self.firsts[begin : end + 1], self.ends[some], self.tables[some], rows, self.most_context)
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:

@@ -18,9 +18,11 @@ from orcinus.core.batch import Batch, Chunk
 from orcinus.core.request import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
-from orcinus.runtime.executor import SCORED_AT_ONCE
+from orcinus.runtime.executor import SCORED_AT_ONCE, Eager
+from orcinus.runtime.inputs import Inputs
+from orcinus.runtime.link import Link
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.pack import PackedBatch, Packer, shape_of
+from orcinus.runtime.pack import shape_of
 
 PARAMS = SamplingParams(seed=0, top_p=0.9)  # what needs the most memory: sorted logits
 
@@ -71,8 +73,9 @@ def profile(
     spec = model.spec
     kv = kv_cache.allocate(spec.num_layers, 1, spec.num_kv_heads, block_size, spec.head_dim, dtype, device)
     meter.start()
+    run = Eager(model, kv, Inputs(Link(device), block_size))
     for batch in largest_batches(limits, block_size):
-        _run(model, kv, batch, device, block_size, choose)
+        _try(run, batch, choose)
     return meter.peak()
 
 
@@ -112,18 +115,7 @@ def _batch(counts: Sequence[int], longest: int, block_size: int) -> Batch:
 
 
 @torch.inference_mode()
-def _run(
-    model: Decoder,
-    kv: Sequence[kv_cache.LayerKV],
-    batch: Batch,
-    device: torch.device,
-    block_size: int,
-    choose: Callable[[Tensor, Sequence[Chunk]], object],
-) -> None:
-    shape = shape_of(batch)
-    words = torch.empty(shape.words, dtype=torch.int32)
-    Packer(block_size).fill(words.numpy(), batch, shape)
-    packed = PackedBatch.over(words.to(device), shape)
-    hidden = model(packed, kv)
-    choose(model.logits(hidden[packed.sample_rows]), batch.chunks)
-    model.logits(hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored
+def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Chunk]], object]) -> None:
+    ran = run(batch, shape_of(batch), None)
+    choose(run.model.logits(ran.hidden.index_select(0, ran.sample_rows)), batch.chunks)
+    run.model.logits(ran.hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored

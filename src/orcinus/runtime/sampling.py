@@ -108,13 +108,13 @@ def _counts(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:
-    """Random tokens for rows `[n, vocab_size]` that agree on `_filters`: invert the distribution at one uniform number."""
+    """Random tokens for rows `[n, vocab_size]` that agree on `filters`: invert the distribution at one uniform number."""
     device, first = logits.device, chunks[0].params
     seeds = [chunk.params.seed or 0 for chunk in chunks]
     u = torch.from_numpy(uniform(seeds, [chunk.end for chunk in chunks])).to(device)
     temperature = torch.tensor([chunk.params.temperature for chunk in chunks], device=device)
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
-    if not _filters(first):
+    if not filters(first):
         return _invert(torch.softmax(scaled, dim=-1), u).tolist()
     if 0 < first.top_k < scaled.shape[1]:
         scaled, ids = scaled.topk(first.top_k, dim=-1)
@@ -138,7 +138,8 @@ def _invert(weights: Tensor, u: Tensor) -> Tensor:
     return torch.minimum(torch.searchsorted(cumulated, target, right=True)[:, 0], last)
 
 
-def _filters(params: SamplingParams) -> bool:
+def filters(params: SamplingParams) -> bool:
+    """Whether some tokens are left out before one is drawn."""
     return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
 
 
@@ -147,7 +148,7 @@ def _alike(chunks: Sequence[Chunk]) -> list[list[int]]:
     groups: dict[tuple[bool, int], list[int]] = {}
     for row, chunk in enumerate(chunks):
         if not chunk.params.greedy:
-            groups.setdefault((_filters(chunk.params), max(0, chunk.params.top_k)), []).append(row)
+            groups.setdefault((filters(chunk.params), max(0, chunk.params.top_k)), []).append(row)
     return list(groups.values())
 
 

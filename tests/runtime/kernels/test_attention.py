@@ -50,6 +50,12 @@ class World:
         return float((ours[: len(truth)].double() - truth).norm() / truth.norm())
 
 
+def part(batch: PagedBatch, begin: int, end: int, most_rows: int) -> PagedBatch:
+    """Requests `[begin, end)`, whose rows are counted from the first of them."""
+    some = slice(begin, end)
+    return PagedBatch(batch.firsts[begin : end + 1], batch.ends[some], batch.tables[some], most_rows, batch.most_context)
+
+
 def world(
     sizes: list[tuple[int, int]], block_size: int, kv_heads: int, group: int, dim: int, dtype: torch.dtype = torch.float32
 ) -> World:
@@ -65,7 +71,7 @@ def world(
     owner = torch.arange(len(sizes)).repeat_interleave(counts[1:])
     positions = torch.cat([torch.arange(start, start + count) for start, count in sizes])
     slots = padded[owner, positions // block_size]
-    nobody = paged.slice(0, 0)
+    nobody = part(paged, 0, 0, 1)
     packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged, 0)
     total = len(packed.tokens)
     q, k, v = (torch.randn(total, heads, dim, generator=random).to(dtype) for heads in (kv_heads * group, kv_heads, kv_heads))
@@ -172,7 +178,7 @@ def test_decodes_and_chunks_of_one_batch_can_be_launched_apart() -> None:
     it = world([(40, 1), (7, 1), (9, 4), (0, 20)], 8, 1, 2, 16)
     out = torch.empty_like(it.q)
     for rows, requests, most in ((slice(0, 2), (0, 2), 1), (slice(2, None), (2, 4), 20)):
-        some = it.paged.slice(*requests, most)
+        some = part(it.paged, *requests, most)
         paged_attention(it.q[rows], it.kv.keys, it.kv.values, some, it.scale, out=out[rows], launch=SMALL)
     assert it.error(out) < 1e-6
 
@@ -204,7 +210,7 @@ def test_queries_may_lie_inside_a_fused_projection() -> None:
 
 def test_nothing_to_do() -> None:
     it = world([(5, 1)], 8, 1, 2, 16)
-    empty = it.paged.slice(0, 0)
+    empty = part(it.paged, 0, 0, 1)
     assert paged_attention(it.q[:0], it.kv.keys, it.kv.values, empty, 1.0).shape == (0, 2, 16)
 
 

@@ -17,7 +17,7 @@ from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.link import Link
-from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, Scores
+from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, Scores, filters
 
 MOST_TOP_K = 2**31 - 1  # of an int32, and more than any vocabulary
 NONE = np.empty(0, np.int64)
@@ -78,7 +78,7 @@ class KernelChooser:
     def _draw(self, logits: Tensor, params: list[SamplingParams], positions: list[int]) -> tuple[Tensor, Tensor]:
         if all(one.greedy for one in params):
             return argmax(logits)
-        filtered = any(not one.greedy and (one.top_k > 0 or one.top_p < 1 or one.min_p > 0) for one in params)
+        filtered = any(filters(one) and not one.greedy for one in params)
         return sample(logits, self._wishes(params, positions), filtered)
 
     def _wishes(self, params: list[SamplingParams], positions: list[int]) -> Wishes:
