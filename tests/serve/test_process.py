@@ -327,6 +327,32 @@ def test_what_breaks_off_in_the_middle_is_400_and_what_came_before_is_answered(s
     assert piped.count(b"HTTP/1.1 ") <= 2
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", [], 400),
+        ("1.1", ["Host: x"], 200),
+        ("1.1", ["host: x:80"], 200),
+        ("1.1", ["Host: [::1]:8000"], 200),
+        ("1.1", ["Host: x", "Host: x"], 400),
+        ("1.1", ["Host: x", "Host: y"], 400),
+        ("1.1", ["Host: x y"], 400),
+        ("1.1", ["Host: x/y"], 400),
+        ("1.1", ["Host: user@x"], 400),
+        ("1.1", ["Host: x:port"], 400),
+        ("1.0", [], 200),
+        ("1.0", ["Host: x"], 200),
+        ("1.0", ["Host: x", "Host: y"], 400),
+    ],
+)
+@pytest.mark.parametrize("path", ["/health", "/v1/models"])
+def test_http_1_1_has_exactly_one_valid_host(server: Running, path: str, version: str, hosts: list[str], status: int) -> None:
+    asked = "\r\n".join([f"GET {path} HTTP/{version}", *hosts, "Connection: close", "", ""]).encode()
+    answer = send(server, asked)
+    assert answer.split(b" ")[1] == b"%d" % status
+    assert status == 200 or b'"code":"invalid_host"' in answer
+
+
 def test_a_request_that_asks_for_more_answers_than_fit_is_told_so(server: Running) -> None:
     body = {"prompt": ["a"] * 33, "n": 2, "max_tokens": 1}  # 66 of 64
     answer = server.http.post("/v1/completions", json=body)

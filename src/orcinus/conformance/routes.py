@@ -131,3 +131,10 @@ def _host(target: Target) -> None:
     for host in ("example.org", "127.0.0.1:1", "[::1]", "a" * 300):
         answer = exchange(target, request(target, "GET /v1/models HTTP/1.1", f"Host: {host}"))
         expect(answer.status in (200, 400), f"status {answer.status} for Host: {host[:20]}")
+
+
+@check("routes: HTTP/1.1 without a Host, or with two, is 400")
+def _no_host(target: Target) -> None:
+    for hosts in ([], ["Host: one", "Host: two"]):
+        sent = "\r\n".join(["GET /v1/models HTTP/1.1", *hosts, *(f"{name}: {value}" for name, value in target.auth.items())])
+        expect_equal(exchange(target, sent.encode() + b"\r\n\r\n").status, 400, f"status with {len(hosts)} Host headers")

@@ -18,6 +18,7 @@ from orcinus.serve.metrics import Metrics
 
 OPEN = "/health"  # the only path that needs no key
 NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
+HOST = re.compile(rb"(?:\[[0-9a-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.IGNORECASE | re.ASCII)
 SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
 
 
@@ -56,6 +57,7 @@ class Front:
         try:
             facts["request_id"] = request_id
             try:
+                _check_host(scope)
                 if scope["path"] != OPEN:
                     facts["holder"] = self.keys.holder([value for name, value in headers if name == b"authorization"])
                 if NOT_CANONICAL.search(scope["raw_path"] or b""):
@@ -90,6 +92,15 @@ class Front:
         }
         self.access_log.write(json.dumps(line) + "\n")
         self.access_log.flush()
+
+
+def _check_host(scope: Scope) -> None:
+    """Raises `ApiError` 400 unless there is one valid Host, as RFC 9112 asks of HTTP/1.1; HTTP/1.0 may leave it out."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1 and (hosts or scope["http_version"] == "1.1"):
+        raise ApiError(400, f"send one Host header, not {len(hosts) or 'none'}", code="invalid_host")
+    if hosts and not HOST.fullmatch(hosts[0]):
+        raise ApiError(400, "the Host header is no host with an optional port", code="invalid_host")
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
