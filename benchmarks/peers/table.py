@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.bench.doubts import doubts
-from orcinus.bench.interval import Interval
 from orcinus.bench.result import Result
 from orcinus.bench.summary import Summary, summarize
+from orcinus.observe.interval import Interval
 
 HEADERS = (
     "engine",

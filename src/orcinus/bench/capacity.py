@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from orcinus.bench.config import LoadConfig
-from orcinus.bench.interval import median_interval
 from orcinus.bench.keep import Bar, System, make_result, no_bar
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side, Work
 from orcinus.bench.sweep import any_rate, points_at
 from orcinus.errors import ConfigError
+from orcinus.observe.interval import median_interval
 from orcinus.workload.rates import RateGrid
 
 Promises = Mapping[str, float]  # metric -> seconds at most: {"tbt.p99": 0.05}

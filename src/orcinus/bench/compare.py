@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from orcinus.bench.doubts import doubts
-from orcinus.bench.interval import Interval
 from orcinus.bench.measure import HIGHER_IS_BETTER
 from orcinus.bench.result import Result, Work
 from orcinus.bench.summary import Summary, summarize
 from orcinus.errors import ConfigError
+from orcinus.observe.interval import Interval
 
 SURE = 0.9  # the least level of an interval that says something: that of five repeats
 METRICS = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orcinus.bench.interval import Interval, median_interval, ratios
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Side
+from orcinus.observe.interval import Interval, median_interval, ratios
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.bench.interval import Interval
 from orcinus.bench.record import Iteration
 from orcinus.bench.report.curves import curves
 from orcinus.bench.report.numbers import judge, side_numbers
@@ -16,6 +15,7 @@ from orcinus.bench.report.pictures import choose
 from orcinus.bench.report.tables import capacities, headline, outcomes, settings
 from orcinus.bench.report.window import BARS, window
 from orcinus.bench.spell import digits, slug, unit_of
+from orcinus.observe.interval import Interval
 from tests.bench import made_up
 from tests.bench.report.pages import capacity, refused, sweep
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from orcinus.bench.interval import Interval
 from orcinus.bench.keep import Bar, Point
 from orcinus.bench.offline import Engines
 from orcinus.bench.papers.seen import Line, Seen, Shape, exactly, of_rounds, quotients, rounds
@@ -15,6 +14,7 @@ from orcinus.bench.record import Repeat
 from orcinus.bench.requests import Asked
 from orcinus.bench.result import Result
 from orcinus.config import EngineConfig
+from orcinus.observe.interval import Interval
 from orcinus.papers.published_sarathi import BESIDE, PEAKS, RATIOS
 from orcinus.papers.row import Curve, Figure, Panel
 from orcinus.papers.sarathi_sweep import request

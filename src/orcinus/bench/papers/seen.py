@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from orcinus.bench.interval import Interval, median_interval, ratios
 from orcinus.bench.measure import e2e, metrics
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Side
+from orcinus.observe.interval import Interval, median_interval, ratios
 from orcinus.papers.row import Figure
 
 Reading = Callable[[Repeat], float]  # one number of one run

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from orcinus.bench.interval import Interval, median_interval
 from orcinus.bench.measure import e2e
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.report.numbers import SideNumbers, rate_of
 from orcinus.bench.result import Setting, Side
+from orcinus.observe.interval import Interval, median_interval
 from orcinus.plots.rates import RatePoint, Span
 
 PANELS = (

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orcinus.bench.compare import SURE
-from orcinus.bench.interval import Interval
 from orcinus.bench.measure import HIGHER_IS_BETTER, LATENCIES
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side
 from orcinus.bench.summary import Summary, summarize
+from orcinus.observe.interval import Interval
 
 Judgement = Literal["better", "worse", "unclear", ""]
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from orcinus.bench.doubts import Doubt, cautions, doubts
-from orcinus.bench.interval import median_interval
 from orcinus.bench.result import Result
 from orcinus.bench.summary import counted, same_outputs
 from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
+from orcinus.observe.interval import median_interval
 
 WIDTH = 170  # of a pipe, where nobody says
 LEAST = 90  # of a terminal that is narrower: lines that go on below are better than names that are cut off

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from orcinus.bench.interval import Interval
 from orcinus.bench.measure import LATENCIES, PARTS
 from orcinus.bench.result import Result
 from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
+from orcinus.observe.interval import Interval
 
 RATES = (
     ("requests", "request_throughput"),

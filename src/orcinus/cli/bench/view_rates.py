@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orcinus.bench.interval import Interval
 from orcinus.bench.result import Result, Side
 from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
 from orcinus.cli.bench.view import spelled
+from orcinus.observe.interval import Interval
 
 COLUMNS = (  # title, metric, what it is multiplied by
     ("requests/s", "request_throughput", 1.0),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orcinus.bench.interval import Interval, coverage, median_interval
+from orcinus.observe.interval import Interval, coverage, median_interval
 
 FLOATS = st.floats(-1e6, 1e6)
 
