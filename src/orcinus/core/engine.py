@@ -43,11 +43,14 @@ class Engine:
         return self.scheduler.idle and not self._in_flight
 
     def submit(self, request: Request) -> list[Event]:
-        """Queue a request. Returns its rejection if it could never be served, else nothing."""
-        r = request
+        """Queue a request. Returns its rejection if it could never be served, else nothing.
+
+        Raises `PolicyError`, and leaves no trace, if the id of a live request is used again.
+        """
+        events, r = self.scheduler.add(request, self.clock.now()), request
         submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.priority, r.client, r.cache_salt)
         self._tell(lambda observer: observer.on_submit(submitted))
-        return self._announce(self.scheduler.add(request, self.clock.now()))
+        return self._announce(events)
 
     def cancel(self, request_id: str, reason: Finish = Finish.CANCELLED) -> list[Event]:
         """End a request: the next iteration no longer carries it. Without effect if it has ended.
@@ -55,8 +58,10 @@ class Engine:
         `reason` is STOP when whoever reads the text found a stop string in it.
         """
         now = self.clock.now()
-        self._tell(lambda observer: observer.on_cancel(request_id, reason, now))
-        return self._announce(self.scheduler.cancel(request_id, now, reason))
+        events = self.scheduler.cancel(request_id, now, reason)
+        if events:
+            self._tell(lambda observer: observer.on_cancel(request_id, reason, now))
+        return self._announce(events)
 
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
         """Decide the coming iterations by another policy, queue order or limits. Requests in the engine stay as they are.

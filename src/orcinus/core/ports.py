@@ -90,6 +90,14 @@ class KVManager(Protocol):
 class Order(Protocol):
     """The queue of waiting requests, and who is first in it."""
 
+    def rank(self, request: Request) -> float:
+        """Its place among all requests as the order sees it now: the smaller, the sooner.
+
+        The scheduler asks once, when a request is first admitted, and again only after a switch of the order. Of running
+        requests the one with the largest rank gives way when memory is short.
+        """
+        ...
+
     def add(self, request: Request) -> None:
         """It waits, for the first time or again after a preemption."""
         ...

@@ -168,6 +168,8 @@ class Request:
     preemptions: int = 0
     newest_token: float | None = None  # when the last token came
     in_flight: int = 0  # batches that it is part of and that have not come back yet
+    number: int = 0  # how many requests were submitted up to this one: decides between equal arrivals
+    rank: float = 0.0  # its place in the queue's order when it was first admitted; see `precedence`
     status: Status = Status.WAITING
     finish: Finish | None = None
 
@@ -199,6 +201,11 @@ class Request:
         """The most tokens it may hold when it is done (Orca's `max_tokens`): prompt + max_tokens."""
         assert self.params.max_tokens is not None
         return len(self.prompt) + self.params.max_tokens
+
+    @property
+    def precedence(self) -> tuple[float, float, int]:
+        """Which of two running requests keeps its K/V memory: the one with the smaller value."""
+        return self.rank, self.arrival, self.number
 
     @property
     def decoding(self) -> bool:

@@ -15,7 +15,8 @@ from orcinus.core.step_time import StepTime
 from orcinus.core.view import Grant, Limits, View
 from orcinus.errors import ConfigError, PolicyError
 
-ARRIVAL = attrgetter("arrival")
+PRECEDENCE = attrgetter("precedence")
+SUBMISSION = attrgetter("arrival", "number")
 
 
 @dataclass(slots=True)
@@ -41,9 +42,9 @@ class Scheduler:
     """Carries out what a policy wishes, within the limits of the machine and of K/V memory.
 
     There is no prefill phase and no decode phase here, only `request.pending` tokens to run. Rules that no policy can
-    break: a batch keeps within `limits`; one refusal closes the door, so nobody overtakes in the order of the policy; when
-    blocks run out, the youngest request loses its own and starts over later (recomputation), never one older than the
-    request in need.
+    break: a batch keeps within `limits`; after the first refusal no later request is admitted in that iteration; when
+    blocks run out, the running request that is last in the queue's order loses its own and starts over later
+    (recomputation), never one ahead of the request in need.
     """
 
     def __init__(self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None) -> None:
@@ -51,10 +52,11 @@ class Scheduler:
         self.step_time = StepTime()
         self.preemptions = 0
         self._waiting: Order = FCFS() if order is None else order
-        self._running: list[Request] = []  # oldest first
+        self._running: list[Request] = []  # by precedence: the last one gives way first
         self._requests: dict[str, Request] = {}
         self._held: list[Event] = []  # answers that wait for the end of their batch
         self._last_batch = 0
+        self._submissions = 0
 
     @property
     def idle(self) -> bool:
@@ -67,21 +69,29 @@ class Scheduler:
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
         """Decide differently from the next iteration on; requests stay as they are. Raises `ConfigError`.
 
-        The longest request cannot be changed, because every request in the engine was accepted under it.
+        `max_model_len` cannot change: every request was accepted under it. An order equal to the present one keeps its counts.
         """
         if limits is not None and limits.max_model_len != self.limits.max_model_len:
             raise ConfigError(f"max_model_len cannot change while the engine lives: keep {self.limits.max_model_len}")
         if order is not None and order is not self._waiting:
             if len(order):
                 raise ConfigError("this queue order is in use elsewhere: give the engine one of its own")
-            for request in sorted(self._waiting.all(), key=ARRIVAL):
-                order.add(request)
-            self._waiting = order
+            if order != self._waiting:
+                self._reorder(order)
         self.policy, self.limits = policy or self.policy, limits or self.limits
+
+    def _reorder(self, order: Order) -> None:
+        """Queue and running requests stand in another order from now on."""
+        for request in sorted(self._waiting.all(), key=SUBMISSION):
+            order.add(request)
+        self._waiting = order
+        for request in self._requests.values():
+            request.rank = order.rank(request)
+        self._running.sort(key=PRECEDENCE)
 
     @property
     def running(self) -> tuple[Request, ...]:
-        """The requests that hold K/V memory, oldest first."""
+        """The requests that hold K/V memory, by precedence."""
         return tuple(self._running)
 
     @property
@@ -117,6 +127,8 @@ class Scheduler:
             request.status, request.finish = Status.FINISHED, Finish.REJECTED
             return [Finished(request.id, Finish.REJECTED, now, reason)]
         self._requests[request.id] = request
+        self._submissions += 1
+        request.number = self._submissions
         self._waiting.add(request)
         return []
 
@@ -298,32 +310,36 @@ class Scheduler:
             draft.refuse(request, Reason.NO_BLOCKS)
             return False
         draft.places -= 1
+        if not request.preemptions:  # once for its whole life, or two requests could preempt each other in turn
+            request.rank = self._waiting.rank(request)
         self._waiting.admit(request)
         request.computed = self.kv.admit(request)
-        if not request.preemptions:
-            request.cached = request.computed
+        request.cached = request.cached if request.preemptions else request.computed
         request.status = Status.RUNNING
-        insort(self._running, request, key=ARRIVAL)
+        insort(self._running, request, key=PRECEDENCE)
         return True
 
     def _make_room(self, request: Request, count: int, draft: _Draft) -> bool:
-        """Let the request's blocks reach `count` tokens further, preempting younger ones while memory is short."""
+        """Let the request's blocks reach `count` tokens further. While memory is short, the last running request gives way."""
         while not self.kv.grow(request, count):
-            younger = list(takewhile(lambda other: other is not request, reversed(self._running)))
-            victim = next((r for r in younger if not (r.in_flight or r in draft.chunks)), None)
-            if victim is None:  # it is the youngest that could give: it keeps what it has and waits for its elders
-                draft.drain = draft.chains and any(r.in_flight for r in younger)
+            behind = list(takewhile(lambda other: other is not request, reversed(self._running)))
+            victim = next((other for other in behind if not other.in_flight), None)
+            if victim is None:  # it keeps what it has and waits for those ahead, or for the return of those behind
+                draft.drain = draft.chains and bool(behind)
                 return False
             self._preempt(victim, draft)
         return True
 
     def _preempt(self, victim: Request, draft: _Draft) -> None:
+        """Take a request's blocks, out of the batch being planned if need be; it starts over later."""
+        chunk = draft.chunks.pop(victim, None)
+        draft.budget += len(chunk.tokens) if chunk else 0
         self.kv.release(victim)
         self._running.remove(victim)
         victim.status, victim.computed = Status.WAITING, 0
         victim.preemptions += 1
         self._waiting.add(victim)
-        draft.refuse(victim, Reason.PREEMPTED)  # its memory is for the elders, not for whoever waits behind it
+        draft.refuse(victim, Reason.PREEMPTED)  # its memory is for those ahead of it, not for those behind it
         self.preemptions += 1
 
     def _chunk(self, request: Request, count: int, *, samples: bool) -> Chunk:

@@ -33,7 +33,7 @@ class View:
     """A snapshot taken before an iteration. It does not change while the scheduler carries the selection out."""
 
     now: float
-    running: Sequence[Request]  # hold K/V memory and are free to run, oldest first
+    running: Sequence[Request]  # hold K/V memory and are free to run, in the order of the queue
     waiting: Sequence[Request]  # hold none, in the order of the queue; as many as could be admitted, and some more
     num_waiting: int  # all that wait
     busy: int  # requests that run inside a batch in flight

@@ -12,7 +12,7 @@ from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
 REMEMBERED = 1000  # clients who are away, at least
-_Turn = tuple[float, str, int, tuple[Request, ...]]  # counter, client, place in its queue, its queue
+_Turn = tuple[float, float, int, int, tuple[Request, ...]]  # counter; arrival, number, place of a request; its client's queue
 
 
 @dataclass
@@ -60,6 +60,10 @@ class Fair:
             del self._queues[request.client]
             self._left = request.client
 
+    def rank(self, request: Request) -> float:
+        """What its client was given until now."""
+        return self.counters.get(request.client, 0.0)
+
     def admit(self, request: Request) -> None:
         if not request.preemptions:  # what was taken away from it is not charged twice
             self.counters[request.client] += self._prompt(request)
@@ -70,15 +74,21 @@ class Fair:
 
     def first(self, count: int) -> tuple[Request, ...]:
         """The order in which they would be admitted, if nothing else happened meanwhile."""
-        turns: list[_Turn] = [(self.counters[client], client, 0, queue.first(count)) for client, queue in self._queues.items()]
+        if count < 1:
+            return ()
+        turns = [self._turn(self.counters[client], 0, queue.first(count)) for client, queue in self._queues.items()]
         heapify(turns)
         found: list[Request] = []
         while turns and len(found) < count:
-            counter, client, place, queue = heappop(turns)
+            counter, _, _, place, queue = heappop(turns)
             found.append(queue[place])
             if place + 1 < len(queue):
-                heappush(turns, (counter + self._prompt(queue[place]), client, place + 1, queue))
+                heappush(turns, self._turn(counter + self._prompt(queue[place]), place + 1, queue))
         return tuple(found)
+
+    @staticmethod
+    def _turn(counter: float, place: int, queue: tuple[Request, ...]) -> _Turn:
+        return counter, queue[place].arrival, queue[place].number, place, queue
 
     def all(self) -> list[Request]:
         return [request for queue in self._queues.values() for request in queue.all()]

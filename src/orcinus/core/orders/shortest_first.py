@@ -14,4 +14,4 @@ class ShortestFirst(AgingQueue):
     """
 
     def rank(self, request: Request) -> float:
-        return request.arrival + (request.max_known - request.computed) * self.aging / 1000
+        return request.arrival + request.max_known * self.aging / 1000

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from operator import itemgetter
 
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
-Entry = tuple[float, float, str, Request]  # rank, then arrival, then id: no two entries are equal
+Entry = tuple[float, float, int, Request]  # rank, arrival, number of the submission
+KEY = itemgetter(0, 1, 2)  # equal arrivals keep the order of submission
 
 
 class SortedQueue:
@@ -23,15 +25,15 @@ class SortedQueue:
         self._entries: list[Entry] = []
 
     def rank(self, request: Request) -> float:
-        """Where in the queue a request belongs; it may not change while the request waits."""
+        """Where in the queue a request belongs; constant for the request's whole life."""
         raise NotImplementedError
 
     def add(self, request: Request) -> None:
-        insort(self._entries, self._entry(request))
+        insort(self._entries, self._entry(request), key=KEY)
 
     def remove(self, request: Request) -> None:
         entry = self._entry(request)
-        place = bisect_left(self._entries, entry[:3], key=lambda other: other[:3])
+        place = bisect_left(self._entries, KEY(entry), key=KEY)
         assert self._entries[place][3] is request, "a rank changed in the queue"
         del self._entries[place]
 
@@ -51,7 +53,7 @@ class SortedQueue:
         return len(self._entries)
 
     def _entry(self, request: Request) -> Entry:
-        return self.rank(request), request.arrival, request.id, request
+        return self.rank(request), request.arrival, request.number, request
 
 
 @dataclass

@@ -13,8 +13,9 @@ from orcinus.core.view import Grant, Selection, View
 class Orca:
     """Every iteration takes the oldest requests that are not in flight, whatever their phase; prompts run whole.
 
-    The scheduler stops admitting at the first request whose reservation fails, so nobody overtakes in the queue: of two
-    requests, the earlier one has always run at least as many iterations as the later one.
+    "Oldest" is first in the order of the queue, which is `fcfs` in the paper. The scheduler stops admitting at the first
+    request whose reservation fails, so no request overtakes another in the queue: the earlier of two has always run at
+    least as many iterations as the later one.
     """
 
     holds_answers: ClassVar[bool] = False
