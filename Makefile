@@ -1,4 +1,4 @@
-# Two commands do all the set-up: `make demo` and `make test`. They need Python >= 3.11 and make, nothing else.
+# Three commands set up all they need: `make demo`, `make serve` and `make test`. They need Python >= 3.11 and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -91,3 +91,14 @@ def test_every_policy_and_manager_is_listed() -> None:
     from orcinus.runtime.attention import ATTENTION
 
     assert all(f"`{name}`" in README for name in [*POLICIES, *KV_MANAGERS, *ATTENTION])
+
+
+def test_readme_and_makefile_name_the_same_commands_that_set_themselves_up() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    counted = set(re.findall(r"`make (\w+)`", makefile.splitlines()[0]))
+    documented = set(re.findall(r"^(\w+): .*## set up, then", makefile, flags=re.MULTILINE))
+    assert counted == documented == {"demo", "serve", "test"}
+    assert makefile.startswith("# Three commands")
+    assert {
+        line.removeprefix("make ") for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")
+    } == counted

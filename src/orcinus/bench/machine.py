@@ -12,7 +12,7 @@ from pathlib import Path
 import orcinus
 from orcinus.bench.result import Machine
 
-PACKAGES = ("orcinus", "torch", "transformers", "numba", "numpy", "safetensors")
+PACKAGES = ("torch", "transformers", "numba", "numpy", "safetensors")
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -29,7 +29,7 @@ def this_machine() -> Machine:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what computes."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "orcinus": orcinus.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

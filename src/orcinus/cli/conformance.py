@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from orcinus.distribution import needs
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ def conformance(
     Any server will do; checks of what only Orcinus has are skipped elsewhere. The status is 1 if a check failed.
     Example: `orcinus conformance --url http://127.0.0.1:8000 --only streaming`
     """  # fmt: skip
-    try:
+    with needs("the checklist", "serve"):
         from orcinus.conformance.checklist import chosen, run
-    except ImportError as error:
-        raise ConfigError(f"the checklist needs {error.name}: pip install 'orcinus[serve]'") from None
 
     try:
         checks = chosen(only)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from orcinus.cli.options import SAMPLING
 from orcinus.core.request import SamplingParams
+from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError
 
 Messages = list[dict[str, str]]
@@ -58,10 +59,9 @@ class Server:
     """A server at a URL, with or without `/v1` at its end. Raises `RequestError` if nobody answers there."""
 
     def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
-        try:
+        with needs("--url", "serve"):
             import httpx
-        except ImportError:
-            raise ConfigError("--url needs httpx and httpx-sse: pip install 'orcinus[serve]'") from None
+            import httpx_sse  # noqa: F401  (used when it streams: better told now)
         base = url.rstrip("/").removesuffix("/v1") + "/v1/"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:

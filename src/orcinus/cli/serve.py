@@ -11,7 +11,7 @@ from orcinus import interrupt
 from orcinus.cli.given import given, refuse
 from orcinus.cli.options import NAMED, takes, takes_engine, takes_some
 from orcinus.config import EngineConfig
-from orcinus.errors import ConfigError
+from orcinus.distribution import needs
 from orcinus.serve.config import ServerConfig
 from orcinus.sim.live_config import LiveConfig
 
@@ -47,10 +47,8 @@ def serve(
     else:
         refuse(said, ONLY_REAL, "is for real models: leave it out, or --simulate")
         asked = LiveConfig(**{name: context.params[name] for name in said if name in SIMULATED} | {"model": simulate})
-    try:
+    with needs("the server", "serve"):
         from orcinus.serve.server import run
-    except ImportError as error:
-        raise ConfigError(f"the server needs {error.name}: pip install 'orcinus[serve]'") from None
 
     interrupt.raise_exception()
     run(asked, server)

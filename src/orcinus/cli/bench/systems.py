@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
 from orcinus.core.spelled import make_order, make_policy
-from orcinus.errors import ConfigError
+from orcinus.distribution import needs
 
 if TYPE_CHECKING:
     from orcinus.bench.keep import System
@@ -53,13 +53,9 @@ def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
         make_policy(str(config.policy)), make_order(config.order)
 
 
-@contextmanager
-def needs_client() -> Iterator[None]:
+def needs_client() -> AbstractContextManager[None]:
     """Imports within say what has to be installed. Raises `ConfigError`."""
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"measuring a server needs {error.name}: pip install 'orcinus[bench]'") from None
+    return needs("measuring a server", "bench")
 
 
 def loading(bars: Bars) -> Callable[[str, int, int], None]:

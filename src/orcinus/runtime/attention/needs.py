@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from orcinus.distribution import how_to_install
 from orcinus.errors import ConfigError
 from orcinus.runtime import kernels
 
@@ -25,7 +26,9 @@ def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) ->
 
 def _kernels(name: str, device: torch.device) -> None:
     if not kernels.available():
-        raise ConfigError(f"attention backend {name!r} needs triton, which is not installed: install it, or choose auto")
+        raise ConfigError(
+            f"attention backend {name!r} needs triton, which is not installed: {how_to_install('gpu')}, or choose auto"
+        )
     if device.type == "cpu" and name == "flash":
         raise ConfigError("attention backend 'flash' needs device cuda: choose auto")
     if device.type == "cpu" and not kernels.interpreted():
