@@ -18,7 +18,6 @@ from orcinus.errors import ConfigError
 
 NAMED = "named_model"
 SAMPLING = {  # the parameters worth a flag, but the seed: the engine's own --seed repeats a whole command
-    "max_tokens": (int, "Most tokens to generate."),
     "temperature": (float, "0 = always the most likely token; higher = more varied."),
     "top_k": (int, "Choose among the k most likely tokens; 0 = all."),
     "top_p": (float, "Choose among the likeliest tokens that reach this probability."),
@@ -96,10 +95,16 @@ def _flags(kind: type, defaults: dict[str, Any], several: Sequence[str] = ()) ->
 
 def takes_sampling(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the sampling flags, and `SamplingParams` as its argument `params`."""
-    default = {f.name: f.default for f in fields(SamplingParams)} | defaults
-    parameters = [_flag(name, kind, default[name], text) for name, (kind, text) in SAMPLING.items()]
-    parameters.append(_flag("stop", list[str], None, "End the text before this string. May be given several times."))
-    return _extend("params", parameters, lambda stop, **rest: SamplingParams(stop=tuple(stop or ()), **rest))
+    default: dict[str, Any] = {f.name: f.default for f in fields(SamplingParams)} | defaults
+    flags = [_flag(name, kind, default[name], text) for name, (kind, text) in SAMPLING.items()]
+    most = default["max_tokens"]
+    length = _flag("max_tokens", int, None, f"Most tokens to generate. Without it {most}, or what the context still holds.")
+    stop = _flag("stop", list[str], None, "End the text before this string. May be given several times.")
+
+    def make(max_tokens: int | None, stop: list[str] | None, **rest: Any) -> SamplingParams:
+        return SamplingParams(max_tokens=most if max_tokens is None else max_tokens, stop=tuple(stop or ()), **rest)
+
+    return _extend("params", [length, *flags, stop], make)
 
 
 def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: Any) -> inspect.Parameter:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from orcinus.cli.options import SAMPLING
-from orcinus.core.request import SamplingParams
+from orcinus.core.request import DefaultLength, SamplingParams
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError
 
@@ -50,9 +50,8 @@ class InProcess:
                 break
             forgotten += 1
         _tell(note, forgotten)
-        if self.params.max_tokens is None or room < 1:  # a message too long for any answer is for the engine to refuse
-            return ids, self.params
-        return ids, replace(self.params, max_tokens=min(room, wanted), min_tokens=min(room, self.params.min_tokens))
+        most = None if self.params.max_tokens is None else DefaultLength(wanted)  # the newest message alone may leave less
+        return ids, replace(self.params, max_tokens=most)
 
 
 class Server:
@@ -69,6 +68,7 @@ class Server:
         except (httpx.InvalidURL, ValueError):
             raise ConfigError(f"{url} is no URL: give one like http://127.0.0.1:8000") from None
         self.fields = _body_fields(params)
+        self.names_length = not isinstance(params.max_tokens, DefaultLength)
         self.model = model or self._only_model()
         self.name = f"{self.model} at {url}"
 
@@ -80,26 +80,29 @@ class Server:
             raise RequestError(f"{self.http.base_url} lists no model: name one with --model") from None
 
     def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
-        forgotten = 0
+        forgotten, fields = 0, self.fields
         while True:
             try:
-                yield from self._stream(messages)
+                yield from self._stream(messages, fields)
             except _TooLong as error:
-                if not forget_oldest(messages):
+                if forget_oldest(messages):
+                    forgotten += 1
+                elif "max_tokens" in fields and not self.names_length:  # a default yields to the room there is
+                    fields = {name: value for name, value in fields.items() if name != "max_tokens"}
+                else:
                     raise RequestError(str(error)) from None
-                forgotten += 1
                 continue
             _tell(note, forgotten)
             return
 
-    def _stream(self, messages: Messages) -> Iterator[tuple[str, int]]:
+    def _stream(self, messages: Messages, fields: dict[str, Any]) -> Iterator[tuple[str, int]]:
         import httpx
         from httpx_sse import SSEError, connect_sse
 
         body = {"model": self.model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         counted = 0
         try:
-            with connect_sse(self.http, "POST", "chat/completions", json=body | self.fields) as source:
+            with connect_sse(self.http, "POST", "chat/completions", json=body | fields) as source:
                 if source.response.is_error:
                     source.response.read()
                     raise _refusal(source.response)

@@ -33,6 +33,10 @@ class Finish(StrEnum):
     FAILED = "failed"  # the executor could not compute it
 
 
+class DefaultLength(int):
+    """A `max_tokens` that the caller did not name: it yields to the room there is, where a named one is refused."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How to choose the next token, and when to stop. Names and ranges are those of vLLM and the OpenAI API.
@@ -41,7 +45,7 @@ class SamplingParams:
     """
 
     n: int = 1  # answers to the prompt, each with a seed of its own: seed, seed + 1, …
-    max_tokens: int | None = 256  # most tokens to generate; None = whatever the model's context still holds
+    max_tokens: int | None = DefaultLength(256)  # most tokens to generate; None = whatever the model's context still holds
     min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
     temperature: float = 1.0  # 0 = greedy: always the most likely token
     top_k: int = 0  # keep the k most likely tokens; 0 or -1 = all
@@ -78,7 +82,7 @@ class SamplingParams:
             ("n", _is_count(self.n, 1) and self.n <= MOST_ANSWERS, f"a whole number from 1 to {MOST_ANSWERS}"),
             ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1"),
             ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
-            ("min_tokens", self.max_tokens is None or _between(self.min_tokens, 0, self.max_tokens), "at most max_tokens"),
+            ("min_tokens", self._is_within_max(self.min_tokens), "at most max_tokens"),
             ("temperature", _between(self.temperature, 0, 1000), "a number from 0 to 1000"),
             ("top_k", _is_count(self.top_k, -1), "a whole number of at least 0 (0 or -1 = off)"),
             ("top_p", _between(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
@@ -103,6 +107,19 @@ class SamplingParams:
                 "a whole number of at least 0, or None",
             ),
         )
+
+    def _is_within_max(self, count: object) -> bool:
+        """Whether so many tokens may be generated. A default does not stand against what the caller named."""
+        unnamed = self.max_tokens is None or isinstance(self.max_tokens, DefaultLength)
+        return unnamed or _between(count, 0, self.max_tokens)
+
+    def answer_length(self, room: int) -> int:
+        """Most tokens of an answer with so much room: the `max_tokens` that the caller named, else as many as fit."""
+        if self.max_tokens is None:
+            return room
+        if isinstance(self.max_tokens, DefaultLength):
+            return int(min(room, max(self.max_tokens, self.min_tokens)))
+        return self.max_tokens
 
     @property
     def greedy(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import DefaultLength, Request, SamplingParams
 from orcinus.errors import RequestError
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
@@ -45,11 +45,16 @@ class Model:
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
         seeds = random.Random(self.seed)
-        self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, ready.max_model_len, self._why_never, seeds)
+        self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._why_never, seeds)
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt and its answer."""
+        return min(self.ready.max_model_len, self.ready.kv_tokens)
 
     def _why_never(self, request: Request) -> str | None:
         total = request.max_known
-        if total > min(self.ready.max_model_len, self.ready.kv_tokens):
+        if total > self.context:
             return f"{len(request.prompt)} prompt tokens and {total - len(request.prompt)} of answer exceed the context"
         return None
 
@@ -101,7 +106,8 @@ class Model:
             raise invalid("min_tokens", "min_tokens needs a max_tokens that is no smaller")
         self.check_ids(body.stop_token_ids or (), "stop_token_ids")
         found |= {"stop": tuple(stops), "stop_token_ids": tuple(body.stop_token_ids or ()), "n": body.n or 1}
-        found |= {"max_tokens": max_tokens, "min_tokens": body.min_tokens or 0, "logprobs": logprobs}
+        length = DefaultLength(USUAL_MAX_TOKENS) if max_tokens is None else max_tokens
+        found |= {"max_tokens": length, "min_tokens": body.min_tokens or 0, "logprobs": logprobs}
         found["logit_bias"] = self._bias(body)
         try:
             return replace(self.defaults, **found)
@@ -128,25 +134,24 @@ class Model:
         """Tokenize and check prompts, beside the event loop."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         standing = {"priority": body.priority or 0, "client": who.client, "cache_salt": who.salt}
-        room = self.ready.max_model_len
+        room = self.context
         ids = []
         for index, prompt in enumerate(prompts):
             where = param if len(prompts) == 1 else f"{param}[{index}]"
             one = await self.tokenize(prompt, where)
             if not one:
                 raise invalid(where, f"{where}: the prompt is empty")
-            if len(one) >= room or (params.max_tokens is not None and len(one) + params.max_tokens > room):
-                answer = "" if params.max_tokens is None else f" and max_tokens {params.max_tokens}"
-                where = "max_tokens" if (params.max_tokens or 0) >= room else where
+            most = params.answer_length(room - len(one))
+            if len(one) >= room or len(one) + most > room:
+                answer = f" and max_tokens {most}" if most > 0 else ""
+                where = "max_tokens" if most >= room else where
                 message = f"the prompt's {len(one)} tokens{answer} exceed the context of {room} tokens"
                 raise invalid(where, message, "context_length_exceeded")
             ids.append(one)
-        if params.max_tokens is None:
-            each = [replace(params, max_tokens=min(USUAL_MAX_TOKENS, room - len(one))) for one in ids]
-        else:
-            each = [replace(params, ignore_eos=params.ignore_eos or self.fills_max_tokens)] * len(ids)
+        if self.fills_max_tokens and not isinstance(params.max_tokens, DefaultLength):
+            params = replace(params, ignore_eos=True)
         try:
-            prepared = self._intake.prepare(ids, each, standing)
+            prepared = self._intake.prepare(ids, params, standing)
         except RequestError as error:
             raise invalid(param, f"{param}: {error}") from None
         return [replace(one, text=prompts[one.index]) if isinstance(prompts[one.index], str) else one for one in prepared]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orcinus.core.request import SamplingParams
+from orcinus.core.request import DefaultLength, SamplingParams
 from orcinus.errors import ModelError, RequestError
 
 FIELDS = {  # theirs -> ours
@@ -23,6 +23,8 @@ def default_params(folder: Path) -> SamplingParams:
     """The parameters for callers who name none, as in vLLM. Raises `ModelError` if the file asks for the impossible."""
     found = read_json(folder / "generation_config.json")
     asked = {ours: found[theirs] for theirs, ours in FIELDS.items() if found.get(theirs) is not None}
+    if type(length := asked.get("max_tokens")) is int:
+        asked["max_tokens"] = DefaultLength(length)
     try:
         return SamplingParams(**asked)
     except RequestError as error:

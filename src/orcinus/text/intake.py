@@ -94,7 +94,9 @@ class Intake:
         if params.stop and self.tokenizer is None:
             raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
         eos = () if params.ignore_eos else tuple(sorted(self.eos_ids))
-        max_tokens = room if params.max_tokens is None else params.max_tokens
+        max_tokens = params.answer_length(room)
+        if params.min_tokens > max_tokens:
+            raise RequestError(f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it")
         resolved = replace(params, max_tokens=max_tokens, stop_token_ids=(*params.stop_token_ids, *eos))
         reason = self.why_never(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
