@@ -17,6 +17,7 @@ from orcinus.core.ports import Clock, Executor, Observer
 from orcinus.core.request import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.spelled import make_order, spell
+from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
@@ -160,7 +161,7 @@ def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Seque
     """An engine that has no requests yet."""
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
     scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
-    return Engine(scheduler, executor, clock, observers)
+    return Engine(scheduler, executor, clock, observers, on_dropped=warn_of_dropped)
 
 
 def _executor(model: Decoder, kv: Sequence[LayerKV], plan: Plan) -> TorchExecutor:

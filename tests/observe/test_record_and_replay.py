@@ -16,7 +16,8 @@ from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES, Orca
 from orcinus.core.request import Request, SamplingParams
 from orcinus.core.spelled import make_order, make_policy
-from orcinus.errors import ConfigError, ReplayDiffers
+from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
+from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.perfetto import trace
 from orcinus.observe.recorder import StepRecorder, read_lines
 from orcinus.observe.replay import replay
@@ -25,10 +26,12 @@ from tests.worlds import Job, World, build_world, random_jobs, run
 Lines = list[dict[str, Any]]
 
 
-def recorded_world(path: Path, policy: str, kv: str, order: str, depth: int) -> tuple[World, StepRecorder]:
-    world = build_world(make_policy(policy), kv, depth=depth, num_blocks=12, order=order)
+def recorded_world(
+    path: Path, policy: str, kv: str, order: str, depth: int, *, chains: bool = False
+) -> tuple[World, StepRecorder]:
+    world = build_world(make_policy(policy), kv, depth=depth, chains=chains, num_blocks=12, order=order)
     limits = world.engine.scheduler.limits
-    sizes = {"num_blocks": 12, "block_size": 4, "depth": depth}
+    sizes = {"num_blocks": 12, "block_size": 4, "depth": depth, "chains": chains}
     recorder = StepRecorder(
         path, {"policy": policy, "order": order, "kv": kv, "limits": {f: getattr(limits, f) for f in limits.__slots__}, **sizes}
     )
@@ -36,9 +39,19 @@ def recorded_world(path: Path, policy: str, kv: str, order: str, depth: int) -> 
     return world, recorder
 
 
-def record(path: Path, policy: str, kv: str, order: str, depth: int, jobs: list[Job], *, switch: bool = False) -> Lines:
+def record(
+    path: Path,
+    policy: str,
+    kv: str,
+    order: str,
+    depth: int,
+    jobs: list[Job],
+    *,
+    switch: bool = False,
+    chains: bool = False,
+) -> Lines:
     """Run jobs and return what was recorded."""
-    world, recorder = recorded_world(path, policy, kv, order, depth)
+    world, recorder = recorded_world(path, policy, kv, order, depth, chains=chains)
     step, turn = world.engine.step, itertools.count()
 
     def maybe_switch():  # type: ignore[no-untyped-def]
@@ -125,9 +138,11 @@ def test_what_a_line_says(tmp_path: Path) -> None:
     assert [len(row) for row in back["tokens"]] == [1, 0]
 
 
-def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("depth", "chains"), [(1, False), (2, False), (2, True), (4, True)])
+def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(depth: int, chains: bool, tmp_path: Path) -> None:
     jobs = random_jobs(random.Random(3), 15, cancels=True)
-    lines = record(tmp_path / "steps.jsonl", "stall-free:token_budget=9", "prefix-cache", "fcfs", 2, jobs)
+    policy = "stall-free:token_budget=9"
+    lines = record(tmp_path / "steps.jsonl", policy, "prefix-cache", "fcfs", depth, jobs, chains=chains)
     drawn = json.loads(json.dumps(trace(lines)))["traceEvents"]
     launches = [line for line in lines if line["kind"] == "launch"]
     assert sum(event["name"].startswith("iteration") for event in drawn) == len(launches)
@@ -140,6 +155,63 @@ def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(tmp_path: P
     for tid in {(event["pid"], event["tid"]) for event in slices}:  # slices of one track follow each other
         own = sorted((e["ts"], e["ts"] + e["dur"]) for e in slices if (e["pid"], e["tid"]) == tid)
         assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(own))
+
+
+def test_what_was_not_switched_keeps_its_counts_and_is_replayed_so(tmp_path: Path) -> None:
+    """`fair` counts what clients were given. A new policy, or the same order named again, must not forget it."""
+    file = tmp_path / "steps.jsonl"
+    world, recorder = recorded_world(file, "orca", "paged", "fair", 1)
+    crowd = [Job(0, (1,) * 9, SamplingParams(max_tokens=4, seed=0), client="crowd") for _ in range(12)]
+    single = [Job(14, (1,) * 9, SamplingParams(max_tokens=4, seed=0), client="single") for _ in range(3)]
+    step, turn = world.engine.step, itertools.count()
+
+    def switch_and_step():  # type: ignore[no-untyped-def]
+        if (now := next(turn)) in (8, 12):
+            before = dict(world.engine.scheduler.order.counters)  # type: ignore[attr-defined]
+            world.engine.use(make_policy("stall-free"), make_order("fair") if now == 12 else None)
+            assert world.engine.scheduler.order.counters == before != {}  # type: ignore[attr-defined]
+        return step()
+
+    world.engine.step = switch_and_step  # type: ignore[method-assign]
+    run(world, [*crowd, *single])
+    recorder.close()
+    assert replay(read_lines(file)).requests == 15
+
+
+def test_another_order_of_the_same_kind_counts_from_nothing() -> None:
+    world = build_world(Orca(), "paged", order="fair")
+    run(world, random_jobs(random.Random(0), 5))
+    world.engine.use(order=make_order("fair:output_cost=3"))
+    assert world.engine.scheduler.order.counters == {}  # type: ignore[attr-defined]
+
+
+def test_calls_without_effect_leave_no_trace(tmp_path: Path) -> None:
+    file = tmp_path / "steps.jsonl"
+    world, recorder = recorded_world(file, "orca", "paged", "fcfs", 1)
+    first = Request("a", (1, 2), SamplingParams(max_tokens=2, seed=0), 0.0)
+    world.engine.submit(first)
+    with pytest.raises(PolicyError, match="already in use"):
+        world.engine.submit(Request("a", (3, 4), SamplingParams(max_tokens=9, seed=0), 1.0))
+    world.engine.cancel("nobody")
+    while not world.engine.idle:
+        world.engine.step()
+    world.engine.cancel("a")
+    recorder.close()
+    lines = read_lines(file)
+    assert [line["kind"] for line in lines if line["kind"] in ("submit", "cancel")] == ["submit"]
+    assert world.record.submitted == ["a"]
+    replay(lines)
+
+
+def test_a_full_disk_is_told_once_and_the_engine_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    world = build_world(Orca(), "paged")
+    world.engine.on_dropped = warn_of_dropped
+    world.engine.observers.append(StepRecorder("/dev/full", {}))
+    requests = run(world, random_jobs(random.Random(0), 200))  # more than the file's buffer holds
+    assert len(world.record.endings) == len(requests)
+    assert [one.getMessage() for one in caplog.records] == [
+        "StepRecorder is dropped, the engine goes on without it: cannot record to /dev/full: No space left on device"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,12 @@ class _Watch(Observer):
 def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
     """Serve all prompts with the run's policy; `watch` is called after every iteration."""
     llm.engine.use(make_policy(run.policy))
-    llm.engine.observers[:] = [llm.timelines, run.slots, run.latency, _Watch(watch)]
+    others = list(llm.engine.observers)
+    llm.engine.observers += [run.slots, run.latency, _Watch(watch)]
     for piece in llm.stream(prompts, params):
         run.texts[piece.index] += piece.text
         if piece.token_id is not None:
             run.token_ids[piece.index].append(piece.token_id)
         run.reasons[piece.index] = piece.finish_reason
         run.errors += [piece.error] if piece.error else []
+    llm.engine.observers[:] = [one for one in llm.engine.observers if one in others]

@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
 from orcinus import interrupt
 from orcinus.config import EngineConfig
 
 
 @contextmanager
 def engine(config: EngineConfig) -> Iterator[Any]:
-    """An `LLM` for as long as the block lasts. Ctrl-C before it stands, while the model loads, ends the process at once."""
+    """An `LLM` for as long as the block lasts. Ctrl-C before it stands, while the model loads, ends the process at once.
+
+    Exits with status 1 if an observer was dropped meanwhile, such as a record whose disk is full; the log has said why.
+    """
     from orcinus.llm import LLM
 
     with LLM.from_config(config) as llm:
@@ -21,3 +26,5 @@ def engine(config: EngineConfig) -> Iterator[Any]:
             yield llm
         finally:
             interrupt.leave_at_once()
+    if llm.engine.dropped_observers:
+        raise typer.Exit(1)

@@ -21,6 +21,7 @@ class Engine:
     Not thread-safe: one thread calls `submit`, `cancel` and `step`. A simulation calls the two halves of `step` itself,
     `dispatch` and `settle`, because requests also arrive while batches are in flight. An executor that needs no decision
     between two equal iterations, as one that only tells the time, may be given up to `most_repeats` of them as one batch.
+    An observer that raises is dropped; `on_dropped` hears which, and why.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Engine:
         clock: Clock,
         observers: Sequence[Observer] = (),
         most_repeats: int = 1,
+        on_dropped: Callable[[Observer, Exception], None] | None = None,
     ) -> None:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
-        self.most_repeats = most_repeats
+        self.most_repeats, self.on_dropped = most_repeats, on_dropped
         self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
         self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
@@ -130,3 +132,5 @@ class Engine:
             except Exception as error:
                 self.observers.remove(observer)
                 self.dropped_observers.append((observer, error))
+                if self.on_dropped is not None:
+                    self.on_dropped(observer, error)

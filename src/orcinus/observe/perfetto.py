@@ -34,7 +34,7 @@ class _Drawing:
 
     def add(self, line: Line) -> None:
         self._start = line["at"] if self._start is None else self._start
-        at = (line["at"] - self._start) * 1e6
+        at = round((line["at"] - self._start) * 1e6, 3)
         match line["kind"]:
             case "submit":
                 self._submit(line, at)
@@ -64,14 +64,17 @@ class _Drawing:
         facts |= {"tokens": sum(count for _, _, count, _ in line["chunks"]), "requests": len(line["chunks"])}
         self._slice(f"iteration {batch}", ENGINE, lane, begin, end, facts)
         for name, start, count, _ in line["chunks"]:
-            if begin - self._idle_since[name] > 1:
-                self._slice("waiting", REQUESTS, self._tracks[name], self._idle_since[name], begin, {})
+            idle_since = self._idle_since[name]
+            if begin - idle_since > 1:
+                self._slice("waiting", REQUESTS, self._tracks[name], idle_since, begin, {})
             phase = "decode" if count == 1 and start >= self._prompts[name] else "prefill"
-            self._slice(phase, REQUESTS, self._tracks[name], begin, end, {"tokens": count, "start": start})
+            facts = {"tokens": count, "start": start}
+            # An iteration that followed another began for its requests when that one ended: slices of a track may not cross.
+            self._slice(phase, REQUESTS, self._tracks[name], max(begin, idle_since), end, facts)
             self._idle_since[name] = end
 
     def _slice(self, name: str, pid: int, tid: int, begin: float, end: float, facts: Mapping[str, Any]) -> None:
-        times = {"ts": begin, "dur": end - begin}
+        times = {"ts": begin, "dur": round(end - begin, 3)}
         self.events.append({"ph": "X", "name": name, "pid": pid, "tid": tid, **times, "args": dict(facts)})
 
     def _name(self, what: str, pid: int, tid: int, name: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,14 +23,15 @@ class StepRecorder(Observer):
 
     A line costs microseconds and goes through the file's buffer; what was recorded is complete after `close`. Times are
     seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it; who learns that only by building
-    it opens the file before, and calls `describe`. Raises `ConfigError` if the file cannot be written.
+    it opens the file before, and calls `describe`. Every method raises `ConfigError` if the file cannot be written.
     """
 
     def __init__(self, path: str | Path, engine: Mapping[str, Any] | None = None) -> None:
+        self._path = path
         try:
             self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
-            raise ConfigError(f"cannot record to {path}: {error.strerror or error}") from None
+            raise self._unwritable(error) from None
         if engine is not None:
             self.describe(engine)
 
@@ -80,10 +82,24 @@ class StepRecorder(Observer):
 
     def close(self) -> None:
         """Write what is still in the buffer."""
-        self._file.close()
+        with self._writing():
+            self._file.close()
 
     def _write(self, kind: str, content: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({"kind": kind, **content}, separators=(",", ":")) + "\n")
+        with self._writing():
+            self._file.write(json.dumps({"kind": kind, **content}, separators=(",", ":")) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):
+                self._file.close()
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"cannot record to {self._path}: {error.strerror or error}")
 
 
 def _params(submitted: Submitted) -> dict[str, Any]:

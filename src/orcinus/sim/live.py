@@ -11,6 +11,7 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Observer
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.spelled import make_order, make_policy
+from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.made_up import Author, answer_lengths, read_vocabulary
@@ -34,4 +35,5 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     recorders = []
     if config.record is not None:
         recorders.append(StepRecorder(config.record, record_header(setup, executor.depth)))
-    return Engine(scheduler, executor, MonotonicClock(), [executor, *observers, *recorders]), executor
+    heard = [executor, *observers, *recorders]
+    return Engine(scheduler, executor, MonotonicClock(), heard, on_dropped=warn_of_dropped), executor
