@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -11,13 +11,14 @@ from starlette.types import ASGIApp
 
 import orcinus
 from orcinus.serve import openapi
+from orcinus.serve.access_log import AccessLog
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.front import Front
 from orcinus.serve.routes import generation, models, requests, scheduler, state
 from orcinus.serve.service import Service
 
 
-def make_app(service: Service, access_log: TextIO | None = None) -> ASGIApp:
+def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     """The whole application. `access_log` receives one line of JSON per request."""
     app = FastAPI(title="Orcinus", version=orcinus.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, on_api_error)

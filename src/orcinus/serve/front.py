@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orcinus.serve.access_log import AccessLog
 from orcinus.serve.errors import ApiError, on_any_error, response
 from orcinus.serve.keys import Keys
 from orcinus.serve.metrics import Metrics
@@ -29,7 +29,7 @@ class Front:
     the response that says so.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, access_log: TextIO | None) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, access_log: AccessLog | None) -> None:
         self.app, self.keys, self.metrics, self.access_log = app, keys, metrics, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,8 +90,7 @@ class Front:
             "key": facts["holder"].name if facts["holder"] else None,
             **(facts["usage"] or {}),
         }
-        self.access_log.write(json.dumps(line) + "\n")
-        self.access_log.flush()
+        self.access_log.write(line)
 
 
 def _check_host(scope: Scope) -> None:

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import uvicorn
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.hub import find_model
+from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
@@ -100,7 +100,7 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
     keys = _keys(asked)
     asked.check_exposure(keys=bool(keys))
     _allow_many_connections()
-    listener, log = _listen(asked), _open_log(asked.access_log)
+    listener, log = _listen(asked), AccessLog(asked.access_log) if asked.access_log is not None else None
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     client = EngineClient(config)
     service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), keys)
@@ -137,7 +137,7 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
     finally:
         await client.close()
         listener.close()
-        if log is not None and log is not sys.stderr:
+        if log is not None:
             log.close()
 
 
@@ -180,17 +180,6 @@ def _allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _open_log(where: str | None) -> TextIO | None:
-    if where is None:
-        return None
-    if where == "-":
-        return sys.stderr
-    try:
-        return open(where, "a", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write the access log {where}: {error.strerror or error}") from None
 
 
 def _shown(host: str) -> str:

@@ -1,0 +1,46 @@
+"""One line of JSON per request, in a file or on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from orcinus.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class AccessLog:
+    """A file that gets a line per request; `-` is standard error. Raises `ConfigError` if it cannot be opened.
+
+    Lines go straight to the file. While it cannot be written (a full disk), lines are lost and requests are answered all the
+    same; the start and the end of such a time are logged.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where, self.lost = where, 0
+        try:
+            file: BinaryIO = os.fdopen(os.dup(2), "wb", buffering=0) if where == "-" else open(where, "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise ConfigError(f"cannot write the access log {where}: {error.strerror or error}") from None
+        self._file = file
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line."""
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            if not self.lost:
+                log.warning("cannot write the access log %s: %s; lines are lost until it can be", self.where, error.strerror)
+            self.lost += 1
+            return
+        if self.lost:
+            log.warning("the access log %s is written again; %d lines were lost", self.where, self.lost)
+            self.lost = 0
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
