@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orcinus.core.request import DefaultLength, Request, SamplingParams
@@ -14,6 +14,7 @@ from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
 from orcinus.serve.schema import HARMLESS, IGNORED, NEVER, NOT_YET, ChatBody, CompletionBody, Message, Sampling
 from orcinus.serve.workers import Workers
+from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
 from orcinus.text.tokenizer import Tokenizer
 
@@ -41,6 +42,7 @@ class Model:
     seed: int
     workers: Workers
     fills_max_tokens: bool = False  # a simulated one: whoever says how long an answer may become gets it so long
+    renderers: Workers = field(default_factory=lambda: Workers(MOST_PROCESSES))  # threads that wait for chat templates
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
@@ -166,7 +168,7 @@ class Model:
                 if len(prompt) <= AT_ONCE:
                     return self.tokenizer.encode(prompt, special)
                 return await self.workers.run(self.tokenizer.encode, prompt, special)
-            return await self.workers.run(self.tokenizer.encode_chat, prompt.messages, prompt.options)
+            return await self.renderers.run(self.tokenizer.encode_chat, prompt.messages, prompt.options)
         except RequestError as error:
             raise invalid(where, f"{where}: {error}") from None
         except TimeoutError:

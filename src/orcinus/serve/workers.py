@@ -1,4 +1,4 @@
-"""Threads for what would hold up the event loop: long prompts, and chat templates that may never end."""
+"""Threads for what would hold up the event loop: large bodies, long prompts, and waiting for chat templates."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
+from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.generation import end_of_text_ids, read_json
 from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
-MOST_CHARACTERS = 32 * 2**20  # of a rendered conversation
 
 
 def _bytes_of_byte_level() -> dict[str, int]:
@@ -33,6 +33,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
+        self._renderer = TemplateRenderer()
         added = tokenizer.added_tokens_decoder
         self.special_ids = frozenset(number for number, token in added.items() if token.special)  # they have no text
         self._special = [str(added[number]) for number in self.special_ids]
@@ -94,21 +95,9 @@ class Tokenizer:
             if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
                 raise RequestError(f"message {index} needs a 'role' and a 'content' string")
             _valid(message["content"])
-        if not self._tokenizer.chat_template:
-            raise RequestError("this model has no chat template: use generate with plain prompts")
-        from jinja2 import TemplateError
-
         marks: dict[str, str] = {}
         marked = [{name: self._mark(value, marks) for name, value in message.items()} for message in messages]
-        try:
-            template = self._tokenizer.apply_chat_template
-            text = template(marked, add_generation_prompt=True, tokenize=False, **(options or {}))
-        except TemplateError as error:
-            raise RequestError(f"the model's chat template refuses this conversation: {error}") from None
-        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, LookupError):  # of its expressions
-            raise RequestError("the model's chat template cannot take this conversation") from None
-        if len(text) > MOST_CHARACTERS:
-            raise RequestError(f"the model's chat template makes more than {MOST_CHARACTERS} characters of this conversation")
+        text = self._render(marked, {"add_generation_prompt": True, **(options or {})})
         if not marks:
             return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
         ids: list[int] = []
@@ -116,6 +105,16 @@ class Tokenizer:
             plain = part in marks
             ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
         return tuple(ids)
+
+    def _render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        """The text of a conversation, by the model's template. Raises `RequestError`."""
+        if not self.chats:
+            raise RequestError("this model has no chat template: use generate with plain prompts")
+        try:
+            template: str = self._tokenizer.get_chat_template(tools=variables.get("tools"))
+        except ValueError:
+            raise RequestError("this model has several chat templates, and none is the default: use plain prompts") from None
+        return self._renderer.render(template, messages, **{**self._tokenizer.special_tokens_map, **variables})
 
     def _mark(self, content: Any, marks: dict[str, str]) -> Any:
         """Put marks in the place of what looks like a special token: nobody can end their own message from within it."""

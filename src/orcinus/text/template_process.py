@@ -1,0 +1,186 @@
+"""The process in which chat templates run. `TemplateRenderer` starts it, with its seconds and bytes as arguments.
+
+A template is a program of whoever made the model, fed with text of whoever sends a request. Here it can do no more harm
+than its process: the kernel bounds its memory and ends it when its time is up, in the middle of any operation. The process
+loads the standard library and jinja2 alone, inherits no environment, and leaves soon after its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+READY, TEXT, REFUSED, BROKEN, TOO_LONG, TOO_LARGE = range(6)  # what a frame's status byte says
+FRAME = struct.Struct("!BQ")  # status (0 in requests) and bytes that follow
+MOST_CHARACTERS = 32 * 2**20  # of a rendered conversation
+MOST_SHOWN = 200  # characters of a template's own error message
+WATCH_S = 5.0  # how often a process that idles looks for its parent
+
+
+class Generation(jinja2.ext.Extension):
+    """`{% generation %}`, which marks the assistant's words for training: here its body is shown as it is."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        """A call of the body, which has a scope of its own."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+class Namespace(jinja2.utils.Namespace):
+    """Jinja's `namespace`, without attributes that begin with an underscore."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *rest = args
+        named = dict(*rest, **kwargs)
+        for name in named:
+            _check_public(name)
+        jinja2.utils.Namespace.__init__(self, named)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_public(name)
+        super().__setitem__(name, value)
+
+
+class Dict:
+    """`dict` as templates have it: called, and `fromkeys`, and nothing else of the type."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        """A dictionary with these keys."""
+        return dict.fromkeys(*args)
+
+
+def _check_public(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace cannot hold {name!r}")
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """The environment that models' templates are written for: that of transformers."""
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+    made.filters["tojson"] = _tojson
+    made.globals |= {
+        "raise_exception": _raise_exception,
+        "strftime_now": _strftime_now,
+        "dict": Dict(),
+        "namespace": Namespace,
+    }
+    return made
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> jinja2.Template:
+    return environment().from_string(template)
+
+
+def answer(request: bytes) -> tuple[int, bytes]:
+    """Status and text of a request. Whatever goes wrong in a template is a status."""
+    try:
+        asked = json.loads(request)
+        text = _compiled(asked["template"]).render(**asked["variables"])
+        return (TOO_LONG, b"") if len(text) > MOST_CHARACTERS else (TEXT, text.encode())
+    except jinja2.TemplateError as error:
+        return REFUSED, _shown(str(error))
+    except MemoryError:
+        return TOO_LARGE, b""
+    except Exception:  # of a template's expressions: any type
+        return BROKEN, b""
+
+
+def _shown(message: str) -> bytes:
+    """A message as one line of bounded length."""
+    line = " ".join(message[: 2 * MOST_SHOWN].split())
+    return (line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "…").encode(errors="replace")
+
+
+def bound_memory(size: int) -> None:
+    """Let this process have `size` bytes more than now, leave no core file, and be the first to go when memory is short."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as numbers:
+            size += int(numbers.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write("1000")
+    except OSError:  # no Linux: addresses are bounded, where the system does that at all
+        size += 2**30
+    for bound, most in ((resource.RLIMIT_AS, size), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(bound, (most, most))
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes. Raises `EOFError` if the parent is gone."""
+    parts = []
+    while size:
+        part = connection.recv(min(size, 2**20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def serve(connection: socket.socket, limit_s: float) -> None:
+    """Answer requests until the parent is gone. A request that takes longer than `limit_s` ends the process."""
+    parent = os.getppid()
+    connection.sendall(FRAME.pack(READY, 0))
+    while True:
+        while not select.select([connection], [], [], WATCH_S)[0]:
+            if os.getppid() != parent:  # and somebody else still holds the other end
+                return
+        signal.setitimer(signal.ITIMER_REAL, limit_s)  # the kernel's: no operation of Python's can put it off
+        _, size = FRAME.unpack(_receive(connection, FRAME.size))
+        status, text = answer(_receive(connection, size))
+        connection.sendall(FRAME.pack(status, len(text)) + text)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if status == TOO_LARGE:  # what is left of its memory is in pieces
+            return
+
+
+def main() -> None:
+    """Serve on standard input, which is a socket. Signals that end a whole group of processes are the parent's to judge."""
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sent, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    bound_memory(int(sys.argv[2]))
+    with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=0) as connection:
+        serve(connection, float(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
