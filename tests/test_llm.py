@@ -6,6 +6,7 @@ import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,11 @@ def test_threads_share_the_engine(llm: LLM) -> None:
         ("x", SamplingParams(max_tokens=2048), "exceed the model length"),
         ("x", SamplingParams(stop_token_ids=(10**7,)), "stop token 0"),
         ("x", SamplingParams(logit_bias={10**7: 1.0}), "logit_bias token 0"),
+        ("x", SamplingParams(allowed_token_ids=(5, 6, 2048)), "allowed token 2 is 2048"),
+        ("x", SamplingParams(bad_words_token_ids=((5,), (6, 2048))), r"bad_words_token_ids\[1\]: token 1 is 2048"),
+        ("x", SamplingParams(allowed_token_ids=(5,), bad_words_token_ids=((5,),)), "nothing can be generated"),
+        ("x", SamplingParams(allowed_token_ids=(5,), stop_token_ids=(5,), min_tokens=1), "nothing can be generated"),
+        ("x", SamplingParams(bad_words=("fine", "\ud800")), "surrogate"),
         (["x", "y"], [SamplingParams()], "2 prompts but 1 sampling parameters"),
         ("\ud800", None, "surrogate"),
         (None, None, "prompts must be a string"),
@@ -374,6 +380,10 @@ def test_a_model_without_a_tokenizer_serves_ids(checkpoint: Callable[[str], tupl
             llm.chat([{"role": "user", "content": "Hi"}])
         with pytest.raises(RequestError, match="stop strings cannot be found"):
             llm.generate([[1]], SamplingParams(stop="x"))
+        with pytest.raises(RequestError, match="use bad_words_token_ids"):
+            llm.generate([[1]], SamplingParams(bad_words=("x",)))
+        first = output.token_ids[0]
+        assert llm.generate([[1, 2, 3]], replace(GREEDY, bad_words_token_ids=((first,),)))[0].token_ids[0] != first
 
 
 def test_a_progress_bar_on_request(llm: LLM, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orcinus.core.batch import Finished, Reason, Token
@@ -64,15 +66,30 @@ def test_the_next_chunk_of_a_prompt_does_not_wait_for_the_one_before() -> None:
     assert chunks(here) == [[(0, 2, None)], [(2, 2, None)]], "all its tokens are known"
 
 
-@pytest.mark.parametrize("penalty", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
-def test_a_penalty_has_to_see_the_token_before(penalty: str) -> None:
+HISTORY = [
+    {"repetition_penalty": 1.5},
+    {"presence_penalty": 1.5},
+    {"frequency_penalty": 1.5},
+    {"bad_words_token_ids": ((5,), (1, 2))},
+]
+
+
+@pytest.mark.parametrize("params", HISTORY, ids=str)
+def test_what_looks_at_the_tokens_before_has_to_see_the_last_one(params: dict[str, Any]) -> None:
     here = world()
-    here.engine.submit(request(**{penalty: 1.5}))
+    here.engine.submit(request(**params))
     here.engine.dispatch()
     assert chunks(here) == [[(0, 3, None)]]
     while not here.engine.idle:
         here.engine.step()
     assert all(follows is None for batch in chunks(here) for *_, follows in batch)
+
+
+def test_masks_that_do_not_look_back_are_carried_on() -> None:
+    here = world()
+    here.engine.submit(request(allowed_token_ids=(1, 2), bad_words_token_ids=((5,),), stop_token_ids=(9,), min_tokens=2))
+    here.engine.dispatch()
+    assert chunks(here) == [[(0, 3, None)], [(3, 1, 1)]]
 
 
 def test_who_arrives_meanwhile_is_in_the_batch_after_those_in_flight() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orcinus.core.request import SamplingParams
+from orcinus.core.request import KnownTokens, SamplingParams
 from orcinus.errors import RequestError
 
 BAD = [
@@ -47,6 +50,17 @@ BAD = [
     ("logit_bias", {1: math.nan}),
     ("stop", ("",)),
     ("stop_token_ids", (-1,)),
+    ("allowed_token_ids", ()),
+    ("allowed_token_ids", []),
+    ("allowed_token_ids", "12"),
+    ("allowed_token_ids", 5),
+    ("bad_words", "duck"),
+    ("bad_words", ("",)),
+    ("bad_words", (" ",)),
+    ("bad_words", (5,)),
+    ("bad_words_token_ids", 5),
+    ("bad_words_token_ids", (5,)),
+    ("bad_words_token_ids", ((),)),
     ("seed", 2**63),
     ("seed", "seven"),
     ("logprobs", -1),
@@ -59,16 +73,51 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> No
         SamplingParams(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stop_token_ids": [3, -1]}, r"stop_token_ids\[1\] must be a token id, not -1"),
+        ({"allowed_token_ids": [3, 4, "5"]}, r"allowed_token_ids\[2\] must be a token id, not '5'"),
+        ({"allowed_token_ids": [True]}, r"allowed_token_ids\[0\] must be a token id, not True"),
+        ({"bad_words_token_ids": [[1], [2, 1.5]]}, r"bad_words_token_ids\[1\]\[1\] must be a token id, not 1.5"),
+        ({"bad_words_token_ids": [[1], "ab"]}, r"bad_words_token_ids\[1\] must be a list of token ids, not 'ab'"),
+    ],
+)
+def test_what_is_no_token_id_is_named_by_its_place(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        SamplingParams(**fields)
+
+
+IDS = st.integers(0, 3)
+WORDS = st.lists(st.lists(IDS, min_size=1, max_size=4).map(tuple), max_size=5).map(tuple)
+
+
+@given(WORDS, st.lists(IDS, min_size=1, max_size=3), st.lists(IDS, max_size=6), st.sets(IDS), st.integers(0, 4))
+def test_banned_tokens_are_those_that_would_end_a_word_or_too_early_a_text(
+    words: tuple[tuple[int, ...], ...], prompt: list[int], output: list[int], stops: set[int], min_tokens: int
+) -> None:
+    """A word counts only within the output: what the prompt ends with begins none."""
+    params = SamplingParams(bad_words_token_ids=words, stop_token_ids=tuple(stops), min_tokens=min_tokens)
+    history = KnownTokens(tuple(prompt), output, len(prompt) + len(output))
+    found = params.banned(len(output), history if params.needs_history else ())
+    ends_a_word = {t for t in range(4) for word in words if tuple([*output, t][-len(word) :]) == word}
+    assert found == ends_a_word | (stops if len(output) < min_tokens else set())
+
+
 def test_forms_are_normalised() -> None:
     params = SamplingParams(stop="end", stop_token_ids=[3], logit_bias={5: 1})  # type: ignore[arg-type]
     assert params.stop == ("end",)
     assert params.stop_token_ids == (3,)
     assert dict(params.logit_bias) == {5: 1}
+    params = SamplingParams(allowed_token_ids=[3], bad_words=["a"], bad_words_token_ids=[[1, 2]])  # type: ignore[arg-type,list-item]
+    assert (params.allowed_token_ids, params.bad_words, params.bad_words_token_ids) == ((3,), ("a",), ((1, 2),))
 
 
 def test_none_means_none_as_in_vllm() -> None:
     params = SamplingParams(stop=None, stop_token_ids=None, logit_bias=None)  # type: ignore[arg-type]
     assert (params.stop, params.stop_token_ids, dict(params.logit_bias)) == ((), (), {})
+    params = SamplingParams(allowed_token_ids=None, bad_words=None)  # type: ignore[arg-type]
+    assert (params.allowed_token_ids, params.bad_words) == (None, ())
 
 
 def test_they_are_frozen() -> None:

@@ -20,6 +20,7 @@ from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
 from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.perfetto import trace
 from orcinus.observe.recorder import StepRecorder, read_lines
+from orcinus.observe.replay import _request as request_of
 from orcinus.observe.replay import replay
 from tests.worlds import Job, World, build_world, random_jobs, run
 
@@ -120,9 +121,11 @@ def test_a_tampered_ending_is_noticed(tmp_path: Path) -> None:
 
 
 def test_sampling_parameters_survive(tmp_path: Path) -> None:
-    params = SamplingParams(max_tokens=3, logit_bias={5: 1.5}, stop=("x", "y"), top_p=0.5, seed=7)
+    masks = {"allowed_token_ids": (1, 5, 9), "bad_words": ("w",), "bad_words_token_ids": ((5,), (1, 9))}
+    params = SamplingParams(max_tokens=3, logit_bias={5: 1.5}, stop=("x", "y"), top_p=0.5, seed=7, **masks)  # type: ignore[arg-type]
     lines = record(tmp_path / "steps.jsonl", "orca", "paged", "fcfs", 1, [Job(0, (1, 2), params)])
     assert lines[1]["params"]["logit_bias"] == {"5": 1.5}
+    assert request_of(lines[1]).params == params
     assert replay(lines).requests == 1
 
 

@@ -147,6 +147,30 @@ def test_a_bias_of_100_forces_and_forbids() -> None:
     assert text(logit_bias={50: 99}) == text()
 
 
+def test_only_allowed_tokens_come() -> None:
+    assert set(text(allowed_token_ids=(3, 5))) == {3, 5}, "the end is not among them"
+    assert len(text(allowed_token_ids=(3, 5))) == 64
+    assert len(text(allowed_token_ids=(3, 5, END), stop_token_ids=(END,), max_tokens=64)) <= 12
+    assert set(text(allowed_token_ids=(3, 5), logit_bias={7: 100}, max_tokens=9)) == {3, 5}
+    assert set(text(allowed_token_ids=(3, 5), logit_bias={5: 100}, max_tokens=9)) == {5}
+
+
+def test_bad_words_do_not_come() -> None:
+    plain = text(stop_token_ids=())
+    once, pair = plain[0], tuple(plain[1:3])
+    changed = text(stop_token_ids=(), bad_words_token_ids=((once,), pair))
+    assert once not in changed
+    assert pair not in set(zip(changed, changed[1:], strict=False))
+    assert len(text(bad_words_token_ids=((END,),))) == 64
+
+
+def test_a_request_that_forbids_every_token_fails() -> None:
+    forbidding = params(allowed_token_ids=(3,), bad_words_token_ids=((3,),))
+    texts, ends = serve([((7, 8), forbidding), ((7, 8), params())], "orca", "paged", 1, 100, 20)
+    assert ends == {"0": Finish.FAILED, "1": Finish.STOP}
+    assert list(texts) == ["1"]
+
+
 @pytest.mark.parametrize("penalty", [{"presence_penalty": 0.1}, {"frequency_penalty": 2}, {"repetition_penalty": 1.1}])
 def test_under_a_penalty_no_word_comes_twice(penalty: dict[str, float]) -> None:
     plain, changed = (text(stop_token_ids=(), **more) for more in ({}, penalty))

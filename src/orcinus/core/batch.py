@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
     blocks: tuple[int, ...]  # K/V block table: position p lies in blocks[p // block_size]
     samples: bool  # whether the last token's logits choose the next token (false in the middle of a prompt)
     params: SamplingParams
-    history: Sequence[int] = ()  # every known token, given only if params.penalised or `scored`
+    history: Sequence[int] = ()  # every known token, given only if params.needs_history or `scored`
     prompt_length: int = 0  # how many of the known tokens are the prompt
     follows: int | None = None  # the batch in flight that samples its only token, which is not known yet; None: it is known
 
@@ -31,6 +31,11 @@ class Chunk(NamedTuple):
     def end(self) -> int:
         """Position after the last token = the length of the sequence it attends to."""
         return self.start + len(self.tokens)
+
+    @property
+    def banned(self) -> set[int]:
+        """Tokens that may not be sampled for it."""
+        return self.params.banned(self.end - self.prompt_length, self.history)
 
     @property
     def scored(self) -> int:

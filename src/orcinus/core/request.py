@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, overload
 from orcinus.errors import RequestError
 
 MOST_ANSWERS = 128
+ALL_FORBIDDEN = "its parameters forbid every token: allow more, or lower min_tokens"
 NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -57,6 +58,9 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=lambda: NO_BIAS)  # token id -> added to its logit
     stop: tuple[str, ...] | str = ()  # or a list; strings that end the text; they are not part of it
     stop_token_ids: tuple[int, ...] = ()  # token ids that end the text, besides the model's own
+    allowed_token_ids: tuple[int, ...] | None = None  # the only tokens that may be generated; None = all
+    bad_words: tuple[str, ...] = ()  # or a list; words that are not generated, as the tokenizer writes them
+    bad_words_token_ids: tuple[tuple[int, ...], ...] = ()  # the same as token ids: the last does not follow the others
     ignore_eos: bool = False  # go on after the model's own end-of-text token
     seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
     logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
@@ -66,7 +70,12 @@ class SamplingParams:
         set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
         stop = self.stop or ()
         set_field(self, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop, "a string or a list of strings"))
-        set_field(self, "stop_token_ids", _tuple("stop_token_ids", self.stop_token_ids or (), "a list of token ids"))
+        set_field(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids or ()))
+        if self.allowed_token_ids is not None:
+            set_field(self, "allowed_token_ids", _token_ids("allowed_token_ids", self.allowed_token_ids))
+        set_field(self, "bad_words", _tuple("bad_words", self.bad_words or (), "a list of strings"))
+        words = enumerate(_tuple("bad_words_token_ids", self.bad_words_token_ids or (), "a list of lists of token ids"))
+        set_field(self, "bad_words_token_ids", tuple(_token_ids(f"bad_words_token_ids[{at}]", word) for at, word in words))
         bias = self.logit_bias or NO_BIAS
         if not isinstance(bias, Mapping):
             raise RequestError("logit_bias must be a map of token ids to numbers")
@@ -93,7 +102,9 @@ class SamplingParams:
             ("logit_bias", all(_is_count(t, 0) for t in self.logit_bias), "a map of token ids to numbers"),
             ("logit_bias", all(_between(b, -100, 100) for b in self.logit_bias.values()), "a map to numbers from -100 to 100"),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "a string or strings, none of them empty"),
-            ("stop_token_ids", all(_is_count(t, 0) for t in self.stop_token_ids), "token ids"),
+            ("allowed_token_ids", self.allowed_token_ids != (), "None (every token) or at least one token id"),
+            ("bad_words", all(isinstance(w, str) and w.strip() for w in self.bad_words), "strings, none of them blank"),
+            ("bad_words_token_ids", all(self.bad_words_token_ids), "lists of at least one token id"),
             ("ignore_eos", isinstance(self.ignore_eos, bool), "True or False"),
             (
                 "seed",
@@ -128,8 +139,25 @@ class SamplingParams:
 
     @property
     def penalised(self) -> bool:
-        """Whether choosing a token needs the tokens that came before."""
+        """Whether tokens that came before become more or less likely."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether choosing a token needs the tokens that came before."""
+        return self.penalised or any(len(word) > 1 for word in self.bad_words_token_ids)
+
+    def banned(self, generated: int, history: Sequence[int] = ()) -> set[int]:
+        """Tokens that may not follow `generated` tokens of output: ends of bad words that have begun, and too early stops.
+
+        `history` ends with the output; it is looked at only if `needs_history`.
+        """
+        banned = {word[0] for word in self.bad_words_token_ids if len(word) == 1}
+        begun = [word for word in self.bad_words_token_ids if 1 < len(word) <= generated + 1]
+        if begun:
+            output = tuple(history[1 - max(map(len, begun)) :])
+            banned.update(word[-1] for word in begun if word[:-1] == output[1 - len(word) :])
+        return banned.union(self.stop_token_ids) if generated < self.min_tokens else banned
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -151,9 +179,17 @@ def _tuple(name: str, value: object, kind: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _token_ids(name: str, value: object) -> tuple[int, ...]:
+    ids = _tuple(name, value, "a list of token ids")
+    for index, token in enumerate(ids):
+        if not _is_count(token, 0):
+            raise RequestError(f"{name}[{index}] must be a token id, not {token!r}")
+    return ids
+
+
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """Log-probabilities at one position, of the model's own distribution (before penalties and temperature)."""
+    """Log-probabilities at one position, of the model's own distribution (before masks, penalties and temperature)."""
 
     logprob: float  # of the chosen token
     rank: int  # of the chosen token; 1 = the most likely
@@ -233,10 +269,11 @@ class Request:
     def goes_on(self) -> bool:
         """Whether a batch may follow those in flight without waiting for them: there is something to run, and it is known what.
 
-        A penalty has to see the token that is promised; a request that is promised its last token has nothing to run.
+        A penalty, or a bad word of several tokens, has to see the token that is promised; a request that is promised its last
+        token has nothing to run.
         """
         ends = len(self.output) + len(self.promised) == self.params.max_tokens
-        return not (self.promised and (ends or self.params.penalised))
+        return not (self.promised and (ends or self.params.needs_history))
 
     def history(self) -> KnownTokens:
         """The tokens known now, without copying them."""

@@ -345,7 +345,7 @@ class Scheduler:
     def _chunk(self, request: Request, count: int, *, samples: bool) -> Chunk:
         start, params, prompt = request.launched, request.params, len(request.prompt)
         scores = params.prompt_logprobs is not None and start < prompt
-        history = request.history() if scores or (samples and params.penalised) else ()
+        history = request.history() if scores or (samples and params.needs_history) else ()
         follows = request.promised[-1] if start >= request.known else None
         tokens = request.tokens(start, count) if follows is None else (0,)  # any token, for nobody knows it yet
         return Chunk(request.id, tokens, start, self.kv.blocks(request), samples, params, history, prompt, follows)

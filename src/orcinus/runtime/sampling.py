@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
 from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform
+from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask
 
 NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
-ALL_FORBIDDEN = "its parameters forbid every token: allow some, or lower min_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,14 @@ def _not_finite(values: Tensor, reason: str) -> dict[int, str]:
 
 
 def adjust(logits: Tensor, chunk: Chunk) -> None:
-    """Penalties, biases and forbidden stops of one request, in place on its row `[vocab_size]`."""
+    """Forbidden tokens, biases and penalties of one request, in vLLM's order, in place on its row `[vocab_size]`."""
     params = chunk.params
+    bitmask = token_bitmask(chunk, len(logits))
+    if bitmask is not None:
+        apply_token_bitmask(logits, bitmask)
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias), device=logits.device)
+        logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
     if params.penalised:
         seen = torch.tensor(chunk.history, device=logits.device)
         if params.repetition_penalty != 1:  # CTRL (Keskar et al., 2019), section 4.1, on prompt and output
@@ -94,11 +100,6 @@ def adjust(logits: Tensor, chunk: Chunk) -> None:
             logits[ids] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
         ids, counts = _counts(seen[chunk.prompt_length :])
         logits[ids] -= params.presence_penalty + params.frequency_penalty * counts
-    if params.logit_bias:
-        ids = torch.tensor(list(params.logit_bias), device=logits.device)
-        logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
-    if chunk.end - chunk.prompt_length < params.min_tokens and params.stop_token_ids:
-        logits[list(params.stop_token_ids)] = -torch.inf
 
 
 def _counts(ids: Tensor) -> tuple[Tensor, Tensor]:

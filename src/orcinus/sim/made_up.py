@@ -11,7 +11,7 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Submitted
-from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
 from orcinus.core.spelled import make
 from orcinus.errors import ConfigError
 from orcinus.text.generation import end_of_text_ids
@@ -53,8 +53,8 @@ class Author:
     """Writes the answers of all requests that are live. Equal prompts, seeds and positions give equal tokens.
 
     Of the sampling parameters it respects those that say when to stop, and whether an answer is greedy, which is the same
-    whatever the seed. A `logit_bias` of 100 forces or forbids a token, less does nothing; a penalty lets no word come twice.
-    A text that means nothing has no use for the others.
+    whatever the seed. Tokens that are not allowed, or would end a bad word, do not come. A `logit_bias` of 100 forces or
+    forbids a token, less does nothing; a penalty lets no word come twice. A text that means nothing has no use for the others.
     """
 
     def __init__(self, vocabulary: Vocabulary, lengths: AnswerLengths) -> None:
@@ -72,7 +72,8 @@ class Author:
         params, end = submitted.params, self.vocabulary.end
         key = _key(submitted.prompt, 0 if self._greedy(params) else params.seed or 0)
         length = None
-        if end in params.stop_token_ids and params.logit_bias.get(end, 0) > -ABSOLUTE:
+        wanted = end in params.stop_token_ids and params.logit_bias.get(end, 0) > -ABSOLUTE
+        if wanted and _allowed(params, end, params.banned(params.min_tokens)):
             length = max(self.lengths(_draw(key, LENGTH), _draw(key, LENGTH + 1)), params.min_tokens + 1)
         self._answers[submitted.request_id] = _Answer(key, length)
 
@@ -82,28 +83,32 @@ class Author:
 
     def write(self, batch: Batch) -> BatchResult:
         """What a batch comes to."""
-        tokens = tuple((self._token(chunk),) if chunk.samples else () for chunk in batch.chunks)
+        chosen = [self._token(chunk) if chunk.samples else None for chunk in batch.chunks]
+        tokens = tuple(() if token is None else (token,) for token in chosen)
+        errors = {row: ALL_FORBIDDEN for row, chunk in enumerate(batch.chunks) if chunk.samples and chosen[row] is None}
         asked = any(chunk.params.logprobs is not None for chunk in batch.chunks)
         logprobs = tuple(self._logprobs(*pair) for pair in zip(batch.chunks, tokens, strict=True)) if asked else None
         prompts = {row: self._scored(chunk) for row, chunk in enumerate(batch.chunks) if chunk.scored}
-        return BatchResult(batch.id, tokens, logprobs, prompts)
+        return BatchResult(batch.id, tokens, logprobs, prompts, errors)
 
-    def _token(self, chunk: Chunk) -> int:
+    def _token(self, chunk: Chunk) -> int | None:
+        """The next one; None if every token is forbidden."""
         answer, index = self._answers[chunk.request_id], chunk.end - chunk.prompt_length
         if index + 1 == answer.length:
             return self.vocabulary.end
-        choices = self._choices(chunk, index)
-        return choices[int(_draw(answer.key, index) * len(choices))]
+        choices = self._choices(chunk)
+        return choices[int(_draw(answer.key, index) * len(choices))] if choices else None
 
-    def _choices(self, chunk: Chunk, index: int) -> Sequence[int]:
-        params, words = chunk.params, self.vocabulary.words
-        forced = [token for token, bias in params.logit_bias.items() if bias >= ABSOLUTE]
-        banned = {token for token, bias in params.logit_bias.items() if bias <= -ABSOLUTE}
-        if index < params.min_tokens:
-            banned |= set(params.stop_token_ids)
+    def _choices(self, chunk: Chunk) -> Sequence[int]:
+        params, banned = chunk.params, chunk.banned
+        forced = [token for token, bias in params.logit_bias.items() if bias >= ABSOLUTE and _allowed(params, token, banned)]
+        words: Sequence[int] = params.allowed_token_ids or self.vocabulary.words
+        if banned:
+            words = [word for word in words if word not in banned]
+        unwanted = {token for token, bias in params.logit_bias.items() if bias <= -ABSOLUTE}
         if max(params.presence_penalty, params.frequency_penalty, params.repetition_penalty - 1) > 0:
-            banned |= set(chunk.history[chunk.prompt_length :])
-        return forced or ([word for word in words if word not in banned] if banned else words) or words
+            unwanted |= set(chunk.history[chunk.prompt_length :])
+        return forced or ([word for word in words if word not in unwanted] if unwanted else words) or words
 
     def _greedy(self, params: SamplingParams) -> bool:
         """Whether only one token is left to choose from, all of them being equally likely."""
@@ -143,6 +148,10 @@ def answer_lengths(spelled: str) -> AnswerLengths:
     if isinstance(lengths, Trace):
         raise ConfigError(f"answers cannot follow the requests of a trace: write empirical:file={lengths.file}")
     return lambda first, second: int(lengths.pairs(np.array([[first, second]]))[0, 1])
+
+
+def _allowed(params: SamplingParams, token: int, banned: Set[int]) -> bool:
+    return token not in banned and (params.allowed_token_ids is None or token in params.allowed_token_ids)
 
 
 def _key(prompt: Sequence[int], seed: int) -> bytes:

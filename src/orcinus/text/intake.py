@@ -89,19 +89,37 @@ class Intake:
         if room < 1:
             size = f"the prompt has {len(ids)} tokens, and the model length of {self.max_model_len}"
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
-        self._check("stop token", params.stop_token_ids)
-        self._check("logit_bias token", tuple(params.logit_bias))
-        if params.stop and self.tokenizer is None:
-            raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
-        eos = () if params.ignore_eos else tuple(sorted(self.eos_ids))
-        max_tokens = params.answer_length(room)
-        if params.min_tokens > max_tokens:
-            raise RequestError(f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it")
-        resolved = replace(params, max_tokens=max_tokens, stop_token_ids=(*params.stop_token_ids, *eos))
+        resolved = self._resolved(params, room)
         reason = self.why_never(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
             raise RequestError(reason)
         return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, standing)
+
+    def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
+        """The parameters with lengths, ends of text and bad words filled in, for a prompt that leaves so much room."""
+        self._check("stop token", params.stop_token_ids)
+        self._check("logit_bias token", tuple(params.logit_bias))
+        self._check("allowed token", params.allowed_token_ids or ())
+        for number, word in enumerate(params.bad_words_token_ids):
+            self._check(f"bad_words_token_ids[{number}]: token", word)
+        if params.stop and self.tokenizer is None:
+            raise RequestError("this model has no tokenizer, so stop strings cannot be found: use stop_token_ids")
+        if params.bad_words and self.tokenizer is None:
+            raise RequestError("this model has no tokenizer, so bad_words have no token ids: use bad_words_token_ids")
+        max_tokens = params.answer_length(room)
+        if params.min_tokens > max_tokens:
+            raise RequestError(f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it")
+        eos = () if params.ignore_eos else tuple(sorted(token for token in self.eos_ids if token < self.vocab_size))
+        words = bad_words_token_ids(self.tokenizer, params.bad_words) if self.tokenizer else ()
+        resolved = replace(
+            params,
+            max_tokens=max_tokens,
+            stop_token_ids=(*params.stop_token_ids, *eos),
+            bad_words_token_ids=tuple(dict.fromkeys((*params.bad_words_token_ids, *words))),
+        )
+        if resolved.allowed_token_ids is not None and resolved.banned(0).issuperset(resolved.allowed_token_ids):
+            raise RequestError("nothing can be generated: bad_words or min_tokens forbid all of allowed_token_ids")
+        return resolved
 
     def _seeded(self, one: Prepared) -> list[Prepared]:
         """The n answers to a prompt, each with a seed."""
@@ -130,6 +148,21 @@ class Intake:
             if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.vocab_size:
                 known = f"whole numbers from 0 to {self.vocab_size - 1}"
                 raise RequestError(f"{what} {index} is {token!r}: ids of this model are {known}")
+
+
+def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The token ids of words, each with and without a blank before it. Raises `RequestError`.
+
+    So a tokenizer writes a word at the beginning of a text and inside it. (vLLM leaves the second form out if it has another
+    number of tokens, so that " the" may come where "the" is two tokens.)
+    """
+    found = dict[tuple[int, ...], None]()
+    for index, word in enumerate(words):
+        forms = [tokenizer.encode(blank + word.lstrip(), special=False) for blank in ("", " ")]
+        if not forms[0]:
+            raise RequestError(f"bad_words[{index}] has no tokens: leave it out")
+        found |= dict.fromkeys(form for form in forms if form)
+    return tuple(found)
 
 
 def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.request import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.link import Link
-from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, sample
+from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample
 
 VOCABULARY = 61
 PROMPT = 4
@@ -32,6 +32,8 @@ PARAMS = st.fixed_dictionaries(
         "frequency_penalty": st.sampled_from([0.0, -0.5]),
         "logit_bias": st.dictionaries(st.integers(0, VOCABULARY - 1), st.floats(-5, 5), max_size=3),
         "min_tokens": st.sampled_from([0, 9]),
+        "allowed_token_ids": st.sampled_from([None, (3, 5, 7, 20, 60), tuple(range(0, VOCABULARY, 2))]),
+        "bad_words_token_ids": st.sampled_from([(), ((3,), (60,)), ((36, 20), (25, 36, 60), (9, 16, 25, 36, 5), (25, 4))]),
         "stop_token_ids": st.sampled_from([(), (7, 20)]),
         "logprobs": st.sampled_from([None, 0, 3]),
     },
@@ -39,7 +41,7 @@ PARAMS = st.fixed_dictionaries(
 
 
 def chunk(row: int, params: dict[str, Any], generated: int = 3) -> Chunk:
-    history = [(row * 5 + place * place) % VOCABULARY for place in range(PROMPT + generated)]
+    history = [(row // 2 * 5 + place * place) % VOCABULARY for place in range(PROMPT + generated)]  # 0 1 4 9, 16 25 36
     return Chunk(f"r{row}", (history[-1],), len(history) - 1, (0,), True, SamplingParams(seed=row, **params), history, PROMPT)
 
 

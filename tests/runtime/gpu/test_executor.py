@@ -52,6 +52,22 @@ def test_policies_and_managers(policy: str, kv: str, checkpoint: Made) -> None:
     assert texts[0] == texts[1]
 
 
+def test_masks_look_back_at_the_right_tokens(checkpoint: Made) -> None:
+    """Batches follow one another here, but not where a bad word of several tokens has to see the one before."""
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
+    with LLM(folder, **SIZES | {"attention": "cpu"}) as llm:
+        free = [output.token_ids for output in llm.generate(PROMPTS, SamplingParams(max_tokens=4, temperature=0))]
+    words = [(one[:2], one[1:3]) for one in free[:2]]
+    params = [SamplingParams(max_tokens=4, temperature=0, bad_words_token_ids=two) for two in words]
+    params.append(SamplingParams(max_tokens=4, seed=2, allowed_token_ids=(3, 9, 50, *free[2])))
+    texts = []
+    for attention in ("cpu", "triton"):
+        with LLM(folder, **SIZES | {"attention": attention}) as llm:
+            texts.append([output.token_ids for output in llm.generate(PROMPTS, params)])
+    assert texts[0] == texts[1]
+    assert all(ours[0] == plain[0] and ours[1] != plain[1] for ours, plain in zip(texts[0][:2], free, strict=False))
+
+
 def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None:
     folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
     params = SamplingParams(max_tokens=3, temperature=0, logprobs=2, prompt_logprobs=1)

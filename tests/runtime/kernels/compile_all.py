@@ -18,7 +18,19 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from orcinus.runtime.kernels import argmax, attention, contexts, follow, norm, penalties, philox, rope_kv, sample, silu_mul
+from orcinus.runtime.kernels import (
+    argmax,
+    attention,
+    contexts,
+    follow,
+    norm,
+    penalties,
+    philox,
+    rope_kv,
+    sample,
+    silu_mul,
+    token_bitmask,
+)
 from orcinus.runtime.pack import PagedBatch
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -84,6 +96,7 @@ def main() -> None:
     argmax.argmax(logits)
     penalties.penalise(logits, ids, ids, row, row, row)
     penalties.add_biases(logits, ids, torch.zeros(2, 3))
+    token_bitmask.apply_token_bitmask(logits, ids[0, :2], torch.zeros(2, 16, dtype=torch.int32))
     philox.uniform(longs, longs)
     follow.follow(ids[0], ids[1], longs)
 

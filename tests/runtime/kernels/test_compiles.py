@@ -10,6 +10,7 @@ from pathlib import Path
 NAMES = {
     "_attend", "_merge", "_rms_norm", "_act_mul", "_rope_and_write", "_survey", "_best", "_pick", "_census", "_gather",
     "_pick_filtered", "_penalise", "_add_biases", "_uniform", "_gather_contexts", "_follow",
+    "_apply_token_bitmask",
 }  # fmt: skip
 FEW = 64  # bytes of stack a thread: a few registers, spilled outside of the loops
 

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
 from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
+from orcinus.runtime.kernels.token_bitmask import apply_token_bitmask
 from orcinus.runtime.link import Link
-from orcinus.runtime.sampling import ALL_FORBIDDEN, NOT_FINITE, Sampled, Scores, filters
+from orcinus.runtime.sampling import NOT_FINITE, Sampled, Scores, filters
+from orcinus.runtime.token_bitmask import token_bitmask
 
 MOST_TOP_K = 2**31 - 1  # of an int32, and more than any vocabulary
 NONE = np.empty(0, np.int64)
@@ -64,10 +66,10 @@ class KernelChooser:
         return Choosing(tokens, self.link.down(tokens), self.link.down(peaks), tuple(asked), tops, scores)
 
     def warm_up(self, vocab_size: int, dtype: torch.dtype) -> None:
-        """Compile every kernel: greedy, plain and filtered rows, each with penalties and biases, whose logits are float32."""
+        """Compile every kernel: greedy, plain and filtered rows, each also with all that makes logits float32."""
         plain = SamplingParams(seed=0)
         for params in (SamplingParams(temperature=0, logprobs=1), plain, replace(plain, top_p=0.9)):
-            for wanted in (params, replace(params, frequency_penalty=1.0, logit_bias={0: 1.0})):
+            for wanted in (params, replace(params, frequency_penalty=1.0, logit_bias={0: 1.0}, allowed_token_ids=(0,))):
                 logits = torch.zeros(1, vocab_size, dtype=dtype, device=self.link.device)
                 self(logits, [Chunk("warm-up", (0,), 1, (0,), True, wanted, (0, 0), 1)]).read()
 
@@ -96,17 +98,22 @@ class KernelChooser:
         return Wishes(temperature, there[3, :count], top_p, min_p, seed, position)
 
     def _adjusted(self, logits: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        """Logits with penalties, biases and forbidden stops, in float32 if there are any."""
-        if any(chunk.params.penalised for chunk in chunks):
+        """Logits with forbidden tokens, biases and penalties, in vLLM's order; in float32 if there are any."""
+        bitmasks = [token_bitmask(chunk, logits.shape[1]) for chunk in chunks]
+        rows = [row for row, bitmask in enumerate(bitmasks) if bitmask is not None]
+        biased = any(chunk.params.logit_bias for chunk in chunks)
+        penalised = any(chunk.params.penalised for chunk in chunks)
+        if rows or biased or penalised:
             logits = logits.float()
-            self._penalise(logits, chunks)
-        asked = any(
-            chunk.params.logit_bias or chunk.params.min_tokens for chunk in chunks
-        )  # mostly nobody: a map for each is slow
-        if asked and any(biases := [_biases(chunk) for chunk in chunks]):
-            logits = logits.float()
+        if rows:
+            words = np.stack([bitmask for bitmask in bitmasks if bitmask is not None])
+            apply_token_bitmask(logits, self.link.numbers(np.array(rows, np.int32)), self.link.numbers(words))
+        if biased:
+            biases = [chunk.params.logit_bias for chunk in chunks]
             ids = self._ragged([list(one) for one in biases], -1, np.int32)
             add_biases(logits, ids, self._ragged([list(one.values()) for one in biases], 0, np.float32))
+        if penalised:
+            self._penalise(logits, chunks)
         return logits
 
     def _penalise(self, logits: Tensor, chunks: Sequence[Chunk]) -> None:
@@ -135,11 +142,3 @@ def _counts(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     history = np.array(chunk.history, np.int64)
     ids, places = np.unique(history, return_inverse=True)
     return ids, np.bincount(places[chunk.prompt_length :], minlength=len(ids))
-
-
-def _biases(chunk: Chunk) -> dict[int, float]:
-    """What is added to logits; -inf forbids the tokens that would end a text too early."""
-    biases = dict(chunk.params.logit_bias)
-    if chunk.end - chunk.prompt_length < chunk.params.min_tokens:
-        biases |= dict.fromkeys(chunk.params.stop_token_ids, -math.inf)
-    return biases

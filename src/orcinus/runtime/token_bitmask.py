@@ -1,0 +1,42 @@
+"""Token bitmasks: which tokens a row may become, whatever forbids the others."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orcinus.core.batch import Chunk
+
+Bitmask = NDArray[np.int32]  # [ceil(vocab_size / 32)]: token t is bit t % 32 of word t // 32, 1 = allowed
+
+
+def token_bitmask(chunk: Chunk, vocab_size: int) -> Bitmask | None:
+    """The bitmask of a chunk that samples, or None if every token is allowed."""
+    params = chunk.params
+    if params.allowed_token_ids is None and not params.bad_words_token_ids and not params.min_tokens:
+        return None  # as for most rows
+    banned = chunk.banned
+    if params.allowed_token_ids is None and not banned:
+        return None
+    bits = np.ones(-(-vocab_size // 32) * 32, np.uint8)
+    if params.allowed_token_ids is not None:
+        bits &= _bits(params.allowed_token_ids, len(bits))
+    bits[list(banned)] = 0
+    return np.packbits(bits, bitorder="little").view(np.int32)
+
+
+@lru_cache(maxsize=64)  # a request asks for the same ones at every token, and there may be thousands
+def _bits(ids: tuple[int, ...], size: int) -> NDArray[np.uint8]:
+    bits = np.zeros(size, np.uint8)
+    bits[list(ids)] = 1
+    return bits
+
+
+def apply_token_bitmask(logits: Tensor, bitmask: Bitmask) -> None:
+    """Set the logits `[vocab_size]` of forbidden tokens to -inf, in place, on a CPU."""
+    bits = np.unpackbits(bitmask.view(np.uint8), count=len(logits), bitorder="little")
+    logits.masked_fill_(torch.from_numpy(bits) == 0, -torch.inf)
