@@ -80,6 +80,11 @@ def build(
     plan.check()
     dummy = config.load_format == "dummy"
     folder = MODEL_DIR if config.model is None else find_model(config.model, weights=not dummy)  # only now are they downloaded
+    if not plan.model.complete:  # what headers alone could not tell
+        plan = make_plan(config)
+        plan.check()
+    for note in plan.resolved.notes:
+        log.warning(note)
     checkpoint = replace(plan.model.checkpoint, folder=folder)
     spec = checkpoint.spec
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written

@@ -39,6 +39,15 @@ def take_paper(config: Any) -> None:
         object.__setattr__(config, name, value)
 
 
+def _dtype_name(dtype: Any) -> Any:
+    """`torch.float16` and `half` as `float16`; what is no dtype is left for others to refuse."""
+    name = str(dtype) if type(dtype).__module__ == "torch" else dtype
+    if not isinstance(name, str):
+        return dtype
+    name = name.removeprefix("torch.")
+    return {"half": "float16", "float": "float32"}.get(name, name)
+
+
 def _check_share(share: float | None) -> None:
     if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
         raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
@@ -84,6 +93,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         take_paper(self)
+        object.__setattr__(self, "dtype", _dtype_name(self.dtype))
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
@@ -147,6 +157,7 @@ class Resolved:
     num_blocks: int
     kv_bytes: int
     kv_reason: str
+    notes: tuple[str, ...] = ()  # what the user should know about the model, in a line each
 
     @property
     def kv_tokens(self) -> int:

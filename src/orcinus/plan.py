@@ -21,7 +21,7 @@ from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
-from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline
+from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_weights
 from orcinus.runtime.device import Device, choose_device
 from orcinus.runtime.footprint import (
     FIXED,
@@ -35,6 +35,7 @@ from orcinus.runtime.hub import find_config, find_headers
 from orcinus.runtime.memory import memory_available, memory_total
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.packed import can_pack
+from orcinus.runtime.weight_files import has_weights
 from orcinus.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
 from orcinus.tiny import MODEL_DIR
 
@@ -50,6 +51,7 @@ class Model:
     checkpoint: Checkpoint
     num_parameters: int
     saved_bytes: int  # of the weights in their files; 0 if they will be made up
+    complete: bool  # whether all its files are at hand; else its weights are still to be downloaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +165,12 @@ def _find(config: EngineConfig) -> Model:
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
     folder, headers = (find_config(asked), {}) if dummy else find_headers(asked)
-    checkpoint = open_checkpoint(folder)
+    complete = dummy or has_weights(folder)
+    checkpoint = with_weights(open_checkpoint(folder), headers, readable=complete)
     shape = outline(checkpoint.spec)
     places = {} if dummy else match(checkpoint, shape, headers)
     num_parameters = sum(parameter.numel() for parameter in shape.parameters())
-    return Model(checkpoint, num_parameters, sum(headers[name].num_bytes for name in places))
+    return Model(checkpoint, num_parameters, sum(headers[name].num_bytes for name in places), complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
         num_blocks=sizes.num_blocks,
         kv_bytes=sizes.num_blocks * space.block_bytes,
         kv_reason=sizes.kv_reason,
+        notes=model.checkpoint.notes,
     )
     memory = Memory(
         total=total,

@@ -83,7 +83,7 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
             lambda f: edit_config(f, architectures=["MambaForCausalLM"]),
             "MambaForCausalLM .* not supported: see `orcinus models`",
         ),
-        (lambda f: edit_config(f, architectures=None), "not supported"),
+        (lambda f: edit_config(f, architectures=None, model_type="mamba"), "model_type 'mamba' .* not supported"),
         (lambda f: edit_config(f, num_hidden_layers="many"), "cannot be understood"),
         (lambda f: edit_config(f, hidden_act="mish"), "activation 'mish' is not supported"),
         (
@@ -93,7 +93,7 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
         (lambda f: edit_config(f, intermediate_size=88), "has shape"),
         (
             lambda f: edit_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4),
-            "weights are missing .*: layers.3.input_layernorm.weight",
+            "weights are missing .*: model.layers.3.input_layernorm.weight",
         ),
         (
             lambda f: edit_config(f, num_hidden_layers=2, layer_types=["full_attention"] * 2),
@@ -105,7 +105,7 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
         (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "weights are missing .*: model.norm.weight"),
         (
             lambda f: edit_weights(f, lambda t: t.pop("model.layers.1.self_attn.k_proj.weight")),
-            "missing .*: layers.1.self_attn.k_proj.weight",
+            "missing .*: model.layers.1.self_attn.k_proj.weight",
         ),
         (lambda f: edit_weights(f, lambda t: t.update({"model.extra": torch.zeros(1)})), "does not have: model.extra"),
         (lambda f: index_only(f, "{}"), "index.json .* cannot be understood"),

@@ -57,6 +57,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "dtype": resolved.dtype,
         "fits": plan.fits,
         "missing_mib": plan.missing_mib,
+        "notes": resolved.notes,
         "remedies": dict(plan.remedies()),
         "memory": asdict(plan.memory) | {"left": plan.memory.left},
         "limits": asdict(resolved.limits),
@@ -92,6 +93,7 @@ def _model(plan: Any) -> list[tuple[str, str]]:
         ("name", str(plan.config.model or "the bundled model")),
         ("architecture", f"{resolved.architecture}, {saved}"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason}), on {resolved.device}"),
+        *(("note", note) for note in resolved.notes),
     ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ConfigError, ModelError
+from orcinus.model_config import check_sizes, read_object, shown
 
 BYTES = 2  # of a weight, an activation, a key or a value: 16-bit numbers
 
@@ -40,6 +40,8 @@ class Architecture:
             raise ModelError(f"{self.name}: {self.heads} query heads are no multiple of {self.kv_heads} key/value heads")
         if not self.head_dim:
             object.__setattr__(self, "head_dim", self.hidden // self.heads)
+        if self.head_dim < 1:
+            raise ModelError(f"{self.name}: {self.heads} heads cannot share {self.hidden} dimensions")
         if self.window is not None and self.window < 1:
             raise ModelError(f"{self.name}: window must be at least 1 token, not {self.window!r}")
 
@@ -168,21 +170,19 @@ def find_architecture(name: str | Path) -> Architecture:
         raise ModelError(
             f"unknown model {str(name)!r}: give a Hugging Face config (folder or file) or one of {', '.join(ARCHITECTURES)}"
         )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {file}: {error}") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{file} is no model config: it must be a JSON object")
-    return from_config(config, str(name))
+    return from_config(read_object(file), str(name))
 
 
 def from_config(config: Mapping[str, Any], name: str) -> Architecture:
-    """The shape of a Hugging Face config (the field names of the usual families). Raises `ModelError` if a size is missing."""
+    """The shape of a Hugging Face config (the field names of the usual families).
+
+    Raises `ModelError` if a size is missing or absurd, or if the model is none that can be simulated.
+    """
     _check_family(config, name)
     inner = config.get("text_config")  # of models that also see
     if isinstance(inner, Mapping):
         config = {**config, **inner}
+    check_sizes(config, f"the config of {name}")
 
     def size(*names: str, default: int | None = None) -> int:
         value = next((config[key] for key in names if config.get(key) is not None), default)
@@ -229,9 +229,10 @@ def _check_family(config: Mapping[str, Any], name: str) -> None:
     for key, what in UNKNOWN.items():
         if config.get(key):
             raise ModelError(f"the config of {name} says {key}: {what} cannot be simulated yet, give a dense model's")
-    named = config.get("architectures") or ["ForCausalLM"]
+    listed = config.get("architectures")
+    named = listed if isinstance(listed, list) and listed else ["ForCausalLM"]
     if not any(word in str(named[0]) for word in ("CausalLM", "LMHead", "ConditionalGeneration")):
-        raise ModelError(f"the config of {name} is of {named[0]}, which generates no text: give a decoder's")
+        raise ModelError(f"the config of {name} is of {shown(named[0])}, which generates no text: give a decoder's")
     if config.get("is_encoder_decoder") or config.get("model_type") in ("bert", "roberta", "t5", "vit"):
         raise ModelError(f"the config of {name} is of no decoder-only model")
 
@@ -240,7 +241,7 @@ def _window(config: Mapping[str, Any]) -> int | None:
     """The sliding window, if every layer has it: families that have it in some layers only say so in ways of their own."""
     mixed = "layer_types" in config or "sliding_window_pattern" in config or not config.get("use_sliding_window", True)
     window = config.get("sliding_window")
-    return window if isinstance(window, int) and window > 0 and not mixed else None
+    return window if isinstance(window, int) and not isinstance(window, bool) and window > 0 and not mixed else None
 
 
 @dataclass(frozen=True, slots=True)

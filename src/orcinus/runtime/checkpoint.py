@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from orcinus.errors import ModelError
+from orcinus.model_config import one_line, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.dummy import fill_at_random
-from orcinus.runtime.models import ARCHITECTURES, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.models import ARCHITECTURES, WRAPPERS, Decoder, DecoderSpec, Factory, Family, Place
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed import can_pack
-from orcinus.runtime.weight_files import TensorHeader, one_line, read_headers, read_tensors, some
+from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
-FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors names them
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
+# What families read beside the fields that transformers gives their configs.
+ALSO_READ = {"head_dim", "rope_theta", "rope_scaling", "partial_rotary_factor", "original_max_position_embeddings"}
+EMBEDDING, HEAD = "embed.weight", "head.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Checkpoint:
     architecture: str
     spec: DecoderSpec
     dtype: torch.dtype | None  # in which the weights were saved
+    notes: tuple[str, ...] = ()  # what is not as config.json says, in a line each
 
     @property
     def family(self) -> Family:
@@ -39,21 +46,46 @@ class Checkpoint:
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read config.json. Raises `ModelError` if it is missing, broken, or of an unknown architecture."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"no config.json in {folder}: this is not a model folder")
-    architecture = _architecture(folder)
-    from transformers import AutoConfig
-
+    config = read_config(folder)
+    architecture = _architecture(config, folder)
+    if config.get("quantization_config"):
+        raise ModelError(f"{folder}: quantized checkpoints are not supported: use the original weights")
+    dtype = _saved_dtype(config, folder)
+    family = ARCHITECTURES[architecture]
     try:
-        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if getattr(config, "quantization_config", None):
-            raise ModelError("quantized checkpoints are not supported: use the original weights")
-        spec = ARCHITECTURES[architecture].read(config)
+        with _quiet_transformers():
+            spec = family.read(_with_defaults(config, family))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     except Exception as error:  # whatever a config can make its readers stumble over
         raise ModelError(f"config.json in {folder} cannot be understood: {one_line(error)}") from error
-    return Checkpoint(folder, architecture, spec, _saved_dtype(config))
+    return Checkpoint(folder, architecture, spec, dtype)
+
+
+def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
+    """The checkpoint with what its weights say of it: their dtype if config.json is silent, and whether the head is tied.
+
+    A head that differs from the embedding is kept, whatever config.json says, as transformers does. That is known where the
+    weights are `readable`; where only headers are, config.json is believed. Raises `ModelError` if a file cannot be read.
+    """
+    if checkpoint.dtype is None and tensors:
+        largest = max(tensors.values(), key=lambda tensor: tensor.num_bytes)
+        checkpoint = replace(checkpoint, dtype=FLOATS.get(largest.dtype))
+    places = {place.parameter: name for name in tensors if (place := checkpoint.family.place(name))}
+    if not (checkpoint.spec.tied and HEAD in places and EMBEDDING in places):
+        return checkpoint
+    head, embedding = places[HEAD], places[EMBEDDING]
+    if not readable:
+        note = f"config.json ties the output to the embedding, and {head} is stored too: they are compared when it is loaded"
+        return replace(checkpoint, notes=(*checkpoint.notes, note))
+    both_plain = {tensors[head].dtype, tensors[embedding].dtype} <= FLOATS.keys()
+    if both_plain and equal_tensors(checkpoint.folder, head, embedding):
+        return checkpoint
+    note = (
+        f"config.json ties the output to the embedding, but {head} differs from {embedding}: both are kept; "
+        "write tie_word_embeddings false into config.json if that is meant"
+    )
+    return replace(checkpoint, spec=replace(checkpoint.spec, tied=False), notes=(*checkpoint.notes, note))
 
 
 def outline(spec: DecoderSpec) -> Decoder:
@@ -111,32 +143,58 @@ def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
-    """Where every tensor goes. Raises `ModelError` if one is missing, left over, quantized or of another shape."""
-    parameters = dict(model.named_parameters())
-    empty = {(name, part) for name in parameters for part in _parts(name, model.spec)}
-    places, unexpected = dict[str, Place](), list[str]()
-    for name, tensor in tensors.items():
-        place = checkpoint.family.place(name)
-        if checkpoint.family.skips(name, model.spec.tied):
-            continue
-        if place is None or place.parameter not in parameters:
-            unexpected.append(name)
-            continue
-        if tensor.dtype not in FLOATS:
-            raise ModelError(f"{name} in {checkpoint.folder} is {tensor.dtype}: quantized weights are not supported")
-        wanted = list(_target(parameters[place.parameter], place, model.spec).shape)
-        wanted = wanted[::-1] if place.transposed else wanted
-        if list(tensor.shape) != wanted:
-            raise ModelError(f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
-        places[name] = place
-        filled = _parts(place.parameter, model.spec) if place.part is None else (place.part,)
-        empty -= {(place.parameter, part) for part in filled}
+    """Where every tensor goes. Raises `ModelError` if one is missing, twice there, left over, quantized or misshapen."""
+    parameters, family = dict(model.named_parameters()), checkpoint.family
+    places = _places(checkpoint, tensors)
+    unexpected = [name for name, place in places.items() if place is None or place.parameter not in parameters]
+    known = {name: place for name, place in places.items() if place is not None and place.parameter in parameters}
+    filled = dict[tuple[str, int], str]()
+    for name, place in known.items():
+        _check_tensor(checkpoint.folder, name, tensors[name], place, _target(parameters[place.parameter], place, model.spec))
+        for part in _parts(place.parameter, model.spec) if place.part is None else (place.part,):
+            if (twin := filled.setdefault((place.parameter, part), name)) != name:
+                raise ModelError(
+                    f"{checkpoint.folder} holds {twin} and {name}, which are the same weight: remove either of them"
+                )
+    empty = {(name, part) for name in parameters for part in _parts(name, model.spec)} - filled.keys()
     if empty:
-        names = sorted(checkpoint.family.source(name, part) for name, part in empty)
-        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}")
+        prefix = next((_wrapper(name) for name in known if _wrapper(name)), "")
+        names = sorted(prefix * (name != HEAD) + family.source(name, part) for name, part in empty)
+        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}{_untied(empty)}")
     if unexpected:
         raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {some(unexpected)}")
-    return places
+    return known
+
+
+def _places(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader]) -> dict[str, Place | None]:
+    """The place of every tensor that is not skipped. The head of a tied model is its embedding, or a copy of it."""
+    family = checkpoint.family
+    found = {name: family.place(name) for name in tensors if not family.skips(name)}
+    if not checkpoint.spec.tied:
+        return found
+    has_embedding = any(place and place.parameter == EMBEDDING for place in found.values())
+    heads = [name for name, place in found.items() if place and place.parameter == HEAD]
+    if has_embedding:
+        return {name: place for name, place in found.items() if name not in heads}
+    return found | {name: Place(EMBEDDING) for name in heads}
+
+
+def _wrapper(name: str) -> str:
+    found = WRAPPERS.match(name)
+    return found.group() if found else ""
+
+
+def _untied(empty: set[tuple[str, int]]) -> str:
+    return "; or tie_word_embeddings in config.json should be true" if empty == {(HEAD, 0)} else ""
+
+
+def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
+    """Raise `ModelError` if a tensor is not made of floating-point numbers, or has another shape than its place."""
+    if tensor.dtype not in FLOATS:
+        raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
+    wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
+    if list(tensor.shape) != wanted:
+        raise ModelError(f"{name} in {folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
 
 
 def _parts(parameter: str, spec: DecoderSpec) -> tuple[int, ...]:
@@ -153,18 +211,52 @@ def _target(parameter: nn.Parameter, place: Place, spec: DecoderSpec) -> Tensor:
     return parameter.data[start : start + sizes[place.part]]
 
 
-def _architecture(folder: Path) -> str:
-    try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"config.json in {folder} is not a JSON object: {one_line(error)}") from None
-    listed = names if isinstance(names, list) else [names]
-    for name in map(str, listed):
-        if name in ARCHITECTURES:
+def _architecture(config: Mapping[str, Any], folder: Path) -> str:
+    """What config.json names, or if it names none, what its model_type means."""
+    named, kind = config.get("architectures"), config.get("model_type")
+    listed = named if isinstance(named, list) else [] if named is None else [named]
+    if not listed:
+        found = next((name for name, family in ARCHITECTURES.items() if family.model_type == kind), None)
+        if found is None:
+            raise ModelError(f"model_type {shown(kind)} in {folder} is not supported: see `orcinus models`")
+        return found
+    for name, family in ARCHITECTURES.items():
+        if name in listed or family.base in listed:
             return name
-    raise ModelError(f"architecture {', '.join(map(str, listed))} in {folder} is not supported: see `orcinus models`")
+    names = ", ".join(str(name) if isinstance(name, str) else shown(name) for name in listed[:3])
+    raise ModelError(f"architecture {names[:100]} in {folder} is not supported: see `orcinus models`")
 
 
-def _saved_dtype(config: Any) -> torch.dtype | None:
-    dtype = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
-    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
+    """In which format config.json says the weights are; None if it does not say."""
+    named = config.get("dtype") if config.get("dtype") is not None else config.get("torch_dtype")
+    if named is None or named == "auto":
+        return None
+    dtype = DTYPES.get(named.removeprefix("torch.")) if isinstance(named, str) else None
+    if dtype is None:
+        raise ModelError(f"config.json in {folder} says dtype {shown(named)}: known are auto, {', '.join(DTYPES)}")
+    return dtype
+
+
+def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
+    """A config as transformers reads it: with the family's defaults, and old spellings of rope made new."""
+    from transformers import PreTrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = CONFIG_MAPPING[family.model_type]
+    own = {field.name for field in fields(kind)} - {field.name for field in fields(PreTrainedConfig)}
+    known = own | set(kind.attribute_map) | ALSO_READ
+    return kind(**deepcopy({name: value for name, value in config.items() if name in known}))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Let transformers warn of nothing: what is wrong with a config is said by us, or not at all."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from orcinus.errors import ModelError
+from orcinus.model_config import MIB, one_line, read_object, shown
 
 if TYPE_CHECKING:  # whoever reads headers only does without torch, which takes a second to import
     from torch import Tensor
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+MOST_INDEX_BYTES = 64 * MIB  # that of a model with 91,000 tensors has 9 MiB
+MOST_HEADER_BYTES = 16 * MIB
+MOST_TENSORS = 2**17
+COMPARED_AT_ONCE = 2**20  # numbers
 BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 
 
@@ -34,11 +39,15 @@ class TensorHeader:
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """The tensors of a folder by name; no weight is read. Raises `ModelError` if a file is missing or damaged."""
-    headers = {}
+    headers: dict[str, TensorHeader] = {}
     for file in weight_files(folder):
         try:
+            _check_header(file)
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  (the reader is not a mapping)
+                names = tensors.keys()
+                if len(headers) + len(names) > MOST_TENSORS:
+                    raise ModelError(f"{folder} holds more than {MOST_TENSORS} tensors: no model that can be loaded does")
+                for name in names:
                     part = tensors.get_slice(name)
                     headers[name] = TensorHeader(part.get_dtype(), tuple(part.get_shape()))
         except (SafetensorError, OSError) as error:
@@ -64,15 +73,40 @@ def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Te
             raise _unreadable(file, error) from None
 
 
+def equal_tensors(folder: Path, first: str, second: str) -> bool:
+    """Whether two stored tensors hold the same numbers. Reads them piece by piece until they differ.
+
+    Raises `ModelError` if a file cannot be read.
+    """
+    with ExitStack() as stack:
+        one, other = (_open_slice(stack, folder, name) for name in (first, second))
+        shape = one.get_shape()
+        if shape != other.get_shape():
+            return False
+        step = max(1, COMPARED_AT_ONCE // max(1, prod(shape[1:])))
+        return all(_equal(one[at : at + step], other[at : at + step]) for at in range(0, shape[0], step))
+
+
+def _open_slice(stack: ExitStack, folder: Path, name: str) -> Any:
+    for file in weight_files(folder):
+        try:
+            tensors = stack.enter_context(safe_open(file, framework="pt"))
+            if name in tensors.keys():  # noqa: SIM118  (the reader is not a mapping)
+                return tensors.get_slice(name)
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(file, error) from None
+    raise ModelError(f"weights are missing in {folder}: {name}")
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if one.dtype != other.dtype:
+        one, other = one.double(), other.double()
+    return one.equal(other)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights. Raises `ModelError` if one is missing."""
-    if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
-        try:
-            shards = sorted(set(map(str, json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{INDEX} in {folder} cannot be understood: {one_line(error)}") from None
-    else:
-        shards = [SINGLE]
+    shards = _shards(folder) if (folder / INDEX).is_file() and not (folder / SINGLE).is_file() else [SINGLE]
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         hint = "convert its .bin files to safetensors first" if list(folder.glob("*.bin")) else "download it again"
@@ -80,14 +114,37 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether all files that hold the weights are there."""
+    try:
+        return bool(weight_files(folder))
+    except ModelError:
+        return False
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files that an index names, all of them inside the folder."""
+    named = read_object(folder / INDEX, MOST_INDEX_BYTES).get("weight_map")
+    if not isinstance(named, dict):
+        raise ModelError(f"{INDEX} in {folder} cannot be understood: weight_map must be an object, not {shown(named)}")
+    shards = sorted(set(map(str, named.values())))
+    for shard in shards:
+        if PurePath(shard).is_absolute() or ".." in PurePath(shard).parts or "\0" in shard or len(shard) > 255:
+            raise ModelError(f"{INDEX} in {folder} names {shown(shard)}: weight files lie inside the folder")
+    return shards
+
+
 def some(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _check_header(file: Path) -> None:
+    """Refuse headers whose reading takes long: their length stands before them, in eight bytes."""
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > MOST_HEADER_BYTES:
+        raise ModelError(f"{file} cannot be read: its header has {size} bytes, at most {MOST_HEADER_BYTES} are read")
 
 
 def _unreadable(file: Path, error: Exception) -> ModelError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from orcinus.core.request import DefaultLength, SamplingParams
 from orcinus.errors import ModelError, RequestError
+from orcinus.model_config import one_line, read_optional
 
 FIELDS = {  # theirs -> ours
     "temperature": "temperature",
@@ -20,30 +20,27 @@ FIELDS = {  # theirs -> ours
 
 
 def default_params(folder: Path) -> SamplingParams:
-    """The parameters for callers who name none, as in vLLM. Raises `ModelError` if the file asks for the impossible."""
-    found = read_json(folder / "generation_config.json")
+    """The parameters for callers who name none, as in vLLM.
+
+    Raises `ModelError` if the file is broken or asks for the impossible.
+    """
+    found = read_optional(folder / "generation_config.json")
     asked = {ours: found[theirs] for theirs, ours in FIELDS.items() if found.get(theirs) is not None}
     if type(length := asked.get("max_tokens")) is int:
         asked["max_tokens"] = DefaultLength(length)
     try:
         return SamplingParams(**asked)
     except RequestError as error:
-        raise ModelError(f"generation_config.json in {folder}: {error}; mend or remove it") from None
+        raise ModelError(f"generation_config.json in {folder}: {one_line(error)}; mend or remove it") from None
 
 
 def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
-    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them."""
-    found: set[Any] = {tokenizer_eos}
+    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them.
+
+    Raises `ModelError` if one of the files is broken.
+    """
+    found: list[Any] = [tokenizer_eos]
     for name in ("generation_config.json", "config.json"):
-        ids = read_json(folder / name).get("eos_token_id")
-        found |= set(ids if isinstance(ids, list) else [ids])
-    return frozenset(token for token in found if isinstance(token, int) and token >= 0)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a file; an empty one if there is no such file, or no object in it."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        ids = read_optional(folder / name).get("eos_token_id")
+        found += ids if isinstance(ids, list) else [ids]
+    return frozenset(token for token in found if isinstance(token, int) and not isinstance(token, bool) and token >= 0)

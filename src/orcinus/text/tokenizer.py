@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
+from orcinus.model_config import MIB, check_file, one_line, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
-from orcinus.text.generation import end_of_text_ids, read_json
+from orcinus.text.generation import end_of_text_ids
 from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
+MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have about 35 MiB
 
 
 def _bytes_of_byte_level() -> dict[str, int]:
@@ -141,18 +143,27 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer of a model folder, or None if it holds none. Raises `ModelError` if it holds a broken one."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return None
+    _check_files(folder)
     try:
         tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the tokenizer in {folder} cannot be read: {reason}") from error
+        raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(error)}") from error
     tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
     return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
 
 
+def _check_files(folder: Path) -> None:
+    """Raise `ModelError` for files that would take a reader long. (Some tokenizers are found by what config.json says.)"""
+    for file in folder.iterdir():
+        if file.suffix in (".json", ".txt", ".model", ".jinja") and not file.name.endswith(".index.json"):
+            check_file(file, MOST_BYTES)
+    if (folder / "config.json").exists():
+        read_config(folder)
+
+
 def _reader(folder: Path) -> Any:
     """What reads a tokenizer. The general class itself where the folder names it: to find it any other way imports torch."""
-    if read_json(folder / "tokenizer_config.json").get("tokenizer_class") == "PreTrainedTokenizerFast":
+    if read_optional(folder / "tokenizer_config.json").get("tokenizer_class") == "PreTrainedTokenizerFast":
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast

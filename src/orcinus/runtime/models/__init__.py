@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orcinus.runtime.models.decoder import Decoder, Factory
-from orcinus.runtime.models.families import ARCHITECTURES, Family, Place
+from orcinus.runtime.models.families import ARCHITECTURES, WRAPPERS, Family, Place
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 
-__all__ = ["ARCHITECTURES", "Decoder", "DecoderSpec", "Factory", "Family", "Place", "Rope"]
+__all__ = ["ARCHITECTURES", "WRAPPERS", "Decoder", "DecoderSpec", "Factory", "Family", "Place", "Rope"]

@@ -25,8 +25,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An architecture: how to read its config, and where its tensors go."""
+    """An architecture: how to read its config, and where its tensors go. Names are those inside `WRAPPERS`."""
 
+    model_type: str  # in configs
+    base: str  # the architecture of a checkpoint without a head, which is no other model if the head is tied
     read: Callable[[Any], DecoderSpec]
     outer: Mapping[str, Place]  # module name -> place, outside the layers
     layer: re.Pattern[str]  # matches a layer's tensor: (index, module, weight or bias)
@@ -36,6 +38,7 @@ class Family:
 
     def place(self, name: str) -> Place | None:
         """Where the tensor `name` goes; None if this architecture has no such tensor."""
+        name = WRAPPERS.sub("", name)
         module, _, kind = name.rpartition(".")
         if match := self.layer.fullmatch(name):
             index, module, kind = match.groups()
@@ -55,12 +58,14 @@ class Family:
                 return f"{name.removesuffix(place.parameter)}{module}.{kind}"
         return parameter
 
-    def skips(self, name: str, tied: bool) -> bool:
-        """Whether a tensor may be left in the file: old buffers, and a copy of the embedding when it is also the head."""
-        return self.ignored.fullmatch(name) is not None or (tied and name == "lm_head.weight")
+    def skips(self, name: str) -> bool:
+        """Whether a tensor may be left in the file: it is an old buffer."""
+        return self.ignored.fullmatch(WRAPPERS.sub("", name)) is not None
 
 
 def llama_like(
+    model_type: str,
+    base: str,
     examples: str,
     *,
     qkv_bias: Switch = False,
@@ -108,7 +113,8 @@ def llama_like(
             rotary=tuple(map(bool, rotary)),
         )
 
-    return Family(read, LLAMA_OUTER, LLAMA_LAYER, LLAMA_INNER, re.compile(r".*\.rotary_emb\.inv_freq"), examples)
+    ignored = re.compile(r".*\.rotary_emb\.inv_freq")
+    return Family(model_type, base, read, LLAMA_OUTER, LLAMA_LAYER, LLAMA_INNER, ignored, examples)
 
 
 def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
@@ -152,8 +158,11 @@ def _read_gpt2(config: Any) -> DecoderSpec:
     )
 
 
-LLAMA_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
-LLAMA_OUTER = {"model.embed_tokens": Place("embed"), "model.norm": Place("norm"), "lm_head": Place("head")}
+# What stands before a tensor's own name depends on what was saved: a whole model, its base alone (nothing then, as in
+# OpenAI's release of GPT-2), the text part of a larger one, or a model wrapped for training.
+WRAPPERS = re.compile(r"^(?:(?:model|transformer|language_model|base_model|module|_orig_mod)\.)+")
+LLAMA_LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
+LLAMA_OUTER = {"embed_tokens": Place("embed"), "norm": Place("norm"), "lm_head": Place("head")}
 LLAMA_INNER = {
     "input_layernorm": Place("attention_norm"),
     "self_attn.q_proj": Place("attention.qkv", 0),
@@ -168,15 +177,12 @@ LLAMA_INNER = {
     "mlp.down_proj": Place("mlp.down"),
 }
 
-GPT2 = Family(  # the files of OpenAI's release have no "transformer." before the names; those saved since then do
+GPT2 = Family(
+    model_type="gpt2",
+    base="GPT2Model",
     read=_read_gpt2,
-    outer={
-        f"{prefix}{name}": place
-        for prefix in ("", "transformer.")
-        for name, place in {"wte": Place("embed"), "wpe": Place("positions"), "ln_f": Place("norm")}.items()
-    }
-    | {"lm_head": Place("head")},
-    layer=re.compile(r"(?:transformer\.)?h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias)"),
+    outer={"wte": Place("embed"), "wpe": Place("positions"), "ln_f": Place("norm"), "lm_head": Place("head")},
+    layer=re.compile(r"h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias)"),
     inner={
         "ln_1": Place("attention_norm"),
         "attn.c_attn": Place("attention.qkv", transposed=True),
@@ -185,25 +191,33 @@ GPT2 = Family(  # the files of OpenAI's release have no "transformer." before th
         "mlp.c_fc": Place("mlp.up", transposed=True),
         "mlp.c_proj": Place("mlp.down", transposed=True),
     },
-    ignored=re.compile(r"(?:transformer\.)?h\.\d+\.attn\.(bias|masked_bias)"),
+    ignored=re.compile(r"h\.\d+\.attn\.(bias|masked_bias)"),
     examples="GPT-2 (all sizes), GPT-3 geometry",
 )
 
 ARCHITECTURES: dict[str, Family] = {
     "LlamaForCausalLM": llama_like(
+        "llama",
+        "LlamaModel",
         "Llama 2, Llama 3.x, SmolLM, SmolLM2, Yi",
         qkv_bias="attention_bias",
         out_bias="attention_bias",
         mlp_bias="mlp_bias",
         windows=False,
     ),
-    "MistralForCausalLM": llama_like("Mistral 7B (sliding window)"),
-    "Qwen2ForCausalLM": llama_like("Qwen2, Qwen2.5", qkv_bias=True),
+    "MistralForCausalLM": llama_like("mistral", "MistralModel", "Mistral 7B (sliding window)"),
+    "Qwen2ForCausalLM": llama_like("qwen2", "Qwen2Model", "Qwen2, Qwen2.5", qkv_bias=True),
     "Qwen3ForCausalLM": llama_like(
-        "Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True
+        "qwen3", "Qwen3Model", "Qwen3, the bundled model", qkv_bias="attention_bias", out_bias="attention_bias", qk_norm=True
     ),
     "SmolLM3ForCausalLM": llama_like(
-        "SmolLM3", qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias", no_rope_layers=True
+        "smollm3",
+        "SmolLM3Model",
+        "SmolLM3",
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        mlp_bias="mlp_bias",
+        no_rope_layers=True,
     ),
     "GPT2LMHeadModel": GPT2,
 }
