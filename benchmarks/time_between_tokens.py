@@ -1,10 +1,13 @@
 """Time between tokens while long prompts arrive among running answers: every policy on one workload, in one run.
 
-    python benchmarks/time_between_tokens.py [--policies a,b,c] [--tbt 0.02] [--repeats 3] [--out FILE]
+    python benchmarks/time_between_tokens.py [--policies a,b,c] [--tbt 0.02] [--repeats 3] [--disturb 4] [--out FILE]
 
 An open stream of short questions with long answers, interrupted by long prompts, on the bundled model; the load changes
 in the middle of the run. Every policy serves exactly the same requests, the policies take turns, and the medians over the
 repeats are printed. Arrivals are fixed moments, so a slow policy falls behind, as it would in production.
+
+`--disturb N` keeps N other processes busy during the middle third of every run. The columns "after" are of requests that
+arrive in the last third: they tell whether a policy recovers when the machine is its own again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,12 @@ import argparse
 import json
 import random
 import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from open_loop import Arrival, offer
 
@@ -39,17 +47,47 @@ def workload(seconds: float, rate: float, seed: int = 0) -> list[Arrival]:
     return arrivals
 
 
-def serve(llm: LLM, policy: str, arrivals: list[Arrival]) -> dict[str, float]:
+@contextmanager
+def disturbed(processes: int, start: float, end: float) -> Iterator[None]:
+    """Other processes compute from `start` to `end` seconds from now."""
+    busy: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> None:
+        busy.extend(subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes))
+
+    def stop() -> None:
+        for process in busy:
+            process.kill()
+
+    timers = [Timer(start, begin), Timer(end, stop)]
+    for timer in timers:
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        stop()
+        for process in busy:
+            process.wait()
+
+
+def serve(llm: LLM, policy: str, arrivals: list[Arrival], seconds: float, processes: int = 0) -> dict[str, float]:
     """Serve the workload in real time; returns latencies in milliseconds, tokens per second, and how the prediction did."""
     llm.engine.use(make_policy(policy))
-    watch = offer(llm, arrivals)
+    with disturbed(processes, seconds / 3, 2 * seconds / 3):
+        watch = offer(llm, arrivals)
     tbt, ttft, e2e = watch.tbt(), watch.ttft(), watch.e2e()
+    after = [first for first, (at, *_) in zip(ttft, arrivals, strict=True) if at > 2 * seconds / 3] or ttft
     return {
         "tbt p50": percentile(tbt, 50) * 1e3,
         "tbt p99": percentile(tbt, 99) * 1e3,
         "tbt max": max(tbt) * 1e3,
         "ttft p50": percentile(ttft, 50) * 1e3,
         "ttft p99": percentile(ttft, 99) * 1e3,
+        "after p50": percentile(after, 50) * 1e3,
+        "after p99": percentile(after, 99) * 1e3,
         "e2e p50": percentile(e2e, 50) * 1e3,
         "tokens/s": watch.output_throughput(),
         "makespan s": watch.span(),
@@ -66,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=6.0, help="requests per second")
     parser.add_argument("--max-batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--disturb", type=int, default=0, help="busy processes during the middle third")
     parser.add_argument("--model")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
@@ -76,10 +115,10 @@ def main() -> None:
     print(f"{len(arrivals)} requests in {options.seconds:.0f} s: {prompts} prompt tokens, {outputs} output tokens\n")
     figures: dict[str, list[dict[str, float]]] = {policy: [] for policy in policies}
     with LLM(options.model, kv="paged", max_batch_size=options.max_batch_size, dtype="float32") as llm:
-        serve(llm, "stall-free:token_budget=64", arrivals[: len(arrivals) // 4])  # warm up
+        serve(llm, "stall-free:token_budget=64", arrivals[: len(arrivals) // 4], options.seconds)  # warm up
         for _ in range(options.repeats):
             for policy in policies:
-                figures[policy].append(serve(llm, policy, arrivals))
+                figures[policy].append(serve(llm, policy, arrivals, options.seconds, options.disturb))
     names = list(figures[policies[0]][0])
     print(f"{'':30}" + "".join(f"{name:>12}" for name in names))
     for policy in policies:

@@ -64,6 +64,11 @@ def slower_later(batch: Batch, now: float) -> float:
     return steady(batch, now) * (1 if now < 5 else 2)
 
 
+def disturbed(factor: float, start: float, end: float) -> Machine:
+    """For some seconds somebody else takes most of the machine."""
+    return lambda batch, now: steady(batch, now) * (factor if start < now < end else 1)
+
+
 def serve(policy: Policy, machine: Machine, *, rate: float = 12.0, seconds: float = 15.0) -> tuple[LatencyObserver, Engine]:
     """Chats, with long prompts among them and more of those in the middle."""
     rng, clock, watch = random.Random(4), VirtualClock(), LatencyObserver()
@@ -106,6 +111,28 @@ def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_bud
             best = max(one.output_throughput() for one in keeping)
             assert watch.output_throughput() >= 0.98 * best
         assert engine.scheduler.step_time.error < 0.2
+
+
+@pytest.mark.parametrize(("factor", "end", "tbt"), [(4, 7, 0.015), (10, 6, 0.01), (3, 7, 0.01)])
+def test_admission_recovers_when_a_disturbance_is_over(factor: float, end: float, tbt: float) -> None:
+    """What the machine took meanwhile is in the prediction, which only prompts correct: they must be admitted for that."""
+    watch, engine = serve(LatencyTarget(tbt=tbt), disturbed(factor, 5, end))
+    usual, _ = serve(LatencyTarget(tbt=tbt), steady)
+    recovered = [
+        (one.tokens[0] - one.arrival) / (other.tokens[0] - other.arrival)
+        for one, other in zip(watch.requests.values(), usual.requests.values(), strict=True)
+        if one.arrival > end + 4
+    ]
+    assert len(recovered) > 30
+    assert percentile(recovered, 50) < 1.1
+    assert percentile(recovered, 95) < 2
+    assert engine.scheduler.step_time.error < 0.2
+
+
+def test_a_target_that_is_kept_is_no_reason_to_admit_more_than_it_allows() -> None:
+    """Measured iterations speak against the prediction only while they are well within the target."""
+    watch, _ = serve(LatencyTarget(tbt=0.0045), steady, rate=60, seconds=5)
+    assert percentile(watch.tbt(), 90) <= 0.0055
 
 
 def test_a_cold_engine_begins_with_small_iterations() -> None:

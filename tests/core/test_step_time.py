@@ -77,6 +77,30 @@ def test_the_margin_covers_all_but_one_iteration_in_a_hundred(prompts: float) ->
     assert 0.1 < sum(margins) / len(margins) / seconds(batch((100, 1), (0, 200))) < 0.22
 
 
+def test_lateness_is_forgotten_even_if_no_prompt_is_read_any_more() -> None:
+    model, rng = StepTime(), random.Random(3)
+    for _ in range(400):
+        one = batch((100, 1), (0, 200))
+        model.learn(one, seconds(one) * rng.choice([1, 1, 1, 3]))
+    assert model.margin > 0.5 * seconds(batch((100, 1), (0, 200)))
+    for _ in range(300):
+        model.learn(batch((100, 1)), seconds(batch((100, 1))))
+    assert model.margin == 0
+
+
+def test_what_was_measured_leaves_out_one_iteration_in_a_hundred() -> None:
+    model = StepTime()
+    assert model.measured == 0
+    for number in range(128):
+        model.learn(batch((100, 1)), 9.0 if number == 60 else 0.01)
+    assert model.measured == 0.01
+    model.learn(batch((100, 1)), 5.0)
+    assert model.measured == 5.0, "two of the last 128"
+    for _ in range(128):
+        model.learn(batch((100, 1)), 0.02)
+    assert model.measured == 0.02
+
+
 def test_a_cold_model_trusts_itself_for_twice_what_it_has_seen() -> None:
     model = StepTime()
     assert model.trusted_tokens == 0

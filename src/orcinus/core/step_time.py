@@ -11,6 +11,7 @@ from orcinus.core.batch import Batch
 MEMORY = 0.99  # weight of an iteration relative to the next one of its kind: about the last hundred of each count
 RIDGE = 1e-3  # keeps coefficients small that the iterations so far say nothing about
 WINDOW = 256  # iterations over which errors are measured
+RECENT = 128  # iterations that say what the machine does now
 LATE = 0.007  # share of all iterations that may take longer than predicted and allowed for: one in a hundred, with room
 SCALES = (1.0, 1e2, 1e5, 1e1)  # brings constant, tokens, pairs and requests to like sizes
 
@@ -31,8 +32,8 @@ class StepTime:
         self._seen = {True: _Moments(), False: _Moments()}  # iterations with and without prompts
         self._weights: tuple[float, ...] | None = None
         self._errors: deque[float] = deque(maxlen=WINDOW)  # relative, of each prediction
-        self._prompts: deque[bool] = deque(maxlen=WINDOW)  # whether an iteration read prompts
-        self._late: deque[float] = deque(maxlen=WINDOW)  # of those that did: seconds beyond the prediction
+        self._late: deque[float | None] = deque(maxlen=WINDOW)  # seconds beyond it; None: the iteration read no prompt
+        self._recent: deque[float] = deque(maxlen=RECENT)  # seconds measured
         self._margin = 0.0
 
     @property
@@ -74,10 +75,17 @@ class StepTime:
         """Seconds to allow for on top of a prediction, so that one iteration in a hundred takes longer.
 
         Only iterations that read prompts are made as long as a deadline allows, so only they can be late, and the rarer
-        they are, the more of them may be.
+        they are, the more of them may be. Lateness is forgotten as iterations pass, whether they read prompts or not:
+        otherwise a disturbance after which no prompt is admitted would never be over.
         """
         self._catch_up()
         return self._margin
+
+    @property
+    def measured(self) -> float:
+        """Seconds that all but one in a hundred of the last iterations took at most; 0 before the first."""
+        self._catch_up()
+        return nlargest(1 + len(self._recent) // 100, self._recent)[-1] if self._recent else 0.0
 
     @property
     def trusted_tokens(self) -> int:
@@ -107,6 +115,7 @@ class StepTime:
     def _learn(self, batch: Batch, seconds: float) -> None:
         tokens, pairs, requests = batch.num_tokens, batch.num_pairs, len(batch.chunks)
         prompts = tokens > requests
+        self._recent.append(seconds)
         if self._num_steps:
             expected = self._predict(tokens, pairs, requests)
             self._judge(seconds, expected, prompts)
@@ -121,12 +130,10 @@ class StepTime:
     def _judge(self, seconds: float, expected: float, prompts: bool) -> None:
         """Note how far a prediction was off."""
         self._errors.append(abs(seconds - expected) / max(expected, 1e-9))
-        self._prompts.append(prompts)
-        if prompts:
-            self._late.append(seconds - expected)
-            share = sum(self._prompts) / len(self._prompts)
-            allowed = int(len(self._late) * min(LATE / share, 0.5))
-            self._margin = max(0.0, nlargest(allowed + 1, self._late)[-1])
+        self._late.append(seconds - expected if prompts else None)
+        late = [seconds for seconds in self._late if seconds is not None]
+        allowed = min(int(len(self._late) * LATE), len(late) // 2)
+        self._margin = max(0.0, *nlargest(allowed + 1, late)[allowed:]) if late else 0.0
 
 
 class _Moments:

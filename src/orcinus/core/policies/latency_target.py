@@ -15,6 +15,7 @@ from orcinus.core.view import Grant, Selection, View
 from orcinus.errors import ConfigError
 
 LEAST = 16  # tokens of an iteration without decodes, or of one that can keep no promise anyway
+SAFE = 0.8  # share of the target within which the last iterations must have stayed to go against the prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,9 @@ class LatencyTarget:
     after their newest tokens. Requests are admitted only as long as their decodes together would keep the target too. If
     `ttft` is given, an iteration also ends before the first deadline of a prompt that can still be met. The prediction is
     `view.step_time`, with its margin; a cold engine begins with small iterations and at most doubles them.
+
+    A prediction that a disturbance made too long must not shut the door for good, because without prompts nothing corrects
+    it. So one prompt is always read, in small chunks, while the iterations as measured stay well within the target.
     """
 
     holds_answers: ClassVar[bool] = False
@@ -45,7 +49,8 @@ class LatencyTarget:
         return Selection(chain(map(Grant, decodes), chunks), budget, otherwise=Reason.LATENCY)
 
     def _room(self, view: View, decodes: int, known: int, prompts: Sequence[Request]) -> int:
-        """How many more requests could decode together within the target; one may always run."""
+        """How many more requests could decode together within the target; one may always run (see the class)."""
+        least = not prompts and view.step_time.measured <= SAFE * self.tbt
         count = decodes + len(prompts)
         known += sum(request.known for request in prompts)
         admitted = 0
@@ -54,7 +59,7 @@ class LatencyTarget:
             if count > 1 and view.step_time.predict(count + LEAST, known, count) + view.step_time.margin > self.tbt:
                 break
             admitted += 1
-        return admitted
+        return max(admitted, least)
 
     def _budget(self, view: View, decodes: Sequence[Request], known: int, prompts: Sequence[Request]) -> int:
         """The largest budget that keeps the deadlines, found by bisection: time grows with the budget."""
