@@ -15,6 +15,22 @@ Messages are single lines that say what is wrong and what to do. The command lin
 
 from __future__ import annotations
 
+import reprlib
+
+LONGEST_SHOWN = 120
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its repr, at most 120 characters of it."""
+    return shortened(_short.repr(value))
+
+
+def shortened(text: str) -> str:
+    """At most 120 characters of a text."""
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+
 
 class OrcinusError(Exception):
     """Base of all the others: catch this one to catch everything Orcinus raises on purpose."""

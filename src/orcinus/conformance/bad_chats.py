@@ -50,7 +50,6 @@ MESSAGES: list[Row] = [
     chat("an unknown role", "messages[1].role", messages=[*said("Hi"), {"role": "wizard", "content": "Hi"}]),
     chat("content null", "messages[1].content", messages=said("Hi", None)),
     chat("no content", "messages[0].content", messages=[{"role": "user"}]),
-    chat("content null of an assistant", "messages[1].content", messages=[*said("Hi"), {"role": "assistant", "content": None}]),
     chat("a number as content", "messages[2].content", messages=said("Hi", "Hi", 5)),
     chat("a number as a part", "messages[0].content[0]", messages=said([5])),
     chat("a part without a type", "messages[0].content[1]", messages=said([{"type": "text", "text": "Hi"}, {"text": "x"}])),

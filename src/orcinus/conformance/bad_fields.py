@@ -126,7 +126,7 @@ SAMPLING = [
     *(text(f"top_k {value}", "top_k", top_k=value) for value in (-5, 1.5)),
     *(text(f"min_p {value}", "min_p", min_p=value) for value in (-1, 2)),
     *(text(f"n {value}", "n", n=value) for value in (0, -1, 10**6, 1.5)),
-    text("n 9", "n", ours=True, n=9),
+    text("n 129", "n", ours=True, n=129),
     text("best_of 2 with n 1", "best_of", best_of=2, n=1),
     text("seed 2**70", "seed", seed=2**70),
     text("seed -2**70", "seed", seed=-(2**70)),

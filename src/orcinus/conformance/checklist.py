@@ -26,6 +26,7 @@ from orcinus.conformance import (  # noqa: F401  (they add their checks)
     request_ids,
     routes,
     streaming,
+    unsupported,
 )
 from orcinus.conformance.registry import CHECKS, Check
 from orcinus.conformance.target import Target
@@ -33,7 +34,20 @@ from orcinus.conformance.verdict import Failed, Skip
 
 # The order in which a reader wants them.
 SUBJECTS = (
-    *("models", "routes", "keys", "prompts", "fields", "logprobs", "echo", "usage", "streaming", "request ids", "clients"),
+    *(
+        "models",
+        "routes",
+        "keys",
+        "prompts",
+        "fields",
+        "unsupported",
+        "logprobs",
+        "echo",
+        "usage",
+        "streaming",
+        "request ids",
+        "clients",
+    ),
     *("neighbours", "own", "bodies", "errors", "wire", "hang-ups"),
 )
 PASS, FAIL, SKIP = "pass", "FAIL", "skip"

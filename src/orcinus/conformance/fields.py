@@ -189,6 +189,11 @@ TAKEN: list[tuple[str, str, Json]] = [
     ("chat_template_kwargs enable_thinking", CHAT, {"chat_template_kwargs": {"enable_thinking": False}}),
     ("response_format text", CHAT, {"response_format": {"type": "text"}}),
     ("tools [] and tool_choice none", CHAT, {"tools": [], "tool_choice": "none"}),
+    ("tool_choice and function_call none", CHAT, {"tool_choice": "none", "function_call": "none"}),
+    ("an assistant's content null", CHAT, {"messages": [*HI, {"role": "assistant", "content": None}, *HI]}),
+    ("suffix ''", TEXT, {"suffix": ""}),
+    ("use_beam_search false", TEXT, {"use_beam_search": False}),
+    ("no stop strings and no biases", CHAT, {"stop": [], "logit_bias": {}}),
     ("an unknown field", CHAT, {"wibble": {"a": [1]}}),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, TypeGuard, overload
 
-from orcinus.errors import RequestError
+from orcinus.errors import RequestError, shown
 
 MOST_ANSWERS = 128
 ALL_FORBIDDEN = "its parameters forbid every token: allow more, or lower min_tokens"
@@ -38,6 +38,9 @@ class DefaultLength(int):
     """A `max_tokens` that the caller did not name: it yields to the room there is, where a named one is refused."""
 
 
+DEFAULT_MAX_TOKENS = DefaultLength(256)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How to choose the next token, and when to stop. Names and ranges are those of vLLM and the OpenAI API.
@@ -46,7 +49,7 @@ class SamplingParams:
     """
 
     n: int = 1  # answers to the prompt, each with a seed of its own: seed, seed + 1, …
-    max_tokens: int | None = DefaultLength(256)  # most tokens to generate; None = whatever the model's context still holds
+    max_tokens: int | None = DEFAULT_MAX_TOKENS  # most tokens to generate; None = whatever the model's context still holds
     min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
     temperature: float = 1.0  # 0 = greedy: always the most likely token
     top_k: int = 0  # keep the k most likely tokens; 0 or -1 = all
@@ -83,7 +86,7 @@ class SamplingParams:
         for name, holds, rule in self._rules():
             if not holds:
                 value = getattr(self, name)
-                raise RequestError(f"{name} must be {rule}, not {dict(value) if isinstance(value, Mapping) else value!r}")
+                raise RequestError(f"{name} must be {rule}, not {shown(dict(value) if isinstance(value, Mapping) else value)}")
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         """(field, does it hold, what it must be)."""
@@ -175,7 +178,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _tuple(name: str, value: object, kind: str) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or isinstance(value, Mapping | str | bytes):
-        raise RequestError(f"{name} must be {kind}, not {value!r}")
+        raise RequestError(f"{name} must be {kind}, not {shown(value)}")
     return tuple(value)
 
 

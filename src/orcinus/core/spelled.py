@@ -11,7 +11,7 @@ from typing import TypeVar, get_args, get_type_hints
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.core.ports import Order, Policy
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 T = TypeVar("T")
 WORDS = {"true": True, "false": False, "none": None}
@@ -49,14 +49,14 @@ def make(what: str, known: Mapping[str, Callable[..., T]], spelled: str) -> T:
     """
     name, *options = spelled.split(":")
     if name not in known:
-        raise ConfigError(f"unknown {what} {name!r}: choose {', '.join(known)}")
+        raise ConfigError(f"unknown {what} {shown(name)}: choose {', '.join(known)}")
     choices = options_of(known[name])
     chosen: dict[str, object] = {}
     for option in options:
         key, equals, value = option.partition("=")
         if key not in choices or not equals:
             choice = f"its options are {', '.join(choices)}" if choices else "it has no options"
-            raise ConfigError(f"{what} {name!r} cannot take {option!r}: {choice} (as option=value)")
+            raise ConfigError(f"{what} {name!r} cannot take {shown(option)}: {choice} (as option=value)")
         annotation = get_type_hints(known[name])[key]
         chosen[key] = _value(annotation, value, f"option {key} of {what} {name!r}")
     missing = [key for key, default in choices.items() if default is MISSING and key not in chosen]
@@ -91,4 +91,4 @@ def _value(annotation: object, text: str, what: str) -> object:
             with suppress(ValueError):
                 return kind(text)
     choice = " or ".join(NAMES.get(kind, kind.__name__) if isinstance(kind, type) else repr(kind) for kind in kinds)
-    raise ConfigError(f"{what} must be {choice}, not {text!r}")
+    raise ConfigError(f"{what} must be {choice}, not {shown(text)}")

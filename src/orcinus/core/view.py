@@ -9,7 +9,7 @@ from typing import NamedTuple
 from orcinus.core.batch import Reason
 from orcinus.core.request import Request
 from orcinus.core.step_time import StepTime
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Limits:
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "lookahead"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)

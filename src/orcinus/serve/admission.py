@@ -17,6 +17,11 @@ class Bounds:
     tokens: int = 2**20  # prompt and answer tokens; a single request that is alone may have more
     per_client: int | None = None  # answers of one client; None = as many as of all together
 
+    @property
+    def of_one_request(self) -> int:
+        """Most answers that a single request may ask for."""
+        return min(self.answers, self.per_client or self.answers)
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -40,9 +45,10 @@ class Admission:
     def enter(self, client: str, answers: int, tokens: int) -> Ticket:
         """Let a request in. `tokens` may be a lower bound as long as nobody has counted. Raises `ApiError` 400 or 429."""
         per_client = self.bounds.per_client
-        most = min(self.bounds.answers, per_client or self.bounds.answers)
+        most = self.bounds.of_one_request
         if answers > most:
-            raise invalid(None, f"{answers} answers in one request: this server takes {most} at once", "too_many_answers")
+            message = f"{answers} answers (prompts times n) in one request: this server takes {most} at once"
+            raise invalid("n", message, "too_many_answers")
         if per_client is not None and self.by_client[client] + answers > per_client:
             raise self._full(
                 f"you have {self.by_client[client]} answers in the queue and may have {per_client}", "client_queue_full"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from orcinus.core.request import Logprobs
 from orcinus.serve.calls import Call
 from orcinus.serve.engine_client import News, PromptRead
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
+from orcinus.serve.logprobs import LogprobWriter
 from orcinus.serve.messages import Life
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.text.answer import Piece
@@ -23,7 +23,6 @@ from orcinus.text.tokenizer import Tokenizer
 FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
 CHUNK = "chat.completion.chunk"
 DONE = b"data: [DONE]\n\n"
-BYTES = "bytes:"  # how OpenAI begins a token that is no text of its own
 KEEP_ALIVE = b": keep-alive\n\n"
 to_json = msgspec.json.Encoder().encode  # numbers that are not finite become null
 
@@ -37,6 +36,7 @@ class Part:
     reasoning: str = ""
     token_ids: list[int] = field(default_factory=list)
     scores: list[tuple[int, Logprobs | None]] = field(default_factory=list)
+    prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first
     finish_reason: str | None = None
     error: str | None = None
 
@@ -46,6 +46,7 @@ class Part:
         self.reasoning += other.reasoning
         self.token_ids += other.token_ids
         self.scores += other.scores
+        self.prompt_scores = self.prompt_scores or other.prompt_scores
         self.finish_reason, self.error = other.finish_reason, other.error
 
     @property
@@ -58,12 +59,20 @@ class Reply:
     """All answers of one request, and how to write them down."""
 
     def __init__(
-        self, call: Call, created: int, model: str, body: Sampling, prepared: Sequence[Prepared], tokenizer: Tokenizer
+        self,
+        call: Call,
+        created: int,
+        model: str,
+        body: Sampling,
+        prepared: Sequence[Prepared],
+        tokenizer: Tokenizer,
+        fingerprint: str = "",
     ) -> None:
         self.call, self.body, self.tokenizer = call, body, tokenizer
+        self.writer = LogprobWriter(tokenizer, as_ids=bool(body.return_tokens_as_token_ids))
         self.prompts = {one.index: one for one in reversed(prepared)}
         self.is_chat = isinstance(body, ChatBody)
-        self.id, self.created, self.model = call.id, created, model
+        self.id, self.created, self.model, self.fingerprint = call.id, created, model, fingerprint
         self.echo = isinstance(body, CompletionBody) and bool(body.echo)
         self.silent = isinstance(body, CompletionBody) and body.max_tokens == 0
         self.choices: dict[int, Part] = {}
@@ -100,6 +109,8 @@ class Reply:
         """A piece as a part of its choice: answers to the first prompt come first, then those to the second."""
         place = piece.index * (self.body.n or 1) + piece.choice
         part = Part(place, finish_reason=piece.finish_reason, error=piece.error)
+        if self.body.prompt_logprobs is not None:
+            part.prompt_scores = piece.prompt_logprobs
         if self.silent and part.finish_reason in FINISHED:
             part.finish_reason = "length"
         if self.echo and place not in self.choices:
@@ -117,8 +128,10 @@ class Reply:
 
     def _add_prompt(self, part: Part, prompt: Prepared, piece: Piece) -> None:
         part.content = prompt.text if prompt.text is not None else self.tokenizer.decode(prompt.ids)
-        if piece.prompt_logprobs is not None:
-            part.scores += zip(prompt.ids, (None, *piece.prompt_logprobs), strict=True)
+        if piece.prompt_logprobs is not None and prompt.params.logprobs is not None:
+            count = prompt.params.logprobs
+            cut = (replace(one, top=one.top[:count]) for one in piece.prompt_logprobs)
+            part.scores += zip(prompt.ids, (None, *cut), strict=True)
 
     def _split(self, piece: Piece, place: int, text: str) -> tuple[str, str]:
         if place not in self.choices:
@@ -146,7 +159,9 @@ class Reply:
             if choice.finish_reason not in FINISHED:
                 raise failure(choice)
         choices = [self._choice(choice, whole=True) for _, choice in sorted(self.choices.items())]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(), "timings": self.timings()}
+        about_prompt = self._about_prompt(self.choices[0]) if self.is_chat else {}
+        head = {**self._head("chat.completion"), "choices": choices, "usage": self.usage()}
+        return {**head, "timings": self.timings(), **about_prompt}
 
     # Streamed
 
@@ -182,6 +197,8 @@ class Reply:
         if self.is_chat and first:
             choice["delta"] = {"role": "assistant", **choice["delta"]}
         frame = {**self._head(CHUNK), "choices": [choice]}
+        if first:
+            (frame if self.is_chat else choice).update(self._about_prompt(part))
         if part.finish_reason:
             frame["timings"] = self.timings()
         if continuous:
@@ -210,9 +227,17 @@ class Reply:
         choice = {"index": part.place, **text, "logprobs": logprobs, "finish_reason": part.finish_reason}
         if self.body.return_token_ids:
             choice["token_ids"] = part.token_ids
-            if whole and not self.is_chat:
-                choice["prompt_token_ids"] = list(self.prompts[part.place // (self.body.n or 1)].ids)
-        return choice
+        return choice | (self._about_prompt(part) if whole and not self.is_chat else {})
+
+    def _about_prompt(self, part: Part) -> dict[str, Any]:
+        """What was asked for about the prompt of an answer: a chat's is in the response, a completion's in the choice."""
+        found: dict[str, Any] = {}
+        ids = self.prompts[part.place // (self.body.n or 1)].ids
+        if self.body.return_token_ids:
+            found["prompt_token_ids"] = list(ids)
+        if self.body.prompt_logprobs is not None and part.prompt_scores is not None:
+            found["prompt_logprobs"] = self.writer.prompt(ids, part.prompt_scores, self.body.prompt_logprobs)
+        return found
 
     def usage(self) -> dict[str, Any]:
         """Exact counts of tokens. A prompt with several answers counts once."""
@@ -231,45 +256,14 @@ class Reply:
 
     def _logprobs(self, part: Part) -> dict[str, Any]:
         if self.is_chat:
-            content = [self._chat_logprob(token, at) for token, at in part.scores if at is not None]
-            return {"content": content, "refusal": None}
-        words = [self._word(token) for token, _ in part.scores]
-        ends = list(accumulate(map(_width, words), initial=self._offsets.get(part.place, 0)))
-        self._offsets[part.place] = ends.pop()
-        top = [None if at is None else self._top(token, at) for token, at in part.scores]
-        values = [None if at is None else at.logprob for _, at in part.scores]
-        return {"tokens": words, "token_logprobs": values, "top_logprobs": top, "text_offset": ends}
-
-    def _top(self, token: int, at: Logprobs) -> dict[str, float]:
-        """The likeliest tokens, and the chosen one even if it is not among them."""
-        return {self._word(one): value for one, value in at.top} | {self._word(token): at.logprob}
-
-    def _chat_logprob(self, token: int, at: Logprobs) -> dict[str, Any]:
-        def one(token: int, value: float) -> dict[str, Any]:
-            raw = self.tokenizer.token_bytes(token)
-            shown = None if token in self.tokenizer.special_ids else list(raw)
-            return {"token": raw.decode("utf-8", "replace"), "logprob": value, "bytes": shown}
-
-        return {**one(token, at.logprob), "top_logprobs": [one(other, value) for other, value in at.top]}
-
-    def _word(self, token: int) -> str:
-        """A token as text. Parts of characters are spelled out, so that different ones stay different."""
-        raw = self.tokenizer.token_bytes(token)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return BYTES + "".join(f"\\x{byte:02x}" for byte in raw)
+            return self.writer.chat(part.scores)
+        found, self._offsets[part.place] = self.writer.completion(part.scores, self._offsets.get(part.place, 0))
+        return found
 
     def _head(self, chat_kind: str) -> dict[str, Any]:
         kind = chat_kind if self.is_chat else "text_completion"
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-
-
-def _width(word: str) -> int:
-    """How many characters of the text a token begins."""
-    if not word.startswith(BYTES + "\\x"):
-        return len(word)
-    return sum(int(byte, 16) & 0xC0 != 0x80 for byte in word.split("\\x")[1:])
+        made = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**made, "system_fingerprint": self.fingerprint}
 
 
 def timings(life: Life) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from orcinus.serve.access_log import AccessLog
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.front import Front
 from orcinus.serve.routes import generation, models, requests, scheduler, state
+from orcinus.serve.schema import MOST_ANSWERS
 from orcinus.serve.service import Service
 
 
@@ -31,6 +32,7 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     def document() -> dict[str, Any]:
         ready = service.model.ready if service.loaded else None
         limits = {"vocab_size": ready.vocab_size, "max_model_len": ready.max_model_len} if ready else {}
+        limits["answers"] = min(MOST_ANSWERS, service.admission.bounds.of_one_request) + 1
         return openapi.document(app, limits, with_keys=bool(keys))
 
     app.openapi = document  # type: ignore[method-assign]

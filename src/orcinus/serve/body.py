@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
+from orcinus.serve.schema import Object
+from orcinus.serve.validation import invalid_fields, spell, type_name
 from orcinus.serve.workers import Workers
 
 MOST_BYTES = 8 * 2**20
 AT_ONCE = 64 * 1024  # bytes that are parsed in less time than it takes to ask a thread
-DEEPEST = 64
+DEEPEST, MOST_FIELDS = 64, 1000
 SILENCE_S = 10.0
-Body = TypeVar("Body", bound=BaseModel)
+Body = TypeVar("Body", bound=Object)
 
 
 async def read_body(request: Request, kind: type[Body], workers: Workers) -> Body:
@@ -36,6 +39,8 @@ async def _bytes(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, "send the body with Content-Type: application/json", code="unsupported_media_type")
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise ApiError(415, "send the body uncompressed, without Content-Encoding", code="unsupported_media_type")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MOST_BYTES:
         raise _too_large()
@@ -61,27 +66,23 @@ async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
 
 
 def parse(raw: bytes, kind: type[Body]) -> Body:
-    """Bytes as a body of this kind. Raises `ApiError` 400 that names the first field at fault."""
+    """Bytes as a body of this kind. Raises `ApiError` 400 that names the fields at fault."""
     try:
         found = msgspec.json.decode(raw)  # strict: no NaN, no number without end, no half of a character
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ApiError(
-            400, "the body is no valid JSON in UTF-8, or a number in it is out of range", code="invalid_json"
-        ) from None
+        raise _not_json(raw) from None
     if not isinstance(found, dict):
-        raise ApiError(400, "the body must be a JSON object", code="invalid_json")
+        raise ApiError(400, f"the body must be a JSON object, not {type_name(found)}", code="invalid_json")
     _check_depth(found)
+    if len(found) > MOST_FIELDS:
+        raise ApiError(400, f"the body has {len(found)} fields, more than {MOST_FIELDS}", code="invalid_value")
     found = {name: _whole(value) for name, value in found.items()}
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        located = [(_location(found, one), one) for one in error.errors(include_url=False, include_context=False)]
-        location, worst = max(located, key=lambda pair: len(pair[0]))  # the deepest says most; of equals, the first
-        param = _spell(location)
-        what = "is required" if worst["type"] == "missing" else worst["msg"][0].lower() + worst["msg"][1:]
-        raise ApiError(400, f"{param}: {what}", param=param, code="invalid_value") from None
+        raise invalid_fields(found, error) from None
 
 
 def _whole(value: Any) -> Any:
@@ -91,23 +92,58 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _location(found: Any, error: Any) -> list[int | str]:
-    """Where in the body an error is. Parts that name an arm of a union lead nowhere in it and are left out."""
-    location: list[int | str] = []
-    for part in error["loc"]:
-        inside = (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int))
-        if inside:
-            found = found[part]
-        if inside or (error["type"] == "missing" and part == error["loc"][-1]):
-            location.append(part)
-    return location
+def _not_json(raw: bytes) -> ApiError:
+    """Why bytes are no JSON: a second reader, slower and more lenient, looks for the place."""
+    if not raw.strip():
+        return _no_json("the body is empty: send a JSON object")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        return _no_json(f"the body is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}")
+    if text.startswith("\ufeff"):
+        return _no_json("the body begins with a byte order mark: leave it out")
+    try:
+        found = json.loads(text, parse_constant=_NotJson, parse_float=_number, parse_int=_number)
+    except json.JSONDecodeError as error:
+        what = error.msg[0].lower() + error.msg[1:]
+        return _no_json(f"the body is not valid JSON: {what} at line {error.lineno}, column {error.colno}")
+    except RecursionError:
+        return _too_deep()
+    for place, what in _faults(found):
+        where = spell(place)
+        return _no_json(f"{where}: {what}" if where else f"the body: {what}", where or None)
+    return _no_json("the body is not valid JSON")
 
 
-def _spell(parts: list[int | str]) -> str:
-    spelled = ""
-    for part in parts:
-        spelled += f"[{part}]" if isinstance(part, int) else f".{part}" if spelled else str(part)
-    return spelled
+class _NotJson(str):
+    """NaN or Infinity in the place of a value, or a number that no float can hold."""
+
+    __slots__ = ()
+
+
+def _number(text: str) -> float | _NotJson:
+    return value if len(text) < 400 and abs(value := float(text)) != float("inf") else _NotJson("")
+
+
+def _faults(found: Any) -> Iterator[tuple[list[int | str], str]]:
+    """Where a value is no JSON and why. Without recursion: the body may be nested deeply."""
+    waiting: list[tuple[list[int | str], Any]] = [([], found)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, _NotJson):
+            yield place, f"{value} is no number in JSON" if value else "the number is out of range"
+        elif isinstance(value, str) and not _is_unicode(value):
+            yield place, "the string has half a surrogate pair"
+        elif isinstance(value, dict):
+            if not all(map(_is_unicode, value)):
+                yield place, "the name of a field has half a surrogate pair"
+            waiting += [([*place, name], inner) for name, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            waiting += [([*place, index], inner) for index, inner in reversed(list(enumerate(value)))]
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _check_depth(found: Any) -> None:
@@ -121,8 +157,12 @@ def _check_depth(found: Any) -> None:
     raise _too_deep()
 
 
+def _no_json(message: str, param: str | None = None) -> ApiError:
+    return ApiError(400, message, param=param, code="invalid_json")
+
+
 def _too_deep() -> ApiError:
-    return ApiError(400, f"the body is nested more than {DEEPEST} deep", code="invalid_json")
+    return _no_json(f"the body is nested more than {DEEPEST} deep")
 
 
 def _too_large() -> ApiError:

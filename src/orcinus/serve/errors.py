@@ -9,6 +9,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.routing import Match
 
+from orcinus.errors import shown
+
 TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 CLIENT_CLOSED = 499  # nginx's word for a client that went away; nobody is there to read it
 log = logging.getLogger("orcinus.serve")
@@ -62,7 +64,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     status = int(getattr(error, "status_code", 500))
     headers = dict(getattr(error, "headers", None) or {})
     if status == 404:
-        return response(ApiError(404, f"there is no {request.method} {request.url.path}", code="unknown_url"))
+        return response(ApiError(404, f"there is no {request.method} {shown(request.url.path)[1:-1]}", code="unknown_url"))
     if status == 405:
         allowed = ", ".join(_methods(request))
         message = f"this path takes {allowed}, not {request.method}"

@@ -26,7 +26,7 @@ class Front:
     """The outermost layer of the application. `scope["orcinus"]` carries what it and the routes tell each other:
 
     `holder`: whose key it is; `head`: that only headers are wanted; `usage` and `status`: what the log shows, where it is not
-    the response that says so.
+    the response that says so; `ignored`: fields of the body that mean nothing here, for a header.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, access_log: AccessLog | None) -> None:
@@ -37,7 +37,7 @@ class Front:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        facts: dict[str, Any] = {"usage": None, "holder": None, "status": None, "head": False}
+        facts: dict[str, Any] = {"usage": None, "holder": None, "status": None, "head": False, "ignored": []}
         scope["orcinus"] = facts
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = _request_id(headers)
@@ -49,6 +49,8 @@ class Front:
                 status = message["status"]
                 if not any(name.lower() == b"x-request-id" for name, _ in message["headers"]):
                     message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if facts["ignored"]:
+                    message["headers"] = [*message["headers"], (b"x-ignored-fields", _listed(facts["ignored"]))]
             await send(message)
 
         if scope["method"] == "HEAD":  # GET without its body, which the server itself leaves out
@@ -100,6 +102,11 @@ def _check_host(scope: Scope) -> None:
         raise ApiError(400, f"send one Host header, not {len(hosts) or 'none'}", code="invalid_host")
     if hosts and not HOST.fullmatch(hosts[0]):
         raise ApiError(400, "the Host header is no host with an optional port", code="invalid_host")
+
+
+def _listed(names: list[str]) -> bytes:
+    """Names of fields, which clients choose, as the value of a header."""
+    return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in ", ".join(names)[:1024]).encode()
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

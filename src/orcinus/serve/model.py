@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orcinus.core.request import DefaultLength, Request, SamplingParams
-from orcinus.errors import RequestError
+from orcinus.core.request import DEFAULT_MAX_TOKENS, DefaultLength, Request, SamplingParams
+from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
-from orcinus.serve.schema import HARMLESS, IGNORED, NEVER, NOT_YET, ChatBody, CompletionBody, Message, Sampling
+from orcinus.serve.schema import ChatBody, CompletionBody, Message, Object, Sampling, TokenizeBody
 from orcinus.serve.workers import Workers
 from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
@@ -20,7 +20,7 @@ from orcinus.text.tokenizer import Tokenizer
 
 DIRECT = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos", "seed")
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
-USUAL_MAX_TOKENS = 4096  # most that a request without max_tokens is given, within its context
+CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +63,36 @@ class Model:
     def check_name(self, name: str | None) -> None:
         """404 for a model that is not served here."""
         if name is not None and name != self.name:
-            message = f"the model {name!r} is not served here; this server has {self.name!r}"
+            message = f"the model {shown(name)} is not served here; this server has {self.name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def check_fields(self, body: Sampling, strict: bool) -> list[str]:
-        """Refuse what cannot be done; returns the unknown or unused fields, for a header."""
-        extra = body.model_extra or {}
-        for name in NOT_YET:
-            if extra.get(name) not in (None, [], *HARMLESS.get(name, ())):
-                raise invalid(name, f"{name} is not supported yet", "unsupported_parameter")
-        for name, reason in NEVER.items():
-            if extra.get(name) is not None and not (name == "best_of" and extra[name] == (body.n or 1)):
-                raise invalid(name, f"{name} is not supported: {reason}", "unsupported_parameter")
-        if body.stream_options is not None and not body.stream:
+    def check_together(self, body: Sampling) -> None:
+        """Refuse fields that contradict each other."""
+        options = body.stream_options
+        if options is not None and options.model_fields_set and not body.stream:
             raise invalid("stream_options", "stream_options needs stream: true")
-        known = (*NOT_YET, *NEVER)
-        ignored = sorted(
-            name for name, value in extra.items() if name not in known and (name not in IGNORED or value is not None)
-        )
-        unknown = [name for name in ignored if name not in IGNORED]
-        if strict and unknown:
-            raise invalid(unknown[0], f"{unknown[0]} is no field of this API", "unknown_parameter")
-        return ignored
+        if body.best_of not in (None, body.n or 1):
+            message = "best_of must equal n: ask for n answers and choose among them"
+            raise invalid("best_of", message, "unsupported_parameter")
+        if (body.truncate_prompt_tokens or 0) > self.ready.max_model_len:
+            message = f"truncate_prompt_tokens: must be at most {self.ready.max_model_len}, the context"
+            raise invalid("truncate_prompt_tokens", message)
+        if isinstance(body, ChatBody) and body.top_logprobs and not body.logprobs:
+            raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
-    def fewest_tokens(self, texts: Iterable[str], where: str) -> int:
-        """A lower bound on the tokens of texts, without tokenizing. Refuses what can only be longer than the context."""
+    def fewest_tokens(self, texts: Iterable[str], where: str, *, cut: bool = False) -> int:
+        """A lower bound on the tokens of texts, without tokenizing. Refuses what can only be longer than the context.
+
+        With `cut` prompts will be truncated: nothing is too long.
+        """
         total = 0
         for text in texts:
             fewest = -(-len(text) // self.tokenizer.longest_token)
-            if fewest > self.ready.max_model_len:
+            if fewest > self.ready.max_model_len and not cut:
                 size = f"{len(text)} characters are at least {fewest} tokens"
                 message = f"{where}: {size}, more than the context of {self.ready.max_model_len} tokens"
                 raise invalid(where, message, "context_length_exceeded")
-            total += fewest
+            total += 1 if cut else fewest
         return total
 
     def params(self, body: Sampling, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
@@ -108,13 +105,20 @@ class Model:
             raise invalid("min_tokens", "min_tokens needs a max_tokens that is no smaller")
         self.check_ids(body.stop_token_ids or (), "stop_token_ids")
         found |= {"stop": tuple(stops), "stop_token_ids": tuple(body.stop_token_ids or ()), "n": body.n or 1}
-        length = DefaultLength(USUAL_MAX_TOKENS) if max_tokens is None else max_tokens
-        found |= {"max_tokens": length, "min_tokens": body.min_tokens or 0, "logprobs": logprobs}
+        found |= {"max_tokens": max_tokens or self._default_length(body), "min_tokens": body.min_tokens or 0}
+        found |= {"logprobs": logprobs, "prompt_logprobs": body.prompt_logprobs}
         found["logit_bias"] = self._bias(body)
         try:
             return replace(self.defaults, **found)
         except RequestError as error:
             raise invalid(None, str(error)) from None
+
+    def _default_length(self, body: Sampling) -> DefaultLength:
+        """The length of an answer to a body that names none: generation_config.json's, else the API's."""
+        own = self.defaults.max_tokens
+        if isinstance(own, DefaultLength) and own is not DEFAULT_MAX_TOKENS:
+            return own
+        return DefaultLength(CHAT_MAX_TOKENS if isinstance(body, ChatBody) else COMPLETION_MAX_TOKENS)
 
     def _bias(self, body: Sampling) -> dict[int, float]:
         bias = {}
@@ -140,7 +144,8 @@ class Model:
         ids = []
         for index, prompt in enumerate(prompts):
             where = param if len(prompts) == 1 else f"{param}[{index}]"
-            one = await self.tokenize(prompt, where)
+            one = await self.tokenize(prompt, where, special=body.add_special_tokens is not False)
+            one = _truncated(one, body, room - _reserved(params, room))
             if not one:
                 raise invalid(where, f"{where}: the prompt is empty")
             most = params.answer_length(room - len(one))
@@ -156,6 +161,8 @@ class Model:
             prepared = self._intake.prepare(ids, params, standing)
         except RequestError as error:
             raise invalid(param, f"{param}: {error}") from None
+        if body.truncate_prompt_tokens is not None:  # the texts may be longer than what is left of them
+            return prepared
         return [replace(one, text=prompts[one.index]) if isinstance(prompts[one.index], str) else one for one in prepared]
 
     async def tokenize(self, prompt: Any, where: str, *, special: bool = True) -> tuple[int, ...]:
@@ -168,7 +175,7 @@ class Model:
                 if len(prompt) <= AT_ONCE:
                     return self.tokenizer.encode(prompt, special)
                 return await self.workers.run(self.tokenizer.encode, prompt, special)
-            return await self.renderers.run(self.tokenizer.encode_chat, prompt.messages, prompt.options)
+            return await self.renderers.run(prompt.encode, self.tokenizer)
         except RequestError as error:
             raise invalid(where, f"{where}: {error}") from None
         except TimeoutError:
@@ -176,8 +183,6 @@ class Model:
 
     async def chat(self, body: ChatBody, who: Caller) -> list[Prepared]:
         """The prepared answers of a chat request."""
-        if body.top_logprobs is not None and not body.logprobs:
-            raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
         params = self.params(
             body, body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
         )
@@ -189,16 +194,31 @@ class Model:
             raise invalid("max_tokens", "max_tokens: 0 needs echo: true")
         params = self.params(body, body.max_tokens if body.max_tokens != 0 else 1, body.logprobs)
         if body.echo and body.logprobs is not None:
-            params = replace(params, prompt_logprobs=body.logprobs)
+            params = replace(params, prompt_logprobs=max(body.logprobs, body.prompt_logprobs or 0))
         return await self.prepare(prompts(body), params, body, who)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages as chat templates know them, and the variables that the template is given."""
+    """Messages and tools as chat templates know them, and how the template is to end and begin them."""
 
     messages: list[dict[str, Any]]
     options: dict[str, Any]
+    tools: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    special: bool = False  # whether the tokenizer adds its own special tokens to those of the template
+
+    def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """As token ids. Raises `RequestError`."""
+        return tokenizer.encode_chat(
+            self.messages,
+            self.options,
+            tools=self.tools,
+            add_generation_prompt=self.add_generation_prompt,
+            continue_final_message=self.continue_final_message,
+            special=self.special,
+        )
 
 
 def prompts(body: CompletionBody) -> list[Any]:
@@ -219,23 +239,59 @@ def _texts(message: Message) -> list[str]:
     return [message.content] if isinstance(message.content, str) else [part.text for part in message.content or ()]
 
 
-def conversation(body: ChatBody) -> Conversation:
-    """The messages of a chat request. Raises `ApiError`."""
-    options = body.chat_template_kwargs.model_dump(exclude_none=True) if body.chat_template_kwargs else {}
-    return Conversation(template_messages(body.messages), options)
+def conversation(body: ChatBody | TokenizeBody) -> Conversation:
+    """The conversation of a request. Raises `ApiError`."""
+    goes_on = bool(body.continue_final_message)
+    if goes_on and body.add_generation_prompt:
+        message = "continue_final_message: set add_generation_prompt to false, or leave it out; an answer has one beginning"
+        raise invalid("continue_final_message", message)
+    return Conversation(
+        template_messages(body.messages or []),
+        body.chat_template_kwargs.model_dump(exclude_none=True) if body.chat_template_kwargs else {},
+        [_known(tool) for tool in body.tools or ()] or None if isinstance(body, TokenizeBody) else None,
+        body.add_generation_prompt is not False and not goes_on,
+        goes_on,
+        bool(body.add_special_tokens),
+    )
+
+
+def _known(part: Object) -> dict[str, Any]:
+    """An object of a request for a template: what it has, without fields that are none of this API."""
+    return {
+        name: _known(value) if isinstance(value, Object) else value
+        for name in type(part).model_fields
+        if (value := getattr(part, name)) is not None
+    }
+
+
+def _reserved(params: SamplingParams, room: int) -> int:
+    """Tokens that a prompt of any length should leave to its answer."""
+    length = params.max_tokens or 1
+    return length if length < room else 1
+
+
+def _truncated(ids: tuple[int, ...], body: Sampling, room: int) -> tuple[int, ...]:
+    """What `truncate_prompt_tokens` leaves of a prompt; -1 leaves as much as there is room for."""
+    most = body.truncate_prompt_tokens
+    if most is None:
+        return ids
+    count = max(1, room) if most == -1 else most
+    return ids[:count] if body.truncation_side == "right" else ids[-count:]
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates know them. Raises `ApiError`."""
     found = []
     for index, message in enumerate(messages):
-        if message.content is None and not (message.role == "assistant" and message.tool_calls):
+        if message.content is None and message.role != "assistant":
             where = f"messages[{index}].content"
             raise invalid(where, f"{where}: is required")
         one: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
         one["content"] = "".join(_texts(message))
         if message.tool_calls:
-            one["tool_calls"] = [_with_arguments(call.model_dump()) for call in message.tool_calls]
+            one["tool_calls"] = [_with_arguments(_known(call)) for call in message.tool_calls]
+        if reasoning := message.reasoning_content or message.reasoning:
+            one["reasoning_content"] = reasoning
         one |= {name: value for name in ("name", "tool_call_id") if (value := getattr(message, name)) is not None}
         found.append(one)
     return found

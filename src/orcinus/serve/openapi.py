@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from orcinus.serve import schema
+from orcinus.serve.component_schema import numbers_below
 
 REF = "#/components/schemas/{model}"
 ANY_ERRORS = (400, 401, 503)  # that every route can answer: an odd path, no key, a model that is still loading
@@ -116,14 +117,28 @@ class Generated(Exact):
     object: str
     created: int
     model: str
+    system_fingerprint: str
     usage: Usage
     timings: Timings | None
+
+
+class PromptLogprob(Exact):
+    """How likely one token was at its place in a prompt."""
+
+    logprob: float | None
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
 
 
 class ChatCompletion(Generated):
     """The answers to a conversation."""
 
     choices: list[ChatChoice]
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class TextLogprobs(Exact):
@@ -144,6 +159,7 @@ class TextChoice(Exact):
     finish_reason: str
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class TextCompletion(Generated):
@@ -327,4 +343,7 @@ def _narrow(node: Any, limits: Mapping[str, int]) -> None:
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _narrow(inner, limits)
     if isinstance(node, dict) and isinstance(marked := node.pop("x-limit", None), str) and marked in limits:
-        node["exclusiveMaximum"] = limits[marked]
+        if "pattern" in node:
+            node["pattern"] = numbers_below(limits[marked])
+        else:
+            node["exclusiveMaximum"] = limits[marked]

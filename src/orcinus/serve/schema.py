@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StrictBool, StrictInt, StrictStr, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from orcinus.core.orders import ORDERS
+from orcinus.core.policies import POLICIES
+from orcinus.serve.component_schema import spelled_schema
+from orcinus.serve.unsupported import (
+    IN_CHAT,
+    IN_COMPLETIONS,
+    IN_DETOKENIZE,
+    IN_MESSAGE,
+    IN_TOKENIZE,
+    NO_FIELDS,
+    UnsupportedFields,
+)
 
 Number = Annotated[float, Field(strict=True)]  # a whole one will do, True will not
-MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 8, 64, 16, 20
-LONGEST_STOP = 256
+MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 128, 64, 16, 20
+LONGEST_STOP, MOST_BIASES = 256, 4096
 SHORT = 1024
-NOT_YET = ("response_format", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
-NEVER = {
-    "suffix": "the model cannot fill in the middle",
-    "chat_template": "a template from a request is not run",
-    "best_of": "ask for n answers and choose among them",
-    "allowed_token_ids": "use logit_bias",
-    "bad_words": "use logit_bias",
-    "prompt_logprobs": "use echo with logprobs",
-    "use_beam_search": "there is no beam search",
-}
-HARMLESS = {"response_format": ({"type": "text"},), "tool_choice": ("none",), "parallel_tool_calls": (True, False)}
-IGNORED = ("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity")
+# Fields of OpenAI's API that change no answer: taken, and named in a header.
+IGNORED = (
+    *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
+    *("prediction", "prompt_cache_retention"),
+)
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
 # Marked, because their true limits are the model's: the OpenAPI document shows those.
 TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
+TOKEN_NAME: JsonValue = {"pattern": "^[0-9]{1,9}$", "x-limit": "vocab_size"}
 LENGTH: dict[str, JsonValue] = {"x-limit": "max_model_len"}
+ANSWERS: dict[str, JsonValue] = {"x-limit": "answers"}
 
 
-def _needs(field: str, other: str) -> dict[str, JsonValue]:
-    """For the OpenAPI document: a field that means nothing unless another one is true."""
-    absent: JsonValue = {"properties": {field: {"type": "null"}}}
-    return {"anyOf": [absent, {"properties": {other: {"const": True}}, "required": [other]}]}
+def _false_is_off(value: Any) -> Any:
+    return None if value is False else value
+
+
+def _zero_is_off(value: Any) -> Any:
+    return None if value == 0 else value
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("zero", "must be at least 1, or -1 for what the context holds")
+    return value
+
+
+def _at_most(count: int) -> BeforeValidator:
+    """Refuses longer lists and objects before their entries are looked at: a million errors take long to tell."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > count:
+            raise PydanticCustomError("too_many", f"must have at most {count} entries, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _text_only(kind: Any) -> Any:
+    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
+        raise PydanticCustomError("media", "must be 'text': the model reads no images, sounds or files")
+    return kind
+
+
+Count = Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None
+OptionalCount = Annotated[Count, BeforeValidator(_false_is_off, json_schema_input_type=Count | Literal[False])]
+OptionalSwitch = Annotated[
+    StrictBool | None, BeforeValidator(_zero_is_off, json_schema_input_type=StrictBool | Literal[0] | None)
+]
+
+
+def _needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
+    """For the OpenAPI document: a field that means nothing unless another one is true, but for its values `off`."""
+    unused: JsonValue = {"properties": {field: {"enum": [None, *off]}}}
+    return {"anyOf": [unused, {"properties": {other: {"const": True}}, "required": [other]}]}
 
 
 def _text_or_list(value: Any) -> str:
@@ -47,20 +108,52 @@ def _form(value: Any) -> str:
     return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
 
 
-class StreamOptions(BaseModel):
+STREAM_OPTIONS = _needs("stream_options", "stream", {})
+BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
+    "anyOf": [
+        {"properties": {"best_of": {"type": "null"}}},
+        {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
+    ]
+}
+
+
+class Object(BaseModel):
+    """An object of a request. Fields that it does not have are kept: those in `unsupported` are refused, others named."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    unsupported: ClassVar[UnsupportedFields] = NO_FIELDS
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if patterns := cls.unsupported.pattern_properties():
+            schema["patternProperties"] = patterns
+        return schema
+
+    def objects(self, path: str = "") -> Iterator[tuple[str, Object]]:
+        """This object and those inside it, each with its path as a prefix of its fields: "" or "messages[2]."."""
+        yield path, self
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Object):
+                yield from value.objects(f"{path}{name}.")
+            elif isinstance(value, list):
+                for index, one in enumerate(value):
+                    if isinstance(one, Object):
+                        yield from one.objects(f"{path}{name}[{index}].")
+
+
+class StreamOptions(Object):
     """What a stream carries besides text."""
 
-    model_config = ConfigDict(extra="ignore")
     include_usage: StrictBool | None = None
     continuous_usage_stats: StrictBool | None = None
 
 
-class Sampling(BaseModel):
+class Sampling(Object):
     """What chats and completions have in common."""
 
-    model_config = ConfigDict(
-        extra="allow", protected_namespaces=(), json_schema_extra={"allOf": [_needs("stream_options", "stream")]}
-    )
+    model_config = ConfigDict(json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF]})
 
     model: StrictStr | None = None
     max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
@@ -74,18 +167,27 @@ class Sampling(BaseModel):
     repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[Annotated[StrictStr, Field(pattern=r"^[0-9]{1,9}$")], Number] | None = None
+    logit_bias: (
+        Annotated[
+            dict[Annotated[StrictStr, Field(pattern=r"^[0-9]{1,9}$")], Number],
+            Field(max_length=MOST_BIASES, json_schema_extra={"propertyNames": TOKEN_NAME}),
+            _at_most(MOST_BIASES),
+        ]
+        | None
+    ) = None
     stop: (
         Annotated[
-            Annotated[Stop, Tag("text")] | Annotated[list[Stop], Field(max_length=MOST_STOPS), Tag("texts")],
+            Annotated[Stop, Tag("text")]
+            | Annotated[list[Stop], Field(max_length=MOST_STOPS), _at_most(MOST_STOPS), Tag("texts")],
             Discriminator(_text_or_list),
         ]
         | None
     ) = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT), _at_most(SHORT)] | None = None
     ignore_eos: StrictBool | None = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS)] | None = None
+    n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, json_schema_extra=ANSWERS)] | None = None
+    best_of: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, description="The same as n.")] | None = None
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     priority: Annotated[StrictInt, Field(ge=-1_000_000, le=1_000_000)] | None = None
@@ -95,72 +197,103 @@ class Sampling(BaseModel):
     request_id: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     timeout: Annotated[Number, Field(gt=0, le=86_400)] | None = None
     return_token_ids: StrictBool | None = None
+    return_tokens_as_token_ids: StrictBool | None = None
     return_progress: StrictBool | None = None
+    prompt_logprobs: OptionalCount = None
+    add_special_tokens: StrictBool | None = None
+    truncate_prompt_tokens: (
+        Annotated[
+            StrictInt, Field(ge=-1, lt=2**31, json_schema_extra=LENGTH | {"not": {"const": 0}}), AfterValidator(_not_zero)
+        ]
+        | None
+    ) = None
+    truncation_side: Literal["left", "right"] | None = None
+
+
+SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)
 
 
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
+    unsupported = IN_COMPLETIONS
+
     prompt: Annotated[
         Annotated[StrictStr, Field(min_length=1), Tag("text")]
-        | Annotated[list[TokenId], Field(min_length=1), Tag("ids")]
-        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS), Tag("texts")]
+        | Annotated[list[TokenId], Field(min_length=1, fail_fast=True), Tag("ids")]
+        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], SEVERAL, _at_most(MOST_PROMPTS), Tag("texts")]
         | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS), Tag("lists")
+            list[Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]], SEVERAL, _at_most(MOST_PROMPTS), Tag("lists")
         ],
         Discriminator(_form),
     ]
     max_tokens: (
         Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="0 only with echo.")] | None
     ) = None
-    logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    logprobs: OptionalCount = None
     echo: StrictBool | None = None
 
 
-class TextPart(BaseModel):
+class TextPart(Object):
     """One part of a message's content."""
 
-    type: Literal["text"]
+    type: Annotated[Literal["text"], BeforeValidator(_text_only)]
     text: StrictStr
 
 
-class Function(BaseModel):
+class FunctionCall(Object):
     """What an earlier tool call called."""
 
-    model_config = ConfigDict(extra="allow")
     name: StrictStr
     arguments: StrictStr | dict[str, Any] = ""
 
 
-class ToolCall(BaseModel):
+class ToolCall(Object):
     """A tool call that the assistant made earlier in the conversation."""
 
-    model_config = ConfigDict(extra="allow")
-    function: Function
+    id: StrictStr | None = None
+    type: Literal["function"] | None = None
+    function: FunctionCall
+
+
+class FunctionTool(Object):
+    """A function that the model may call."""
+
+    name: StrictStr
+    description: StrictStr | None = None
+    parameters: dict[str, Any] | None = None
+    strict: StrictBool | None = None
+
+
+class Tool(Object):
+    """A tool, as chat templates show it to the model."""
+
+    type: Literal["function"]
+    function: FunctionTool
 
 
 HAS_CONTENT: JsonValue = {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]}
-CALLS_TOOLS: JsonValue = {
-    "properties": {"role": {"const": "assistant"}, "tool_calls": {"type": "array", "minItems": 1}},
-    "required": ["tool_calls"],
-}
+ASSISTANT: JsonValue = {"properties": {"role": {"const": "assistant"}}, "required": ["role"]}
 
 
-class Message(BaseModel):
-    """One message of a conversation. Only an assistant's with tool calls may do without content."""
+class Message(Object):
+    """One message of a conversation. Only an assistant's may do without content."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"anyOf": [HAS_CONTENT, CALLS_TOOLS]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [HAS_CONTENT, ASSISTANT]})
+    unsupported = IN_MESSAGE
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
-            Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Tag("texts")],
+            Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("texts")],
             Discriminator(_text_or_list),
         ]
         | None
     ) = None
     name: StrictStr | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
     tool_call_id: StrictStr | None = None
+    reasoning_content: StrictStr | None = None
+    reasoning: StrictStr | None = None
 
 
 class TemplateOptions(BaseModel):
@@ -171,18 +304,30 @@ class TemplateOptions(BaseModel):
     thinking: StrictBool | None = None
 
 
+MOST_MESSAGES = 4096
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), _at_most(MOST_MESSAGES)]
+TemplateKwargs = Annotated[TemplateOptions, _at_most(64)]
+ONE_ENDING: JsonValue = {
+    "properties": {"continue_final_message": {"const": True}, "add_generation_prompt": {"const": True}},
+    "required": ["continue_final_message", "add_generation_prompt"],
+}
+
+
 class ChatBody(Sampling):
     """`POST /v1/chat/completions`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"allOf": [_needs("stream_options", "stream"), _needs("top_logprobs", "logprobs")]}
+        json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF, _needs("top_logprobs", "logprobs", 0, False)], "not": ONE_ENDING}
     )
+    unsupported = IN_CHAT
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Messages
     max_completion_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
-    logprobs: StrictBool | None = None
-    top_logprobs: Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    chat_template_kwargs: TemplateOptions | None = None
+    logprobs: OptionalSwitch = None
+    top_logprobs: OptionalCount = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    add_generation_prompt: StrictBool | None = None
+    continue_final_message: StrictBool | None = None
 
 
 ONLY_PROMPT: JsonValue = {
@@ -195,30 +340,35 @@ ONLY_MESSAGES: JsonValue = {
 }
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Object):
     """`POST /tokenize`: a text as it stands, or a conversation through the model's chat template."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"oneOf": [ONLY_PROMPT, ONLY_MESSAGES]})
+    model_config = ConfigDict(json_schema_extra={"oneOf": [ONLY_PROMPT, ONLY_MESSAGES], "not": ONE_ENDING})
+    unsupported = IN_TOKENIZE
     model: StrictStr | None = None
     prompt: StrictStr | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
+    messages: Messages | None = None
     add_special_tokens: StrictBool | None = None
     return_token_strs: StrictBool | None = None
+    add_generation_prompt: StrictBool | None = None
+    continue_final_message: StrictBool | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    tools: Annotated[list[Tool], Field(max_length=SHORT), _at_most(SHORT)] | None = None
 
 
-class DetokenizeBody(BaseModel):
+class DetokenizeBody(Object):
     """`POST /detokenize`."""
 
-    model_config = ConfigDict(extra="allow")
+    unsupported = IN_DETOKENIZE
     model: StrictStr | None = None
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 
-class SchedulerBody(BaseModel):
+class SchedulerBody(Object):
     """`PUT /v1/scheduler`: what to change."""
 
     model_config = ConfigDict(extra="forbid")
-    policy: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
-    order: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
+    policy: Annotated[StrictStr, Field(max_length=SHORT, json_schema_extra=spelled_schema(POLICIES))] | None = None
+    order: Annotated[StrictStr, Field(max_length=SHORT, json_schema_extra=spelled_schema(ORDERS))] | None = None
     max_batch_size: Annotated[StrictInt, Field(ge=1, lt=2**20)] | None = None
     max_batch_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None

@@ -8,11 +8,16 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
+from starlette.requests import Request
+
+import orcinus
 from orcinus.errors import EngineError
 from orcinus.serve.admission import Admission, Bounds
+from orcinus.serve.body import Body, read_body
 from orcinus.serve.calls import Call, Calls
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.engines import to_wire
 from orcinus.serve.errors import unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import Iteration
@@ -20,6 +25,7 @@ from orcinus.serve.metrics import Metrics
 from orcinus.serve.model import Caller, Model, texts
 from orcinus.serve.model import prompts as prompts_of
 from orcinus.serve.schema import CompletionBody, Sampling
+from orcinus.serve.validation import check_fields
 from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
@@ -40,6 +46,9 @@ class Service:
         self.metrics = Metrics(name)
         self.workers = Workers()
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
+        made = orcinus.__version__.encode() + to_wire(client.config)
+        # equal for equal models, settings and versions
+        self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
         self._model: Model | None = None
         client.listeners.append(self._on_iteration)
 
@@ -63,6 +72,12 @@ class Service:
     @property
     def loaded(self) -> bool:
         return self._model is not None
+
+    async def read(self, request: Request, kind: type[Body]) -> Body:
+        """The checked body of a request; its unused fields are named in a header. Raises `ApiError`."""
+        body = await read_body(request, kind, self.workers)
+        request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
+        return body
 
     def progress(self) -> str:
         """How far the model is loaded, in words."""
@@ -116,7 +131,7 @@ class Service:
         self.check_open()
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
-        fewest = self.model.fewest_tokens(texts(body), where)
+        fewest = self.model.fewest_tokens(texts(body), where, cut=body.truncate_prompt_tokens is not None)
         ticket = self.admission.enter(who.client, count, fewest)
         call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", who.client, ticket)
         began = time.monotonic()

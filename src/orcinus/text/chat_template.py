@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orcinus.errors import RequestError
+from orcinus.errors import RequestError, shortened
 from orcinus.text import template_process as child
 
 RENDER_S = 5.0  # most seconds of one rendering
@@ -162,7 +162,7 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problem(status: int, text: str) -> str:
     if status == child.REFUSED:
-        return f"the model's chat template refuses this conversation: {text}"
+        return f"the model's chat template refuses this conversation: {shortened(text)}"
     if status == child.TOO_LONG:
         return f"the model's chat template makes more than {child.MOST_CHARACTERS} characters of this conversation"
     if status == child.TOO_LARGE:

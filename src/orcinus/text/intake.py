@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orcinus.core.request import Request, SamplingParams
-from orcinus.errors import RequestError
+from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -26,10 +26,12 @@ class Standing:
 
     def __post_init__(self) -> None:
         if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:
-            raise RequestError(f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {self.priority!r}")
+            raise RequestError(
+                f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {shown(self.priority)}"
+            )
         for name in ("client", "cache_salt"):
             if not isinstance(getattr(self, name), str):
-                raise RequestError(f"{name} must be a string, not {getattr(self, name)!r}")
+                raise RequestError(f"{name} must be a string, not {shown(getattr(self, name))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Intake:
         for index, token in enumerate(ids):
             if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.vocab_size:
                 known = f"whole numbers from 0 to {self.vocab_size - 1}"
-                raise RequestError(f"{what} {index} is {token!r}: ids of this model are {known}")
+                raise RequestError(f"{what} {index} is {shown(token)}: ids of this model are {known}")
 
 
 def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:

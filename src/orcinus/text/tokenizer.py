@@ -83,11 +83,21 @@ class Tokenizer:
         kind = {"tokenizer_class": type(t).__name__, "vocab_size": len(t), "chat_template": t.chat_template}
         return {**kind, **{name: None if token is None else str(token) for name, token in named.items()}}
 
-    def encode_chat(self, messages: Sequence[Message], options: Mapping[str, Any] | None = None) -> tuple[int, ...]:
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        options: Mapping[str, Any] | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        special: bool = False,
+    ) -> tuple[int, ...]:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
 
         `options` are variables of the model's template, such as `enable_thinking`; whoever takes them from strangers decides
-        which names they may have.
+        which names they may have. Without `add_generation_prompt` nothing opens the next turn; with `continue_final_message`
+        the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text.
         """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
             raise RequestError("a conversation must be a list of messages such as {'role': 'user', 'content': 'Hi'}")
@@ -99,14 +109,21 @@ class Tokenizer:
             _valid(message["content"])
         marks: dict[str, str] = {}
         marked = [{name: self._mark(value, marks) for name, value in message.items()} for message in messages]
-        text = self._render(marked, {"add_generation_prompt": True, **(options or {})})
-        if not marks:
-            return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+        variables = {"tools": self._mark(tools, marks), "add_generation_prompt": add_generation_prompt, **(options or {})}
+        text = self._open_ended(marked, variables) if continue_final_message else self._render(marked, variables)
         ids: list[int] = []
-        for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text):
+        for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text) if marks else [text]:
             plain = part in marks
             ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
-        return tuple(ids)
+        return (*self._around[0], *ids, *self._around[1]) if special else tuple(ids)
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before and after any text."""
+        bare: list[int] = self._tokenizer("a", add_special_tokens=False).input_ids
+        full: list[int] = self._tokenizer("a").input_ids
+        start = next(at for at in range(len(full)) if full[at : at + len(bare)] == bare)
+        return full[:start], full[start + len(bare) :]
 
     def _render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """The text of a conversation, by the model's template. Raises `RequestError`."""
@@ -117,6 +134,19 @@ class Tokenizer:
         except ValueError:
             raise RequestError("this model has several chat templates, and none is the default: use plain prompts") from None
         return self._renderer.render(template, messages, **{**self._tokenizer.special_tokens_map, **variables})
+
+    def _open_ended(self, messages: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
+        """A conversation up to the end of its last message's content; white space that the template drops is dropped."""
+        last = messages[-1]
+        if not last["content"]:
+            raise RequestError("the last message has no content to continue")
+        end = f"\ue002{secrets.token_hex(8)}\ue003 "  # the blank shows whether the template keeps white space
+        ended = [*messages[:-1], last | {"content": last["content"] + end}]
+        text = self._render(ended, {**variables, "add_generation_prompt": False})
+        place = text.rfind(end.strip())
+        if place < 0:
+            raise RequestError("the model's chat template does not show the last message, so it cannot be continued")
+        return text[:place] if text.startswith(end, place) else text[:place].rstrip()
 
     def _mark(self, content: Any, marks: dict[str, str]) -> Any:
         """Put marks in the place of what looks like a special token: nobody can end their own message from within it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from orcinus.core.request import Request
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 Entry = tuple[float, float, int, Request]  # rank, arrival, number of the submission
 KEY = itemgetter(0, 1, 2)  # equal arrivals keep the order of submission
@@ -65,4 +65,4 @@ class AgingQueue(SortedQueue):
     def __post_init__(self) -> None:
         super().__init__()
         if not 0 < self.aging < math.inf:
-            raise ConfigError(f"aging of a queue order must be above 0 seconds, not {self.aging!r}")
+            raise ConfigError(f"aging of a queue order must be above 0 seconds, not {shown(self.aging)}")

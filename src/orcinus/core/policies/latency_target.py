@@ -12,7 +12,7 @@ from orcinus.core.batch import Reason, pairs
 from orcinus.core.policies.phases import by_phase
 from orcinus.core.request import Request
 from orcinus.core.view import Grant, Selection, View
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 LEAST = 16  # tokens of an iteration without decodes, or of one that can keep no promise anyway
 SAFE = 0.8  # share of the target within which the last iterations must have stayed to go against the prediction
@@ -38,7 +38,7 @@ class LatencyTarget:
     def __post_init__(self) -> None:
         for name, value in (("tbt", self.tbt), ("ttft", self.ttft)):
             if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ConfigError(f"{name} of the policy 'latency-target' must be above 0 seconds, not {value!r}")
+                raise ConfigError(f"{name} of the policy 'latency-target' must be above 0 seconds, not {shown(value)}")
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orcinus.core.request import Request
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 
 def by_phase(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]:
@@ -20,4 +20,4 @@ def by_phase(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]
 def at_least(name: str, value: object, least: int) -> None:
     """Raise `ConfigError` unless an option is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {shown(value)}")

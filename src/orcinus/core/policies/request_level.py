@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from orcinus.core.batch import Reason
 from orcinus.core.view import Grant, Selection, View
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RequestLevel:
 
     def __post_init__(self) -> None:
         if self.release not in ("batch", "each"):
-            raise ConfigError(f"release of the request-level policy must be 'batch' or 'each', not {self.release!r}")
+            raise ConfigError(f"release of the request-level policy must be 'batch' or 'each', not {shown(self.release)}")
 
     @property
     def holds_answers(self) -> bool:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from orcinus.serve.answers import Reply
-from orcinus.serve.body import read_body
 from orcinus.serve.model import Caller
 from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
@@ -24,26 +23,28 @@ def router(service: Service) -> APIRouter:
     """`POST /v1/chat/completions` and `POST /v1/completions`."""
     routes = APIRouter()
 
+    @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
         service.admission.check_room()
-        body = await read_body(request, ChatBody, service.workers)
+        body = await service.read(request, ChatBody)
         return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
 
+    @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
     async def complete(request: Request) -> Response:
         service.admission.check_room()
-        body = await read_body(request, CompletionBody, service.workers)
+        body = await service.read(request, CompletionBody)
         return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
 
     async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
         model, config = service.model, service.config
         model.check_name(body.model)
-        ignored = model.check_fields(body, config.strict)
+        model.check_together(body)
         who = service.caller(body, request.scope["orcinus"]["holder"])
         call, prepared = await service.call(prefix, body, who, lambda: prepare(who))
-        reply = Reply(call, int(time.time()), model.name, body, prepared, model.tokenizer)
-        headers = _headers(request, body, call.id, ignored)
+        reply = Reply(call, int(time.time()), model.name, body, prepared, model.tokenizer, service.fingerprint)
+        headers = _headers(request, body, call.id)
         if body.stream:
             return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)
         return WholeAnswer(reply, headers)
@@ -51,13 +52,10 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _headers(request: Request, body: Sampling, call_id: str, ignored: Sequence[str]) -> dict[str, str]:
+def _headers(request: Request, body: Sampling, call_id: str) -> dict[str, str]:
     """What the response says besides its body."""
     headers = {"X-Response-ID": call_id}  # before the first frame, so that a request can be cancelled in the queue
     named = body.request_id is not None and body.request_id.isascii() and body.request_id.isprintable()
     if "x-request-id" not in request.headers:  # else the front echoes it
         headers["X-Request-ID"] = body.request_id[:256] if named and body.request_id else call_id
-    if ignored:
-        headers["X-Ignored-Fields"] = ", ".join(ignored)[:1024].encode("ascii", "replace").decode()
-        headers["X-Ignored-Fields"] = "".join(char if char.isprintable() else "?" for char in headers["X-Ignored-Fields"])
     return headers

@@ -7,9 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 import orcinus
-from orcinus.serve.body import read_body
 from orcinus.serve.errors import invalid
-from orcinus.serve.model import Conversation, template_messages
+from orcinus.serve.model import conversation
 from orcinus.serve.openapi import (
     ANY_ERRORS,
     BODY_ERRORS,
@@ -46,13 +45,13 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/tokenize", **takes(TokenizeBody, Tokenized, BODY_ERRORS))
     async def tokenize(request: Request) -> dict[str, Any]:
-        body = await read_body(request, TokenizeBody, service.workers)
+        body = await service.read(request, TokenizeBody)
         model = service.model
         model.check_name(body.model)
         if (body.prompt is None) == (body.messages is None):
             raise invalid("prompt", "give either prompt or messages")
         if body.messages is not None:
-            ids = await model.tokenize(Conversation(template_messages(body.messages), {}), "messages")
+            ids = await model.tokenize(conversation(body), "messages")
         else:
             ids = await model.tokenize(body.prompt, "prompt", special=body.add_special_tokens is not False)
         strings = (
@@ -62,7 +61,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/detokenize", **takes(DetokenizeBody, Detokenized, BODY_ERRORS))
     async def detokenize(request: Request) -> dict[str, Any]:
-        body = await read_body(request, DetokenizeBody, service.workers)
+        body = await service.read(request, DetokenizeBody)
         model = service.model
         model.check_name(body.model)
         model.check_ids(body.tokens, "tokens")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from orcinus.errors import ConfigError, EngineError
+from orcinus.errors import ConfigError, EngineError, shown
 from orcinus.serve.answers import timings
 from orcinus.serve.calls import Call
 from orcinus.serve.errors import ApiError, unavailable
@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
         holder = request.scope["orcinus"]["holder"]
         call = service.calls.find(id, None if holder is None or holder.admin else holder.name)
         if call is None:
-            raise ApiError(404, f"there is no request {id!r}, or it ended long ago", param="id", code="request_not_found")
+            raise ApiError(404, f"there is no request {shown(id)}, or it ended long ago", param="id", code="request_not_found")
         return call
 
     @routes.post("/v1/requests/{id}/cancel", **gives(Cancelled, (404, *ANY_ERRORS)))

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.answers import to_json
-from orcinus.serve.body import read_body
 from orcinus.serve.errors import ApiError, invalid, unavailable
 from orcinus.serve.messages import Iteration, Launch, Use
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, Status, gives, takes
@@ -33,7 +32,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.put("/v1/scheduler", **takes(SchedulerBody, SchedulerState, (403, *BODY_ERRORS)))
     async def switch(request: Request) -> dict[str, Any]:
-        body = await read_body(request, SchedulerBody, service.workers)
+        body = await service.read(request, SchedulerBody)
         return await _use(service, Use(**body.model_dump()))
 
     @routes.get("/v1/scheduler/iterations", **gives(None, (403, *ANY_ERRORS), kind="text/event-stream"))
