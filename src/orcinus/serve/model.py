@@ -103,10 +103,12 @@ class Model:
         stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         if body.min_tokens and (max_tokens is None or body.min_tokens > max_tokens):
             raise invalid("min_tokens", "min_tokens needs a max_tokens that is no smaller")
-        self.check_ids(body.stop_token_ids or (), "stop_token_ids")
+        for name in ("stop_token_ids", "allowed_token_ids"):
+            self.check_ids(getattr(body, name) or (), name)
         found |= {"stop": tuple(stops), "stop_token_ids": tuple(body.stop_token_ids or ()), "n": body.n or 1}
         found |= {"max_tokens": max_tokens or self._default_length(body), "min_tokens": body.min_tokens or 0}
         found |= {"logprobs": logprobs, "prompt_logprobs": body.prompt_logprobs}
+        found |= {"allowed_token_ids": body.allowed_token_ids, "bad_words": tuple(body.bad_words or ())}
         found["logit_bias"] = self._bias(body)
         try:
             return replace(self.defaults, **found)

@@ -44,6 +44,7 @@ IGNORED = (
     *("prediction", "prompt_cache_retention"),
 )
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
+Word = Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_STOP)]
 # Marked, because their true limits are the model's: the OpenAPI document shows those.
 TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
 TOKEN_NAME: JsonValue = {"pattern": "^[0-9]{1,9}$", "x-limit": "vocab_size"}
@@ -184,6 +185,8 @@ class Sampling(Object):
         | None
     ) = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT), _at_most(SHORT)] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, fail_fast=True)] | None = None
+    bad_words: Annotated[list[Word], Field(max_length=SHORT), _at_most(SHORT)] | None = None
     ignore_eos: StrictBool | None = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, json_schema_extra=ANSWERS)] | None = None

@@ -158,16 +158,14 @@ TOKENS = (
     _same("stop_sequences stop_sequence stop_strings stop_words end_sequences stopping_strings stop_regex", "use stop")
     | _same("no_stop_trim", "use include_stop_str_in_output")
     | _same("ban_eos_token", "use ignore_eos")
-    | _same(
-        "bad_words_ids banned_strings banned_tokens custom_token_bans suppress_tokens begin_suppress_tokens", "use bad_words"
-    )
+    | _same("bad_words_ids bad_words_token_ids banned_strings banned_tokens custom_token_bans suppress_tokens", "use bad_words")
+    | _same("begin_suppress_tokens", "use logit_bias")
     | _same("force_words_ids forced_bos_token_id forced_eos_token_id sequence_bias embedding_bias", "use logit_bias")
     | _same("logprob_token_ids token_ids_logprob return_logprob details", "use logprobs")
     | _same("n_probs top_logprobs_num top_n_tokens", "use logprobs", 0)
     | _same("logprob_start_len", "use prompt_logprobs", -1)
     | _same("decoder_input_details return_context_logits", "use prompt_logprobs")
     | _same("post_sampling_probs return_hidden_states return_generation_logits", "use logprobs")
-    | _same("allowed_token_ids bad_words", "use logit_bias")
     | _same("include_stop_str_in_output", "use stop and add it to the text")
     | _only_null("skip_special_tokens spaces_between_special_tokens", "use return_token_ids", True)
     | _same("return_tokens", "use return_token_ids")
