@@ -79,9 +79,11 @@ def build(
     plan = make_plan(config)
     plan.check()
     dummy = config.load_format == "dummy"
-    folder = MODEL_DIR if config.model is None else find_model(config.model, weights=not dummy)  # only now are they downloaded
+    folder, commit = MODEL_DIR, plan.resolved.revision
+    if config.model is not None:  # only now are weights downloaded
+        folder = find_model(config.model, config.revision, commit=commit, weights=not dummy)
     if not plan.model.complete:  # what headers alone could not tell
-        plan = make_plan(config)
+        plan = make_plan(replace(config, model=folder, revision=None))
         plan.check()
     for note in plan.resolved.notes:
         log.warning(note)
@@ -181,6 +183,7 @@ def _executor(model: Decoder, kv: Sequence[LayerKV], plan: Plan) -> TorchExecuto
 def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:
     """What a replay has to build again."""
     return {
+        "revision": resolved.revision,
         "policy": spell(resolved.policy),
         "order": resolved.order,
         "kv": resolved.kv,

@@ -148,7 +148,7 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
         engine.use(policy)
     resolved = llm.resolved
     return Calibration(
-        model=str(llm.config.model or "the bundled model"),
+        model=str(llm.config.model or "the bundled model") + (f" at {resolved.revision}" if resolved.revision else ""),
         machine=machine_of(resolved.device),
         device=resolved.device,
         dtype=resolved.dtype,

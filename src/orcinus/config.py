@@ -18,6 +18,11 @@ PAPERS = {  # the pairs that the papers describe or compare with
     "sarathi": ("sarathi", "reservation"),
     "sarathi-serve": ("stall-free:token_budget=512", "paged"),
 }
+WORDS = (  # field, its types, what it is
+    ("model", str | Path, "a folder or a repository's name"),
+    ("revision", str, "a branch, a tag or a commit"),
+    ("record", str | Path, "a file to write"),
+)
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 
 
@@ -58,8 +63,9 @@ class EngineConfig:
     """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
 
     model: str | Path | None = option(
-        None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B. Default: the bundled model."
+        None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B, also with @REVISION. Default: the bundled model."
     )
+    revision: str | None = option(None, "Branch, tag or commit of the hub repository. Default: its main branch.")
     policy: str | Policy = option(
         "stall-free:token_budget=128", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128."
     )
@@ -102,10 +108,10 @@ class EngineConfig:
         for name in ("load_format", "order", "kv", "dtype", "device", "attention"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a string, not {getattr(self, name)!r}")
-        for name, kind in (("model", "a folder or a repository's name"), ("record", "a file to write")):
+        for name, kinds, words in WORDS:
             value = getattr(self, name)
-            if value is not None and not isinstance(value, str | Path):
-                raise ConfigError(f"{name} must be {kind}, not {value!r}")
+            if value is not None and not isinstance(value, kinds):
+                raise ConfigError(f"{name} must be {words}, not {value!r}")
         if not isinstance(self.policy, str) and not hasattr(self.policy, "select"):
             raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
         if not isinstance(self.enforce_eager, bool):
@@ -140,6 +146,7 @@ class Resolved:
     """What was decided, and why. `Limits` and the sizes below are what the engine is built with."""
 
     folder: Path
+    revision: str | None  # the commit of a hub repository
     architecture: str
     num_parameters: int
     vocab_size: int

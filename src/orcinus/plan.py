@@ -31,7 +31,7 @@ from orcinus.runtime.footprint import (
     weight_bytes,
     working_bytes,
 )
-from orcinus.runtime.hub import find_config, find_headers
+from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.memory import memory_available, memory_total
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.packed import can_pack
@@ -164,7 +164,7 @@ def _find(config: EngineConfig) -> Model:
     """The model that a config names, from headers; weights that will be made up have none."""
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
-    folder, headers = (find_config(asked), {}) if dummy else find_headers(asked)
+    folder, headers = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
     complete = dummy or has_weights(folder)
     checkpoint = with_weights(open_checkpoint(folder), headers, readable=complete)
     shape = outline(checkpoint.spec)
@@ -236,6 +236,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     sizes = decide_sizes(config, space)
     resolved = Resolved(
         folder=model.checkpoint.folder,
+        revision=commit_of(model.checkpoint.folder),
         architecture=model.checkpoint.architecture,
         num_parameters=model.num_parameters,
         vocab_size=spec.vocab_size,

@@ -70,6 +70,7 @@ class Engines:
             "dtype": resolved.dtype,
             "device": resolved.device,
             "attention": resolved.attention,
+            "revision": resolved.revision,
             "load_format": self.built.plan.config.load_format,
         }
 

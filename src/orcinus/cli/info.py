@@ -57,6 +57,7 @@ def _machine() -> list[tuple[str, str]]:
 def _model(resolved: Any) -> list[tuple[str, str]]:
     return [
         ("folder", str(resolved.folder)),
+        *([("commit", resolved.revision)] if resolved.revision else []),
         ("architecture", resolved.architecture),
         ("parameters", f"{resolved.num_parameters / 1e6:.1f} M"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason})"),

@@ -50,6 +50,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
     resolved = plan.resolved
     return {
         "model": str(plan.config.model or resolved.folder),
+        "revision": resolved.revision,
         "architecture": resolved.architecture,
         "num_parameters": resolved.num_parameters,
         "saved_bytes": plan.model.saved_bytes,
@@ -91,6 +92,7 @@ def _model(plan: Any) -> list[tuple[str, str]]:
     saved = f"{resolved.num_parameters / 1e6:.1f} M parameters, {where}"
     return [
         ("name", str(plan.config.model or "the bundled model")),
+        *([("commit", resolved.revision)] if resolved.revision else []),
         ("architecture", f"{resolved.architecture}, {saved}"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason}), on {resolved.device}"),
         *(("note", note) for note in resolved.notes),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from orcinus.errors import ModelError
 from orcinus.runtime.weight_files import TensorHeader, read_headers
@@ -15,80 +15,111 @@ WEIGHTS = "*.safetensors"
 FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
 COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
 Found = TypeVar("Found")
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?", re.DOTALL)
+REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def find_model(model: str | Path, *, weights: bool = True) -> Path:
+class Repository(NamedTuple):
+    """A repository of the hub. `revision` is a branch, a tag or a commit; None = its main branch."""
+
+    name: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
+
+def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
     """The folder with the model's files, downloaded first if need be: all of them, or all but the weights.
 
-    Raises `ModelError` if there is none.
+    `commit` is what the revision was found to be before, wherever it points by now. Raises `ModelError` if there is none.
     """
-    folder = _local(model)
-    return folder if folder is not None else _ask(str(model), _download if weights else _download_the_rest)
+    found = _locate(model, revision)
+    if isinstance(found, Path):
+        return found
+    return _ask(found._replace(revision=commit or found.revision), _download if weights else _download_the_rest)
 
 
-def find_config(model: str | Path) -> Path:
+def find_config(model: str | Path, revision: str | None = None) -> Path:
     """A folder with at least config.json, if there is one; nothing else is downloaded. Raises `ModelError` if there is none."""
-    folder = _local(model)
-    return folder if folder is not None else _ask(str(model), _download_config)
+    found = _locate(model, revision)
+    return found if isinstance(found, Path) else _ask(found, _download_config)
 
 
-def find_headers(model: str | Path) -> tuple[Path, dict[str, TensorHeader]]:
+def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, dict[str, TensorHeader]]:
     """A folder with at least config.json, and what the weight files say of their tensors; no weight is downloaded or read.
 
     Raises `ModelError` if there is no such model.
     """
-    folder = _local(model)
-    return (folder, read_headers(folder)) if folder is not None else _ask(str(model), _download_headers)
+    found = _locate(model, revision)
+    return (found, read_headers(found)) if isinstance(found, Path) else _ask(found, _download_headers)
 
 
-def _local(model: str | Path) -> Path | None:
-    """The folder that a path leads to; None if it can only be a repository's name."""
+def commit_of(folder: Path) -> str | None:
+    """The commit of a repository that a folder of the hub's cache holds; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
+
+
+def _locate(model: str | Path, revision: str | None) -> Path | Repository:
+    """The folder that a path leads to, also if there is an @ in its name; else the repository that can only be meant."""
     try:
         folder = Path(model).expanduser()
     except RuntimeError:  # ~nobody
         folder = Path(model)
     if folder.is_dir():
+        if revision is not None:
+            raise ModelError(f"{model} is a folder, which has no revision {revision}: leave the revision out")
         return folder
     if folder.exists():
         raise ModelError(f"{model} is a file: give the folder that holds config.json and the safetensors files")
-    if not REPOSITORY.fullmatch(str(model)) or str(model).startswith("."):
+    match = REPOSITORY.fullmatch(str(model))
+    if match is None or str(model).startswith("."):
         raise ModelError(
             f"no model folder at {model}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
         )
-    return None
+    name, named = match.groups()
+    if named is not None and revision is not None and named != revision:
+        raise ModelError(f"two revisions were given, {named} in {model} and {revision}: leave out either of them")
+    wanted = revision if named is None else named
+    if wanted is not None and (not REVISION.fullmatch(wanted) or ".." in wanted):
+        raise ModelError(f"{wanted!r} is no revision of {name}: give a branch, a tag or a commit")
+    return Repository(name, wanted)
 
 
-def _download(repository: str) -> Path:
+def _download(repository: Repository) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=COPIES))
+    name, revision = repository
+    return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=COPIES))
 
 
-def _download_the_rest(repository: str) -> Path:
+def _download_the_rest(repository: Repository) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repository, allow_patterns=FILES, ignore_patterns=[*COPIES, WEIGHTS]))
+    name, revision = repository
+    return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=[*COPIES, WEIGHTS]))
 
 
-def _download_config(repository: str) -> Path:
+def _download_config(repository: Repository) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repository, "config.json")).parent
+    return Path(hf_hub_download(repository.name, "config.json", revision=repository.revision)).parent
 
 
-def _download_headers(repository: str) -> tuple[Path, dict[str, TensorHeader]]:
+def _download_headers(repository: Repository) -> tuple[Path, dict[str, TensorHeader]]:
     from huggingface_hub import get_safetensors_metadata
 
     folder = _download_config(repository)
     with suppress(ModelError):  # perhaps the weights were downloaded before
         return folder, read_headers(folder)
-    files = get_safetensors_metadata(repository).files_metadata.values()
+    revision = commit_of(folder) or repository.revision  # the config's own, if the branch moved meanwhile
+    files = get_safetensors_metadata(repository.name, revision=revision).files_metadata.values()
     tensors = [(name, tensor) for file in files for name, tensor in file.tensors.items()]
     return folder, {name: TensorHeader(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors}
 
 
-def _ask(repository: str, request: Callable[[str], Found]) -> Found:
+def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Found:
     """What a request to the hub gives. Raises `ModelError` if it fails."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -97,6 +128,7 @@ def _ask(repository: str, request: Callable[[str], Found]) -> Found:
         NotASafetensorsRepoError,
         RemoteEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
         SafetensorsParsingError,
     )
 
@@ -108,7 +140,11 @@ def _ask(repository: str, request: Callable[[str], Found]) -> Found:
         raise ModelError(f"{repository} asks for a licence: accept it on the hub, then log in with `hf auth login`") from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"no folder and no hub repository named {repository}: check the spelling, or log in if it is private"
+            f"no folder and no hub repository named {repository.name}: check the spelling, or log in if it is private"
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(
+            f"{repository.name} has no revision {repository.revision}: give a branch, a tag or a commit of it"
         ) from None
     except HFValidationError as error:
         raise ModelError(f"{repository} is no local folder and no name of a hub repository: {error}") from None

@@ -53,7 +53,7 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
     from orcinus.build import build
 
     built = build(config, observers, progress=progress)
-    return Served(built.engine, _ready(built.engine, built.resolved.vocab_size), lambda: 0.0)
+    return Served(built.engine, _ready(built.engine, built.resolved.vocab_size, built.resolved.revision), lambda: 0.0)
 
 
 def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> Served:
@@ -63,6 +63,6 @@ def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> Served:
     return Served(engine, _ready(engine, executor.author.vocabulary.size), executor.due_in)
 
 
-def _ready(engine: Engine, vocab_size: int) -> Ready:
+def _ready(engine: Engine, vocab_size: int, revision: str | None = None) -> Ready:
     kv, limits = engine.scheduler.kv, engine.scheduler.limits
-    return Ready(limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks)
+    return Ready(limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks, revision)

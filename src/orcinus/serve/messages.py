@@ -70,6 +70,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     vocab_size: int
     kv_tokens: int
     num_blocks: int
+    revision: str | None = None  # the commit of a hub repository
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

@@ -176,6 +176,7 @@ class ModelCard(Exact):
     created: int
     owned_by: str
     max_model_len: int
+    revision: str | None = None  # the commit of a hub repository, if the model comes from one
 
 
 class ModelList(Exact):

@@ -145,12 +145,13 @@ async def _open(service: Service) -> None:
     """Load model and tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
     client = service.client
     run = asyncio.get_running_loop().run_in_executor
-    simulated = isinstance(client.config, LiveConfig)
-    asked = None if simulated else client.config.model
+    config = client.config
+    simulated = isinstance(config, LiveConfig)
+    asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
     local = MODEL_DIR if asked is None else Path(asked)
     early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
     ready = await client.start()  # which plans before it downloads weights
-    rest = partial(find_model, str(asked), weights=False)  # the engine has them, or makes them up
+    rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # the engine has the weights
     folder = local if early is not None else await run(None, rest)
     tokenizer = await (early or run(None, load_tokenizer, folder))
     if tokenizer is None:

@@ -32,7 +32,7 @@ def router(service: Service) -> APIRouter:
     def card() -> dict[str, Any]:
         length = service.model.ready.max_model_len
         made = {"id": service.model.name, "object": "model", "created": service.created, "owned_by": "orcinus"}
-        return {**made, "max_model_len": length}
+        return {**made, "max_model_len": length, "revision": service.model.ready.revision}
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
     async def models() -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""Repositories of the hub: names, revisions and commits, from a cache as the hub's own client keeps it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from orcinus import LLM, EngineConfig
+from orcinus.bench.offline import Engines
+from orcinus.errors import ConfigError, ModelError
+from orcinus.observe.recorder import read_lines
+from orcinus.plan import make_plan
+from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
+from tests.commands import orcinus
+
+MAIN, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
+NAME = "some-owner/some.model"
+
+
+@pytest.fixture
+def cache(checkpoint: Callable[[str], tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with two commits of a repository: the branch main, and one that a branch and a pull request point to."""
+    folder = tmp_path / "models--some-owner--some.model"
+    for commit, name, refs in ((MAIN, "qwen3", ["main"]), (OTHER, "llama2", ["v1.0", "refs/pr/7"])):
+        shutil.copytree(checkpoint(name)[1], folder / "snapshots" / commit)
+        for ref in refs:
+            (folder / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "refs" / ref).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return folder / "snapshots"
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "commit"),
+    [
+        (NAME, None, MAIN),
+        (NAME, "main", MAIN),
+        (f"{NAME}@main", None, MAIN),
+        (f"{NAME}@v1.0", None, OTHER),
+        (NAME, "v1.0", OTHER),
+        (f"{NAME}@v1.0", "v1.0", OTHER),
+        (f"{NAME}@refs/pr/7", None, OTHER),
+        (NAME, OTHER, OTHER),
+        (f"{NAME}@{MAIN}", None, MAIN),
+    ],
+)
+def test_a_revision_leads_to_its_commit(cache: Path, model: str, revision: str | None, commit: str) -> None:
+    assert find_model(model, revision) == find_config(model, revision) == find_headers(model, revision)[0] == cache / commit
+    assert commit_of(find_model(model, revision)) == commit
+    plan = make_plan(EngineConfig(model=model, revision=revision))
+    assert plan.resolved.revision == commit
+    assert plan.resolved.architecture == ("Qwen3ForCausalLM" if commit == MAIN else "LlamaForCausalLM")
+
+
+def test_what_was_planned_is_what_is_loaded(cache: Path) -> None:
+    """A branch may move between the two."""
+    assert find_model(f"{NAME}@main", commit=OTHER) == find_model(NAME, "main", commit=OTHER) == cache / OTHER
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        (f"{NAME}@main", "v1.0", "two revisions were given, main in .* and v1.0: leave out either"),
+        (f"{NAME}@", None, "'' is no revision of some-owner/some.model: give a branch, a tag or a commit"),
+        (f"{NAME}@../../x", None, "is no revision"),
+        (NAME, "/etc", "is no revision"),
+        (NAME, "a b", "is no revision"),
+        (NAME, "", "is no revision"),
+        (f"{NAME}@gone", None, "hub cannot be reached|has no revision gone"),
+        (None, "main", "is a folder, which has no revision main: leave the revision out"),
+        ("some@owner/model", None, "no model folder at some@owner/model"),
+    ],
+)
+def test_a_revision_that_cannot_be_is_refused(cache: Path, model: str | None, revision: str | None, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        make_plan(EngineConfig(model=model, revision=revision))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_revision_is_a_word() -> None:
+    with pytest.raises(ConfigError, match="revision must be a branch, a tag or a commit, not 7"):
+        EngineConfig(model=NAME, revision=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["model@v1", "owner@x/model", "owner/model@main"])
+def test_a_folder_may_have_an_at_in_its_name(
+    checkpoint: Callable[[str], tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint("qwen3")[1], tmp_path / name)
+    assert find_model(name) == Path(name)
+    assert make_plan(EngineConfig(model=name)).resolved.revision is None
+    with pytest.raises(ModelError, match="is a folder, which has no revision"):
+        find_model(name, "main")
+
+
+def test_a_revision_that_the_hub_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    def refuse(*_: object, **__: object) -> str:
+        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ModelError, match="some-owner/some.model has no revision v9: give a branch, a tag or a commit of it"):
+        find_model(f"{NAME}@v9")
+
+
+def test_the_commit_is_told_and_recorded(cache: Path, tmp_path: Path) -> None:
+    with LLM(f"{NAME}@v1.0", record=tmp_path / "record", max_model_len=32) as llm:
+        assert llm.resolved.revision == OTHER
+    assert read_lines(tmp_path / "record")[0]["revision"] == OTHER
+    engines = Engines({"only": EngineConfig(model=NAME, revision="v1.0", max_model_len=32)})
+    assert engines.settings["only"]["revision"] == OTHER
+
+
+def test_commands_take_a_revision_and_tell_the_commit(cache: Path) -> None:
+    told = json.loads(orcinus("plan", NAME, "--revision", "v1.0", "--json").stdout)
+    assert told["revision"] == OTHER
+    assert OTHER in orcinus("info", "--model", f"{NAME}@v1.0").stdout
+    refused = orcinus("plan", "--revision", "v1.0")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
