@@ -3,9 +3,9 @@
     python benchmarks/server_load.py [--clients 256] [--seconds 60] [--burst 2000]
 
 Starts `orcinus serve` on the bundled model by itself. Every stream's token ids are compared with those of the same request
-alone, so that a lost, doubled or swapped token is an error. Prints what clients saw, what the HTTP process spent, and how
-memory went. The client is a few lines over plain sockets, because a comfortable one would need more of the two cores than the
-server does.
+alone, so that a lost, doubled or swapped token is an error; every request has a cache salt of its own, so that none finds its
+prompt in the prefix cache. Prints what clients saw, what the HTTP process spent, and how memory went. The client is a few
+lines over plain sockets, because a comfortable one would need more of the two cores than the server does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,7 @@ PROMPTS = [
     "My cat",
 ]
 TOKENS = 64
+SALTS = itertools.count()
 
 
 @dataclass
@@ -52,9 +54,9 @@ class Seen:
 
 
 def body(prompt: str, stream: bool) -> dict[str, Any]:
-    """A request whose answer is always the same."""
+    """A request whose answer is always the same, and whose prompt the server has to compute."""
     fixed = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
-    return {"prompt": prompt, "stream": stream, **fixed}
+    return {"prompt": prompt, "stream": stream, "cache_salt": str(next(SALTS)), **fixed}
 
 
 async def post(port: int, content: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int, dict[str, str]]:
@@ -198,6 +200,8 @@ async def main(clients: int, seconds: float, count: int, arguments: list[str]) -
         await soak(port, (server.pid, engine), clients, seconds, expected)
         if count:
             await burst(port, count, expected)
+        hits = await metric(port, "orcinus_prefix_cache_hits_total")
+        print(f"prompt tokens from the prefix cache: {sum(hits.values()):.0f}")
     finally:
         server.terminate()
         server.wait(60)

@@ -69,7 +69,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--workload", default="mixed", help="lengths: mixed (32 to 256 in and out), equal_size, short_long_mix, …")
     add("--requests", type=int, default=32)
     add("--max-batch-size", type=int, default=8, help="most requests that an engine runs at once")
-    add("--repeats", type=int, default=5)
+    add("--repeats", type=int, default=7)
     add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of every engine")
     add("--seed", type=int, default=0, help="of lengths")
     add("--out", type=Path, help="write everything that was measured to this file, as JSON")

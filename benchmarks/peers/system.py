@@ -25,15 +25,10 @@ Ids = Sequence[Sequence[int]]
 
 def requests_of_round(workload: Workload, number: int, vocabulary: int) -> list[Asked]:
     """Lengths are those of every round, prompts are new: otherwise prefix caches would know them from the round before."""
-    arrivals = list(workload.untimed())
     return [
-        Asked(prompt_ids(arrival, number * len(arrivals) + place, vocabulary), arrival.output_tokens)
-        for place, arrival in enumerate(replace(arrival, prefix=_of_round(arrival.prefix, number)) for arrival in arrivals)
+        Asked(prompt_ids(arrival, place, vocabulary, number), arrival.output_tokens)
+        for place, arrival in enumerate(workload.untimed())
     ]
-
-
-def _of_round(prefix: str | None, number: int) -> str | None:
-    return prefix and f"{number}: {prefix}"
 
 
 @dataclass
@@ -62,14 +57,14 @@ class PeerSystem:
         after = self.peer.cpu_seconds()
         idle, self._cpu_before = before - self._cpu_before, after
         if answer is None:
-            return Repeat(round=number, seconds=0.0, requests=(), problems=(self.failure,), load=load)
+            return Repeat(round=number, seconds=0.0, requests=(), problems=(self.failure,), load=load, draw=number)
         counters = cpu_counters(after - before, idle, answer)
         records, problems = tuple(_records(asked, answer)), tuple(_problems(asked, answer))
         if watch:
             watch(len(asked))
         if not problems:
             self.outputs[number] = answer["output_ids"]
-        common = {"slots": self.max_batch_size, "load": load, "counters": counters}
+        common = {"slots": self.max_batch_size, "load": load, "counters": counters, "draw": number}
         return Repeat(round=number, seconds=answer["seconds"], requests=records, problems=problems, **common)
 
     def _serve(self, asked: Sequence[Asked]) -> dict[str, Any] | None:

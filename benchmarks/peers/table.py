@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peers import BASE
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.bench.doubts import doubts
+from orcinus.bench.ranking import METRICS, rank
 from orcinus.bench.result import Result
 from orcinus.bench.summary import Summary, summarize
 from orcinus.observe.interval import Interval
@@ -25,6 +27,7 @@ HEADERS = (
     "output tokens/CPU s",
 )
 IDLE = 0.02  # of a core
+METRIC = "output_throughput"  # in which peers are ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def _row(summary: Summary, result: Result) -> Row:
 
 def ratio(summary: Summary, result: Result) -> Interval | None:
     """Output tokens per second over the base's in the same round; None for the base itself, or without one."""
-    return summary.ratios.get("output_throughput") if result.sides[0].name == BASE else None
+    return summary.ratios.get(METRIC) if result.sides[0].name == BASE else None
 
 
 def _spelled(interval: Interval | None, form: str) -> str:
@@ -70,18 +73,29 @@ def _spelled(interval: Interval | None, form: str) -> str:
 
 def notes(result: Result) -> list[str]:
     """What the table must not be read without: who is faster than we are, who is missing, what is in doubt."""
-    lines = []
-    for summary in summarize(result.sides):
-        found = ratio(summary, result)
-        if found and found.median > 1:
-            sure = "" if found.low > 1 else ", though not in every round"
-            lines.append(f"{summary.name} is faster than {BASE}: {found.median:.2f} times its output tokens per second{sure}.")
+    lines = list(faster(result))
     left_out = [(side.name, side.settings["left_out"]) for side in result.sides if "left_out" in side.settings]
     lines += [f"{name} was left out: {why}" for name, why in left_out]
     idle = [f"{side.name} {share:.0%}" for side in result.sides if (share := idle_share(side.name, result)) > IDLE]
     if idle:
         lines.append(f"While others had their turns, these used part of a core: {', '.join(idle)}.")
     return lines + ["; ".join((doubt.what, *doubt.details)) for doubt in doubts(result, outputs=False)]
+
+
+def faster(result: Result) -> Iterator[str]:
+    """Those with more output tokens per second than the base, beyond the noise or within it."""
+    base, *others = summarize(result.sides)
+    if base.name != BASE:
+        return
+    ranked = rank([(base, other) for other in others], leave_out=[name for name in METRICS if name != METRIC])
+    for other, verdicts in zip(others, ranked, strict=True):
+        found = ratio(other, result)
+        if found is None or found.median <= 1:
+            continue
+        if all(verdict.better == "b" for verdict in verdicts):
+            yield f"{other.name} is faster than {BASE}: {found.median:.2f} times its output tokens per second."
+        else:
+            yield f"{other.name} had {found.median:.2f} times the output tokens per second of {BASE}, but {verdicts[0].why}."
 
 
 def idle_share(name: str, result: Result) -> float:

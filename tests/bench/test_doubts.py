@@ -41,10 +41,10 @@ def of_outputs(side: Side, prefix: str) -> Side:
 
 
 def test_a_sound_result_says_what_was_looked_at() -> None:
-    result = made_up.result([made_up.side("orca", repeats=5), made_up.side("sarathi", repeats=5)])
+    result = made_up.result([made_up.side("orca", repeats=7), made_up.side("sarathi", repeats=7)])
     assert doubts(result) == []
     assert cautions(result) == []
-    assert "10 repeats valid, and 200 requests served" in checked(result)
+    assert "14 repeats valid, and 280 requests served" in checked(result)
     assert "output of a request is the same" in checked(result)
 
 
@@ -99,8 +99,12 @@ def test_what_to_keep_in_mind() -> None:
     def caution(result: Result) -> str:
         return told(cautions(result))
 
-    assert "3 repeats do not tell small differences" in caution(made_up.result())
-    assert "One repeat does not say how much" in caution(made_up.result([made_up.side("orca", repeats=1)]))
+    assert "3 repeats do not tell differences from noise in so many comparisons: take 7." in caution(made_up.result())
+    three_sides = made_up.result([made_up.side(name, repeats=7) for name in ("a", "b", "c")])
+    assert "7 repeats do not tell differences from noise in so many comparisons: take 8." in caution(three_sides)
+    assert "One repeat does not say how much of this is noise: take 7." in caution(
+        made_up.result([made_up.side("orca", repeats=1)])
+    )
     assert "after commit 0123: others" in caution(made_up.result(commit="0123+"))
     assert "tokens of orca are those between frames" in caution(made_up.result([frames(made_up.side("orca"))]))
 
@@ -138,6 +142,35 @@ def test_tokens_that_came_together_make_no_good_time_between_tokens() -> None:
 )
 def test_what_makes_a_run_doubtful(changed: dict[str, Any], sides: list[Side], said: str) -> None:
     assert said in told(doubts(made_up_runs.result(*sides, **changed)))
+
+
+def cached(share: float, name: str = "a", url: str = "http://x") -> Side:
+    """A server that found this share of 100 prompt tokens in its cache."""
+    return side(name, made_up_runs.repeat(request(0, 0.0, (1.0,), 100, cached_tokens=round(100 * share))), url=url)
+
+
+@pytest.mark.parametrize(("own", "share", "doubtful"), [(0, 0.83, True), (0, 0.0, False), (60, 0.6, False), (60, 0.9, True)])
+def test_a_cache_that_knew_more_than_the_workload_shares(own: int, share: float, doubtful: bool) -> None:
+    work = made_up_runs.work(prompt_tokens=100, shared_tokens=own)
+    found = told(doubts(made_up_runs.result(cached(share), work=work)))
+    assert (f"{share:.0%} of the prompt tokens came from a prefix cache, where the workload shares {own}%" in found) is doubtful
+
+
+def test_prompts_that_were_kept_on_purpose_are_a_caution() -> None:
+    work = made_up_runs.work(prompt_tokens=100, shared_tokens=0, keep_prompts=True)
+    result = made_up_runs.result(cached(0.83), work=work)
+    assert "prefix cache" not in told(doubts(result))
+    assert "had the same prompts, which a prefix cache knows (share of prompt tokens found there: a 83%)" in told(
+        cautions(result)
+    )
+
+
+def test_a_server_that_does_not_tell_what_its_cache_knew() -> None:
+    silent = made_up_runs.result(side("a", run_of(1), url="http://x"))
+    assert "Prompt tokens of a that came from a prefix cache: unknown" in told(cautions(silent))
+    counting = made_up_runs.result(side("a", run_of(1, counters={"prefix_hit_rate": 0.0}), url="http://x"))
+    assert "unknown" not in told(cautions(counting))
+    assert "unknown" not in told(cautions(made_up_runs.result(side("a", run_of(1))))), "an engine here starts empty"
 
 
 def test_few_requests_come_faster_than_their_rate_says() -> None:

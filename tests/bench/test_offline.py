@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orcinus.bench.config import LoadConfig
+from orcinus.bench.measure import metrics
 from orcinus.bench.offline import Engines, engine_systems, run_offline
 from orcinus.bench.requests import hash_requests, make_requests
 from orcinus.bench.result import Result
@@ -61,14 +62,23 @@ def test_every_run_begins_with_an_empty_prefix_cache() -> None:
     load = LoadConfig(workload="shared-prefix:prefix=64:own=8:output=2", requests=4, repeats=1)
     (system,), _ = engine_systems({"cached": EngineConfig(kv="prefix-cache", max_batch_size=1)}, load)
     first, second = (system.measure(load.make(0), number) for number in range(2))
-    assert first.counters == second.counters
-    assert first.counters["prefix_hit_rate"] == 0.0, "four different prefixes"
+    assert [each.cached_tokens for each in first.requests] == [each.cached_tokens for each in second.requests]
+    assert metrics(first)["prefix_hit_rate"] == 0.0, "four different prefixes"
 
 
 def test_shared_prefixes_are_found_again() -> None:
     load = LoadConfig(workload="shared-prefix:prefixes=1:prefix=64:own=8:output=2", requests=4, repeats=1)
-    (system,), _ = engine_systems({"cached": EngineConfig(kv="prefix-cache", max_batch_size=1)}, load)
-    assert system.measure(load.make(0)).counters["prefix_hit_rate"] == pytest.approx(3 * 64 / (4 * 72), abs=0.08)
+    (system,), work = engine_systems({"cached": EngineConfig(kv="prefix-cache", max_batch_size=1)}, load)
+    assert metrics(system.measure(load.make(0)))["prefix_hit_rate"] == pytest.approx(3 * 64 / (4 * 72), abs=0.08)
+    assert work.shared_tokens == 3 * 64
+
+
+def test_a_preempted_request_that_finds_its_own_blocks_again_is_no_hit() -> None:
+    load = LoadConfig(workload="fixed:tokens=40,fixed:tokens=40", requests=4, repeats=1)
+    (system,), work = engine_systems({"small": EngineConfig(kv="prefix-cache", max_batch_size=4, num_blocks=12)}, load)
+    found = metrics(system.measure(load.make(0)))
+    assert found["preemptions"] > 0
+    assert (found["prefix_hit_rate"], work.shared_tokens) == (0.0, 0)
 
 
 def test_closed_loops_keep_so_many_requests_in_flight() -> None:

@@ -36,7 +36,8 @@ def test_moments_are_kept_to_the_microsecond(tmp_path: Path) -> None:
         (b"", "is no result of orcinus bench"),
         (b"[]", "is no result of orcinus bench"),
         (b"{}", "is no result of orcinus bench: Object missing required field `version`"),
-        (changed(version=2), "has version 2 of the format, and this orcinus reads version 1"),
+        (changed(version=3), "has version 3 of the format, and this orcinus reads versions 1 to 2"),
+        (changed(version=0), "has version 0 of the format, and this orcinus reads versions 1 to 2"),
         (changed(kind="guess"), r"is no result of orcinus bench: Invalid enum value 'guess' - at `\$.kind`"),
         (changed(sides=[{"name": 3}]), r"Expected `str`, got `int` - at `\$.sides\[0\].name`"),
         (changed(complete="yes"), r"Expected `bool`, got `str` - at `\$.complete`"),
@@ -50,6 +51,16 @@ def test_what_is_wrong_is_said(content: bytes, said: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=said) as error:
         read_result(tmp_path / "a.json")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({}, False), ({"url": "http://x"}, True)])
+def test_files_of_version_1_are_read(settings: dict[str, str], kept: bool, tmp_path: Path) -> None:
+    """Then servers were sent the same prompts in every run; engines in this process start empty."""
+    old = json.loads(encode(result(side("a", run_of(1.25), **settings)))) | {"version": 1}
+    del old["work"]["keep_prompts"], old["work"]["shared_tokens"], old["sides"][0]["repeats"][0]["draw"]
+    (tmp_path / "a.json").write_text(json.dumps(old))
+    found = read_result(tmp_path / "a.json")
+    assert (found.version, found.work.keep_prompts, found.work.shared_tokens) == (2, kept, None)
 
 
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.summary import same_outputs, summarize
 from tests.bench.made_up_runs import lost, repeat, request, run_of, side
 
@@ -58,5 +58,14 @@ def test_same_outputs(outputs: tuple[str, str], expected: bool | None) -> None:
 
 
 def test_outputs_of_what_failed_are_not_compared() -> None:
-    sides = [side("a", run_of(1)), side("b", repeat(lost(0, Outcome.RESET)))]
+    sides = [side("a", run_of(1), run_of(1)), side("b", repeat(lost(0, Outcome.RESET)))]
     assert same_outputs(sides) is True
+
+
+def test_outputs_of_other_prompts_are_not_compared() -> None:
+    def drawn(draw: int, output: str) -> Repeat:
+        return repeat(request(0, 0.0, (1.0,), output=output), draw=draw)
+
+    assert same_outputs([side("a", drawn(1, "x"), drawn(2, "y"))]) is None, "each prompt came once"
+    assert same_outputs([side("a", drawn(1, "x"), drawn(2, "y")), side("b", drawn(1, "x"), drawn(2, "y"))]) is True
+    assert same_outputs([side("a", drawn(1, "x"), drawn(2, "y")), side("b", drawn(1, "x"), drawn(2, "x"))]) is False

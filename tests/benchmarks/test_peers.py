@@ -164,16 +164,20 @@ def test_agreement_counts_up_to_where_answers_part() -> None:
 def test_peers_take_turns_and_are_compared(
     fakes: Callable[..., tuple[int, Result]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, result = fakes({"vllm": "fast", "orcinus": "plain", "llama.cpp": "other second token"})
+    habits = {"vllm": "fast", "orcinus": "plain", "llama.cpp": "other second token"}
+    status, result = fakes(habits, "--repeats", "6")
     assert status == 0
     assert [side.name for side in result.sides] == ["orcinus", "vllm", "llama.cpp"], "the others are compared with ours"
-    assert [len(side.repeats) for side in result.sides] == [3, 3, 3]
+    assert [len(side.repeats) for side in result.sides] == [6, 6, 6]
     shares = {side.name: side.repeats[0].counters["agreement.requests"] for side in result.sides}
     assert shares == {"orcinus": 1, "vllm": 1, "llama.cpp": pytest.approx(5 / 6)}
     assert result.versions["vllm"] == "1.0"
     said = capsys.readouterr().out
     assert "vllm is faster than orcinus: 2.00 times its output tokens per second." in said
     assert "llama.cpp is faster" not in said
+    fakes(habits)
+    said = capsys.readouterr().out
+    assert "vllm had 2.00 times the output tokens per second of orcinus, but more repeats are needed" in said
 
 
 def test_a_peer_that_is_missing_or_fails_stops_nobody(

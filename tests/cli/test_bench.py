@@ -25,11 +25,12 @@ def test_offline_measures_every_combination_and_leaves_a_file(tmp_path: Path) ->
     found = read_result(out)
     names = ["request-level, 2", "request-level, 4", "orca, 2", "orca, 4"]
     assert [each.name for each in found.sides] == names
-    assert all(len(each.repeats) == 5 for each in found.sides)
+    assert all(len(each.repeats) == 7 for each in found.sides)
     for name in names:
         assert name in done.stdout
     assert "All outputs are the same, token by token." in done.stdout
-    assert "with 94%" in done.stdout
+    assert "with 98%" in done.stdout
+    assert "Nobody can tell which is better. More repeats are needed: measure both at least 8 times." in done.stdout
     assert f"is in {out}" in done.stderr
     assert found.command[1:3] == ("bench", "offline")
 
@@ -62,8 +63,8 @@ def test_capacity_prints_what_it_found() -> None:
 
 
 def test_compare_ranks_what_can_be_ranked(tmp_path: Path) -> None:
-    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 1.2, 1.1, 1.0))
-    write_result(tmp_path / "b.json", numbered(2.0, 2.1, 2.2, 2.1, 2.0))
+    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 1.2, 1.1, 1.0, 1.1, 1.2))
+    write_result(tmp_path / "b.json", numbered(2.0, 2.1, 2.2, 2.1, 2.0, 2.1, 2.2))
     done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
     assert "1.91x" in done.stdout
@@ -71,14 +72,14 @@ def test_compare_ranks_what_can_be_ranked(tmp_path: Path) -> None:
 
 
 def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
-    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 2.2, 1.1, 1.0))
+    write_result(tmp_path / "a.json", numbered(1.0, 1.1, 2.2, 1.1, 1.0, 1.2, 1.1))
     done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "a.json"))
     assert done.returncode == 1
     assert "Nobody can tell which is better." in done.stdout
     lines = [
         json.loads(line) for line in orcinus("bench", "compare", *[str(tmp_path / "a.json")] * 2, "--json").stdout.splitlines()
     ]
-    assert {line["why"] for line in lines} == {"the intervals overlap"}
+    assert {line["why"] for line in lines} == {"there is no difference beyond the noise"}
 
 
 def test_report_writes_a_page_pictures_and_a_table(tmp_path: Path) -> None:

@@ -62,9 +62,3 @@ def test_it_holds_the_true_median_as_often_as_it_says() -> None:
         intervals = [median_interval(row) for row in draws.tolist()]
         held = statistics.mean(each.low <= 1.0 <= each.high for each in intervals)
         assert held == pytest.approx(intervals[0].level, abs=0.015)
-
-
-@pytest.mark.parametrize(("a", "b", "expected"), [((1, 2), (2, 3), True), ((1, 2), (2.1, 3), False), ((1, 9), (2, 3), True)])
-def test_overlap(a: tuple[float, float], b: tuple[float, float], expected: bool) -> None:
-    one, other = Interval(0, *a, 0.95), Interval(0, *b, 0.95)
-    assert one.overlaps(other) is other.overlaps(one) is expected

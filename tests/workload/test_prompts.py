@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,3 +38,28 @@ def test_other_prefixes_and_other_requests_share_nothing() -> None:
     prompts += [prompt_ids(Arrival(0, 64, 1), number, 50_000) for number in (1, 2)]
     prompts.append(prompt_ids(Arrival(0, 64, 1), zlib.crc32(b"a"), 50_000))
     assert len({prompt[:8] for prompt in prompts}) == 5
+
+
+@pytest.mark.parametrize(
+    "arrival",
+    [
+        Arrival(0, 64, 1),
+        Arrival(0, 64, 1, prefix="system", prefix_tokens=32),
+        Arrival(0, 64, 1, blocks=(7, 8), block_tokens=16),
+    ],
+    ids=["own", "prefix", "blocks"],
+)
+def test_draws_share_nothing(arrival: Arrival) -> None:
+    first, second = (prompt_ids(arrival, 1, 50_000, draw) for draw in (0, 3))
+    assert len(first) == len(second)
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 2
+    assert prompt_ids(arrival, 1, 50_000, 3) == second
+
+
+@pytest.mark.parametrize("draw", [0, 1, 2**48])
+def test_within_a_draw_is_shared_what_the_arrivals_say(draw: int) -> None:
+    by_name = [prompt_ids(Arrival(0, 64, 1, prefix="a", prefix_tokens=32), number, 50_000, draw) for number in (1, 2)]
+    by_block = [prompt_ids(Arrival(0, 64, 1, blocks=(7, 8), block_tokens=16), number, 50_000, draw) for number in (1, 2)]
+    for one, other in (by_name, by_block):
+        assert one[:32] == other[:32]
+        assert one[32] != other[32]

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from orcinus.bench.doubts import doubts
-from orcinus.bench.measure import HIGHER_IS_BETTER
+from orcinus.bench.ranking import Verdict, rank
 from orcinus.bench.result import Result, Work
 from orcinus.bench.summary import Summary, summarize
 from orcinus.errors import ConfigError
-from orcinus.observe.interval import Interval
-
-SURE = 0.9  # the least level of an interval that says something: that of five repeats
-METRICS = (
-    *("request_throughput", "output_throughput", "total_throughput", "goodput"),
-    *(f"{name}.{part}" for name in ("ttft", "tbt", "tpot", "e2e") for part in ("p50", "p99")),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One metric of two sides. `better` is "a" or "b"; None if it cannot be told, and then `why` says the reason."""
-
-    metric: str
-    a: Interval
-    b: Interval
-    better: str | None
-    why: str
-
-    @property
-    def ratio(self) -> float | None:
-        """b over a, of the medians."""
-        return self.b.median / self.a.median if self.a.median else None
 
 
 def compare(a: Result, b: Result, a_side: str | None = None, b_side: str | None = None) -> list[Verdict]:
@@ -44,16 +21,20 @@ def compare(a: Result, b: Result, a_side: str | None = None, b_side: str | None 
     if different:
         raise ConfigError(f"these results cannot be ranked, because the work differs: {'; '.join(different)}")
     one, other = _side(a, a_side, "first"), _side(b, b_side, "second")
-    shared = [name for name in METRICS if name in one.intervals and name in other.intervals]
-    if a.objectives != b.objectives:
-        shared = [name for name in shared if name != "goodput"]
-    return [_verdict(name, one.intervals[name], other.intervals[name]) for name in shared]
+    (verdicts,) = rank([(one, other)], leave_out=() if a.objectives == b.objectives else ("goodput",))
+    return verdicts
 
 
 def differences(a: Work, b: Work) -> list[str]:
     """In what the work of two results differs, in words."""
     pairs = ((field.name, getattr(a, field.name), getattr(b, field.name)) for field in fields(Work))
-    return [f"{name} {one or 'none'} and {other or 'none'}" for name, one, other in pairs if one != other]
+    known = [(name, one, other) for name, one, other in pairs if None not in (one, other)]
+    return [f"{name} {_word(one)} and {_word(other)}" for name, one, other in known if one != other]
+
+
+def _word(value: object) -> str:
+    """As a sentence has it."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value or "none")
 
 
 def _side(result: Result, name: str | None, which: str) -> Summary:
@@ -70,22 +51,11 @@ def _side(result: Result, name: str | None, which: str) -> Summary:
     return found
 
 
-def _verdict(metric: str, a: Interval, b: Interval) -> Verdict:
-    if metric.startswith(("tbt", "tpot")) and 0 in (a.median, b.median):
-        return Verdict(metric, a, b, None, "all tokens came at once, which is not fast")
-    if min(a.level, b.level) < SURE:
-        return Verdict(metric, a, b, None, "too few repeats: measure both at least 5 times")
-    if a.overlaps(b):
-        return Verdict(metric, a, b, None, "the intervals overlap")
-    greater = "a" if a.median > b.median else "b"
-    smaller = "b" if greater == "a" else "a"
-    return Verdict(metric, a, b, greater if metric in HIGHER_IS_BETTER else smaller, "")
-
-
-def overall(verdicts: Sequence[Verdict]) -> str:
-    """One sentence."""
+def overall(verdicts: Sequence[Verdict], a: str = "a", b: str = "b") -> str:
+    """One sentence about sides of these names."""
     ranked = [verdict for verdict in verdicts if verdict.better]
     if not ranked:
         return "Nobody can tell which is better."
     wins = {side: sum(verdict.better == side for verdict in ranked) for side in ("a", "b")}
-    return f"Better: a in {wins['a']}, b in {wins['b']}, undecided in {len(verdicts) - len(ranked)} of {len(verdicts)} metrics."
+    undecided = f"undecided in {len(verdicts) - len(ranked)} of {len(verdicts)} metrics"
+    return f"Better: {a} in {wins['a']}, {b} in {wins['b']}, {undecided}."

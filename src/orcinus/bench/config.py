@@ -32,7 +32,9 @@ class LoadConfig:
     )
     requests: int | None = option(64, "How many requests, at most.")
     max_total: int | None = option(None, "Leave out requests of more tokens than this, prompt and output.")
-    repeats: int = option(5, "How often everything is measured: from 5 on, differences can be told from noise.")
+    repeats: int = option(
+        7, "How often everything is measured: from 7 on, differences between two sides can be told from noise."
+    )
     goodput: str | None = option(None, "Count requests per second that keep these objectives, in seconds: ttft=0.5,tbt=0.05.")
 
     def __post_init__(self) -> None:
@@ -65,6 +67,9 @@ class ServerConfig:
     timeout: float = option(300.0, "Seconds after which a request counts as lost.")
     max_delay: float = option(0.01, "Seconds that the client itself may be late, for 99 of 100 requests, to be believed.")
     any_length: bool = option(False, "Take answers of any length, from servers that cannot ignore the end of a text.")
+    keep_prompts: bool = option(
+        False, "Send the same prompts in every run, so that a prefix cache knows them: each run has new ones otherwise."
+    )
 
     def __post_init__(self) -> None:
         for name in ("timeout", "max_delay"):

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from orcinus.bench import summary
-from orcinus.bench.measure import gaps
+from orcinus.bench.measure import gaps, prefix_hit_rate
+from orcinus.bench.ranking import METRICS, repeats_for
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Result, Side
 from orcinus.bench.spell import plural
 
 LONGEST_ERROR = 200  # characters of a message that a server sent
-ENOUGH = 5  # repeats
 SERVED = 0.8  # of the rate that was sent: a little less is served of a short workload, as the last answers take their time
 EVEN = 0.2  # by which few requests of a random process may come faster or slower than its rate
 BUSY = 1.5  # processes that want each core
+CACHED = 0.01  # of the prompt tokens, that a cache may have beyond what the workload shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
     for side in result.sides:
         found += [*_problems(side), *_left_out(side), *_not_served(side)]
     different = _different_outputs(result) if outputs else ()
-    return [*found, *_search(result), *_busy(result), *_fewer(result), *different]
+    return [*found, *_cached(result), *_search(result), *_busy(result), *_fewer(result), *different]
 
 
 def checked(result: Result) -> str:
@@ -58,6 +59,26 @@ def not_served(side: Side) -> Mapping[Outcome, int]:
 def _problems(side: Side) -> Iterator[Doubt]:
     for repeat in side.repeats:
         yield from (Doubt(f"{side.name}, repeat {repeat.round + 1}: {problem}") for problem in repeat.problems)
+
+
+def _cached(result: Result) -> Iterator[Doubt]:
+    """A prefix cache that knew the prompts from elsewhere makes a system look faster than its users find it."""
+    work = result.work
+    if work.shared_tokens is None or work.keep_prompts:
+        return
+    own = work.shared_tokens / work.prompt_tokens if work.prompt_tokens else 0.0
+    for name, share in cached_shares(result).items():
+        if share is not None and share > own + CACHED:
+            yield Doubt(
+                f"{name}: {share:.0%} of the prompt tokens came from a prefix cache, where the workload shares {own:.0%}: "
+                "the server knew prompts from before. Start it again, and let no one else ask the same."
+            )
+
+
+def cached_shares(result: Result) -> dict[str, float | None]:
+    """The greatest share of prompt tokens that a prefix cache had in a repeat, by side; None if a side does not tell."""
+    shares = {side.name: [prefix_hit_rate(repeat) for repeat in side.repeats] for side in result.sides if side.repeats}
+    return {name: max((each for each in some if each is not None), default=None) for name, some in shares.items()}
 
 
 def _search(result: Result) -> Iterator[Doubt]:
@@ -119,12 +140,14 @@ def _error(repeat: Repeat) -> str:
     return "" if said is None else f"{said.outcome.value}: {said.error[:LONGEST_ERROR]}"
 
 
-def _outputs(result: Result) -> dict[int, dict[str, set[str]]]:
-    """Hashes of the outputs by request and side."""
-    found: dict[int, dict[str, set[str]]] = {}
+def _outputs(result: Result) -> dict[tuple[int, int], dict[str, set[str]]]:
+    """Hashes of the outputs, by the request's draw and number, and by side."""
+    found: dict[tuple[int, int], dict[str, set[str]]] = {}
     for side in result.sides:
-        for each in (each for repeat in side.repeats for each in repeat.requests if each.outcome is Outcome.OK and each.output):
-            found.setdefault(each.number, {}).setdefault(side.name, set()).add(each.output)
+        for repeat in side.repeats:
+            for each in repeat.requests:
+                if each.outcome is Outcome.OK and each.output:
+                    found.setdefault((repeat.draw, each.number), {}).setdefault(side.name, set()).add(each.output)
     return found
 
 
@@ -148,7 +171,7 @@ def _different_outputs(result: Result) -> Iterator[Doubt]:
 
 def cautions(result: Result) -> list[Doubt]:
     """What to keep in mind with numbers that are sound."""
-    return [*_frames(result), *_together(result), *_uneven(result), *_few(result), *_source(result)]
+    return [*_frames(result), *_together(result), *_prompts(result), *_uneven(result), *_few(result), *_source(result)]
 
 
 def _frames(result: Result) -> Iterator[Doubt]:
@@ -176,6 +199,24 @@ def _comes_together(side: Side) -> bool:
     return 2 * sum(found) > len(found)
 
 
+def _prompts(result: Result) -> Iterator[Doubt]:
+    """Of a server nobody can see whether its cache is empty."""
+    servers = [side for side in result.sides if "url" in side.settings]
+    shares = cached_shares(result)
+    if servers and result.work.keep_prompts:
+        told = ", ".join(f"{side.name} {share:.0%}" for side in servers if (share := shares.get(side.name)) is not None)
+        yield Doubt(
+            "Every run, the warm-up too, had the same prompts, which a prefix cache knows"
+            + (f" (share of prompt tokens found there: {told})." if told else ".")
+        )
+    silent = [side.name for side in servers if side.name in shares and shares[side.name] is None]
+    if silent:
+        yield Doubt(
+            f"Prompt tokens of {', '.join(silent)} that came from a prefix cache: unknown, as the server does not tell "
+            "(usage.prompt_tokens_details, or counters at /metrics)."
+        )
+
+
 def _uneven(result: Result) -> Iterator[Doubt]:
     found = []
     for side in result.sides:
@@ -190,10 +231,12 @@ def _uneven(result: Result) -> Iterator[Doubt]:
 
 def _few(result: Result) -> Iterator[Doubt]:
     fewest = min((sum(repeat.valid for repeat in side.repeats) for side in result.sides), default=0)
+    pairs = len(result.sides) - len({summary.rate_of(side) for side in result.sides})
+    needed = repeats_for(max(1, pairs) * len(METRICS))
     if fewest == 1:
-        yield Doubt(f"One repeat does not say how much of this is noise: take {ENOUGH}.")
-    elif 0 < fewest < ENOUGH:
-        yield Doubt(f"{fewest} repeats do not tell small differences from noise: take {ENOUGH}.")
+        yield Doubt(f"One repeat does not say how much of this is noise: take {needed}.")
+    elif 0 < fewest < needed:
+        yield Doubt(f"{fewest} repeats do not tell differences from noise in so many comparisons: take {needed}.")
 
 
 def _source(result: Result) -> Iterator[Doubt]:

@@ -20,6 +20,11 @@ GREEDY = SamplingParams(temperature=0)  # at the engine's door nothing ends a te
 OUTCOMES = {Finish.LENGTH: Outcome.OK, Finish.REJECTED: Outcome.REJECTED}
 
 
+def request_name(number: int) -> str:
+    """The id, within its engine, of the request with this place in the workload."""
+    return f"r{number}"
+
+
 @dataclass(slots=True)
 class _Live:
     number: int
@@ -69,7 +74,7 @@ class Drive:
         return self._engine.clock.now() - self.start
 
     def _submit(self, arrival: Arrival) -> None:
-        name, asked = f"r{self._sent}", self._requests[self._sent]
+        name, asked = request_name(self._sent), self._requests[self._sent]
         self._source.take(name)
         self._live[name] = _Live(self._sent, asked, arrival.at)
         self._sent += 1

@@ -24,6 +24,14 @@ class IterationObserver(Observer):
         """In the order in which they returned, with moments counted from `start` on the engine's clock."""
         return tuple(_iteration(launched - start, returned - start, batch) for launched, returned, batch in self._seen)
 
+    def cached_tokens(self) -> dict[str, int]:
+        """Prompt tokens that each request did not have to compute when it first ran."""
+        found: dict[str, int] = {}
+        for _, _, batch in self._seen:
+            for chunk in batch.chunks:
+                found.setdefault(chunk.request_id, chunk.start)
+        return found
+
 
 def _iteration(launched: float, returned: float, batch: Batch) -> Iteration:
     prefill = sum(len(chunk.tokens) for chunk in batch.chunks if chunk.start < chunk.prompt_length)

@@ -63,7 +63,16 @@ def metrics(repeat: Repeat, objectives: Mapping[str, float] | None = None) -> di
         found["iterations"] = len(repeat.iterations)
         if repeat.slots:
             found["slot_use"] = mean([iteration.requests for iteration in repeat.iterations]) / repeat.slots
-    return found | repeat.counters
+    share = prefix_hit_rate(repeat)
+    return found | repeat.counters | ({} if share is None else {"prefix_hit_rate": share})
+
+
+def prefix_hit_rate(repeat: Repeat) -> float | None:
+    """Share of prompt tokens found in a prefix cache, as the answers say, or else the system's counters; None if neither."""
+    served = [request for request in repeat.requests if request.outcome is Outcome.OK]
+    if any(request.cached_tokens is not None for request in served):  # some servers leave out zeros
+        return sum(request.cached_tokens or 0 for request in served) / sum(request.prompt_tokens for request in served)
+    return repeat.counters.get("prefix_hit_rate")
 
 
 def span(repeat: Repeat) -> float:

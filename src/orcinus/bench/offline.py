@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orcinus.bench.config import LoadConfig, work_of
-from orcinus.bench.drive import Drive
+from orcinus.bench.drive import Drive, request_name
 from orcinus.bench.iterations import IterationObserver
 from orcinus.bench.keep import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.bench.machine import load_average
@@ -150,7 +150,10 @@ def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number:
 
 def _repeat(engine: Engine, drive: Drive, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
     """What has ended so far."""
-    ended = tuple(sorted(drive.ended, key=lambda request: request.number))
+    cached, numbered = iterations.cached_tokens(), sorted(drive.ended, key=lambda request: request.number)
+    if isinstance(engine.scheduler.kv, PrefixCache):
+        numbered = [replace(each, cached_tokens=cached.get(request_name(each.number))) for each in numbered]
+    ended = tuple(numbered)
     return Repeat(
         round=number,
         seconds=max((request.ended for request in ended), default=0.0),
@@ -159,7 +162,7 @@ def _repeat(engine: Engine, drive: Drive, iterations: IterationObserver, number:
         slots=engine.scheduler.limits.max_batch_size,
         problems=tuple(_problems(ended)),
         load=load,
-        counters=_counters(engine),
+        counters={"preemptions": engine.scheduler.preemptions},
     )
 
 
@@ -168,12 +171,3 @@ def _problems(ended: Sequence[RequestRecord]) -> Iterator[str]:
     if wrong:
         first = wrong[0]
         yield f"{len(wrong)} of {len(ended)} requests were not served as asked: {first.outcome}. {first.error}".strip()
-
-
-def _counters(engine: Engine) -> dict[str, float]:
-    """What only the engine knows."""
-    found: dict[str, float] = {"preemptions": engine.scheduler.preemptions}
-    manager = engine.scheduler.kv
-    if isinstance(manager, PrefixCache) and manager.stats.queries:
-        found["prefix_hit_rate"] = manager.stats.hits / manager.stats.queries
-    return found

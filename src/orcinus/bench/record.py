@@ -38,6 +38,7 @@ class RequestRecord:
     outcome: Outcome = Outcome.OK
     error: str = ""
     output: str = ""  # hash of its token ids, or of its text
+    cached_tokens: int | None = None  # prompt tokens found in the prefix cache; None if the server does not say
 
 
 class Iteration(NamedTuple):
@@ -79,6 +80,7 @@ class Repeat:
     partial: bool = False  # Ctrl-C ended it: requests are missing
     load: float | None = None  # the machine's load average of a minute, before it began
     counters: dict[str, float] = field(default_factory=dict)  # what else the system counted: preemptions, prefix cache hits
+    draw: int = 0  # repeats of one draw had the same prompts; those of two had other tokens of the same lengths
 
     @property
     def valid(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from orcinus.bench.result import Work
@@ -56,6 +57,17 @@ def hash_requests(requests: Iterable[Asked]) -> str:
     return found.hexdigest()[:DIGITS]
 
 
+def shared_tokens(requests: Iterable[Asked]) -> int:
+    """Prompt tokens with which another prompt begins as well: what a prefix cache that starts empty can save."""
+    ordered = sorted(each.prompt for each in requests)
+    return sum(_alike(*pair) for pair in pairwise(ordered))
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def describe(requests: Sequence[Asked], **named: Any) -> Work:
     """The requests as the work of a result; `named` are the other fields of `Work`."""
     return Work(
@@ -63,6 +75,7 @@ def describe(requests: Sequence[Asked], **named: Any) -> Work:
         prompt_tokens=sum(len(each.prompt) for each in requests),
         output_tokens=sum(each.output_tokens for each in requests),
         prompts=hash_requests(requests),
+        shared_tokens=shared_tokens(requests),
         **named,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import msgspec
 from orcinus.bench.record import Repeat
 from orcinus.errors import ConfigError
 
-VERSION: Literal[1] = 1  # of the schema; raised whenever an older reader would misunderstand a file
+VERSION: Literal[2] = 2  # of the schema; raised whenever an older reader would misunderstand a file
 Setting = str | int | float | bool | None
 
 
@@ -28,7 +28,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What had to be done. Two results are about the same work if these are equal."""
+    """What had to be done. Two results are about the same work if these are equal.
+
+    Prompts are drawn anew for every run on a server, so that its prefix cache does not know them: the same work has the
+    same lengths in the same order, and prompts that share as much. `prompts` is the hash of draw 0, which stands for all.
+    """
 
     workload: str  # how long requests are, and
     arrivals: str  # when they come, as on the command line
@@ -36,9 +40,11 @@ class Work:
     seed: int
     prompt_tokens: int
     output_tokens: int
-    prompts: str  # hash of all prompts and of the output tokens asked of each, in order
+    prompts: str  # hash of the prompts of draw 0 and of the output tokens asked of each, in order
     model: str
     limits: dict[str, Setting] = field(default_factory=dict)  # max_total and the like
+    keep_prompts: bool = False  # every run on a server, its warm-up too, had the prompts of draw 0
+    shared_tokens: int | None = None  # of the prompts, which one before begins with as well; None if it was not counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,7 @@ class Side:
 class Result:
     """One run of `orcinus bench`."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     kind: Literal["offline", "serve", "sweep", "capacity", "papers", "peers"]
     when: str  # ISO 8601, UTC
     command: tuple[str, ...]
@@ -89,9 +95,16 @@ def read_result(path: str | Path) -> Result:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     _check_version(path, content)
     try:
-        return msgspec.json.decode(content, type=Result)
+        found = msgspec.json.decode(content, type=Result)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no result of orcinus bench: {error}") from None
+    return found if found.version == VERSION else _of_version_1(found)
+
+
+def _of_version_1(result: Result) -> Result:
+    """The same, as it is now: then a server was sent the same prompts in every run."""
+    kept = any("url" in side.settings for side in result.sides)
+    return replace(result, version=VERSION, work=replace(result.work, keep_prompts=kept))
 
 
 def result_schema() -> dict[str, object]:
@@ -109,8 +122,8 @@ def _check_version(path: str | Path, content: bytes) -> None:
         found = msgspec.json.decode(content, type=_Versioned).version
     except (msgspec.DecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no result of orcinus bench: {error}") from None
-    if found != VERSION:
-        raise ConfigError(f"{path} has version {found} of the format, and this orcinus reads version {VERSION}")
+    if not 1 <= found <= VERSION:
+        raise ConfigError(f"{path} has version {found} of the format, and this orcinus reads versions 1 to {VERSION}")
 
 
 def _rounded(result: Result) -> object:

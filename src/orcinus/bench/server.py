@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from orcinus.bench.client.bodies import Form
+from orcinus.bench.client.cache_counters import cache_counters
 from orcinus.bench.client.load import Load, execute
 from orcinus.bench.client.probe import meet
 from orcinus.bench.client.prompts import asked
@@ -24,13 +27,19 @@ from orcinus.workload.workload import Workload
 WARM_UP = 8  # requests
 
 
+def _new_draws() -> Iterator[int]:
+    """Prompts that no run had before, also none of another process: a server remembers them all."""
+    return count(secrets.randbits(48) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSystem:
-    """A server that was met, and how it is measured."""
+    """A server that was met, and how it is measured: every run, the warm-up too, has prompts of its own."""
 
     name: str
     form: Form
     config: ServerConfig
+    _draws: Iterator[int] = field(default_factory=_new_draws)
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -45,11 +54,20 @@ class ServerSystem:
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
         timeout, delay = self.config.timeout, self.config.max_delay
-        load = Load(self.form, workload, timeout=timeout, max_delay=delay, round=number, watch=watch)
+        draw = 0 if self.config.keep_prompts else next(self._draws)
+        load = Load(self.form, workload, timeout=timeout, max_delay=delay, round=number, draw=draw, watch=watch)
         try:
-            return execute(load.run())
+            return execute(self._run(load))
         except KeyboardInterrupt:
             raise Interrupted(load.so_far()) from None
+
+    async def _run(self, load: Load) -> Repeat:
+        """The run, with the share of prompt tokens that the prefix cache had by the server's counters, if it has any."""
+        before = await cache_counters(self.form.target)
+        repeat = await load.run()
+        after = None if before is None else await cache_counters(self.form.target)
+        share = None if before is None or after is None else after.share_since(before)
+        return repeat if share is None else replace(repeat, counters=repeat.counters | {"prefix_hit_rate": share})
 
     def warm_up(self, workload: Workload) -> None:
         """A few requests at once."""
@@ -67,7 +85,9 @@ def server_system(config: ServerConfig, load: LoadConfig, model: str | None, see
     name = f"{form.target.model} at {form.target.place.netloc}"
     work = work_of(load, seed, requests, form.target.model)
     tokens = sum(arrival.prompt_tokens for arrival in workload.untimed())  # which words are not
-    return ServerSystem(name, form, config), replace(work, prompt_tokens=tokens)
+    shared = form.prompts.tokens(work.shared_tokens or 0, len(requests))
+    work = replace(work, prompt_tokens=tokens, shared_tokens=shared, keep_prompts=config.keep_prompts)
+    return ServerSystem(name, form, config), work
 
 
 def run_server(config: ServerConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:

@@ -47,17 +47,23 @@ def summarize(
 
 
 def same_outputs(sides: Sequence[Side]) -> bool | None:
-    """Whether all sides gave every request the same tokens in all repeats; None if outputs are not known."""
-    seen: dict[int, set[str]] = {}
+    """Whether all sides gave every prompt the same tokens in all repeats; None if outputs are not known or came once."""
+    seen: dict[tuple[int, int], list[str]] = {}  # draw and number of a request -> hashes
     for side in sides:
         for repeat in side.repeats:
             for request in repeat.requests:
                 if request.outcome is Outcome.OK:
-                    seen.setdefault(request.number, set()).add(request.output)
+                    seen.setdefault((repeat.draw, request.number), []).append(request.output)
     hashes = list(seen.values())
-    if not hashes or any("" in each for each in hashes):
+    if any("" in each for each in hashes) or all(len(each) == 1 for each in hashes):
         return None
-    return all(len(each) == 1 for each in hashes)
+    return all(len(set(each)) == 1 for each in hashes)
+
+
+def rate_of(side: Side) -> float | None:
+    """Requests per second that were offered, if the side was set to some."""
+    rate = side.settings.get("rate")
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
 
 
 def counted(side: Side, *, invalid_too: bool = False) -> list[Repeat]:

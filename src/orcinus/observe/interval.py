@@ -23,10 +23,6 @@ class Interval:
     high: float
     level: float
 
-    def overlaps(self, other: Interval) -> bool:
-        """Whether a value lies in both."""
-        return self.low <= other.high and other.low <= self.high
-
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """The narrowest interval between the k-th smallest and the k-th largest value that has this level.

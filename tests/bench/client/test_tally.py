@@ -139,3 +139,44 @@ def test_errors_in_a_stream_have_many_shapes(frame: dict[str, Any]) -> None:
 )
 def test_refusals_become_one_line(body: bytes, line: str) -> None:
     assert refusal_of(400, body) == line
+
+
+def stream(*counts: int | None, prompt: int = 8) -> list[dict[str, Any]]:
+    """Frames with text, each with a usage that has this count."""
+    return [chat("x") | {"usage": {"prompt_tokens": prompt, "completion_tokens": count}} for count in counts]
+
+
+@pytest.mark.parametrize(
+    ("frames", "known_by", "count", "times"),
+    [
+        (stream(0, 0, 0), "nothing", None, [0, 1, 2]),
+        ([*stream(0, 0, 0), LAST | {"usage": usage(0, 0)}], "nothing", None, [0, 1, 2]),
+        ([*stream(0, 0, 0), {"choices": [], "usage": usage(8, 3)}], "final usage", 3, [0, 1, 2]),
+        (stream(None, None, None), "nothing", None, [0, 1, 2]),
+        ([*stream(None, None), COUNT], "final usage", 3, [0, 1]),
+        (stream(1, 1, 1, 1), "nothing", None, [0, 1, 2, 3]),
+        ([*stream(1, 1, 1, 1), {"choices": [], "usage": usage(8, 9)}], "final usage", 9, [0, 1, 2, 3]),
+        ([*stream(1, 1), {"choices": [], "usage": usage(8, 9)}], "final usage", 9, [0, 1]),
+        ([*stream(0, 1, 2), {"choices": [], "usage": usage(8, 3)}], "final usage", 3, [0, 1, 2]),  # one frame behind
+        (stream(1, 2, 2, 3), "continuous usage", 3, [0, 1, 3]),  # a token in two frames
+        (stream(4), "continuous usage", 4, [0, 0, 0, 0]),
+    ],
+)
+def test_a_count_that_stands_still_tells_no_moments(
+    frames: list[dict[str, Any]], known_by: str, count: int | None, times: list[int]
+) -> None:
+    found = tally(*frames)
+    assert (found.known_by, found.output_tokens, found.times) == (known_by, count, times)
+    assert found.timed == ("tokens" if known_by == "continuous usage" else "frames")
+
+
+def test_an_answer_without_text_has_no_tokens() -> None:
+    assert tally(LAST | {"usage": usage(8, 0)}).output_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 0}, 0), ({"cached_tokens": 64, "audio_tokens": None}, 64), (None, None), ({}, None), ([1], None)],
+)
+def test_cached_prompt_tokens_are_read_where_a_server_says_them(details: Any, cached: int | None) -> None:
+    assert tally({"choices": [], "usage": usage(80, 3) | {"prompt_tokens_details": details}}).cached_tokens == cached

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orcinus.bench.compare import compare
 from orcinus.bench.record import Iteration
 from orcinus.bench.report.curves import curves
-from orcinus.bench.report.numbers import judge, side_numbers
+from orcinus.bench.report.markdown import markdown_table
+from orcinus.bench.report.numbers import side_numbers
 from orcinus.bench.report.pictures import choose
 from orcinus.bench.report.tables import capacities, headline, outcomes, settings
 from orcinus.bench.report.window import BARS, window
+from orcinus.bench.result import Side
 from orcinus.bench.spell import digits, slug, unit_of
-from orcinus.observe.interval import Interval
-from tests.bench import made_up
+from tests.bench import made_up, made_up_runs
+from tests.bench.made_up_runs import run_of
 from tests.bench.report.pages import capacity, refused, sweep
 
 
@@ -40,20 +43,38 @@ def test_promises_of_a_capacity_are_no_goodput() -> None:
     assert all("goodput" in side.summary.intervals for side in side_numbers(sweep()))
 
 
+def seconds(name: str, *each: float) -> Side:
+    return made_up_runs.side(name, *(run_of(one, number) for number, one in enumerate(each)))
+
+
+FAST, SLOW = (1.0, 1.1, 1.2, 1.1, 1.0, 1.1, 1.2), (2.0, 2.1, 2.2, 2.1, 2.0, 2.1, 2.2)
+
+
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "level", "judgement"),
+    ("other", "latency", "throughput"),
     [
-        ("ttft.p99", 0.5, 0.9, 0.94, "better"),
-        ("ttft.p99", 1.1, 1.2, 0.94, "worse"),
-        ("output_throughput", 1.1, 1.2, 0.94, "better"),
-        ("output_throughput", 0.5, 0.9, 0.94, "worse"),
-        ("output_throughput", 0.9, 1.1, 0.94, "unclear"),
-        ("output_throughput", 1.1, 1.2, 0.75, ""),
-        ("iterations", 1.1, 1.2, 0.94, ""),
+        (SLOW, "worse", "worse"),
+        (FAST, "unclear", "unclear"),
+        (SLOW[:5], "", ""),
+        ((0.5, 0.6, 0.5, 0.6, 0.7, 0.6, 0.5), "better", "better"),
     ],
 )
-def test_better_is_said_only_if_it_is_sure(metric: str, low: float, high: float, level: float, judgement: str) -> None:
-    assert judge(metric, Interval((low + high) / 2, low, high, level)) == judgement
+def test_better_is_said_only_if_it_is_sure(other: tuple[float, ...], latency: str, throughput: str) -> None:
+    """On the page, in the table for a README and by `compare` alike."""
+    result = made_up_runs.result(seconds("a", *FAST), seconds("b", *other))
+    _, numbers = side_numbers(result)
+    assert (numbers.judgement("e2e.p99"), numbers.judgement("output_throughput")) == (latency, throughput)
+    assert numbers.judgement("iterations") == numbers.judgement("e2e.mean") == ""
+    row = markdown_table(result, side_numbers(result)).splitlines()[3]
+    assert row.rstrip("| ").endswith(latency or ")")
+    verdicts = {verdict.metric: verdict.better for verdict in compare(result, result, "a", "b")}
+    assert verdicts["e2e.p99"] == {"worse": "a", "better": "b"}.get(latency)
+    assert verdicts == {metric: verdict.better for metric, verdict in numbers.verdicts.items()}
+
+
+def test_figures_that_must_not_be_quoted_are_not_judged() -> None:
+    bad = [made_up.side(name, repeats=7, problems=("late",), faster=faster) for name, faster in (("a", 1.0), ("b", 9.0))]
+    assert [side.judgement("ttft.p50") for side in side_numbers(made_up.result(bad))] == ["", ""]
 
 
 def test_curves_are_sides_that_differ_in_their_rate() -> None:

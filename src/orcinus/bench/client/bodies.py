@@ -30,11 +30,11 @@ class Form:
     exact_lengths: bool = True
     counted: Known = "nothing"  # what told the number of tokens when the server was asked
 
-    def orders(self, workload: Workload) -> Iterator[Order]:
-        """The requests, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""
+    def orders(self, workload: Workload, draw: int = 0) -> Iterator[Order]:
+        """The requests of a draw, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""
         head = self.target.head("POST", self.target.path)
         for number, arrival in enumerate(workload.untimed()):
-            prompt = self.prompts.show(self.prompts.make(arrival, number))
+            prompt = self.prompts.show(self.prompts.make(arrival, number, draw))
             tokens = arrival.output_tokens if self.exact_lengths else arrival.asked_tokens
             body = self.dialect.body(self.target, prompt, tokens, exact=self.exact_lengths)
             yield Order(with_body(head, encoded(body)), arrival.prompt_tokens, tokens if self.exact_lengths else None)

@@ -152,10 +152,10 @@ class Exchange:
     def record(self, start: float) -> RequestRecord:
         """What is kept of it, by the clock of a run that began at `start`."""
         assert self.outcome is not None
-        tally, prompt = self.tally, self.tally.prompt_tokens
+        tally = self.tally
         return RequestRecord(
             number=self.number,
-            prompt_tokens=self.order.prompt_tokens if prompt is None else prompt,
+            prompt_tokens=tally.prompt_tokens or self.order.prompt_tokens,
             output_tokens=tally.output_tokens,
             due=self.due - start,
             sent=self.sent - start,
@@ -165,6 +165,7 @@ class Exchange:
             outcome=self.outcome,
             error=self.error,
             output=tally.output(),
+            cached_tokens=tally.cached_tokens,
         )
 
 

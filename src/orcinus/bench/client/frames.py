@@ -18,6 +18,14 @@ class Usage(msgspec.Struct, gc=False):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: Any = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens found in the prefix cache; None if it does not say."""
+        found = self.prompt_tokens_details
+        count = found.get("cached_tokens") if isinstance(found, dict) else None
+        return count if isinstance(count, int) else None
 
 
 class Delta(msgspec.Struct, gc=False):

@@ -33,8 +33,8 @@ class Load:
 
     A closed loop's n-th request is the same whoever sends it. A client that was refused waits as long as the server says
     before it thinks and comes again; an open loop only counts refusals. `timeout`: seconds for a whole request.
-    `max_delay`: seconds of the client's own delay (P99) above which the run must not be believed. `watch` hears now and
-    then how many requests have ended.
+    `max_delay`: seconds of the client's own delay (P99) above which the run must not be believed. `draw`: which prompts
+    (`orcinus.workload.prompts`). `watch` hears now and then how many requests have ended.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Load:
         timeout: float,
         max_delay: float = MAX_DELAY_S,
         round: int = 0,  # noqa: A002  (as in the record)
+        draw: int = 0,
         watch: Callable[[int], None] | None = None,
     ) -> None:
-        self._workload, self._timeout, self._max_delay, self._round = workload, timeout, max_delay, round
+        self._workload, self._timeout, self._max_delay = workload, timeout, max_delay
+        self._round, self._draw = round, draw
         self._watch, self._watched = watch, 0.0
-        self._source, self._orders = source_of(workload), Ahead(form.orders(workload))
+        self._source, self._orders = source_of(workload), Ahead(form.orders(workload, draw))
         self._pool, self._heart = Pool(form.target), Heartbeat(self._on_beat)
         self._live: dict[int, Exchange] = {}  # in the order in which they were sent
         self._ended: list[RequestRecord] = []
@@ -94,6 +96,7 @@ class Load:
             client=delay,
             problems=tuple(lateness(delay, self._max_delay, sending=not at_once)),
             load=self._load,
+            draw=self._draw,
         )
 
     def _send_due(self) -> None:

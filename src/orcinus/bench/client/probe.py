@@ -9,6 +9,7 @@ import msgspec
 
 from orcinus.bench.client.bodies import Form, encoded
 from orcinus.bench.client.exchange import Exchange, Order
+from orcinus.bench.client.fetch import fetch
 from orcinus.bench.client.frames import refusal_of
 from orcinus.bench.client.pool import Pool
 from orcinus.bench.client.prompts import FIRST_ID, IDS, Ids, Words
@@ -26,14 +27,12 @@ ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
 
 async def find_model(target: Target) -> str:
     """The only model that a server has. Raises `ConfigError` if it tells none or several, or does not answer."""
-    listing, pool = _Listing(target), Pool(target)
     try:
-        pool.send(target.head("GET", "/v1/models") + b"\r\n", listing)
-        status, body = await asyncio.wait_for(listing.answer, PROBE_S)
+        status, body = await fetch(target, "/v1/models", PROBE_S)
     except TimeoutError:
         raise ConfigError(f"{target.url} does not answer within {PROBE_S:g} s") from None
-    finally:
-        await pool.close()
+    except ConnectionError as error:
+        raise ConfigError(f"{target.url} does not say which models it has: {error}") from None
     if status != 200:
         raise ConfigError(f"{target.url} does not say which models it has ({refusal_of(status, body)}): {NAME_ONE}")
     try:
@@ -113,29 +112,6 @@ async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
     finally:
         await pool.close()
     return exchange
-
-
-class _Listing:
-    """Waits for a short answer."""
-
-    def __init__(self, target: Target) -> None:
-        self._url = target.url
-        self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self._status, self._body = 0, bytearray()
-
-    def on_head(self, status: int, headers: dict[str, str]) -> None:
-        self._status = status
-
-    def on_body(self, data: bytes, at: float) -> None:
-        self._body += data
-
-    def on_end(self, at: float) -> None:
-        if not self.answer.done():
-            self.answer.set_result((self._status, bytes(self._body)))
-
-    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(ConfigError(f"{self._url} does not say which models it has: {reason}"))
 
 
 class _Card(msgspec.Struct):

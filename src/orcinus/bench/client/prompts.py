@@ -21,8 +21,13 @@ FIRST_ID, IDS = 1000, 1000
 class Ids:
     """Prompts of token ids, whose length is exact."""
 
-    def make(self, arrival: Arrival, number: int) -> tuple[int, ...]:
-        return tuple(FIRST_ID + each for each in prompt_ids(arrival, number, IDS))
+    def make(self, arrival: Arrival, number: int, draw: int = 0) -> tuple[int, ...]:
+        """The ids of one prompt of a draw (`orcinus.workload.prompts`)."""
+        return tuple(FIRST_ID + each for each in prompt_ids(arrival, number, IDS, draw))
+
+    def tokens(self, shared: int, prompts: int) -> int:
+        """Tokens in which so many prompts are alike, of `shared` that were made alike."""
+        return shared
 
     def show(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """As it is sent."""
@@ -37,12 +42,20 @@ class Words:
     around: float = 0.0
     each: float = 1.0
 
-    def make(self, arrival: Arrival, number: int) -> tuple[int, ...]:
-        """The words as places in the list. Where arrivals share tokens, their prompts share as many tokens of words."""
+    def make(self, arrival: Arrival, number: int, draw: int = 0) -> tuple[int, ...]:
+        """The words of one prompt of a draw, as places in the list.
+
+        Where arrivals share tokens, their prompts share as many tokens of words.
+        """
         own = self._words(arrival.prompt_tokens - self.around)
         shared = min(own, self._words(arrival.prefix_tokens - self.around)) if arrival.prefix_tokens else 0
         block = self._words(arrival.block_tokens) if arrival.blocks else 0
-        return prompt_ids(replace(arrival, prompt_tokens=own, prefix_tokens=shared, block_tokens=block), number, len(WORDS))
+        arrival = replace(arrival, prompt_tokens=own, prefix_tokens=shared, block_tokens=block)
+        return prompt_ids(arrival, number, len(WORDS), draw)
+
+    def tokens(self, shared: int, prompts: int) -> int:
+        """Tokens in which so many prompts are alike: those of `shared` words, and a chat's template in each."""
+        return round(shared * self.each + prompts * self.around)
 
     def show(self, ids: tuple[int, ...]) -> str:
         """As it is sent."""

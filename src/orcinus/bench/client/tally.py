@@ -18,11 +18,13 @@ class Tally:
     """What the frames of one answer said so far.
 
     Frames are no tokens: a server may send several tokens in one. So tokens are told apart by their ids if every frame with
-    text has them, else by the count so far if every frame with text has that; otherwise only the frames have moments.
+    text has them, else by the count so far if every frame with text has that and most of them raise it; otherwise only the
+    frames have moments. A count that stands still while text comes counts nothing.
     """
 
     prompt_tokens: int | None = None
     counted: int | None = None  # by the server
+    cached_tokens: int | None = None  # of the prompt, as the server says
     ended: bool = False  # a finish_reason was there
     ids: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -31,12 +33,15 @@ class Tally:
     _by_frames: list[float] = field(default_factory=list)
     _ids_everywhere: bool = True
     _counts_everywhere: bool = True
+    _rises: int = 0  # frames with text that raised the count
+    _count_at_text: int = 0  # at the last frame with text
 
     def add(self, frame: Frame, at: float) -> None:
         """Take one frame that came at this second. Raises `ValueError` if it counts what cannot be."""
         usage = frame.usage
         if usage is not None:
             self._count(usage.prompt_tokens, usage.completion_tokens, at)
+            self.cached_tokens = self.cached_tokens if usage.cached_tokens is None else usage.cached_tokens
         for choice in frame.choices or ():
             ids, said = choice.token_ids, choice.says()
             self.ended = self.ended or choice.finish_reason is not None
@@ -47,7 +52,9 @@ class Tally:
                 self.texts.append(said)
                 self._by_frames.append(at)
                 self._ids_everywhere = self._ids_everywhere and ids is not None
-                self._counts_everywhere = self._counts_everywhere and usage is not None
+                self._counts_everywhere = self._counts_everywhere and usage is not None and bool(self.counted)
+                self._rises += (self.counted or 0) > self._count_at_text
+                self._count_at_text = self.counted or 0
 
     def _count(self, prompt: int | None, completion: int | None, at: float) -> None:
         if prompt is not None:
@@ -63,14 +70,22 @@ class Tally:
         """What tells the number of tokens."""
         if self.ids and self._ids_everywhere:
             return "token ids"
-        if self.counted is not None:
-            return "continuous usage" if self._counts_everywhere else "final usage"
-        return "nothing"
+        if self.counted is None or self._stands_still:
+            return "nothing"
+        return "continuous usage" if self._counts_everywhere and 2 * self._rises > len(self._by_frames) else "final usage"
+
+    @property
+    def _stands_still(self) -> bool:
+        """Whether the count never rose though text came: at 0, or at what the first frame with text had."""
+        frames = len(self._by_frames)
+        once = self._counts_everywhere and self._rises == 1 and self.counted == self._count_at_text
+        return (frames > 0 and not self.counted) or (frames > 2 and once)
 
     @property
     def output_tokens(self) -> int | None:
         """How many tokens the answer has; None if nothing tells."""
-        return len(self.ids) if self.known_by == "token ids" else self.counted
+        known = self.known_by
+        return len(self.ids) if known == "token ids" else None if known == "nothing" else self.counted
 
     @property
     def timed(self) -> Literal["tokens", "frames"]:

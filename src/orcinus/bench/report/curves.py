@@ -7,8 +7,9 @@ from statistics import median
 
 from orcinus.bench.measure import e2e
 from orcinus.bench.record import Outcome, Repeat
-from orcinus.bench.report.numbers import SideNumbers, rate_of
+from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.result import Setting, Side
+from orcinus.bench.summary import rate_of
 from orcinus.observe.interval import Interval, median_interval
 from orcinus.plots.rates import RatePoint, Span
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from orcinus.bench.doubts import Doubt, cautions, doubts
-from orcinus.bench.report.numbers import SideNumbers, judge
+from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.tables import spell_ratio
 from orcinus.bench.result import Result
 from orcinus.bench.spell import digits
@@ -60,7 +60,7 @@ def _cells(side: SideNumbers) -> list[str]:
 def _ratio(side: SideNumbers) -> str:
     """Of the output tokens per second, better or worse."""
     found = side.summary.ratios.get(RATIO)
-    return f"{spell_ratio(found)} {judge(RATIO, found)}".strip() if found else "–"
+    return f"{spell_ratio(found)} {side.judgement(RATIO)}".strip() if found else "–"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from orcinus.bench.compare import SURE
-from orcinus.bench.measure import HIGHER_IS_BETTER, LATENCIES
+from orcinus.bench.ranking import Reason, Verdict, rank
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side
-from orcinus.bench.summary import Summary, summarize
-from orcinus.observe.interval import Interval
+from orcinus.bench.summary import Summary, rate_of, summarize
 
 Judgement = Literal["better", "worse", "unclear", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class SideNumbers:
-    """One side, its summary against the first side at the same rate, and the repeats that this rests on."""
+    """One side, its summary against the first side at the same rate, and the repeats that this rests on.
+
+    `verdicts`, by metric, have the first side as `a` and this one as `b`; none for the first itself.
+    """
 
     side: Side
     summary: Summary
     used: tuple[Repeat, ...]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -33,6 +35,13 @@ class SideNumbers:
         """NaN if it is not known."""
         found = self.summary.median(metric)
         return math.nan if found is None else found
+
+    def judgement(self, metric: str) -> Judgement:
+        """What this side is against the first one; "" if that cannot be told, or is not asked."""
+        found = self.verdicts.get(metric)
+        if found is None or found.reason in (Reason.FEW, Reason.AT_ONCE):
+            return ""
+        return {"a": "worse", "b": "better", None: "unclear"}[found.better]  # type: ignore[return-value]
 
 
 def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
@@ -44,22 +53,11 @@ def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
         groups.setdefault(rate_of(side), []).append(side)
     found = [summarize(group, goodput, invalid_too=invalid_too) for group in groups.values()]
     by_name = {summary.name: summary for summaries in found for summary in summaries}
-    return tuple(SideNumbers(side, by_name[side.name], _used(side, invalid_too)) for side in result.sides)
-
-
-def rate_of(side: Side) -> float | None:
-    """Requests per second that were offered, if the side was set to some."""
-    rate = side.settings.get("rate")
-    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
-
-
-def judge(metric: str, ratio: Interval) -> Judgement:
-    """Whether the ratio tells better from worse: not with few repeats, nor if the true one may be 1."""
-    if ratio.level < SURE or not (metric in HIGHER_IS_BETTER or metric.partition(".")[0] in LATENCIES):
-        return ""
-    if ratio.low <= 1 <= ratio.high:
-        return "unclear"
-    return "better" if (ratio.low > 1) == (metric in HIGHER_IS_BETTER) else "worse"
+    pairs = [] if invalid_too else [(first, other) for first, *others in found for other in others]
+    verdicts = {b.name: {each.metric: each for each in some} for (_, b), some in zip(pairs, rank(pairs), strict=True)}
+    return tuple(
+        SideNumbers(side, by_name[side.name], _used(side, invalid_too), verdicts.get(side.name, {})) for side in result.sides
+    )
 
 
 def _used(side: Side, invalid_too: bool) -> tuple[Repeat, ...]:

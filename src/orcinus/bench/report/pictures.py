@@ -10,10 +10,11 @@ from pathlib import Path
 from orcinus.bench.measure import gaps, latencies
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.report.curves import PANELS, curves
-from orcinus.bench.report.numbers import SideNumbers, rate_of
+from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.window import window
 from orcinus.bench.result import Result
 from orcinus.bench.spell import digits, plural
+from orcinus.bench.summary import rate_of
 from orcinus.plots.distributions import Panel, draw_distributions
 from orcinus.plots.gaps import draw_gaps
 from orcinus.plots.iterations import draw_composition, draw_timeline, linear_up_to

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcinus.bench.doubts import not_served
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome
-from orcinus.bench.report.numbers import SideNumbers, judge
+from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.result import Result
 from orcinus.bench.spell import NOTHING, count, digits, plural, unit_of
 from orcinus.observe.interval import Interval
@@ -61,7 +61,7 @@ LATENCIES = (
     ("tpot", "Time per output token after the first (TPOT)"),
     ("e2e", "End-to-end latency (E2E)"),
 )
-ENGINE: Columns = (("iterations", "iterations"), ("slot_use", "slot use"))
+ENGINE: Columns = (("iterations", "iterations"), ("slot_use", "slot use"), ("prefix_hit_rate", "prefix hit rate"))
 REPEAT: Columns = (("requests", "served"), *HEADLINE, ("e2e.p50", "E2E p50"), ("e2e.p99", "E2E p99"))
 
 
@@ -196,7 +196,7 @@ def _present(sides: Sequence[SideNumbers], columns: Columns) -> Columns:
 def _counters(sides: Sequence[SideNumbers]) -> Columns:
     """What only some engines count."""
     names = dict.fromkeys(name for side in sides for repeat in side.used for name in repeat.counters)
-    return [(name, name.replace("_", " ")) for name in names]
+    return [(name, name.replace("_", " ")) for name in names if name != "prefix_hit_rate"]
 
 
 def _table(caption: str, sides: Sequence[SideNumbers], columns: Columns, scale: float = 1.0) -> Table:
@@ -209,7 +209,7 @@ def _cell(side: SideNumbers, metric: str, scale: float) -> Cell:
     found, ratio = side.summary.intervals.get(metric), side.summary.ratios.get(metric)
     if found is None:
         return Cell(NOTHING)
-    judgement = judge(metric, ratio) if ratio else ""
+    judgement = side.judgement(metric)
     return Cell(digits(found.median * scale), _range(found, scale), spell_ratio(ratio), MARKS[judgement], judgement)
 
 

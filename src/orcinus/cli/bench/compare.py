@@ -14,7 +14,7 @@ from rich.table import Table
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orcinus.bench.compare import Verdict
+    from orcinus.bench.ranking import Verdict
 
 Side = Annotated[str | None, typer.Option(help="Which side of that result, if it has several.")]
 
@@ -28,7 +28,8 @@ def compare(
 ) -> None:
     """Say which of two results is better, in which metrics, or why nobody can tell.
 
-    Refuses if the work differs, and does not rank where intervals overlap. Exit status 1 if nothing could be ranked.
+    Refuses if the work differs, and ranks what lies beyond the noise of so many metrics (seven repeats can tell). Exit status
+    1 if nothing could be ranked.
     Example: `orcinus bench compare before.json after.json`
     """
     from orcinus.bench.compare import compare as judge
@@ -41,7 +42,7 @@ def compare(
     verdicts = judge(one, other, a_side, b_side)
     if as_json:
         for verdict in verdicts:
-            print(json.dumps(asdict(verdict) | {"ratio": verdict.ratio}))
+            print(json.dumps(asdict(verdict) | {"ratio": verdict.ratio, "why": verdict.why}))
     else:
         _print(verdicts, overall(verdicts))
         for path, result in {a: one, b: other}.items():
@@ -49,6 +50,8 @@ def compare(
                 print_doubt(Console(highlight=False), f"[bold red]![/] {path}:", doubt)
         if one.machine != other.machine:
             print("They were measured on different machines: what differs may be the machine.")
+        elif one.when != other.when:
+            print("They did not take turns: what differs may be what else the machine did.")
     if not verdicts:
         raise ConfigError("the results have no metric in common")
     if not any(verdict.better for verdict in verdicts):

@@ -19,7 +19,7 @@ from orcinus.errors import ConfigError
 @takes("server", ServerConfig)
 def serve(
     model: Annotated[str | None, typer.Option(help="Model to ask for. Default: the only one that the server has.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal requests.")] = 0,
+    seed: Annotated[int, typer.Option(help="Equal seeds give requests of equal lengths, at equal times.")] = 0,
     out: Out = None,
     as_json: AsJson = False,
     *,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from orcinus.bench.doubts import Doubt, cautions, doubts
+from orcinus.bench.doubts import Doubt, cached_shares, cautions, doubts
 from orcinus.bench.result import Result
 from orcinus.bench.summary import counted, same_outputs
 from orcinus.cli.bench.view import print_sides
@@ -78,7 +78,11 @@ def _client(result: Result) -> list[str]:
     said = f"The client's own delay (P99): sent {sent * 1e3:.2g} ms late, read {loop * 1e3:.2g} ms late."
     served = [side for side in result.sides if any(each.outcome == "ok" for one in side.repeats for each in one.requests)]
     counted = sorted({str(side.settings.get("tokens_counted_by")) for side in served})
-    return [f"{said} Tokens were counted by {', '.join(counted)}." if counted else said]
+    shares = [share for share in cached_shares(result).values() if share is not None]
+    return [
+        f"{said} Tokens were counted by {', '.join(counted)}." if counted else said,
+        f"Prompt tokens from the server's prefix cache: {f'at most {max(shares):.1%} of a run' if shares else 'unknown'}.",
+    ]
 
 
 def _outputs(result: Result, counts: Sequence[int]) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from orcinus.bench.compare import overall
 from orcinus.bench.measure import LATENCIES, PARTS
+from orcinus.bench.ranking import Reason, rank
 from orcinus.bench.result import Result
 from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
@@ -33,7 +36,8 @@ SHARES = ("slot_use", "prefix_hit_rate")
 def print_sides(console: Console, result: Result, brief: bool) -> None:
     """The tables of sides that all did the same."""
     found = summarize(result.sides, result.objectives)
-    if not any(summary.values for summary in found):
+    sound = any(summary.values for summary in found)
+    if not sound:
         found = summarize(result.sides, result.objectives, invalid_too=True)
         if not any(summary.values for summary in found):
             return
@@ -46,6 +50,16 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
             console.print(_latency(name, found, brief), "")
     if len(found) > 1:
         console.print("Ratios are to the first line.")
+        for line in _ranking(found) if sound else ():
+            console.print(escape(line), soft_wrap=True)
+
+
+def _ranking(found: Sequence[Summary]) -> Iterator[str]:
+    """Which side is better than the first, by the rule of every table."""
+    first, *others = found
+    for other, verdicts in zip(others, rank([(first, other) for other in others]), strict=True):
+        few = next((f" {verdict.why.capitalize()}." for verdict in verdicts if verdict.reason is Reason.FEW), "")
+        yield f"{other.name} against {first.name}: {overall(verdicts, first.name, other.name)}{few}"
 
 
 def times(value: float) -> str:

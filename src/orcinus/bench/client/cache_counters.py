@@ -1,0 +1,48 @@
+"""What a server's Prometheus page says about its prefix cache."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from orcinus.bench.client.fetch import fetch
+from orcinus.bench.client.target import Target
+
+PATH, PATIENCE_S = "/metrics", 5.0
+PAIRS = (  # names after a prefix such as `vllm:`: prompt tokens found, prompt tokens looked up
+    ("prefix_cache_hits", "prefix_cache_queries"),  # vLLM, Orcinus
+    ("cached_tokens", "prompt_tokens"),  # SGLang
+)
+NAMES = "|".join(name for pair in PAIRS for name in pair)
+SAMPLE = re.compile(rf"^(?:\w+[:_])?({NAMES})_total(?:{{.*}})? (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCounters:
+    """Prompt tokens since the server started: those found in the prefix cache, and all that were looked up."""
+
+    hits: float
+    queries: float
+
+    def share_since(self, before: CacheCounters) -> float | None:
+        """The share found since then; None if nothing was looked up, or the server was started again."""
+        hits, queries = self.hits - before.hits, self.queries - before.queries
+        return hits / queries if 0 <= hits <= queries and queries else None
+
+
+def read_counters(page: str) -> CacheCounters | None:
+    """The counters of a page in Prometheus's text format, summed over labels; None if it does not have them."""
+    found: dict[str, float] = {}
+    for name, value in SAMPLE.findall(page):
+        found[name] = found.get(name, 0.0) + float(value)
+    pairs = (CacheCounters(found[hits], found[queries]) for hits, queries in PAIRS if hits in found and queries in found)
+    return next(pairs, None)
+
+
+async def cache_counters(target: Target) -> CacheCounters | None:
+    """Those of a server now; None if it does not tell."""
+    try:
+        status, body = await fetch(target, PATH, PATIENCE_S)
+        return read_counters(body.decode()) if status == 200 else None
+    except (TimeoutError, ConnectionError, ValueError):
+        return None

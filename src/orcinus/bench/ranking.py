@@ -1,0 +1,148 @@
+"""Which of two sides is better in a metric: one rule for the terminal, the page, the table and `compare`.
+
+The repeats of both sides are ranked together. If equal sides would be as far apart only seldom, one of them is better (exact
+Mann-Whitney test: nothing is assumed about how times are distributed). The more metrics and sides are compared, the further
+apart they have to be (Holm's correction), so that all comparisons of equal sides together name a winner in one of a hundred
+benchmarks at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from orcinus.bench.measure import HIGHER_IS_BETTER
+from orcinus.bench.summary import Summary
+from orcinus.observe.interval import Interval
+
+LEVEL = 0.99  # of a benchmark of equal sides: so often no metric of any side is called better
+METRICS = (
+    *("request_throughput", "output_throughput", "total_throughput", "goodput"),
+    *(f"{name}.{part}" for name in ("ttft", "tbt", "tpot", "e2e") for part in ("p50", "p99")),
+)
+
+
+class Reason(StrEnum):
+    """Why neither side is better."""
+
+    NOISE = "there is no difference beyond the noise"
+    FEW = "more repeats are needed"
+    AT_ONCE = "all tokens came at once, which is not fast"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One metric of two sides. `better` is "a" or "b"; None if it cannot be told, for a `reason`."""
+
+    metric: str
+    a: Interval
+    b: Interval
+    better: str | None
+    reason: Reason | None
+    chance: float  # that equal sides are so far apart in any of the comparisons
+    needed: int  # repeats of each side that can tell anything in so many comparisons
+
+    @property
+    def ratio(self) -> float | None:
+        """b over a, of the medians."""
+        return self.b.median / self.a.median if self.a.median else None
+
+    @property
+    def why(self) -> str:
+        """The reason in words; "" if one side is better."""
+        least = f": measure both at least {self.needed} times" if self.reason is Reason.FEW else ""
+        return f"{self.reason or ''}{least}"
+
+
+class _Comparison(NamedTuple):
+    pair: int
+    metric: str
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+
+
+def rank(pairs: Sequence[tuple[Summary, Summary]], leave_out: Sequence[str] = ()) -> list[list[Verdict]]:
+    """The verdicts on each pair (a, b), in every metric of `METRICS` that both have; all of them count as one family."""
+    made = [
+        _Comparison(number, metric, a.values[metric], b.values[metric])
+        for number, (a, b) in enumerate(pairs)
+        for metric in METRICS
+        if metric in a.values and metric in b.values and metric not in leave_out
+    ]
+    tested = [each for each in made if not _at_once(each)]
+    needed = repeats_for(len(tested))
+    chances = dict(zip(tested, holm([chance(each.a, each.b) for each in tested]), strict=True))
+    found: list[list[Verdict]] = [[] for _ in pairs]
+    for each in made:
+        a, b = (side.intervals[each.metric] for side in pairs[each.pair])
+        better, reason = _decide(each, chances[each], len(tested)) if each in chances else (None, Reason.AT_ONCE)
+        found[each.pair].append(Verdict(each.metric, a, b, better, reason, chances.get(each, 1.0), needed))
+    return found
+
+
+def _at_once(each: _Comparison) -> bool:
+    """Whether a time between tokens says nothing, because they came together."""
+    return each.metric.startswith(("tbt", "tpot")) and 0 in (np.median(each.a), np.median(each.b))
+
+
+def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | None, Reason | None]:
+    """Which side is better, or else why neither."""
+    if found > 1 - LEVEL:
+        few = least_chance(len(each.a), len(each.b)) * comparisons > 1 - LEVEL
+        return None, Reason.FEW if few else Reason.NOISE
+    greater, smaller = ("a", "b") if rank_sum(each.a, each.b) > 0 else ("b", "a")
+    return (greater if each.metric in HIGHER_IS_BETTER else smaller), None
+
+
+def _ranks(values: Sequence[float]) -> list[int]:
+    """Twice the ranks, so that those of ties, which share the mean of theirs, are whole numbers."""
+    ordered = sorted(values)
+    return [2 * ordered.index(value) + ordered.count(value) + 1 for value in values]
+
+
+def rank_sum(a: Sequence[float], b: Sequence[float]) -> int:
+    """How far the ranks of `a` lie above what equal sides have on average; 0 if there is no difference at all."""
+    ranks = _ranks([*a, *b])
+    return len(ranks) * sum(ranks[: len(a)]) - len(a) * sum(ranks)
+
+
+def chance(a: Sequence[float], b: Sequence[float]) -> float:
+    """The probability that equal sides are as far apart as these, or further: exact, of all ways to deal the values out.
+
+    1 if there is nothing to compare.
+    """
+    if not a or not b or any(map(math.isnan, (*a, *b))):
+        return 1.0
+    ranks = _ranks([*a, *b])
+    total = sum(ranks)
+    ways = np.zeros((len(a) + 1, total + 1))  # of choosing so many values with such a sum of ranks
+    ways[0, 0] = 1.0
+    for each in ranks:
+        ways[1:, each:] += ways[:-1, : total + 1 - each].copy()
+    distances = np.abs(len(ranks) * np.arange(total + 1) - len(a) * total)
+    return float(ways[-1, distances >= abs(rank_sum(a, b))].sum() / ways[-1].sum())
+
+
+def least_chance(a: int, b: int) -> float:
+    """What `chance` is at least, of so many repeats: that of sides without any overlap."""
+    return min(1.0, 2 / math.comb(a + b, a))
+
+
+def repeats_for(comparisons: int) -> int:
+    """How many repeats of each side can tell anything at all in so many comparisons."""
+    return next(number for number in count(1) if least_chance(number, number) * comparisons <= 1 - LEVEL)
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Each chance as it is among so many: the probability that any comparison of equal sides comes out so (Holm, 1979)."""
+    found, worst = [1.0] * len(chances), 0.0
+    for place, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        worst = max(worst, min(1.0, (len(chances) - place) * chances[index]))
+        found[index] = worst
+    return found
