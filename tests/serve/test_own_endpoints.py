@@ -161,6 +161,47 @@ def test_metrics_count_what_was_done(server: Running) -> None:
     assert more("orcinus_prefix_cache_queries_total") == usage["prompt_tokens"]
     assert after["orcinus_num_requests_running"] == after["orcinus_num_requests_waiting"] == 0
     assert more("orcinus_http_requests_total[/v1/completions][200]") == 1
+    for name, sum_ in (("n", 1), ("max_tokens", 7)):
+        assert more(f"orcinus_request_params_{name}_count") == 1
+        assert more(f"orcinus_request_params_{name}_sum") == sum_
+    stages = [more(f"orcinus_request_{stage}_time_seconds_sum") for stage in ("prefill", "decode", "inference")]
+    assert stages[0] + stages[1] == pytest.approx(stages[2])
+    assert more("orcinus_request_time_per_output_token_seconds_sum") == pytest.approx(stages[1] / 6)
+    assert more("orcinus_request_num_preemptions_count") == 1
+    assert more("orcinus_request_num_preemptions_sum") == 0
+    assert more("orcinus_iteration_tokens_total_count") == 7
+    assert more("orcinus_iteration_tokens_total_sum") == usage["prompt_tokens"] + 6
+
+
+def test_metrics_say_what_was_asked_for_and_why_requests_were_turned_away(server: Running) -> None:
+    before = samples(server)
+    complete(server, n=3, max_tokens=4)
+    assert server.http.post("/v1/completions", json=SHORT | {"n": 65}).status_code == 400
+    assert server.http.post("/v1/completions", json=SHORT | {"max_tokens": 2048}).status_code == 400
+    assert server.http.post("/v1/completions", json=SHORT | {"temperature": -1}).status_code == 400
+    server.http.post("/drain")
+    assert server.http.post("/v1/completions", json=SHORT).status_code == 503
+    assert server.http.get("/ready").status_code == 503
+    server.http.post("/resume")
+    after = samples(server)
+
+    def more(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert (more("orcinus_request_params_n_count"), more("orcinus_request_params_n_sum")) == (1, 3)
+    assert (more("orcinus_request_params_max_tokens_count"), more("orcinus_request_params_max_tokens_sum")) == (3, 12)
+    reasons = ("too_many_answers", "context_length_exceeded", "draining", "queue_full", "loading")
+    assert [more(f"orcinus_admission_rejections_total[{reason}]") for reason in reasons] == [1, 1, 1, 0, 0]
+    families = text_string_to_metric_families(server.http.get("/metrics").text)
+    (info,) = (family.samples[0] for family in families if family.name == "orcinus_cache_config_info")
+    state = server.scheduler()
+    assert info.labels == {
+        "block_size": "16",
+        "num_gpu_blocks": str(state["num_blocks"]),
+        "cache_dtype": "float32",
+        "kv_manager": "prefix-cache",
+        "enable_prefix_caching": "True",
+    }
 
 
 def test_metrics_say_why_requests_wait(server: Running) -> None:

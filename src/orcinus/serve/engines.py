@@ -53,16 +53,19 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
     from orcinus.build import build
 
     built = build(config, observers, progress=progress)
-    return Served(built.engine, _ready(built.engine, built.resolved.vocab_size, built.resolved.revision), lambda: 0.0)
+    known = built.resolved
+    ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
+    return Served(built.engine, ready, lambda: 0.0)
 
 
 def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> Served:
     from orcinus.sim.live import build_live
 
     engine, executor = build_live(config, MODEL_DIR, observers)
-    return Served(engine, _ready(engine, executor.author.vocabulary.size), executor.due_in)
+    return Served(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor.due_in)
 
 
-def _ready(engine: Engine, vocab_size: int, revision: str | None = None) -> Ready:
+def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:
     kv, limits = engine.scheduler.kv, engine.scheduler.limits
-    return Ready(limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks, revision)
+    sizes = limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks
+    return Ready(*sizes, revision, kv_manager, dtype)

@@ -71,6 +71,13 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     kv_tokens: int
     num_blocks: int
     revision: str | None = None  # the commit of a hub repository
+    kv_manager: str = "paged"
+    dtype: str = "auto"  # of the K/V cache
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of one block."""
+        return self.kv_tokens // self.num_blocks
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
-from orcinus.serve.messages import Ending, Iteration, Launch
+from orcinus.serve.messages import Ending, Iteration, Launch, Ready
+from orcinus.text.intake import Prepared
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+COUNTS = (0, 1, 2, 4, 8, 16)
+# Codes of errors that say nothing of the request itself, but for its size.
+REJECTIONS = (
+    *("queue_full", "client_queue_full", "too_many_answers", "context_length_exceeded"),
+    *("loading", "draining", "engine_dead"),
+)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 LAG_EVERY_S = 0.1
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody draws when each series was begun
@@ -43,6 +50,11 @@ class Metrics:
         self.queue = histogram("request_queue_time_seconds", "In the queue, preemptions included.", SLOW)
         self.prefill = histogram("request_prefill_time_seconds", "From the first iteration of a prompt to its last.", SLOW)
         self.decode = histogram("request_decode_time_seconds", "From the first token to the last.", SLOW)
+        self.inference = histogram("request_inference_time_seconds", "In prefill and decode.", SLOW)
+        self.per_token = histogram("request_time_per_output_token_seconds", "Decode by tokens after the first.", FAST)
+        self.lost = histogram("request_num_preemptions", "How often a request lost its K/V memory.", COUNTS)
+        self.params_n = histogram("request_params_n", "Answers that a prompt was to have.", SIZES)
+        self.params_max = histogram("request_params_max_tokens", "Most tokens that an answer was to have.", SIZES)
         self.prompt_length = histogram("request_prompt_tokens", "Tokens of a prompt.", SIZES)
         self.answer_length = histogram("request_generation_tokens", "Tokens of an answer.", SIZES)
         self.success = counter("request_success", "Requests that ended, by the reason.", "finished_reason")
@@ -56,14 +68,31 @@ class Metrics:
         self.reasons = gauge("num_requests_waiting_by_reason", "Requests without a part in the last iteration.", "reason")
         self.kv_use = gauge("kv_cache_usage_perc", "Share of K/V blocks in use; 1 = 100 percent.")
         self.iteration = histogram("iteration_duration_seconds", "Of one iteration.", FAST)
-        self.batch_tokens = histogram("iteration_tokens", "Tokens of one iteration.", SIZES)
+        self.batch_tokens = histogram("iteration_tokens_total", "Tokens of one iteration.", SIZES)
         self.batch_size = histogram("iteration_requests", "Requests of one iteration.", SIZES)
         self.composition = counter("iteration_tokens_by_phase", "Tokens of all iterations.", "phase")
         self.budget_use = histogram("iteration_budget_use_ratio", "Tokens of an iteration by max_batch_tokens.", SHARES)
         self.http = counter("http_requests", "Responses, by route and status (499 = the client hung up).", "route", "status")
+        self.rejections = counter("admission_rejections", "Requests that found no place or no engine, by the reason.", "reason")
+        for reason in REJECTIONS:
+            self.rejections.labels(reason)
         self.lag = histogram("event_loop_lag_seconds", "How late the HTTP process's event loop is.", FAST)
         self._last: dict[str, float] = {}  # of live requests: when their last token came
         self._seen: set[str] = set()  # reasons that have been shown
+
+    def on_ready(self, ready: Ready) -> None:
+        """Show how K/V memory is divided."""
+        self.num_blocks = ready.num_blocks
+        facts = {"block_size": ready.block_size, "num_gpu_blocks": ready.num_blocks, "cache_dtype": ready.dtype}
+        facts |= {"kv_manager": ready.kv_manager, "enable_prefix_caching": ready.kv_manager == "prefix-cache"}
+        Info("orcinus_cache_config", "K/V memory.", registry=self.registry).info({name: str(facts[name]) for name in facts})
+
+    def on_admission(self, prepared: Sequence[Prepared]) -> None:
+        """Count what the answers of a request may become."""
+        for one in prepared:
+            if one.choice == 0:
+                self.params_n.observe(sum(other.index == one.index for other in prepared))
+            self.params_max.observe(one.params.max_tokens or 0)
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""
@@ -97,12 +126,16 @@ class Metrics:
         if life is None:
             return
         self.preemptions.inc(life.preemptions)
+        self.lost.observe(life.preemptions)
         if life.output_tokens:
             stages = life.stages
             self.e2e.observe(life.seconds)
             self.queue.observe(stages["queued"] + stages["preempted"])
             self.prefill.observe(stages["prefill"])
             self.decode.observe(stages["decode"])
+            self.inference.observe(stages["prefill"] + stages["decode"])
+            if life.output_tokens > 1:
+                self.per_token.observe(stages["decode"] / (life.output_tokens - 1))
             self.prompt_length.observe(life.prompt_tokens)
             self.answer_length.observe(life.output_tokens)
             self.prompt_tokens.inc(life.prompt_tokens)

@@ -6,7 +6,8 @@ import hashlib
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.requests import Request
 
@@ -18,10 +19,10 @@ from orcinus.serve.calls import Call, Calls
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import to_wire
-from orcinus.serve.errors import unavailable
+from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import Iteration
-from orcinus.serve.metrics import Metrics
+from orcinus.serve.metrics import REJECTIONS, Metrics
 from orcinus.serve.model import Caller, Model, texts
 from orcinus.serve.model import prompts as prompts_of
 from orcinus.serve.schema import CompletionBody, Sampling
@@ -55,7 +56,7 @@ class Service:
     def open(self, model: Model) -> None:
         """The engine stands: from now on requests are taken."""
         self._model = model
-        self.metrics.num_blocks = model.ready.num_blocks
+        self.metrics.on_ready(model.ready)
 
     def _on_iteration(self, iteration: Iteration) -> None:
         self.metrics.on_iteration(iteration, self.client.arrival)
@@ -84,6 +85,16 @@ class Service:
         loading = self.client.state.loading
         share = f" {100 * loading.done // loading.total} %" if loading.total else ""
         return loading.stage + share
+
+    @contextmanager
+    def counting_rejections(self) -> Iterator[None]:
+        """Counts an error that turns a request away for want of room or of an engine."""
+        try:
+            yield
+        except ApiError as error:
+            if error.code in REJECTIONS:
+                self.metrics.rejections.labels(error.code).inc()
+            raise
 
     def drain(self) -> None:
         """Take no more requests, and let nobody stay who only looks on."""
@@ -142,6 +153,7 @@ class Service:
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             call.submit(prepared, left)
+            self.metrics.on_admission(prepared)
         except EngineError:
             call.close()
             raise unavailable("the engine is gone", "engine_dead") from None

@@ -26,16 +26,18 @@ def router(service: Service) -> APIRouter:
     @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
-        service.admission.check_room()
-        body = await service.read(request, ChatBody)
-        return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
+        with service.counting_rejections():
+            service.admission.check_room()
+            body = await service.read(request, ChatBody)
+            return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
     async def complete(request: Request) -> Response:
-        service.admission.check_room()
-        body = await service.read(request, CompletionBody)
-        return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
+        with service.counting_rejections():
+            service.admission.check_room()
+            body = await service.read(request, CompletionBody)
+            return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
 
     async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
         model, config = service.model, service.config
