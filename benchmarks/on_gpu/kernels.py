@@ -21,6 +21,7 @@ from orcinus.runtime.kernels.philox import uniform
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.kernels.silu_mul import act_mul
+from orcinus.runtime.kernels.token_bitmask import apply_token_bitmask
 from orcinus.runtime.random import uniform as uniform_on_the_host
 
 LIMITS = {"bfloat16": 1e-2, "float16": 2e-3, "float32": 1e-3}  # relative errors
@@ -172,6 +173,21 @@ def _penalties(bench: Bench, dtype: str) -> Iterator[Case]:
     yield "biases", biases, LIMITS[dtype]
 
 
+def _bitmasks(bench: Bench, dtype: str) -> Iterator[Case]:
+    logits = _random(bench, dtype, bench.sizes.rows, bench.sizes.vocab)
+
+    def masked() -> float:
+        some = torch.randperm(len(logits))[: max(1, len(logits) // 2)]
+        allowed = torch.rand(len(some), -(-logits.shape[1] // 32) * 32) < 0.5
+        words = torch.from_numpy(np.packbits(allowed.numpy(), axis=1, bitorder="little").view(np.int32))
+        found, wanted = logits.clone(), logits.clone()
+        apply_token_bitmask(found, some.int().to(bench.device), words.to(bench.device))
+        wanted[some] = wanted[some].masked_fill(~allowed[:, : logits.shape[1]].to(bench.device), -torch.inf)
+        return float(not torch.equal(found, wanted))
+
+    yield "half of the rows, half of the tokens", masked, EXACT
+
+
 WISHES = (  # temperature, top_k, top_p, min_p
     (0.0, 0, 1.0, 0.0), (1.0, 0, 1.0, 0.0), (0.6, 0, 1.0, 0.0), (0.8, 0, 0.9, 0.0), (1.0, 50, 1.0, 0.0),
     (1.0, 0, 1.0, 0.05), (0.7, 20, 0.8, 0.01), (1.3, 0, 0.99, 0.0), (1.0, 5000, 0.95, 0.0),
@@ -220,6 +236,7 @@ KERNELS: dict[str, Callable[[Bench, str], Iterator[Case]]] = {
     "rope_kv": _ropes,
     "act_mul": _gates,
     "argmax": _argmaxes,
+    "token_bitmask": _bitmasks,
     "penalties": _penalties,
     "sample": _samples,
     "attention": _attention,

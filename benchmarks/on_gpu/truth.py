@@ -86,12 +86,11 @@ def distance(logits: Tensor, token: int, u: float, temperature: float, top_k: in
     if top_k > 0 or top_p < 1 or min_p > 0:
         weights, ids = weights.sort(descending=True, stable=True)
         place = int((ids == token).nonzero()[0, 0])
-        if 0 < top_k < len(weights):
-            weights = weights[:top_k]
-        likelier = weights.cumsum(0) - weights
-        keep = (likelier < top_p * weights.sum()) & (weights >= min_p)
+        kth = weights[top_k - 1] if 0 < top_k < len(weights) else 0.0
+        weights = weights[(weights >= min_p) & (weights >= kth)]  # a beginning of the order, with all that equal the k-th
+        keep = weights.cumsum(0) - weights < top_p * weights.sum()
         keep[0] = True
-        weights = weights[keep]  # a beginning of the order
+        weights = weights[keep]
     if place >= len(weights):
         return 1.0
     reached = weights.cumsum(0) / weights.sum()

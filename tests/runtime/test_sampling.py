@@ -75,12 +75,30 @@ def test_temperature_sharpens_and_flattens() -> None:
         ({"min_p": 0.3}, [0, 1, 2]),
         ({"top_k": 3, "top_p": 0.8}, [0, 1]),
         ({"top_k": 99, "min_p": 0.9}, [0]),
+        ({"top_p": 0.5, "min_p": 0.3}, [0, 1]),  # half of the 0.85 that min_p leaves is more than 0.4
+        ({"top_p": 0.45, "min_p": 0.3}, [0]),
     ],
 )
 def test_filters_keep_the_likely_and_renormalise(params: dict[str, Any], kept: list[int]) -> None:
     wanted = torch.zeros(5)
     wanted[kept] = PROBABILITIES[kept] / PROBABILITIES[kept].sum()
     assert (frequencies(**params) - wanted).abs().max() < 0.015
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"top_k": 1}, [1, 3]),  # values below the k-th go, equal ones stay
+        ({"top_k": 2}, [1, 3]),
+        ({"top_k": 3}, [1, 3, 0, 2, 4]),
+        ({"top_k": 3, "top_p": 0.7}, [1, 3, 0]),  # top_p alone cuts through equal ones, in the order of their ids
+        ({"top_k": 3, "min_p": 0.6}, [1, 3]),
+    ],
+)
+def test_top_k_keeps_what_is_as_likely_as_the_kth(params: dict[str, Any], kept: list[int]) -> None:
+    logits = torch.tensor([1.0, 2.0, 1.0, 2.0, 1.0, 0.0, 0.0])
+    chunks = [chunk(position, **params) for position in range(1, 400)]
+    assert set(chosen(logits.repeat(len(chunks), 1), chunks)) == set(kept)
 
 
 ANY_PARAMS = st.fixed_dictionaries(
@@ -134,6 +152,22 @@ def test_logprobs_are_the_models_own_and_ranked() -> None:
     assert plain.rank == 3
     assert plain.logprob == pytest.approx(np.log(0.15), abs=1e-6)
     assert [token for token, _ in plain.top] == [0, 1]
+
+
+@pytest.mark.parametrize("top", [0, 1, 2, 3, 8, 20])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_of_equally_likely_tokens_the_chosen_one_stands_first(temperature: float, top: int) -> None:
+    levels = torch.randint(3, (60, 12), generator=torch.Generator().manual_seed(top)).float()
+    sampled = sample(levels.clone(), [chunk(place, temperature=temperature, logprobs=top) for place in range(1, 61)])
+    for row, token, found in zip(levels, sampled.tokens, sampled.logprobs, strict=True):
+        assert found is not None
+        by_id = sorted(range(12), key=lambda other: (-row[other].item(), other != token, other))
+        ranked = [row[other].item() for other, _ in found.top]
+        assert ranked == [row[other].item() for other in by_id[:top]]
+        assert len({other for other, _ in found.top}) == min(top, 12)
+        assert found.rank == by_id.index(token) + 1
+        if found.rank <= top:
+            assert found.top[found.rank - 1] == (token, found.logprob)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

@@ -117,18 +117,35 @@ def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
     if not filters(first):
         return _invert(torch.softmax(scaled, dim=-1), u).tolist()
-    if 0 < first.top_k < scaled.shape[1]:
-        scaled, ids = scaled.topk(first.top_k, dim=-1)
-    else:
-        scaled, ids = scaled.sort(dim=-1, descending=True, stable=True)
-    p = torch.softmax(scaled, dim=-1)
+    values, ids = _likeliest(scaled, first.top_k)
     top_p = torch.tensor([chunk.params.top_p for chunk in chunks], device=device)
     min_p = torch.tensor([chunk.params.min_p for chunk in chunks], device=device)
-    before = p.cumsum(dim=-1, dtype=torch.float64) - p  # probability of all that is likelier
-    keep = (before < top_p[:, None]) & (p >= min_p[:, None] * p[:, :1])
+    weights = values.exp()  # 1 for the likeliest
+    weights *= weights >= min_p[:, None]
+    cumulated = weights.cumsum(dim=-1, dtype=torch.float64)
+    keep = cumulated - weights < top_p[:, None] * cumulated[:, -1:]  # top_p is a share of what min_p and top_k left
     keep[:, 0] = True  # however small top_p is
-    chosen = _invert(p * keep, u)
+    chosen = _invert(weights * keep, u)
     return ids.gather(1, chosen[:, None])[:, 0].tolist()
+
+
+def _likeliest(scaled: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and ids of tokens from the likeliest down, equal ones by their ids: all, or those no less likely than the k-th.
+
+    Where a row has fewer of these than another one, the values behind them are -inf.
+    """
+    if not 0 < k < scaled.shape[1]:
+        return scaled.sort(dim=-1, descending=True, stable=True)
+    values, ids = scaled.topk(k + 1, dim=-1)
+    least = values[:, k - 1 : k]
+    tied = (values[:, k:] == least) & torch.isfinite(least)
+    if tied.any():
+        most = (scaled >= least).sum(dim=-1, keepdim=True)[tied].max()
+        ids = scaled.topk(int(most), dim=-1).indices
+    ids = ids.sort(dim=-1).values  # topk leaves the order of equal ones open
+    values = scaled.gather(1, ids)
+    values, places = values.masked_fill(values < least, -torch.inf).sort(dim=-1, descending=True, stable=True)
+    return values, ids.gather(1, places)
 
 
 def _invert(weights: Tensor, u: Tensor) -> Tensor:
@@ -158,16 +175,22 @@ class Scores:
     """What rows of log-probabilities say about one token each, wherever they were computed."""
 
     chosen: Tensor  # [n] log-probability of the token
-    ranks: Tensor  # [n] its place, 1 = the likeliest
+    ranks: Tensor  # [n] its place, 1 = the likeliest; of equal ones the token itself stands first
     ids: Tensor  # [n, top] the likeliest tokens
     values: Tensor  # [n, top] theirs
 
     @classmethod
     def of(cls, rows: Tensor, tokens: Tensor, top: int) -> Scores:
         """`rows` are log-probabilities `[n, vocab_size]`, `tokens` `[n]`."""
-        chosen = rows.gather(1, tokens[:, None])
+        tokens = tokens[:, None]
+        chosen = rows.gather(1, tokens)
         values, ids = rows.topk(min(top, rows.shape[1]), dim=-1)
-        return cls(chosen[:, 0], (rows > chosen).sum(dim=-1) + 1, ids, values)
+        last_equal = (values == chosen) & ((values == chosen).flip(-1).cumsum(dim=-1).flip(-1) == 1)
+        ids = torch.where(last_equal & (ids != tokens).all(dim=-1, keepdim=True), tokens, ids)  # topk took others, as likely
+        order = torch.where(ids == tokens, -1, ids).argsort(dim=-1)
+        values, ids = values.gather(1, order), ids.gather(1, order)
+        values, order = values.sort(dim=-1, descending=True, stable=True)
+        return cls(chosen[:, 0], (rows > chosen).sum(dim=-1) + 1, ids.gather(1, order), values)
 
     def down(self, link: Link) -> Scores:
         """The same on the host, from the next mark on."""

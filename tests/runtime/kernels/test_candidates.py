@@ -30,6 +30,9 @@ def rows(spread: float) -> Tensor:
         {"min_p": 0.01},
         {"top_k": 40, "top_p": 0.5},
         {"top_p": 0.99, "min_p": 0.3},
+        {"top_p": 0.2, "min_p": 0.01},
+        {"top_k": 9, "top_p": 0.2, "min_p": 0.01},
+        {"top_k": 400, "top_p": 0.2, "min_p": 0.1},
         {"top_p": 1e-9},
     ],
 )
@@ -43,9 +46,10 @@ def test_what_the_filters_leave_is_among_them(filters: dict[str, float], tempera
         assert torch.equal(found.logits[row, :size], logits[row, ids])
         assert (ids.diff() > 0).all()
         p, order = torch.softmax(logits[row].double() / temperature, dim=-1).sort(descending=True)
-        left = torch.arange(SIZE) < (filters.get("top_k") or SIZE)
+        left = (torch.arange(SIZE) < (filters.get("top_k") or SIZE)) & (p >= filters.get("min_p", 0) * p[0])
+        assert set(order[left].tolist()) <= set(ids.tolist()) or not filters.keys() & {"top_k", "min_p"}, "top_p's whole"
         p = p * left / (p * left).sum()
-        left &= (p.cumsum(0) - p < filters.get("top_p", 1)) & (p >= filters.get("min_p", 0) * p[0])
+        left &= p.cumsum(0) - p < filters.get("top_p", 1)
         assert set(order[left].tolist()) <= set(ids.tolist())
 
 

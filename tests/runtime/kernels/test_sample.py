@@ -72,9 +72,12 @@ def test_a_flat_row_is_searched_whole(some: dict[str, Any]) -> None:
     compare(0.1 * torch.randn(1, PIECE + 500, generator=torch.Generator().manual_seed(2)), [some], 9)
 
 
-@pytest.mark.parametrize("some", [{}, {"top_p": 0.5}, {"top_p": 0.75}, {"min_p": 0.2}, {"top_k": 100, "top_p": 0.6}])
+EQUAL = [{}, {"top_p": 0.5}, {"top_p": 0.75}, {"min_p": 0.2}, {"top_k": 5}, {"top_k": 9, "top_p": 0.6}, {"top_k": 1}]
+
+
+@pytest.mark.parametrize("some", EQUAL, ids=str)
 def test_equal_logits_keep_the_order_of_their_ids(some: dict[str, Any]) -> None:
-    """Values that repeat, down to all being equal; top-k only where it does not cut through equal ones."""
+    """Values that repeat, down to all being equal."""
     for levels in (1, 2, 8):
         logits = torch.randint(levels, (2, 64), generator=torch.Generator().manual_seed(levels)).float()
         compare(logits, [some] * 2, position=50)

@@ -100,11 +100,10 @@ def _census(logits, temperatures, top_k, top_p, min_p, peaks, counts, masses, st
 
 @triton.jit
 def _enough(number, counts, masses, size, k, p, least, total):
-    """Up to which edges all is found that the filters leave. With top-k all k of them: top_p is a share of their mass."""
+    """Up to which edges all is found that top_k and min_p leave (top_p is a share of its mass), or else that top_p leaves."""
     limited = (k > 0) & (k < size)
     wanted = tl.where(limited, k, 2147483647)
-    goal = tl.where(limited | (p >= 1), float("inf"), p.to(tl.float64) * total * MARGIN)
-    least = tl.where(limited, 0.0, least)
+    goal = tl.where(limited | (least > 0) | (p >= 1), float("inf"), p.to(tl.float64) * total * MARGIN)
     return (counts >= wanted) | (masses.to(tl.float64) >= goal) | (tl.exp(-_edge(number)) * MARGIN < least)
 
 

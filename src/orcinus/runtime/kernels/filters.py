@@ -1,12 +1,12 @@
 """Top-k, top-p and min-p without a sort: a search over the values of the logits.
 
-Sort a row's tokens from the likeliest down. Each filter keeps a beginning of that order: the first k, those before whom
-less than top_p of the mass stands, those above min_p. The shortest of the three has some mass, and the uniform number asks
-for the token at which the cumulated mass passes u times that. So all that is needed is this: at which value does the
-number, or the mass, of the tokens likelier than it reach a goal? The distance of a logit from the largest, over the
-temperature, is a float of at least 0, whose 31 bits are ordered like the number itself: eight edges at once narrow it
-by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes. They go
-over the row's candidates (`candidates.py`), or over the whole row if those are too many.
+Sort a row's tokens from the likeliest down. Each filter keeps a beginning of that order: those above min_p; the first k and
+what equals the k-th; and, of what these two leave, those before whom less than top_p of its mass stands. What is kept has some
+mass, and the uniform number asks for the token at which the cumulated mass passes u times that. So all that is needed is this:
+at which value does the number, or the mass, of the tokens likelier than it reach a goal? The distance of a logit from the
+largest, over the temperature, is a float of at least 0, whose 31 bits are ordered like the number itself: eight edges at once
+narrow it by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes. They
+go over the row's candidates (`candidates.py`), or over the whole row if those are too many.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -93,11 +93,18 @@ def _search(row, size, peak, temperature, goal, by_mass: tl.constexpr, beyond: t
 
 
 @triton.jit
-def _mass_of_first(row, size, peak, temperature, goal, by_mass: tl.constexpr, block: tl.constexpr):
-    """The mass of the fewest likeliest tokens whose number or mass reaches the goal."""
-    _, _, before, before_mass, among, among_mass = _search(row, size, peak, temperature, goal, by_mass, False, block)
+def _mass_of_top_k(row, size, peak, temperature, k, block: tl.constexpr):
+    """The mass of the tokens that are no less likely than the k-th."""
+    _, _, _, before_mass, _, among_mass = _search(row, size, peak, temperature, k.to(tl.float64), False, False, block)
+    return before_mass + among_mass
+
+
+@triton.jit
+def _mass_of_top_p(row, size, peak, temperature, goal, block: tl.constexpr):
+    """The mass of the fewest likeliest tokens that have at least as much as the goal."""
+    _, _, _, before_mass, among, among_mass = _search(row, size, peak, temperature, goal, True, False, block)
     each = among_mass / among
-    missing = tl.ceil((goal - before_mass) / tl.maximum(each, 1e-300)) if by_mass else goal - before
+    missing = tl.ceil((goal - before_mass) / tl.maximum(each, 1e-300))
     return before_mass + each * tl.minimum(tl.maximum(missing, 1.0), among.to(tl.float64))
 
 
@@ -131,12 +138,11 @@ def _kept(row, size, peak, temperature, total, k, p, least, whole, block: tl.con
     """The mass of the tokens that the filters leave. `whole` = size of the vocabulary: no top-k reaches beyond it."""
     kept = total
     if (k > 0) & (k < whole):
-        kept = _mass_of_first(row, size, peak, temperature, k.to(tl.float64), False, block)
-    likely = kept
-    if p < 1:
-        kept = _mass_of_first(row, size, peak, temperature, p.to(tl.float64) * likely, True, block)
+        kept = _mass_of_top_k(row, size, peak, temperature, k, block)
     if least > 0:
         kept = tl.minimum(kept, _mass_above(row, size, peak, temperature, least, block))
+    if p < 1:
+        kept = _mass_of_top_p(row, size, peak, temperature, p.to(tl.float64) * kept, block)
     return tl.maximum(kept, 1.0)  # the likeliest token has mass 1 and is kept however small top_p is
 
 

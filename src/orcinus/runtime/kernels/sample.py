@@ -9,8 +9,7 @@ Rows are greedy, plain (temperature alone) or filtered (top-k, top-p, min-p); on
 
 Given the same logits a token is the one that `draw` takes, but for rounding: exponentials and sums in float32 differ in
 their last bits, and a uniform number that falls right between two tokens (within about 1e-6 of their edge) may choose the
-other one. Among equal logits the lowest ids count as the likeliest, here and in `draw`, except that torch's top-k leaves
-open which of the tokens it keeps that are equal to the last.
+other one. Among equal logits the lowest ids count as the likeliest, here and in `draw`.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
