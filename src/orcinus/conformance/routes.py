@@ -130,7 +130,7 @@ for _name, _spelling in SPELLINGS.items():
 def _host(target: Target) -> None:
     for host in ("example.org", "127.0.0.1:1", "[::1]", "a" * 300):
         answer = exchange(target, request(target, "GET /v1/models HTTP/1.1", f"Host: {host}"))
-        expect(answer.status in (200, 400), f"status {answer.status} for Host: {host[:20]}")
+        expect(answer.status in (200, 400, 403), f"status {answer.status} for Host: {host[:20]}")
 
 
 @check("routes: HTTP/1.1 without a Host, or with two, is 400")
@@ -138,3 +138,20 @@ def _no_host(target: Target) -> None:
     for hosts in ([], ["Host: one", "Host: two"]):
         sent = "\r\n".join(["GET /v1/models HTTP/1.1", *hosts, *(f"{name}: {value}" for name, value in target.auth.items())])
         expect_equal(exchange(target, sent.encode() + b"\r\n\r\n").status, 400, f"status with {len(hosts)} Host headers")
+
+
+@check("routes: without keys, pages of other sites get 403 and do nothing", ours=True)
+def _foreign_pages(target: Target) -> None:
+    if target.api_key:
+        raise Skip("the server has a key")
+    host = target.http.base_url.netloc.decode()
+    for headers in (
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "rebound.example.org", "Origin": "http://rebound.example.org"},
+    ):
+        for path in ("/drain", "/pause", CHAT):
+            expect_error(target.http.post(path, json={}, headers=headers), 403)
+    own = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    expect_equal(target.http.post("/resume", headers=own).status_code, 200, "status for a page of the server itself")

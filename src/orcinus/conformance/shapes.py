@@ -13,6 +13,7 @@ from orcinus.conformance.verdict import Failed, expect, expect_equal, shown
 TYPES = {
     400: {"invalid_request_error"},
     401: {"authentication_error", "invalid_request_error"},
+    403: {"authentication_error", "invalid_request_error"},
     404: {"not_found_error", "invalid_request_error"},
     429: {"rate_limit_error"},
 }

@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import orcinus
 from orcinus.serve import openapi
 from orcinus.serve.access_log import AccessLog
+from orcinus.serve.browsers import Browsers
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.front import Front
 from orcinus.serve.routes import generation, models, requests, scheduler, state
@@ -36,8 +36,5 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
         return openapi.document(app, limits, with_keys=bool(keys))
 
     app.openapi = document  # type: ignore[method-assign]
-    front: ASGIApp = Front(app, keys, service.metrics, access_log)
-    origins = service.config.origins
-    if origins:
-        front = CORSMiddleware(front, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
-    return front
+    config = service.config
+    return Front(app, keys, Browsers(config.host, config.allow_origin, config.allow_host), service.metrics, access_log)

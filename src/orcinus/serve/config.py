@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from orcinus.config import option
 from orcinus.errors import ConfigError
+from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_origins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,10 @@ class ServerConfig:
     insecure: bool = option(False, "Let other machines in without a key.")
     strict: bool = option(False, "Refuse unknown fields, instead of naming them in a header.")
     access_log: str | None = option(None, "File for one line of JSON per request; - = standard error.")
-    allow_origin: str | None = option(None, "Web pages that may call this server (CORS), separated by commas; * = all.")
+    allow_origin: str | None = option(None, "Origins of web pages that may call (CORS), with commas; * = all.")
+    allow_host: str | None = option(
+        None, "Host names, besides that of --host, under which a server without keys answers; with commas; * = any."
+    )
     keep_alive: float = option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
     stream_interval_ms: float = option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
 
@@ -39,19 +42,12 @@ class ServerConfig:
         for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """The web pages that may call."""
-        return tuple(one.strip() for one in (self.allow_origin or "").split(",") if one.strip())
+        parse_origins(self.allow_origin)
+        parse_hosts(self.allow_host)
 
     def check_exposure(self, *, keys: bool) -> None:
         """Other machines need a key, unless the user says that they do not. Raises `ConfigError`."""
-        try:
-            local = ip_address(self.host).is_loopback
-        except ValueError:
-            local = self.host == "localhost"
-        if not (local or keys or self.insecure):
+        if not (is_loopback(normal_host(self.host)) or keys or self.insecure):
             raise ConfigError(
                 f"other machines can reach {self.host}: give --api-key-file, or --insecure if everybody may use this server"
             )

@@ -1,4 +1,4 @@
-"""What every HTTP request passes first, whatever its route: a sane path, an API key, a request id, the log."""
+"""What every HTTP request passes first, whatever its route: a sane path, an API key or its browser, a request id, the log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orcinus.serve.access_log import AccessLog
+from orcinus.serve.browsers import Browsers, Headers
 from orcinus.serve.errors import ApiError, on_any_error, response
 from orcinus.serve.keys import Keys
 from orcinus.serve.metrics import Metrics
@@ -29,8 +31,8 @@ class Front:
     the response that says so; `ignored`: fields of the body that mean nothing here, for a header.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, access_log: AccessLog | None) -> None:
-        self.app, self.keys, self.metrics, self.access_log = app, keys, metrics, access_log
+    def __init__(self, app: ASGIApp, keys: Keys, browsers: Browsers, metrics: Metrics, access_log: AccessLog | None) -> None:
+        self.app, self.keys, self.browsers, self.metrics, self.access_log = app, keys, browsers, metrics, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,10 +49,11 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], *self.browsers.cors(headers)]
                 if not any(name.lower() == b"x-request-id" for name, _ in message["headers"]):
-                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                    message["headers"] += [(b"x-request-id", request_id.encode())]
                 if facts["ignored"]:
-                    message["headers"] = [*message["headers"], (b"x-ignored-fields", _listed(facts["ignored"]))]
+                    message["headers"] += [(b"x-ignored-fields", _listed(facts["ignored"]))]
             await send(message)
 
         if scope["method"] == "HEAD":  # GET without its body, which the server itself leaves out
@@ -58,14 +61,8 @@ class Front:
             facts["head"] = True
         try:
             facts["request_id"] = request_id
-            try:
-                _check_host(scope)
-                if scope["path"] != OPEN:
-                    facts["holder"] = self.keys.holder([value for name, value in headers if name == b"authorization"])
-                if NOT_CANONICAL.search(scope["raw_path"] or b""):
-                    raise ApiError(400, "write the path without //, . or .. in it", code="invalid_path")
-            except ApiError as error:
-                await response(error)(scope, receive, send_with_id)
+            if (early := self._early(scope, headers)) is not None:
+                await early(scope, receive, send_with_id)
                 return
             try:
                 await self.app(scope, receive, send_with_id)
@@ -74,6 +71,23 @@ class Front:
                     await (await on_any_error(Request(scope), error))(scope, receive, send_with_id)
         finally:
             self._note(scope, facts["status"] or status, time.perf_counter() - began)
+
+    def _early(self, scope: Scope, headers: Headers) -> Response | None:
+        """The response to what no route is asked; None if there is nothing to object. Finds out whose key it is."""
+        try:
+            _check_host(scope)
+            if (told := self.browsers.preflight(scope["method"], headers)) is not None:
+                return Response(status_code=204, headers=told)
+            if scope["path"] != OPEN:
+                if not self.keys:
+                    self.browsers.check(headers)
+                authorization = [value for name, value in headers if name == b"authorization"]
+                scope["orcinus"]["holder"] = self.keys.holder(authorization)
+            if NOT_CANONICAL.search(scope["raw_path"] or b""):
+                raise ApiError(400, "write the path without //, . or .. in it", code="invalid_path")
+        except ApiError as error:
+            return response(error)
+        return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")

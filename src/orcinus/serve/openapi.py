@@ -14,7 +14,7 @@ from orcinus.serve import schema
 from orcinus.serve.component_schema import numbers_below
 
 REF = "#/components/schemas/{model}"
-ANY_ERRORS = (400, 401, 503)  # that every route can answer: an odd path, no key, a model that is still loading
+ANY_ERRORS = (400, 401, 403, 503)  # of every route: an odd path, no key, a foreign web page, a model that is still loading
 BODY_ERRORS = (404, 408, 413, 415, *ANY_ERRORS)
 GENERATION_ERRORS = (429, 499, 500, *BODY_ERRORS)
 BODIES = (schema.ChatBody, schema.CompletionBody, schema.TokenizeBody, schema.DetokenizeBody, schema.SchedulerBody)
@@ -305,7 +305,7 @@ def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None
 DESCRIPTIONS = {
     400: "The request cannot be used; the error says which field.",
     401: "An API key is missing or unknown.",
-    403: "This needs an admin key.",
+    403: "This needs an admin key; or, without keys, a web page or a host name that may not use this server.",
     404: "There is no such model, request or path.",
     408: "The body did not come, or the request took longer than its timeout.",
     413: "The body is too large.",

@@ -26,36 +26,36 @@ def router(service: Service) -> APIRouter:
 
     routes = APIRouter(dependencies=[Depends(_admin)])
 
-    @routes.get("/v1/scheduler", **gives(SchedulerState, (403, *ANY_ERRORS)))
+    @routes.get("/v1/scheduler", **gives(SchedulerState, ANY_ERRORS))
     async def scheduler() -> dict[str, Any]:
         return await _use(service, Use())
 
-    @routes.put("/v1/scheduler", **takes(SchedulerBody, SchedulerState, (403, *BODY_ERRORS)))
+    @routes.put("/v1/scheduler", **takes(SchedulerBody, SchedulerState, BODY_ERRORS))
     async def switch(request: Request) -> dict[str, Any]:
         body = await service.read(request, SchedulerBody)
         return await _use(service, Use(**body.model_dump()))
 
-    @routes.get("/v1/scheduler/iterations", **gives(None, (403, *ANY_ERRORS), kind="text/event-stream"))
+    @routes.get("/v1/scheduler/iterations", **gives(None, ANY_ERRORS, kind="text/event-stream"))
     async def iterations() -> Response:
         _ = service.model
         watcher = Watcher(service)
         return Events(watcher.frames(), {}, watcher.close, lambda scope: watcher.close())
 
-    @routes.post("/pause", **gives(Status, (403, *ANY_ERRORS)))
+    @routes.post("/pause", **gives(Status, ANY_ERRORS))
     async def pause() -> dict[str, str]:
         _ = service.model
         service.paused = True
         service.client.pause(True)
         return {"status": "paused"}
 
-    @routes.post("/resume", **gives(Status, (403, *ANY_ERRORS)))
+    @routes.post("/resume", **gives(Status, ANY_ERRORS))
     async def resume() -> dict[str, str]:
         _ = service.model
         service.paused = service.draining = False
         service.client.pause(False)
         return {"status": "ready"}
 
-    @routes.post("/drain", **gives(Status, (403, *ANY_ERRORS)))
+    @routes.post("/drain", **gives(Status, ANY_ERRORS))
     async def drain() -> dict[str, str]:
         _ = service.model
         service.drain()

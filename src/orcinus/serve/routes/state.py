@@ -25,7 +25,7 @@ def router(service: Service) -> APIRouter:
         service.check_alive()
         return JSON({"status": "paused" if service.paused else "ready"})
 
-    @routes.get("/metrics", **gives(None, (401,)))
+    @routes.get("/metrics", **gives(None, (400, 401, 403)))
     async def metrics(request: Request) -> Response:
         text, kind = service.metrics.page(request.headers.get("accept", ""))
         return Response(text, headers={"Content-Type": kind})

@@ -1,0 +1,97 @@
+"""What web pages may do: whose requests are taken, under which host names, and the headers that let a page read answers (CORS).
+
+A page from anywhere can make its reader's browser send requests to a server on that machine, and a name of its own can be
+made to mean 127.0.0.1 (DNS rebinding). A key keeps both out. Without one, a browser's own words decide: Origin,
+Sec-Fetch-Site and Host, which a page cannot change. Programs that are no browsers send no Origin and are not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from orcinus.serve.errors import ApiError
+from orcinus.serve.origins import EVERY, HOST, PORTS, Origin, is_address, is_loopback, normal_host, parse_hosts, parse_origins
+
+Headers = Sequence[tuple[bytes, bytes]]
+MOST_SHOWN = 200  # characters of a header in a message
+PREFLIGHT_S = 600  # how long a browser may remember what it was allowed
+
+
+class Browsers:
+    """The rules of one server, which listens at `bound`."""
+
+    def __init__(self, bound: str, allow_origin: str | None = None, allow_host: str | None = None) -> None:
+        self.bound = normal_host(bound)
+        self.origins, self.hosts = parse_origins(allow_origin), parse_hosts(allow_host)
+        self.everywhere = is_address(self.bound) and ip_address(self.bound).is_unspecified
+
+    def check(self, headers: Headers) -> None:
+        """Refuse what only a page of somebody else's can have sent. For servers without keys. Raises `ApiError` 403."""
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]  # none in HTTP/1.0, else one
+        host = hosts[0] if hosts else ""
+        if hosts and not self._answers_to(host):
+            what = f"this server does not answer as {host[:MOST_SHOWN]!r}"
+            raise ApiError(403, f"{what}: if that is its name, start it with --allow-host", code="host_not_allowed")
+        origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
+        for origin in origins:
+            if not (self._allows(origin) or self._is_here(origin, host)):
+                raise _foreign(f"pages of {origin[:MOST_SHOWN]!r}")
+        site = [value.strip().lower() for name, value in headers if name == b"sec-fetch-site"]
+        if b"cross-site" in site and EVERY not in self.origins and not (origins and all(map(self._allows, origins))):
+            raise _foreign("pages of other sites")
+
+    def cors(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """The headers of a response that let the page which asked read it."""
+        if not self.origins:
+            return []
+        found = [(b"vary", b"Origin")]
+        origin = next((value for name, value in headers if name == b"origin"), b"")
+        if origin and self._allows(origin.decode("latin-1")):
+            shown = b"*" if EVERY in self.origins else origin
+            found += [(b"access-control-allow-origin", shown), (b"access-control-expose-headers", b"*")]
+        return found
+
+    def preflight(self, method: str, headers: Headers) -> dict[str, str] | None:
+        """What a browser is told that asks before it sends; None if this is no such question. Raises `ApiError` 403."""
+        told = dict(headers)
+        if method != "OPTIONS" or b"origin" not in told or b"access-control-request-method" not in told:
+            return None
+        origin = told[b"origin"].decode("latin-1")
+        if not (self._allows(origin) or self._is_here(origin, told.get(b"host", b"").decode("latin-1"))):
+            raise _foreign(f"pages of {origin[:MOST_SHOWN]!r}")
+        answer = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT", "Access-Control-Max-Age": str(PREFLIGHT_S)}
+        if wanted := told.get(b"access-control-request-headers"):
+            answer["Access-Control-Allow-Headers"] = wanted.decode("latin-1")  # as they are: * would not mean Authorization
+        if told.get(b"access-control-request-private-network") == b"true":
+            answer["Access-Control-Allow-Private-Network"] = "true"
+        return answer
+
+    def _allows(self, origin: str) -> bool:
+        """Whether `--allow-origin` names it."""
+        return EVERY in self.origins or ((parsed := Origin.parse(origin)) is not None and parsed in self.origins)
+
+    def _is_here(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin came from where its request goes; behind TLS, only the scheme may differ."""
+        page, found = Origin.parse(origin), HOST.fullmatch(host)
+        if page is None or found is None or page.scheme not in PORTS:
+            return False
+        here = normal_host(found[1])
+        same = page.host == here or (is_loopback(page.host) and is_loopback(here))
+        return same and page.port == int(found[2] or PORTS[page.scheme])
+
+    def _answers_to(self, host: str) -> bool:
+        """Whether a Host header names this server. An address, unlike a name, cannot be made to mean another machine."""
+        found = HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = normal_host(found[1])
+        if is_loopback(name) or name == self.bound or (self.everywhere and is_address(name)):
+            return True
+        above = {"*." + name[at + 1 :] for at, char in enumerate(name) if char == "."}
+        return bool(self.hosts & {EVERY, name, *above})
+
+
+def _foreign(who: str) -> ApiError:
+    message = f"{who} may not use this server: if they should, start it with --allow-origin, or with API keys"
+    return ApiError(403, message, code="origin_not_allowed")
