@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import tracemalloc
 from itertools import islice
@@ -17,9 +18,9 @@ from orcinus.core.policies import Orca
 from orcinus.errors import ConfigError
 from orcinus.observe.recorder import StepRecorder
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.chat_trace import estimate_tokens
 from orcinus.workload.lengths import make_lengths
 from orcinus.workload.prompts import prompt_ids
+from orcinus.workload.token_counts import CountTokens
 from orcinus.workload.trace import Trace
 from tests.worlds import build_world, random_jobs, run
 
@@ -34,8 +35,15 @@ def written(folder: Path, text: str, name: str = "trace") -> str:
     return str(path)
 
 
-def read(folder: Path, text: str, scale: float = 1.0) -> list[Arrival]:
-    return list(Trace(written(folder, text), scale).arrivals())
+def read(
+    folder: Path, text: str, scale: float = 1.0, *, reject: bool = False, count: CountTokens | None = None
+) -> list[Arrival]:
+    return list(Trace(written(folder, text), scale, reject_bad_rows=reject).arrivals(count))
+
+
+def quarter(text: str) -> int:
+    """A token for four characters."""
+    return math.ceil(len(text) / 4)
 
 
 def test_azure_dates_become_seconds_since_the_first(tmp_path: Path) -> None:
@@ -86,14 +94,10 @@ def test_every_answer_of_a_chat_is_a_request_that_repeats_what_came_before(tmp_p
     turns = [("human", "a" * 8), ("gpt", "b" * 4), ("human", "c" * 9), ("gpt", ""), ("gpt", "d" * 20)]
     chat = {"id": "x", "conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
     path = written(tmp_path, json.dumps([chat, {"id": "y", "conversations": []}]))
-    first, second = Trace(path).arrivals()
+    first, second = Trace(path).arrivals(quarter)
     assert (first.prompt_tokens, first.output_tokens, second.prompt_tokens, second.output_tokens) == (2, 1, 6, 5)
     assert prompt_ids(second, 1, 99)[:2] == prompt_ids(first, 0, 99)
     assert [arrival.prompt_tokens for arrival in Trace(path).arrivals(count_tokens=len)] == [8, 21]
-
-
-def test_tokens_are_estimated_at_four_characters() -> None:
-    assert [estimate_tokens(text) for text in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
 
 
 def test_a_recorded_run_arrives_again_as_it_was_served(tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_recorded_prompts_share_what_they_shared(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_said_in_one_line_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        read(tmp_path, text)
+        read(tmp_path, text, reject=True, count=len)
     assert "\n" not in str(error.value)
 
 
@@ -176,7 +180,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "binary"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="is no text"):
-        list(Trace(str(path)).arrivals())
+        list(Trace(str(path), reject_bad_rows=True).arrivals())
 
 
 def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:

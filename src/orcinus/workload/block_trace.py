@@ -15,9 +15,10 @@ QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id
 
 def objects(place: Place, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The objects of JSON lines, one at a time; empty lines are passed over. Raises `ConfigError`."""
-    for place.line, line in enumerate(lines, 1):
-        if line.strip():
-            yield parse(place, line)
+    for line in place.lines(lines):
+        found = place.attempt(parse, place, line)
+        if found is not None:
+            yield found
 
 
 def parse(place: Place, line: str) -> dict[str, Any]:
@@ -31,14 +32,13 @@ def parse(place: Place, line: str) -> dict[str, Any]:
     return found
 
 
-def read_blocks(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
-    """The requests, with times in seconds from whenever the file counts. Raises `ConfigError`."""
-    for fields in objects(place, lines):
-        seconds = place.seconds(fields, "timestamp")
-        size, unit = (QWEN_BLOCK, 1.0) if "chat_id" in fields else (MOONCAKE_BLOCK, 1e-3)
-        prompt = place.tokens(fields, "input_length")
-        blocks = fields.get("hash_ids", [])
-        if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
-            raise place.wrong("hash_ids must be a list of whole numbers")
-        output = place.tokens(fields, "output_length")
-        yield Arrival(seconds * unit, prompt, output, blocks=tuple(blocks), block_tokens=size if blocks else 0)
+def read_block_line(place: Place, fields: dict[str, Any]) -> list[Arrival]:
+    """The request of a line, with its time in seconds from whenever the file counts. Raises `ConfigError`."""
+    seconds = place.seconds(fields, "timestamp")
+    size, unit = (QWEN_BLOCK, 1.0) if "chat_id" in fields else (MOONCAKE_BLOCK, 1e-3)
+    prompt = place.tokens(fields, "input_length")
+    blocks = fields.get("hash_ids", [])
+    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+        raise place.wrong("hash_ids must be a list of whole numbers")
+    output = place.tokens(fields, "output_length")
+    return [Arrival(seconds * unit, prompt, output, blocks=tuple(blocks), block_tokens=size if blocks else 0)]

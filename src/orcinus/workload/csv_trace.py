@@ -1,4 +1,4 @@
-"""Traces as comma-separated values: the Azure traces, and those of Vidur and Sarathi-Serve with or without times."""
+"""Traces as comma-separated values: Azure, BurstGPT, and those of Vidur and Sarathi-Serve with or without times."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Columns:
 
 KINDS = (
     Columns("TIMESTAMP", "ContextTokens", "GeneratedTokens", dates=True),
+    Columns("Timestamp", "Request tokens", "Response tokens"),  # BurstGPT, whose failed requests have no response tokens
     Columns("arrived_at", "num_prefill_tokens", "num_decode_tokens"),
     Columns("", "num_prefill_tokens", "num_decode_tokens"),
 )
@@ -43,29 +44,48 @@ def columns_of(place: Place, header: Sequence[str]) -> Columns:
     raise place.wrong(f"its columns are {', '.join(sorted(names))[:200]}, but those of a trace are {known}")
 
 
-def read_csv(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
+def read_csv(place: Place, file: Iterable[str]) -> Iterator[Arrival]:
     """The requests of a file with a header. Times are as they are written; dates count from the first. Raises `ConfigError`."""
-    rows = csv.reader(lines)
-    header = [name.strip() for name in next(row for row in rows if row)]
-    kind = columns_of(place, header)
-    start: datetime | None = None
-    for row in rows:
-        if not row:
-            continue
-        place.line = rows.line_num
-        if len(row) != len(header):
-            raise place.wrong(f"it has {len(row)} fields where the header has {len(header)}")
-        fields = dict(zip(header, row, strict=True))
+    lines = place.lines(file)
+    header = [name.strip() for name in next(csv.reader([next(lines)], skipinitialspace=True))]
+    reader = _Reader(place, header, columns_of(place, header))
+    for line in lines:
+        found = place.attempt(reader.read, line)
+        if found is not None:
+            yield found
+
+
+class _Reader:
+    """Rows of one file. A line is a row: no field of a trace holds a line break, so a stray quote spoils no other row."""
+
+    def __init__(self, place: Place, header: Sequence[str], kind: Columns) -> None:
+        self._place, self._header, self._kind = place, header, kind
+        self._start: datetime | None = None
+
+    def read(self, line: str) -> Arrival:
+        """The request of a row. Raises `ConfigError`."""
+        place, kind = self._place, self._kind
+        try:
+            row = next(csv.reader([line], skipinitialspace=True))
+        except csv.Error as error:
+            raise place.wrong(f"it is no row: {error}") from None
+        if len(row) != len(self._header):
+            raise place.wrong(f"it has {len(row)} fields where the header has {len(self._header)}")
+        fields = dict(zip(self._header, row, strict=True))
+        prompt, output = place.tokens(fields, kind.prompt), place.tokens(fields, kind.output)
         at = 0.0
         if kind.dates:
-            date = _date(place, fields[kind.at])
-            start = start or date
-            at = (date - start).total_seconds()
-            if at < 0:
-                raise place.wrong("it is earlier than the first request: sort the trace by time")
+            at = self._since_start(_date(place, fields[kind.at]))
         elif kind.at:
             at = place.seconds(fields, kind.at)
-        yield Arrival(at, place.tokens(fields, kind.prompt), place.tokens(fields, kind.output))
+        return Arrival(at, prompt, output)
+
+    def _since_start(self, date: datetime) -> float:
+        self._start = self._start or date
+        seconds = (date - self._start).total_seconds()
+        if seconds < 0:
+            raise self._place.wrong("it is earlier than the first request: sort the trace by time")
+        return seconds
 
 
 def _date(place: Place, text: str) -> datetime:

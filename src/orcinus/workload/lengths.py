@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from orcinus.core.spelled import make
+from orcinus.core.spelled import make, with_option
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
 from orcinus.workload.fitted import fitted
 from orcinus.workload.marginals import MARGINALS, NORMAL, Floats, Geometric, Ints, Lognormal, Marginal, Quantiles, Uniform, Zipf
+from orcinus.workload.place import Skipped
 from orcinus.workload.trace import Trace
 
 
@@ -120,18 +121,28 @@ class Correlated:
 
 @dataclass(frozen=True, slots=True)
 class Empirical:
-    """Requests of a trace file drawn at random with replacement. Holds the lengths of all of them in memory.
-
-    Tokens of a file of text are estimated.
-    """
+    """Requests of a trace file drawn at random with replacement. Holds the lengths of all of them in memory."""
 
     file: str
+    tokenizer: str = ""
+    answer: int | None = None
+    reject_bad_rows: bool = False
 
     def __post_init__(self) -> None:
-        _lengths_in(self.file)
+        _lengths_in(self.trace)
+
+    @property
+    def trace(self) -> Trace:
+        """The file, and how it is read."""
+        return Trace(self.file, 1.0, self.tokenizer, self.answer, self.reject_bad_rows)
+
+    @property
+    def skipped(self) -> Skipped:
+        """The rows that were passed over."""
+        return _lengths_in(self.trace)[1]
 
     def pairs(self, shares: Floats) -> Ints:
-        known = _lengths_in(self.file)
+        known, _ = _lengths_in(self.trace)
         return known[(shares[:, 0] * len(known)).astype(np.int64)]
 
 
@@ -163,6 +174,7 @@ LENGTHS: Mapping[str, Callable[..., Lengths | Trace]] = {
     "empirical": Empirical,
     "trace": Trace,
 }
+FROM_FILES = ("trace", "empirical")
 
 
 def make_lengths(spelled: str) -> Lengths | Trace:
@@ -181,6 +193,16 @@ def make_lengths(spelled: str) -> Lengths | Trace:
     return Independent(make("length distribution", MARGINALS, prompt), make("length distribution", MARGINALS, output))
 
 
+def read_as(spelled: str, tokenizer: str, reject_bad_rows: bool) -> str:
+    """The same lengths with a file that is read so. Raises `ConfigError` if no file is read."""
+    asked = {"tokenizer": tokenizer, "reject_bad_rows": "true" if reject_bad_rows else ""}
+    for option, value in asked.items():
+        if value and spelled.split(":")[0] not in FROM_FILES:
+            raise ConfigError(f"{option} is about a trace, and the lengths are {spelled!r}: leave it out")
+        spelled = with_option(spelled, option, value) if value else spelled
+    return spelled
+
+
 def _split(total: Ints, ratio: float) -> Ints:
     output = np.maximum(1, total - np.rint(total * (ratio / (ratio + 1))).astype(np.int64))
     output = np.minimum(output, total - 1)
@@ -194,5 +216,7 @@ def _marginal(known: dict[str, Any]) -> Marginal:
 
 
 @lru_cache(maxsize=2)
-def _lengths_in(file: str) -> Ints:
-    return np.array([(arrival.prompt_tokens, arrival.output_tokens) for arrival in Trace(file).arrivals()], np.int64)
+def _lengths_in(trace: Trace) -> tuple[Ints, Skipped]:
+    skipped = Skipped()
+    found = [(arrival.prompt_tokens, arrival.output_tokens) for arrival in trace.arrivals(skipped=skipped)]
+    return np.array(found, np.int64), skipped

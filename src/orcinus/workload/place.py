@@ -1,27 +1,82 @@
-"""Where in a file a reader is, and what it says about a value that cannot be."""
+"""Where in a file a reader is, what it says about a value that cannot be, and which rows it passed over."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from reprlib import repr as short
+from typing import Any, TypeVar
 
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, RequestError
 from orcinus.workload.bounds import MOST_TOKENS
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Rows of one reading of a trace that were passed over, as nothing can be served from them."""
+
+    rows: int = 0
+    first: str = ""  # what was wrong with the first of them, and where
+
+    def add(self, error: Exception) -> None:
+        """One more."""
+        self.first = self.first or str(error)
+        self.rows += 1
+
+    def clear(self) -> None:
+        """A new reading begins."""
+        self.rows, self.first = 0, ""
+
+    @property
+    def said(self) -> str:
+        """The whole in one line; empty if every row was good."""
+        rows = "1 row of the trace was" if self.rows == 1 else f"{self.rows} rows of the trace were"
+        return f"{rows} skipped; the first: {self.first}" if self.rows else ""
 
 
 @dataclass(slots=True)
 class Place:
-    """A file and a line of it. Readers move it on, so that every complaint names the place."""
+    """A file and a line of it. Readers move it on, so that every complaint names the place.
+
+    With `skipped`, a row that is wrong is counted there and passed over; without, it ends the reading.
+    """
 
     file: str
     line: int = 1
     unit: str = "line"
+    skipped: Skipped | None = None
 
     def wrong(self, what: str) -> ConfigError:
         """The error to raise here."""
         return ConfigError(f"{self.unit} {self.line} of {self.file}: {what}")
+
+    def attempt(self, read: Callable[..., T], *row: Any) -> T | None:
+        """What is read from this row; None if it is wrong and was skipped. Raises `ConfigError` if none may be."""
+        try:
+            return read(*row)
+        except (ConfigError, RequestError) as error:  # the latter is a tokenizer's
+            if self.skipped is None:
+                raise
+            self.skipped.add(error)
+            return None
+
+    def lines(self, file: Iterable[str]) -> Iterator[str]:
+        """The lines that hold something, one at a time. Bytes that are no UTF-8 make a line wrong."""
+        for self.line, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            text = line if line.isascii() else self.attempt(self.text, line)
+            if text is not None:
+                yield text
+
+    def text(self, text: str) -> str:
+        """The same text. Raises `ConfigError` if it was no UTF-8."""
+        if any("\udc80" <= letter <= "\udcff" for letter in text):
+            raise self.wrong("it is no text in UTF-8")
+        return text
 
     def value(self, fields: Mapping[str, object], name: str) -> object:
         """One field. Raises `ConfigError` if it is missing."""

@@ -28,30 +28,44 @@ def read_record(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
     What prompts share is known in blocks of 16 tokens. A request's length is known when it ends, so the file is read to
     its end before the first request comes, and what was submitted (not the tokens) is in memory. Raises `ConfigError`.
     """
-    running: dict[str, _Seen] = {}
-    batches: dict[int, list[str]] = {}
-    seen: list[_Seen] = []
-    try:
-        for line in objects(place, lines):
-            if line["kind"] == "submit":
-                seen.append(_Seen(place.line, _arrival(place, line)))
-                running[line["id"]] = seen[-1]
-            elif line["kind"] == "launch":
-                batches[line["batch"]] = [chunk[0] for chunk in line["chunks"]]
-            elif line["kind"] == "return":
-                for name, tokens in zip(batches.pop(line["batch"]), line["tokens"], strict=True):
-                    if name in running:
-                        running[name].output_tokens += len(tokens)
-            elif line["kind"] == "finish":
-                del running[line["id"]]
-    except ConfigError:
-        raise  # it is a ValueError too, and has said its place
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
-        raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
-    for request in seen:
+    run = _Run()
+    for line in objects(place, lines):
+        place.attempt(run.read, place, line)
+    for request in run.seen:
         if tokens := request.output_tokens:
             place.line = request.line
             yield replace(request.arrival, output_tokens=tokens)
+
+
+class _Run:
+    """What lines of a record, in their order, say of its requests."""
+
+    def __init__(self) -> None:
+        self.seen: list[_Seen] = []
+        self._running: dict[str, _Seen] = {}
+        self._batches: dict[int, list[str]] = {}
+
+    def read(self, place: Place, line: dict[str, Any]) -> None:
+        """One more. Raises `ConfigError` if it cannot follow those before it."""
+        try:
+            self._read(place, line)
+        except ConfigError:
+            raise  # it is a ValueError too, and has said its place
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError):
+            raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
+
+    def _read(self, place: Place, line: dict[str, Any]) -> None:
+        if line["kind"] == "submit":
+            self._running[line["id"]] = _Seen(place.line, _arrival(place, line))
+            self.seen.append(self._running[line["id"]])
+        elif line["kind"] == "launch":
+            self._batches[line["batch"]] = [chunk[0] for chunk in line["chunks"]]
+        elif line["kind"] == "return":
+            for name, tokens in zip(self._batches.pop(line["batch"]), line["tokens"], strict=True):
+                if name in self._running:
+                    self._running[name].output_tokens += len(tokens)
+        elif line["kind"] == "finish":
+            del self._running[line["id"]]
 
 
 def _arrival(place: Place, submit: dict[str, Any]) -> Arrival:

@@ -3,103 +3,205 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TextIO
+from functools import partial
+from itertools import islice
+from typing import Any, TextIO, cast
 
 from orcinus.errors import ConfigError
 from orcinus.observe.recorder import VERSION
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.block_trace import parse, read_blocks
-from orcinus.workload.bounds import positive
-from orcinus.workload.chat_trace import CountTokens, estimate_tokens, read_chats
+from orcinus.workload.block_trace import objects, parse, read_block_line
+from orcinus.workload.bounds import MOST_TOKENS, positive, within
+from orcinus.workload.chat_trace import read_chat
 from orcinus.workload.csv_trace import columns_of, read_csv
-from orcinus.workload.place import Place
+from orcinus.workload.message_trace import holds_messages, read_messages
+from orcinus.workload.place import Place, Skipped
 from orcinus.workload.recorded import read_record
+from orcinus.workload.token_counts import CountTokens, token_counter
 
 Read = Callable[[Place, TextIO, CountTokens], Iterator[Arrival]]
+ReadRow = Callable[[Place, Any, CountTokens], list[Arrival]]
+GZIP = b"\x1f\x8b"
+LOOKED_AT = 100  # lines until one says what a file of JSON lines is
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of file: its name, whether it says when requests came, and how it is read."""
+    """One kind of file: its name, whether it says when requests came, whether it holds text, and how it is read."""
 
     name: str
     timed: bool
     read: Read
+    text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """Requests of a file in its order, with times multiplied by `scale` (0.5 is twice as fast). The first arrives at 0.
 
-    CSV and JSON lines are read line by line, as requests are asked for: memory does not grow with the file. Hence times
-    that go backwards are refused, as sorting would need all of them. Raises `ConfigError`, at once for a file that is
-    none, and with its line for one that goes wrong later.
+    CSV and JSON lines, gzipped or not, are read line by line, as requests are asked for: memory does not grow with the
+    file. Hence sorting, which would need all of them, is left to others: a row from before the one ahead of it is wrong.
+    Rows that are wrong are counted and skipped, or with `reject_bad_rows` end the reading. Text is counted by the
+    `tokenizer` in a folder, or by the bundled model's; answers that a file does not tell have `answer` tokens.
+
+    Raises `ConfigError`, at once for a file that is none, and with its line for one that goes wrong later.
     """
 
     file: str
     scale: float = 1.0
+    tokenizer: str = ""
+    answer: int | None = None
+    reject_bad_rows: bool = False
 
     def __post_init__(self) -> None:
         positive("scale (of time)", self.scale)
+        if self.answer is not None:
+            within("answer (in tokens)", self.answer, 1, MOST_TOKENS)
         _ = self.kind
 
     @property
     def kind(self) -> Kind:
-        """What the file is, from its first line."""
+        """What the file is, from its first lines."""
         with _opened(self.file) as file:
-            return _kind(Place(self.file), file)
+            return self._kind(Place(self.file), file)
 
-    def arrivals(self, count_tokens: CountTokens = estimate_tokens) -> Iterator[Arrival]:
-        """The requests; those of a file without times all arrive at 0. `count_tokens` is for files of text. Lazy."""
-        place, kind, first, last = Place(self.file), self.kind, None, 0.0
+    @property
+    def counted_by(self) -> str:
+        """Whose tokens the lengths of a file of text are."""
+        return f"the tokenizer in {self.tokenizer}" if self.tokenizer else "the bundled model's tokenizer"
+
+    def arrivals(self, count_tokens: CountTokens | None = None, skipped: Skipped | None = None) -> Iterator[Arrival]:
+        """The requests; those of a file without times all arrive at 0. Lazy.
+
+        `count_tokens` stands in for the tokenizer. `skipped` is told which rows were passed over, of this reading alone.
+        """
+        skipped = skipped or Skipped()
+        skipped.clear()
+        place = Place(self.file, skipped=None if self.reject_bad_rows else skipped)
+        kind, served = self.kind, 0
+        count = count_tokens or (token_counter(self.tokenizer) if kind.text else _no_counter)
         with _opened(self.file) as file:
             try:
-                for arrival in kind.read(place, file, count_tokens):
-                    first = arrival.at if first is None else first
-                    if arrival.at < last:
-                        raise place.wrong(f"time goes back from {last} to {arrival.at}: sort the trace by time")
-                    last = arrival.at
-                    moved = (arrival.at - first) * self.scale
-                    yield arrival if moved == arrival.at else replace(arrival, at=moved)
-            except (UnicodeDecodeError, csv.Error) as error:
-                raise ConfigError(f"after line {place.line}, {self.file} is no text: {error}") from None
-        if first is None:
-            raise ConfigError(f"{self.file} holds no requests")
+                for arrival in self._forwards(place, kind.read(place, file, count)):
+                    served += 1
+                    yield arrival
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ConfigError(f"after line {place.line}, {self.file} cannot be unpacked: {error}") from None
+        if not served:
+            raise ConfigError(f"{self.file} holds no requests" + (f": {skipped.said}" if skipped.rows else ""))
+
+    def _forwards(self, place: Place, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
+        """With times from the first on; those that go back are wrong."""
+        first = last = None
+        for arrival in arrivals:
+            first = arrival.at if first is None else first
+            if last is not None and arrival.at < last:
+                place.attempt(_refuse, place, f"time goes back from {last} to {arrival.at}: sort the trace by time")
+                continue
+            last = arrival.at
+            moved = (arrival.at - first) * self.scale
+            yield arrival if moved == arrival.at else replace(arrival, at=moved)
+
+    def _kind(self, place: Place, file: TextIO) -> Kind:
+        """What the file is. Raises `ConfigError` if it is none of those that are known."""
+        start, line = _first(place, file)
+        if start == "[":
+            return Kind("conversations", False, partial(_listed, self._conversation), text=True)
+        if start == "{":
+            return self._kind_of_lines(place, line, file)
+        columns = columns_of(place, next(csv.reader([line], skipinitialspace=True)))
+        return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
+
+    def _kind_of_lines(self, place: Place, first: str, file: TextIO) -> Kind:
+        """From the first line that is of any kind; if none is, the complaint is about the first of all."""
+        number, complaint = place.line, None
+        for place.line, line in enumerate((first, *islice(file, LOOKED_AT)), number):
+            try:
+                return self._kind_of_line(place, line)
+            except ConfigError as error:
+                complaint = complaint or error
+        raise cast(ConfigError, complaint)
+
+    def _kind_of_line(self, place: Place, line: str) -> Kind:
+        fields = parse(place, line)
+        if fields.get("kind") == "engine" and fields.get("version") == VERSION:
+            return Kind("recorded run", True, lambda place, file, count: read_record(place, file))
+        if {"timestamp", "input_length", "output_length"} <= fields.keys():
+            return Kind("blocks", True, partial(_each, lambda place, fields, count: read_block_line(place, fields)))
+        if holds_messages(fields) or "conversations" in fields:
+            return Kind("conversations", False, partial(_each, self._conversation), text=True)
+        raise place.wrong(
+            "its keys are of no trace: timestamp, input_length, output_length (and hash_ids), messages (or a body with "
+            f"messages), conversations, or a recorded run of version {VERSION}"
+        )
+
+    def _conversation(self, place: Place, fields: Any, count: CountTokens) -> list[Arrival]:
+        """The requests of one conversation, in either form."""
+        if isinstance(fields, dict) and holds_messages(fields):
+            return read_messages(place, fields, count, self.answer)
+        return read_chat(place, fields, count)
+
+
+def _each(read: ReadRow, place: Place, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
+    """The requests of every line of JSON."""
+    return _rows(read, place, objects(place, file), count)
+
+
+def _listed(read: ReadRow, place: Place, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
+    """The requests of every item of a JSON list, all of which is in memory, as JSON has no lines. Raises `ConfigError`."""
+    try:
+        items = json.load(file)
+    except (ValueError, RecursionError) as error:
+        place.line = getattr(error, "lineno", 1)
+        raise place.wrong("it is no JSON: was the file cut short?") from None
+    place.unit = "conversation"
+    return _rows(read, place, _numbered(place, items), count)
+
+
+def _numbered(place: Place, items: Iterable[Any]) -> Iterator[Any]:
+    for place.line, item in enumerate(items, 1):
+        yield item
+
+
+def _rows(read: ReadRow, place: Place, rows: Iterable[Any], count: CountTokens) -> Iterator[Arrival]:
+    for row in rows:
+        yield from place.attempt(read, place, row, count) or ()
+
+
+def _refuse(place: Place, what: str) -> None:
+    raise place.wrong(what)
+
+
+def _no_counter(text: str) -> int:
+    """Where no text is read."""
+    raise AssertionError("lengths of text need a tokenizer")
 
 
 def _opened(path: str) -> TextIO:
+    """The text of a file, packed or not. Bytes that are no UTF-8 are kept as lone surrogates, which `Place.text` refuses."""
     try:
-        return open(path, encoding="utf-8-sig", newline="")
+        with open(path, "rb") as file:
+            opened: Callable[..., Any] = gzip.open if file.read(2) == GZIP else open
+        return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=""))
     except OSError as error:
         raise ConfigError(f"cannot read the trace {path}: {error.strerror or error}") from None
 
 
-def _kind(place: Place, file: TextIO) -> Kind:
+def _first(place: Place, file: TextIO) -> tuple[str, str]:
+    """The first letter of a file that is no blank, and its line. Raises `ConfigError` if there is none, or no text."""
     try:
         while (start := file.read(1)).isspace():  # a list of conversations may be one line of gigabytes
             place.line += start == "\n"
         line = start + ("" if start == "[" else file.readline())
-    except UnicodeDecodeError:
+        if start != "{":
+            place.text(line)
+    except (ConfigError, EOFError, zlib.error, gzip.BadGzipFile):
         raise ConfigError(f"{place.file} is no text, so it is no trace") from None
     if not line:
         raise ConfigError(f"{place.file} is empty")
-    if start == "[":
-        return Kind("conversations", False, read_chats)
-    if start == "{":
-        return _kind_of_lines(place, line)
-    columns = columns_of(place, next(csv.reader([line])))
-    return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
-
-
-def _kind_of_lines(place: Place, line: str) -> Kind:
-    fields = parse(place, line)
-    if fields.get("kind") == "engine" and fields.get("version") == VERSION:
-        return Kind("recorded run", True, lambda place, file, count: read_record(place, file))
-    if {"timestamp", "input_length", "output_length"} <= fields.keys():
-        return Kind("blocks", True, lambda place, file, count: read_blocks(place, file))
-    raise place.wrong(
-        "its keys are of no trace: timestamp, input_length, output_length (and hash_ids), "
-        f"or a recorded run of version {VERSION}"
-    )
+    return start, line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from typing import Literal
 
@@ -13,13 +13,15 @@ from numpy.random import Generator, default_rng
 from orcinus.core.spelled import make
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.chat_trace import CountTokens, estimate_tokens
-from orcinus.workload.lengths import Lengths, SharedPrefix, make_lengths
+from orcinus.workload.lengths import Empirical, Lengths, SharedPrefix, make_lengths
+from orcinus.workload.place import Skipped
 from orcinus.workload.processes import ARRIVALS, Closed, Process
+from orcinus.workload.token_counts import CountTokens
 from orcinus.workload.trace import Trace
 
 BLOCK = 4096  # lengths drawn at a time; it changes no number
 PATIENCE = 100  # blocks of draws without a request short enough before we give up
+OWN_TIMES = "trace"  # as an arrival process: the times of the trace
 TIMES, LENGTHS_DRAWN, PAUSES = range(3)  # random streams of their own, so that none disturbs another
 
 
@@ -39,7 +41,8 @@ class Workload:
     seed: int = 0
     max_total: int | None = None
     max_tokens: int | Literal["pow2"] | None = None
-    count_tokens: CountTokens = estimate_tokens  # for traces of text
+    count_tokens: CountTokens | None = None  # of traces of text, instead of their tokenizer
+    skipped: Skipped = field(default_factory=Skipped, init=False, repr=False, compare=False)  # rows, in the last reading
 
     def __post_init__(self) -> None:
         if self.requests is not None and self.requests < 1:
@@ -62,6 +65,21 @@ class Workload:
     def endless(self) -> bool:
         """Whether iterating never stops."""
         return self.requests is None and not isinstance(self.lengths, Trace)
+
+    def notes(self) -> list[str]:
+        """What has to be said of requests from a file, a line each; what was skipped is known when it has been read."""
+        lengths = self.lengths
+        if not isinstance(lengths, Trace | Empirical):
+            return []
+        trace, skipped = (lengths, self.skipped) if isinstance(lengths, Trace) else (lengths.trace, lengths.skipped)
+        kind, found = trace.kind, []
+        if isinstance(lengths, Trace) and kind.timed:
+            process = next((name for name, made in ARRIVALS.items() if made is type(self.arrivals)), None)
+            own = f"requests come at the times of {trace.file}" + (f", times {trace.scale:g}" if trace.scale != 1 else "")
+            found.append(own if process is None else f"requests come as {process} says, not at the times of {trace.file}")
+        if kind.text:
+            found.append(f"tokens of the texts in {trace.file} are those of {trace.counted_by}")
+        return [*found, skipped.said] if skipped.rows else found
 
     def loop(self) -> ClosedLoop:
         """A new run of a closed loop, from the start. Raises `ConfigError` if the arrivals are an open loop."""
@@ -100,7 +118,7 @@ class Workload:
 
     def _bodies(self) -> Iterator[Arrival]:
         if isinstance(self.lengths, Trace):
-            read = self.lengths.arrivals(self.count_tokens)
+            read = self.lengths.arrivals(self.count_tokens, self.skipped)
             return (body for body in read if self.max_total is None or body.total_tokens <= self.max_total)
         return self._made(self.lengths, repeat(0.0))
 
@@ -155,12 +173,20 @@ def make_workload(
     seed: int = 0,
     max_total: int | None = None,
     max_tokens: int | Literal["pow2"] | None = None,
-    count_tokens: CountTokens = estimate_tokens,
+    count_tokens: CountTokens | None = None,
 ) -> Workload:
     """A workload from words: `make_workload("poisson:rate=2", "sharegpt", 1000)`.
 
-    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None: requests come when they came.
-    Raises `ConfigError` saying what there is.
+    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None or `trace`: requests come when they
+    came. Raises `ConfigError` saying what there is.
     """
-    process = None if arrivals is None else make("arrival process", ARRIVALS, arrivals)
+    process = None if arrivals in (None, OWN_TIMES) else make("arrival process", ARRIVALS, arrivals)
     return Workload(process, make_lengths(lengths), requests, seed, max_total, max_tokens, count_tokens)
+
+
+def usual_arrivals(lengths: str, otherwise: str) -> str:
+    """How requests come if nothing else is asked for: at the times of their trace, if it has some. Raises `ConfigError`."""
+    if lengths.split(":")[0] != "trace":
+        return otherwise
+    made = make_lengths(lengths)
+    return OWN_TIMES if isinstance(made, Trace) and made.kind.timed else otherwise
