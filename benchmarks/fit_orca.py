@@ -85,7 +85,7 @@ def contents(engine: str, constants: dict[str, float] | None = None) -> dict[str
     """What belongs into the file of this engine: fitted anew, or with the constants given."""
     constants = constants or fit(engine)
     source = f"Orca figure 9, {len(bars(engine))} bars of 13B, 101B and 175B: {', '.join(FITTED[engine])}"
-    return {"fitted_on": source, "constants": constants, "residuals": residuals(engine, constants)}
+    return {"fitted_on": source, "device": DEVICE.name, "constants": constants, "residuals": residuals(engine, constants)}
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ def fit() -> dict[str, object]:
     return {
         "constants": {name: getattr(software, name) for name in names},
         "fitted_on": "SARATHI, LLaMA-13B on A6000: figure 7 (linears), table 2, figure 3 and figure 13a (attention)",
+        "device": DEVICE.name,
         "residuals": {  # relative
             "attention of chunks (figure 13a): root mean square, worst": spread(chunk_errors(software)),
             "attention of decodes (table 2, figure 3): root mean square, worst": spread(decode_errors(software)),

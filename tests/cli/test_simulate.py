@@ -125,7 +125,8 @@ def test_what_cannot_be_is_one_clear_line(arguments: tuple[str, ...], said: str)
     ],
 )
 def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
-    done = orcinus("simulate", "--arrivals", "trace", "--lengths", write(tmp_path, text))
+    command = ("simulate", "--arrivals", "trace", "--lengths", write(tmp_path, text), "--reject-bad-rows")
+    done = orcinus(*command)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -59,6 +59,7 @@ def test_every_bar_and_every_series_was_read() -> None:
 def test_the_constants_are_those_that_the_script_fits(engine: str) -> None:
     written, fitted = read(f"software/{engine}"), script().contents(engine)
     assert written["fitted_on"] == fitted["fitted_on"]
+    assert written["device"] == fitted["device"]
     assert written["constants"] == pytest.approx(fitted["constants"], rel=2e-3)
     for row, errors in fitted["residuals"].items():
         assert written["residuals"][row] == pytest.approx(errors, abs=2e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus import interrupt
+from orcinus.cli.evidence import CAUTION, print_evidence, print_line, print_lines
 from orcinus.cli.labels import labels
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
 from orcinus.cli.simulate import SEVERAL
+from orcinus.cli.tidy import Csv, check_csv, column, write_csv
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
@@ -33,6 +36,7 @@ def capacity(
     tolerance: Annotated[float, typer.Option(help="How closely to find the rate, relative to it.")] = 0.025,
     first: Annotated[float, typer.Option(help="Requests per second to try first.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run, with all rates that were tried.")] = False,
+    csv: Csv = None,
     *,
     configs: Sequence[SimulationConfig],
 ) -> None:
@@ -42,63 +46,89 @@ def capacity(
     here; the searches run in parallel, one on each core. Example:
     `orcinus capacity --policy orca,prefill-first,stall-free --p99-tbt 0.1`
     """
-    from orcinus.sim.capacity import Objectives
+    from orcinus.cli.simulate_view import costs, over_seeds
+    from orcinus.sim.capacity import Objectives, capacity_record, together
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.record import config_record
-    from orcinus.sim.run import set_up
+    from orcinus.sim.run import by_seed, set_up, workload_of
+    from orcinus.workload.summary import statistics
 
     if configs[0].record is not None:
         raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
+    check_csv(csv)
     objectives = Objectives(p99_tbt, p99_ttft, median_delay)
-    for config in configs:
-        set_up(config)
+    setups = [set_up(config) for config in configs]
+    workload = workload_of(configs[0])
+    statistics(workload)  # reads a trace, and so knows what was skipped
     interrupt.raise_exception()  # so that other processes end too
-    found = []
+    searches = [one for config in configs for one in by_seed(config)]
+    runs: list[Capacity] = []
     with progress() as bars:
-        done = bars.bar("searches", len(configs))
-        for one in in_parallel(partial(_search, objectives=objectives, tolerance=tolerance, first=first), configs):
-            found.append(one)
-            done(len(found))
-    names = labels(configs, SEVERAL)
+        done = bars.bar("searches", len(searches))
+        for one in in_parallel(partial(_search, objectives=objectives, tolerance=tolerance, first=first), searches):
+            runs.append(one)
+            done(len(runs))
+    seeds = configs[0].seeds
+    found = [together(runs[place : place + seeds]) for place in range(0, len(runs), seeds)]
+    names, records = labels(configs, SEVERAL), [capacity_record(one) for one in found]
     if as_json:
-        for name, config, one in zip(names, configs, found, strict=True):
-            print(json.dumps({"run": name, "config": config_record(config), **one}))
+        for name, config, setup, record in zip(names, configs, setups, records, strict=True):
+            origins = [asdict(origin) for origin in setup.machine.origins]
+            about = {"run": name, "config": config_record(config), "costs": origins, "notes": workload.notes()}
+            print(json.dumps(about | record))
     else:
-        _print(names, found)
+        console = Console(highlight=False)
+        print_lines(console, CAUTION, [*costs(setups), *workload.notes()])
+        _print(console, names, records)
+        print_lines(console, CAUTION, over_seeds(configs[0].seeds))
+        print_evidence(console, dict(zip(names, records, strict=True)))
+    if csv is not None:
+        write_csv(csv, [row for name, record in zip(names, records, strict=True) for row in _rows(name, record)])
 
 
-def _search(config: SimulationConfig, objectives: Objectives, tolerance: float, first: float) -> dict[str, Any]:
+def _search(config: SimulationConfig, objectives: Objectives, tolerance: float, first: float) -> Capacity:
     from orcinus.sim.capacity import find_capacity
 
-    return _record(find_capacity(config, objectives, tolerance=tolerance, first=first))
+    return find_capacity(config, objectives, tolerance=tolerance, first=first)
 
 
-def _record(found: Capacity) -> dict[str, Any]:
-    trials = [
-        {
-            "rate": trial.rate,
-            "kept": trial.kept,
-            "p99_tbt": trial.outcome.metrics.tbt.percentile(99) if trial.outcome.metrics.tbt.count else None,
-            "p99_ttft": trial.outcome.metrics.ttft.percentile(99) if trial.outcome.metrics.ttft.count else None,
-            "median_delay": trial.outcome.metrics.scheduling_delay.percentile(50),
-        }
-        for trial in sorted(found.trials, key=lambda trial: trial.rate)
+def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for every rate that was tried, with the capacity that came of all of them."""
+    found = {"capacity_requests_per_s": record["rate"]}
+    found |= {f"capacity_{end}_requests_per_s": record[end] for end in ("low", "high") if end in record}
+    units = {"rate": "requests/s", **dict.fromkeys(("p99_tbt", "p99_ttft", "median_delay"), "s")}
+    return [
+        {"run": name} | {column(key, units.get(key, "")): value for key, value in trial.items()} | found
+        for trial in record["trials"]
     ]
-    return {"rate": found.rate, "trials": trials}
 
 
-def _print(names: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
+def _print(console: Console, names: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
+    """A line for every run; a capacity that must not be believed has a question mark."""
     table = Table(box=None, header_style="bold")
-    for title in ("", "requests/s", "of the first", "P99 TBT", "P99 TTFT", "median delay", "rates tried"):
+    seeds = "rates" in found[0]
+    for title in (
+        "",
+        "requests/s",
+        *["interval"] * seeds,
+        "of the first",
+        "P99 TBT",
+        "P99 TTFT",
+        "median delay",
+        "rates tried",
+    ):
         table.add_column(title, justify="left" if not title else "right", overflow="fold")
     for name, one in zip(names, found, strict=True):
         best = next((trial for trial in one["trials"] if trial["rate"] == one["rate"]), None)
         times = [_ms(best[key]) if best else "-" for key in ("p99_tbt", "p99_ttft", "median_delay")]
         ratio = f"{one['rate'] / found[0]['rate']:.2f}x" if found[0]["rate"] else "-"
-        table.add_row(name, f"{one['rate']:.3g}", ratio, *times, str(len(one["trials"])))
-    Console(highlight=False).print(table)
-    if not all(one["rate"] for one in found):
-        Console(highlight=False).print("0: the objectives are kept at no rate.")
+        interval = [f"{one['low']:.3g} to {one['high']:.3g}"] if seeds else []
+        doubted = "?" if one["doubts"] else ""
+        table.add_row(name, f"{one['rate']:.3g}{doubted}", *interval, ratio, *times, str(len(one["trials"])))
+    console.print(table)
+    for name, one in zip(names, found, strict=True):
+        for line in one["missed"]:
+            print_line(console, "0:", line if len(names) == 1 else f"{name}: {line}")
 
 
 def _ms(seconds: float | None) -> str:

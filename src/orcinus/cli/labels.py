@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def varying(configs: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Those of these fields in which the configs differ; a paper stands for its policy and K/V manager."""
+    found = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
+    return [name for name in found if name not in ("policy", "kv")] if "paper" in found else found
+
+
 def labels(configs: Sequence[Any], names: Sequence[str]) -> list[str]:
     """What sets each config apart from the others, of these fields; else its paper or its policy. Equal ones are counted."""
-    varying = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
-    if "paper" in varying:  # it says both
-        varying = [name for name in varying if name not in ("policy", "kv")]
+    differing = varying(configs, names)
     found = [
-        ", ".join(str(getattr(config, name)) for name in varying) or config.paper or str(config.policy) for config in configs
+        ", ".join(str(getattr(config, name)) for name in differing) or config.paper or str(config.policy) for config in configs
     ]
     seen = [found[:place].count(label) for place, label in enumerate(found)]
     return [f"{label} ({again + 1})" if again else label for label, again in zip(found, seen, strict=True)]

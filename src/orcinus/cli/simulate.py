@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orcinus.cli.labels import labels
+from orcinus.cli.evidence import CAUTION, print_evidence, print_lines
+from orcinus.cli.labels import labels, varying
 from orcinus.cli.options import takes_several
 from orcinus.cli.progress import progress
+from orcinus.cli.tidy import Csv, check_csv, write_csv
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 if TYPE_CHECKING:
     from orcinus.observe.metrics import Served
-    from orcinus.sim.run import Outcome
+    from orcinus.sim.outcome import Outcome
 
 SEVERAL = ("model", "device", "software", "policy", "kv", "paper", "order", "router")  # may be lists, with commas between
 
@@ -33,6 +35,7 @@ def simulate(
     requests_file: Annotated[
         Path | None, typer.Option(help="Write a JSON line for every request that was served to this file.")
     ] = None,
+    csv: Csv = None,
     *,
     configs: Sequence[SimulationConfig],
 ) -> None:
@@ -54,36 +57,51 @@ def simulate(
         raise ConfigError("--record takes the iterations of one run: simulate one at a time")
     if plot is not None:
         check_picture(plot)
+    check_csv(csv)
     make_router(configs[0].router)
     setups = [set_up(config) for config in configs]  # whatever is wrong is said before anything runs
-    stats = statistics(workload_of(configs[0]))
+    workload = workload_of(configs[0])
+    stats = statistics(workload)
     console = Console(highlight=False)
     lines = _Lines(requests_file)
     if not as_json:
         console.print(view.heading(setups[0], stats), soft_wrap=True)
+        print_lines(console, CAUTION, [*view.costs(setups), *workload.notes()])
     outcomes = _run(configs, names, stats.requests, lines)
+    records = {
+        name: {"run": name, "config": config_record(config), "workload": asdict(stats), **outcome_record(outcome)}
+        for name, config, outcome in zip(names, configs, outcomes, strict=True)
+    }
     if as_json:
-        for name, config, outcome in zip(names, configs, outcomes, strict=True):
-            print(
-                json.dumps({"run": name, "config": config_record(config), "workload": asdict(stats), **outcome_record(outcome)})
-            )
+        for record in records.values():
+            print(json.dumps(record))
     else:
-        view.print_tables(console, names, outcomes)
+        view.print_tables(console, records)
+        print_lines(console, CAUTION, view.over_seeds(configs[0].seeds))
+        print_evidence(console, records)
+    if csv is not None:
+        write_csv(csv, view.rows(names, outcomes))
     if plot is not None:
         from orcinus.plots.runs import draw_runs
 
-        draw_runs(plot, [(name, outcome.metrics) for name, outcome in zip(names, outcomes, strict=True)])
+        seen = [[one.metrics for one in each.runs or (each,)] for each in outcomes]
+        varies = varying(configs, SEVERAL) or ["paper" if configs[0].paper else "policy"]
+        draw_runs(plot, list(zip(names, seen, strict=True)), view.legend(varies, configs[0].seeds))
 
 
 def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _Lines) -> list[Outcome]:
     """Simulate one after the other, with a bar for each."""
+    from orcinus.sim.run import by_seed, together
     from orcinus.sim.run import simulate as run
 
     with file as lines, progress() as bars:
         outcomes = []
         for config, name in zip(configs, names, strict=True):
-            watch = bars.bar(name, requests)
-            outcomes.append(run(config, on_served=lines.of(name), watch=watch))
+            runs = []
+            for one in by_seed(config):
+                label = name if config.seeds == 1 else f"{name}, seed {one.seed}"
+                runs.append(run(one, on_served=lines.of(name, one.seed), watch=bars.bar(label, requests)))
+            outcomes.append(together(runs))
         return outcomes
 
 
@@ -103,13 +121,13 @@ class _Lines:
         if self._file is not None:
             self._file.close()
 
-    def of(self, run: str) -> Any:
+    def of(self, run: str, seed: int) -> Any:
         """What to call with every request of a run that was served."""
         file = self._file
         if file is None:
             return None
 
         def write(served: Served) -> None:
-            file.write(json.dumps({"run": run, **asdict(served)}) + "\n")
+            file.write(json.dumps({"run": run, "seed": seed, **asdict(served)}) + "\n")
 
         return write

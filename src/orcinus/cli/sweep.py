@@ -13,12 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus import interrupt
+from orcinus.cli.evidence import CAUTION, print_evidence, print_lines
 from orcinus.cli.options import takes
 from orcinus.cli.progress import progress
+from orcinus.cli.simulate_view import legend, metric_columns, over_seeds
+from orcinus.cli.tidy import Csv, check_csv, column, labelled, write_csv
+from orcinus.cost.origins import Origin, spell_origins
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.record import COLUMNS, METRICS, label_of, metric_of
 
 SHOWN = "request_throughput,output_throughput,rejected,ttft.p50,ttft.p99,tbt.p99,e2e.p50"
+AXIS_UNITS = {
+    "rate": "requests/s",
+    "chunk_size": "tokens",
+    **dict.fromkeys(("max_batch_tokens", "max_model_len", "block_size"), "tokens"),
+}
 WHOLE = ("lengths", "arrivals")  # whose values may hold commas
 
 
@@ -33,7 +43,8 @@ def sweep(
         str | None, typer.Option(help="Divide metrics by those of the point with this setting: policy=orca.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for every point, all metrics in it.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the first metric against the last setting to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the metrics against the last setting to this file.")] = None,
+    csv: Csv = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for every core.")] = None,
     *,
     config: SimulationConfig,
@@ -55,6 +66,7 @@ def sweep(
         raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
     if plot is not None:
         check_picture(plot)
+    check_csv(csv)
     if config.record is not None:
         raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
     columns = _columns(metrics)
@@ -71,25 +83,77 @@ def sweep(
             print(json.dumps(result))
     else:
         _print(list(axes), columns, results)
+        _print_evidence(results, config.seeds)
+    if csv is not None:
+        write_csv(csv, [_row(result, axes) for result in results])
     if plot is not None:
-        from orcinus.plots.sweep import draw_sweep
-
-        points = [(_setting(result), _shown(result, columns[0])) for result in good]
-        draw_sweep(plot, points, list(axes), columns[0] if against is None else f"{columns[0]} against {against}")
+        _draw(plot, good, list(axes), columns, against, config.seeds)
     if not good:
         raise typer.Exit(1)
 
 
+def _print_evidence(results: Sequence[Mapping[str, Any]], seeds: int) -> None:
+    """What the points rest on, and why some must not be believed: on stderr, as the table alone goes into a pipe."""
+    console = Console(stderr=True, highlight=False)
+    good = {_named(one): one for one in results if "error" not in one}
+    origins = [spell_origins([Origin(**each) for each in one["costs"]]) for one in good.values()]
+    notes = [note for one in good.values() for note in one["notes"]]
+    print_lines(console, CAUTION, [*dict.fromkeys([*origins, *notes]), *over_seeds(seeds)])
+    print_evidence(console, good)
+
+
+def _row(result: Mapping[str, Any], axes: Mapping[str, Any]) -> dict[str, Any]:
+    """A point as a row: its settings, all its metrics, and ratios to the base if there is one."""
+    row = {column(axis, AXIS_UNITS.get(axis, "")): value for axis, value in result["settings"].items()}
+    if "error" in result:
+        return row | {"error": result["error"]}
+    ratios = {f"{column(metric, '')}_ratio": value for metric, value in result.get("against", {}).items()}
+    return row | metric_columns(result) | ratios
+
+
+def _named(result: Mapping[str, Any]) -> str:
+    """A point by its settings."""
+    return ", ".join(f"{axis}={value}" for axis, value in result["settings"].items())
+
+
+def _draw(
+    plot: Path,
+    results: Sequence[Mapping[str, Any]],
+    axes: Sequence[str],
+    columns: Sequence[str],
+    against: str | None,
+    seeds: int,
+) -> None:
+    """All metrics that were asked for, against the last axis."""
+    from orcinus.plots.sweep import SweepPoint, draw_sweep
+
+    *others, last = axes
+    points = []
+    for result in results:
+        settings = result["settings"]
+        if settings[last] != "-":  # a policy without chunks has no chunk size
+            spans = {name: span for name in columns if (span := _span(result, name)) is not None}
+            points.append(SweepPoint(", ".join(settings[axis] for axis in others), float(settings[last]), spans))
+    panels = {name: f"{name}, times that of {against}" if against else label_of(name) for name in columns}
+    named = [labelled(axis.replace("_", " "), AXIS_UNITS.get(axis, "")) for axis in axes]
+    draw_sweep(plot, points, panels, named[-1], legend(named[:-1], seeds))
+
+
+def _span(result: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
+    """The interval over seeds around a number; its ends are the number where there is none."""
+    value, found = _shown(result, name), result.get("intervals", {}).get(name)
+    if value is None:
+        return None
+    return (value, value, value) if found is None or "against" in result else (found["low"], value, found["high"])
+
+
 def _columns(metrics: str) -> list[str]:
     """The metrics of the table. Raises `ConfigError` for one that no result can have."""
-    from orcinus.sim.record import METRICS
-
     columns = [name.strip() for name in metrics.split(",") if name.strip()]
-    for column in columns or [""]:
-        name, _, part = column.partition(".")
-        if name not in METRICS or (METRICS[name] and part not in METRICS[name]) or (part and not METRICS[name]):
+    for each in columns or [""]:
+        if each not in COLUMNS:
             known = ", ".join(f"{key}.{parts[0]}" if parts else key for key, parts in METRICS.items())
-            raise ConfigError(f"there is no metric {column!r}: choose among {known}")
+            raise ConfigError(f"there is no metric {each!r}: choose among {known}")
     return columns
 
 
@@ -107,7 +171,7 @@ def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _base(against: str, axes: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
-    """The setting to compare with: its name, and its value as `_setting` says it. Raises `ConfigError` if none varies so."""
+    """The setting to compare with: its name, and its value as points have it. Raises `ConfigError` if none varies so."""
     name, _, value = against.partition("=")
     name = name.strip().replace("-", "_")
     if name not in axes or _value(name, value.strip()) not in axes[name]:
@@ -126,35 +190,18 @@ def _value(name: str, word: str) -> Any:
         raise ConfigError(f"--vary {name} wants numbers, not {word!r}") from None
 
 
-def _setting(result: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a point, with those that stand inside others."""
-    config = dict(result["config"])
-    inside = {
-        "rate": _option(config["arrivals"], "rate"),
-        "ratio": _option(config["lengths"], "ratio"),
-        "chunk_size": _option(config["policy"], "chunk_size", "token_budget"),
-    }
-    return {name: str(value) for name, value in (config | inside).items()}
-
-
-def _option(spelled: str, *names: str) -> str:
-    """The value of the first of these options in `name:a=1:b=2`, or a dash."""
-    options = dict(part.split("=", 1) for part in spelled.split(":")[1:] if "=" in part)
-    return next((value for name, value in options.items() if name in names), "-")
-
-
 def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Sequence[str], base: tuple[str, str]) -> None:
     """Add to every result its metrics over those of the point with the base's setting and all others equal.
 
     A base that lacks a setting, as a policy without chunks does, is compared with all values of it.
     """
     name, value = base
-    bases = [result for result in results if _setting(result)[name] == value]
+    bases = [result for result in results if result["settings"][name] == value]
     for result in results:
-        own = _setting(result)
+        own = result["settings"]
         for other in bases:
-            if all(_setting(other)[axis] in (own[axis], "-") for axis in axes if axis != name):
-                pairs = ((column, _metric(result, column), _metric(other, column)) for column in columns)
+            if all(other["settings"][axis] in (own[axis], "-") for axis in axes if axis != name):
+                pairs = ((column, metric_of(result, column), metric_of(other, column)) for column in columns)
                 result["against"] = {column: one / two if one is not None and two else None for column, one, two in pairs}
                 break
         else:
@@ -163,33 +210,33 @@ def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Seq
 
 def _shown(result: Mapping[str, Any], column: str) -> float | None:
     """What stands in the table: the metric, or its ratio to the base's."""
-    value: float | None = result["against"][column] if "against" in result else _metric(result, column)
-    return value
-
-
-def _metric(result: Mapping[str, Any], name: str) -> Any:
-    value: Any = result
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    value: float | None = result["against"][column] if "against" in result else metric_of(result, column)
     return value
 
 
 def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
+    """A line for every point: settings, metrics with their intervals over seeds, and a mark where there are doubts."""
     table = Table(box=None, header_style="bold")
-    for title in (*axes, *columns):
+    for title in (*axes, *columns, ""):
         table.add_column(title, justify="right" if title in columns else "left", overflow="fold")
     for result in results:
-        cells = [_setting(result)[axis] for axis in axes]
+        cells = [result["settings"][axis] for axis in axes]
         if "error" in result:
             table.add_row(*cells, "-")
         else:
-            table.add_row(*cells, *(_number(_shown(result, column)) for column in columns))
+            table.add_row(*cells, *(_cell(result, column) for column in columns), "?" if result["doubts"] else "")
     console = Console(highlight=False)
     console.print(table)
     for result in results:
         if "error" in result:
-            point = ", ".join(f"{axis}={_setting(result)[axis]}" for axis in axes)
-            console.print(f"{point}: {result['error']}", soft_wrap=True)
+            console.print(f"{_named(result)}: {result['error']}", soft_wrap=True)
+
+
+def _cell(result: Mapping[str, Any], column: str) -> str:
+    found = _span(result, column)
+    if found is None or found[0] == found[2]:
+        return _number(_shown(result, column))
+    return f"{_number(found[1])} ({_number(found[0])} to {_number(found[2])})"
 
 
 def _number(value: float | None) -> str:

@@ -30,12 +30,15 @@ class Calibration:
     block_size: int  # tokens
     num_blocks: int
     cost: FittedCost
+    doubts: tuple[str, ...] = ()  # why the measurement must not be believed, a line each
 
     def __post_init__(self) -> None:
         if not all(isinstance(size, int) and size > 0 for size in (self.block_size, self.num_blocks)):
             raise ConfigError(f"K/V memory of {self.num_blocks!r} blocks of {self.block_size!r} tokens is none")
         if not all(isinstance(getattr(self, name), str) for name in ("model", "machine", "device", "dtype", "attention")):
             raise ConfigError("a calibration names its model, machine, device, dtype and attention")
+        if not all(isinstance(doubt, str) for doubt in self.doubts):
+            raise ConfigError("the doubts of a calibration are lines of text")
 
     def write(self, path: Path) -> None:
         """Write the file that `read_calibration` reads. Raises `ConfigError` if it cannot be written."""
@@ -64,4 +67,5 @@ def read_calibration(path: Path) -> Calibration:
 
 def _read(content: dict[str, Any]) -> Calibration:
     cost = FittedCost(**content["cost"] | {"error": FitError(**content["cost"]["error"])})
-    return Calibration(**content | {"limits": Limits(**content["limits"]), "cost": cost})
+    doubts = tuple(content.get("doubts", ()))
+    return Calibration(**content | {"limits": Limits(**content["limits"]), "cost": cost, "doubts": doubts})

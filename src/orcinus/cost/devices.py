@@ -24,6 +24,7 @@ class Efficiency:
     launch_seconds: float  # of every kernel: filling and draining the device
     tile_seconds: float  # of every tile: prologue and epilogue
     split_seconds: float  # of cutting the inner dimension: one more kernel that adds the parts
+    device: str = ""  # on which it was fitted
 
     def __post_init__(self) -> None:
         if not (0 < self.flops <= 1 and 0 < self.bandwidth <= 1):
@@ -55,7 +56,7 @@ class Device:
 
 
 def _fitted(name: str) -> Efficiency:
-    return Efficiency(**read("linear")["efficiency"][name])
+    return Efficiency(**read("linear")["efficiency"][name], device=name)
 
 
 # Only two devices were measured. The large ones borrow the fractions of the A100 (that less of an H100's peak arrives
@@ -89,6 +90,7 @@ def find_device(name: str) -> Device:
 
 
 Collective = Literal["all_reduce", "send_recv"]
+PROFILE = "a100-dgx"  # the one network that was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Network:
     between: float  # of one network card
     cards: int  # of them in a node
     measured: tuple[Measured, ...] = ()  # these are taken as they are; what is missing is derived from the rates
+    profile: str = PROFILE  # the network on which they were measured
 
     def __post_init__(self) -> None:
         if min(self.node_size, self.inside, self.pair, self.between, self.cards) <= 0:
@@ -152,7 +155,7 @@ def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False
             each["nodes"],
             tuple(Regime(one["up_to"], one["latency"], one["rate"] * faster) for one in each["regimes"]),
         )
-        for each in read("network")["a100-dgx"]
+        for each in read("network")[PROFILE]
     )
     return tuple(each for each in profile if (between if each.nodes > 1 else inside or (pairs and each.workers == 2)))
 
@@ -165,7 +168,7 @@ NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
         #       name              node  inside   pair     between  cards
-        Network("a100-dgx", 8, 300e9, 300e9, 7.8e9, 4, _measured(between=True)),
+        Network(PROFILE, 8, 300e9, 300e9, 7.8e9, 4, _measured(between=True)),
         Network("a100-nd96asr", 8, 300e9, 300e9, 25e9, 8, _measured()),
         Network("a100-nc96ads", 4, 31.5e9, 300e9, 12.5e9, 1, _measured(inside=False, pairs=True)),
         Network("a40-bridges", 8, 31.5e9, 56.25e9, 12.5e9, 1),

@@ -54,16 +54,20 @@ class MetricsObserver(Observer):
         self.ttft, self.tbt, self.tpot = Distribution(), Distribution(), Distribution()
         self.e2e, self.normalized_latency, self.scheduling_delay = Distribution(), Distribution(), Distribution()
         self.batch_size, self.batch_tokens = Distribution(), Distribution()
+        self.submitted = 0
         self.endings: Counter[Finish] = Counter()
         self.prompt_tokens = self.output_tokens = 0  # of requests served to their end
         self.client_tokens: Counter[str] = Counter()  # prompt and output, of each client
         self.first_arrival: float | None = None
+        self.last_arrival: float | None = None
         self.last_ending: float | None = None
         self._live: dict[str, _Live] = {}
 
     def on_submit(self, submitted: Submitted) -> None:
+        self.submitted += 1
         self._live[submitted.request_id] = _Live(submitted.at, len(submitted.prompt), submitted.client)
         self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
+        self.last_arrival = submitted.at if self.last_arrival is None else max(self.last_arrival, submitted.at)
 
     def on_batch(self, batch: Batch, now: float) -> None:
         tokens = 0
@@ -142,6 +146,13 @@ class MetricsObserver(Observer):
     @property
     def iterations(self) -> int:
         return self.batch_size.count
+
+    @property
+    def window(self) -> float:
+        """Seconds from the first arrival to the last."""
+        if self.first_arrival is None or self.last_arrival is None:
+            return 0.0
+        return self.last_arrival - self.first_arrival
 
     @property
     def span(self) -> float:

@@ -11,7 +11,8 @@ from orcinus.cost.fitted import Iteration
 from orcinus.cost.work import work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import Setup, make_replica, set_up, simulate
+from orcinus.sim.outcome import Setup
+from orcinus.sim.run import make_replica, set_up, simulate
 from orcinus.workload.arrival import Arrival
 
 

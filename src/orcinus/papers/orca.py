@@ -11,7 +11,8 @@ from typing import NamedTuple
 from orcinus.papers.published_orca import BATCH_MS, GENERATED, LOADED, MOST, SIZES, Series
 from orcinus.papers.row import Check, Curve, Figure, Found, Panel, Row, Source, ordering, within
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import Outcome, simulate
+from orcinus.sim.outcome import Outcome
+from orcinus.sim.run import simulate
 
 
 class Testbed(NamedTuple):

@@ -24,7 +24,8 @@ from orcinus.papers.published_sarathi import (
 from orcinus.papers.row import Check, Found, Row, Source, ordering, within
 from orcinus.papers.sarathi_pipeline import PIPELINE
 from orcinus.papers.sarathi_sweep import A6000, end_to_end, figure_13, gain, heights, positions
-from orcinus.sim.run import Setup, set_up
+from orcinus.sim.outcome import Setup
+from orcinus.sim.run import set_up
 
 PAPER = "SARATHI"
 FITTED = "nothing here; linears on figure 7, attention on table 2, figure 3 and figure 13a (benchmarks/fit_sarathi.py)"

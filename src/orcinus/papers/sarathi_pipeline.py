@@ -14,7 +14,8 @@ from orcinus.papers.published_sarathi import (
 )
 from orcinus.papers.row import Check, Curve, Figure, Found, Panel, Row, Source, ordering, within
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import Outcome, simulate
+from orcinus.sim.outcome import Outcome
+from orcinus.sim.run import simulate
 
 REQUESTS = 10_000
 GPT3 = SimulationConfig(

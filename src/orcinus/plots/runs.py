@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from orcinus.observe.distribution import Distribution
+from orcinus.observe.interval import median_interval
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.plots.style import picture, plain_log, styles
+from orcinus.plots.style import BAND, legend_below, legible, mixed_styles, picture, plain_log
 
 SHOWN = (
-    ("ttft", "time to first token (s)"),
-    ("tbt", "time between tokens (s)"),
-    ("e2e", "end-to-end latency (s)"),
-    ("normalized_latency", "latency per generated token (s)"),
+    ("ttft", "time to first token (s)", "requests"),
+    ("tbt", "time between tokens (s)", "tokens"),
+    ("e2e", "end-to-end latency (s)", "requests"),
+    ("normalized_latency", "latency per generated token (s/token)", "requests"),
 )
+POINTS = 300  # of a line over several seeds
 
 
-def draw_runs(path: str | Path, runs: Sequence[tuple[str, MetricsObserver]]) -> None:
-    """Cumulative distributions of four latencies, a line for every run. Raises `ConfigError` if the file cannot be written."""
+def draw_runs(path: str | Path, runs: Sequence[tuple[str, Sequence[MetricsObserver]]], varies: str = "") -> None:
+    """Cumulative distributions of four latencies, a line for every run; `varies` says what tells the runs apart.
+
+    A run with several seeds is a line of medians and a band of their intervals. Raises `ConfigError` if the file cannot be
+    written.
+    """
     with picture(path, 2, 2) as axes:
-        for panel, (name, label) in zip(axes.flat, SHOWN, strict=True):
-            for (run, metrics), style in zip(runs, styles(), strict=False):
-                values, shares = getattr(metrics, name).cumulative()
-                if values:
-                    panel.step(values, shares, where="post", label=run, **style)
-            panel.set(
-                xlabel=label, ylabel="share of tokens" if name == "tbt" else "share of requests", xscale="log", ylim=(0, 1)
-            )
-            plain_log(panel.xaxis)
-        axes[0][0].legend(fontsize=8)
+        for panel, (name, label, of) in zip(axes.flat, SHOWN, strict=True):
+            for (run, seeds), style in zip(runs, mixed_styles(), strict=False):
+                _draw(panel, legible(run), [getattr(each, name) for each in seeds], style)
+            panel.set(xlabel=label, ylabel=f"share of {of}", xscale="log", ylim=(0, 1))
+            plain_log(panel.xaxis, most=6)
+        legend_below(axes[0][0], varies)
+
+
+def _draw(panel: Any, run: str, seeds: Sequence[Distribution], style: dict[str, str]) -> None:
+    seen = [values for values in (each.cumulative() for each in seeds) if values[0]]
+    if not seen:
+        return
+    if len(seen) == 1:
+        panel.step(*seen[0], where="post", label=run, **style)
+        return
+    at = _grid([values for values, _ in seen])
+    found = [median_interval([_share(curve, value) for curve in seen]) for value in at]
+    panel.step(at, [each.median for each in found], where="post", label=run, **style)
+    low, high = [each.low for each in found], [each.high for each in found]
+    panel.fill_between(at, low, high, step="post", color=style["color"], **BAND)
+
+
+def _grid(values: Sequence[Sequence[float]]) -> list[float]:
+    """Values at equal ratios from the least to the greatest."""
+    positive = [value for each in values for value in (each[0], each[-1]) if value > 0] or [1.0]
+    low, high = math.log(min(positive)), math.log(max(positive))
+    return [math.exp(low + (high - low) * step / (POINTS - 1)) for step in range(POINTS)]
+
+
+def _share(curve: tuple[list[float], list[float]], value: float) -> float:
+    """Of all values of a distribution, those up to this one."""
+    place = bisect_right(curve[0], value * (1 + 1e-9))
+    return curve[1][place - 1] if place else 0.0

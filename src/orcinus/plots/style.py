@@ -15,7 +15,9 @@ from orcinus.errors import ConfigError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+CHARACTERS_PER_INCH, HANDLE = 15, 8  # of a legend's letters; letters that the sample of a line takes the place of
 LONGEST = 36  # characters of a name in a legend
+BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}  # between the ends of intervals
 WIDE = 20  # times the smallest value: beyond that an axis is logarithmic
 
 
@@ -40,12 +42,15 @@ def legible(name: str) -> str:
     return (f" {short}" if short.startswith("_") else short).replace("$", r"\$")  # a legend leaves out names that begin with _
 
 
-def legend_below(place: Any) -> None:
-    """One legend for the whole picture, of the lines in these axes."""
+def legend_below(place: Any, title: str = "") -> None:
+    """One legend for the whole picture, of the lines in these axes; the title says what tells them apart."""
     shown, names = place.get_legend_handles_labels()
     if names:
-        columns = max(1, min(len(names), 110 // max(map(len, names))))
-        place.figure.legend(shown, names, loc="outside lower center", ncols=columns, fontsize=8)
+        room = int(place.figure.get_figwidth() * CHARACTERS_PER_INCH)
+        columns = max(1, min(len(names), room // (max(map(len, names)) + HANDLE)))
+        place.figure.legend(
+            shown, names, loc="outside lower center", ncols=columns, fontsize=8, title=title or None, title_fontsize=8
+        )
 
 
 def check_picture(path: str | Path) -> None:

@@ -1,34 +1,62 @@
-"""One number over a product of settings."""
+"""Numbers over a product of settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from orcinus.plots.style import WIDE, picture, plain_log, styles
+from orcinus.plots.style import BAND, MARKERS, WIDE, legend_below, legible, mixed_styles, picture, plain_log
 
-Point = tuple[Mapping[str, str], float | None]  # settings, and the number
+Span = tuple[float, float, float]  # low end, median, high end
 
 
-def draw_sweep(path: str | Path, points: Sequence[Point], axes: Sequence[str], metric: str) -> None:
-    """The metric against the last of the axes, a line for every combination of the others.
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One point of a sweep: the line that it belongs to, where on the horizontal axis, and its numbers by metric."""
 
-    The values of that axis are numbers, as text. Raises `ConfigError` if the file cannot be written.
+    line: str
+    at: float
+    metrics: Mapping[str, Span]
+
+
+def draw_sweep(
+    path: str | Path, points: Sequence[SweepPoint], panels: Mapping[str, str], horizontal: str, varies: str = ""
+) -> None:
+    """A panel for every metric, whose label `panels` has, against what `horizontal` says; a line for every name of points.
+
+    `varies` says what tells the lines apart. Where seeds give a span, it is a band. Raises `ConfigError` if the file cannot
+    be written.
     """
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for settings, value in points:
-        x, label = settings[axes[-1]], ", ".join(settings[axis] for axis in axes[:-1])
-        if value is not None and x != "-":  # a policy without chunks has no chunk size
-            lines.setdefault(label, []).append((float(x), value))
-    with picture(path, 1, 1, width=6, height=4) as drawn:
-        (place,) = drawn.flat
-        for (label, line), style in zip(lines.items(), styles(), strict=False):
-            place.plot(*zip(*sorted(line), strict=True), label=label, marker="o", markersize=4, **style)
-        place.set(xlabel=axes[-1], ylabel=metric)
-        place.set_ylim(bottom=0)
-        found = [x for line in lines.values() for x, _ in line]
-        if found and max(found) > WIDE * min(found) > 0:
-            place.set_xscale("log")
-            plain_log(place.xaxis)
-        if len(axes) > 1:
-            place.legend(fontsize=8)
+    lines: dict[str, list[SweepPoint]] = {}
+    for point in points:
+        lines.setdefault(point.line, []).append(point)
+    columns = 1 if len(panels) == 1 else 2
+    with picture(path, -(-len(panels) // columns), columns, width=4.8, height=3.4) as axes:
+        for place, (metric, label) in zip(axes.flat, panels.items(), strict=False):
+            for number, (name, some) in enumerate(lines.items()):
+                _draw(place, legible(name), sorted(some, key=lambda point: point.at), metric, number)
+            place.set(xlabel=horizontal, ylabel=label)
+            place.set_ylim(bottom=0)
+            _scale(place, [point.at for point in points])
+        for empty in list(axes.flat)[len(panels) :]:
+            empty.set_visible(False)
+        if any(lines):
+            legend_below(axes[0][0], varies)
+
+
+def _draw(place: Any, name: str, points: Sequence[SweepPoint], metric: str, number: int) -> None:
+    styles = mixed_styles()
+    look, shown = styles[number % len(styles)], [point for point in points if metric in point.metrics]
+    at, spans = [point.at for point in shown], [point.metrics[metric] for point in shown]
+    marker = MARKERS[number % len(MARKERS)]
+    place.plot(at, [median for _, median, _ in spans], label=name or None, marker=marker, markersize=4, linewidth=1.3, **look)
+    if any(low < high for low, _, high in spans):
+        place.fill_between(at, [low for low, _, _ in spans], [high for _, _, high in spans], color=look["color"], **BAND)
+
+
+def _scale(place: Any, at: Sequence[float]) -> None:
+    if at and max(at) > WIDE * min(at) > 0:
+        place.set_xscale("log")
+        plain_log(place.xaxis, most=8)

@@ -5,16 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
+from orcinus.core.spelled import with_option
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
+from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import Machine
-from orcinus.sim.run import Outcome, Setup, set_up, simulate, workload_of
-from orcinus.workload.rates import RateGrid
+from orcinus.sim.outcome import Outcome, Setup
+from orcinus.sim.run import by_seed, set_up, simulate, workload_of
+from orcinus.sim.validity import LONG, MARGIN, of_machine, rounded_up, spent, too_short
+from orcinus.workload.rates import NeverMissed, RateGrid
 from orcinus.workload.rates import at_rate as spelled_at_rate
-from orcinus.workload.workload import Workload
+from orcinus.workload.summary import statistics
+from orcinus.workload.workload import OWN_TIMES, Workload
+
+UNSEEN = 0.05  # of the load, that may be too much without an objective being missed, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """An objective, what was found instead, and what was promised, in seconds."""
+
+    objective: str
+    seconds: float
+    promised: float | None
+
+    def at(self, rate: float) -> str:
+        """In words."""
+        assert self.promised is not None
+        times = self.seconds / self.promised
+        found, promised = (f"{each * 1e3:.4g} ms" for each in (self.seconds, self.promised))
+        return f"at {rate:.3g} requests/s the {self.objective} is {found}, {times:.3g} times the {promised} promised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +59,25 @@ class Objectives:
 
     def kept(self, outcome: Outcome) -> bool:
         """Whether a simulation kept them; one that served nobody keeps none."""
+        return outcome.metrics.served > 0 and not self.missed(outcome)
+
+    def missed(self, outcome: Outcome) -> tuple[Miss, ...]:
+        """Those that a simulation did not keep, and by how much."""
         metrics = outcome.metrics
         found = (
-            (self.p99_tbt, metrics.tbt.percentile(99) if metrics.tbt.count else 0.0),
-            (self.p99_ttft, metrics.ttft.percentile(99)),
-            (self.median_delay, metrics.scheduling_delay.percentile(50)),
+            Miss("P99 TBT", metrics.tbt.percentile(99) if metrics.tbt.count else 0.0, self.p99_tbt),
+            Miss("P99 TTFT", metrics.ttft.percentile(99), self.p99_ttft),
+            Miss("median scheduling delay", metrics.scheduling_delay.percentile(50), self.median_delay),
         )
-        return metrics.served > 0 and all(value <= promised for promised, value in found if promised is not None)
+        return tuple(each for each in found if each.promised is not None and not each.seconds <= each.promised)
+
+    @property
+    def unseen(self) -> float:
+        """Seconds that the last requests may wait longer than the first before an objective shows it; infinite if none does.
+
+        A queue that grows evenly to d seconds has a median delay of d / 2.
+        """
+        return min(2 * (self.median_delay or math.inf), self.p99_ttft or math.inf)
 
     def lost(self, metrics: MetricsObserver, size: Size) -> bool:
         """Whether they cannot be kept any more, whatever follows: too many of all that there can be are late already."""
@@ -61,6 +98,7 @@ class Size:
 
     requests: int
     gaps: int  # between two tokens of an answer
+    mean_tokens: float = 1.0  # of a request, prompt and answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +112,34 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The highest rate that was seen to keep the objectives, 0 if none; and all trials in order."""
+    """The highest rate that was seen to keep the objectives, 0 if none; and all trials in order.
+
+    With several seeds `rate` is the median over `runs`, one for each, and lies in the `interval`.
+    """
 
     rate: float
     trials: tuple[Trial, ...]
+    doubts: tuple[str, ...] = ()  # why it must not be believed
+    missed: tuple[str, ...] = ()  # of a capacity of 0: what was not kept at the lowest rate, and by how much
+    runs: tuple[Capacity, ...] = ()
+    interval: Interval | None = None
 
 
 def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
-    """The same requests at another rate. Raises `ConfigError`."""
-    return replace(config, arrivals=spelled_at_rate(config.arrivals, rate))
+    """The same requests at another rate, in requests per second; a trace's own times are stretched. Raises `ConfigError`."""
+    if config.process != OWN_TIMES:
+        return replace(config, arrivals=spelled_at_rate(config.process, rate))
+    scale = own_rate(replace(config, lengths=with_option(config.lengths, "scale", "1"), seed=0, seeds=1)) / rate
+    return replace(config, lengths=with_option(config.lengths, "scale", repr(scale)))
+
+
+@lru_cache(maxsize=16)
+def own_rate(config: SimulationConfig) -> float:
+    """Requests per second of the config's workload. Raises `ConfigError` if they come all at once, or in a closed loop."""
+    rate = statistics(workload_of(config)).rate
+    if rate is None:
+        raise ConfigError(f"the requests of {config.lengths!r} come at no rate that could be varied: give --arrivals")
+    return rate
 
 
 def find_capacity(
@@ -110,8 +167,45 @@ def find_capacities(
     watch: Callable[[Trial], None] | None = None,
 ) -> list[Capacity]:
     """The same for several objectives, in their order. A trial that says something about several of them is made once."""
-    search = _Search(config, tolerance, first, watch)
-    return [search.capacity(each) for each in objectives]
+    searches = [_Search(one, tolerance, first, watch) for one in by_seed(config)]
+    return [together([search.capacity(each) for search in searches]) for each in objectives]
+
+
+def capacity_record(found: Capacity) -> dict[str, Any]:
+    """A capacity with all trials by rising rate, as JSON can hold it; with several seeds also that of each of them."""
+    record: dict[str, Any] = {"rate": found.rate}
+    if found.interval is not None:
+        record |= {"low": found.interval.low, "high": found.interval.high, "level": found.interval.level}
+        record["rates"] = [one.rate for one in found.runs]
+    trials = [_trial_record(trial) for trial in sorted(found.trials, key=_rate)]
+    return record | {"doubts": list(found.doubts), "missed": list(found.missed), "trials": trials}
+
+
+def _trial_record(trial: Trial) -> dict[str, Any]:
+    metrics = trial.outcome.metrics
+    seconds = {
+        "p99_tbt": metrics.tbt.percentile(99),
+        "p99_ttft": metrics.ttft.percentile(99),
+        "median_delay": metrics.scheduling_delay.percentile(50),
+    }
+    about = {"rate": trial.rate, "kept": trial.kept, "seed": trial.outcome.setup.config.seed, "requests": metrics.served}
+    return about | {name: None if math.isnan(value) else value for name, value in seconds.items()}
+
+
+def together(runs: Sequence[Capacity]) -> Capacity:
+    """The capacities of several seeds as one."""
+    if len(runs) == 1:
+        return runs[0]
+    interval = median_interval([one.rate for one in runs])
+    doubts, missed = over_runs([one.doubts for one in runs]), over_runs([one.missed for one in runs])
+    trials = tuple(trial for one in runs for trial in one.trials)
+    return Capacity(interval.median, trials, doubts, missed, tuple(runs), interval)
+
+
+def over_runs(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What is said of several seeds: the lines of the first that has any, and how many have."""
+    having = [lines for lines in said if lines]
+    return tuple(f"{line} (with {len(having)} of {len(said)} seeds)" for line in having[0]) if having else ()
 
 
 class _Search:
@@ -134,9 +228,48 @@ class _Search:
                 self._watch(trials[-1])
             return trials[-1].kept
 
-        found = self._grid.highest(keeps, self._step)
-        self._step = self._step if found is None else found
-        return Capacity(0.0 if found is None else self._grid.rate(found), tuple(trials))
+        try:
+            found = self._grid.highest(keeps, self._step)
+        except NeverMissed as error:
+            raise NeverMissed(error.rate, self._advice(trials[-1], objectives)) from None
+        if found is None:
+            return Capacity(
+                0.0, tuple(trials), tuple(of_machine(self._setup.machine)), self._missed(objectives, min(trials, key=_rate))
+            )
+        self._step, rate = found, self._grid.rate(found)
+        best = next(trial for trial in reversed(trials) if trial.rate == rate)
+        return Capacity(rate, tuple(trials), (*of_machine(self._setup.machine), *self._unseen(best, objectives)))
+
+    def _missed(self, objectives: Objectives, lowest: Trial) -> tuple[str, ...]:
+        """What was not kept at the lowest rate, from all of its requests."""
+        outcome = lowest.outcome
+        if outcome.ended_early:
+            config = at_rate(self._config, lowest.rate)
+            outcome = simulate(config, setup=self._setup, workload=workload_of(config))
+        return tuple(miss.at(lowest.rate) for miss in objectives.missed(outcome))
+
+    def _unseen(self, best: Trial, objectives: Objectives) -> tuple[str, ...]:
+        """Why the requests at a rate may have ended before they could show that it is too high."""
+        outcome, window = best.outcome, best.outcome.metrics.window
+        overload = objectives.unseen / window if window else math.inf
+        if not too_short(outcome) and overload <= UNSEEN:
+            return ()
+        hidden = f", and a load that is {overload:.0%} too high would break no promise" if overload < math.inf else ""
+        return (
+            f"{best.rate:.3g} requests/s is no capacity: {outcome.metrics.submitted} requests come within {window:.3g} s, one "
+            f"takes {spent(outcome.metrics):.3g} s{hidden}: {self._advice(best, objectives)}",
+        )
+
+    def _advice(self, trial: Trial, objectives: Objectives) -> str:
+        """How many requests come for long enough, however many of them are in the system at a time.
+
+        No more can be served in a second than are in it at a time, over what one takes where there are few (Little's law).
+        """
+        machine, metrics = self._setup.machine, trial.outcome.metrics
+        at_a_time = min(machine.limits.max_batch_size, machine.kv_tokens / self._size.mean_tokens) * self._config.replicas
+        rate = min(trial.rate, at_a_time / spent(metrics)) if spent(metrics) > 0 else trial.rate
+        seconds = objectives.unseen / UNSEEN if objectives.unseen < math.inf else 0.0
+        return f"give --requests {rounded_up(MARGIN * max(LONG * at_a_time, rate * seconds))}"
 
     def _outcome(self, step: int, objectives: Objectives) -> Outcome:
         """What happens at this rate, at least until the objectives are lost."""
@@ -152,18 +285,23 @@ class _Search:
         return known
 
 
+def _rate(trial: Trial) -> float:
+    return trial.rate
+
+
 def _size(workload: Workload, machine: Machine) -> Size:
     """Raises `ConfigError` if some could never be served: a rate at which requests are turned away keeps no promise."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     most = min(machine.limits.max_model_len, machine.kv_tokens)
-    answers, too_long = [], 0
+    answers, tokens, too_long = [], 0, 0
     for arrival in workload.untimed():
         answers.append(arrival.output_tokens)
+        tokens += arrival.total_tokens
         too_long += arrival.prompt_tokens + arrival.asked_tokens > most
     if too_long:
         raise ConfigError(
             f"{too_long} of {len(answers)} requests are longer than the {most} tokens that one may have here, and would be "
             f"turned away: leave them out with --max-total {most}, or raise --max-model-len"
         )
-    return Size(len(answers), sum(answers) - len(answers))
+    return Size(len(answers), sum(answers) - len(answers), tokens / len(answers))

@@ -8,11 +8,15 @@ from pathlib import Path
 from orcinus.config import PAPERS, option, take_paper
 from orcinus.cost.devices import USUAL_NETWORKS
 from orcinus.errors import ConfigError
+from orcinus.workload.lengths import read_as
+from orcinus.workload.workload import usual_arrivals
 
 MOST_BLOCKS = 10_000_000
-WORDS = ("model", "device", "network", "software", "router", "policy", "order", "kv", "arrivals", "lengths")
-COUNTS = ("replicas", "max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "num_blocks", "in_flight")
+WORDS = ("model", "device", "network", "software", "router", "policy", "order", "kv", "arrivals", "lengths", "tokenizer")
+COUNTS = ("seeds", "replicas", "max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "num_blocks", "in_flight")
 MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # what nobody said otherwise
+ARRIVALS = "poisson:rate=1"  # likewise
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +58,10 @@ class SimulationConfig:
     num_blocks: int | None = option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
     gpu_memory_utilization: float = option(0.9, "Share of the devices' memory that may be used.")
     arrivals: str = option(
-        "poisson:rate=1",
+        "",
         "Arrival process: poisson:rate=, gamma:rate=:cv=, constant:rate=, ramp:start=:end=:seconds=, all-at-once, "
-        "closed:clients=:think=; `trace` for the times of a trace.",
+        "closed:clients=:think=; `trace` for the times of a trace. Default: the times of the trace, if the lengths are of one "
+        f"that has them; else {ARRIVALS}.",
     )
     lengths: str = option(
         "sharegpt",
@@ -67,7 +72,12 @@ class SimulationConfig:
     max_tokens: str | None = option(
         None, "What requests ask for at most: a number, or pow2, the power of two above their answer. Default: their answer."
     )
+    tokenizer: str = option(
+        "", "Folder of the tokenizer that counts the tokens of a trace of texts. Default: the bundled model's."
+    )
+    reject_bad_rows: bool = option(False, "End at the first row of a trace that is wrong. Default: count and skip such rows.")
     seed: int = option(0, "Equal seeds give equal requests.")
+    seeds: int = option(1, "Simulate with so many seeds, from --seed on: medians, and the intervals in which they lie.")
     record: Path | None = option(None, "Write every iteration of the first replica to this file, for orcinus trace and replay.")
 
     def __post_init__(self) -> None:
@@ -86,9 +96,21 @@ class SimulationConfig:
             raise ConfigError(f"num_blocks must be at most {MOST_BLOCKS}, which fills any device, not {self.num_blocks}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigError(f"seed must be a whole number of at least 0, not {self.seed!r}")
+        if self.seeds > MOST_SEEDS:
+            raise ConfigError(f"seeds must be at most {MOST_SEEDS}, not {self.seeds}")
         share = self.gpu_memory_utilization
         if not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
+
+    @property
+    def read_lengths(self) -> str:
+        """The lengths, with how their file is to be read. Raises `ConfigError`."""
+        return read_as(self.lengths, self.tokenizer, self.reject_bad_rows)
+
+    @property
+    def process(self) -> str:
+        """The arrival process: what was asked for, or what is usual for these lengths. Raises `ConfigError`."""
+        return self.arrivals or usual_arrivals(self.lengths, ARRIVALS)
 
     @property
     def measured(self) -> bool:

@@ -9,7 +9,10 @@ from orcinus.config import option
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
-WORKLOAD = ("arrivals", "lengths", "requests", "max_total", "max_tokens", "router")  # clients decide these
+WORKLOAD = (  # clients decide these
+    *("arrivals", "lengths", "requests", "max_total", "max_tokens", "router"),
+    *("tokenizer", "reject_bad_rows", "seeds"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

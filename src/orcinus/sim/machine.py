@@ -11,6 +11,7 @@ from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.cluster import find_cluster
 from orcinus.cost.curve import find_linears
 from orcinus.cost.memory import plan_memory
+from orcinus.cost.origins import Origin, origins
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
@@ -32,7 +33,9 @@ class Machine:
     limits: Limits
     block_size: int  # tokens
     num_blocks: int
+    origins: tuple[Origin, ...]  # of the costs
     weights: int | None = None  # bytes on each device, where they are known
+    doubts: tuple[str, ...] = ()  # why its costs must not be believed
 
     @property
     def kv_tokens(self) -> int:
@@ -78,6 +81,7 @@ def _computed(config: SimulationConfig) -> Machine:
         limits=limits,
         block_size=block_size,
         num_blocks=num_blocks,
+        origins=origins(cluster, config.software, curve=linears is not None),
         weights=memory.weights,
     )
 
@@ -105,6 +109,8 @@ def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
         limits=limits,
         block_size=config.block_size or measured.block_size,
         num_blocks=config.num_blocks or measured.num_blocks,
+        origins=(Origin("all operators", "fitted", f"on {cost.iterations} iterations of {measured.machine}"),),
+        doubts=measured.doubts,
     )
 
 

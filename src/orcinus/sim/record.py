@@ -3,32 +3,80 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from orcinus.core.request import Finish
+from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import Outcome
+from orcinus.sim.outcome import Outcome
+from orcinus.sim.validity import cautions, doubts
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e", "normalized_latency", "scheduling_delay")
-NUMBERS = (
-    *("requests", "rejected", "seconds", "iterations", "request_throughput", "prompt_throughput", "output_throughput"),
-    *("total_throughput", "mean_batch_size", "mean_batch_tokens", "slot_use", "budget_use", "fairness", "preemptions"),
-    *("bubble_share", "prefix_hit_rate", "kv_tokens", "wall_seconds"),
-)
+UNITS = {  # of the numbers of a record
+    **dict.fromkeys(("requests", "served", "rejected"), "requests"),
+    "seconds": "s",
+    "iterations": "iterations",
+    "request_throughput": "requests/s",
+    **dict.fromkeys(("prompt_throughput", "output_throughput", "total_throughput"), "tokens/s"),
+    "mean_batch_size": "requests",
+    "mean_batch_tokens": "tokens",
+    **dict.fromkeys(("slot_use", "budget_use"), "share"),
+    "fairness": "",  # Jain's index
+    "preemptions": "preemptions",
+    **dict.fromkeys(("bubble_share", "prefix_hit_rate"), "share"),
+    "kv_tokens": "tokens",
+    "wall_seconds": "s",
+}
 SPREAD = ("p99", "p50", "p90", "p95", "mean", "max")
 METRICS: dict[str, tuple[str, ...]] = {  # the numbers of a record, and the parts of those that have some
-    **dict.fromkeys(NUMBERS, ()),
+    **dict.fromkeys(UNITS, ()),
     **dict.fromkeys((*LATENCIES, "bubbles"), SPREAD),
     "kv": ("used", "reserved", "internal", "external", "idle"),
 }
+COLUMNS = tuple(f"{name}.{part}" if part else name for name, parts in METRICS.items() for part in parts or ("",))
+OF_A_TOKEN = "normalized_latency"
+NAMES = {  # of metrics, in words
+    "ttft": "time to first token",
+    "tbt": "time between tokens",
+    "tpot": "time per output token",
+    "e2e": "end-to-end latency",
+    OF_A_TOKEN: "latency per generated token",
+    "kv": "K/V memory",
+    "kv_tokens": "K/V memory",
+}
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric, spelled as in tables: `s` of `ttft.p99`; empty for what has none."""
+    name = metric.split(".")[0]
+    return UNITS.get(name, "share" if name == "kv" else "s/token" if name == OF_A_TOKEN else "s")
+
+
+def label_of(metric: str) -> str:
+    """A metric in words, with its unit: what an axis is called."""
+    name, _, part = metric.partition(".")
+    words, unit = NAMES.get(name, name.replace("_", " ")), unit_of(metric)
+    statistic = part.upper() if part[1:].isdigit() else part
+    return (f"{words}, {statistic}" if part else words) + (f" ({unit})" if unit else "")
+
+
+def metric_of(record: Mapping[str, Any], name: str) -> float | None:
+    """The number that a dotted name stands for in a record; None where there is none."""
+    value: Any = record
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None
 
 
 def config_record(config: SimulationConfig) -> dict[str, Any]:
-    """A config as JSON can hold it."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    """A config as JSON can hold it, with the arrivals that are usual where none were asked for."""
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    return asked | {"arrivals": config.process}
 
 
 def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[str, Any]:
@@ -39,6 +87,7 @@ def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[
     span, limits = metrics.span, metrics.limits
     record: dict[str, Any] = {
         "requests": metrics.endings.total(),
+        "served": metrics.served,
         "rejected": metrics.endings[Finish.REJECTED],
         "endings": {reason.value: count for reason, count in metrics.endings.items()},
         "seconds": span,
@@ -52,13 +101,30 @@ def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[
         "slot_use": metrics.batch_size.mean / limits.max_batch_size,
         "budget_use": metrics.batch_tokens.mean / (budget or limits.max_batch_tokens),
         "fairness": metrics.fairness,
+        "clients": len(metrics.client_tokens),
         **{name: getattr(metrics, name).summary() for name in LATENCIES},
     }
-    return {key: _finite(value) for key, value in record.items()}
+    return {key: finite(value) for key, value in record.items()}
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
-    """The config's part that was decided, and what came of it."""
+    """The config's part that was decided, and what came of it: with several seeds, medians over them and their intervals."""
+    if not outcome.runs:
+        return _one_record(outcome) | _evidence(outcome)
+    records = [_one_record(one) for one in outcome.runs]
+    seeds = {"seeds": [one.setup.config.seed for one in outcome.runs]}
+    found: dict[str, Any] = _medians(records)
+    return found | seeds | {"intervals": intervals_record(outcome.intervals)} | _evidence(outcome)
+
+
+def _evidence(outcome: Outcome) -> dict[str, Any]:
+    """How far the numbers can be trusted, and on what they rest."""
+    origins = [asdict(origin) for origin in outcome.setup.machine.origins]
+    said = {"doubts": doubts(outcome), "cautions": cautions(outcome), "notes": list(outcome.notes)}
+    return {"costs": origins, **said}
+
+
+def _one_record(outcome: Outcome) -> dict[str, Any]:
     setup, machine = outcome.setup, outcome.setup.machine
     return {
         "model": machine.model,
@@ -71,13 +137,45 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "kv": outcome.kv_shares,
         "stage_busy": outcome.stage_busy,
         "bubble_share": outcome.bubble_share,
-        "bubbles": _finite(outcome.bubbles.summary()) if outcome.bubbles.count else None,
+        "bubbles": finite(outcome.bubbles.summary()) if outcome.bubbles.count else None,
         "wall_seconds": outcome.wall_seconds,
     }
 
 
-def _finite(value: Any) -> Any:
+def over_seeds(runs: Sequence[Outcome]) -> dict[str, Interval]:
+    """Medians and intervals of the metrics that every run has, by their dotted names."""
+    records = [_one_record(one) for one in runs]
+    found = {name: [metric_of(record, name) for record in records] for name in COLUMNS}
+    return {
+        name: median_interval([value for value in values if value is not None])
+        for name, values in found.items()
+        if None not in values
+    }
+
+
+def intervals_record(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    """Intervals as JSON can hold them."""
+    return {name: {"low": each.low, "high": each.high, "level": each.level} for name, each in intervals.items()}
+
+
+def _medians(values: Sequence[Any]) -> Any:
+    """What records of several seeds say together: medians of their numbers; all else is that of the first."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _medians([value[key] for value in values]) for key in _shared(values)}
+    if isinstance(first, list):
+        return [_medians(column) for column in zip(*values, strict=True)]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return median(numbers) if numbers else first
+
+
+def _shared(values: Sequence[Any]) -> Iterator[str]:
+    """Keys that all have, in the order of the first."""
+    return (key for key in values[0] if all(isinstance(value, dict) and key in value for value in values))
+
+
+def finite(value: Any) -> Any:
     """NaN and infinity, which JSON lacks, as None."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

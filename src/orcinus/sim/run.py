@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 from orcinus.core.kv import KV_MANAGERS, PrefixCache
@@ -19,43 +19,15 @@ from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.bubbles import BubbleObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.machine import Machine, find_machine
+from orcinus.sim.machine import find_machine
+from orcinus.sim.outcome import Outcome, Setup
+from orcinus.sim.record import over_seeds
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.simulation import Simulation
+from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload, make_workload
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a config comes to: all that is decided before the first request."""
-
-    config: SimulationConfig
-    machine: Machine
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What happened in a simulation. Seconds are simulated ones, but for `wall_seconds`."""
-
-    setup: Setup
-    metrics: MetricsObserver
-    kv_shares: dict[str, float]  # of K/V memory, by what it was used for
-    stage_busy: list[float]  # share of the time that each pipeline stage worked, over all replicas
-    bubbles: Distribution  # seconds of pipeline bubbles per request
-    bubble_share: float  # of all stages' time while something was in flight
-    preemptions: int
-    wall_seconds: float
-    prefix_hit_rate: float | None = None  # share of the tokens of admitted requests that the prefix cache had
-    ended_early: bool = False  # before every request was served, because `over` said so
-
-    @property
-    def budget(self) -> int | None:
-        """The tokens that the policy aims at in an iteration, if it says so."""
-        policy = make_policy(self.setup.config.policy)
-        found: int | None = getattr(policy, "token_budget", getattr(policy, "chunk_size", None))
-        return found
 
 
 def set_up(config: SimulationConfig) -> Setup:
@@ -69,13 +41,12 @@ def set_up(config: SimulationConfig) -> Setup:
 
 def workload_of(config: SimulationConfig) -> Workload:
     """The requests that a config asks for. Raises `ConfigError`."""
-    arrivals = None if config.arrivals == "trace" else config.arrivals
     asked = config.max_tokens
     try:
         most: Any = asked if asked is None or asked == "pow2" else int(asked)
     except ValueError:
         raise ConfigError(f"max_tokens must be a whole number of at least 1, or pow2, not {asked!r}") from None
-    return make_workload(arrivals, config.lengths, config.requests, config.seed, config.max_total, most)
+    return make_workload(config.process, config.read_lengths, config.requests, config.seed, config.max_total, most)
 
 
 def simulate(
@@ -89,12 +60,41 @@ def simulate(
 ) -> Outcome:
     """Serve the workload to its end under a virtual clock, and return what happened.
 
-    `on_served` hears every request that was served, in the order of their endings; `watch` how many have ended. `over` is
-    shown the metrics now and then and may end the simulation before its time (`Outcome.ended_early`). `setup` and
-    `workload` replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
+    With several `seeds` it is served with each in turn: `Outcome.runs` and, over them, `Outcome.intervals`. `on_served` hears
+    every request that was served, in the order of their endings; `watch` how many have ended. `over` is shown the metrics now
+    and then and may end a simulation before its time (`Outcome.ended_early`). `setup` and, of a single seed, `workload`
+    replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
     """
-    setup = setup or set_up(config)
-    workload = workload or workload_of(config)
+    if config.seeds > 1 and workload is not None:
+        raise ConfigError("several seeds draw workloads of their own: give one seed, or no workload")
+    decided = setup or set_up(config)
+    runs = []
+    for one in by_seed(config):
+        setup = replace(decided, config=replace(decided.config, seed=one.seed, seeds=1))
+        runs.append(_simulate(one, on_served, watch, over, setup, workload or workload_of(one)))
+    return together(runs)
+
+
+def by_seed(config: SimulationConfig) -> list[SimulationConfig]:
+    """The config once for each of its seeds. Raises `ConfigError` if only one run can be asked for."""
+    if config.seeds > 1 and config.record is not None:
+        raise ConfigError("--record takes the iterations of one run: simulate a single seed")
+    return [replace(config, seed=config.seed + number, seeds=1) for number in range(config.seeds)]
+
+
+def together(runs: Sequence[Outcome]) -> Outcome:
+    """The outcomes of several seeds as one; that of a single seed is itself."""
+    return runs[0] if len(runs) == 1 else replace(runs[0], runs=tuple(runs), intervals=over_seeds(runs))
+
+
+def _simulate(
+    config: SimulationConfig,
+    on_served: Callable[[Served], None] | None,
+    watch: Callable[[int], None] | None,
+    over: Callable[[MetricsObserver], bool] | None,
+    setup: Setup,
+    workload: Workload,
+) -> Outcome:
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     began = time.perf_counter()
@@ -121,6 +121,8 @@ def simulate(
         time.perf_counter() - began,
         _hit_rate(replicas),
         simulation.ended_early,
+        isinstance(workload.arrivals, AllAtOnce),
+        tuple(workload.notes()),
     )
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from orcinus.core.policies import POLICIES
 from orcinus.core.spelled import options_of, with_option
 from orcinus.errors import ConfigError
-from orcinus.sim.capacity import at_rate
+from orcinus.sim.capacity import at_rate, own_rate
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
 from orcinus.sim.record import config_record, outcome_record
 from orcinus.sim.run import simulate
 from orcinus.workload.lengths import LENGTHS
+from orcinus.workload.workload import OWN_TIMES
 
 CHUNKS = ("chunk_size", "token_budget")  # what policies call the tokens of an iteration that they aim at
 INSIDE = {"rate": "float", "chunk_size": "int", "ratio": "float"}  # axes that stand inside other settings, and their kinds
@@ -28,13 +30,13 @@ def sweep(
     workers: int | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Simulate every point of `points`, in parallel; returns what `outcome_record` says of each, and its config.
+    """Simulate every point of `points`, in parallel; returns what `outcome_record` says of each, its config and `settings`.
 
     A point that is impossible, because the model does not fit for example, has an `error` instead of metrics. `watch` hears
     how many are done, of how many. Raises `ConfigError` for axes that there are not.
     """
     found, results = points(config, axes), []
-    for result in in_parallel(_point, found, workers):
+    for result in in_parallel(partial(_point, axes=tuple(axes)), found, workers):
         results.append(result)
         if watch is not None:
             watch(len(results), len(found))
@@ -87,9 +89,26 @@ def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
     return replace(config, paper=None, policy=with_option(config.policy, option, str(size)))
 
 
-def _point(config: SimulationConfig) -> dict[str, Any]:
+def settings(config: SimulationConfig, axes: Sequence[str]) -> dict[str, str]:
+    """What a point has on the axes, as text; a dash for what stands nowhere in it, as chunks in a policy without them."""
     plain = config_record(config)
+    inside = {
+        "rate": lambda: f"{own_rate(config):.6g}" if config.process == OWN_TIMES else _option(config.process, "rate"),
+        "ratio": lambda: _option(config.lengths, "ratio"),
+        "chunk_size": lambda: _option(config.policy, *CHUNKS),
+    }
+    return {axis: inside[axis]() if axis in inside else str(plain[axis]) for axis in axes}
+
+
+def _option(spelled: str, *names: str) -> str:
+    """The value of the first of these options in `name:a=1:b=2`, or a dash."""
+    options = dict(part.split("=", 1) for part in spelled.split(":")[1:] if "=" in part)
+    return next((value for name, value in options.items() if name in names), "-")
+
+
+def _point(config: SimulationConfig, axes: Sequence[str]) -> dict[str, Any]:
+    about = {"config": config_record(config), "settings": settings(config, axes)}
     try:
-        return {"config": plain, **outcome_record(simulate(config))}
+        return {**about, **outcome_record(simulate(config))}
     except ConfigError as error:
-        return {"config": plain, "error": str(error)}
+        return {**about, "error": str(error)}

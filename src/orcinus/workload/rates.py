@@ -21,6 +21,16 @@ def at_rate(arrivals: str, rate: float) -> str:
     return with_option(arrivals, "rate", repr(rate))
 
 
+class NeverMissed(ConfigError):
+    """A promise that no rate breaks: the requests end too soon."""
+
+    def __init__(self, rate: float, advice: str = "give more --requests") -> None:
+        self.rate = rate
+        super().__init__(
+            f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell: {advice}"
+        )
+
+
 class RateGrid:
     """Rates first x 2^(step / per_doubling), so that searches for different promises meet at the same ones."""
 
@@ -38,7 +48,7 @@ class RateGrid:
     def highest(self, keeps: Callable[[int], bool], start: int = 0) -> int | None:
         """The highest step that keeps a promise, None if none does; steps around `start` are asked first.
 
-        Growing strides enclose it, bisection finds it. Raises `ConfigError` if every rate keeps it.
+        Growing strides enclose it, bisection finds it. Raises `NeverMissed` if every rate keeps it.
         """
         low, high = self._enclose(keeps, start)
         while low is not None and high - low > 1:
@@ -56,8 +66,5 @@ class RateGrid:
                 return (step, following) if kept else (following, step)
             step, stride = following, min(2 * stride, self.per_doubling)
         if kept:
-            rate = self.rate(step)
-            raise ConfigError(
-                f"the objectives are kept at {rate:g} requests per second still: the workload is too short to tell"
-            )
+            raise NeverMissed(self.rate(step))
         return None, step

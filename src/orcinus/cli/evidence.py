@@ -1,0 +1,36 @@
+"""How far figures of simulations can be trusted, as lines in a terminal: origins of costs, notes, cautions, doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+MOST = 5  # lines of one kind
+CAUTION, DOUBT = "-", "[bold red]![/]"
+
+
+def print_evidence(console: Console, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Cautions and doubts of runs by name, each once; those that not all have, with the names of those that do."""
+    for mark, kind in ((CAUTION, "cautions"), (DOUBT, "doubts")):
+        having: dict[str, list[str]] = {}
+        for name, record in records.items():
+            for line in record.get(kind, ()):
+                having.setdefault(line, []).append(name)
+        for line, names in list(having.items())[:MOST]:
+            print_line(console, mark, line if len(names) == len(records) else f"{'; '.join(names)}: {line}")
+        if len(having) > MOST:
+            print_line(console, mark, f"and {len(having) - MOST} more like these: --json has them all")
+
+
+def print_lines(console: Console, mark: str, lines: Sequence[str]) -> None:
+    """A line each."""
+    for line in lines:
+        print_line(console, mark, line)
+
+
+def print_line(console: Console, mark: str, line: str) -> None:
+    """One line, however narrow the terminal is."""
+    console.print(f"{mark} {escape(line)}", soft_wrap=True)

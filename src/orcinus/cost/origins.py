@@ -1,0 +1,91 @@
+"""Where the constants of a cost model come from: what was measured, fitted, borrowed from another machine, or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orcinus.cost.cluster import Cluster
+from orcinus.cost.devices import Collective, Device
+from orcinus.cost.software import known_software
+
+Basis = Literal["measured", "fitted", "borrowed", "derived", "assumed"]
+WEAK: tuple[Basis, ...] = ("borrowed", "derived", "assumed")  # not of this machine
+PROFILED = "a100"  # whose kernels of all kinds were measured
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One family of operators. `source` says on what it was measured or fitted, whose it is, or why there is nothing better."""
+
+    operators: str
+    basis: Basis
+    source: str
+
+
+def origins(cluster: Cluster, software: str, *, curve: bool) -> tuple[Origin, ...]:
+    """All families that this cluster uses. `software` is spelled as on a command line; `curve`: its linears were measured."""
+    name = software.partition(":")[0]
+    device = cluster.device
+    return (
+        _linears(device, name, curve=curve),
+        _of_device("norms and activations", device, PROFILED),
+        _of_software("attention", device, name),
+        _of_software("scheduling and launching", device, name),
+        *_collectives(cluster),
+    )
+
+
+def spell_origins(found: Sequence[Origin]) -> str:
+    """One line: what is known of this machine, what is not, and what follows from it."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        groups.setdefault((each.basis, each.source), []).append(each.operators)
+    said = "; ".join(f"{', '.join(names)} {basis} {source}" for (basis, source), names in groups.items())
+    weak = any(each.basis in WEAK for each in found)
+    return f"costs: {said}" + (": absolute times are estimates" if weak else "")
+
+
+def _linears(device: Device, software: str, *, curve: bool) -> Origin:
+    if curve:
+        return Origin(
+            "linear layers", "measured", f"on {device.name} ({known_software()[software]['fitted_on'].split(',')[0]})"
+        )
+    return _of_device("linear layers", device, device.efficiency.device)
+
+
+def _of_device(operators: str, device: Device, source: str) -> Origin:
+    own = _same_chip(device, source)
+    return Origin(operators, "fitted", f"on {source}") if own else Origin(operators, "borrowed", f"from {source}")
+
+
+def _of_software(operators: str, device: Device, software: str) -> Origin:
+    if software not in known_software():
+        return Origin(operators, "assumed", "as usual shares and seconds (no software named)")
+    measured_on = known_software()[software]["device"]
+    if _same_chip(device, measured_on.split("-")[0]):
+        return Origin(operators, "fitted", f"on {software}, {measured_on}")
+    return Origin(operators, "borrowed", f"from {software}, {measured_on}")
+
+
+def _same_chip(device: Device, source: str) -> bool:
+    return device.name.split("-")[0] == source
+
+
+def _collectives(cluster: Cluster) -> Iterator[Origin]:
+    parallel, network = cluster.parallel, cluster.network
+    if parallel.tp > 1:
+        yield _collective(cluster, "sums over devices", "all_reduce", parallel.tp, -(-parallel.tp // network.node_size))
+    if parallel.pp > 1:
+        across = parallel.devices > network.node_size
+        yield _collective(cluster, "hand-over between stages", "send_recv", 2, 2 if across else 1)
+
+
+def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> Origin:
+    network = cluster.network
+    if network.find(collective, workers, nodes) is None:
+        return Origin(operators, "derived", f"from the data sheet of {network.name}")
+    if network.profile == network.name:
+        return Origin(operators, "measured", f"on {network.name}")
+    return Origin(operators, "borrowed", f"from {network.profile}, for {network.name}")

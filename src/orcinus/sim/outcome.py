@@ -1,0 +1,51 @@
+"""What a config comes to before the first request, and what happened until the last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orcinus.core.spelled import make_policy
+from orcinus.observe.distribution import Distribution
+from orcinus.observe.interval import Interval
+from orcinus.observe.metrics import MetricsObserver
+from orcinus.sim.config import SimulationConfig
+from orcinus.sim.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a config comes to: all that is decided before the first request."""
+
+    config: SimulationConfig
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened in a simulation. Seconds are simulated ones, but for `wall_seconds`.
+
+    With several seeds it is what happened with the first of them; `runs` has all, and `intervals` the medians over them.
+    """
+
+    setup: Setup
+    metrics: MetricsObserver
+    kv_shares: dict[str, float]  # of K/V memory, by what it was used for
+    stage_busy: list[float]  # share of the time that each pipeline stage worked, over all replicas
+    bubbles: Distribution  # seconds of pipeline bubbles per request
+    bubble_share: float  # of all stages' time while something was in flight
+    preemptions: int
+    wall_seconds: float
+    prefix_hit_rate: float | None = None  # share of the tokens of admitted requests that the prefix cache had
+    ended_early: bool = False  # before every request was served, because `over` said so
+    at_once: bool = False  # all requests were there from the start
+    notes: tuple[str, ...] = ()  # what is to be said of requests from a file
+    runs: tuple[Outcome, ...] = ()  # one for each seed, if there were several
+    intervals: Mapping[str, Interval] = field(default_factory=dict)  # metric, as `ttft.p99` -> its median over seeds
+
+    @property
+    def budget(self) -> int | None:
+        """The tokens that the policy aims at in an iteration, if it says so."""
+        policy = make_policy(self.setup.config.policy)
+        found: int | None = getattr(policy, "token_budget", getattr(policy, "chunk_size", None))
+        return found

@@ -1,0 +1,114 @@
+"""Why the outcome of a simulation must not be believed, and what to keep in mind where it may be."""
+
+from __future__ import annotations
+
+import math
+
+from orcinus.observe.metrics import MetricsObserver
+from orcinus.sim.machine import Machine
+from orcinus.sim.outcome import Outcome
+
+LONG = 10  # times what a request spends in the system, that requests have to come for: start and end are then a small part
+MARGIN = 1.2  # of what is recommended: other requests are not quite like those that were seen
+SERVED = 0.8  # of the rate at which requests come: if fewer are served, the queue grows as long as they come
+TAIL = 100  # requests, of which the 99th percentile is not the largest value
+ENOUGH = 5  # seeds, whose median lies within their range with more than 90 %
+DIGITS = 2  # of a number of requests that is recommended
+
+
+def doubts(outcome: Outcome) -> list[str]:
+    """Every reason, a line each. With several seeds a reason is given as that one has it which needs most requests."""
+    found = of_machine(outcome.setup.machine)
+    runs = sorted(outcome.runs or (outcome,), key=enough, reverse=True)
+    for reason in REASONS:
+        said = [text for text in map(reason, runs) if text]
+        if said:
+            found.append(said[0] if len(runs) == 1 else f"{said[0]} (with {len(said)} of {len(runs)} seeds)")
+    return found
+
+
+def of_machine(machine: Machine) -> list[str]:
+    """Why nothing that is simulated on a machine must be believed: the doubts of its calibration."""
+    return [f"the calibration is in doubt: {doubt}" for doubt in machine.doubts]
+
+
+def cautions(outcome: Outcome) -> list[str]:
+    """What to keep in mind with numbers that are sound."""
+    found = []
+    served = min(one.metrics.served for one in outcome.runs or (outcome,))
+    if 0 < served < TAIL:
+        found.append(f"the P99 of {served} requests is the largest of them: give {TAIL} --requests at least")
+    if not outcome.runs:
+        found.append(f"one seed does not say how much of this is chance: --seeds {ENOUGH} does")
+    elif _all_equal(outcome):
+        found.append(f"all {len(outcome.runs)} seeds give the same: nothing in this workload is left to chance")
+    return found
+
+
+def spent(metrics: MetricsObserver) -> float:
+    """Mean seconds from a request's first iteration to its end: what it takes, however long the queue is."""
+    return metrics.e2e.mean - metrics.scheduling_delay.mean
+
+
+def enough(outcome: Outcome) -> int:
+    """How many requests, coming as these did, come for long against what one of them takes; 0 if unknown."""
+    metrics = outcome.metrics
+    return rounded_up(MARGIN * LONG * spent(metrics) * metrics.submitted / metrics.window) if metrics.window else 0
+
+
+def rounded_up(count: float) -> int:
+    """A count with two digits and otherwise zeros, at least as great; 0 of what is infinite."""
+    if not 0 < count < math.inf:
+        return 0
+    digits: int = 10 ** max(0, math.floor(math.log10(count)) + 1 - DIGITS)
+    return math.ceil(count / digits) * digits
+
+
+def too_short(outcome: Outcome) -> bool:
+    """Whether requests come for so short a time that most of it is start and end."""
+    metrics = outcome.metrics
+    return not outcome.at_once and metrics.served > 0 and metrics.window < LONG * spent(metrics)
+
+
+def _nothing_served(outcome: Outcome) -> str:
+    return "" if outcome.metrics.served else "not one request was served"
+
+
+def _short(outcome: Outcome) -> str:
+    if not too_short(outcome):
+        return ""
+    metrics, needed = outcome.metrics, enough(outcome)
+    advice = f"give --requests {needed}" if needed else "give more --requests"
+    return (
+        f"the workload is too short: requests come for {metrics.window:.3g} s, and one takes {spent(metrics):.3g} s, so that "
+        f"start and end are much of what was seen: {advice}"
+    )
+
+
+def _overloaded(outcome: Outcome) -> str:
+    metrics = outcome.metrics
+    if outcome.at_once or too_short(outcome) or not metrics.served or metrics.window >= SERVED * metrics.span:
+        return ""
+    came, ended = metrics.submitted / metrics.window, metrics.served / metrics.span
+    return (
+        f"{came:.3g} requests/s come and {ended:.3g} are served: the queue grows for as long as they come, and the latencies "
+        "with it: they say how many --requests there were"
+    )
+
+
+def _turned_away(outcome: Outcome) -> str:
+    total, served = outcome.metrics.endings.total(), outcome.metrics.served
+    if total == served or not served:
+        return ""
+    return (
+        f"{total - served} of {total} requests were turned away, being too long: they have no latencies, which makes the rest "
+        "look better: leave them out with --max-total, or raise --max-model-len"
+    )
+
+
+REASONS = (_nothing_served, _short, _overloaded, _turned_away)
+
+
+def _all_equal(outcome: Outcome) -> bool:
+    """Whether chance had no part in it."""
+    return all(each.low == each.high for name, each in outcome.intervals.items() if name != "wall_seconds")

@@ -1,0 +1,70 @@
+"""Which constants of a machine are its own, and which were fitted on another."""
+
+from __future__ import annotations
+
+import pytest
+
+from orcinus.cost.architecture import Parallel
+from orcinus.cost.cluster import find_cluster
+from orcinus.cost.devices import DEVICES, NETWORKS, USUAL_NETWORKS
+from orcinus.cost.origins import WEAK, Origin, origins, spell_origins
+from orcinus.cost.software import known_software
+
+OWN = {"a100-40g": "a100", "a100-80g": "a100", "a6000": "a6000"}
+
+
+def found(device: str, network: str, software: str, tp: int = 1, pp: int = 1, *, curve: bool = False) -> dict[str, Origin]:
+    cluster = find_cluster(device, network, software, Parallel(tp, pp))
+    return {each.operators: each for each in origins(cluster, software, curve=curve)}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_linear_layers_are_borrowed_wherever_the_device_was_not_measured(device: str) -> None:
+    origin = found(device, USUAL_NETWORKS.get(device, "a100-dgx"), "default")["linear layers"]
+    assert origin.basis == ("fitted" if device in OWN else "borrowed")
+    assert origin.source.split()[-1] == ("a6000" if device in ("a6000", "a40", "a10", "l4") else "a100")
+
+
+@pytest.mark.parametrize("software", known_software())
+@pytest.mark.parametrize("device", DEVICES)
+def test_software_is_borrowed_off_the_device_on_which_it_was_fitted(software: str, device: str) -> None:
+    origin = found(device, "a100-dgx", f"{software}:iteration=0.001")["attention"]
+    same = device.split("-")[0] == known_software()[software]["device"].split("-")[0]
+    assert origin.basis == ("fitted" if same else "borrowed")
+    assert found(device, "a100-dgx", "default")["attention"].basis == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("network", "tp", "pp", "sums", "handed"),
+    [
+        ("a100-dgx", 1, 1, None, None),
+        ("a100-dgx", 8, 1, "measured", None),
+        ("a100-dgx", 8, 2, "measured", "measured"),
+        ("a100-nd96asr", 8, 2, "borrowed", "derived"),
+        ("a100-nc96ads", 2, 1, "borrowed", None),
+        ("a100-nc96ads", 4, 1, "derived", None),
+        ("h100-dgx", 4, 2, "borrowed", "borrowed"),
+        ("pcie", 2, 2, "derived", "derived"),
+    ],
+)
+def test_what_a_network_takes_is_its_own_a_scaled_one_or_a_data_sheets(
+    network: str, tp: int, pp: int, sums: str | None, handed: str | None
+) -> None:
+    known = found("a100-80g", network, "default", tp, pp)
+    bases = [known[name].basis if name in known else None for name in ("sums over devices", "hand-over between stages")]
+    assert bases == [sums, handed]
+
+
+def test_a_measured_curve_is_told_from_a_fitted_formula() -> None:
+    assert found("a6000", "pcie", "sarathi", curve=True)["linear layers"].basis == "measured"
+
+
+def test_one_line_says_what_follows() -> None:
+    own, other = Origin("a", "fitted", "on x"), Origin("b", "borrowed", "from y")
+    assert spell_origins([own, Origin("c", "fitted", "on x")]) == "costs: a, c fitted on x"
+    assert spell_origins([own, other]) == "costs: a fitted on x; b borrowed from y: absolute times are estimates"
+    assert set(WEAK) == {"borrowed", "derived", "assumed"}
+
+
+def test_every_network_says_whose_profile_it_has() -> None:
+    assert {network.profile for network in NETWORKS.values()} <= NETWORKS.keys()
