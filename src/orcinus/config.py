@@ -67,7 +67,9 @@ class EngineConfig:
     )
     revision: str | None = option(None, "Branch, tag or commit of the hub repository. Default: its main branch.")
     policy: str | Policy = option(
-        "stall-free:token_budget=128", "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128."
+        "stall-free:token_budget=128",
+        "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128. `stall-free` without options means "
+        "token_budget=512, the paper's for GPUs; the default is what suits CPUs.",
     )
     order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
     kv: str = option("prefix-cache", "K/V manager: max-length, reservation, paged or prefix-cache.")

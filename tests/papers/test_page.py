@@ -51,6 +51,27 @@ def test_misses_and_skipped_rows_stay_visible() -> None:
     assert "![An example](pictures/papers/example.svg)" in text
 
 
+@pytest.mark.parametrize(("simulated", "times"), [(671.0, "6.7"), (42.0, "0.4")])
+def test_a_number_that_only_keeps_a_bound_is_shown_as_that(simulated: float, times: str) -> None:
+    rows = [row(1, within("a", 100, 101, 0.05)), row(2, within("a", 1, 1, 0.1), Check("b", 100, simulated, -0.6, 99))]
+    said = f"bound kept, at {times} times the published"
+    text = page(rows)
+    assert "2 of 2 experiments pass, 1 of them with a number that only keeps a bound, far from the published one." in text
+    assert f"| b | 100 | {simulated:g} | {simulated - 100:+.1f}% | {said} |" in text
+    (overview,) = [line for line in text.splitlines() if line.startswith("| 2 | ")]
+    assert overview.endswith(f"| {said} |")
+    assert f"**{said}**" in text
+    assert not Check("b", 100, 199, -0.5, 99).only_bound
+    assert not Check("b", 100, 700, -0.5, 0.5).only_bound
+
+
+def test_no_row_of_the_committed_page_passes_in_silence_by_being_far_off() -> None:
+    text = (Path(__file__).parents[2] / "docs/papers.md").read_text(encoding="utf-8")
+    far = [line for line in text.splitlines() if re.search(r"\| \+[1-9]\d\d\.\d% \|", line)]
+    assert far
+    assert all("bound kept, at" in line or "miss" in line for line in far)
+
+
 def test_links_of_the_overview_lead_to_the_sections() -> None:
     text = page([row(1, within("a", 1, 1, 0.1))])
     (anchor,) = re.findall(r"\(#([^)]*)\)", text)

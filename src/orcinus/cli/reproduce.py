@@ -74,17 +74,17 @@ def _list(rows: Sequence[Row]) -> None:
 
 
 def _print(row: Row, found: Found, seconds: float) -> None:
-    from orcinus.papers.page import heading, number, percent, verdict
+    from orcinus.papers.page import heading, judged, number, percent, verdict
 
     console = Console(highlight=False)
-    style = "green" if found.passed else "yellow" if found.skipped else "red"
+    style = "yellow" if found.only_bound else "green" if found.passed else "yellow" if found.skipped else "red"
     console.print(f"\n[bold]{heading(row)}[/] ({row.paper})  [{style}]{verdict(found)}[/]  {seconds:.1f} s")
     console.print(f"tolerance {row.tolerance}; fitted: {row.calibrated}", style="dim")
     table = Table(box=None, padding=(0, 1))
     for title in ("", "published", "simulated", "error", ""):
         table.add_column(title, justify="left" if title == "" else "right")
     for check in found.checks:
-        mark = "" if check.passed else "[red]miss[/]"
+        mark = f"[yellow]{judged(check)}[/]" if check.only_bound else "" if check.passed else "[red]miss[/]"
         if check.holds is not None:
             table.add_row(check.what, "", "", "", "holds" if check.holds else "[red]does not hold[/]")
         else:
@@ -96,11 +96,21 @@ def _print(row: Row, found: Found, seconds: float) -> None:
 
 
 def _record(row: Row, found: Found) -> dict[str, object]:
-    checks = [asdict(check) | {"error": check.error, "passed": check.passed} for check in found.checks]
+    from orcinus.papers.page import verdict
+
+    checks = [
+        asdict(check) | {"error": check.error, "passed": check.passed, "only_bound": check.only_bound} for check in found.checks
+    ]
     about = {
         name: getattr(row, name) for name in ("number", "paper", "experiment", "setup", "tolerance", "calibrated", "source")
     }
-    return about | {"passed": found.passed, "skipped": found.skipped, "checks": checks, "notes": list(found.notes)}
+    return about | {
+        "passed": found.passed,
+        "verdict": verdict(found),
+        "skipped": found.skipped,
+        "checks": checks,
+        "notes": list(found.notes),
+    }
 
 
 def _write(folder: Path, results: Sequence[tuple[Row, Found]]) -> None:

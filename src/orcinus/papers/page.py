@@ -60,12 +60,22 @@ def _line(check: Check) -> str:
     if check.holds is not None:
         return f"| {check.what} | | | | {'holds' if check.holds else '**does not hold**'} |"
     cells = (check.what, number(check.published, check.unit), number(check.simulated, check.unit), percent(check.error))
-    return f"| {' | '.join(cells)} | {'pass' if check.passed else '**miss**'} |"
+    return f"| {' | '.join(cells)} | {judged(check) if check.passed else '**miss**'} |"
+
+
+def judged(check: Check) -> str:
+    """What became of a check that has numbers."""
+    if check.only_bound:
+        return f"bound kept, at {check.times:.1f} times the published"
+    return "pass" if check.passed else "miss"
 
 
 def verdict(found: Found) -> str:
-    """Whether all checks of a row passed."""
-    return "skipped" if found.skipped else "pass" if found.passed else "miss"
+    """Whether all checks of a row passed, and whether one of them did so as a bound only."""
+    if found.skipped or not found.passed:
+        return "skipped" if found.skipped else "miss"
+    bounds = ", ".join(judged(check) for check in found.checks if check.only_bound)
+    return bounds or "pass"
 
 
 def heading(row: Row) -> str:
@@ -76,7 +86,9 @@ def heading(row: Row) -> str:
 def tally(results: Sequence[Found]) -> str:
     """How many passed."""
     skipped = sum(found.skipped is not None for found in results)
-    text = f"{sum(found.passed for found in results)} of {len(results) - skipped} experiments pass."
+    bounds = sum(found.only_bound for found in results)
+    text = f"{sum(found.passed for found in results)} of {len(results) - skipped} experiments pass"
+    text += f", {bounds} of them with a number that only keeps a bound, far from the published one." if bounds else "."
     return text + (f" {skipped} skipped." if skipped else "")
 
 

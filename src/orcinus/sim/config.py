@@ -45,7 +45,11 @@ class SimulationConfig:
     replicas: int = option(1, "Replicas of the model, each on tp x pp devices.")
     router: str = option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
     in_flight: int | None = option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
-    policy: str = option("", f"Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256. Default: {POLICY}.")
+    policy: str = option(
+        "",
+        f"Scheduling policy, with options after a colon: orca, sarathi:chunk_size=256. Default: {POLICY}, which means "
+        "token_budget=512, as in Sarathi-Serve; a real engine's default is 128, for CPUs.",
+    )
     order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
     kv: str = option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
     paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")

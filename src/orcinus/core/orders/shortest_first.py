@@ -9,8 +9,10 @@ from orcinus.core.request import Request
 class ShortestFirst(AgingQueue):
     """By the tokens still to run, prompt and the most that may be generated; `aging` seconds make up for 1000 of them.
 
-    A request waits at most for those that arrive less than (its tokens - theirs) x aging / 1000 seconds after it. The
-    mean waiting time is the shortest there is if `max_tokens` tells the truth about the lengths of answers.
+    A request waits at most for those that arrive less than (its tokens - theirs) x aging / 1000 seconds after it. If
+    `max_tokens` tells the truth about the lengths of answers, the mean wait is mostly shorter than in order of arrival. It
+    is not the shortest there is: many requests run at once, those that run are not interrupted for shorter ones, and aging
+    keeps a part of the order of arrival.
     """
 
     def rank(self, request: Request) -> float:
