@@ -161,6 +161,69 @@ def _penalties(target: Target) -> None:
         expect(changed != plain, f"{name} 2 changes nothing")
 
 
+def _known(target: Target, path: str, **fields: Any) -> Json:
+    """The answer to a request whose fields not every server has. Raises `Skip` if this one says so."""
+    start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
+    answer = target.post(path, start | {"temperature": 0, "max_tokens": 8} | fields)
+    refused_as_unsupported(answer)
+    expect_equal(answer.status_code, 200, "status")
+    found: Json = answer.json()
+    return found
+
+
+@check("fields: a completion without max_tokens has 16", ours=True)
+def _sixteen(target: Target) -> None:
+    found = target.ask(TEXT, {"prompt": OPENING, "ignore_eos": True}).json()
+    expect_equal(found["usage"]["completion_tokens"], 16, "completion_tokens")
+
+
+@check("fields: allowed_token_ids are the only ones written")
+def _allowed(target: Target) -> None:
+    found = _ids(_known(target, TEXT, allowed_token_ids=[300, 301], return_token_ids=True, ignore_eos=True))
+    expect(set(found) <= {300, 301}, f"the tokens are {found}")
+
+
+@check("fields: bad_words are not written")
+def _bad_words(target: Target) -> None:
+    plain = _text(target.complete())
+    word = max(plain.split(), key=len)
+    changed = str(_known(target, TEXT, bad_words=[word])["choices"][0]["text"])
+    expect(word not in changed.split(), f"{word!r} was written")
+
+
+@check("fields: truncate_prompt_tokens keeps the last of them")
+def _truncated(target: Target) -> None:
+    last = target.tokens(OPENING)[-2:]
+    found = _known(target, TEXT, truncate_prompt_tokens=2, return_token_ids=True)
+    expect_equal(found["usage"]["prompt_tokens"], 2, "prompt_tokens")
+    expect_equal(_text(found), _text(target.complete(prompt=last)), "the text")
+
+
+@check("fields: add_generation_prompt false closes a conversation, continue_final_message goes on with it")
+def _endings(target: Target) -> None:
+    messages = [*HI, {"role": "assistant", "content": "Once upon"}]
+    usual = target.chat(messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
+    closed = _known(target, CHAT, messages=messages, add_generation_prompt=False)["usage"]["prompt_tokens"]
+    opened = _known(target, CHAT, messages=messages, add_generation_prompt=False, continue_final_message=True)
+    expect(opened["usage"]["prompt_tokens"] < usual, "continue_final_message opens another turn")
+    expect(closed < usual, "add_generation_prompt false opens a turn")
+
+
+@check("fields: prompt_logprobs have an entry for every token of a prompt, the first null")
+def _prompt_logprobs(target: Target) -> None:
+    for path in (CHAT, TEXT):
+        found = _known(target, path, prompt_logprobs=1)
+        entries = (found if path == CHAT else found["choices"][0]).get("prompt_logprobs") or []
+        expect_equal(len(entries), found["usage"]["prompt_tokens"], "the number of entries")
+        expect(entries[0] is None and all("logprob" in one for entry in entries[1:] for one in entry.values()), "their shape")
+
+
+@check("fields: return_tokens_as_token_ids spells tokens as ids")
+def _as_ids(target: Target) -> None:
+    tokens = _known(target, TEXT, logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"]["tokens"]
+    expect(all(token.startswith("token_id:") for token in tokens), f"the tokens are {tokens}")
+
+
 @check("fields: timeout ends a request with an error", ours=True)
 def _timeout(target: Target) -> None:
     answer = target.post(CHAT, {"messages": STORY, "timeout": 0.01, "max_tokens": 1000, "ignore_eos": True})

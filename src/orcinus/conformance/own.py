@@ -68,6 +68,28 @@ def _tokenize_chat(target: Target) -> None:
     expect_equal(found["count"], target.chat(max_tokens=1)["usage"]["prompt_tokens"], "the count")
 
 
+@check("own: /tokenize names unknown fields and refuses a template", ours=True)
+def _tokenize_fields(target: Target) -> None:
+    answer = target.http.post("/tokenize", json={"prompt": OPENING, "wibble": 1})
+    expect_equal(answer.headers.get("x-ignored-fields", "wibble" if answer.status_code == 400 else ""), "wibble", "the header")
+    answer = target.http.post("/tokenize", json={"messages": HI, "chat_template": "x"})
+    expect_error(answer, 400, "chat_template", "unsupported_parameter")
+
+
+@check("own: responses and frames have a system_fingerprint", ours=True)
+def _fingerprint(target: Target) -> None:
+    found = {target.chat(max_tokens=1)["system_fingerprint"]}
+    found |= {frame.get("system_fingerprint") for frame in target.stream(TEXT, max_tokens=2).frames}
+    expect(len(found) == 1 and all(found), f"they are {found}")
+
+
+@check("own: paths without a version", ours=True)
+def _unversioned(target: Target) -> None:
+    for path in (CHAT, TEXT):
+        body = {"prompt": OPENING} if path == TEXT else {"messages": HI}
+        expect_equal(target.http.post(path.removeprefix("/v1"), json=body | {"max_tokens": 1}).status_code, 200, "status")
+
+
 @check("own: /tokenize and /detokenize refuse what they cannot", ours=True)
 def _tokenize_wrong(target: Target) -> None:
     for body in ({}, {"prompt": 5}, {"prompt": None}, {"prompt": ["a"]}):

@@ -110,10 +110,26 @@ def _form(value: Any) -> str:
 
 
 STREAM_OPTIONS = _needs("stream_options", "stream", {})
+NO_MIN_TOKENS: JsonValue = {"properties": {"min_tokens": {"enum": [None, 0]}}}
 BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
     "anyOf": [
         {"properties": {"best_of": {"type": "null"}}},
         {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
+    ]
+}
+
+
+def _given(field: str) -> JsonValue:
+    """For the OpenAPI document: a number is given."""
+    return {"properties": {field: {"type": "integer"}}, "required": [field]}
+
+
+MIN_TOKENS_OF_CHAT: JsonValue = {"anyOf": [NO_MIN_TOKENS, _given("max_tokens"), _given("max_completion_tokens")]}
+MIN_TOKENS: JsonValue = {"anyOf": [NO_MIN_TOKENS, _given("max_tokens")]}
+ZERO_MAX_TOKENS: JsonValue = {
+    "anyOf": [
+        {"not": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]}},
+        {"properties": {"echo": {"const": True}}, "required": ["echo"]},
     ]
 }
 
@@ -153,8 +169,6 @@ class StreamOptions(Object):
 
 class Sampling(Object):
     """What chats and completions have in common."""
-
-    model_config = ConfigDict(json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF]})
 
     model: StrictStr | None = None
     max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
@@ -219,6 +233,7 @@ SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]})
     unsupported = IN_COMPLETIONS
 
     prompt: Annotated[
@@ -320,7 +335,10 @@ class ChatBody(Sampling):
     """`POST /v1/chat/completions`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF, _needs("top_logprobs", "logprobs", 0, False)], "not": ONE_ENDING}
+        json_schema_extra={
+            "allOf": [STREAM_OPTIONS, BEST_OF, MIN_TOKENS_OF_CHAT, _needs("top_logprobs", "logprobs", 0, False)],
+            "not": ONE_ENDING,
+        }
     )
     unsupported = IN_CHAT
 

@@ -47,9 +47,7 @@ class Service:
         self.metrics = Metrics(name)
         self.workers = Workers()
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
-        made = orcinus.__version__.encode() + to_wire(client.config)
-        # equal for equal models, settings and versions
-        self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
+        self.fingerprint = ""  # equal for equal models, settings and versions
         self._model: Model | None = None
         client.listeners.append(self._on_iteration)
 
@@ -57,6 +55,8 @@ class Service:
         """The engine stands: from now on requests are taken."""
         self._model = model
         self.metrics.on_ready(model.ready)
+        made = f"{orcinus.__version__}\0{model.ready.revision}\0".encode() + to_wire(self.client.config)
+        self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
 
     def _on_iteration(self, iteration: Iteration) -> None:
         self.metrics.on_iteration(iteration, self.client.arrival)

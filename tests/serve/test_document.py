@@ -1,0 +1,123 @@
+"""The OpenAPI document holds what it promises: no body that it permits is refused, but for rules that no schema can say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orcinus.config import EngineConfig
+from orcinus.core.request import SamplingParams
+from orcinus.core.spelled import make_order, make_policy
+from orcinus.serve.app import make_app
+from orcinus.serve.body import parse
+from orcinus.serve.config import ServerConfig
+from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.errors import ApiError
+from orcinus.serve.keys import Keys
+from orcinus.serve.messages import Ready
+from orcinus.serve.model import Caller, Model, conversation
+from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
+from orcinus.serve.service import Service
+from orcinus.serve.validation import check_fields
+from orcinus.serve.workers import Workers
+from orcinus.text.tokenizer import load_tokenizer
+from orcinus.tiny import MODEL_DIR
+from tests.serve.json_schema import Schemas
+
+# What JSON Schema cannot say: sums and comparisons of fields, and what only a tokenizer knows.
+BEYOND_SCHEMAS = re.compile(
+    "exceed the context"
+    "|min_tokens needs a max_tokens that is no smaller"
+    "|nothing can be generated"
+    "|the last message has no content to continue"
+    "|bad_words.* has no tokens"
+)
+
+
+@cache
+def service() -> Service:
+    """A service whose engine is never started."""
+    tokenizer = load_tokenizer(MODEL_DIR)
+    assert tokenizer is not None
+    found = Service(EngineClient(EngineConfig()), ServerConfig(), "m", Keys([], []))
+    found.open(Model("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, Workers()))
+    return found
+
+
+@cache
+def schemas() -> Schemas:
+    app: Any = make_app(service())
+    document = app.app.openapi()
+    return Schemas(document["components"]["schemas"])
+
+
+def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
+    """Why a body is refused by everything that comes before the engine."""
+    model = service().model
+
+    async def read() -> None:
+        found = parse(json.dumps(body).encode(), kind)
+        check_fields(found, strict=False)
+        if isinstance(found, ChatBody | CompletionBody):
+            model.check_together(found)
+            await (model.chat(found, Caller()) if isinstance(found, ChatBody) else model.completion(found, Caller()))
+        elif isinstance(found, TokenizeBody) and found.messages is not None:
+            conversation(found).encode(model.tokenizer)
+        elif isinstance(found, SchedulerBody):
+            _ = found.policy is None or make_policy(found.policy)
+            _ = found.order is None or make_order(found.order)
+
+    try:
+        asyncio.run(read())
+    except ApiError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, TokenizeBody, DetokenizeBody, SchedulerBody])
+def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
+    known = schemas()
+    schema = known.named[kind.__name__]
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        body = data.draw(known.values(schema))
+        error = refusal(kind, body)
+        assert error is None or BEYOND_SCHEMAS.search(error.message), (error.message, body)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (ChatBody, {"messages": [{"role": "user", "content": None}]}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "guided_json": {}}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "mirostat": 2}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x", "function_call": {"name": "x"}}]}),
+        (CompletionBody, {"prompt": "x", "logit_bias": {"2048": 1}}),
+        (CompletionBody, {"prompt": "x", "logit_bias": {"fox": 1}}),
+        (CompletionBody, {"prompt": "x", "max_tokens": 0}),
+        (CompletionBody, {"prompt": "x", "min_tokens": 3}),
+        (CompletionBody, {"prompt": "x", "n": 129}),
+        (CompletionBody, {"prompt": "x", "truncate_prompt_tokens": 0}),
+        (CompletionBody, {"prompt": [2048]}),
+        (TokenizeBody, {}),
+        (SchedulerBody, {"policy": "magic"}),
+        (SchedulerBody, {"order": "fair:prompt_cost=much"}),
+    ],
+)
+def test_what_is_refused_is_not_permitted(kind: type[Object], body: dict[str, Any]) -> None:
+    known = schemas()
+    assert not known.fits(known.named[kind.__name__], body)
+    if kind is not SchedulerBody and body:
+        assert refusal(kind, body) is not None
