@@ -202,11 +202,11 @@ class LLM:
                 self._cancel_abandoned()
 
     def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
-        decode = self.tokenizer.decode if self.tokenizer else _no_text
         for one in prepared:
             now = self.engine.clock.now()
             request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, **asdict(one.standing))
-            answer = Answer(request.id, one.index, one.choice, one.params, decode, RequestMetrics(request.arrival))
+            detokenizer = self.tokenizer.detokenizer(one.ids) if self.tokenizer else None
+            answer = Answer(request.id, one.index, one.choice, one.params, detokenizer, RequestMetrics(request.arrival))
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)
             self._deliver(self.engine.submit(request))
@@ -304,10 +304,6 @@ def _append_end(inbox: deque[Piece], end: Piece) -> None:
             inbox[place] = replace(last, text=last.text + end.text, finish_reason=end.finish_reason, error=end.error)
             return
     inbox.append(end)
-
-
-def _no_text(_: Sequence[int]) -> str:
-    return ""
 
 
 def _progress(wanted: bool | None, total: int) -> Any:

@@ -64,6 +64,12 @@ def test_the_stream_says_what_the_whole_says(server: Running, fields: dict[str, 
     assert reasons == [None] * (len(frames) - 1) + [whole["finish_reason"]]
 
 
+def test_bytes_that_are_no_character_are_streamed_as_they_come(server: Running) -> None:
+    body = {"prompt": "Once", "max_tokens": 300, "logit_bias": {"225": 100}, "stop": ["END"]}  # the byte 0x80
+    texts = [frame["choices"][0]["text"] for frame in stream(server, "/v1/completions", **body)]
+    assert [text for text in texts if text] == ["\ufffd"] * 300
+
+
 def test_completions_take_all_four_forms_of_prompt(server: Running) -> None:
     ids = server.http.post("/tokenize", json={"prompt": "Once upon"}).json()["tokens"]
     texts = []

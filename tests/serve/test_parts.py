@@ -6,13 +6,13 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.request import SamplingParams
+from orcinus.core.batch import Finished, Token
+from orcinus.core.request import Finish, SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
 from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError
@@ -20,7 +20,8 @@ from orcinus.serve.messages import Ready, Submit, decode_to_engine, encode, para
 from orcinus.serve.model import Caller, Model
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.workers import Workers
-from orcinus.text.answer import Piece
+from orcinus.text.answer import Answer, RequestMetrics
+from orcinus.text.detokenizer import ByteWriter, Detokenizer
 from orcinus.text.intake import Prepared, Standing
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import load_tokenizer
@@ -133,9 +134,6 @@ class Thinker:
 
     special_ids = frozenset[int]()
 
-    def opens_thinking(self, prompt: Any) -> bool:
-        return False
-
 
 class SomeCall:
     id = "chatcmpl-1"
@@ -145,8 +143,11 @@ def test_a_chat_shows_reasoning_apart() -> None:
     body = ChatBody.model_validate({"messages": [{"role": "user", "content": "?"}], "stream": True})
     prepared = [Prepared(0, 0, None, (1, 2), SamplingParams(), Standing())]
     reply = Reply(SomeCall(), 0, "m", body, prepared, Thinker())  # type: ignore[arg-type]
-    pieces = [Piece("r", 0, 0, number, text) for number, text in enumerate(["<think>", "hm", "</think>", "Yes"])]
-    parts = reply.take([*pieces, Piece("r", 0, 0, None, "", "stop")], merge=False)
+    words = ["<think>", "hm", "</think>", "Yes"]
+    detokenizer = Detokenizer(lambda: ByteWriter(lambda token: words[token].encode()))
+    answer = Answer("r", 0, 0, SamplingParams(), detokenizer, RequestMetrics(0.0), Reasoning(open=False))
+    pieces = [answer.add(Token("r", number, 0.0)) for number in range(len(words))]
+    parts = reply.take([*filter(None, pieces), answer.end(Finished("r", Finish.STOP, 0.0))], merge=False)
     frames = [reply._frame(part, first=False, continuous=False)["choices"][0] for part in parts]  # type: ignore[arg-type]
     assert [frame["delta"] for frame in frames if any(frame["delta"].values())] == [
         {"reasoning_content": "hm"},

@@ -12,20 +12,21 @@ from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish, SamplingParams
 from orcinus.errors import RequestError
 from orcinus.text.answer import Answer, RequestMetrics
-from orcinus.text.detokenizer import Detokenizer
+from orcinus.text.detokenizer import ByteWriter, Detokenizer, PieceWriter
+from orcinus.text.reasoning import Reasoning
 from orcinus.text.stop import StopStrings
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
 
-def bytes_decode(ids: Sequence[int]) -> str:
-    """A tokenizer whose tokens are bytes."""
-    return bytes(ids).decode("utf-8", errors="replace")
+def of_bytes() -> Detokenizer:
+    """Of a tokenizer whose tokens are bytes."""
+    return Detokenizer(lambda: ByteWriter(lambda token: bytes([token])))
 
 
 @given(st.text() | st.binary().map(lambda b: b.decode("latin-1")))
 def test_pieces_joined_are_the_whole_text(text: str) -> None:
-    detokenizer = Detokenizer(bytes_decode)
+    detokenizer = of_bytes()
     pieces = [detokenizer.add(byte) for byte in text.encode(errors="replace")]
     assert "".join(pieces) + detokenizer.finish() == text.encode(errors="replace").decode()
     assert "\ufffd" not in "".join(pieces) or "\ufffd" in text
@@ -33,7 +34,7 @@ def test_pieces_joined_are_the_whole_text(text: str) -> None:
 
 @given(st.binary(max_size=40))
 def test_bytes_that_are_no_text_lose_nothing(data: bytes) -> None:
-    detokenizer = Detokenizer(bytes_decode)
+    detokenizer = of_bytes()
     pieces = [detokenizer.add(byte) for byte in data] + [detokenizer.finish()]
     assert "".join(pieces) == data.decode("utf-8", errors="replace")
 
@@ -45,12 +46,12 @@ def sentencepiece_decode(ids: Sequence[int]) -> str:
 
 @given(st.lists(st.integers(0, 2)))
 def test_special_tokens_between_words_lose_no_space(ids: list[int]) -> None:
-    detokenizer = Detokenizer(sentencepiece_decode)
+    detokenizer = Detokenizer(lambda: PieceWriter(sentencepiece_decode, lambda _: None, lambda: ()))
     assert "".join(map(detokenizer.add, ids)) + detokenizer.finish() == sentencepiece_decode(ids)
 
 
 def test_a_character_of_four_tokens_appears_at_once() -> None:
-    detokenizer = Detokenizer(bytes_decode)
+    detokenizer = of_bytes()
     assert [detokenizer.add(byte) for byte in "a🐋b".encode()] == ["a", "", "", "", "🐋", "b"]
 
 
@@ -81,7 +82,7 @@ def test_only_what_may_begin_a_stop_string_is_held_back() -> None:
 
 
 def answer(**params: object) -> Answer:
-    return Answer("r", 0, 0, SamplingParams(**params), bytes_decode, RequestMetrics(arrival=1.0))  # type: ignore[arg-type]
+    return Answer("r", 0, 0, SamplingParams(**params), of_bytes(), RequestMetrics(arrival=1.0))  # type: ignore[arg-type]
 
 
 def test_an_answer_measures_itself() -> None:
@@ -118,6 +119,80 @@ def test_stop_strings_are_ignored_until_min_tokens() -> None:
     assert one.text == "aaab"
 
 
+@pytest.mark.parametrize(
+    ("stop", "min_tokens", "text", "tokens"),
+    [
+        ("duck", 5, "a ", 6),  # begins before the border, complete behind it
+        ("duck", 2, "a ", 6),
+        ("duck", 6, "a duck a ", 13),  # complete at the border: not found, as in vLLM
+        ("duck", 7, "a duck a ", 13),  # complete before it
+        ("ck", 5, "a du", 6),
+        ("k a", 6, "a duc", 8),
+        ("a duck a duck", 12, "", 13),  # all but the last token before the border
+        ("a duck a duck", 13, "a duck a duck", 13),
+        ("duck a", 3, "a ", 8),
+    ],
+)
+def test_a_stop_string_may_begin_before_min_tokens_but_must_end_behind(
+    stop: str, min_tokens: int, text: str, tokens: int
+) -> None:
+    one = answer(stop=(stop, "never"), min_tokens=min_tokens, max_tokens=20)
+    pieces = [one.add(Token("r", byte, 0.0)) for byte in b"a duck a duck"]
+    pieces.append(one.end(Finished("r", Finish.LENGTH, 0.0)))
+    assert (one.text, len(one.token_ids)) == (text, tokens)
+    assert one.finish_reason == ("stop" if text != "a duck a duck" else "length")
+    assert "".join(piece.text for piece in pieces if piece) == text
+
+
+@given(st.text(alphabet="ab", max_size=14), st.text(alphabet="ab", min_size=1, max_size=4), st.integers(0, 14))
+def test_stops_over_the_border_are_those_of_the_whole_text(text: str, stop: str, border: int) -> None:
+    stream, shown = StopStrings([stop]), ""
+    for count, char in enumerate(text, start=1):
+        shown += stream.add(char, early=count <= border)
+    shown += stream.finish()
+    places = [place for place in range(len(text)) if text.startswith(stop, place) and place + len(stop) > border]
+    assert stream.stopped == bool(places)
+    assert shown == (text[: places[0]] if places else text)
+
+
+def thinker(words: Sequence[str], opened: bool, **params: object) -> tuple[str, str, Answer]:
+    """Reasoning, answer and the whole of a model that says these words, one a token."""
+    detokenizer = Detokenizer(lambda: ByteWriter(lambda token: words[token].encode()))
+    split, given_ = Reasoning(open=opened), SamplingParams(**params)  # type: ignore[arg-type]
+    one = Answer("r", 0, 0, given_, detokenizer, RequestMetrics(0.0), split)
+    pieces = [one.add(Token("r", number, 0.0)) for number in range(len(words))]
+    pieces.append(one.end(Finished("r", Finish.LENGTH, 0.0)))
+    return "".join(piece.reasoning for piece in pieces if piece), "".join(piece.text for piece in pieces if piece), one
+
+
+@pytest.mark.parametrize(
+    ("words", "opened", "stop", "reasoning", "text", "reason"),
+    [
+        (["<think>", "Now Question: hm", "</think>", "Fox"], False, ["Question:"], "Now Question: hm", "Fox", "length"),
+        (["Now Question: hm", "</think>", "Fox"], True, ["Question:"], "Now Question: hm", "Fox", "length"),
+        (["<think>", "hm", "</think>", "A Question: B", " C"], False, ["Question:"], "hm", "A ", "stop"),
+        (
+            ["<think>", "Question: hm", "</think>", "\n\nFox Quest", "ion: more"],
+            False,
+            ["Question:"],
+            "Question: hm",
+            "Fox ",
+            "stop",
+        ),
+        (["<think>", "hm</thi", "nk>Fox"], False, ["</think>"], "hm", "Fox", "length"),
+        (["<think>", "F", "</think>", "ox"], False, ["Fox"], "F", "ox", "length"),  # no string over the mark
+        (["<think>", "\n\n", "</think>", "\n\n", "Fox"], False, ["\n\n"], "", "Fox", "length"),
+        (["Fox", " Question:"], False, ["Question:"], "", "Fox ", "stop"),
+        (["<think>", "for ever Question:"], False, ["Question:"], "for ever Question:", "", "length"),
+    ],
+)
+def test_stop_strings_belong_to_the_answer_not_to_the_reasoning(
+    words: list[str], opened: bool, stop: list[str], reasoning: str, text: str, reason: str
+) -> None:
+    thought, said, one = thinker(words, opened, stop=stop)
+    assert (thought, said, one.text, one.finish_reason) == (reasoning, text, text, reason)
+
+
 def test_held_back_text_comes_at_the_end_if_no_stop_string_came() -> None:
     one = answer(stop=("END",))
     for byte in b"the EN":
@@ -131,7 +206,7 @@ def test_the_bundled_tokenizer_streams_what_it_encodes(text: str) -> None:
     tokenizer = load_tokenizer(MODEL_DIR)
     assert tokenizer is not None
     ids = tokenizer.encode(text)
-    detokenizer = Detokenizer(tokenizer.decode)
+    detokenizer = tokenizer.detokenizer()
     assert "".join(map(detokenizer.add, ids)) + detokenizer.finish() == tokenizer.decode(ids) == text
 
 

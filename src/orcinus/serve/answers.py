@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -17,7 +19,6 @@ from orcinus.serve.messages import Life
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
-from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import Tokenizer
 
 FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
@@ -35,7 +36,7 @@ class Part:
     content: str = ""
     reasoning: str = ""
     token_ids: list[int] = field(default_factory=list)
-    scores: list[tuple[int, Logprobs | None]] = field(default_factory=list)
+    scores: list[tuple[int, Logprobs | None, int]] = field(default_factory=list)  # and where in the text the token begins
     prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first
     finish_reason: str | None = None
     error: str | None = None
@@ -78,8 +79,7 @@ class Reply:
         self.choices: dict[int, Part] = {}
         self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by the first answer to it
         self.last_life: Life | None = None  # of the answer that ended last
-        self._filters: dict[int, Reasoning] = {}
-        self._offsets: dict[int, int] = {}  # characters of the legacy tokens of each choice so far
+        self._echoed: dict[int, tuple[str, list[int]]] = {}  # prompt -> its text, and where in it its tokens begin
 
     # What comes from the engine
 
@@ -114,38 +114,34 @@ class Reply:
         if self.silent and part.finish_reason in FINISHED:
             part.finish_reason = "length"
         if self.echo and place not in self.choices:
-            self._add_prompt(part, self.prompts[piece.index], piece)
-        text = "" if self.silent else piece.text
-        if self.is_chat:
-            part.reasoning, part.content = self._split(piece, place, text)
-        else:
-            part.content += text
-        if piece.token_id is not None and not self.silent:
+            self._add_prompt(part, piece)
+        if self.silent:
+            return part
+        part.reasoning, part.content = piece.reasoning, part.content + piece.text
+        if piece.token_id is not None:
             part.token_ids.append(piece.token_id)
             if piece.logprobs is not None:
-                part.scores.append((piece.token_id, piece.logprobs))
+                before = len(self._prompt(piece.index)[0]) if self.echo else 0
+                part.scores.append((piece.token_id, piece.logprobs, before + piece.offset))
         return part
 
-    def _add_prompt(self, part: Part, prompt: Prepared, piece: Piece) -> None:
-        part.content = prompt.text if prompt.text is not None else self.tokenizer.decode(prompt.ids)
+    def _add_prompt(self, part: Part, piece: Piece) -> None:
+        part.content, offsets = self._prompt(piece.index)
+        prompt = self.prompts[piece.index]
         if piece.prompt_logprobs is not None and prompt.params.logprobs is not None:
             count = prompt.params.logprobs
             cut = (replace(one, top=one.top[:count]) for one in piece.prompt_logprobs)
-            part.scores += zip(prompt.ids, (None, *cut), strict=True)
+            part.scores += zip(prompt.ids, (None, *cut), offsets, strict=True)
 
-    def _split(self, piece: Piece, place: int, text: str) -> tuple[str, str]:
-        if place not in self.choices:
-            opens = self.tokenizer.opens_thinking(self.prompts[piece.index].ids)
-            if opens is not None:
-                self._filters[place] = Reasoning(open=opens)
-        split = self._filters.get(place)
-        if split is None:
-            return "", text
-        reasoning, content = split.add(text)
-        if piece.finish_reason:
-            rest = split.finish()
-            reasoning, content = reasoning + rest[0], content + rest[1]
-        return reasoning, content
+    def _prompt(self, index: int) -> tuple[str, list[int]]:
+        """The text of a prompt as far as its answer does not complete it, and where its tokens begin in it."""
+        if index not in self._echoed:
+            prompt, detokenizer = self.prompts[index], self.tokenizer.detokenizer()
+            pieces = [detokenizer.add(token) for token in prompt.ids]
+            rest = detokenizer.finish() if self.silent else ""
+            text = "".join(pieces) + rest if prompt.text is None else prompt.text
+            self._echoed[index] = text, list(accumulate(map(len, pieces), initial=0))[:-1]
+        return self._echoed[index]
 
     # Not streamed
 
@@ -170,10 +166,8 @@ class Reply:
         options = self.body.stream_options
         continuous = bool(options and options.continuous_usage_stats)
         begun: set[int] = set()
+        written = monotonic()
         async for news in self.call.news(keep_alive_s, interval_s):
-            if not news:
-                yield KEEP_ALIVE
-                continue
             events = bytearray()
             for fresh in self.take(news, merge=interval_s > 0):
                 if isinstance(fresh, PromptRead):
@@ -185,8 +179,9 @@ class Reply:
                 elif fresh.says_something or (self.body.return_token_ids and fresh.token_ids):
                     events += _event(self._frame(fresh, first=fresh.place not in begun, continuous=continuous))
                     begun.add(fresh.place)
-            if events:
-                yield bytes(events)
+            if events or not news or monotonic() - written > keep_alive_s:  # tokens without text keep no connection alive
+                yield bytes(events) or KEEP_ALIVE
+                written = monotonic()
         if self.call.hung_up:
             return
         last = _event({**self._head(CHUNK), "choices": [], "usage": self.usage()})
@@ -257,8 +252,7 @@ class Reply:
     def _logprobs(self, part: Part) -> dict[str, Any]:
         if self.is_chat:
             return self.writer.chat(part.scores)
-        found, self._offsets[part.place] = self.writer.completion(part.scores, self._offsets.get(part.place, 0))
-        return found
+        return self.writer.completion(part.scores)
 
     def _head(self, chat_kind: str) -> dict[str, Any]:
         kind = chat_kind if self.is_chat else "text_completion"

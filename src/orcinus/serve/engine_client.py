@@ -42,6 +42,8 @@ from orcinus.serve.messages import (
 )
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
+from orcinus.text.reasoning import Reasoning
+from orcinus.text.tokenizer import Tokenizer
 
 LAST_WORDS_S = 0.2
 ANSWER_S = 10.0  # that the engine may take to answer a question
@@ -90,7 +92,7 @@ class EngineClient:
     """Owns the engine process. All methods belong to one event loop."""
 
     config: Asked
-    decode: Callable[[Any], str] = field(default=lambda ids: "")
+    tokenizer: Tokenizer | None = None  # once it is loaded
     state: EngineState = field(default_factory=EngineState)
     dead: str | None = None  # why the engine is gone
 
@@ -137,11 +139,15 @@ class EngineClient:
         """Queue a request under a name of the server's own; its news goes to the inbox. Raises `EngineError`."""
         if self.dead is not None:
             raise EngineError(self.dead)
-        metrics = RequestMetrics(time.monotonic())
-        answer = Answer(name, prepared.index, prepared.choice, prepared.params, self.decode, metrics)
-        self._streams[name] = Stream(answer, inbox)
+        self._streams[name] = Stream(self._collector(prepared, name), inbox)
         who, wire = prepared.standing, params_to_wire(prepared.params)
         self._send(Submit(name, list(prepared.ids), wire, who.priority, who.client, who.cache_salt, deadline))
+
+    def _collector(self, one: Prepared, name: str) -> Answer:
+        thinks, metrics = one.thinking is not None, RequestMetrics(time.monotonic())
+        detokenizer = self.tokenizer.detokenizer(one.ids, thinks=thinks, echo=one.echo) if self.tokenizer else None
+        split = None if one.thinking is None else Reasoning(open=one.thinking)
+        return Answer(name, one.index, one.choice, one.params, detokenizer, metrics, split)
 
     def cancel(self, name: str, error: str | None = None) -> bool:
         """End a request if it has not ended. Whoever reads it hears of it, and why."""

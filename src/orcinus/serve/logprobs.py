@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 from orcinus.core.request import Logprobs
 from orcinus.text.tokenizer import Tokenizer
 
 BYTES = "bytes:"  # how OpenAI begins a token that is no text of its own
-Scored = tuple[int, Logprobs | None]  # a token, and None for the first of a prompt
+Scored = tuple[int, Logprobs | None, int]  # a token, None for the first of a prompt, and where in the text it begins
 
 
 class LogprobWriter:
@@ -21,16 +20,16 @@ class LogprobWriter:
 
     def chat(self, scores: Sequence[Scored]) -> dict[str, Any]:
         """`logprobs` of a chat's choice."""
-        return {"content": [self._chat_entry(token, at) for token, at in scores if at is not None], "refusal": None}
+        return {"content": [self._chat_entry(token, at) for token, at, _ in scores if at is not None], "refusal": None}
 
-    def completion(self, scores: Sequence[Scored], offset: int) -> tuple[dict[str, Any], int]:
-        """`logprobs` of a completion's choice whose text begins at a character, and the character where it ends."""
-        ends = list(accumulate((_width(self._text(token)) for token, _ in scores), initial=offset))
-        end = ends.pop()
-        top = [None if at is None else self._top(token, at) for token, at in scores]
-        values = [None if at is None else at.logprob for _, at in scores]
-        words = [self._word(token) for token, _ in scores]
-        return {"tokens": words, "token_logprobs": values, "top_logprobs": top, "text_offset": ends}, end
+    def completion(self, scores: Sequence[Scored]) -> dict[str, Any]:
+        """`logprobs` of a completion's choice."""
+        return {
+            "tokens": [self._word(token) for token, _, _ in scores],
+            "token_logprobs": [None if at is None else at.logprob for _, at, _ in scores],
+            "top_logprobs": [None if at is None else self._top(token, at) for token, at, _ in scores],
+            "text_offset": [offset for _, _, offset in scores],
+        }
 
     def prompt(self, ids: Sequence[int], scores: Sequence[Logprobs], count: int) -> list[dict[str, Any] | None]:
         """`prompt_logprobs`: for every token but the first the token itself and the `count` likeliest, by their ids."""
@@ -73,10 +72,3 @@ class LogprobWriter:
 
 def _by_id(token: int) -> str:
     return f"token_id:{token}"
-
-
-def _width(word: str) -> int:
-    """How many characters of the text a token begins."""
-    if not word.startswith(BYTES + "\\x"):
-        return len(word)
-    return sum(int(byte, 16) & 0xC0 != 0x80 for byte in word.split("\\x")[1:])

@@ -16,7 +16,7 @@ from orcinus.serve.schema import ChatBody, CompletionBody, Message, Object, Samp
 from orcinus.serve.workers import Workers
 from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
-from orcinus.text.tokenizer import Tokenizer
+from orcinus.text.tokenizer import ChatIds, Tokenizer
 
 DIRECT = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos", "seed")
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
@@ -143,10 +143,11 @@ class Model:
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         standing = {"priority": body.priority or 0, "client": who.client, "cache_salt": who.salt}
         room = self.context
-        ids = []
+        ids, thinking = list[tuple[int, ...]](), list[bool | None]()
         for index, prompt in enumerate(prompts):
             where = param if len(prompts) == 1 else f"{param}[{index}]"
             one = await self.tokenize(prompt, where, special=body.add_special_tokens is not False)
+            thinking.append(one.thinking if isinstance(one, ChatIds) else None)
             one = _truncated(one, body, room - _reserved(params, room))
             if not one:
                 raise invalid(where, f"{where}: the prompt is empty")
@@ -163,9 +164,10 @@ class Model:
             prepared = self._intake.prepare(ids, params, standing)
         except RequestError as error:
             raise invalid(param, f"{param}: {error}") from None
-        if body.truncate_prompt_tokens is not None:  # the texts may be longer than what is left of them
-            return prepared
-        return [replace(one, text=prompts[one.index]) if isinstance(prompts[one.index], str) else one for one in prepared]
+        cut = body.truncate_prompt_tokens is not None  # then the texts may be longer than what is left of them
+        texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]
+        echo = isinstance(body, CompletionBody) and bool(body.echo)
+        return [replace(one, text=texts[one.index], thinking=thinking[one.index], echo=echo) for one in prepared]
 
     async def tokenize(self, prompt: Any, where: str, *, special: bool = True) -> tuple[int, ...]:
         """A string, a conversation or ids as ids, beside the event loop."""

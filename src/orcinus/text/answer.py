@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Logprobs, SamplingParams
 from orcinus.text.detokenizer import Detokenizer
+from orcinus.text.reasoning import Reasoning
 from orcinus.text.stop import StopStrings
 
 
@@ -24,6 +24,8 @@ class Piece:
     error: str | None = None
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first piece
+    reasoning: str = ""  # text of the model's reasoning, if that is told from the answer
+    offset: int = 0  # characters that were certain before this token, whether they are shown or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +49,29 @@ class RequestMetrics:
 
 @dataclass(slots=True)
 class Answer:
-    """Collects the tokens of one request and turns them into text. `stopped` = a stop string ended it."""
+    """Collects the tokens of one request and turns them into text. `stopped` = a stop string ended it.
+
+    Stop strings are looked for in the answer, not in the reasoning before it.
+    """
 
     request_id: str
     index: int
     choice: int
     params: SamplingParams
-    decode: Callable[[Sequence[int]], str]
+    detokenizer: Detokenizer | None  # None if the model has no tokenizer: then there is no text
     metrics: RequestMetrics
+    split: Reasoning | None = None  # tells reasoning from the answer, for models that reason
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
     prompt_logprobs: tuple[Logprobs, ...] | None = None
     text: str = ""
     finish_reason: str | None = None
     error: str | None = None
-    _detokenizer: Detokenizer = field(init=False)
     _stops: StopStrings = field(init=False)
+    _certain: int = 0  # characters
 
     def __post_init__(self) -> None:
-        self._detokenizer, self._stops = Detokenizer(self.decode), StopStrings(self.params.stop)
+        self._stops = StopStrings(self.params.stop)
 
     @property
     def stopped(self) -> bool:
@@ -81,18 +87,33 @@ class Answer:
         self.token_ids.append(token.token)
         if token.logprobs:
             self.logprobs.append(token.logprobs)
-        text = "" if token.token in self.params.stop_token_ids else self._detokenizer.add(token.token)
-        if len(self.token_ids) > self.params.min_tokens:
-            text = self._stops.add(text)
+        offset, text = self._certain, self._text_of(token.token)
+        self._certain += len(text)
+        reasoning, text = ("", text) if self.split is None else self.split.add(text)
+        text = self._stops.add(text, early=len(self.token_ids) <= self.params.min_tokens)
         self.text += text
-        more = {"logprobs": token.logprobs, "prompt_logprobs": token.prompt_logprobs}
-        return Piece(self.request_id, self.index, self.choice, token.token, text, **more)  # type: ignore[arg-type]
+        return Piece(
+            *(self.request_id, self.index, self.choice, token.token, text),
+            logprobs=token.logprobs,
+            prompt_logprobs=token.prompt_logprobs,
+            reasoning=reasoning,
+            offset=offset,
+        )
+
+    def _text_of(self, token: int) -> str:
+        ends = token in self.params.stop_token_ids
+        return "" if self.detokenizer is None or ends else self.detokenizer.add(token)
 
     def end(self, finished: Finished) -> Piece:
         """The request ended: what was held back, and why it ended."""
-        rest = self._stops.add(self._detokenizer.finish()) + self._stops.finish()
+        reasoning, rest = "", "" if self.detokenizer is None else self.detokenizer.finish()
+        if self.split is not None:
+            parts = self.split.add(rest), self.split.finish()
+            reasoning, rest = ("".join(side) for side in zip(*parts, strict=True))
+        rest = self._stops.add(rest) + self._stops.finish()
         self.text += rest
         self.finish_reason = "stop" if self.stopped else finished.reason.value
         self.error = finished.error
         self.metrics = replace(self.metrics, finished=finished.at)
-        return Piece(self.request_id, self.index, self.choice, None, rest, self.finish_reason, self.error)
+        ending = self.finish_reason, self.error
+        return Piece(self.request_id, self.index, self.choice, None, rest, *ending, reasoning=reasoning, offset=self._certain)

@@ -45,6 +45,8 @@ class Prepared:
     ids: tuple[int, ...]
     params: SamplingParams
     standing: Standing
+    thinking: bool | None = None  # whether the prompt has begun the answer's reasoning; None if there is none to be told apart
+    echo: bool = False  # whether the prompt is shown before the answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,26 +11,38 @@ class StopStrings:
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = tuple(strings)
         self._held = ""
+        self._early = 0  # characters of the held text in which a stop string may begin, but not end
         self.stopped = False
 
-    def add(self, text: str) -> str:
-        """The part of what came so far that may be shown; nothing after a stop string, and never the string itself."""
+    def add(self, text: str, *, early: bool = False) -> str:
+        """The part of what came so far that may be shown; nothing after a stop string, and never the string itself.
+
+        Text that comes `early`, before `min_tokens`, completes no stop string, but may begin one that later text completes.
+        """
         if self.stopped:
             return ""
         self._held += text
-        places = [place for place in map(self._held.find, self._strings) if place >= 0]
+        if early:
+            self._early = len(self._held)
+        places = [place for string in self._strings if (place := self._find(string)) >= 0]
         if places:
             self.stopped = True
-            shown, self._held = self._held[: min(places)], ""
-            return shown
-        keep = self._may_begin()
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown
+            return self._take(min(places), keep=False)
+        return self._take(len(self._held) - self._may_begin())
 
     def finish(self) -> str:
         """What was held back and turned out not to be a stop string."""
-        held, self._held = self._held, ""
-        return held
+        return self._take(len(self._held))
+
+    def _find(self, string: str) -> int:
+        """Where a stop string begins that ends behind what came early; -1 = nowhere."""
+        return self._held.find(string, max(0, self._early - len(string) + 1))
+
+    def _take(self, count: int, *, keep: bool = True) -> str:
+        """The beginning of the held text, which is held no longer, nor the rest unless it is kept."""
+        shown, self._held = self._held[:count], self._held[count:] if keep else ""
+        self._early = max(0, self._early - count)
+        return shown
 
     def _may_begin(self) -> int:
         """Length of the longest end of the held text that is the beginning of a stop string."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, RequestError
 from orcinus.model_config import MIB, check_file, one_line, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
+from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter, added
 from orcinus.text.generation import end_of_text_ids
 from orcinus.text.reasoning import BEGIN, END
 
@@ -28,6 +29,26 @@ def _bytes_of_byte_level() -> dict[str, int]:
 
 
 BYTES = _bytes_of_byte_level()
+BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+
+class ChatIds(tuple[int, ...]):
+    """A conversation as token ids.
+
+    `thinking`: whether its template has begun the answer's reasoning; None if the model never reasons.
+    """
+
+    thinking: bool | None = None
+
+
+class _Silent:
+    """The tokens without text: special ones, and ids that the vocabulary does not have."""
+
+    def __init__(self, special: frozenset[int], name: Callable[[int], str | None]) -> None:
+        self._special, self._name = special, name
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._special or (isinstance(token, int) and self._name(token) is None)
 
 
 class Tokenizer:
@@ -36,12 +57,16 @@ class Tokenizer:
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
         self._renderer = TemplateRenderer()
-        added = tokenizer.added_tokens_decoder
-        self.special_ids = frozenset(number for number, token in added.items() if token.special)  # they have no text
-        self._special = [str(added[number]) for number in self.special_ids]
-        marks = {str(token): number for number, token in added.items()}
+        names = tokenizer.added_tokens_decoder
+        self.special_ids = frozenset(number for number, token in names.items() if token.special)  # they have no text
+        self._special = [str(names[number]) for number in self.special_ids]
+        marks = {str(token): number for number, token in names.items()}
         self._think = (marks[BEGIN], marks[END]) if BEGIN in marks and END in marks else None
-        self._bytewise = "ByteLevel" in str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
+        self._reasons = self._think is not None or BEGIN in str(tokenizer.chat_template)
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        decoder = str(getattr(self._backend, "decoder", "ByteFallback"))  # SentencePiece's own library falls back to bytes, too
+        self._bytewise, self._falls_back = "ByteLevel" in decoder, "ByteFallback" in decoder
+        self._names: dict[int, str | None] = {}  # of the tokens that were asked for so far
 
     def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
         """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`."""
@@ -52,29 +77,61 @@ class Tokenizer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
+    def detokenizer(
+        self, prompt: Sequence[int] = (), *, skip_special_tokens: bool = True, thinks: bool = False, echo: bool = False
+    ) -> Detokenizer:
+        """Text of the tokens that follow a prompt, as they come. With `thinks` marks of reasoning have a text in any case."""
+        pieces = partial(PieceWriter, self._decode_all, self._byte, lambda: self._filler)
+        writer = partial(ByteWriter, self._raw) if self._bytewise else pieces
+        silent = _Silent(self.special_ids if skip_special_tokens else frozenset(), self._name)
+        marks = dict(zip(self._think, (BEGIN, END), strict=True)) if thinks and self._think else None
+        return Detokenizer(writer, prompt, silent=silent, marks=marks, echo=echo)
+
+    def _decode_all(self, ids: Sequence[int]) -> str:
+        """Text of all tokens, special ones too: the tokenizer itself, without what transformers does around it."""
+        if self._backend is None:
+            text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        else:
+            text = self._backend.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def _name(self, token: int) -> str | None:
+        """As the vocabulary has it; None if there is no such token."""
+        if token not in self._names:
+            known = self._backend is not None or 0 <= token < len(self._tokenizer)
+            self._names[token] = self._tokenizer.convert_ids_to_tokens(token) if known else None
+        return self._names[token]
+
+    def _raw(self, token: int) -> bytes:
+        """The bytes of a token of a byte-level tokenizer. Names that are no spelled bytes, as added ones may be, are text."""
+        name = self._name(token) or ""
+        return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
+
+    def _byte(self, token: int) -> int | None:
+        """The byte that a token stands for, if it is one of those that spell what has no token of its own."""
+        name = self._name(token) or ""
+        return int(name[3:5], 16) if self._falls_back and BYTE.fullmatch(name) else None
+
+    @cached_property
+    def _filler(self) -> tuple[int, ...]:
+        """A token with plain text, if there is one."""
+        silent = _Silent(self.special_ids, self._name)
+        texts = ((token, self._decode_all([token]).strip()) for token in range(len(self._tokenizer)) if token not in silent)
+        return next(((token,) for token, text in texts if text and NO_CHARACTER not in text), ())
+
     def token_bytes(self, token: int) -> bytes:
         """The bytes that one token stands for, which may be a part of a character; a special token's are its name's."""
-        name: str = self._tokenizer.convert_ids_to_tokens(token) or ""
+        name, byte = self._name(token) or "", self._byte(token)
         if token in self._tokenizer.added_tokens_decoder:
             return name.encode()
         if self._bytewise:
-            return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
-        if re.fullmatch(r"<0x[0-9A-F]{2}>", name):  # SentencePiece
-            return bytes([int(name[3:5], 16)])
-        return name.replace("\u2581", " ").encode()
+            return self._raw(token)
+        return name.replace("\u2581", " ").encode() if byte is None else bytes([byte])
 
     @cached_property
     def longest_token(self) -> int:
         """Characters of the longest token: a text of n characters has at least n / longest_token tokens."""
         return max(map(len, self._tokenizer.get_vocab()))
-
-    def opens_thinking(self, prompt: Sequence[int]) -> bool | None:
-        """Whether a prompt ends inside the model's reasoning (as templates of some models do); None if it never reasons."""
-        if self._think is None:
-            return None
-        begin, end = self._think
-        tail = list(prompt[-4:])
-        return begin in tail and end not in tail[tail.index(begin) :]
 
     def facts(self) -> dict[str, Any]:
         """What clients want to know about it, by the names of tokenizer_config.json."""
@@ -92,7 +149,7 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         special: bool = False,
-    ) -> tuple[int, ...]:
+    ) -> ChatIds:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
 
         `options` are variables of the model's template, such as `enable_thinking`; whoever takes them from strangers decides
@@ -115,7 +172,17 @@ class Tokenizer:
         for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text) if marks else [text]:
             plain = part in marks
             ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
-        return (*self._around[0], *ids, *self._around[1]) if special else tuple(ids)
+        found = ChatIds((*self._around[0], *ids, *self._around[1]) if special else ids)
+        if self._reasons:
+            last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
+            found.thinking = last.rfind(BEGIN) > last.rfind(END)
+        return found
+
+    def _opening(self, text: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        """What the template writes behind the last message, if a mark of reasoning may be in it."""
+        if text.rfind(BEGIN) <= text.rfind(END):
+            return ""
+        return added(self._render(messages, {**variables, "add_generation_prompt": False}), text)
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
