@@ -46,6 +46,23 @@ def test_a_configuration_can_be_compared_with_itself() -> None:
     assert [each["name"] for each in json.loads(done.stdout)["sides"]] == ["orca", "orca (2)"]
 
 
+def test_bad_rows_of_a_trace_are_counted_in_one_line_or_end_the_command(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0,8,2\n0.1,x,2\n0.2,9,2\n")
+    command = ("bench", "offline", "--workload", f"trace:file={trace}", "--repeats", "1", "--json")
+    done = orcinus(*command, "--arrivals", "trace")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["work"]["requests"] == 2
+    assert done.stderr.splitlines() == [
+        f"- requests come at the times of {trace}",
+        f"- 1 row of the trace was skipped; the first: line 3 of {trace}: num_prefill_tokens must be a number, not 'x'",
+    ]
+    assert orcinus(*command).stderr.startswith(f"- requests come as all-at-once says, not at the times of {trace}")
+    refused = orcinus(*command, "--reject-bad-rows")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "line 3 of" in refused.stderr
+
+
 def test_sweep_prints_a_line_for_every_system_and_rate() -> None:
     done = orcinus("bench", "sweep", *SMALL, "--policy", "orca,stall-free", "--rates", "50,100", "--repeats", "1")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from orcinus.bench.requests import Asked, describe
 from orcinus.bench.result import Work
 from orcinus.config import option
 from orcinus.errors import ConfigError
+from orcinus.workload.lengths import read_as
+from orcinus.workload.trace import Trace
 from orcinus.workload.workload import Workload, make_workload
 
 MOST_REQUESTS = 10_000_000
@@ -32,6 +35,10 @@ class LoadConfig:
     )
     requests: int | None = option(64, "How many requests, at most.")
     max_total: int | None = option(None, "Leave out requests of more tokens than this, prompt and output.")
+    tokenizer: str = option(
+        "", "Folder of the tokenizer that counts the tokens of a trace of texts. Default: the bundled model's."
+    )
+    reject_bad_rows: bool = option(False, "End at the first row of a trace that is wrong. Default: count and skip such rows.")
     repeats: int = option(
         7, "How often everything is measured: from 7 on, differences between two sides can be told from noise."
     )
@@ -45,8 +52,15 @@ class LoadConfig:
 
     def make(self, seed: int) -> Workload:
         """The requests that these words stand for. Raises `ConfigError`."""
-        arrivals = None if self.arrivals == "trace" else self.arrivals
-        return make_workload(arrivals, self.workload, self.requests, seed, self.max_total)
+        lengths = read_as(self.workload, self.tokenizer, self.reject_bad_rows)
+        return make_workload(self.arrivals, lengths, self.requests, seed, self.max_total)
+
+    def notes(self, seed: int) -> list[str]:
+        """What has to be said of requests from a file, which is read for it. Raises `ConfigError`."""
+        workload = self.make(seed)
+        if isinstance(workload.lengths, Trace):
+            deque(workload.untimed(), maxlen=0)
+        return workload.notes()
 
     @property
     def limits(self) -> dict[str, Any]:

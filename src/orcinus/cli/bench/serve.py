@@ -9,7 +9,7 @@ import typer
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig, ServerConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
-from orcinus.cli.bench.systems import needs_client
+from orcinus.cli.bench.systems import needs_client, print_notes
 from orcinus.cli.options import takes
 from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
@@ -37,6 +37,7 @@ def serve(
         raise ConfigError("say which server: --url http://127.0.0.1:8000")
     with needs_client():
         from orcinus.bench.server import run_server
+    print_notes(load, seed)
     interrupt.raise_exception()
     with progress() as bars:
         result = run_server(server, load, model, seed, bars.bar)

@@ -8,9 +8,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
 
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.cli.evidence import CAUTION, print_lines
 from orcinus.cli.given import given, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
@@ -48,9 +50,14 @@ def find_systems(
 
 def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
     """Raise `ConfigError` for what is wrong whatever the model is, before anything is imported that takes seconds."""
-    load.make(configs[0].seed)
+    print_notes(load, configs[0].seed)
     for config in configs:
         make_policy(str(config.policy)), make_order(config.order)
+
+
+def print_notes(load: LoadConfig, seed: int) -> None:
+    """Say on stderr whose times a trace is served at, whose tokens it has, and what was skipped. Raises `ConfigError`."""
+    print_lines(Console(stderr=True, highlight=False), CAUTION, load.notes(seed))
 
 
 def needs_client() -> AbstractContextManager[None]:
