@@ -76,22 +76,26 @@ class LastFirst:
     """Grants the last running request first, so that those ahead of it find it in the batch already."""
 
     holds_answers = False
+    budget = 64
 
     def select(self, view: View) -> Selection:
-        return Selection(map(Grant, (*reversed(view.running), *view.waiting)), token_budget=3 if view.running else None)
+        return Selection(map(Grant, (*reversed(view.running), *view.waiting)), self.budget)
 
 
 def test_it_leaves_even_the_batch_that_is_being_planned_and_its_tokens_return_to_the_budget() -> None:
-    world = build_world(LastFirst(), "paged", num_blocks=6)
+    policy = LastFirst()
+    world = build_world(policy, "paged", num_blocks=7)
     requests = [fresh(name, at, prompt=7, output=6) for at, name in enumerate("abc")]
     for one in requests:
         world.engine.submit(one)
-    world.engine.step()  # three prompts of 7 fill all six blocks, to one token each
+    world.engine.step()  # three prompts of 7 leave one of seven blocks, and room for one token each
     world.engine.step()
-    world.engine.step()
-    batch = world.record.batches[-1]  # each needs a block more: `c` came first and was given up for `b`
+    policy.budget = 2
+    world.engine.step()  # each needs a block more: `c` came first and took the last one, and is given up for `b`
+    batch = world.record.batches[-1]
     assert [chunk.request_id for chunk in batch.chunks] == ["b", "a"]
     assert batch.unserved.reasons == {"c": Reason.PREEMPTED}
+    policy.budget = 64
     finish(world)
     assert [one.preemptions for one in requests] == [0, 0, 1]
 
