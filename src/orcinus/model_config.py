@@ -15,7 +15,7 @@ MOST_BYTES = 16 * MIB  # ten times the largest config files of published models
 CONFIG = "config.json"
 # No published decoder comes near these; their products still fit into the 64 bits in which torch counts elements.
 BOUNDS = {
-    2**10: ("num_hidden_layers", "n_layer", "n_layers"),
+    2**9: ("num_hidden_layers", "n_layer", "n_layers"),
     2**14: ("num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "num_kv_heads", "n_head_kv", "head_dim"),
     2**20: ("hidden_size", "n_embd", "d_model"),
     2**24: ("vocab_size", "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),

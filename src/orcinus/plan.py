@@ -230,6 +230,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
         block_bytes=config.block_size * kv_token_bytes(spec, device.dtype),
         estimate=lambda tokens, length: _estimate(spec, device, attention, tokens, config.max_batch_size, length),
         positions=spec.max_position_embeddings,
+        longest=spec.longest_request,
         on_gpu=device.device.type == "cuda",
         profiled=profiled,
     )
@@ -254,7 +255,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
         num_blocks=sizes.num_blocks,
         kv_bytes=sizes.num_blocks * space.block_bytes,
         kv_reason=sizes.kv_reason,
-        notes=model.checkpoint.notes,
+        notes=(*model.checkpoint.notes, *_stretched(config, spec)),
     )
     memory = Memory(
         total=total,
@@ -277,6 +278,16 @@ def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, re
     elif attention in WITH_KERNELS:  # which read contexts where they are
         gathered = 0
     return working_bytes(spec, device.dtype, tokens, requests, gathered, fixed)
+
+
+def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:
+    """What it means to ask for requests longer than config.json says."""
+    asked, made_for = config.max_model_len, spec.max_position_embeddings
+    if asked is not None and asked > made_for and spec.rope:
+        yield (
+            f"max_model_len {asked} is beyond the {made_for} positions of config.json: its {spec.rope.kind} scaling, which "
+            f"holds for requests of every length, stretches the model to {spec.longest_request}"
+        )
 
 
 def _margin(config: EngineConfig, device: Device, available: int) -> int:

@@ -38,6 +38,7 @@ class Space:
     block_bytes: int  # of one K/V block
     estimate: Callable[[int, int], int]  # of an iteration of so many tokens, when no request has more than so many
     positions: int  # the longest request that the model was made for, in tokens
+    longest: int  # the longest that may be asked for: rope scaling stretches some models
     on_gpu: bool
     profiled: Profiled | None = None
 
@@ -65,8 +66,8 @@ def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
     Raises `ConfigError` if options contradict the model or each other.
     """
     asked = config.max_model_len
-    if asked is not None and asked > space.positions:
-        raise ConfigError(f"max_model_len {asked} is more than the {space.positions} positions of this model: lower it")
+    if asked is not None and asked > space.longest:
+        raise ConfigError(f"max_model_len {asked} is more than the {space.longest} positions of this model: lower it")
     if space.on_gpu and config.num_blocks is None and config.kv_memory_mib is None:
         return _tokens_first(config, space, asked or space.positions)
     return _kv_first(config, space, asked or space.positions)

@@ -296,3 +296,75 @@ def test_a_dtype_that_no_engine_has_is_refused(copy: Callable[[str], Path], aske
 def test_the_command_line_spells_a_dtype_so_too(copy: Callable[[str], Path]) -> None:
     told = orcinus("plan", str(copy("llama2")), "--json", "--dtype", "torch.bfloat16")
     assert json.loads(told.stdout)["dtype"] == "bfloat16"
+
+
+STRETCHED = {  # a scaling -> its settings, and the longest request it allows a model of 64 positions
+    "yarn": ({"factor": 4.0, "original_max_position_embeddings": 64}, 256),
+    "yarn-from-half": ({"factor": 4.0, "original_max_position_embeddings": 32}, 128),
+    "linear": ({"factor": 2.5}, 160),
+    "llama3": (
+        {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64},
+        128,
+    ),
+    "llama3-stretched-already": (
+        {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16},
+        64,
+    ),
+    "dynamic": ({"factor": 2.0}, 64),
+    "default": ({}, 64),
+}
+
+
+def _scale(folder: Path, name: str, spelling: str, **changes: Any) -> int:
+    """Let a config ask for a scaling, in the spelling of either generation; the longest request it then allows."""
+    kind, (settings, longest) = name.split("-")[0], STRETCHED[name]
+    edit_config(folder, "rope_parameters", "rope_theta", "rope_scaling", max_position_embeddings=64, **changes)
+    if spelling == "rope_scaling":
+        edit_config(folder, rope_theta=1e4, rope_scaling={"type": kind, **settings})
+    else:
+        edit_config(folder, rope_parameters={"rope_type": kind, "rope_theta": 1e4, **settings})
+    return longest
+
+
+@pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("name", STRETCHED)
+def test_rope_scaling_stretches_the_model_as_far_as_its_config_asks(
+    copy: Callable[[str], Path], name: str, spelling: str
+) -> None:
+    folder = copy("qwen2")
+    longest = _scale(folder, name, spelling)
+    usual = planned(folder).resolved
+    assert (usual.limits.max_model_len, usual.notes) == (64, ())
+    assert planned(folder, max_model_len=64).resolved.notes == ()
+    stretched = planned(folder, max_model_len=longest).resolved
+    assert stretched.limits.max_model_len == longest
+    assert len(stretched.notes) == (longest > 64)
+    assert all(f"beyond the 64 positions of config.json: its {name.split('-')[0]} scaling" in note for note in stretched.notes)
+    with pytest.raises(ConfigError, match=f"max_model_len {longest + 1} is more than the {longest} positions of this model"):
+        planned(folder, max_model_len=longest + 1)
+
+
+@pytest.mark.parametrize("name", ["yarn", "linear", "llama3"])
+@pytest.mark.parametrize("model", ["llama2", "mistral-no-window", "qwen2", "qwen3", "smollm3-some-layers-without-rope"])
+def test_beyond_its_positions_a_stretched_model_gives_the_logits_of_transformers(
+    copy: Callable[[str], Path], name: str, model: str
+) -> None:
+    folder = copy(model)
+    longest = _scale(folder, name, "rope_scaling")
+    prompt = [(7 * i) % 97 for i in range(longest - 1)]
+    theirs = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        scores = torch.log_softmax(theirs(torch.tensor([prompt])).logits[0], -1)
+    expected = [scores[place, token].item() for place, token in enumerate(prompt[1:])]
+    with LLM(folder, max_model_len=longest, dtype="float32") as llm:
+        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        found = llm.generate([prompt], params)[0].prompt_logprobs
+    assert [one.logprob for one in (found or ())[1:] if one] == pytest.approx(expected, abs=2e-5)
+
+
+def test_the_line_about_a_stretched_model_reaches_the_terminal(copy: Callable[[str], Path]) -> None:
+    folder = copy("qwen2")
+    _scale(folder, "yarn", "rope_scaling")
+    for command in ("info", "plan"):
+        told = orcinus(command, "--model", str(folder), "--max-model-len", "256")
+        assert "its yarn scaling, which holds for requests of every length" in " ".join(told.stdout.split())

@@ -89,7 +89,7 @@ def llama_like(
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         if heads % kv_heads:
             raise ModelError(f"{heads} query heads cannot be shared out to {kv_heads} key/value heads")
-        rotary = config.no_rope_layers if no_rope_layers else [1] * layers  # 1 means: rope is used (SmolLM3's naming)
+        rotary = config.no_rope_layers[:layers] if no_rope_layers else [1] * layers  # 1 means: rope is used (SmolLM3's naming)
         return DecoderSpec(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -132,6 +132,8 @@ def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
 def _read_gpt2(config: Any) -> DecoderSpec:
     """GPT-2, and GPT-3 as far as it was published (its sparse layers were never released)."""
     layers, head_dim = config.num_hidden_layers, config.hidden_size // config.num_attention_heads
+    if config.hidden_size % config.num_attention_heads:
+        raise ModelError(f"{config.num_attention_heads} heads cannot share {config.hidden_size} dimensions equally")
     scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
     by_layer = config.scale_attn_by_inverse_layer_idx
     return DecoderSpec(

@@ -6,30 +6,50 @@ their configs come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orcinus.errors import ModelError
+from orcinus.model_config import LARGEST, shown
 from orcinus.runtime.models.spec import Rope
 
-# `dynamic` changes its frequencies only beyond max_position_embeddings, which is where a request ends here.
-# `longrope` chooses by the length of the sequence, so that requests of one batch would need different frequencies.
+# `dynamic` changes its frequencies only beyond max_position_embeddings, which is where a request ends here: beyond them, and
+# with `longrope` always, requests of one batch would need frequencies that depend on their lengths.
 SUPPORTED = ("default", "linear", "dynamic", "yarn", "llama3")
+POSITIVE = ("rope_theta", "factor", "attention_factor", "beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor")
+MOST = 1e30  # of those numbers
 
 
 def read_rope(config: Any, head_dim: int) -> Rope:
-    """The frequencies for `head_dim` dimensions. Raises `ModelError` for a scaling that is not supported."""
-    settings = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kind = settings.get("rope_type") or settings.get("type") or "default"
+    """The frequencies for `head_dim` dimensions. Raises `ModelError` for numbers or a scaling that cannot be used."""
+    settings = getattr(config, "rope_parameters", None) or {}
+    kind = settings.get("rope_type") or "default"
     if kind not in SUPPORTED:
-        raise ModelError(f"rope scaling {kind!r} is not supported: known are {', '.join(SUPPORTED)}")
+        raise ModelError(f"rope scaling {shown(kind)} is not supported: known are {', '.join(SUPPORTED)}")
+    for name in POSITIVE:
+        if settings.get(name) is not None and not _is_positive(settings[name]):
+            raise ModelError(f"{name} of the rotary embedding must be a number above 0, not {shown(settings[name])}")
     if settings.get("partial_rotary_factor", 1.0) != 1.0:
         raise ModelError("rotary embedding of only a part of each head (partial_rotary_factor) is not supported")
     if head_dim % 2:
         raise ModelError(f"rotary embedding needs an even head size, not {head_dim}")
+    if settings.get("rope_theta") is None:
+        raise ModelError("the rotary embedding has no rope_theta of its own: settings for each kind of layer are not supported")
     if kind == "default":
-        theta: float = settings.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0
-        return Rope(tuple(theta ** (-2 * i / head_dim) for i in range(head_dim // 2)))
+        return Rope(tuple(settings["rope_theta"] ** (-2 * i / head_dim) for i in range(head_dim // 2)))
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     frequencies, scale = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
-    return Rope(tuple(frequencies.tolist()), float(scale))
+    return Rope(tuple(frequencies.tolist()), float(scale), kind, _stretched(kind, settings, config.max_position_embeddings))
+
+
+def _stretched(kind: str, settings: Mapping[str, Any], positions: int) -> int:
+    """Tokens of a request to which a scaling stretches the model, as vLLM reads it; `positions` are those of its config."""
+    if kind == "dynamic" or settings.get("factor") is None:
+        return positions
+    original = positions if kind == "linear" else settings["original_max_position_embeddings"]
+    return max(positions, int(min(settings["factor"] * original, LARGEST["max_position_embeddings"])))
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST

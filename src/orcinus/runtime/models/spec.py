@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
+
+from orcinus.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +15,17 @@ class Rope:
 
     inverse_frequencies: tuple[float, ...]  # half as many as the head has dimensions
     scale: float = 1.0
+    kind: str = "default"  # of scaling
+    positions: int = 0  # to which the scaling stretches the model; 0 = no further than its config says
+
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, (self.scale, *self.inverse_frequencies))):
+            raise ModelError(f"the rotary embedding's {self.kind} scaling gives frequencies that are no numbers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
-    """One decoder-only transformer, as numbers and switches."""
+    """One decoder-only transformer, as numbers and switches. Raises `ModelError` if there can be no such decoder."""
 
     vocab_size: int
     hidden_size: int
@@ -38,6 +47,19 @@ class DecoderSpec:
     scales: tuple[float, ...]  # per layer: what scores are multiplied by
     windows: tuple[int | None, ...]  # per layer: how many tokens back a token sees
     rotary: tuple[bool, ...]  # per layer: whether positions are rotated in
+
+    def __post_init__(self) -> None:
+        if self.head_dim < 1:
+            raise ModelError(f"{self.num_heads} heads cannot share {self.hidden_size} dimensions")
+        if not len(self.scales) == len(self.windows) == len(self.rotary):
+            raise ModelError(f"there are {len(self.scales)} layers, and lists with an entry a layer that have another length")
+        if isinstance(self.norm_eps, bool) or not 0 <= self.norm_eps <= 1:
+            raise ModelError(f"the epsilon of norms must be between 0 and 1, not {self.norm_eps!r}")
+
+    @property
+    def longest_request(self) -> int:
+        """Most tokens of a request: positions that were trained, or to which rope scaling stretches them."""
+        return max(self.max_position_embeddings, self.rope.positions if self.rope else 0)
 
     @property
     def num_layers(self) -> int:
