@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ LARGEST = {name: bound for bound, names in BOUNDS.items() for name in names}
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder. Raises `ModelError` if it is missing, broken or absurd."""
-    if not (folder / CONFIG).is_file():
+    if not os.path.lexists(folder / CONFIG):
         raise ModelError(f"no {CONFIG} in {folder}: this is not a model folder")
     config = read_object(folder / CONFIG)
     check_sizes(config, f"{CONFIG} in {folder}")
@@ -52,7 +53,7 @@ def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 def read_optional(file: Path) -> dict[str, Any]:
     """The same, or an empty object where there is no such file."""
-    return read_object(file) if file.is_file() or file.is_symlink() else {}
+    return read_object(file) if os.path.lexists(file) else {}
 
 
 def check_file(file: Path, most_bytes: int) -> None:

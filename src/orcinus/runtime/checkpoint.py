@@ -13,19 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from orcinus.errors import ModelError
-from orcinus.model_config import one_line, read_config, shown
+from orcinus.model_config import LARGEST, one_line, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import ARCHITECTURES, WRAPPERS, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed import can_pack
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
-# What families read beside the fields that transformers gives their configs.
-ALSO_READ = {"head_dim", "rope_theta", "rope_scaling", "partial_rotary_factor", "original_max_position_embeddings"}
+# What families read of a config, if it is a field of their own; and what they read wherever it stands.
+READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
+READ |= {"attention_bias", "mlp_bias", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"}
+READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
+READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta", *SPELLINGS}
 EMBEDDING, HEAD = "embed.weight", "head.weight"
 
 
@@ -53,6 +57,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
     try:
+        check_rope(config)
         with _quiet_transformers():
             spec = family.read(_with_defaults(config, family))
     except ModelError as error:
@@ -240,13 +245,12 @@ def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
 
 def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
     """A config as transformers reads it: with the family's defaults, and old spellings of rope made new."""
-    from transformers import PreTrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[family.model_type]
-    own = {field.name for field in fields(kind)} - {field.name for field in fields(PreTrainedConfig)}
-    known = own | set(kind.attribute_map) | ALSO_READ
-    return kind(**deepcopy({name: value for name, value in config.items() if name in known}))
+    known = {field.name for field in fields(kind)} | set(kind.attribute_map)
+    wanted = known & READ | READ_ANYWHERE
+    return kind(**deepcopy({name: value for name, value in config.items() if name in wanted}))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # whoever reads headers only does without torch, which takes 
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 MOST_INDEX_BYTES = 64 * MIB  # that of a model with 91,000 tensors has 9 MiB
-MOST_HEADER_BYTES = 16 * MIB
+MOST_HEADER_BYTES = 8 * MIB
 MOST_TENSORS = 2**17
 COMPARED_AT_ONCE = 2**20  # numbers
 BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}

@@ -150,6 +150,8 @@ async def _open(service: Service) -> None:
     asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
     local = MODEL_DIR if asked is None else Path(asked)
     early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
+    if early is not None:  # if both fail, the engine's error is the one that is told
+        early.add_done_callback(lambda future: future.cancelled() or future.exception())
     ready = await client.start()  # which plans before it downloads weights
     rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # the engine has the weights
     folder = local if early is not None else await run(None, rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sys
@@ -18,6 +19,18 @@ from orcinus.text.generation import end_of_text_ids
 from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
+BESIDE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "merges.txt",
+    "tekken.json",
+    "spiece.model",
+    "chat_template.json",
+    "chat_template.jinja",
+)
 MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have about 35 MiB
 
 
@@ -238,7 +251,7 @@ class Tokenizer:
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer of a model folder, or None if it holds none. Raises `ModelError` if it holds a broken one."""
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
         return None
     _check_files(folder)
     try:
@@ -251,10 +264,10 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 def _check_files(folder: Path) -> None:
     """Raise `ModelError` for files that would take a reader long. (Some tokenizers are found by what config.json says.)"""
-    for file in folder.iterdir():
-        if file.suffix in (".json", ".txt", ".model", ".jinja") and not file.name.endswith(".index.json"):
-            check_file(file, MOST_BYTES)
-    if (folder / "config.json").exists():
+    for name in (*VOCABULARIES, *BESIDE):
+        if os.path.lexists(folder / name):
+            check_file(folder / name, MOST_BYTES)
+    if os.path.lexists(folder / "config.json"):
         read_config(folder)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orcinus.errors import ModelError
+from orcinus.model_config import shown
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models.spec import DecoderSpec
@@ -162,7 +163,7 @@ class MLP(nn.Module):
     def __init__(self, spec: DecoderSpec, make: Factory) -> None:
         super().__init__()
         if spec.activation not in ACTIVATIONS:
-            raise ModelError(f"activation {spec.activation!r} is not supported: known are {', '.join(ACTIVATIONS)}")
+            raise ModelError(f"activation {shown(spec.activation)} is not supported: known are {', '.join(ACTIVATIONS)}")
         self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
         self.up = Linear(make, spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
         self.down = Linear(make, spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)

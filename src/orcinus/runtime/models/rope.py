@@ -10,25 +10,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from orcinus.errors import ModelError
-from orcinus.model_config import LARGEST, shown
+from orcinus.model_config import LARGEST, check_sizes, shown
 from orcinus.runtime.models.spec import Rope
 
 # `dynamic` changes its frequencies only beyond max_position_embeddings, which is where a request ends here: beyond them, and
 # with `longrope` always, requests of one batch would need frequencies that depend on their lengths.
 SUPPORTED = ("default", "linear", "dynamic", "yarn", "llama3")
+SPELLINGS = ("rope_parameters", "rope_scaling")
 POSITIVE = ("rope_theta", "factor", "attention_factor", "beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor")
 MOST = 1e30  # of those numbers
 
 
+def check_rope(config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for numbers in a config.json with which no rotary embedding can be made."""
+    for name in SPELLINGS:
+        settings = config.get(name)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise ModelError(f"{name} must be an object, not {shown(settings)}")
+        check_sizes(settings or {}, name)
+    for settings in (config.get(SPELLINGS[0]) or {}, config.get(SPELLINGS[1]) or {}, {"rope_theta": config.get("rope_theta")}):
+        for name in POSITIVE:
+            if settings.get(name) is not None and not _is_positive(settings[name]):
+                raise ModelError(f"{name} of the rotary embedding must be a number above 0, not {shown(settings[name])}")
+
+
 def read_rope(config: Any, head_dim: int) -> Rope:
-    """The frequencies for `head_dim` dimensions. Raises `ModelError` for numbers or a scaling that cannot be used."""
+    """The frequencies for `head_dim` dimensions. Raises `ModelError` for a scaling that is not supported."""
     settings = getattr(config, "rope_parameters", None) or {}
     kind = settings.get("rope_type") or "default"
     if kind not in SUPPORTED:
         raise ModelError(f"rope scaling {shown(kind)} is not supported: known are {', '.join(SUPPORTED)}")
-    for name in POSITIVE:
-        if settings.get(name) is not None and not _is_positive(settings[name]):
-            raise ModelError(f"{name} of the rotary embedding must be a number above 0, not {shown(settings[name])}")
     if settings.get("partial_rotary_factor", 1.0) != 1.0:
         raise ModelError("rotary embedding of only a part of each head (partial_rotary_factor) is not supported")
     if head_dim % 2:
