@@ -26,6 +26,7 @@ from orcinus.bench.client.target import Target
 from orcinus.bench.measure import span
 from orcinus.bench.record import Outcome
 from orcinus.observe.latency import percentile
+from orcinus.parent import killed_with_this
 from orcinus.workload.workload import make_workload
 
 TOKENS, PROMPT = 3, 64
@@ -135,7 +136,7 @@ def main(rates: list[int], seconds: float, repeats: int, gap: float) -> None:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     command = ["taskset", "-c", str(cores[-1]), sys.executable, __file__, "--serve", str(port), "--gap", str(gap)]
-    server = subprocess.Popen(command)
+    server = subprocess.Popen(command, preexec_fn=killed_with_this())
     try:
         os.sched_setaffinity(0, {cores[-2]})
         while socket.socket().connect_ex(("127.0.0.1", port)):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.observe.latency import mean, percentile
+from orcinus.parent import killed_with_this
 
 PROMPTS = [
     "Once upon a time",
@@ -190,7 +191,7 @@ async def burst(port: int, count: int, expected: dict[str, list[int]]) -> None:
 
 async def main(clients: int, seconds: float, count: int, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "orcinus", "serve", "--port", "0", "--dtype", "float32", *arguments]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=killed_with_this())
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline().rsplit(":", 1)[1])

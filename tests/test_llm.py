@@ -319,7 +319,7 @@ def test_an_iteration_that_raises_fails_its_requests_and_the_engine_goes_on(llm:
 
     with monkeypatch.context() as patch:
         patch.setattr(llm.engine.executor, "run", explode)
-        with pytest.raises(RequestFailed, match="the iteration failed: RuntimeError boom$"):
+        with pytest.raises(RequestFailed, match="the iteration failed: RuntimeError: boom$"):
             llm.generate(["Hello"], GREEDY)
     assert llm.generate("Hello", GREEDY)[0].token_ids == clean
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from on_gpu.results import Results
 from on_gpu.sections import START_S, Section
 from orcinus.errors import ConfigError
+from orcinus.parent import killed_with_this
 
 GRACE_S = 15.0  # beyond its share, for a call into C to come back
 POLL_S = 0.2
@@ -23,7 +24,7 @@ Command = Callable[[Sequence[str]], list[str]]  # names of sections -> a command
 def supervise(sections: Sequence[Section], results: Results, command: Command, grace_s: float = GRACE_S) -> None:
     """Run all sections that the file does not have yet. Afterwards it has all of them. Raises `ConfigError`."""
     while todo := [section.name for section in sections if section.name not in results.sections]:
-        child = subprocess.Popen(command(todo))
+        child = subprocess.Popen(command(todo), preexec_fn=killed_with_this())
         try:
             said = watch(child, results, grace_s)
         finally:

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from orcinus.cache import lend
 from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
 from orcinus.core.engine import Engine
@@ -95,6 +96,7 @@ def build(
     with told_if_short("weights"):
         model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
     if plan.device.device.type == "cuda":
+        lend("TRITON_CACHE_DIR")
         progress("profile run", 0, 0)
         _tune(plan)
         plan = _measure(plan, model)

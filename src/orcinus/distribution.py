@@ -24,9 +24,16 @@ def how_to_install(extra: str) -> str:
     root = clone()
     if root is None:
         return f"pip install '{NAME}[{extra}]'"
-    here = "" if root == Path.cwd() else f"in {root}: "
+    here = "" if _is_here(root) else f"in {root}: "
     made = f"make {extra}, or " if extra in MADE_BY_MAKE else ""
     return f"{here}{made}pip install -e '.[{extra}]'"
+
+
+def _is_here(folder: Path) -> bool:
+    try:
+        return folder == Path.cwd()
+    except OSError:  # the working directory was deleted
+        return False
 
 
 @contextmanager

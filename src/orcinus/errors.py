@@ -73,3 +73,43 @@ class Stalled(EngineError):
 
 class ReplayDiffers(OrcinusError):
     """A recorded run, replayed, came to another decision than the one that was recorded."""
+
+
+LONGEST_CAUSE = 300  # characters
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong, in one line: kind and message, or where it was raised if it has no message.
+
+    An exception that says nothing is often raised from one that does: the innermost message of the chain is told too.
+    """
+    kind = type(error).__name__
+    if message := _message(error):
+        return f"{kind}: {message}"
+    origin: BaseException | None = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    reason = f", after {cause(origin)}" if origin is not None else ""
+    return f"{kind}{_place(error)}{reason}"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception, in one line; its `cause` if it has none."""
+    return _message(error) or cause(error)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # an exception that cannot be printed
+        return ""
+    return message if len(message) <= LONGEST_CAUSE else message[: LONGEST_CAUSE - 1] + "…"
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised: ` in function (file.py, line 7)`."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    return f" in {code.co_name} ({code.co_filename.rpartition('/')[2]}, line {traceback.tb_lineno})"

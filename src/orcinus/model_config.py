@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orcinus.errors import ModelError
+from orcinus.errors import ModelError, one_line
 
 MIB = 2**20
 MOST_BYTES = 16 * MIB  # ten times the largest config files of published models
@@ -82,8 +82,3 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 def shown(value: object) -> str:
     """A value of a file, short enough for a message."""
     return reprlib.repr(value)
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

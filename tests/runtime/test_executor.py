@@ -110,6 +110,6 @@ def test_a_link_tells_a_device_that_works_from_one_that_does_not(monkeypatch: py
 
 def test_another_error_is_not_taken_for_want_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = short_of_memory(llm, monkeypatch, 0, RuntimeError("boom"))
-    with pytest.raises(RequestFailed, match="2 of 2 requests failed: the iteration failed: RuntimeError boom"):
+    with pytest.raises(RequestFailed, match="2 of 2 requests failed: the iteration failed: RuntimeError: boom"):
         llm.generate(SHORT, GREEDY)
     assert tried == [5]

@@ -15,6 +15,7 @@ from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 from orcinus.cost.fitted import FEATURES
 from orcinus.errors import ConfigError
+from orcinus.files import can_write
 
 if TYPE_CHECKING:
     from orcinus.cost.calibration import Calibration
@@ -37,8 +38,8 @@ def calibrate(
 
     if output.suffix != ".json":
         raise ConfigError(f"the file of a calibration ends with .json, or simulate would take it for a device: not {output}")
-    if output.is_dir() or not output.parent.is_dir():
-        raise ConfigError(f"cannot write {output}: give a file in a folder that exists")
+    if not can_write(output):
+        raise ConfigError(f"cannot write {output}: give --output a file in a folder that exists and can be written")
     with engine(config) as llm, progress() as bars:
         done = bars.bar("seconds", round(seconds))
         found = measure(llm, seconds, lambda passed: done(int(passed)))

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from typing import Annotated, NoReturn
 
 import typer
@@ -30,7 +31,7 @@ from orcinus.cli.serve import serve
 from orcinus.cli.simulate import simulate
 from orcinus.cli.sweep import sweep
 from orcinus.cli.trace import trace
-from orcinus.errors import OrcinusError
+from orcinus.errors import OrcinusError, cause, one_line
 
 DEBUG = "--debug"
 
@@ -98,7 +99,13 @@ def run() -> None:
         if debug:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again on leaving
-        _fail("" if error.errno == errno.EPIPE else f"cannot go on: {error.strerror or error}")
+        of = f"{error.filename}: " if error.filename is not None else ""
+        _fail("" if error.errno == errno.EPIPE else f"cannot go on: {of}{error.strerror or one_line(error)}")
+    except Exception as error:
+        if debug:
+            raise
+        traceback.print_exc()
+        _fail(f"cannot go on: {cause(error)}")
 
 
 def _run(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from orcinus.cli.options import SAMPLING
 from orcinus.core.request import DefaultLength, SamplingParams
 from orcinus.distribution import needs
-from orcinus.errors import ConfigError, RequestError
+from orcinus.errors import ConfigError, RequestError, one_line
 
 Messages = list[dict[str, str]]
 Note = Callable[[str], None]  # tells the user something apart from the answer
@@ -121,7 +121,7 @@ class Server:
         except RequestError:
             raise
         except (httpx.HTTPError, SSEError, ValueError, KeyError) as error:
-            raise RequestError(f"the server's answer broke off: {error or type(error).__name__}") from None
+            raise RequestError(f"the server's answer broke off: {one_line(error)}") from None
 
     def _checked(self, call: Callable[[], Any]) -> Any:
         """The response. Raises `RequestError` if there is none, or a refusal."""
@@ -130,7 +130,7 @@ class Server:
         try:
             response = call()
         except httpx.HTTPError as error:
-            raise RequestError(f"no answer from {self.http.base_url}: {error or type(error).__name__}") from None
+            raise RequestError(f"no answer from {self.http.base_url}: {one_line(error)}") from None
         if response.is_error:
             raise _refusal(response)
         return response
@@ -155,7 +155,7 @@ def _refusal(response: Any) -> RequestError:
 
 
 def _body_fields(params: SamplingParams) -> dict[str, Any]:
-    """The parameters that were asked for: foreign servers need not know those of which nothing was said."""
+    """The parameters that were asked for: foreign servers need not know those of which nothing was one_line."""
     default = SamplingParams()
     found = {name: getattr(params, name) for name in (*SAMPLING, "stop") if getattr(params, name) != getattr(default, name)}
     return {**found, "temperature": params.temperature, "max_tokens": params.max_tokens}

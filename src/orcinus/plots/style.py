@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from orcinus.cache import lend
 from orcinus.errors import ConfigError
+from orcinus.files import can_write
 
 # The colours of Okabe and Ito (2008), which remain apart for every kind of colour vision; black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -18,6 +19,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 CHARACTERS_PER_INCH, HANDLE = 15, 8  # of a legend's letters; letters that the sample of a line takes the place of
 LONGEST = 36  # characters of a name in a legend
 BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}  # between the ends of intervals
+MATPLOTLIB_FOLDER = "MPLCONFIGDIR"  # without a home it would say on standard error that it made one
 WIDE = 20  # times the smallest value: beyond that an axis is logarithmic
 
 
@@ -34,6 +36,7 @@ def mixed_styles() -> list[dict[str, str]]:
 
 def legible(name: str) -> str:
     """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
+    lend(MATPLOTLIB_FOLDER)
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties())).get_char_index
@@ -58,7 +61,7 @@ def check_picture(path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"cannot draw {path}: its name must end in .png, .svg or .pdf")
-    if not os.access(path.parent, os.W_OK) or path.is_dir():
+    if not can_write(path):
         raise ConfigError(f"cannot draw {path}: it cannot be written there")
 
 
@@ -68,6 +71,7 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
 
     The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
     """
+    lend(MATPLOTLIB_FOLDER)
     import matplotlib
 
     matplotlib.use("Agg")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orcinus.errors import ModelError
-from orcinus.model_config import LARGEST, one_line, read_config, shown
+from orcinus.errors import ModelError, one_line
+from orcinus.model_config import LARGEST, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.dummy import fill_at_random

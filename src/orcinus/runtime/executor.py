@@ -15,6 +15,7 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.errors import cause
 from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.link import Link, Mark
@@ -239,7 +240,7 @@ def _give_up_one(flight: Flight) -> None:
 
 def _failed(batch: Batch, error: Exception) -> BatchResult:
     log.debug("batch %d failed", batch.id, exc_info=error)
-    reason = f"the iteration failed: {' '.join([type(error).__name__, *str(error).splitlines()[:1]])}"
+    reason = f"the iteration failed: {cause(error)}"
     return BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
 
 

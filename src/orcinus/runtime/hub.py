@@ -153,7 +153,16 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
     except RemoteEntryNotFoundError:
         raise ModelError(f"{repository} has no config.json: it is no model that can be loaded") from None
     except unreachable as error:
+        if isinstance(error, OSError) and error.filename is not None:  # of a file here, not of a connection
+            raise ModelError(_no_room(str(repository), f"{error.filename}: {error.strerror}")) from None
         raise ModelError(
             f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
             "connect to the network, or give the path of a folder that was downloaded elsewhere"
         ) from None
+    except RuntimeError as error:  # there is no home, hence no folder for downloads
+        raise ModelError(_no_room(str(repository), str(error))) from None
+
+
+def _no_room(repository: str, problem: str) -> str:
+    unkept = f"{repository} is no local folder, and a download cannot be kept ({problem})"
+    return f"{unkept}: set HF_HOME to a folder that you can write to"

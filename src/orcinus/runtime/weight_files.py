@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from orcinus.errors import ModelError
-from orcinus.model_config import MIB, one_line, read_object, shown
+from orcinus.errors import ModelError, one_line
+from orcinus.model_config import MIB, read_object, shown
 
 if TYPE_CHECKING:  # whoever reads headers only does without torch, which takes a second to import
     from torch import Tensor

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -18,6 +20,7 @@ import zmq.asyncio
 from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish
 from orcinus.errors import ConfigError, EngineError
+from orcinus.parent import signals_held
 from orcinus.serve.engines import Asked, to_wire
 from orcinus.serve.messages import (
     Ask,
@@ -40,6 +43,7 @@ from orcinus.serve.messages import (
     params_to_wire,
     token_from_wire,
 )
+from orcinus.serve.socket_folder import SocketFolder
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
 from orcinus.text.reasoning import Reasoning
@@ -100,8 +104,8 @@ class EngineClient:
         self.listeners: list[Callable[[Iteration], None]] = []  # who hears every iteration, before the requests do
         self._streams: dict[str, Stream] = {}
         self._asked: deque[asyncio.Future[Using | Life]] = deque()  # whose answer is still to come, in their order
-        self._folder = tempfile.TemporaryDirectory(prefix="orcinus-")
-        self._process: asyncio.subprocess.Process | None = None
+        self._folder = SocketFolder()
+        self._process: subprocess.Popen[bytes] | None = None
         self._gone: asyncio.Future[int] | None = None  # its exit status
         self._listener: asyncio.Task[None] | None = None
         self._context = zmq.asyncio.Context()
@@ -109,16 +113,16 @@ class EngineClient:
 
     async def start(self) -> Ready:
         """Start the process and wait until the model is loaded. Raises `ConfigError` with the engine's own reason."""
-        address = f"ipc://{Path(self._folder.name) / 'engine'}"
         self._socket.set_hwm(0)
-        self._socket.bind(address)
-        command = [sys.executable, "-m", "orcinus.serve.engine_process", address]
-        # In a session of its own a terminal's Ctrl-C does not reach it: this process decides what a signal means.
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
-        self._gone = asyncio.ensure_future(self._process.wait())
+        self._socket.bind(self._folder.address)
+        command = [sys.executable, "-m", "orcinus.serve.engine_process", self._folder.address, str(os.getpid())]
+        with signals_held():  # this process decides what a signal means, even if both get it
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        self._gone = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
         assert self._process.stdin is not None
-        self._process.stdin.write(to_wire(self.config))
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it is gone already, as its exit status will tell
+            self._process.stdin.write(to_wire(self.config))
+            self._process.stdin.close()
         while True:
             message = await self._receive()
             match message:
@@ -133,7 +137,7 @@ class EngineClient:
                     self._listener = asyncio.create_task(self._listen())
                     return message
                 case int():
-                    raise ConfigError(f"the engine process ended with status {message} before it was ready")
+                    raise ConfigError(f"the engine process {ended(message)} before it was ready")
 
     def submit(self, name: str, prepared: Prepared, inbox: Inbox, deadline: float | None = None) -> None:
         """Queue a request under a name of the server's own; its news goes to the inbox. Raises `EngineError`."""
@@ -202,7 +206,7 @@ class EngineClient:
             self._bury("the server is leaving")
         if self._listener is not None:
             self._listener.cancel()
-        if self._process is not None and self._gone is not None and self._process.returncode is None:
+        if self._process is not None and self._gone is not None and not self._gone.done():
             self._socket.send(encode(Stop()))
             await asyncio.wait((self._gone,), timeout=3.0)
             if not self._gone.done():
@@ -210,7 +214,7 @@ class EngineClient:
                 await self._gone
         self._socket.close(linger=0)
         self._context.term()
-        self._folder.cleanup()
+        self._folder.remove()
 
     def _send(self, message: ToEngine) -> None:
         if self.dead is None:
@@ -242,7 +246,7 @@ class EngineClient:
                 case Failed():
                     self._bury(message.reason)
                 case int():
-                    self._bury(f"the engine process ended with status {message}")
+                    self._bury(f"the engine process {ended(message)}")
                     return
 
     def _take(self, iteration: Iteration) -> None:
@@ -307,6 +311,17 @@ class EngineClient:
         for name, stream in list(self._streams.items()):
             stream.inbox.put_nowait(stream.answer.end(Finished(name, Finish.FAILED, time.monotonic(), reason)))
         self._streams.clear()
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words, from the exit status that `subprocess` gives it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-status}"
+    return f"was killed by {name}" + (" (when memory runs out, the system does so)" if -status == signal.SIGKILL else "")
 
 
 def _moved(average: float, value: float) -> float:

@@ -1,4 +1,4 @@
-"""The engine in a process of its own: `python -m orcinus.serve.engine_process ADDRESS`, started by `EngineClient` alone.
+"""The engine in a process of its own: `python -m orcinus.serve.engine_process ADDRESS PARENT`, started by `EngineClient` alone.
 
 Between two iterations it reads every message that has come; after each it sends one, with all that happened. It never
 waits for the other side: messages are queued by ZeroMQ's own thread.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
@@ -21,8 +23,9 @@ from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.spelled import make_order, make_policy, spell
-from orcinus.errors import OrcinusError
+from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.observe.timeline import TimelineObserver
+from orcinus.parent import end_with, leave_signals_to_parent
 from orcinus.serve.engines import Served, build_served, from_wire
 from orcinus.serve.messages import (
     Ask,
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
 
 SIGN_OF_LIFE_S = 0.5
 TELL_EVERY_S = 0.1
+ORPHAN_S = 2.0  # that the loop has, once the HTTP process is gone, to end in order: a record is complete then
+LINGER_S = 2.0
 AT_ONCE_S = 0.001  # sockets count milliseconds: a shorter wait is the executor's
 log = logging.getLogger(__name__)
 
@@ -88,12 +93,12 @@ class _Launches(Observer):
 class EngineProcess:
     """The loop of the process."""
 
-    def __init__(self, socket: zmq.Socket[bytes], served: Served, timelines: TimelineObserver) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], served: Served, timelines: TimelineObserver, parent: int) -> None:
         self.socket, self.engine, self.timelines = socket, served.engine, timelines
         self.due_in: Callable[[], float] = served.due_in
         self.launches = _Launches()
         self.engine.observers.append(self.launches)
-        self.parent = os.getppid()
+        self.parent = parent  # process id of the HTTP process
         self.going, self.paused = True, False
         self._deadlines: list[tuple[float, str]] = []
 
@@ -212,26 +217,30 @@ def main() -> None:
     """Build the engine that the configuration on standard input describes, and serve it at the address."""
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
     logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
-    config = from_wire(sys.stdin.buffer.read())
+    address, parent = sys.argv[1], int(sys.argv[2])
+    folder = Path(address.removeprefix("ipc://")).parent
+    end_with(parent, ORPHAN_S, last_words=lambda: shutil.rmtree(folder, ignore_errors=True))
+    leave_signals_to_parent()
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     socket.set_hwm(0)
-    socket.connect(sys.argv[1])
+    socket.connect(address)
     status = 0
     try:
+        config = from_wire(sys.stdin.buffer.read())
         timelines = TimelineObserver()
         served = build_served(config, [timelines], _teller(socket))
-        process = EngineProcess(socket, served, timelines)
+        process = EngineProcess(socket, served, timelines, parent)
         socket.send(encode(served.ready))
         process.run()
     except OrcinusError as error:
-        socket.send(encode(Failed(str(error))))
+        socket.send(encode(Failed(one_line(error))))
         status = 1
     except Exception as error:
         log.exception("the engine stopped")
-        socket.send(encode(Failed(f"the engine stopped: {type(error).__name__}")))
+        socket.send(encode(Failed(f"the engine stopped: {cause(error)}")))
         status = 1
-    socket.close(linger=2000)
+    socket.close(linger=int(1000 * LINGER_S))
     context.term()
     sys.exit(status)
 

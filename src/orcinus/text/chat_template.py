@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcinus.errors import RequestError, shortened
+from orcinus.parent import signals_held
 from orcinus.text import template_process as child
 
 RENDER_S = 5.0  # most seconds of one rendering
@@ -97,14 +98,14 @@ class _Process:
         self.connection, other = socket.socketpair()
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         command = [sys.executable, "-m", child.__name__, str(limit_s), str(RENDER_BYTES)]
-        with other:
+        with other, signals_held():  # a signal to all is the parent's to judge: it may drain
             self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
                 stdin=other.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # a signal from the terminal is the parent's to judge
+                start_new_session=True,
             )
         try:
             self._receive(time.monotonic() + START_S)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.core.request import DefaultLength, SamplingParams
-from orcinus.errors import ModelError, RequestError
-from orcinus.model_config import one_line, read_optional
+from orcinus.errors import ModelError, RequestError, one_line
+from orcinus.model_config import read_optional
 
 FIELDS = {  # theirs -> ours
     "temperature": "temperature",

@@ -11,8 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from orcinus.errors import ModelError, RequestError
-from orcinus.model_config import MIB, check_file, one_line, read_config, read_optional
+from orcinus.errors import ModelError, RequestError, one_line
+from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter, added
 from orcinus.text.generation import end_of_text_ids

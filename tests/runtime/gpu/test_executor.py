@@ -128,7 +128,7 @@ def test_a_batch_that_fails_takes_nobody_with_it_who_came_later(checkpoint: Made
             return run(batch, *rest)
 
         executor.run = fail_once
-        with pytest.raises(RequestFailed, match="1 of 2 requests failed: the iteration failed: RuntimeError boom") as caught:
+        with pytest.raises(RequestFailed, match="1 of 2 requests failed: the iteration failed: RuntimeError: boom") as caught:
             llm.generate([[1, 2, 3, 7], [4, 5, 6]], params)
         assert caught.value.outputs[1].token_ids == clean  # type: ignore[attr-defined]
         executor.run = run

@@ -82,7 +82,9 @@ def test_what_cannot_be_tuned_runs_with_defaults(caplog: pytest.LogCaptureFixtur
 
 def test_the_file_says_which_device_and_compiler_it_was() -> None:
     tune.tune(SHAPE, CPU, lambda launch: 1.0)
-    (key,) = json.loads(memory_file().read_text())
+    file = memory_file()
+    assert file is not None
+    (key,) = json.loads(file.read_text())
     assert key.startswith("cpu, triton ")
     assert key.endswith("decode-bfloat16-dim128-group4")
 
@@ -100,8 +102,9 @@ def test_a_launch_that_does_not_fit_is_passed_over() -> None:
 
 @pytest.mark.parametrize("text", ["not json", "[1]", '{"a": {"block_m": 16}}', '{"a": 7}'])
 def test_a_damaged_file_counts_as_none(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    memory_file().parent.mkdir(parents=True)
-    memory_file().write_text(text)
+    file = memory_file()
+    assert file is not None
+    file.write_text(text)
     with caplog.at_level(logging.WARNING):
         assert choose(SHAPE, CPU) == default(SHAPE)
     assert "are not used" in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from orcinus import interrupt
 from orcinus.errors import ConfigError
+from orcinus.files import can_write
 
 if TYPE_CHECKING:
     from orcinus.bench.result import Result
@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what --out would wri
 
 def check_out(out: Path | None, flag: str = "--out") -> None:
     """Raise `ConfigError` if nothing can be written there, before the work is done that it would hold."""
-    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+    if out is not None and not can_write(out):
         raise ConfigError(f"cannot write {out}: give {flag} a file in a folder that is there and can be written")
 
 

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import overload
+
+from orcinus.runtime.compiled import keep_compiled
 
 F32 = np.float32
 LOG2_E = F32(1.4426950408889634)
@@ -130,7 +131,7 @@ def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., N
     and the output, shaped like q. float32, or bfloat16 as uint16.
     """
 
-    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
+    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
     def decode(q, keys, values, tables, lengths, scale, reach, out):
         requests, kv_heads = lengths.shape[0], keys.shape[1]
         for task in numba.prange(requests * kv_heads):
@@ -154,5 +155,5 @@ def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., N
                 for d in range(head_dim):
                     _store(out, request, head * group + g, d, acc[g, d] / total[g])
 
-    kernel: Any = decode
-    return kernel  # type: ignore[no-any-return]
+    kernel: Callable[..., None] = keep_compiled(decode)
+    return kernel

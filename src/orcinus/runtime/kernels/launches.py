@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from orcinus.cache import cache_folder
 from orcinus.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -85,21 +86,25 @@ def key(shape: ShapeClass, device: torch.device) -> str:
     return f"{name}, triton {version('triton')}, {shape}"
 
 
-def memory_file() -> Path:
-    """Where tuned launches are remembered: `$XDG_CACHE_HOME/orcinus/launches.json`, below `~/.cache` by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orcinus" / "launches.json"
+def memory_file() -> Path | None:
+    """Where tuned launches are remembered: `launches.json` in the cache folder; None if there is none."""
+    folder = cache_folder()
+    return None if folder is None else folder / "launches.json"
 
 
 @cache
 def remembered() -> Mapping[str, Launch]:
     """All remembered launches, by `key`. Read once a process; a file that cannot be read counts as none."""
+    file = memory_file()
+    if file is None:
+        return {}
     try:
-        rows = json.loads(memory_file().read_text(encoding="utf-8"))
+        rows = json.loads(file.read_text(encoding="utf-8"))
         return {name: Launch(**row) for name, row in rows.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning("tuned launches in %s are not used: %s", memory_file(), error)
+        log.warning("tuned launches in %s are not used: %s", file, error)
         return {}
 
 
@@ -108,13 +113,14 @@ def remember(shape: ShapeClass, device: torch.device, launch: Launch) -> None:
     remembered.cache_clear()
     rows = {name: asdict(known) for name, known in remembered().items()} | {key(shape, device): asdict(launch)}
     file = memory_file()
+    if file is None:
+        raise ConfigError("tuned launches cannot be kept: set XDG_CACHE_HOME to a folder that only you can write to")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(f".{os.getpid()}")  # renamed when whole: another process never reads half of it
         fresh.write_text(json.dumps(rows, indent=1, sort_keys=True), encoding="utf-8")
         fresh.replace(file)
     except OSError as error:
         raise ConfigError(
-            f"tuned launches cannot be kept in {file}: {error}; set XDG_CACHE_HOME to a folder to write in"
+            f"tuned launches cannot be kept in {file}: {error}; set XDG_CACHE_HOME to a folder that only you can write to"
         ) from None
     remembered.cache_clear()

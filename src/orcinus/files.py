@@ -1,0 +1,14 @@
+"""Whether a file could be written, asked before the work is done that it would hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def can_write(path: str | Path) -> bool:
+    """Whether this user may write a file there: over the one there is, or as a new one in its folder."""
+    path = Path(path)
+    if path.exists():
+        return not path.is_dir() and os.access(path, os.W_OK)
+    return os.access(path.parent, os.W_OK | os.X_OK)

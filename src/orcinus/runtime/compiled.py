@@ -1,0 +1,57 @@
+"""Kernels that Numba compiled, kept on disk for later processes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from orcinus.cache import cache_folder
+from orcinus.errors import one_line
+
+log = logging.getLogger(__name__)
+
+
+class _Forgiving(FunctionCache):  # type: ignore[misc]
+    """A cache on a full disk, or with a damaged file, is no cache; the kernel is compiled and runs all the same."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged pickle raises anything
+            self._give_up("loaded", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            self._give_up("kept", error)
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        log.info("a compiled kernel cannot be %s in %s: %s", what, self.cache_path, one_line(error))
+        try:
+            self.flush()  # a damaged index would stay damaged
+        except OSError:
+            self.disable()
+
+
+def keep_compiled(kernel: Any) -> Any:
+    """The kernel itself; what is compiled of it is kept in `cache_folder`, if there is one."""
+    folder = cache_folder("NUMBA_CACHE_DIR")
+    if folder is None:
+        return kernel
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    try:
+        found = _Forgiving(kernel.py_func)
+    except (OSError, RuntimeError) as error:  # gone meanwhile
+        log.info("compiled kernels are not kept: %s", error)
+        return kernel
+    finally:
+        numba.config.CACHE_DIR = before
+    if Path(found.cache_path).is_relative_to(folder):  # Numba goes on to folders of its own choice otherwise
+        kernel._cache = found
+    return kernel

@@ -1,0 +1,84 @@
+"""Compiled kernels on disk: kept and found again, and no harm where they cannot be."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numba
+import pytest
+from numba.core.caching import IndexDataCacheFile
+
+from orcinus.runtime import compiled
+from orcinus.runtime.compiled import keep_compiled
+
+
+def double() -> Any:
+    """A kernel that no process has compiled yet."""
+
+    @numba.njit
+    def kernel(x):  # type: ignore[no-untyped-def]
+        return 2 * x
+
+    return keep_compiled(kernel)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("NUMBA_CACHE_DIR", "CACHE_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "orcinus"
+
+
+def hits(kernel: Any) -> int:
+    return sum(kernel.stats.cache_hits.values())
+
+
+def test_what_was_compiled_is_found_again(folder: Path) -> None:
+    before = numba.config.CACHE_DIR
+    first, second = double(), double()
+    assert (first(3), second(3)) == (6, 6)
+    assert (hits(first), hits(second)) == (0, 1)
+    assert list(folder.rglob("*.nbc"))
+    assert before == numba.config.CACHE_DIR, "functions of others keep their own folder"
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x05."])
+def test_a_damaged_file_is_compiled_anew_and_mended(folder: Path, ending: str, content: bytes) -> None:
+    assert double()(3) == 6
+    for file in folder.rglob(f"*.{ending}"):
+        file.write_bytes(content)
+    assert double()(3) == 6
+    assert double()(3) == 6
+    last = double()
+    assert last(3) == 6
+    assert hits(last) == 1
+
+
+def test_a_full_disk_is_no_error(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with caplog.at_level(logging.INFO), patch.object(IndexDataCacheFile, "_open_for_write", side_effect=full):
+        kernel = double()
+        assert (kernel(3), kernel(1.5)) == (6, 3.0)
+    assert "cannot be kept" in caplog.text
+    assert not list(folder.rglob("*.nb?"))
+
+
+def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "cache_folder", lambda variable: None)
+    kernel = double()
+    assert kernel(3) == 6
+    assert kernel._cache.cache_path is None
+
+
+def test_numba_is_not_followed_to_folders_of_its_own_choice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If ours vanishes at the last moment it would keep kernels beside the source."""
+    monkeypatch.setattr(compiled, "cache_folder", lambda variable: Path("/proc/nothing"))
+    kernel = double()
+    assert kernel(3) == 6
+    assert kernel._cache.cache_path is None

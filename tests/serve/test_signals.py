@@ -1,0 +1,206 @@
+"""Signals to every process of a server at once, as service managers and terminals send them; and no process left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Barrier
+
+import httpx
+import pytest
+
+from orcinus.parent import LEAVE
+from orcinus.text.chat_template import TemplateRenderer
+from tests.commands import ORCINUS
+from tests.serve.conftest import ENVIRONMENT, Running, serving
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see who is still there")
+SIMULATED = ("--simulate", "llama-7b")
+BODY = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True, "temperature": 0, "stream": True}
+STREAMS = 12
+PARALLEL = """
+import sys, time
+from orcinus.sim.parallel import in_parallel
+if __name__ == "__main__":
+    list(in_parallel(time.sleep, [600, 600], workers=2))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
+def gone(pids: list[int], within: float = 20.0) -> bool:
+    until = time.monotonic() + within
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+def to_all(process: subprocess.Popen[str], number: int) -> list[int]:
+    """Send a signal to every process of the server, as systemd does to a control group."""
+    pids = family(process.pid)
+    for pid in pids:
+        os.kill(pid, number)
+    return pids
+
+
+def streams(server: Running, count: int, then: Callable[[], object]) -> list[list[str]]:
+    """The lines of so many streams; `then` is called when all have begun."""
+    begun = Barrier(count + 1)
+
+    def one(_: int) -> list[str]:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=BODY, timeout=60) as answer:
+            lines = answer.iter_lines()
+            first = next(lines)
+            begun.wait(60)
+            return [first, *(line for line in lines if line)]
+
+    with ThreadPoolExecutor(count) as pool:
+        asked = [pool.submit(one, number) for number in range(count)]
+        begun.wait(60)
+        then()
+        return [each.result() for each in asked]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: signal.Signals(number).name
+)
+def test_a_signal_to_all_processes_drains(number: int) -> None:
+    with serving(*SIMULATED, "--max-batch-size", "16") as server:
+        pids = family(server.process.pid)
+        assert len(pids) == 2
+        answers = streams(server, STREAMS, lambda: to_all(server.process, number))
+        for lines in answers:
+            assert lines[-1] == "data: [DONE]"
+            assert sum(line.startswith("data: {") for line in lines) == BODY["max_tokens"]
+        assert server.process.wait(timeout=20) == 0
+        assert gone(pids)
+
+
+def test_a_template_that_renders_meanwhile_goes_on() -> None:
+    """The process of the chat template is one of those that get the signal."""
+    renderer = TemplateRenderer()
+    assert renderer.render("{{ messages[0].content }}", [{"content": "a"}]) == "a"
+    children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split()
+    (process,) = (int(pid) for pid in children if b"template_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    for number in LEAVE:
+        os.kill(process, number)
+    assert renderer.render("{{ messages[0].content }}", [{"content": "b"}]) == "b"
+    assert alive(process)
+
+
+def test_so_does_one_to_the_process_group_with_a_real_model() -> None:
+    """The engine is of the group: what a terminal sends reaches it, and it leaves that to the server."""
+    with in_group(*ORCINUS, "serve", "--port", "0", "--dtype", "float32") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        running = Running(process, httpx.Client(), url)
+        assert {os.getpgid(pid) for pid in family(process.pid)} == {process.pid}
+        answers = streams(running, 4, lambda: os.killpg(process.pid, signal.SIGTERM))
+        assert [lines[-1] for lines in answers] == ["data: [DONE]"] * 4
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_second_signal_to_all_ends_at_once() -> None:
+    with serving(*SIMULATED) as server:
+        began = 0.0
+
+        def twice() -> None:
+            nonlocal began
+            to_all(server.process, signal.SIGTERM)
+            time.sleep(0.3)
+            began = time.monotonic()
+            to_all(server.process, signal.SIGTERM)
+
+        pids = family(server.process.pid)
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=BODY | {"max_tokens": 1500}, timeout=60) as answer:
+            lines = answer.iter_lines()  # kept, for a forgotten one hangs up
+            next(lines)
+            twice()
+            assert server.process.wait(timeout=20) == 1
+        assert gone(pids)
+        assert time.monotonic() - began < 15
+
+
+@contextmanager
+def in_group(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process with a group of its own, none of which is left at the end."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, text=True, env=ENVIRONMENT | environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+        process.stdout.close()
+
+
+def children_of(process: subprocess.Popen[str], count: int) -> list[int]:
+    """Its children, as soon as there are so many."""
+    until = time.monotonic() + 60
+    while len(pids := family(process.pid)[1:]) < count:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    return pids
+
+
+@pytest.mark.parametrize("after", [0.0, 0.3, 1.0, 2.0, 4.0])
+def test_no_engine_stays_when_its_server_is_killed_while_it_starts(after: float, tmp_path: Path) -> None:
+    """Whatever the engine is doing then: starting Python, importing torch, reading weights, compiling, serving."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    with in_group(*ORCINUS, "serve", "--port", "0", "--dtype", "float32", TMPDIR=str(folder)) as process:
+        engine = children_of(process, 1)
+        time.sleep(after)
+        process.kill()
+        process.wait()
+        assert gone(engine)
+        assert not list(folder.glob("orcinus-*")), "the folder of the socket is gone with them"
+
+
+def test_no_worker_stays_when_a_parallel_run_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "parallel.py"
+    program.write_text(PARALLEL)
+    with in_group(sys.executable, str(program)) as process:
+        workers = children_of(process, 3)  # two, and the tracker of their semaphores
+        process.kill()
+        process.wait()
+        assert gone(workers)
+
+
+def test_a_program_that_is_not_ours_ends_with_its_parent(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux can end a program with its parent")
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "import subprocess, time\nfrom orcinus.parent import killed_with_this\n"
+        "subprocess.Popen(['sleep', '600'], preexec_fn=killed_with_this())\ntime.sleep(600)\n"
+    )
+    with in_group(sys.executable, str(program)) as process:
+        (child,) = children_of(process, 1)
+        process.kill()
+        process.wait()
+        assert gone([child])
