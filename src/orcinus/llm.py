@@ -205,7 +205,8 @@ class LLM:
         for one in prepared:
             now = self.engine.clock.now()
             request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, **asdict(one.standing))
-            detokenizer = self.tokenizer.detokenizer(one.ids) if self.tokenizer else None
+            skip = one.params.skip_special_tokens
+            detokenizer = self.tokenizer.detokenizer(one.ids, skip_special_tokens=skip) if self.tokenizer else None
             answer = Answer(request.id, one.index, one.choice, one.params, detokenizer, RequestMetrics(request.arrival))
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)

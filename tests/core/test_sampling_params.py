@@ -36,6 +36,8 @@ BAD = [
     ("logit_bias", {1: "x"}),
     ("logit_bias", {1: 1e39}),
     ("ignore_eos", "no"),
+    ("include_stop_str_in_output", 1),
+    ("skip_special_tokens", None),
     ("top_k", -2),
     ("top_p", 0),
     ("top_p", 1.5),

@@ -205,6 +205,49 @@ def test_only_allowed_tokens_are_written_and_bad_words_are_not(server: Running) 
         assert server.http.post(TEXT, json={"prompt": START} | fields).json()["error"]["param"] == param
 
 
+def test_a_stop_string_and_a_stop_token_may_be_part_of_the_text(server: Running) -> None:
+    plain = complete(server, max_tokens=20)["choices"][0]
+    word = plain["text"].split()[3]
+    for fields in ({"stop": [word, "never"]}, {"stop": word, "stream": True}):
+        for included in (False, True):
+            body = fields | {"include_stop_str_in_output": included, "max_tokens": 20}
+            if fields.get("stream"):
+                frames = stream(server, TEXT, prompt=START, **body)
+                text, reason = "".join(f["choices"][0]["text"] for f in frames), frames[-1]["choices"][0]["finish_reason"]
+            else:
+                choice = complete(server, **body)["choices"][0]
+                text, reason = choice["text"], choice["finish_reason"]
+            place = plain["text"].index(word)
+            assert (text, reason) == (plain["text"][: place + len(word) * included], "stop")
+    token = plain["token_ids"][2]
+    ended = {
+        included: complete(server, stop_token_ids=[token], include_stop_str_in_output=included) for included in (False, True)
+    }
+    texts = {included: found["choices"][0]["text"] for included, found in ended.items()}
+    ids = ended[True]["choices"][0]["token_ids"]
+    assert ids == ended[False]["choices"][0]["token_ids"] == plain["token_ids"][:3]
+    assert texts[True] == server.http.post("/detokenize", json={"tokens": ids}).json()["prompt"] != texts[False]
+
+
+def test_special_tokens_may_have_a_text(server: Running) -> None:
+    (end,) = tokens(server, prompt="<|im_end|>")
+    fields = {"messages": HI, "logit_bias": {str(end): 100}, "max_tokens": 3, "ignore_eos": True}
+    for skip, text in ((None, ""), (True, ""), (False, "<|im_end|>" * 3)):
+        choice = post(server, CHAT, skip_special_tokens=skip, **fields)["choices"][0]
+        assert choice["message"]["content"] == text
+        frames = stream(server, CHAT, skip_special_tokens=skip, **fields)
+        assert "".join(frame["choices"][0]["delta"].get("content", "") for frame in frames) == text
+    ends = fields | {"ignore_eos": False}
+    assert post(server, CHAT, skip_special_tokens=False, **ends)["choices"][0]["message"]["content"] == ""
+    included = post(server, CHAT, skip_special_tokens=False, include_stop_str_in_output=True, **ends)["choices"][0]
+    assert (included["message"]["content"], included["finish_reason"]) == ("<|im_end|>", "stop")
+    echoed = complete(server, prompt=[end, *tokens(server, prompt="a")], echo=True, max_tokens=0, skip_special_tokens=False)
+    assert echoed["choices"][0]["text"] == "<|im_end|>a"
+    for skip, text in ((True, "a"), (False, "<|im_end|>a")):
+        body = {"tokens": [end, *tokens(server, prompt="a")], "skip_special_tokens": skip}
+        assert server.http.post("/detokenize", json=body).json()["prompt"] == text
+
+
 def test_no_answer_is_longer_than_what_is_echoed_of_a_wrong_value(server: Running) -> None:
     long = "x" * 5000
     answers = [

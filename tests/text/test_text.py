@@ -237,3 +237,18 @@ def test_special_tokens_in_a_message_are_text_and_nothing_else_changes() -> None
     assert tokenizer.decode(ids).count("<|im_end|>") == 2
     plain = tokenizer.encode_chat([{"role": "user", "content": "Hi"}])
     assert tokenizer.encode("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n") == plain
+
+
+@pytest.mark.parametrize("step", [1, 2, 100])
+@pytest.mark.parametrize(
+    ("stops", "text", "shown"),
+    [
+        (["END"], "to the END of", "to the END"),
+        (["the END", "to"], "to the END", "to"),
+        (["abc", "ab"], "xabc", "xab"),
+        (["never"], "to the END", "to the END"),
+    ],
+)
+def test_a_stop_string_may_be_included(stops: list[str], text: str, shown: str, step: int) -> None:
+    stream = StopStrings(stops, include=True)
+    assert "".join([*(stream.add(text[at : at + step]) for at in range(0, len(text), step)), stream.finish()]) == shown

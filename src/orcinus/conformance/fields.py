@@ -191,6 +191,14 @@ def _bad_words(target: Target) -> None:
     expect(word not in changed.split(), f"{word!r} was written")
 
 
+@check("fields: include_stop_str_in_output keeps the stop string")
+def _stop_included(target: Target) -> None:
+    plain = _text(target.complete())
+    word = plain.split()[1]
+    found = _text(_known(target, TEXT, stop=[word], include_stop_str_in_output=True))
+    expect_equal(found, plain[: plain.index(word) + len(word)], "the text")
+
+
 @check("fields: truncate_prompt_tokens keeps the last of them")
 def _truncated(target: Target) -> None:
     last = target.tokens(OPENING)[-2:]

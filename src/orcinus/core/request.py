@@ -13,6 +13,7 @@ from orcinus.errors import RequestError, shown
 
 MOST_ANSWERS = 128
 ALL_FORBIDDEN = "its parameters forbid every token: allow more, or lower min_tokens"
+SWITCHES = ("include_stop_str_in_output", "skip_special_tokens", "ignore_eos")
 NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -64,6 +65,8 @@ class SamplingParams:
     allowed_token_ids: tuple[int, ...] | None = None  # the only tokens that may be generated; None = all
     bad_words: tuple[str, ...] = ()  # or a list; words that are not generated, as the tokenizer writes them
     bad_words_token_ids: tuple[tuple[int, ...], ...] = ()  # the same as token ids: the last does not follow the others
+    include_stop_str_in_output: bool = False  # the stop string, or the text of the stop token, is part of the text
+    skip_special_tokens: bool = True  # special tokens have no text
     ignore_eos: bool = False  # go on after the model's own end-of-text token
     seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
     logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
@@ -108,7 +111,7 @@ class SamplingParams:
             ("allowed_token_ids", self.allowed_token_ids != (), "None (every token) or at least one token id"),
             ("bad_words", all(isinstance(w, str) and w.strip() for w in self.bad_words), "strings, none of them blank"),
             ("bad_words_token_ids", all(self.bad_words_token_ids), "lists of at least one token id"),
-            ("ignore_eos", isinstance(self.ignore_eos, bool), "True or False"),
+            *((name, isinstance(getattr(self, name), bool), "True or False") for name in SWITCHES),
             (
                 "seed",
                 self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63),

@@ -136,7 +136,8 @@ class Reply:
     def _prompt(self, index: int) -> tuple[str, list[int]]:
         """The text of a prompt as far as its answer does not complete it, and where its tokens begin in it."""
         if index not in self._echoed:
-            prompt, detokenizer = self.prompts[index], self.tokenizer.detokenizer()
+            prompt = self.prompts[index]
+            detokenizer = self.tokenizer.detokenizer(skip_special_tokens=prompt.params.skip_special_tokens)
             pieces = [detokenizer.add(token) for token in prompt.ids]
             rest = detokenizer.finish() if self.silent else ""
             text = "".join(pieces) + rest if prompt.text is None else prompt.text

@@ -149,7 +149,8 @@ class EngineClient:
 
     def _collector(self, one: Prepared, name: str) -> Answer:
         thinks, metrics = one.thinking is not None, RequestMetrics(time.monotonic())
-        detokenizer = self.tokenizer.detokenizer(one.ids, thinks=thinks, echo=one.echo) if self.tokenizer else None
+        shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": thinks, "echo": one.echo}
+        detokenizer = self.tokenizer.detokenizer(one.ids, **shown) if self.tokenizer else None
         split = None if one.thinking is None else Reasoning(open=one.thinking)
         return Answer(name, one.index, one.choice, one.params, detokenizer, metrics, split)
 

@@ -18,7 +18,10 @@ from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
 from orcinus.text.tokenizer import ChatIds, Tokenizer
 
-DIRECT = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos", "seed")
+DIRECT = (
+    *("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"),
+    *("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
+)
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
 CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
 

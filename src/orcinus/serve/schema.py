@@ -202,6 +202,9 @@ class Sampling(Object):
     allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, fail_fast=True)] | None = None
     bad_words: Annotated[list[Word], Field(max_length=SHORT), _at_most(SHORT)] | None = None
     ignore_eos: StrictBool | None = None
+    include_stop_str_in_output: StrictBool | None = None
+    skip_special_tokens: StrictBool | None = None
+    spaces_between_special_tokens: Annotated[StrictBool | None, Field(description="They never have any.")] = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, json_schema_extra=ANSWERS)] | None = None
     best_of: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, description="The same as n.")] | None = None
@@ -383,6 +386,7 @@ class DetokenizeBody(Object):
     unsupported = IN_DETOKENIZE
     model: StrictStr | None = None
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+    skip_special_tokens: StrictBool | None = None
 
 
 class SchedulerBody(Object):

@@ -166,8 +166,6 @@ TOKENS = (
     | _same("logprob_start_len", "use prompt_logprobs", -1)
     | _same("decoder_input_details return_context_logits", "use prompt_logprobs")
     | _same("post_sampling_probs return_hidden_states return_generation_logits", "use logprobs")
-    | _same("include_stop_str_in_output", "use stop and add it to the text")
-    | _only_null("skip_special_tokens spaces_between_special_tokens", "use return_token_ids", True)
     | _same("return_tokens", "use return_token_ids")
     | _same("return_text_in_logprobs", "logprobs have the text of every token already")
     | _only_null("detokenize", "use return_token_ids", True)

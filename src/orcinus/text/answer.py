@@ -71,7 +71,7 @@ class Answer:
     _certain: int = 0  # characters
 
     def __post_init__(self) -> None:
-        self._stops = StopStrings(self.params.stop)
+        self._stops = StopStrings(self.params.stop, include=self.params.include_stop_str_in_output)
 
     @property
     def stopped(self) -> bool:
@@ -101,8 +101,8 @@ class Answer:
         )
 
     def _text_of(self, token: int) -> str:
-        ends = token in self.params.stop_token_ids
-        return "" if self.detokenizer is None or ends else self.detokenizer.add(token)
+        hidden = token in self.params.stop_token_ids and not self.params.include_stop_str_in_output
+        return "" if self.detokenizer is None or hidden else self.detokenizer.add(token)
 
     def end(self, finished: Finished) -> Piece:
         """The request ended: what was held back, and why it ended."""

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """A filter between a detokenizer and a reader. `stopped` turns true when one of the strings is complete."""
+    """A filter between a detokenizer and a reader. `stopped` turns true when one of the strings is complete.
 
-    def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = tuple(strings)
+    With `include` the string that stopped is shown too.
+    """
+
+    def __init__(self, strings: Sequence[str], *, include: bool = False) -> None:
+        self._strings, self._include = tuple(strings), include
         self._held = ""
         self._early = 0  # characters of the held text in which a stop string may begin, but not end
         self.stopped = False
 
     def add(self, text: str, *, early: bool = False) -> str:
-        """The part of what came so far that may be shown; nothing after a stop string, and never the string itself.
+        """The part of what came so far that may be shown; nothing after a stop string, nor the string unless included.
 
         Text that comes `early`, before `min_tokens`, completes no stop string, but may begin one that later text completes.
         """
@@ -24,10 +27,11 @@ class StopStrings:
         self._held += text
         if early:
             self._early = len(self._held)
-        places = [place for string in self._strings if (place := self._find(string)) >= 0]
+        places = [(place, len(string)) for string in self._strings if (place := self._find(string)) >= 0]
         if places:
             self.stopped = True
-            return self._take(min(places), keep=False)
+            place, length = min(places)
+            return self._take(place + length if self._include else place, keep=False)
         return self._take(len(self._held) - self._may_begin())
 
     def finish(self) -> str:

@@ -85,9 +85,10 @@ class Tokenizer:
         """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`."""
         return tuple(self._tokenizer(_valid(text), add_special_tokens=special).input_ids)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text without special tokens. Bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of tokens, without special ones unless they are asked for. Bytes that are no UTF-8 become U+FFFD."""
+        how = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
+        text: str = self._tokenizer.decode(list(ids), **how)
         return text
 
     def detokenizer(

@@ -65,7 +65,7 @@ def router(service: Service) -> APIRouter:
         model = service.model
         model.check_name(body.model)
         model.check_ids(body.tokens, "tokens")
-        return {"prompt": await model.workers.run(model.tokenizer.decode, body.tokens)}
+        return {"prompt": await model.workers.run(model.tokenizer.decode, body.tokens, body.skip_special_tokens is not False)}
 
     @routes.get("/version", **gives(Version, ANY_ERRORS))
     async def version() -> dict[str, str]:
