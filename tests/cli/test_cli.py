@@ -92,7 +92,7 @@ def test_weights_that_give_no_numbers_fail_the_request_in_one_line(tmp_path: Pat
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"] = torch.full_like(tensors["model.norm.weight"], torch.nan)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    for command in (["generate", "Hi"], ["generate", "Hi", "--json"], ["demo"]):
+    for command in (["generate", "Hi"], ["generate", "Hi", "--json"], ["demo", "--repeats", "1"]):
         done = orcinus(*command, "--model", str(folder))
         assert done.returncode == 1
         assert "its logits are not finite numbers" in done.stderr
@@ -148,7 +148,7 @@ PLAIN = ["--policy", "request-level,orca"]
 
 
 def test_the_demo_as_plain_text_shows_empty_slots_and_refilled_ones() -> None:
-    done = orcinus("demo")
+    done = orcinus("demo", "--repeats", "1")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     static, orca = (part for part in done.stdout.split("+- ")[1:3])
@@ -156,8 +156,27 @@ def test_the_demo_as_plain_text_shows_empty_slots_and_refilled_ones() -> None:
     assert orca.startswith("orca")
     assert "...." in static.split("slot 2")[1].splitlines()[0]
     assert "The answers are the same, token by token." in done.stdout
-    for figure in ("iterations", "slot use", "TTFT mean", "TTFT p99", "E2E mean", "output throughput"):
+    for figure in ("iterations", "slot use", "TTFT mean", "TTFT p99", "TBT p99", "TBT max", "E2E mean", "output throughput"):
         assert figure in done.stdout
+    table = done.stdout.split("iterations ")[-1]
+    assert "x)" in table.splitlines()[0], "what is counted is no noise"
+    assert "x)" not in "".join(table.splitlines()[2:])
+    assert "One round: to tell a difference from noise takes --repeats 7." in done.stdout
+
+
+def test_the_demo_with_the_shipped_long_prompt() -> None:
+    """The long prompt runs whole beside decodes with orca, and in pieces of the budget with stall-free."""
+    words = ("--prompts-file", "long-prompt", "--max-tokens", "24", "--max-batch-size", "4", "--repeats", "2")
+    done = orcinus("demo", *words, "--policy", "orca,stall-free:token_budget=64", "--kv", "prefix-cache")
+    assert done.returncode == 0, done.stderr
+    assert "6 requests at once, at most 4 in a batch" in done.stdout
+    assert "E Read this diary of a small harbour and" in done.stdout
+    assert all(len(line) < 200 for line in done.stdout.splitlines()), "a long prompt is shown by its beginning"
+    whole, pieces = (part.split("= ")[0] for part in done.stdout.split("+- ")[1:3])
+    assert "Ee" in whole
+    assert "EE" not in whole
+    assert "E" * (1200 // 64) in pieces, "the second policy finds nothing that the first one left in the prefix cache"
+    assert "Medians of 2 rounds in turn: to tell a difference from noise takes --repeats 7." in done.stdout
 
 
 def test_the_demo_with_other_prompts_and_policies(tmp_path: Path) -> None:
@@ -171,6 +190,8 @@ def test_the_demo_with_other_prompts_and_policies(tmp_path: Path) -> None:
         "request-level:release=each,orca,request-level",
         "--max-batch-size",
         "3",
+        "--repeats",
+        "1",
     )
     assert done.returncode == 0, done.stderr
     assert "3 requests at once, at most 3 in a batch" in done.stdout

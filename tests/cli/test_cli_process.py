@@ -143,7 +143,7 @@ def test_chat_in_a_terminal_ends_with_exit() -> None:
 
 @pytest.mark.parametrize("columns", [60, 160])
 def test_the_demo_in_a_terminal(columns: int) -> None:
-    output = in_terminal("demo", "--max-tokens", "30", columns=columns)
+    output = in_terminal("demo", "--max-tokens", "30", "--repeats", "2", columns=columns)
     assert "slot 2" in output
     assert "\x1b[" in output
     assert "The answers are the same" in output

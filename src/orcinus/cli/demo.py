@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from orcinus.bench.keep import turns
 from orcinus.cli import demo_view as view
+from orcinus.cli.demo_comparison import comparison
 from orcinus.cli.demo_run import Run, serve
 from orcinus.cli.engine import engine
 from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.progress import progress
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
 from orcinus.core.request import SamplingParams
@@ -23,6 +27,7 @@ from orcinus.core.spelled import make_policy
 from orcinus.errors import RequestFailed
 from orcinus.observe.slots import SlotObserver
 
+SHIPPED = Path(__file__).parent / "demo_prompts"  # files of prompts, by their names
 PROMPTS = (  # five at once, two of them much shorter: the situation of Orca's figure 3
     "Tell me a story about a dragon.",
     "Hi",
@@ -40,8 +45,17 @@ RunOne = Callable[[Run, Callable[[], None]], None]  # serves a run and calls bac
 )  # exact, so that answers can be compared
 def demo(
     prompts_file: Annotated[
-        str | None, typer.Option("--prompts-file", help="Prompts to serve, one per line, instead of the five.")
+        str | None,
+        typer.Option(
+            "--prompts-file",
+            help="Prompts to serve, one per line, instead of the five; `long-prompt`: those that come with Orcinus, where "
+            "a long prompt arrives while others read their answers.",
+        ),
     ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, help="How often each policy serves them, in turn: from 7 on, differences can be told from noise."),
+    ] = 7,
     raw: Annotated[bool, typer.Option("--raw", help="Without the model's chat template.")] = False,
     *,
     config: EngineConfig,
@@ -51,24 +65,47 @@ def demo(
 
     Slots of the batch are rows, iterations are columns. With request-level (static) batching slots stay empty until the
     longest answer of the batch is done; with iteration-level batching (orca) they are filled again at once.
-    Compare others with `--policy a,b`.
+    The first round is shown. All rounds are compared, and a ratio is printed only where the difference is beyond the noise.
+    Example: `orcinus demo --prompts-file long-prompt --max-batch-size 4 --policy orca,stall-free:token_budget=64`
     """
-    prompts = tuple(read_prompts([], prompts_file)) if prompts_file else PROMPTS
+    prompts = tuple(read_prompts([], _path(prompts_file))) if prompts_file else PROMPTS
     policies = [name.strip() for name in str(config.policy).split(",") if name.strip()] or [""]
     for policy in policies:
         make_policy(policy)  # a misspelled one is reported before the model loads
     console = Console(highlight=False)
     with engine(replace(config, policy=policies[0])) as llm:
         ready = as_messages(llm, prompts, raw)
-        llm.generate(ready[:1], replace(params, max_tokens=2), progress=False)  # let everything be loaded before clocks run
+        warm_up = replace(params, max_tokens=2)  # let everything be loaded before clocks run
+        llm.generate(ready, warm_up, progress=False, cache_salt="warm-up")
         console.print(view.title(llm.resolved, len(prompts)), soft_wrap=not console.is_terminal)
-        runs = [Run(policy, prompts, SlotObserver(config.max_batch_size)) for policy in policies]
-        _show(console, runs, lambda run, watch: serve(llm, run, ready, params, watch))
-    console.print(view.answers(runs[0]))
-    console.print(view.comparison(runs, console))
-    errors = [error for run in runs for error in run.errors]
+        rounds = [
+            [Run(policy, prompts, SlotObserver(config.max_batch_size), number) for policy in policies]
+            for number in range(repeats)
+        ]
+        _show(console, rounds[0], lambda run, watch: serve(llm, run, ready, params, watch))
+        _again(rounds, lambda run, watch: serve(llm, run, ready, params, watch))
+    console.print(view.answers(rounds[0][0]))
+    console.print(comparison(rounds, console))
+    errors = [error for runs in rounds for run in runs for error in run.errors]
     if errors:
         raise RequestFailed(f"{len(errors)} requests failed: {errors[0]}")
+
+
+def _path(file: str) -> str:
+    """The file of prompts that comes with Orcinus under this name, or else the file itself."""
+    shipped = SHIPPED / f"{file}.txt"
+    return str(shipped) if shipped.parent == SHIPPED and shipped.exists() and not Path(file).exists() else file
+
+
+def _again(rounds: list[list[Run]], run_one: RunOne) -> None:
+    """Serve the rounds after the first, unseen; each begins with another policy."""
+    places = len(rounds[0])
+    with progress() as bars:
+        done = bars.bar("repeats", len(rounds) - 1)
+        for number, place in turns(range(places), len(rounds)):
+            if number > 0:
+                run_one(rounds[number][place], lambda: None)
+                done(number)
 
 
 def _show(console: Console, runs: list[Run], run_one: RunOne) -> None:

@@ -21,6 +21,7 @@ class Run:
     policy: str
     prompts: tuple[str, ...]
     slots: SlotObserver
+    number: int = 0  # of the round
     latency: LatencyObserver = field(default_factory=LatencyObserver)
     texts: list[str] = field(default_factory=list)
     token_ids: list[list[int]] = field(default_factory=list)
@@ -57,7 +58,7 @@ def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch:
     llm.engine.use(make_policy(run.policy))
     others = list(llm.engine.observers)
     llm.engine.observers += [run.slots, run.latency, _Watch(watch)]
-    for piece in llm.stream(prompts, params):
+    for piece in llm.stream(prompts, params, cache_salt=f"{run.policy} {run.number}"):  # no prefix of another run is found
         run.texts[piece.index] += piece.text
         if piece.token_id is not None:
             run.token_ids[piece.index].append(piece.token_id)

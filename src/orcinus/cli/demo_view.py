@@ -1,24 +1,24 @@
-"""How the demo looks: a chart of slots by iterations, the texts below it, and the closing table."""
+"""How the demo looks: a chart of slots by iterations, and the texts below it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from orcinus.cli.demo_run import Run
 from orcinus.config import Resolved
-from orcinus.observe.latency import mean, percentile
 from orcinus.observe.slots import Cell, Phase
 
 SIDE_BY_SIDE = 120  # terminals at least this wide show two policies beside each other
 STYLE = {Phase.PREFILL: "bold black on yellow", Phase.DECODE: "white on blue"}
 IDLE = "."
 LABEL = "slot 99 "
+LONGEST_PROMPT = 40  # characters that are shown of one
 
 
 def letter(index: int) -> str:
@@ -37,6 +37,11 @@ def title(resolved: Resolved, count: int) -> Text:
     text.append("a", STYLE[Phase.DECODE])
     text.append(f" decode: one token of its answer   {IDLE} idle slot")
     return text
+
+
+def _short(prompt: str) -> str:
+    """How a prompt is shown: a long one by its beginning."""
+    return prompt if len(prompt) <= LONGEST_PROMPT else f"{prompt[:LONGEST_PROMPT]}... ({len(prompt)} characters)"
 
 
 def side_by_side(runs: Sequence[Run], width: int) -> RenderableType:
@@ -87,7 +92,7 @@ def _summary(cells: Sequence[Cell | None]) -> Cell | None:
 
 def _text_line(run: Run, index: int, width: int) -> Text:
     text = " ".join(run.texts[index].split())
-    head = f"{letter(index)} {run.prompts[index]} "
+    head = f"{letter(index)} {_short(run.prompts[index])} "
     mark = "> " if run.reasons[index] is None else "= "
     room = width - len(head) - len(mark)
     shown = text if len(text) <= room else ("..." + text[len(text) - room + 3 :] if room > 10 else "")
@@ -100,37 +105,5 @@ def answers(run: Run) -> RenderableType:
     """The full texts."""
     lines = []
     for index, (prompt, text) in enumerate(zip(run.prompts, run.texts, strict=True)):
-        lines.append(Text.assemble((f"{letter(index)} {prompt}\n", "bold"), text.strip(), "\n"))
+        lines.append(Text.assemble((f"{letter(index)} {_short(prompt)}\n", "bold"), text.strip(), "\n"))
     return Group(*lines)
-
-
-def comparison(runs: Sequence[Run], console: Console) -> RenderableType:
-    """The closing table: each figure per policy, with its ratio to the first policy."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2, title_justify="left")
-    table.add_column("")
-    for run in runs:
-        table.add_column(run.policy, justify="right", overflow="fold")
-    figures = [_figures(run) for run in runs]
-    for name, (first, form) in figures[0].items():
-        others = [figure[name][0] for figure in figures[1:]]
-        ratios = [f"{form.format(value)} ({value / first:.2f}x)" if first else form.format(value) for value in others]
-        table.add_row(name, form.format(first), *ratios)
-    same = all(run.token_ids == runs[0].token_ids for run in runs)
-    notes = [Text(f"The answers {'are the same, token by token' if same else 'DIFFER between the policies'}.")]
-    notes += [Text(f"{run.policy} hands an answer out when its whole batch has ended.") for run in runs if run.held]
-    return Group(table, *notes)
-
-
-def _figures(run: Run) -> dict[str, tuple[float, str]]:
-    """name -> (value, how to write it); times in milliseconds."""
-    ttft, e2e = run.latency.ttft(), run.latency.e2e()
-    return {
-        "iterations": (len(run.slots.columns), "{:.0f}"),
-        "slot use": (run.slots.use * 100, "{:.0f} %"),
-        "TTFT mean": (mean(ttft) * 1e3, "{:.0f} ms"),
-        "TTFT p99": (percentile(ttft, 99) * 1e3, "{:.0f} ms"),
-        "E2E mean": (mean(e2e) * 1e3, "{:.0f} ms"),
-        "E2E p99": (percentile(e2e, 99) * 1e3, "{:.0f} ms"),
-        "output throughput": (run.latency.output_throughput(), "{:.0f} tokens/s"),
-        "request throughput": (run.latency.request_throughput(), "{:.2f} requests/s"),
-    }
