@@ -10,10 +10,10 @@ from typing import Any
 
 from driver import Peer, PeerFailed
 
-from orcinus.bench.machine import load_average
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
 from orcinus.bench.requests import Asked, hash_tokens
 from orcinus.bench.result import Setting, Side
+from orcinus.machine_load import load_average
 from orcinus.workload.prompts import prompt_ids
 from orcinus.workload.workload import Workload
 

@@ -2,7 +2,9 @@
 
 Every cell of the design puts some requests into the middle of their answers and lets others read prompts beside them.
 Batches differ in size, context and share of prompts, so that no cost hides behind another; cells come in random order,
-again and again, so that a neighbour who is busy for a while spoils some iterations of many cells, and all of none.
+again and again, so that a neighbour who is busy for a while spoils some iterations of many cells, and all of none. One cell is
+run before and after all others: if the same work takes longer at one time than at another, or if others take the cores, the
+calibration says that it is in doubt.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from orcinus.core.batch import Batch
 from orcinus.core.policies.stall_free import StallFree
@@ -23,6 +26,7 @@ from orcinus.cost.fitted import FEWEST, Iteration, fit
 from orcinus.cost.work import Work, work_of
 from orcinus.errors import ConfigError
 from orcinus.llm import LLM
+from orcinus.machine_load import cpu_times, crowded, load_average, taken, usable_cores
 from orcinus.runtime.device import machine_of
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.prompts import prompt_ids
@@ -34,6 +38,8 @@ CHUNKS = (4, 8, 16, 32, 64, 128, 256, 512, LONGEST)
 SHARE = 0.004  # of the time there is, that the longest prompt may take alone
 FILL = 512  # tokens in an iteration while contexts are filled, at most
 ENOUGH = 2 * FEWEST  # iterations that are measured however long they take
+REFERENCE_RUNS = 5  # of the same cell, before all others and after them
+VARIES = 1.25  # times as long as at another time, that the same iterations may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +147,9 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
     engine, found = llm.engine, IterationObserver()
     policy = engine.scheduler.policy
     engine.observers.append(found)
+    load, before = load_average(), cpu_times()
     try:
-        _measure(llm, found, seconds, watch)
+        reference = _measure(llm, found, seconds, watch)
     finally:
         engine.observers.remove(found)
         engine.use(policy)
@@ -157,22 +164,46 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
         block_size=resolved.block_size,
         num_blocks=resolved.num_blocks,
         cost=fit(found.found),
+        doubts=tuple(_doubts(load, taken(before, cpu_times(), usable_cores()), reference)),
     )
 
 
-def _measure(llm: LLM, found: IterationObserver, seconds: float, watch: Callable[[float], None] | None) -> None:
-    """Run cells in random order until the time is over."""
+def _doubts(load: float | None, others: str | None, reference: Sequence[float]) -> Iterator[str]:
+    """Why the measurement must not be believed; `reference` are the seconds of the same iterations at several times."""
+    if load is not None and (found := crowded([load], usable_cores())):
+        yield f"the machine was busy before it began: {found}"
+    if others is not None:
+        yield f"{others} while it was measured"
+    _, fast, *_, slow, _ = sorted(reference)  # but for the extremes
+    if slow > VARIES * fast:
+        yield f"the same iteration took {fast * 1e3:.2f} ms at one time and {slow * 1e3:.2f} ms at another"
+
+
+def _measure(llm: LLM, found: IterationObserver, seconds: float, watch: Callable[[float], None] | None) -> list[float]:
+    """Run cells in random order until the time is over; returns the seconds of the reference, before and after."""
     bench, rng, began = _Bench(llm, found), random.Random(0), time.monotonic()
     resolved = llm.resolved
     longest = _longest(llm, bench, found, seconds)
     cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
+    reference = _reference(bench, found)
     for cell in itertools.chain.from_iterable(rng.sample(cells, len(cells)) for _ in itertools.count()):
         passed = time.monotonic() - began
         if watch is not None:
             watch(min(passed, seconds))
         if passed >= seconds and len(found.found) >= ENOUGH:
-            return
+            break
         bench.run(cell)
+    return reference + _reference(bench, found)
+
+
+def _reference(bench: _Bench, found: IterationObserver) -> list[float]:
+    """Seconds of an iteration that generates one token: the median of each of several runs."""
+    medians = []
+    for _ in range(REFERENCE_RUNS):
+        begun = len(found.found)
+        bench.run(Cell(1, SHORT))
+        medians.append(median(each.seconds for each in found.found[begun:]))
+    return medians
 
 
 def _longest(llm: LLM, bench: _Bench, found: IterationObserver, seconds: float) -> int:

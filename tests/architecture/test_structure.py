@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"core", "errors", "config", "cache", "clock", "distribution", "files", "model_config", "parent"},
     {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
-    {"sizes", "plan", "build", "llm", "calibrate", "interrupt", "tiny", "papers", "plots"},
+    {"sizes", "plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "papers", "plots"},
     {"serve"},
     {"dashboard", "bench", "cli", "__main__"},
 ]

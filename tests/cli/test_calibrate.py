@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from orcinus import LLM
 from orcinus.calibrate import design
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import read_calibration
@@ -24,6 +27,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert done.returncode == 0, done.stderr
     assert "the bundled model in float32 on " in done.stdout
     assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
+    assert done.stdout.count("! In doubt: ") == len(read_calibration(path).doubts)
     return str(path)
 
 
@@ -91,6 +95,41 @@ def test_what_cannot_be_calibrated(
     assert done.returncode == 1
     assert said in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+QUIET, UNEVEN = [0.003] * 10, [0.003] * 5 + [0.009] * 5
+
+
+@pytest.mark.parametrize(
+    ("load", "others", "reference", "said"),
+    [
+        (0.5, None, QUIET, []),
+        (0.5, None, [0.003] * 9 + [0.03], []),  # one that was disturbed among ten
+        (999.0, None, QUIET, ["the machine was busy before it began: load average up to 999.0 on"]),
+        (None, "other processes took 1.2 of 2 cores", QUIET, ["other processes took 1.2 of 2 cores while it was measured"]),
+        (0.5, None, UNEVEN, ["the same iteration took 3.00 ms at one time and 9.00 ms at another"]),
+        (999.0, "other processes took 1.2 of 2 cores", UNEVEN, ["the machine was", "other processes", "the same iteration"]),
+    ],
+)
+def test_a_busy_machine_is_in_doubt(
+    load: float | None, others: str | None, reference: list[float], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a real, short calibration, whatever the machine did meanwhile."""
+    measuring, halves = import_module("orcinus.calibrate"), iter((reference[:5], reference[5:]))
+    monkeypatch.setattr(measuring, "load_average", lambda: load)
+    monkeypatch.setattr(measuring, "taken", lambda *_: others)
+    monkeypatch.setattr(measuring, "_reference", lambda *_: next(halves))
+    with LLM(max_batch_size=2, max_model_len=256, num_blocks=40, dtype="float32") as llm:
+        found = measuring.calibrate(llm, 0.1)
+    assert len(found.doubts) == len(said)
+    assert all(doubt.startswith(words) for doubt, words in zip(found.doubts, said, strict=True))
+
+
+def test_a_doubt_is_in_the_file_and_in_every_simulation_of_it(file: str, tmp_path: Path) -> None:
+    doubted = tmp_path / "busy.json"
+    replace(read_calibration(Path(file)), doubts=("other processes took 1.2 of 2 cores while it was measured",)).write(doubted)
+    done = orcinus("simulate", "--device", str(doubted), *FEW, "--arrivals", "poisson:rate=50")
+    assert "the calibration is in doubt: other processes took 1.2 of 2 cores while it was measured" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["missing.json", "other.json"])

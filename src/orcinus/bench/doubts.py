@@ -12,11 +12,11 @@ from orcinus.bench.ranking import METRICS, repeats_for
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Result, Side
 from orcinus.bench.spell import plural
+from orcinus.machine_load import crowded
 
 LONGEST_ERROR = 200  # characters of a message that a server sent
 SERVED = 0.8  # of the rate that was sent: a little less is served of a short workload, as the last answers take their time
 EVEN = 0.2  # by which few requests of a random process may come faster or slower than its rate
-BUSY = 1.5  # processes that want each core
 CACHED = 0.01  # of the prompt tokens, that a cache may have beyond what the workload shares
 
 
@@ -100,9 +100,7 @@ def _search(result: Result) -> Iterator[Doubt]:
 def _busy(result: Result) -> Iterator[Doubt]:
     """Load before a run is what others do, and a little of the run before it."""
     loads = [repeat.load for side in result.sides for repeat in side.repeats if repeat.load is not None]
-    cores = result.machine.cores
-    if loads and max(loads) > BUSY * cores:
-        found = f"load average up to {max(loads):.1f} on {plural(cores, 'core')}"
+    if found := crowded(loads, result.machine.cores):
         yield Doubt(f"The machine was busy: {found}. Measure again on a quiet one.")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orcinus
 from orcinus.bench.result import Machine
+from orcinus.machine_load import usable_cores
 
 PACKAGES = ("torch", "transformers", "numba", "numpy", "safetensors")
 CPUINFO = Path("/proc/cpuinfo")
@@ -21,7 +22,7 @@ def this_machine() -> Machine:
     return Machine(
         system=platform.platform(terse=True),
         processor=_processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         memory_mib=_memory_mib(),
         gpus=_gpus(),
     )
@@ -51,14 +52,6 @@ def commit() -> str:
 def this_command() -> tuple[str, ...]:
     """How this process was called, without the folder of the program."""
     return (Path(sys.argv[0]).name, *sys.argv[1:])
-
-
-def load_average() -> float | None:
-    """Processes that wanted a core during the last minute, on average; None where nobody counts them."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
 
 
 def _processor() -> str:

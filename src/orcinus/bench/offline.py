@@ -11,7 +11,6 @@ from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.drive import Drive, request_name
 from orcinus.bench.iterations import IterationObserver
 from orcinus.bench.keep import Bar, Interrupted, make_result, measure_sides, no_bar
-from orcinus.bench.machine import load_average
 from orcinus.bench.measure import read_objectives
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
 from orcinus.bench.requests import Asked, check_lengths, make_requests
@@ -22,6 +21,7 @@ from orcinus.config import EngineConfig
 from orcinus.core.engine import Engine
 from orcinus.core.kv import PrefixCache
 from orcinus.core.spelled import spell
+from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of

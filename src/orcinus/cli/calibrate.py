@@ -31,7 +31,8 @@ def calibrate(
     """Measure what iterations cost on this machine, and write a device for `orcinus simulate`.
 
     Runs the real engine over batches of many sizes, contexts and prompts, and fits what each part of an iteration costs.
-    Limits and K/V memory of the engine become those of the simulation.
+    Limits and K/V memory of the engine become those of the simulation. If the machine was busy with other things, the file
+    says so, and so does every simulation with it.
     Example: `orcinus calibrate --max-batch-size 16 -o here.json && orcinus simulate --device here.json --lengths orca`
     """
     from orcinus.calibrate import calibrate as measure
@@ -60,3 +61,5 @@ def _print(found: Calibration, output: Path) -> None:
         f"{cost.error.p90:.1%} in the 90th percentile.\nWritten to {output}: orcinus simulate --device {output}",
         soft_wrap=True,
     )
+    for doubt in found.doubts:
+        console.print(f"[bold red]![/] In doubt: {doubt}. Calibrate again on a quiet machine.", soft_wrap=True)

@@ -13,8 +13,8 @@ from orcinus.bench.client.bodies import Ahead, Form
 from orcinus.bench.client.delay import Heartbeat, client_delay, lateness
 from orcinus.bench.client.exchange import Exchange
 from orcinus.bench.client.pool import Pool
-from orcinus.bench.machine import load_average
 from orcinus.bench.record import Repeat, RequestRecord
+from orcinus.machine_load import load_average
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of

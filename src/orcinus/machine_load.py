@@ -1,0 +1,75 @@
+"""How busy the machine is with other things while something is measured on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+STAT = Path("/proc/stat")
+STEAL = 7  # its place in a line of /proc/stat, after user, nice, system, idle, iowait, irq and softirq
+IDLE = (3, 4)  # idle, iowait
+BUSY = 1.5  # processes that want each core: more is a busy machine
+TAKEN = 0.15  # of the cores: more that others take is a busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """Seconds until the moment `at`: of the cores that this process may use, and of this process."""
+
+    at: float
+    busy: float
+    stolen: float  # given to other machines by a hypervisor
+    own: float
+
+
+def load_average() -> float | None:
+    """Processes that wanted a core during the last minute, on average; None where nobody counts them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_times(stat: Path = STAT) -> CpuTimes | None:
+    """Those of now; None where the system does not tell."""
+    try:
+        usable, tick = {f"cpu{core}" for core in os.sched_getaffinity(0)}, os.sysconf("SC_CLK_TCK")
+        lines = [line.split() for line in stat.read_text().splitlines()]
+        cores = [[int(word) / tick for word in words] for name, *words in lines if name in usable]
+        stolen = sum(times[STEAL] for times in cores)
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+    busy = sum(times[place] for times in cores for place in range(STEAL) if place not in IDLE)
+    return CpuTimes(monotonic(), busy, stolen, sum(os.times()[:4])) if cores else None
+
+
+def crowded(loads: Sequence[float], cores: int) -> str | None:
+    """That more processes wanted the cores than there are, in words; None if they did not."""
+    if not loads or max(loads) <= BUSY * cores:
+        return None
+    return f"load average up to {max(loads):.1f} on {_cores(cores)}"
+
+
+def taken(before: CpuTimes | None, after: CpuTimes | None, cores: int) -> str | None:
+    """What others took of the cores between two moments, in words; None if that is little, or not known."""
+    if before is None or after is None or after.at <= before.at:
+        return None
+    seconds = after.at - before.at
+    others = max(0.0, (after.busy - before.busy - after.own + before.own) / seconds)
+    stolen = max(0.0, (after.stolen - before.stolen) / seconds)
+    if others + stolen <= TAKEN * cores:
+        return None
+    hypervisor = f", and the hypervisor {stolen:.1f}" if stolen >= 0.05 else ""
+    return f"other processes took {others:.1f} of {_cores(cores)}{hypervisor}"
+
+
+def _cores(number: int) -> str:
+    return f"{number} core{'' if number == 1 else 's'}"
