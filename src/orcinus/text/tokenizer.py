@@ -16,6 +16,7 @@ from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter, added
 from orcinus.text.generation import end_of_text_ids
+from orcinus.text.patterns import check_patterns, is_panic, limited_matching
 from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
@@ -83,12 +84,14 @@ class Tokenizer:
 
     def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
         """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`."""
-        return tuple(self._tokenizer(_valid(text), add_special_tokens=special).input_ids)
+        with limited_matching():
+            return tuple(self._tokenizer(_valid(text), add_special_tokens=special).input_ids)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of tokens, without special ones unless they are asked for. Bytes that are no UTF-8 become U+FFFD."""
         how = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
-        text: str = self._tokenizer.decode(list(ids), **how)
+        with limited_matching():
+            text: str = self._tokenizer.decode(list(ids), **how)
         return text
 
     def detokenizer(
@@ -103,10 +106,11 @@ class Tokenizer:
 
     def _decode_all(self, ids: Sequence[int]) -> str:
         """Text of all tokens, special ones too: the tokenizer itself, without what transformers does around it."""
-        if self._backend is None:
-            text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-        else:
-            text = self._backend.decode(list(ids), skip_special_tokens=False)
+        with limited_matching():
+            if self._backend is None:
+                text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+            else:
+                text = self._backend.decode(list(ids), skip_special_tokens=False)
         return text
 
     def _name(self, token: int) -> str | None:
@@ -185,7 +189,8 @@ class Tokenizer:
         ids: list[int] = []
         for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text) if marks else [text]:
             plain = part in marks
-            ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
+            with limited_matching():
+                ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
         found = ChatIds((*self._around[0], *ids, *self._around[1]) if special else ids)
         if self._reasons:
             last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
@@ -257,8 +262,11 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     _check_files(folder)
     try:
         tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises bare Exception
+    except BaseException as error:  # the tokenizers library raises bare Exception, and panics
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(error)}") from error
+    check_patterns(getattr(tokenizer, "backend_tokenizer", None), folder)
     tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
     return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
 

@@ -1,0 +1,57 @@
+"""The process that tries a tokenizer's regular expressions: `python -m orcinus.text.pattern_process`, patterns on stdin.
+
+Before a pattern it prints its index, and `done` after the last. Oniguruma gives up one match after ten million steps, whatever
+the machine; what takes long without that, the limit on this process's CPU time ends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from itertools import product
+
+from tokenizers import Regex, pre_tokenizers
+
+CPU_S = 3  # a published pattern takes about a third of one
+COMMON = "aA1 \n\t'.-_é中"
+ENDS = ("", "!", "\x00", " \x00")  # what makes a match fail after all; then also what a search may look for in advance
+REPEATS = 40  # exponential patterns double their steps with each
+LONG = 2000  # characters, for what grows with the third power of a text's length
+MOST_LETTERS = 24
+
+
+def letters(pattern: str) -> list[str]:
+    """Characters that its classes tell apart: its own, and one of each common kind."""
+    return list(dict.fromkeys([*COMMON, *re.sub(r"\\.|[\[\](){}*+?|^$\\]", "", pattern)]))[:MOST_LETTERS]
+
+
+def texts(pattern: str) -> Iterator[str]:
+    """Repetitions of what a pattern may repeat, with and without something before it, that end in what it cannot match."""
+    alphabet = letters(pattern)
+    words = re.findall(r"\w{2,8}", pattern)
+    ends = (*ENDS, "\x00" + "".join([*alphabet, *words]))
+    for pump, end in product([*alphabet, *words, *map("".join, product(alphabet, repeat=2))], ends):
+        yield pump * REPEATS + end
+    for before, pump in product(alphabet, repeat=2):
+        yield before + pump * REPEATS + ends[-1]
+    for pump, end in product(alphabet, ends):
+        yield pump * LONG + end
+
+
+def main() -> None:
+    """Try all patterns. The process ends itself at the first that goes beyond its limits."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for index, pattern in enumerate(json.load(sys.stdin)):
+        print(index, flush=True)
+        splitter = pre_tokenizers.Split(Regex(pattern), "removed")
+        for text in texts(pattern):
+            splitter.pre_tokenize_str(text)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The regular expressions of a tokenizer: those that take exponential time are found before they meet a text (ADR 21)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orcinus.errors import ModelError, RequestError
+from orcinus.model_config import shown
+
+PROCESS = "orcinus.text.pattern_process"
+WAIT_S = 120.0  # for a process that limits itself to seconds of CPU time, on a machine that is busy
+STAGES = ("normalizer", "pre_tokenizer", "decoder")
+KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PATH")  # of the environment
+
+
+def check_patterns(tokenizer: Any, folder: Path) -> None:
+    """Raise `ModelError` if a regular expression of a tokenizer (of the library `tokenizers`) explodes on some text."""
+    patterns = list(dict.fromkeys(_patterns(tokenizer)))
+    if not patterns:
+        return
+    printed = _try(patterns).split()
+    if printed and printed[-1] != "done":  # without any line it was not tried at all: encoding has limits of its own
+        pattern = shown(patterns[int(printed[-1])])
+        raise ModelError(
+            f"the tokenizer in {folder} has the regular expression {pattern}, which takes exponential time: mend it"
+        )
+
+
+@contextmanager
+def limited_matching() -> Iterator[None]:
+    """Turn the panic with which `tokenizers` ends a match of too many steps into a `RequestError`."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise RequestError("the tokenizer's regular expression takes too many steps on this text: shorten the text") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether it is a panic of a library written in Rust: no `Exception`, and its class cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def _patterns(tokenizer: Any) -> Iterator[str]:
+    for stage in STAGES:
+        part = getattr(tokenizer, stage, None)
+        if part is not None and hasattr(part, "__getstate__"):
+            state = part.__getstate__()
+            yield from _regexes(json.loads(state) if isinstance(state, bytes | str) else None)
+
+
+def _regexes(node: Any) -> Iterator[str]:
+    """Every `{"Regex": pattern}` in a description, wherever it stands."""
+    if isinstance(node, dict):
+        if isinstance(node.get("Regex"), str):
+            yield node["Regex"]
+        node = list(node.values())
+    for inner in node if isinstance(node, list) else ():
+        yield from _regexes(inner)
+
+
+def _try(patterns: list[str]) -> str:
+    """What the process prints that tries them: nothing if it cannot start. Its errors, a panic among them, are not shown."""
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", PROCESS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+            text=True,
+        )
+    except OSError:  # an interpreter that this user may not start, say
+        return ""
+    try:
+        return process.communicate(json.dumps(patterns), WAIT_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0]
+    except BaseException:
+        process.kill()
+        raise
