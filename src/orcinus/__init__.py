@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from orcinus.threads import set_waiting
+
 if TYPE_CHECKING:
     from orcinus.config import EngineConfig
     from orcinus.core.request import SamplingParams
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams", "SimulationConfig", "simulate"]
+
+set_waiting()  # before torch is loaded
 
 _HOME = {
     "LLM": "orcinus.llm",

@@ -34,6 +34,7 @@ from orcinus.runtime.profile import CudaMeter, profile
 from orcinus.runtime.sampling import choose
 from orcinus.text.generation import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
+from orcinus.threads import claim_process
 from orcinus.tiny import MODEL_DIR
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ def resolve(config: EngineConfig) -> Resolved:
 def build(
     config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock | None = None, progress: Progress = silent
 ) -> Built:
-    """Load the model and wire the engine. Raises `ConfigError` or `ModelError`."""
+    """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork."""
+    claim_process()
     plan = make_plan(config)
     plan.check()
     dummy = config.load_format == "dummy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import sys
 import threading
@@ -10,19 +11,20 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Logprobs, Request, SamplingParams
-from orcinus.errors import RequestError, RequestFailed
+from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Intake, Prepared, Prompt, Standing
 from orcinus.text.tokenizer import Message
+from orcinus.threads import check_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class LLM:
         self._intake = Intake(self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, why_never, seeds)
         self._numbers = itertools.count(1)
         self._closed = False
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._readers: dict[
             str, tuple[Answer, deque[Piece]]
@@ -151,8 +154,13 @@ class LLM:
             raise RequestError("this model has no tokenizer: give prompts as token ids")
         return self.tokenizer.encode_chat(messages)
 
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError("an LLM cannot be sent to another process: make one there")
+
     def close(self) -> None:
-        """Cancel everything and give the executor back."""
+        """Cancel everything and give the executor back. In a fork it does nothing: the engine is the parent's."""
+        if self._process != os.getpid():
+            return
         self._closed = True
         self._abandoned.extend(list(self._readers))
         with self._driving():
@@ -176,6 +184,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None,
         standing: dict[str, Any],
     ) -> list[Prepared]:
+        check_process(self._process)
         if self._closed:
             raise RequestError("this engine is closed: make a new LLM")
         known = [f.name for f in fields(Standing)]
@@ -242,6 +251,7 @@ class LLM:
     @contextmanager
     def _driving(self) -> Iterator[None]:
         """Exclusive use of the engine; afterwards nobody's abandoned request stays behind."""
+        check_process(self._process)
         with uninterrupted():
             try:
                 with self._lock:
@@ -255,7 +265,7 @@ class LLM:
         This may run inside the garbage collector, at any line of a thread that holds the lock. Then it must not wait:
         whoever holds the lock comes here when it lets go.
         """
-        while self._abandoned and self._lock.acquire(blocking=False):
+        while self._abandoned and self._process == os.getpid() and self._lock.acquire(blocking=False):
             try:
                 while self._abandoned:
                     request_id = self._abandoned.popleft()

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each layer may import from itself (unless siblings are apart) and from those before it.
 LAYERS: list[set[str]] = [
-    {"core", "errors", "config", "cache", "clock", "distribution", "files", "model_config", "parent"},
+    {"core", "errors", "config", "cache", "clock", "distribution", "files", "model_config", "parent", "threads"},
     {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
     {"sizes", "plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "papers", "plots"},

@@ -76,12 +76,6 @@ def options(
 
 def run() -> None:
     """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
-    # Before torch loads: threads that spin for long while they wait make small models many times slower on a busy machine,
-    # and threads that sleep at once make them twice as slow on a quiet one.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # oneDNN keeps a compiled product for each of the last 1024 shapes: hundreds of MiB, since prompts have all lengths.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     arguments = sys.argv[1:]
     flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = DEBUG in flags

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orcinus.errors import ConfigError
 from orcinus.serve.errors import ApiError
 
+log = logging.getLogger(__name__)
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -27,11 +30,18 @@ def _digest(key: bytes) -> bytes:
 
 
 class Keys:
-    """The keys of a server, kept as SHA-256 digests. Without any, everybody may do everything."""
+    """The keys of a server, kept as SHA-256 digests. Without any, all clients may do everything."""
 
     def __init__(self, keys: Iterable[str] = (), admin_keys: Iterable[str] = ()) -> None:
-        self._digests = [(_digest(_usable(key)), False) for key in keys]
-        self._digests += [(_digest(_usable(key)), True) for key in admin_keys]
+        self._digests: list[tuple[bytes, bool]] = []
+        self.replace(keys, admin_keys)
+
+    def replace(self, keys: Iterable[str], admin_keys: Iterable[str]) -> None:
+        """From now on these are the keys. Raises `ConfigError`, and keeps those there were, if one cannot be used."""
+        self._digests = [(_digest(_usable(key)), False) for key in keys] + [(_digest(_usable(key)), True) for key in admin_keys]
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -58,20 +68,85 @@ class Keys:
         return found
 
 
+def _is_usable(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+
+
 def _usable(key: str) -> bytes:
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not _is_usable(key):
         raise ConfigError("an API key must be printable ASCII without spaces, and not empty")
     return key.encode()
 
 
+@dataclass
+class KeySources:
+    """Where a server's keys come from: its options, its environment and files, which are read again when they change."""
+
+    api_key: str | None = None  # several with commas
+    api_key_file: Path | None = None
+    admin_key_file: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def __post_init__(self) -> None:
+        self._seen = self._state()
+        self.keys = Keys(*self._read())
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that can change while the server runs."""
+        return [file for file in (self.api_key_file, self.admin_key_file) if file is not None]
+
+    def refresh(self, *, changed: bool = False) -> None:
+        """Read the files again if they are others than before, or `changed` says so.
+
+        Keys that cannot be read are told in the log, and those there were go on.
+        """
+        state = self._state()
+        if not changed and state == self._seen:
+            return
+        self._seen = state
+        try:
+            self.keys.replace(*self._read())
+        except ConfigError as error:
+            log.warning("the API keys stay as they were: %s", error)
+        else:
+            log.warning("API keys were read again: %d are known", len(self.keys))
+
+    def _read(self) -> tuple[list[str], list[str]]:
+        """Keys of users and of admins. Raises `ConfigError`."""
+        users = _listed(self.api_key) + _listed(self.environment.get("ORCINUS_API_KEY"))
+        users += read_keys(self.api_key_file) if self.api_key_file else []
+        admins = _listed(self.environment.get("ORCINUS_ADMIN_KEY"))
+        return users, admins + (read_keys(self.admin_key_file) if self.admin_key_file else [])
+
+    def _state(self) -> list[tuple[int, int, int] | None]:
+        """What tells a file from the one there was; None where there is none."""
+
+        def of(file: Path) -> tuple[int, int, int] | None:
+            try:
+                status = file.stat()
+            except OSError:
+                return None
+            return status.st_mtime_ns, status.st_size, status.st_ino
+
+        return [of(file) for file in self.files]
+
+
+def _listed(keys: str | None) -> list[str]:
+    return [key.strip() for key in keys.split(",")] if keys else []
+
+
 def read_keys(path: Path) -> list[str]:
-    """One key per line; blank lines and lines that begin with # do not count. Raises `ConfigError`."""
+    """One key per line; blank lines and comments, which begin with #, do not count. Raises `ConfigError`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"cannot read the keys in {path}: {reason}") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
     if not keys:
         raise ConfigError(f"{path} holds no key: write one per line")
-    return keys
+    for number, key in keys.items():
+        if not _is_usable(key):
+            raise ConfigError(f"line {number} of {path} is no key: a key is printable ASCII without spaces")
+    return list(keys.values())

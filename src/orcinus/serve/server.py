@@ -25,7 +25,7 @@ from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import Asked
-from orcinus.serve.keys import Keys, read_keys
+from orcinus.serve.keys import KeySources
 from orcinus.serve.model import Model
 from orcinus.serve.protocol import BoundedProtocol
 from orcinus.serve.service import Service
@@ -35,6 +35,7 @@ from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
 IDLE_CONNECTION_S = 75
+KEYS_EVERY_S = 1.0  # between looks at files with keys
 LAST_WORDS_S = 3
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,9 +43,10 @@ LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class _Server(uvicorn.Server):
     """Uvicorn, which drains at the first signal and leaves at the second, with a status of our choosing."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, sources: KeySources) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self.sources = service, sources
+        self.in_terminal = _has_terminal()
         self.told_to_leave: int | None = None  # the signal that said so
         self.cut_off = 0  # answers that were not completed
         self._draining: asyncio.Future[None] | None = None
@@ -63,6 +65,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self.service
+        if sig == signal.SIGHUP and self.sources.files and not self.in_terminal:  # of a service, it asks to read files again
+            self.sources.refresh(changed=True)
+            return
         inside = service.admission.answers
         if self.told_to_leave:
             self.cut_off, self.force_exit, self.should_exit = inside, True, True
@@ -97,13 +102,13 @@ def run(config: Asked, asked: ServerConfig) -> None:
 
 async def serve(config: Asked, asked: ServerConfig) -> None:
     """Serve until a signal comes or the engine dies. Raises `ConfigError` if the server cannot start or its engine died."""
-    keys = _keys(asked)
-    asked.check_exposure(keys=bool(keys))
+    sources = KeySources(asked.api_key, asked.api_key_file, asked.admin_key_file)
+    asked.check_exposure(keys=bool(sources.keys))
     _allow_many_connections()
     listener, log = _listen(asked), AccessLog(asked.access_log) if asked.access_log is not None else None
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     client = EngineClient(config)
-    service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), keys)
+    service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), sources.keys)
     settings = uvicorn.Config(
         make_app(service, log),
         log_level="error",
@@ -115,11 +120,11 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
     )
-    server = _Server(settings, service)
+    server = _Server(settings, service, sources)
     try:
         tasks = [asyncio.create_task(job) for job in (_open(service), service.metrics.watch_loop())]
         tasks[0].add_done_callback(lambda task: _announce(task, server, where))
-        tasks.append(asyncio.create_task(_leave_with_engine(client, server)))
+        tasks += [asyncio.create_task(job) for job in (_leave_with_engine(client, server), _refresh_keys(sources))]
         await server.serve(sockets=[listener])
         opening = tasks[0]
         for task in tasks:
@@ -178,6 +183,21 @@ async def _leave_with_engine(client: EngineClient, server: uvicorn.Server) -> No
     server.should_exit = True
 
 
+async def _refresh_keys(sources: KeySources) -> None:
+    while sources.files:
+        await asyncio.sleep(KEYS_EVERY_S)
+        await asyncio.to_thread(sources.refresh)
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal, whose end SIGHUP then means."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _allow_many_connections() -> None:
     """As many open files as the system lets this process have; the usual limit is a thousand."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -187,17 +207,6 @@ def _allow_many_connections() -> None:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _keys(asked: ServerConfig) -> Keys:
-    """The keys in files and in the environment. Raises `ConfigError`."""
-
-    def found(given: str | None, path: Path | None, variable: str) -> list[str]:
-        written = [text.split(",") for text in (given, os.environ.get(variable)) if text]
-        return [key for keys in written for key in keys] + (read_keys(path) if path else [])
-
-    users = found(asked.api_key, asked.api_key_file, "ORCINUS_API_KEY")
-    return Keys(users, found(None, asked.admin_key_file, "ORCINUS_ADMIN_KEY"))
 
 
 def _listen(asked: ServerConfig) -> socket.socket:
