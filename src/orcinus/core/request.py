@@ -68,7 +68,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False  # the stop string, or the text of the stop token, is part of the text
     skip_special_tokens: bool = True  # special tokens have no text
     ignore_eos: bool = False  # go on after the model's own end-of-text token
-    seed: int | None = None  # equal seeds give equal texts; None = drawn by the engine
+    seed: int | None = None  # equal seeds draw equal random numbers; None = one of the engine's
     logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
     prompt_logprobs: int | None = None  # the same for the prompt's tokens, which are then all computed, cached or not
 
