@@ -17,9 +17,8 @@ class _Utf8(BufferedIncrementalDecoder):
 
     def _buffer_decode(self, data: Any, errors: str, final: bool) -> tuple[str, int]:
         text, used = utf_8_decode(data, errors, final)
-        if (
-            data[used : used + 1] == b"\xed" and data[used + 1 : used + 2] >= b"\xa0"
-        ):  # Python waits for half a surrogate's rest
+        waiting = bytes(data[used:])
+        if waiting[:1] == b"\xed" and waiting[1:] >= b"\xa0":  # half of a surrogate, whose rest Python waits for
             return utf_8_decode(data, errors, True)
         return text, used
 
