@@ -25,6 +25,8 @@ from orcinus.sim.config import SimulationConfig
 if TYPE_CHECKING:
     from orcinus.sim.capacity import Capacity, Objectives
 
+WIDTH = 110  # of a line without the name of its run
+
 
 @takes_several("configs", SimulationConfig, SEVERAL)
 def capacity(
@@ -105,6 +107,8 @@ def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _print(console: Console, names: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
     """A line for every run; a capacity that must not be believed has a question mark."""
+    if not console.is_terminal:  # a pipe is as wide as it needs to be
+        console = Console(width=WIDTH + max(map(len, names)), highlight=False)
     table = Table(box=None, header_style="bold")
     seeds = "rates" in found[0]
     for title in (

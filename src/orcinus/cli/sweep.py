@@ -29,6 +29,7 @@ AXIS_UNITS = {
     "chunk_size": "tokens",
     **dict.fromkeys(("max_batch_tokens", "max_model_len", "block_size"), "tokens"),
 }
+COLUMN = 26  # characters of a median with its interval
 WHOLE = ("lengths", "arrivals")  # whose values may hold commas
 
 
@@ -226,6 +227,8 @@ def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mappin
         else:
             table.add_row(*cells, *(_cell(result, column) for column in columns), "?" if result["doubts"] else "")
     console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe is as wide as it needs to be
+        console = Console(width=max(console.width, COLUMN * (len(axes) + len(columns))), highlight=False)
     console.print(table)
     for result in results:
         if "error" in result:

@@ -19,6 +19,7 @@ SHOWN = (
     ("e2e", "end-to-end latency (s)", "requests"),
     ("normalized_latency", "latency per generated token (s/token)", "requests"),
 )
+TENFOLD = 10
 POINTS = 300  # of a line over several seeds
 
 
@@ -32,8 +33,8 @@ def draw_runs(path: str | Path, runs: Sequence[tuple[str, Sequence[MetricsObserv
         for panel, (name, label, of) in zip(axes.flat, SHOWN, strict=True):
             for (run, seeds), style in zip(runs, mixed_styles(), strict=False):
                 _draw(panel, legible(run), [getattr(each, name) for each in seeds], style)
-            panel.set(xlabel=label, ylabel=f"share of {of}", xscale="log", ylim=(0, 1))
-            plain_log(panel.xaxis, most=6)
+            panel.set(xlabel=label, ylabel=f"share of {of}", ylim=(0, 1))
+            _scale(panel)
         legend_below(axes[0][0], varies)
 
 
@@ -49,6 +50,16 @@ def _draw(panel: Any, run: str, seeds: Sequence[Distribution], style: dict[str, 
     panel.step(at, [each.median for each in found], where="post", label=run, **style)
     low, high = [each.low for each in found], [each.high for each in found]
     panel.fill_between(at, low, high, step="post", color=style["color"], **BAND)
+
+
+def _scale(panel: Any) -> None:
+    """Logarithmic where values differ tenfold: on less a logarithmic axis has no round numbers to show."""
+    ends = [value for line in panel.lines for value in line.get_xdata() if value > 0]
+    if ends and max(ends) > TENFOLD * min(ends):
+        panel.set_xscale("log")
+        plain_log(panel.xaxis, most=6)
+    else:
+        panel.locator_params(axis="x", nbins=6)
 
 
 def _grid(values: Sequence[Sequence[float]]) -> list[float]:
