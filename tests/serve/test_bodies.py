@@ -216,6 +216,8 @@ def test_unknown_fields_are_named_wherever_they_are_and_refused_if_strict() -> N
 def test_fields_that_change_no_answer_are_named_and_never_refused() -> None:
     fields = {"metadata": {"a": "b"}, "store": False, "verbosity": "low", "prediction": None}
     assert read(ChatBody, **fields, strict=True) == ["metadata", "store", "verbosity"]
+    repeated = {"role": "assistant", "content": "x", "refusal": None, "audio": None, "annotations": [], "function_call": None}
+    assert read(ChatBody, messages=[*HI, repeated | {"tool_calls": None}], strict=True) == []
 
 
 BROKEN: list[tuple[bytes, str | None, str]] = [

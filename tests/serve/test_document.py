@@ -23,6 +23,7 @@ from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
 from orcinus.serve.model import Caller, Model, conversation
+from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
 from orcinus.serve.validation import check_fields
@@ -68,7 +69,9 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
         if isinstance(found, ChatBody | CompletionBody):
             model.check_together(found)
             await (model.chat(found, Caller()) if isinstance(found, ChatBody) else model.completion(found, Caller()))
-        elif isinstance(found, TokenizeBody) and found.messages is not None:
+        elif isinstance(found, TokenizeBody) and found.messages is None:
+            check_without_messages(found)
+        elif isinstance(found, TokenizeBody):
             conversation(found).encode(model.tokenizer)
         elif isinstance(found, SchedulerBody):
             _ = found.policy is None or make_policy(found.policy)
@@ -112,6 +115,8 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
         (CompletionBody, {"prompt": "x", "truncate_prompt_tokens": 0}),
         (CompletionBody, {"prompt": [2048]}),
         (TokenizeBody, {}),
+        (TokenizeBody, {"prompt": "x", "tools": [{"type": "function", "function": {"name": "look"}}]}),
+        (TokenizeBody, {"prompt": "x", "continue_final_message": True}),
         (SchedulerBody, {"policy": "magic"}),
         (SchedulerBody, {"order": "fair:prompt_cost=much"}),
     ],

@@ -268,6 +268,17 @@ def test_no_answer_is_longer_than_what_is_echoed_of_a_wrong_value(server: Runnin
             assert not any(char * 200 in part for char in "x9y")
 
 
+def test_all_ids_that_are_none_are_named(server: Running) -> None:
+    for fields, names in (
+        ({"logit_bias": {"5": 1, "99999": 1, "88888": 1}}, ["logit_bias.99999", "logit_bias.88888"]),
+        ({"stop_token_ids": [5, 99999, 88888]}, ["stop_token_ids[1]", "stop_token_ids[2]"]),
+        ({"prompt": [5, 99999, 88888]}, ["prompt[1]", "prompt[2]"]),
+    ):
+        error = server.http.post(TEXT, json={"prompt": START} | fields).json()["error"]
+        assert error["param"] == names[0]
+        assert all(name in error["message"] for name in names)
+
+
 def test_unknown_fields_are_named_on_every_route(server: Running) -> None:
     for path, body in (("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [5]}), (TEXT, {"prompt": "x"})):
         answer = server.http.post(path, json=body | {"wibble": 1, "wo\r\nbble": 2})
@@ -307,6 +318,10 @@ def test_tools_and_variables_reach_the_template_of_tokenize(server: Running) -> 
     assert tokens(server, messages=HI, tools=[tool], chat_template_kwargs={"enable_thinking": False}) == tokens(
         server, messages=HI
     )
+    for fields in ({"tools": [tool]}, {"add_generation_prompt": True}, {"chat_template_kwargs": {"thinking": True}}):
+        answer = server.http.post("/tokenize", json={"prompt": "x", **fields})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(fields)))
+    assert tokens(server, prompt="x", tools=[], add_generation_prompt=False) == tokens(server, prompt="x")
     wrong = server.http.post("/tokenize", json={"messages": HI, "tools": [{"type": "function"}]})
     assert wrong.json()["error"]["param"] == "tools[0].function"
     refused = server.http.post("/tokenize", json={"messages": HI, "chat_template": "x"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
 from orcinus.serve.schema import ChatBody, CompletionBody, Message, Object, Sampling, TokenizeBody
+from orcinus.serve.validation import enumerated
 from orcinus.serve.workers import Workers
 from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
@@ -126,20 +127,21 @@ class Model:
         return DefaultLength(CHAT_MAX_TOKENS if isinstance(body, ChatBody) else COMPLETION_MAX_TOKENS)
 
     def _bias(self, body: Sampling) -> dict[int, float]:
-        bias = {}
-        for key, value in (body.logit_bias or {}).items():
-            token = int(key)
-            if token >= self.ready.vocab_size:
-                message = f"logit_bias.{key}: no token id of this model, which has 0 to {self.ready.vocab_size - 1}"
-                raise invalid(f"logit_bias.{key}", message)
-            bias[token] = max(-100.0, min(100.0, float(value)))
-        return bias
+        given = body.logit_bias or {}
+        self._refuse_ids({f"logit_bias.{key}": int(key) for key in given})
+        return {int(key): max(-100.0, min(100.0, float(value))) for key, value in given.items()}
 
     def check_ids(self, ids: Sequence[int], where: str) -> None:
-        for index, token in enumerate(ids):
-            if not 0 <= token < self.ready.vocab_size:
-                one = f"{where}[{index}]"
-                raise invalid(one, f"{one}: {token} is no token id of this model, which has 0 to {self.ready.vocab_size - 1}")
+        """Refuse ids that are none of this model's tokens."""
+        if ids and max(ids) >= self.ready.vocab_size:
+            self._refuse_ids({f"{where}[{index}]": token for index, token in enumerate(ids)})
+
+    def _refuse_ids(self, ids: Mapping[str, int]) -> None:
+        wrong = {where: token for where, token in ids.items() if token >= self.ready.vocab_size}
+        if wrong:
+            named = enumerated([f"{where}: {shown(token)}" for where, token in wrong.items()])
+            message = f"{named}: no token id of this model, which has 0 to {self.ready.vocab_size - 1}"
+            raise invalid(next(iter(wrong)), message)
 
     async def prepare(self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, who: Caller) -> list[Prepared]:
         """Tokenize and check prompts, beside the event loop."""

@@ -43,6 +43,7 @@ IGNORED = (
     *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
     *("prediction", "prompt_cache_retention"),
 )
+IGNORED_INSIDE = ("annotations",)  # of messages, as the openai package repeats them
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
 Word = Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_STOP)]
 # Marked, because their true limits are the model's: the OpenAPI document shows those.
@@ -354,8 +355,15 @@ class ChatBody(Sampling):
     continue_final_message: StrictBool | None = None
 
 
+ENDINGS = ("add_generation_prompt", "continue_final_message")
 ONLY_PROMPT: JsonValue = {
-    "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}},
+    "properties": {
+        "prompt": {"type": "string"},
+        "messages": {"type": "null"},
+        "tools": {"enum": [None, []]},
+        "chat_template_kwargs": {"enum": [None, {}]},
+        **{name: {"enum": [None, False]} for name in ENDINGS},
+    },
     "required": ["prompt"],
 }
 ONLY_MESSAGES: JsonValue = {

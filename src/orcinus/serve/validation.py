@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from orcinus.errors import shown
 from orcinus.serve.errors import ApiError
-from orcinus.serve.schema import IGNORED, Object
+from orcinus.serve.schema import IGNORED, IGNORED_INSIDE, Object
 
 MOST_NAMED = 8
 # pydantic's kinds of errors -> what must hold
@@ -136,11 +136,11 @@ def check_fields(body: Object, *, strict: bool) -> list[str]:
             if rule is not None:
                 if rule.changes_answer(name, given):
                     refused.setdefault(rule.instead, []).append(where)
-            elif path or name not in IGNORED:
+            elif name not in (IGNORED_INSIDE if path else IGNORED):
                 unknown.append(where)
                 ignored.setdefault(f"{type(one).__name__}.{name}", where)
-            elif value is not None:
-                ignored[name] = where
+            elif value not in (None, []):
+                ignored[f"{type(one).__name__}.{name}"] = where
     if refused:
         reasons = [f"{enumerated(names)}: not supported; {instead}" for instead, names in refused.items()]
         first = next(iter(refused.values()))[0]

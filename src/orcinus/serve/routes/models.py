@@ -21,8 +21,17 @@ from orcinus.serve.openapi import (
     gives,
     takes,
 )
-from orcinus.serve.schema import DetokenizeBody, TokenizeBody
+from orcinus.serve.schema import ENDINGS, DetokenizeBody, TokenizeBody
 from orcinus.serve.service import Service
+
+
+def check_without_messages(body: TokenizeBody) -> None:
+    """Refuse what belongs to a chat template. Raises `ApiError`."""
+    options = body.chat_template_kwargs.model_fields_set if body.chat_template_kwargs else ()
+    given = {"tools": body.tools, "chat_template_kwargs": options, **{name: getattr(body, name) for name in ENDINGS}}
+    for name, value in given.items():
+        if value:
+            raise invalid(name, f"{name} needs messages; a prompt goes through no chat template")
 
 
 def router(service: Service) -> APIRouter:
@@ -53,6 +62,7 @@ def router(service: Service) -> APIRouter:
         if body.messages is not None:
             ids = await model.tokenize(conversation(body), "messages")
         else:
+            check_without_messages(body)
             ids = await model.tokenize(body.prompt, "prompt", special=body.add_special_tokens is not False)
         strings = (
             [model.tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids] if body.return_token_strs else None
