@@ -13,9 +13,9 @@ from orcinus.serve import openapi
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
+from orcinus.serve.field_types import MOST_ANSWERS
 from orcinus.serve.front import Front
 from orcinus.serve.routes import generation, models, requests, scheduler, state
-from orcinus.serve.schema import MOST_ANSWERS
 from orcinus.serve.service import Service
 
 

@@ -13,17 +13,39 @@ from pydantic import (
     Discriminator,
     Field,
     GetJsonSchemaHandler,
-    JsonValue,
     StrictBool,
     StrictInt,
     StrictStr,
     Tag,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
+from orcinus.serve import field_rules as rules
 from orcinus.serve.component_schema import spelled_schema
+from orcinus.serve.field_types import (
+    ANSWERS,
+    LENGTH,
+    MOST_ANSWERS,
+    MOST_BIASES,
+    MOST_PROMPTS,
+    MOST_STOPS,
+    SEVERAL,
+    SHORT,
+    TOKEN_NAME,
+    Number,
+    OptionalCount,
+    OptionalSwitch,
+    Stop,
+    TokenId,
+    Word,
+    at_most,
+    not_zero,
+    prompt_form,
+    text_only,
+    text_or_list,
+)
 from orcinus.serve.unsupported import (
     IN_CHAT,
     IN_COMPLETIONS,
@@ -34,105 +56,12 @@ from orcinus.serve.unsupported import (
     UnsupportedFields,
 )
 
-Number = Annotated[float, Field(strict=True)]  # a whole one will do, True will not
-MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 128, 64, 16, 20
-LONGEST_STOP, MOST_BIASES = 256, 4096
-SHORT = 1024
 # Fields of OpenAI's API that change no answer: taken, and named in a header.
 IGNORED = (
     *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
     *("prediction", "prompt_cache_retention"),
 )
 IGNORED_INSIDE = ("annotations",)  # of messages, as the openai package repeats them
-Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
-Word = Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_STOP)]
-# Marked, because their true limits are the model's: the OpenAPI document shows those.
-TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
-TOKEN_NAME: JsonValue = {"pattern": "^[0-9]{1,9}$", "x-limit": "vocab_size"}
-LENGTH: dict[str, JsonValue] = {"x-limit": "max_model_len"}
-ANSWERS: dict[str, JsonValue] = {"x-limit": "answers"}
-
-
-def _false_is_off(value: Any) -> Any:
-    return None if value is False else value
-
-
-def _zero_is_off(value: Any) -> Any:
-    return None if value == 0 else value
-
-
-def _not_zero(value: int) -> int:
-    if value == 0:
-        raise PydanticCustomError("zero", "must be at least 1, or -1 for what the context holds")
-    return value
-
-
-def _at_most(count: int) -> BeforeValidator:
-    """Refuses longer lists and objects before their entries are looked at: a million errors take long to tell."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, list | dict) and len(value) > count:
-            raise PydanticCustomError("too_many", f"must have at most {count} entries, not {len(value)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _text_only(kind: Any) -> Any:
-    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
-        raise PydanticCustomError("media", "must be 'text': the model reads no images, sounds or files")
-    return kind
-
-
-Count = Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None
-OptionalCount = Annotated[Count, BeforeValidator(_false_is_off, json_schema_input_type=Count | Literal[False])]
-OptionalSwitch = Annotated[
-    StrictBool | None, BeforeValidator(_zero_is_off, json_schema_input_type=StrictBool | Literal[0] | None)
-]
-
-
-def _needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
-    """For the OpenAPI document: a field that means nothing unless another one is true, but for its values `off`."""
-    unused: JsonValue = {"properties": {field: {"enum": [None, *off]}}}
-    return {"anyOf": [unused, {"properties": {other: {"const": True}}, "required": [other]}]}
-
-
-def _text_or_list(value: Any) -> str:
-    """Which form a field has that may be a text or a list, so that an error speaks of the form that was meant."""
-    return "texts" if isinstance(value, list) else "text"
-
-
-def _form(value: Any) -> str:
-    """Which of the four forms a prompt has."""
-    if not isinstance(value, list):
-        return "text"
-    first = value[0] if value else 0
-    return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
-
-
-STREAM_OPTIONS = _needs("stream_options", "stream", {})
-NO_MIN_TOKENS: JsonValue = {"properties": {"min_tokens": {"enum": [None, 0]}}}
-BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
-    "anyOf": [
-        {"properties": {"best_of": {"type": "null"}}},
-        {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
-    ]
-}
-
-
-def _given(field: str) -> JsonValue:
-    """For the OpenAPI document: a number is given."""
-    return {"properties": {field: {"type": "integer"}}, "required": [field]}
-
-
-MIN_TOKENS_OF_CHAT: JsonValue = {"anyOf": [NO_MIN_TOKENS, _given("max_tokens"), _given("max_completion_tokens")]}
-MIN_TOKENS: JsonValue = {"anyOf": [NO_MIN_TOKENS, _given("max_tokens")]}
-ZERO_MAX_TOKENS: JsonValue = {
-    "anyOf": [
-        {"not": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]}},
-        {"properties": {"echo": {"const": True}}, "required": ["echo"]},
-    ]
-}
 
 
 class Object(BaseModel):
@@ -187,21 +116,21 @@ class Sampling(Object):
         Annotated[
             dict[Annotated[StrictStr, Field(pattern=r"^[0-9]{1,9}$")], Number],
             Field(max_length=MOST_BIASES, json_schema_extra={"propertyNames": TOKEN_NAME}),
-            _at_most(MOST_BIASES),
+            at_most(MOST_BIASES),
         ]
         | None
     ) = None
     stop: (
         Annotated[
             Annotated[Stop, Tag("text")]
-            | Annotated[list[Stop], Field(max_length=MOST_STOPS), _at_most(MOST_STOPS), Tag("texts")],
-            Discriminator(_text_or_list),
+            | Annotated[list[Stop], Field(max_length=MOST_STOPS), at_most(MOST_STOPS), Tag("texts")],
+            Discriminator(text_or_list),
         ]
         | None
     ) = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT), _at_most(SHORT)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=SHORT), at_most(SHORT)] | None = None
     allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, fail_fast=True)] | None = None
-    bad_words: Annotated[list[Word], Field(max_length=SHORT), _at_most(SHORT)] | None = None
+    bad_words: Annotated[list[Word], Field(max_length=SHORT), at_most(SHORT)] | None = None
     ignore_eos: StrictBool | None = None
     include_stop_str_in_output: StrictBool | None = None
     skip_special_tokens: StrictBool | None = None
@@ -223,31 +152,28 @@ class Sampling(Object):
     prompt_logprobs: OptionalCount = None
     add_special_tokens: StrictBool | None = None
     truncate_prompt_tokens: (
-        Annotated[
-            StrictInt, Field(ge=-1, lt=2**31, json_schema_extra=LENGTH | {"not": {"const": 0}}), AfterValidator(_not_zero)
-        ]
+        Annotated[StrictInt, Field(ge=-1, lt=2**31, json_schema_extra=LENGTH | {"not": {"const": 0}}), AfterValidator(not_zero)]
         | None
     ) = None
     truncation_side: Literal["left", "right"] | None = None
 
 
-SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)
-
-
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]})
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [rules.STREAM_OPTIONS, rules.BEST_OF, rules.MIN_TOKENS, rules.ZERO_MAX_TOKENS]}
+    )
     unsupported = IN_COMPLETIONS
 
     prompt: Annotated[
         Annotated[StrictStr, Field(min_length=1), Tag("text")]
         | Annotated[list[TokenId], Field(min_length=1, fail_fast=True), Tag("ids")]
-        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], SEVERAL, _at_most(MOST_PROMPTS), Tag("texts")]
+        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], SEVERAL, at_most(MOST_PROMPTS), Tag("texts")]
         | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]], SEVERAL, _at_most(MOST_PROMPTS), Tag("lists")
+            list[Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]], SEVERAL, at_most(MOST_PROMPTS), Tag("lists")
         ],
-        Discriminator(_form),
+        Discriminator(prompt_form),
     ]
     max_tokens: (
         Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="0 only with echo.")] | None
@@ -259,7 +185,7 @@ class CompletionBody(Sampling):
 class TextPart(Object):
     """One part of a message's content."""
 
-    type: Annotated[Literal["text"], BeforeValidator(_text_only)]
+    type: Annotated[Literal["text"], BeforeValidator(text_only)]
     text: StrictStr
 
 
@@ -294,20 +220,16 @@ class Tool(Object):
     function: FunctionTool
 
 
-HAS_CONTENT: JsonValue = {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]}
-ASSISTANT: JsonValue = {"properties": {"role": {"const": "assistant"}}, "required": ["role"]}
-
-
 class Message(Object):
     """One message of a conversation. Only an assistant's may do without content."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [HAS_CONTENT, ASSISTANT]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [rules.HAS_CONTENT, rules.ASSISTANT]})
     unsupported = IN_MESSAGE
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
             Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("texts")],
-            Discriminator(_text_or_list),
+            Discriminator(text_or_list),
         ]
         | None
     ) = None
@@ -327,12 +249,8 @@ class TemplateOptions(BaseModel):
 
 
 MOST_MESSAGES = 4096
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), _at_most(MOST_MESSAGES)]
-TemplateKwargs = Annotated[TemplateOptions, _at_most(64)]
-ONE_ENDING: JsonValue = {
-    "properties": {"continue_final_message": {"const": True}, "add_generation_prompt": {"const": True}},
-    "required": ["continue_final_message", "add_generation_prompt"],
-}
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), at_most(MOST_MESSAGES)]
+TemplateKwargs = Annotated[TemplateOptions, at_most(64)]
 
 
 class ChatBody(Sampling):
@@ -340,8 +258,13 @@ class ChatBody(Sampling):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "allOf": [STREAM_OPTIONS, BEST_OF, MIN_TOKENS_OF_CHAT, _needs("top_logprobs", "logprobs", 0, False)],
-            "not": ONE_ENDING,
+            "allOf": [
+                rules.STREAM_OPTIONS,
+                rules.BEST_OF,
+                rules.MIN_TOKENS_OF_CHAT,
+                rules.needs("top_logprobs", "logprobs", 0, False),
+            ],
+            "not": rules.ONE_ENDING,
         }
     )
     unsupported = IN_CHAT
@@ -355,27 +278,10 @@ class ChatBody(Sampling):
     continue_final_message: StrictBool | None = None
 
 
-ENDINGS = ("add_generation_prompt", "continue_final_message")
-ONLY_PROMPT: JsonValue = {
-    "properties": {
-        "prompt": {"type": "string"},
-        "messages": {"type": "null"},
-        "tools": {"enum": [None, []]},
-        "chat_template_kwargs": {"enum": [None, {}]},
-        **{name: {"enum": [None, False]} for name in ENDINGS},
-    },
-    "required": ["prompt"],
-}
-ONLY_MESSAGES: JsonValue = {
-    "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
-    "required": ["messages"],
-}
-
-
 class TokenizeBody(Object):
     """`POST /tokenize`: a text as it stands, or a conversation through the model's chat template."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [ONLY_PROMPT, ONLY_MESSAGES], "not": ONE_ENDING})
+    model_config = ConfigDict(json_schema_extra={"oneOf": [rules.ONLY_PROMPT, rules.ONLY_MESSAGES], "not": rules.ONE_ENDING})
     unsupported = IN_TOKENIZE
     model: StrictStr | None = None
     prompt: StrictStr | None = None
@@ -385,7 +291,7 @@ class TokenizeBody(Object):
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool | None = None
     chat_template_kwargs: TemplateKwargs | None = None
-    tools: Annotated[list[Tool], Field(max_length=SHORT), _at_most(SHORT)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=SHORT), at_most(SHORT)] | None = None
 
 
 class DetokenizeBody(Object):

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 import orcinus
 from orcinus.serve.errors import invalid
+from orcinus.serve.field_rules import ENDINGS
 from orcinus.serve.model import conversation
 from orcinus.serve.openapi import (
     ANY_ERRORS,
@@ -21,7 +22,7 @@ from orcinus.serve.openapi import (
     gives,
     takes,
 )
-from orcinus.serve.schema import ENDINGS, DetokenizeBody, TokenizeBody
+from orcinus.serve.schema import DetokenizeBody, TokenizeBody
 from orcinus.serve.service import Service
 
 

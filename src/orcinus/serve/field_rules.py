@@ -1,0 +1,59 @@
+"""JSON Schema of rules between the fields of a request, for the OpenAPI document. The code that keeps them is `Model`'s."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+
+def needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
+    """A field that means nothing unless another one is true, but for its values `off`."""
+    unused: JsonValue = {"properties": {field: {"enum": [None, *off]}}}
+    return {"anyOf": [unused, {"properties": {other: {"const": True}}, "required": [other]}]}
+
+
+STREAM_OPTIONS = needs("stream_options", "stream", {})
+NO_MIN_TOKENS: JsonValue = {"properties": {"min_tokens": {"enum": [None, 0]}}}
+BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
+    "anyOf": [
+        {"properties": {"best_of": {"type": "null"}}},
+        {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
+    ]
+}
+
+
+def given(field: str) -> JsonValue:
+    """A number is given."""
+    return {"properties": {field: {"type": "integer"}}, "required": [field]}
+
+
+MIN_TOKENS_OF_CHAT: JsonValue = {"anyOf": [NO_MIN_TOKENS, given("max_tokens"), given("max_completion_tokens")]}
+MIN_TOKENS: JsonValue = {"anyOf": [NO_MIN_TOKENS, given("max_tokens")]}
+ZERO_MAX_TOKENS: JsonValue = {
+    "anyOf": [
+        {"not": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]}},
+        {"properties": {"echo": {"const": True}}, "required": ["echo"]},
+    ]
+}
+HAS_CONTENT: JsonValue = {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]}
+ASSISTANT: JsonValue = {"properties": {"role": {"const": "assistant"}}, "required": ["role"]}
+ONE_ENDING: JsonValue = {
+    "properties": {"continue_final_message": {"const": True}, "add_generation_prompt": {"const": True}},
+    "required": ["continue_final_message", "add_generation_prompt"],
+}
+ENDINGS = ("add_generation_prompt", "continue_final_message")
+ONLY_PROMPT: JsonValue = {
+    "properties": {
+        "prompt": {"type": "string"},
+        "messages": {"type": "null"},
+        "tools": {"enum": [None, []]},
+        "chat_template_kwargs": {"enum": [None, {}]},
+        **{name: {"enum": [None, False]} for name in ENDINGS},
+    },
+    "required": ["prompt"],
+}
+ONLY_MESSAGES: JsonValue = {
+    "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
+    "required": ["messages"],
+}
+OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]
+OF_CHATS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS_OF_CHAT, needs("top_logprobs", "logprobs", 0, False)]

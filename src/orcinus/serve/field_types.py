@@ -1,0 +1,76 @@
+"""Types of the fields of requests, and the checks that pydantic has no word for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, StrictBool, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
+
+Number = Annotated[float, Field(strict=True)]  # a whole one will do, True will not
+MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 128, 64, 16, 20
+LONGEST_STOP, MOST_BIASES = 256, 4096
+SHORT = 1024
+Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
+Word = Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_STOP)]
+# Marked, because their true limits are the model's: the OpenAPI document shows those.
+TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
+TOKEN_NAME: JsonValue = {"pattern": "^[0-9]{1,9}$", "x-limit": "vocab_size"}
+LENGTH: dict[str, JsonValue] = {"x-limit": "max_model_len"}
+ANSWERS: dict[str, JsonValue] = {"x-limit": "answers"}
+
+
+def _false_is_off(value: Any) -> Any:
+    return None if value is False else value
+
+
+def _zero_is_off(value: Any) -> Any:
+    return None if value == 0 else value
+
+
+def not_zero(value: int) -> int:
+    """A number other than 0."""
+    if value == 0:
+        raise PydanticCustomError("zero", "must be at least 1, or -1 for what the context holds")
+    return value
+
+
+def at_most(count: int) -> BeforeValidator:
+    """Refuses longer lists and objects before their entries are looked at: a million errors take long to tell."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > count:
+            raise PydanticCustomError("too_many", f"must have at most {count} entries, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def text_only(kind: Any) -> Any:
+    """The type of a part of a message, unless it is a kind of media."""
+    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
+        raise PydanticCustomError("media", "must be 'text': the model reads no images, sounds or files")
+    return kind
+
+
+Count = Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None
+OptionalCount = Annotated[Count, BeforeValidator(_false_is_off, json_schema_input_type=Count | Literal[False])]
+OptionalSwitch = Annotated[
+    StrictBool | None, BeforeValidator(_zero_is_off, json_schema_input_type=StrictBool | Literal[0] | None)
+]
+
+
+def text_or_list(value: Any) -> str:
+    """Which form a field has that may be a text or a list, so that an error speaks of the form that was meant."""
+    return "texts" if isinstance(value, list) else "text"
+
+
+def prompt_form(value: Any) -> str:
+    """Which of the four forms a prompt has."""
+    if not isinstance(value, list):
+        return "text"
+    first = value[0] if value else 0
+    return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
+
+
+SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)
