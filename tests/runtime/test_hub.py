@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from safetensors.torch import load_file, save_file
 
 from orcinus import LLM, EngineConfig
 from orcinus.bench.offline import Engines
@@ -17,6 +19,7 @@ from orcinus.errors import ConfigError, ModelError
 from orcinus.observe.recorder import read_lines
 from orcinus.plan import make_plan
 from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
+from orcinus.runtime.weight_files import read_headers
 from tests.commands import orcinus
 
 MAIN, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
@@ -126,3 +129,29 @@ def test_commands_take_a_revision_and_tell_the_commit(cache: Path) -> None:
     assert OTHER in orcinus("info", "--model", f"{NAME}@v1.0").stdout
     refused = orcinus("plan", "--revision", "v1.0")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_a_head_is_compared_once_the_weights_are_there(
+    checkpoint: Callable[[str], tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers of the hub do not tell whether it differs: what was planned with them is planned again."""
+    whole, early = tmp_path / "whole", tmp_path / "early"
+    shutil.copytree(checkpoint("qwen3")[1], whole)
+    tensors = load_file(whole / "model.safetensors")
+    save_file(
+        tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].flip(0).contiguous()}, whole / "model.safetensors"
+    )
+    early.mkdir()
+    shutil.copy(whole / "config.json", early)
+    file = SimpleNamespace(tensors=read_headers(whole))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file, revision: str(early / file))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(whole))
+    monkeypatch.setattr(
+        huggingface_hub, "get_safetensors_metadata", lambda *_, **__: SimpleNamespace(files_metadata={"model": file})
+    )
+    planned = make_plan(EngineConfig(model=NAME))
+    assert planned.model.checkpoint.spec.tied
+    assert not planned.model.complete
+    with LLM(NAME, max_model_len=32) as llm:
+        assert llm.resolved.num_parameters == planned.resolved.num_parameters + 97 * 48
+        assert "lm_head.weight differs" in llm.resolved.notes[0]

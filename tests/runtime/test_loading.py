@@ -18,6 +18,8 @@ from orcinus import LLM, EngineConfig, SamplingParams
 from orcinus.errors import ConfigError, ModelError
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime.weight_files import INDEX, SINGLE
+from orcinus.text.tokenizer import load_tokenizer
+from orcinus.tiny import MODEL_DIR
 from tests.checkpoints import CONFIGS
 from tests.commands import orcinus
 
@@ -296,6 +298,30 @@ def test_a_dtype_that_no_engine_has_is_refused(copy: Callable[[str], Path], aske
 def test_the_command_line_spells_a_dtype_so_too(copy: Callable[[str], Path]) -> None:
     told = orcinus("plan", str(copy("llama2")), "--json", "--dtype", "torch.bfloat16")
     assert json.loads(told.stdout)["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("kind", [None, "Qwen2Tokenizer", "GPT2TokenizerFast"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "torch.float16"},
+        {"torch_dtype": "torch.bfloat16", "dtype": None},
+        {"num_labels": 10**12},
+        {"model_type": None},
+        {"architectures": None},
+        {"rope_scaling": {"type": "magic"}},
+    ],
+)
+def test_a_tokenizer_is_found_whatever_else_the_config_says(tmp_path: Path, kind: str | None, changes: dict[str, Any]) -> None:
+    folder = Path(shutil.copytree(MODEL_DIR, tmp_path / "model"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": kind}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    edit_config(folder, **changes)
+    found, usual = load_tokenizer(folder), load_tokenizer(MODEL_DIR)
+    assert found is not None
+    assert usual is not None
+    assert found.encode("Hello world, 12") == usual.encode("Hello world, 12")
 
 
 STRETCHED = {  # a scaling -> its settings, and the longest request it allows a model of 64 positions

@@ -261,7 +261,7 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
         return None
     _check_files(folder)
     try:
-        tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = _read(folder)
     except BaseException as error:  # the tokenizers library raises bare Exception, and panics
         if not isinstance(error, Exception) and not is_panic(error):
             raise
@@ -280,15 +280,24 @@ def _check_files(folder: Path) -> None:
         read_config(folder)
 
 
-def _reader(folder: Path) -> Any:
-    """What reads a tokenizer. The general class itself where the folder names it: to find it any other way imports torch."""
-    if read_optional(folder / "tokenizer_config.json").get("tokenizer_class") == "PreTrainedTokenizerFast":
+def _read(folder: Path) -> Any:
+    """The tokenizer as transformers reads it: by the class that the folder names, or by that of its type of model."""
+    named = read_optional(folder / "tokenizer_config.json").get("tokenizer_class")
+    local = {"local_files_only": True, "trust_remote_code": False}
+    if named == "PreTrainedTokenizerFast":  # to find it any other way imports torch
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast
-    from transformers import AutoTokenizer
+        return PreTrainedTokenizerFast.from_pretrained(folder, **local)
+    from transformers import AutoTokenizer, PreTrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return AutoTokenizer
+    config = read_optional(
+        folder / "config.json"
+    )  # of which transformers would read all, and stumble over what is not its matter
+    kind = config.get("model_type")
+    make = CONFIG_MAPPING[kind] if isinstance(kind, str) and kind in CONFIG_MAPPING else PreTrainedConfig
+    facts = make(name_or_path=str(folder), tokenizer_class=config.get("tokenizer_class"))
+    return AutoTokenizer.from_pretrained(folder, config=facts, **local)
 
 
 def _valid(text: str) -> str:
