@@ -21,7 +21,6 @@ BAD = [
     ("max_tokens", 2.5),
     ("max_tokens", True),
     ("min_tokens", -1),
-    ("min_tokens", 300),
     ("min_tokens", "1"),
     ("temperature", -0.1),
     ("temperature", math.nan),
@@ -73,6 +72,12 @@ BAD = [
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(RequestError, match=name):
         SamplingParams(**{name: value})  # type: ignore[arg-type]
+
+
+def test_min_tokens_stand_against_a_max_tokens_that_the_caller_named() -> None:
+    with pytest.raises(RequestError, match="min_tokens must be at most max_tokens"):
+        SamplingParams(min_tokens=300, max_tokens=256)
+    assert SamplingParams(min_tokens=300).answer_length(1000) == 300, "256 is the default's, which gives way"
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ class Logprobs:
 
     logprob: float  # of the chosen token
     rank: int  # of the chosen token; 1 = the most likely
-    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first
+    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first; of equals the chosen one
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
 from orcinus.errors import ConfigError, RequestFailed
+from tests.checkpoints import make_model, save
 from tests.contracts.test_every_model import generated
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -80,6 +82,29 @@ def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None
         assert ours.rank == theirs.rank
         assert [token for token, _ in ours.top] == [token for token, _ in theirs.top]
         assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["cpu", "triton"])
+def test_of_equally_likely_tokens_the_chosen_one_stands_first(attention: str, tmp_path: Path) -> None:
+    """Of answers and prompts. Every row of the head stands in it four times, so every token has three equals."""
+    model = make_model("gpt2-scaled-by-layer-untied")
+    head = model.lm_head.weight.data
+    size = len(head) // 4 * 4
+    head[:size] = head[: size // 4].repeat_interleave(4, dim=0)
+    kept = tuple(range(size))
+    with LLM(save(model, tmp_path), **SIZES | {"attention": attention}) as llm:
+        for temperature in (0, 0.3):
+            params = SamplingParams(max_tokens=3, temperature=temperature, seed=1, logprobs=3, prompt_logprobs=2)
+            for output in llm.generate(PROMPTS, replace(params, allowed_token_ids=kept)):
+                told = [*zip(output.token_ids, output.logprobs or (), strict=True)]
+                told += zip(output.prompt_token_ids[1:], (output.prompt_logprobs or ())[1:], strict=True)
+                for token, found in told:
+                    assert found is not None
+                    likelier = sum(value > found.logprob for _, value in found.top)
+                    assert likelier == min(found.rank - 1, len(found.top))
+                    if found.rank <= len(found.top):
+                        assert found.top[found.rank - 1] == (token, found.logprob)
+                assert temperature or all(found.rank == 1 for found in output.logprobs or ())
 
 
 def launched(llm: LLM) -> list[tuple[str, int]]:

@@ -99,17 +99,17 @@ class KernelChooser:
 
     def _adjusted(self, logits: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """Logits with forbidden tokens, biases and penalties, in vLLM's order; in float32 if there are any."""
+        penalised = any(chunk.params.penalised for chunk in chunks)
+        if not penalised and not any(_masks_or_biases(chunk.params) for chunk in chunks):
+            return logits  # as mostly: to look for what changes each row is slow
+        logits = logits.float()
         bitmasks = [token_bitmask(chunk, logits.shape[1]) for chunk in chunks]
         rows = [row for row, bitmask in enumerate(bitmasks) if bitmask is not None]
-        biased = any(chunk.params.logit_bias for chunk in chunks)
-        penalised = any(chunk.params.penalised for chunk in chunks)
-        if rows or biased or penalised:
-            logits = logits.float()
         if rows:
             words = np.stack([bitmask for bitmask in bitmasks if bitmask is not None])
             apply_token_bitmask(logits, self.link.numbers(np.array(rows, np.int32)), self.link.numbers(words))
-        if biased:
-            biases = [chunk.params.logit_bias for chunk in chunks]
+        biases = [chunk.params.logit_bias for chunk in chunks]
+        if any(biases):
             ids = self._ragged([list(one) for one in biases], -1, np.int32)
             add_biases(logits, ids, self._ragged([list(one.values()) for one in biases], 0, np.float32))
         if penalised:
@@ -135,6 +135,10 @@ class KernelChooser:
 def _wide(count: int) -> int:
     """Room for so many numbers of 4 bytes, so that what comes next begins at 16 bytes: kernels are compiled for that."""
     return -(-count // 4) * 4
+
+
+def _masks_or_biases(params: SamplingParams) -> bool:
+    return bool(params.logit_bias or params.min_tokens or params.allowed_token_ids or params.bad_words_token_ids)
 
 
 def _counts(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
