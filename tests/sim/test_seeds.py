@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def test_doubts_of_a_calibration_are_repeated(tmp_path: Path) -> None:
     measured = Calibration(**named, **memory, limits=Limits(8, 512, 512), cost=cost, doubts=("it was busy",))
     measured.write(tmp_path / "here.json")
     assert read_calibration(tmp_path / "here.json") == measured
+    content = json.loads((tmp_path / "here.json").read_text())
+    (tmp_path / "odd.json").write_text(json.dumps(content | {"doubts": "busy"}))
+    with pytest.raises(ConfigError, match="is damaged .doubts must be a list"):
+        read_calibration(tmp_path / "odd.json")
     config = replace(
         CONFIG, model="", network="", device=str(tmp_path / "here.json"), lengths="uniform:low=8:high=64,fixed:tokens=8"
     )

@@ -67,5 +67,7 @@ def read_calibration(path: Path) -> Calibration:
 
 def _read(content: dict[str, Any]) -> Calibration:
     cost = FittedCost(**content["cost"] | {"error": FitError(**content["cost"]["error"])})
-    doubts = tuple(content.get("doubts", ()))
-    return Calibration(**content | {"limits": Limits(**content["limits"]), "cost": cost, "doubts": doubts})
+    doubts = content.get("doubts", [])
+    if not isinstance(doubts, list):
+        raise TypeError("doubts must be a list")
+    return Calibration(**content | {"limits": Limits(**content["limits"]), "cost": cost, "doubts": tuple(doubts)})

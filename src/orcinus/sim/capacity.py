@@ -17,7 +17,7 @@ from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import Machine
 from orcinus.sim.outcome import Outcome, Setup
 from orcinus.sim.run import by_seed, set_up, simulate, workload_of
-from orcinus.sim.validity import LONG, MARGIN, of_machine, rounded_up, spent, too_short
+from orcinus.sim.validity import LONG, MARGIN, ONE_SEED, of_machine, rounded_up, spent, too_short
 from orcinus.workload.rates import NeverMissed, RateGrid
 from orcinus.workload.rates import at_rate as spelled_at_rate
 from orcinus.workload.summary import statistics
@@ -178,7 +178,8 @@ def capacity_record(found: Capacity) -> dict[str, Any]:
         record |= {"low": found.interval.low, "high": found.interval.high, "level": found.interval.level}
         record["rates"] = [one.rate for one in found.runs]
     trials = [_trial_record(trial) for trial in sorted(found.trials, key=_rate)]
-    return record | {"doubts": list(found.doubts), "missed": list(found.missed), "trials": trials}
+    cautions = [] if found.runs else [ONE_SEED]
+    return record | {"cautions": cautions, "doubts": list(found.doubts), "missed": list(found.missed), "trials": trials}
 
 
 def _trial_record(trial: Trial) -> dict[str, Any]:
@@ -197,7 +198,8 @@ def together(runs: Sequence[Capacity]) -> Capacity:
     if len(runs) == 1:
         return runs[0]
     interval = median_interval([one.rate for one in runs])
-    doubts, missed = over_runs([one.doubts for one in runs]), over_runs([one.missed for one in runs])
+    by_rate = sorted(runs, key=lambda one: one.rate, reverse=True)  # the highest needs most requests
+    doubts, missed = over_runs([one.doubts for one in by_rate]), over_runs([one.missed for one in by_rate])
     trials = tuple(trial for one in runs for trial in one.trials)
     return Capacity(interval.median, trials, doubts, missed, tuple(runs), interval)
 

@@ -13,6 +13,7 @@ MARGIN = 1.2  # of what is recommended: other requests are not quite like those 
 SERVED = 0.8  # of the rate at which requests come: if fewer are served, the queue grows as long as they come
 TAIL = 100  # requests, of which the 99th percentile is not the largest value
 ENOUGH = 5  # seeds, whose median lies within their range with more than 90 %
+ONE_SEED = f"one seed does not say how much of this is chance: --seeds {ENOUGH} does"
 DIGITS = 2  # of a number of requests that is recommended
 
 
@@ -39,7 +40,7 @@ def cautions(outcome: Outcome) -> list[str]:
     if 0 < served < TAIL:
         found.append(f"the P99 of {served} requests is the largest of them: give {TAIL} --requests at least")
     if not outcome.runs:
-        found.append(f"one seed does not say how much of this is chance: --seeds {ENOUGH} does")
+        found.append(ONE_SEED)
     elif _all_equal(outcome):
         found.append(f"all {len(outcome.runs)} seeds give the same: nothing in this workload is left to chance")
     return found
