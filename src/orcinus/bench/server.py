@@ -50,6 +50,7 @@ class ServerSystem:
             "exact_lengths": self.form.exact_lengths,
             "tokens_counted_by": self.form.counted,
             "fields_refused": ", ".join(self.form.dialect.unused),
+            "revision": self.form.revision,
         }
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:

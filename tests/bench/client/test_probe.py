@@ -11,6 +11,8 @@ from orcinus.bench.client.probe import find_model, meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Target
 from orcinus.bench.client.words import WORDS
+from orcinus.bench.config import ServerConfig
+from orcinus.bench.server import ServerSystem
 from orcinus.errors import ConfigError
 from tests.bench.client.fake import Fake, Request, fake, run, token, usage
 
@@ -112,6 +114,21 @@ def test_a_server_that_takes_everything_is_asked_once() -> None:
     assert (form.dialect.unused, form.counted, form.prompts) == ((), "token ids", Ids())
     assert len(server.requests) == 1
     assert server.requests[0].body["max_tokens"] == server.requests[0].body["min_tokens"] == 2
+
+
+@pytest.mark.parametrize("revision", ["0123abc", None])
+def test_the_commit_of_a_model_is_kept_if_the_server_tells_it(revision: str | None) -> None:
+    serves = strict()
+
+    async def answer(request: Request) -> None:
+        if request.line.startswith("GET"):
+            await request.whole("200 OK", {"data": [{"id": "m", "revision": revision}]})
+        else:
+            await serves(request)
+
+    form: Form = asked(answer, lambda url: meet(Target(url)))
+    assert (form.target.model, form.revision) == ("m", revision)
+    assert ServerSystem("m", form, ServerConfig(url=form.target.url)).settings["revision"] == revision
 
 
 @pytest.mark.parametrize("unknown", [*((name,) for name in OPTIONAL), OPTIONAL, ("return_token_ids", "ignore_eos")])

@@ -29,6 +29,7 @@ class Form:
     prompts: Ids | Words = Ids()
     exact_lengths: bool = True
     counted: Known = "nothing"  # what told the number of tokens when the server was asked
+    revision: str | None = None  # the commit of its model, if the server told it
 
     def orders(self, workload: Workload, draw: int = 0) -> Iterator[Order]:
         """The requests of a draw, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""

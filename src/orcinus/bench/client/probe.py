@@ -27,6 +27,10 @@ ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
 
 async def find_model(target: Target) -> str:
     """The only model that a server has. Raises `ConfigError` if it tells none or several, or does not answer."""
+    return (await _find_card(target)).id
+
+
+async def _find_card(target: Target) -> _Card:
     try:
         status, body = await fetch(target, "/v1/models", PROBE_S)
     except TimeoutError:
@@ -36,13 +40,14 @@ async def find_model(target: Target) -> str:
     if status != 200:
         raise ConfigError(f"{target.url} does not say which models it has ({refusal_of(status, body)}): {NAME_ONE}")
     try:
-        names = [card.id for card in msgspec.json.decode(body, type=_Cards).data]
+        cards = msgspec.json.decode(body, type=_Cards).data
     except msgspec.DecodeError as error:
         raise ConfigError(f"the list of models at {target.url} cannot be read ({error}): {NAME_ONE}") from None
-    if len(names) != 1:
+    if len(cards) != 1:
+        names = [card.id for card in cards]
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
         raise ConfigError(f"{target.url} has {len(names)} models{': ' if names else ''}{listed}; {NAME_ONE}")
-    return names[0]
+    return cards[0]
 
 
 async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
@@ -50,9 +55,11 @@ async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
 
     Sends a few requests of one or two output tokens. Raises `ConfigError` with what the server said if it takes none of them.
     """
+    revision = None
     if not target.model:
-        target = replace(target, model=await find_model(target))
-    form = Form(target, prompts=Words() if target.text else Ids(), exact_lengths=exact_lengths)
+        card = await _find_card(target)
+        target, revision = replace(target, model=card.id), card.revision
+    form = Form(target, revision=revision, prompts=Words() if target.text else Ids(), exact_lengths=exact_lengths)
     form, probed = await _with_dialect(form)
     form = replace(form, counted=probed.tally.known_by)
     return replace(form, prompts=await _calibrated(form)) if target.text else form
@@ -116,6 +123,7 @@ async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
 
 class _Card(msgspec.Struct):
     id: str
+    revision: str | None = None  # ours tell the commit of a hub repository
 
 
 class _Cards(msgspec.Struct):
