@@ -78,7 +78,7 @@ def test_without_parameters_the_model_s_own_are_used(checkpoint: Callable[[str],
 def test_a_misspelled_option_says_what_was_meant() -> None:
     with pytest.raises(ConfigError, match="unknown option 'modle': did you mean model"):
         LLM(modle="x")
-    with pytest.raises(ConfigError, match="unknown option 'zzz': choose among model, policy"):
+    with pytest.raises(ConfigError, match="unknown option 'zzz': choose among model, revision, policy"):
         LLM(zzz=1)
 
 
