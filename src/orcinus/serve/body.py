@@ -2,71 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 
-from orcinus.serve.errors import CLIENT_CLOSED, ApiError
+from orcinus.serve.errors import ApiError
+from orcinus.serve.reading import Reading, receive
 from orcinus.serve.schema import Object
 from orcinus.serve.validation import invalid_fields, spell, type_name
 from orcinus.serve.workers import Workers
 
-MOST_BYTES = 8 * 2**20
 AT_ONCE = 64 * 1024  # bytes that are parsed in less time than it takes to ask a thread
 DEEPEST, MOST_FIELDS = 64, 1000
-SILENCE_S = 10.0
+COUNTED = (  # what a body may have: to make more of it would stop all threads for long
+    (b"[{", 2**16, "lists and objects"),
+    (b":", 2**17, "fields"),
+    (b",", 2**20, "values"),
+)
 Body = TypeVar("Body", bound=Object)
 
 
-async def read_body(request: Request, kind: type[Body], workers: Workers) -> Body:
-    """The body of a request; a large one is parsed beside the event loop. Raises `ApiError` 400, 408, 413 or 415."""
-    raw = await _bytes(request)
-    if len(raw) <= AT_ONCE:
-        return parse(raw, kind)
+async def read_body(request: Request, kind: type[Body], workers: Workers, reading: Reading) -> Body:
+    """The body of a request; a large one is parsed beside the event loop. Raises `ApiError` 400, 408, 413, 415 or 429."""
     try:
-        return await workers.run(parse, raw, kind)
+        with reading.body() as body:
+            raw = await receive(request, body)
+            return parse(raw, kind) if len(raw) <= AT_ONCE else await workers.run(parse, raw, kind)
     except TimeoutError:
         raise ApiError(400, f"parsing the body takes longer than {workers.limit_s:.0f} s", code="invalid_json") from None
 
 
-async def _bytes(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(415, "send the body with Content-Type: application/json", code="unsupported_media_type")
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise ApiError(415, "send the body uncompressed, without Content-Encoding", code="unsupported_media_type")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MOST_BYTES:
-        raise _too_large()
-    raw = bytearray()
-    stream = request.stream()
-    try:
-        while (chunk := await _next(stream)) is not None:
-            raw += chunk
-            if len(raw) > MOST_BYTES:
-                raise _too_large()
-    except TimeoutError:
-        message = f"the body is not complete, and nothing came for {SILENCE_S:.0f} s"
-        raise ApiError(408, message, code="slow_request", headers={"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed") from None
-    return bytes(raw)
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
-    """The next part of a body; None after the last. Raises `TimeoutError` if the client falls silent."""
-    async with asyncio.timeout(SILENCE_S):
-        return await anext(stream, None)
-
-
 def parse(raw: bytes, kind: type[Body]) -> Body:
     """Bytes as a body of this kind. Raises `ApiError` 400 that names the fields at fault."""
+    _check_count(raw)
     try:
         found = msgspec.json.decode(raw)  # strict: no NaN, no number without end, no half of a character
     except RecursionError:
@@ -146,6 +118,21 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def _check_count(raw: bytes) -> None:
+    """Count brackets, colons and commas before anything is made of them; those in strings are looked for only in doubt."""
+    for marks, most, what in COUNTED:
+        if _count(raw, marks) > most and _count(_outside_strings(raw), marks) > most:
+            raise _no_json(f"the body has more than {most} {what}")
+
+
+def _count(raw: bytes, marks: bytes) -> int:
+    return sum(raw.count(mark) for mark in marks)
+
+
+def _outside_strings(raw: bytes) -> bytes:
+    return b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+
+
 def _check_depth(found: Any) -> None:
     """Level by level, because whoever nests deeply would exhaust a recursion."""
     level = [found]
@@ -163,7 +150,3 @@ def _no_json(message: str, param: str | None = None) -> ApiError:
 
 def _too_deep() -> ApiError:
     return _no_json(f"the body is nested more than {DEEPEST} deep")
-
-
-def _too_large() -> ApiError:
-    return ApiError(413, f"the body is larger than {MOST_BYTES // 2**20} MiB", code="body_too_large")

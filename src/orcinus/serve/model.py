@@ -17,12 +17,13 @@ from orcinus.serve.validation import enumerated
 from orcinus.serve.workers import Workers
 from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.intake import Intake, Prepared
-from orcinus.text.tokenizer import ChatIds, Tokenizer
+from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
 
 DIRECT = (
     *("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"),
     *("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
 )
+LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
 CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
 
@@ -47,11 +48,17 @@ class Model:
     workers: Workers
     fills_max_tokens: bool = False  # a simulated one: whoever says how long an answer may become gets it so long
     renderers: Workers = field(default_factory=lambda: Workers(MOST_PROCESSES))  # threads that wait for chat templates
+    counters: Workers = field(default_factory=lambda: Workers(1))  # for texts that may be longer than the context
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
         seeds = random.Random(self.seed)
         self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._why_never, seeds)
+
+    @property
+    def countable(self) -> int:
+        """Most tokens of a text that is only counted or cut, or of ids that become text."""
+        return max(LONGEST_COUNTED, 8 * self.ready.max_model_len)
 
     @property
     def context(self) -> int:
@@ -84,20 +91,23 @@ class Model:
         if isinstance(body, ChatBody) and body.top_logprobs and not body.logprobs:
             raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
-    def fewest_tokens(self, texts: Iterable[str], where: str, *, cut: bool = False) -> int:
-        """A lower bound on the tokens of texts, without tokenizing. Refuses what can only be longer than the context.
+    def fewest_tokens(self, sizes: Iterable[int], where: str, *, cut: bool = False) -> int:
+        """A lower bound on the tokens of prompts, from their characters. Refuses what can only be longer than the context.
 
         With `cut` prompts will be truncated: nothing is too long.
         """
         total = 0
-        for text in texts:
-            fewest = -(-len(text) // self.tokenizer.longest_token)
+        for size in sizes:
+            fewest = -(-size // self.tokenizer.longest_token)
             if fewest > self.ready.max_model_len and not cut:
-                size = f"{len(text)} characters are at least {fewest} tokens"
-                message = f"{where}: {size}, more than the context of {self.ready.max_model_len} tokens"
-                raise invalid(where, message, "context_length_exceeded")
+                message = f"{where}: {size} characters are at least {fewest} tokens"
+                raise self._too_long(where, message, self.ready.max_model_len)
             total += 1 if cut else fewest
         return total
+
+    def _too_long(self, where: str, message: str, most: int) -> ApiError:
+        what = f"the context of {most} tokens" if most <= self.ready.max_model_len else f"the {most} that are counted here"
+        return invalid(where, f"{message}, more than {what}", "context_length_exceeded")
 
     def params(self, body: Sampling, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
         """The sampling parameters of a body, with the model's own where it says nothing."""
@@ -108,7 +118,10 @@ class Model:
         if body.min_tokens and (max_tokens is None or body.min_tokens > max_tokens):
             raise invalid("min_tokens", "min_tokens needs a max_tokens that is no smaller")
         for name in ("stop_token_ids", "allowed_token_ids"):
-            self.check_ids(getattr(body, name) or (), name)
+            ids = getattr(body, name) or ()
+            if len(ids) > self.ready.vocab_size:
+                raise invalid(name, f"{name}: {len(ids)} ids are more than this model has, which are {self.ready.vocab_size}")
+            self.check_ids(ids, name)
         found |= {"stop": tuple(stops), "stop_token_ids": tuple(body.stop_token_ids or ()), "n": body.n or 1}
         found |= {"max_tokens": max_tokens or self._default_length(body), "min_tokens": body.min_tokens or 0}
         found |= {"logprobs": logprobs, "prompt_logprobs": body.prompt_logprobs}
@@ -151,15 +164,16 @@ class Model:
         ids, thinking = list[tuple[int, ...]](), list[bool | None]()
         for index, prompt in enumerate(prompts):
             where = param if len(prompts) == 1 else f"{param}[{index}]"
-            one = await self.tokenize(prompt, where, special=body.add_special_tokens is not False)
+            most = room if body.truncate_prompt_tokens is None else self.countable
+            one = await self.tokenize(prompt, where, most, special=body.add_special_tokens is not False)
             thinking.append(one.thinking if isinstance(one, ChatIds) else None)
             one = _truncated(one, body, room - _reserved(params, room))
             if not one:
                 raise invalid(where, f"{where}: the prompt is empty")
-            most = params.answer_length(room - len(one))
-            if len(one) >= room or len(one) + most > room:
-                answer = f" and max_tokens {most}" if most > 0 else ""
-                where = "max_tokens" if most >= room else where
+            answered = params.answer_length(room - len(one))
+            if len(one) >= room or len(one) + answered > room:
+                answer = f" and max_tokens {answered}" if answered > 0 else ""
+                where = "max_tokens" if answered >= room else where
                 message = f"the prompt's {len(one)} tokens{answer} exceed the context of {room} tokens"
                 raise invalid(where, message, "context_length_exceeded")
             ids.append(one)
@@ -174,21 +188,33 @@ class Model:
         echo = isinstance(body, CompletionBody) and bool(body.echo)
         return [replace(one, text=texts[one.index], thinking=thinking[one.index], echo=echo) for one in prepared]
 
-    async def tokenize(self, prompt: Any, where: str, *, special: bool = True) -> tuple[int, ...]:
-        """A string, a conversation or ids as ids, beside the event loop."""
+    async def tokenize(self, prompt: Any, where: str, most: int, *, special: bool = True) -> tuple[int, ...]:
+        """A string, a conversation or ids as ids, beside the event loop. Far more than `most` are refused unseen."""
         if isinstance(prompt, list):
+            if len(prompt) > most:
+                raise self._too_long(where, f"{where}: there are {len(prompt)} tokens", most)
             self.check_ids(prompt, where)
             return tuple(prompt)
         try:
             if isinstance(prompt, str):
                 if len(prompt) <= AT_ONCE:
                     return self.tokenizer.encode(prompt, special)
-                return await self.workers.run(self.tokenizer.encode, prompt, special)
-            return await self.renderers.run(prompt.encode, self.tokenizer)
+                threads = self.workers if most <= self.ready.max_model_len else self.counters
+                return await threads.run(self.tokenizer.encode, prompt, special, most)
+            return await self.renderers.run(prompt.encode, self.tokenizer, most)
+        except TooManyTokens as error:
+            raise self._too_long(where, f"{where}: {error}", most) from None
         except RequestError as error:
             raise invalid(where, f"{where}: {error}") from None
         except TimeoutError:
             raise invalid(where, f"{where}: reading it takes longer than {self.workers.limit_s:.0f} s") from None
+
+    async def detokenize(self, ids: Sequence[int], where: str, *, special: bool) -> str:
+        """The text of ids, without special tokens unless they are asked for, beside the event loop."""
+        if len(ids) > self.countable:
+            raise self._too_long(where, f"{where}: there are {len(ids)} tokens", self.countable)
+        self.check_ids(ids, where)
+        return await self.counters.run(self.tokenizer.decode, ids, not special)
 
     async def chat(self, body: ChatBody, who: Caller) -> list[Prepared]:
         """The prepared answers of a chat request."""
@@ -218,8 +244,8 @@ class Conversation:
     continue_final_message: bool = False
     special: bool = False  # whether the tokenizer adds its own special tokens to those of the template
 
-    def encode(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """As token ids. Raises `RequestError`."""
+    def encode(self, tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
+        """As token ids. Raises `RequestError`, or `TooManyTokens` for far more than `most`."""
         return tokenizer.encode_chat(
             self.messages,
             self.options,
@@ -227,6 +253,7 @@ class Conversation:
             add_generation_prompt=self.add_generation_prompt,
             continue_final_message=self.continue_final_message,
             special=self.special,
+            most=most,
         )
 
 
@@ -236,12 +263,12 @@ def prompts(body: CompletionBody) -> list[Any]:
     return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
 
 
-def texts(body: Sampling) -> list[str]:
-    """Whatever has to be tokenized."""
+def sizes(body: Sampling) -> list[int]:
+    """Characters of each prompt that has to be tokenized; all messages together are one."""
     if isinstance(body, ChatBody):
-        return [text for message in body.messages for text in _texts(message)]
+        return [sum(len(text) for message in body.messages for text in _texts(message))]
     assert isinstance(body, CompletionBody)
-    return [prompt for prompt in prompts(body) if isinstance(prompt, str)]
+    return [len(prompt) for prompt in prompts(body) if isinstance(prompt, str)]
 
 
 def _texts(message: Message) -> list[str]:

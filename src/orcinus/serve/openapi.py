@@ -15,8 +15,8 @@ from orcinus.serve.component_schema import numbers_below
 
 REF = "#/components/schemas/{model}"
 ANY_ERRORS = (400, 401, 403, 503)  # of every route: an odd path, no key, a foreign web page, a model that is still loading
-BODY_ERRORS = (404, 408, 413, 415, *ANY_ERRORS)
-GENERATION_ERRORS = (429, 499, 500, *BODY_ERRORS)
+BODY_ERRORS = (404, 408, 413, 415, 429, *ANY_ERRORS)
+GENERATION_ERRORS = (499, 500, *BODY_ERRORS)
 BODIES = (schema.ChatBody, schema.CompletionBody, schema.TokenizeBody, schema.DetokenizeBody, schema.SchedulerBody)
 
 
@@ -310,7 +310,7 @@ DESCRIPTIONS = {
     408: "The body did not come, or the request took longer than its timeout.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    429: "The queue is full; Retry-After says when to come back.",
+    429: "The queue is full, or there are too many large bodies; Retry-After says when to come back.",
     499: "The request was cancelled.",
     500: "The request failed while it ran.",
     503: "Loading, draining, or without an engine; Retry-After says when to come back.",

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with bounds: on the size of headers, on the time to send them, and on the time to read an answer."""
+"""Uvicorn's HTTP protocol with bounds on what a connection may hold, and for how long, before any route or key is asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import http
 import json
 import re
-from typing import Any
+import resource
+from collections import OrderedDict
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -15,29 +17,45 @@ from orcinus.serve.errors import ApiError
 MOST_HEADER_BYTES = 64 * 1024
 HEADERS_WITHIN_S = 10.0
 STUCK_S = 60.0
+LINGER_S = 10.0  # to send the rest of a body whose request is answered already
+MOST_PIPELINED = 16  # requests that wait behind the one that is answered
+MOST_CONNECTIONS = 8192
+SPARE_FILES = 64  # beside connections
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431 or 408 and closes the connection, instead of collecting headers without end.
+    """Answers 431, 408 or 503 and closes the connection, instead of collecting what has no end.
 
     The head of a request is collected until it is whole. An Upgrade header is then renamed: nothing is upgraded here, and a
-    parser that believes otherwise takes the body for something else. A client that leaves its answer unread is cut off.
+    parser that believes otherwise takes the body for something else. What comes after the head must bring the request
+    forward: extensions of chunks, trailers (which mean nothing here) and the heads of further requests are bounded as a head
+    is. A client that leaves its answer unread is cut off, and so is one that goes on sending behind its answer.
+
+    Connections that have no answer to wait for make room for new ones, the one that has been so for longest first.
     """
 
+    unoccupied: ClassVar[OrderedDict[BoundedProtocol, None]] = OrderedDict()  # connections without an answer to wait for
     _head = b""  # of a request, until it is whole
     _between = True  # no request is being read
     _in_headers = False  # the parser is in the middle of them
-    _piped = 0  # bytes that came meanwhile
+    _moved = False  # the last bytes brought a request forward
+    _idle_bytes = 0  # that did not, in a row
     _refused = False  # nothing more is read from this connection
     _timer: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.unoccupied[self] = None
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if len(self.connections) > min(MOST_CONNECTIONS, max(1, files - SPARE_FILES)):
+            oldest, _ = self.unoccupied.popitem(last=False)
+            oldest._make_room(self)
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.unoccupied.pop(self, None)
         self._stop_waiting()
         self._unstick()
         super().connection_lost(exc)
@@ -50,13 +68,15 @@ class BoundedProtocol(HttpToolsProtocol):
             if whole is None:
                 return
             data = whole
+        self._moved = False
         super().data_received(data)
-        if self._in_headers and not self._refused:  # of a request that came together with the one before
-            self._piped += len(data)
-            if self._timer is None:
-                self._wait_for_headers()
-            if self._piped > MOST_HEADER_BYTES:
-                self._refuse_size()
+        if self._refused:
+            return
+        self._idle_bytes = 0 if self._moved else self._idle_bytes + len(data)
+        if self._in_headers and self._timer is None:  # of a request that came together with the one before
+            self._wait_for_headers()
+        if self._idle_bytes > MOST_HEADER_BYTES:
+            self._refuse_size()
 
     def _take_head(self, data: bytes) -> bytes | None:
         """What came so far, once it holds all headers. What is no HTTP at all is passed on at once, to be refused."""
@@ -74,17 +94,37 @@ class BoundedProtocol(HttpToolsProtocol):
         return UPGRADE.sub(b"\r\nX-Upgrade:", head) + rest
 
     def on_message_begin(self) -> None:
-        self._between, self._in_headers, self._piped = False, True, 0
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise OverflowError("too many requests in a row")  # which the parser makes its own error of
+        self._between, self._in_headers, self._moved = False, True, True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # else it is a trailer
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_headers = False
+        self._in_headers, self._moved = False, True
         self._stop_waiting()
+        self.unoccupied.pop(self, None)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._between = True
+        self._between = self._moved = True
+        self._stop_waiting()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            self.unoccupied[self] = None
+            if self.cycle.more_body and not self._between:
+                self._stop_waiting()
+                self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -112,6 +152,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _make_room(self, newcomer: BoundedProtocol) -> None:
+        if self is newcomer:  # all others are being answered
+            error = ApiError(503, "too many connections", code="too_many_connections", headers={"Retry-After": "1"})
+            self._refuse(error)
+        else:  # without a word: it might be taken for the answer to a request that is on its way
+            self._refused = True
+            self.transport.close()
+
     def _too_slow(self) -> None:
         if self._head or self._in_headers:
             self._refuse(ApiError(408, f"the headers took longer than {HEADERS_WITHIN_S:.0f} s", code="slow_request"))
@@ -131,8 +179,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
             cycle.keep_alive = False
             return
+        if cycle is not None and cycle.response_complete and cycle.more_body:  # this request has its answer
+            self.transport.close()
+            return
         body = json.dumps(error.body).encode()
         reason = http.HTTPStatus(error.status).phrase.encode()
-        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-        self.transport.write(head % (error.status, reason, len(body)) + body)
+        extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items()).encode()
+        head = b"HTTP/1.1 %d %s\r\n%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(head % (error.status, reason, extra, len(body)) + body)
         self.transport.close()

@@ -23,13 +23,15 @@ from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import Iteration
 from orcinus.serve.metrics import REJECTIONS, Metrics
-from orcinus.serve.model import Caller, Model, texts
+from orcinus.serve.model import Caller, Model, sizes
 from orcinus.serve.model import prompts as prompts_of
+from orcinus.serve.reading import Reading
 from orcinus.serve.schema import CompletionBody, Sampling
 from orcinus.serve.validation import check_fields
 from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
+MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
 HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
 
 
@@ -45,7 +47,8 @@ class Service:
         )
         self.calls = Calls(client, self.admission)
         self.metrics = Metrics(name)
-        self.workers = Workers()
+        self.workers, self.reading = Workers(), Reading()
+        self.counted = 0  # texts that are tokenized for no answer
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._model: Model | None = None
@@ -76,7 +79,7 @@ class Service:
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The checked body of a request; its unused fields are named in a header. Raises `ApiError`."""
-        body = await read_body(request, kind, self.workers)
+        body = await read_body(request, kind, self.workers, self.reading)
         request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
         return body
 
@@ -95,6 +98,18 @@ class Service:
             if error.code in REJECTIONS:
                 self.metrics.rejections.labels(error.code).inc()
             raise
+
+    @contextmanager
+    def counting_texts(self) -> Iterator[None]:
+        """A place among the texts that are tokenized for no answer. Raises `ApiError` 429 if there is none."""
+        if self.counted >= MOST_COUNTED:
+            message = f"{self.counted} texts are being tokenized already; try again in 1 s"
+            raise ApiError(429, message, code="queue_full", headers={"Retry-After": "1"})
+        self.counted += 1
+        try:
+            yield
+        finally:
+            self.counted -= 1
 
     def drain(self) -> None:
         """Take no more requests, and let nobody stay who only looks on."""
@@ -142,7 +157,7 @@ class Service:
         self.check_open()
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
-        fewest = self.model.fewest_tokens(texts(body), where, cut=body.truncate_prompt_tokens is not None)
+        fewest = self.model.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
         ticket = self.admission.enter(who.client, count, fewest)
         call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", who.client, ticket)
         began = time.monotonic()

@@ -32,7 +32,13 @@ BESIDE = (
     "chat_template.json",
     "chat_template.jinja",
 )
+PIECE = 16 * 1024  # characters that are tokenized at once while it is unclear whether a text is far too long
+USUAL = 8  # characters of a token, at most: texts with more of them are rare
 MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have about 35 MiB
+
+
+class TooManyTokens(RequestError):
+    """A text that has more tokens than there is room for, found before all of it was tokenized."""
 
 
 def _bytes_of_byte_level() -> dict[str, int]:
@@ -82,10 +88,28 @@ class Tokenizer:
         self._bytewise, self._falls_back = "ByteLevel" in decoder, "ByteFallback" in decoder
         self._names: dict[int, str | None] = {}  # of the tokens that were asked for so far
 
-    def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
-        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`."""
+    def encode(self, text: str, special: bool = True, most: int | None = None) -> tuple[int, ...]:
+        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`.
+
+        Raises `TooManyTokens` for a text of far more than `most` tokens, in the time that twice as many take.
+        """
+        self._check_length(text, most)
+        return tuple(self._ids(_valid(text), add_special_tokens=special))
+
+    def _check_length(self, text: str, most: int | None) -> None:
+        """Count piece by piece, where a text has many characters. A cut may add a few tokens, so twice `most` are let pass."""
+        if most is None or len(text) <= USUAL * most:
+            return
+        count = 0
+        for start in range(0, len(text), PIECE):
+            count += len(self._ids(text[start : start + PIECE], add_special_tokens=False))
+            if count > 2 * most:
+                raise TooManyTokens(f"{len(text)} characters are more than {2 * most} tokens")
+
+    def _ids(self, text: str, **how: bool) -> list[int]:
         with limited_matching():
-            return tuple(self._tokenizer(_valid(text), add_special_tokens=special).input_ids)
+            ids: list[int] = self._tokenizer(text, **how).input_ids
+        return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of tokens, without special ones unless they are asked for. Bytes that are no UTF-8 become U+FFFD."""
@@ -167,12 +191,14 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         special: bool = False,
+        most: int | None = None,
     ) -> ChatIds:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
 
         `options` are variables of the model's template, such as `enable_thinking`; whoever takes them from strangers decides
         which names they may have. Without `add_generation_prompt` nothing opens the next turn; with `continue_final_message`
-        the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text.
+        the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text. Raises
+        `TooManyTokens` for far more than `most` tokens, as `encode` does.
         """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
             raise RequestError("a conversation must be a list of messages such as {'role': 'user', 'content': 'Hi'}")
@@ -186,11 +212,8 @@ class Tokenizer:
         marked = [{name: self._mark(value, marks) for name, value in message.items()} for message in messages]
         variables = {"tools": self._mark(tools, marks), "add_generation_prompt": add_generation_prompt, **(options or {})}
         text = self._open_ended(marked, variables) if continue_final_message else self._render(marked, variables)
-        ids: list[int] = []
-        for part in re.split("(" + "|".join(map(re.escape, marks)) + ")", text) if marks else [text]:
-            plain = part in marks
-            with limited_matching():
-                ids += self._tokenizer(marks.get(part, part), add_special_tokens=False, split_special_tokens=plain).input_ids
+        self._check_length(text, most)
+        ids = self._encode_marked(text, marks, most)
         found = ChatIds((*self._around[0], *ids, *self._around[1]) if special else ids)
         if self._reasons:
             last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
@@ -202,6 +225,17 @@ class Tokenizer:
         if text.rfind(BEGIN) <= text.rfind(END):
             return ""
         return added(self._render(messages, {**variables, "add_generation_prompt": False}), text)
+
+    def _encode_marked(self, text: str, marks: Mapping[str, str], most: int | None) -> list[int]:
+        """A rendered text, with the tokens of `marks` (token to mark) as plain text in the place of their marks."""
+        tokenize, ids = partial(self._ids, add_special_tokens=False), list[int]()
+        plain = {mark: tokenize(token, split_special_tokens=True) for token, mark in marks.items()}
+        for part in re.split("(" + "|".join(map(re.escape, plain)) + ")", text) if plain else [text]:
+            if part:
+                ids += plain[part] if part in plain else tokenize(part)
+            if most is not None and len(ids) > 2 * most:
+                raise TooManyTokens(f"{len(text)} characters are more than {2 * most} tokens")
+        return ids
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
@@ -235,7 +269,10 @@ class Tokenizer:
         return text[:place] if text.startswith(end, place) else text[:place].rstrip()
 
     def _mark(self, content: Any, marks: dict[str, str]) -> Any:
-        """Put marks in the place of what looks like a special token: nobody can end their own message from within it."""
+        """Put marks in the place of what looks like a special token: nobody can end their own message from within it.
+
+        `marks` (token to mark) is filled with one for each token that occurs.
+        """
         if isinstance(content, Mapping):
             return {self._mark(name, marks): self._mark(value, marks) for name, value in content.items()}
         if isinstance(content, list | tuple):
@@ -244,9 +281,7 @@ class Tokenizer:
             return content
         for token in self._special:
             if token in content:
-                mark = f"\ue000{secrets.token_hex(8)}\ue001"
-                marks[mark] = token
-                content = content.replace(token, mark)
+                content = content.replace(token, marks.setdefault(token, f"\ue000{secrets.token_hex(8)}\ue001"))
         return content
 
     @property

@@ -60,11 +60,11 @@ def router(service: Service) -> APIRouter:
         model.check_name(body.model)
         if (body.prompt is None) == (body.messages is None):
             raise invalid("prompt", "give either prompt or messages")
-        if body.messages is not None:
-            ids = await model.tokenize(conversation(body), "messages")
-        else:
+        if body.messages is None:
             check_without_messages(body)
-            ids = await model.tokenize(body.prompt, "prompt", special=body.add_special_tokens is not False)
+        prompt, where = (body.prompt, "prompt") if body.messages is None else (conversation(body), "messages")
+        with service.counting_texts():
+            ids = await model.tokenize(prompt, where, model.countable, special=body.add_special_tokens is not False)
         strings = (
             [model.tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids] if body.return_token_strs else None
         )
@@ -75,8 +75,9 @@ def router(service: Service) -> APIRouter:
         body = await service.read(request, DetokenizeBody)
         model = service.model
         model.check_name(body.model)
-        model.check_ids(body.tokens, "tokens")
-        return {"prompt": await model.workers.run(model.tokenizer.decode, body.tokens, body.skip_special_tokens is not False)}
+        with service.counting_texts():
+            text = await model.detokenize(body.tokens, "tokens", special=body.skip_special_tokens is False)
+        return {"prompt": text}
 
     @routes.get("/version", **gives(Version, ANY_ERRORS))
     async def version() -> dict[str, str]:

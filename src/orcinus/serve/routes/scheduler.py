@@ -18,6 +18,7 @@ from orcinus.serve.responses import Events
 from orcinus.serve.schema import SchedulerBody
 from orcinus.serve.service import Service
 
+MOST_WATCHERS = 32
 MOST_BEHIND = 1000  # iterations that wait for a slow watcher; later ones are dropped and counted
 
 
@@ -35,9 +36,12 @@ def router(service: Service) -> APIRouter:
         body = await service.read(request, SchedulerBody)
         return await _use(service, Use(**body.model_dump()))
 
-    @routes.get("/v1/scheduler/iterations", **gives(None, ANY_ERRORS, kind="text/event-stream"))
+    @routes.get("/v1/scheduler/iterations", **gives(None, (429, *ANY_ERRORS), kind="text/event-stream"))
     async def iterations() -> Response:
         _ = service.model
+        if len(service.watchers) >= MOST_WATCHERS:
+            message = f"{MOST_WATCHERS} connections watch iterations already"
+            raise ApiError(429, message, code="too_many_watchers", headers={"Retry-After": "10"})
         watcher = Watcher(service)
         return Events(watcher.frames(), {}, watcher.close, lambda scope: watcher.close())
 

@@ -1,0 +1,394 @@
+"""What a client can make a server hold or do, with a key or without: raw sockets against a server process of its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orcinus.errors import RequestError
+from orcinus.serve.body import parse
+from orcinus.serve.reading import MOST_BYTES, PACE, SILENCE_S, WITHIN_S, Body, Reading
+from orcinus.serve.schema import CompletionBody
+from orcinus.text.tokenizer import Tokenizer, TooManyTokens, load_tokenizer
+from orcinus.tiny import MODEL_DIR
+from tests.serve.conftest import Running, serving
+
+KEY = {"Authorization": "Bearer secret"}
+CHAT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving("--simulate", "llama-7b", "--speed", "50", "--api-key", "secret") as running:
+        yield running
+
+
+def memory(server: Running) -> int:
+    """Resident bytes of the HTTP process."""
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def connect(server: Running) -> socket.socket:
+    address = httpx.URL(server.url)
+    connection = socket.create_connection((address.host, address.port or 80), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def head(path: str, *headers: str, method: str = "POST", key: bool = True) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, *(["Authorization: Bearer secret"] if key else [])]).encode() + b"\r\n\r\n"
+
+
+def flood(connection: socket.socket, part: bytes, most: int) -> int:
+    """Send the same again and again until the server closes the connection or `most` bytes are sent; how many were."""
+    sent = 0
+    with suppress(OSError):
+        while sent < most:
+            connection.sendall(part)
+            sent += len(part)
+    return sent
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    found = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def chats(server: Running) -> bool:
+    return server.http.post("/v1/chat/completions", json=CHAT, headers=KEY).status_code == 200
+
+
+ENDLESS = {
+    "many trailers": (b"2\r\n{}\r\n0\r\n", b"x-trailer: y\r\n" * 1000),
+    "one trailer": (b"2\r\n{}\r\n0\r\nx: ", b"y" * 20_000),
+    "a trailer's name": (b"2\r\n{}\r\n0\r\n", b"y" * 20_000),
+    "a chunk extension": (b"2;x=", b"y" * 20_000),
+    "many chunk extensions": (b"2", b";x=y" * 5000),
+    "zeros before a chunk's size": (b"", b"0" * 20_000),
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/health", "/nowhere", "/drain"])
+@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_is_no_body_has_an_end(server: Running, path: str, key: bool, what: str) -> None:
+    if path == "/drain" and key:
+        pytest.skip("this would drain the server")
+    before = memory(server)
+    with closing(connect(server)) as connection:
+        begin, part = ENDLESS[what]
+        connection.sendall(head(path, "Transfer-Encoding: chunked", key=key) + begin)
+        sent = flood(connection, part, 64 * MIB)
+        assert sent < 16 * MIB, "the connection was closed"
+    assert memory(server) - before < 16 * MIB
+    assert chats(server)
+
+
+def test_trailers_are_no_headers(server: Running) -> None:
+    with closing(connect(server)) as connection:
+        body = json.dumps(CHAT).encode()
+        connection.sendall(head("/v1/chat/completions", "Transfer-Encoding: chunked", "Connection: close"))
+        connection.sendall(
+            b"%x;ext=1\r\n%b\r\n0\r\nAuthorization: Bearer other\r\nX-Request-ID: late\r\n\r\n" % (len(body), body)
+        )
+        found = answer(connection)
+        assert found.startswith(b"HTTP/1.1 200")
+        assert b"late" not in found
+
+
+def test_heads_have_an_end_in_bytes_and_in_time(server: Running) -> None:
+    for begin, part in (
+        (b"GET /health HTTP/1.1\r\n", b"x: " + b"y" * 1000 + b"\r\n"),
+        (b"GET /", b"y" * 1000),
+        (b"", b"\r\n" * 500),
+    ):
+        with closing(connect(server)) as connection:
+            connection.sendall(begin)
+            assert flood(connection, part, 8 * MIB) < 2 * MIB
+    began = time.monotonic()
+    with closing(connect(server)) as connection:
+        with suppress(OSError):
+            for byte in b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 20:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.25)
+        assert answer(connection).startswith(b"HTTP/1.1 408") or time.monotonic() - began < 20
+    assert time.monotonic() - began < 20
+
+
+def test_pipelined_requests_wait_in_bounded_number(server: Running) -> None:
+    """Behind an answer that never ends, and behind answers that nobody reads."""
+    before = memory(server)
+    slow = head("/v1/scheduler/iterations", method="GET")
+    for first in (slow, head("/health", method="GET"), head("/v1/models", method="GET", key=False)):
+        with closing(connect(server)) as connection:
+            connection.settimeout(3)
+            connection.sendall(first)
+            time.sleep(0.1)
+            flood(connection, head("/v1/models", method="GET") * 500, 32 * MIB)
+            assert memory(server) - before < 32 * MIB
+    assert chats(server)
+
+
+def test_a_few_pipelined_requests_are_answered_in_order(server: Running) -> None:
+    with closing(connect(server)) as connection:
+        last = head("/v1/models", "Connection: close", method="GET")
+        connection.sendall(head("/health", method="GET") * 9 + last)
+        assert answer(connection).count(b"HTTP/1.1 200") == 10
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 8000000", b"Transfer-Encoding: chunked"])
+def test_whoever_has_no_key_is_not_listened_to(server: Running, length: bytes) -> None:
+    """The answer comes at once; what is sent all the same is not kept, and the connection ends 10 s later."""
+    before, began = memory(server), time.monotonic()
+    connections = [connect(server) for _ in range(20)]
+    part = b"4000\r\n" + b"x" * 0x4000 + b"\r\n" if b"chunked" in length else b"x" * 0x4000
+    for connection in connections:
+        connection.sendall(head("/v1/chat/completions", length.decode(), key=False) + part)
+    for connection in connections:
+        assert connection.recv(12) == b"HTTP/1.1 401"
+        flood(connection, part, 4 * MIB)
+    assert memory(server) - before < 24 * MIB
+    for connection in connections:
+        while time.monotonic() - began < 60:  # a little now and then does not keep it open
+            try:
+                connection.sendall(b"1\r\nx\r\n" if b"chunked" in length else b"x")
+            except OSError:
+                break
+            time.sleep(0.2)
+        connection.close()
+    assert time.monotonic() - began < 45
+
+
+def test_a_trickled_body_is_408(server: Running) -> None:
+    began, found = time.monotonic(), list[bytes]()
+
+    def trickle(step: int, wait: float) -> None:
+        with closing(connect(server)) as connection:
+            connection.sendall(head("/v1/chat/completions", "Content-Length: 8000000"))
+            with suppress(OSError):
+                while time.monotonic() - began < 40:
+                    connection.sendall(b" " * step)
+                    time.sleep(wait)
+                    connection.setblocking(False)
+                    with suppress(BlockingIOError):
+                        if part := connection.recv(4096):
+                            found.append(part)
+                            return
+                    connection.setblocking(True)
+
+    threads = [threading.Thread(target=trickle, args=args) for args in ((1, 0.2), (1, 3.0), (1000, 0.2)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert chats(server)
+    for thread in threads:
+        thread.join()
+    assert [part[:12] for part in found] == [b"HTTP/1.1 408"] * 15
+    assert all(b"the body comes too slowly: send 16 KiB a second or more" in part for part in found)
+    assert time.monotonic() - began < 35
+
+
+def test_patience_with_a_body_grows_with_what_came_and_has_an_end() -> None:
+    body = Body(Reading(), bytearray(), began=100.0)
+    assert body.patience(100.0) == SILENCE_S
+    assert body.patience(109.0) == 1.0
+    assert body.patience(111.0) == 0.0
+    body.add(b"x" * 5 * PACE)
+    assert body.patience(111.0) == 4.0
+    body.add(b"x" * 200 * PACE)
+    assert body.patience(100.0 + WITHIN_S - 1) == 1.0
+    assert body.patience(100.0 + WITHIN_S) == 0.0
+
+
+def test_large_bodies_share_a_bounded_memory_and_small_ones_find_room(server: Running) -> None:
+    before, big = memory(server), 7 * MIB
+    connections = [connect(server) for _ in range(40)]
+    statuses = list[bytes]()
+
+    def send(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.sendall(head("/v1/chat/completions", f"Content-Length: {MOST_BYTES}"))
+            flood(connection, b" " * MIB, big)
+            connection.settimeout(1)
+            statuses.append(connection.recv(12))
+
+    threads = [threading.Thread(target=send, args=(connection,)) for connection in connections]
+    for thread in threads:
+        thread.start()
+    small = [chats(server) for _ in range(5)]
+    for thread in threads:
+        thread.join()
+    small += [chats(server) for _ in range(5)]
+    assert memory(server) - before < 160 * MIB
+    assert small == [True] * 10
+    assert b"HTTP/1.1 429" in statuses
+    for connection in connections:
+        connection.close()
+    assert chats(server)
+
+
+def test_idle_connections_make_room_for_new_ones() -> None:
+    with serving("--simulate", "llama-7b", "--speed", "50") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (160, 160))
+        connections = [connect(server) for _ in range(200)]
+        for connection in connections:
+            with suppress(OSError):
+                connection.sendall(b"GET /health HTT")
+        for _ in range(5):
+            with httpx.Client(base_url=server.url, timeout=20) as fresh:
+                assert fresh.post("/v1/chat/completions", json=CHAT).status_code == 200
+        for connection in connections:
+            connection.close()
+
+
+def refused(server: Running, path: str, body: dict[str, object]) -> dict[str, object]:
+    """The error of a request, while chats go on."""
+    waits, done = list[float](), threading.Event()
+
+    def chat() -> None:
+        while not done.is_set():
+            began = time.monotonic()
+            assert chats(server)
+            waits.append(time.monotonic() - began)
+
+    others = threading.Thread(target=chat)
+    others.start()
+    try:
+        found = httpx.post(server.url + path, json=body, headers=KEY, timeout=60)
+    finally:
+        done.set()
+        others.join()
+    assert found.status_code == 400, found.text[:500]
+    error: dict[str, object] = found.json()["error"]
+    return error
+
+
+LONG = [{"role": "user", "content": "word and " * 211}] * 4096  # 1,900 characters each
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": LONG}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "<|im_end|>" * 780_000}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": "ab " * 40}] * 50_000}]}),
+        ("/v1/completions", {"prompt": "word and " * 900_000}),
+        ("/v1/completions", {"prompt": ["word and " * 14_000] * 64}),
+        ("/v1/completions", {"prompt": [5] * 900_000}),
+        ("/v1/completions", {"prompt": [[5] * 15_000] * 64}),
+        ("/v1/completions", {"prompt": "word and " * 900_000, "truncate_prompt_tokens": 10}),
+        ("/tokenize", {"prompt": "word and " * 900_000}),
+        ("/tokenize", {"messages": LONG}),
+        ("/detokenize", {"tokens": [5] * 900_000}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
+)
+def test_what_can_never_fit_is_refused_before_it_is_worked_on(server: Running, path: str, body: dict[str, object]) -> None:
+    error = refused(server, path, body)
+    assert error["code"] == "context_length_exceeded"
+    assert "more than" in str(error["message"])
+
+
+MANY = 1_500_000
+COMPLEX = {
+    "lists in a prompt": {"prompt": [[]] * MANY},
+    "lists of one id": {"prompt": [[5]] * MANY},
+    "ids": {"prompt": [5] * 2 * MANY},
+    "allowed ids": {"prompt": "x", "allowed_token_ids": [5] * 2 * MANY},
+    "fields": {"prompt": "x", **{str(number): 1 for number in range(200_000)}},
+    "biases": {"prompt": "x", "logit_bias": {str(number): 1 for number in range(600_000)}},
+    "an unknown field": {"prompt": "x", "something": [{}] * MANY},
+    "parts": {"prompt": "x", "messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 200_000}]},
+    "tool calls": {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 200_000}]},
+    "tools": {"messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"parameters": [{}] * MANY}}]},
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
+@pytest.mark.parametrize("what", COMPLEX)
+def test_bodies_of_very_many_values_are_refused_before_they_are_made(server: Running, path: str, what: str) -> None:
+    raw = json.dumps(COMPLEX[what], separators=(",", ":")).encode()
+    assert len(raw) < MOST_BYTES
+    found = server.http.post(path, content=raw, headers=KEY | {"Content-Type": "application/json"})
+    assert (found.status_code, found.json()["error"]["code"]) == (400, "invalid_json")
+    assert "the body has more than" in found.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("text", ["[{,", '\\"[', "\\", '"\\\\",[', "\\\\[{"])
+def test_brackets_in_strings_are_text(text: str) -> None:
+    body = parse(json.dumps({"prompt": text * 400_000}).encode(), CompletionBody)
+    assert body.prompt == text * 400_000
+
+
+def test_as_many_ids_as_a_vocabulary_are_enough(server: Running) -> None:
+    sent = {"prompt": "x", "allowed_token_ids": [5] * 100_000, "max_tokens": 1}
+    found = server.http.post("/v1/completions", json=sent, headers=KEY)
+    assert (found.status_code, found.json()["error"]["param"]) == (400, "allowed_token_ids")
+
+
+def test_texts_longer_than_the_context_are_counted(server: Running) -> None:
+    found = server.http.post("/tokenize", json={"prompt": "word and " * 5000}, headers=KEY).json()
+    assert found["count"] > found["max_model_len"] > 0
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    found = load_tokenizer(MODEL_DIR)
+    assert found is not None
+    return found
+
+
+class Counting:
+    """A tokenizer that counts the characters which it is given."""
+
+    def __init__(self, inner: Tokenizer) -> None:
+        self.inner: Any = inner._tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        self.characters += len(text)
+        return self.inner(text, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["word and " * 400_000, "z" * 4_000_000, " " * 4_000_000, "🐋" * 1_000_000, "<|im_end|>" * 400_000]
+)
+def test_far_too_long_texts_cost_what_twice_the_context_costs(tokenizer: Tokenizer, text: str) -> None:
+    counting = Counting(tokenizer)
+    bounded: Any = Tokenizer(counting, tokenizer.eos_ids)
+    most = 2 * 2048 * tokenizer.longest_token + 3 * 16 * 1024
+    for chat in (False, True):
+        counting.characters = 0
+        with pytest.raises(TooManyTokens, match="characters are more than 4096 tokens"):
+            bounded.encode_chat([{"role": "user", "content": text}], most=2048) if chat else bounded.encode(text, most=2048)
+        assert counting.characters <= most
+
+
+@pytest.mark.parametrize("text", ["word and " * 900, "z" * 3000, " " * 20_000, "🐋" * 400, "<|im_end|>" * 300, "é中" * 500])
+def test_texts_that_fit_are_what_they_are(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.encode(text, most=100_000) == tokenizer.encode(text)
+    ids = tokenizer.encode(text)
+    assert tokenizer.encode(text, most=len(ids)) == ids
+    messages = [{"role": "user", "content": text}]
+    ids = tokenizer.encode_chat(messages)
+    assert tokenizer.encode_chat(messages, most=len(ids)) == ids
+    with suppress(RequestError):
+        assert len(tokenizer.encode(text, most=10)) > 10
