@@ -45,7 +45,11 @@ class ModelError(ConfigError):
 
 
 class RequestError(OrcinusError, ValueError):
-    """One request cannot be served. Nothing else is affected."""
+    """One request cannot be served. Nothing else is affected. `field` names the parameter that is to blame, if one is."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RequestFailed(RequestError):

@@ -89,7 +89,8 @@ class SamplingParams:
         for name, holds, rule in self._rules():
             if not holds:
                 value = getattr(self, name)
-                raise RequestError(f"{name} must be {rule}, not {shown(dict(value) if isinstance(value, Mapping) else value)}")
+                found = shown(dict(value) if isinstance(value, Mapping) else value)
+                raise RequestError(f"{name} must be {rule}, not {found}", name)
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         """(field, does it hold, what it must be)."""

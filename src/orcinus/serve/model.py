@@ -130,7 +130,7 @@ class Model:
         try:
             return replace(self.defaults, **found)
         except RequestError as error:
-            raise invalid(None, str(error)) from None
+            raise invalid(error.field, str(error)) from None
 
     def _default_length(self, body: Sampling) -> DefaultLength:
         """The length of an answer to a body that names none: generation_config.json's, else the API's."""
@@ -182,7 +182,8 @@ class Model:
         try:
             prepared = self._intake.prepare(ids, params, standing)
         except RequestError as error:
-            raise invalid(param, f"{param}: {error}") from None
+            where = error.field or param
+            raise invalid(where, str(error) if str(error).startswith(where) else f"{where}: {error}") from None
         cut = body.truncate_prompt_tokens is not None  # then the texts may be longer than what is left of them
         texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]
         echo = isinstance(body, CompletionBody) and bool(body.echo)

@@ -83,7 +83,7 @@ class Intake:
             try:
                 prepared.append(self._one(index, prompt, one, rank))
             except RequestError as error:
-                raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}") from None
+                raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}", error.field) from None
         # Seeds come after all checks: a refused call takes none from the next one.
         return [answer for one in prepared for answer in self._seeded(one)]
 
@@ -112,7 +112,8 @@ class Intake:
             raise RequestError("this model has no tokenizer, so bad_words have no token ids: use bad_words_token_ids")
         max_tokens = params.answer_length(room)
         if params.min_tokens > max_tokens:
-            raise RequestError(f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it")
+            reason = f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it"
+            raise RequestError(reason, "min_tokens")
         eos = () if params.ignore_eos else tuple(sorted(token for token in self.eos_ids if token < self.vocab_size))
         words = bad_words_token_ids(self.tokenizer, params.bad_words) if self.tokenizer else ()
         resolved = replace(
@@ -122,7 +123,8 @@ class Intake:
             bad_words_token_ids=tuple(dict.fromkeys((*params.bad_words_token_ids, *words))),
         )
         if resolved.allowed_token_ids is not None and resolved.banned(0).issuperset(resolved.allowed_token_ids):
-            raise RequestError("nothing can be generated: bad_words or min_tokens forbid all of allowed_token_ids")
+            reason = "nothing can be generated: bad_words or min_tokens forbid all of allowed_token_ids"
+            raise RequestError(reason, "allowed_token_ids")
         return resolved
 
     def _seeded(self, one: Prepared) -> list[Prepared]:
@@ -164,7 +166,7 @@ def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tup
     for index, word in enumerate(words):
         forms = [tokenizer.encode(blank + word.lstrip(), special=False) for blank in ("", " ")]
         if not forms[0]:
-            raise RequestError(f"bad_words[{index}] has no tokens: leave it out")
+            raise RequestError(f"bad_words[{index}] has no tokens: leave it out", f"bad_words[{index}]")
         found |= dict.fromkeys(form for form in forms if form)
     return tuple(found)
 
