@@ -27,6 +27,7 @@ SGLANG = 'sglang:cached_tokens_total{a="}"} 5.0\nsglang:prompt_tokens_total{a="}
         (VLLM, CacheCounters(1500, 2000)),
         (ORCINUS, CacheCounters(30, 40)),
         (SGLANG, CacheCounters(5, 50)),
+        ("vllm:gpu_prefix_cache_hits_total 1\nvllm:gpu_prefix_cache_queries_total 4\n", CacheCounters(1, 4)),  # older
         ("vllm:prompt_tokens_total 7.0\n", None),
         ("vllm:prefix_cache_hits_total 7.0\n", None),
         ("", None),

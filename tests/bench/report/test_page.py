@@ -127,7 +127,13 @@ def test_several_files_about_the_same_work_are_compared(tmp_path: Path) -> None:
     assert "Side by side" in page.text
     assert "second.json: peer" in page.text
     assert {attributes["href"] for attributes in page.all("a")} == {"#first", "#second"}
-    assert "Side by side" not in write(tmp_path, made_up.result(), made_up.result(work=made_up.work(seed=1))).page.text
+    for work, same in (
+        ({"seed": 1}, False),
+        ({"keep_prompts": True}, False),
+        ({"shared_tokens": 0}, True),
+    ):  # 0: not counted before
+        page = write(tmp_path, made_up.result(), made_up.result(work=made_up.work(**work))).page
+        assert ("Side by side" in page.text) is same
 
 
 def test_tables_of_several_files_have_their_names(tmp_path: Path) -> None:

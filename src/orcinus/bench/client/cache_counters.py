@@ -14,7 +14,7 @@ PAIRS = (  # names after a prefix such as `vllm:`: prompt tokens found, prompt t
     ("cached_tokens", "prompt_tokens"),  # SGLang
 )
 NAMES = "|".join(name for pair in PAIRS for name in pair)
-SAMPLE = re.compile(rf"^(?:\w+[:_])?({NAMES})_total(?:{{.*}})? (\S+)", re.MULTILINE)
+SAMPLE = re.compile(rf"^(?:\w+[:_])?(?:gpu_)?({NAMES})_total(?:{{.*}})? (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from orcinus.bench.compare import differences
 from orcinus.bench.doubts import cautions, checked, doubts
 from orcinus.bench.report import tables
 from orcinus.bench.report.markdown import markdown_tables
@@ -84,7 +85,7 @@ def render(told: Sequence[_Told], drawn: dict[str, list[Picture]]) -> str:
         lstrip_blocks=True,
     )
     sections = [_section(one, drawn[one.stem]) for one in told]
-    same_work = len(told) > 1 and all(one.sides and one.result.work == told[0].result.work for one in told)
+    same_work = len(told) > 1 and all(one.sides and not differences(one.result.work, told[0].result.work) for one in told)
     comparison = tables.comparison([(one.label, one.sides) for one in told]) if same_work else None
     return environment.get_template("page.html").render(sections=sections, comparison=comparison)
 
