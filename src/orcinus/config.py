@@ -79,7 +79,8 @@ class EngineConfig:
         None, "Most tokens in one iteration. Default: what the batch size allows, as in Orca; on a GPU at most 8192."
     )
     max_model_len: int | None = option(
-        None, "Most tokens of one request, prompt and output. Default: what the model was made for."
+        None,
+        "Most tokens of one request, prompt and output. Default: what the model was made for; rope scaling may allow more.",
     )
     block_size: int = option(16, "Tokens in one K/V block.")
     kv_memory_mib: int | None = option(

@@ -153,7 +153,10 @@ class Plan:
 
 
 def make_plan(config: EngineConfig) -> Plan:
-    """Decide everything without reading a weight. Raises `ConfigError` or `ModelError` for what memory could not mend."""
+    """Decide everything from headers; only a stored head that should be tied is read, and compared with the embedding.
+
+    Raises `ConfigError` or `ModelError` for what memory could not mend.
+    """
     _check_names(config)  # first of all, because nothing has to be read for it
     model = _find(config)
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device

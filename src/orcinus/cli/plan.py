@@ -26,8 +26,8 @@ def plan(
 ) -> None:
     """Say whether a model fits this machine, how many requests at once, and how fast it could be at most.
 
-    Reads headers only: no weight is read, and none downloaded. Exit status 1 if it does not fit, with the options that would
-    make it fit. Example: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`
+    Reads headers only (and a stored head beside the embedding to which it is tied): no weight is downloaded. Exit status 1 if
+    it does not fit, with the options that would make it fit. Example: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`
     """
     from orcinus.plan import make_plan, measure
 
