@@ -34,10 +34,14 @@ class Ticket:
 
 @dataclass
 class Admission:
-    """Keeps count of who is inside. `retry_after` predicts in how many seconds there will be room."""
+    """Keeps count of who is inside.
+
+    `retry_after` predicts in how many seconds so many answers will find room; `held` says how many free places are promised.
+    """
 
     bounds: Bounds
-    retry_after: Callable[[], int]
+    retry_after: Callable[[int], int]
+    held: Callable[[int], int] = lambda inside: 0  # of those free, with so many answers inside
     answers: int = 0
     tokens: int = 0
     by_client: Counter[str] = field(default_factory=Counter)
@@ -51,22 +55,24 @@ class Admission:
             raise invalid("n", message, "too_many_answers")
         if per_client is not None and self.by_client[client] + answers > per_client:
             raise self._full(
-                f"you have {self.by_client[client]} answers in the queue and may have {per_client}", "client_queue_full"
+                f"you have {self.by_client[client]} answers in the queue and may have {per_client}",
+                "client_queue_full",
+                answers,
             )
         self.check_room(answers)
-        self._check_tokens(self.tokens, tokens)
+        self._check_tokens(self.tokens, tokens, answers)
         ticket = Ticket(client, answers, tokens)
         self._count(ticket, 1)
         return ticket
 
     def check_room(self, answers: int = 1) -> None:
         """Raises `ApiError` 429 if so many answers have no place. With one it can be asked before a body is even read."""
-        if self.answers + answers > self.bounds.answers:
-            raise self._full("the queue is full", "queue_full")
+        if self.answers + answers > self.bounds.answers - self.held(self.answers):
+            raise self._full("the queue is full", "queue_full", answers)
 
     def resize(self, ticket: Ticket, tokens: int) -> None:
         """Its tokens are counted now. Raises `ApiError` 429, and the request keeps its place until it leaves."""
-        self._check_tokens(self.tokens - ticket.tokens, tokens)
+        self._check_tokens(self.tokens - ticket.tokens, tokens, ticket.answers)
         self.tokens += tokens - ticket.tokens
         ticket.tokens = tokens
 
@@ -75,9 +81,9 @@ class Admission:
         self._count(ticket, -1)
         ticket.answers = ticket.tokens = 0
 
-    def _check_tokens(self, others: int, own: int) -> None:
+    def _check_tokens(self, others: int, own: int, answers: int) -> None:
         if others and others + own > self.bounds.tokens:
-            raise self._full(f"the queue holds {others} tokens", "queue_full")
+            raise self._full(f"the queue holds {others} tokens", "queue_full", answers)
 
     def _count(self, ticket: Ticket, sign: int) -> None:
         self.answers += sign * ticket.answers
@@ -86,6 +92,6 @@ class Admission:
         if not self.by_client[ticket.client]:
             del self.by_client[ticket.client]
 
-    def _full(self, what: str, code: str) -> ApiError:
-        seconds = str(self.retry_after())
+    def _full(self, what: str, code: str, answers: int) -> ApiError:
+        seconds = str(self.retry_after(answers))
         return ApiError(429, f"{what}; try again in {seconds} s", code=code, headers={"Retry-After": seconds})

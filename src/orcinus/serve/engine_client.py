@@ -43,6 +43,7 @@ from orcinus.serve.messages import (
     params_to_wire,
     token_from_wire,
 )
+from orcinus.serve.retry_after import Progress
 from orcinus.serve.socket_folder import SocketFolder
 from orcinus.text.answer import Answer, Piece, RequestMetrics
 from orcinus.text.intake import Prepared
@@ -86,8 +87,6 @@ class EngineState:
     waiting: int = 0
     free_blocks: int = 0
     last_sign: float = 0.0  # on this process's monotonic clock
-    tokens_per_second: float = 0.0  # generated, averaged over the last iterations
-    tokens_per_answer: float = 0.0  # averaged over the last answers
     slowest: float = 0.0  # seconds of the slowest iteration, slowly forgotten
 
 
@@ -196,6 +195,15 @@ class EngineClient:
         stream = self._streams.get(name)
         return None if stream is None else stream.answer.metrics.arrival
 
+    def progress(self, name: str) -> Progress | None:
+        """How far a live request is."""
+        stream = self._streams.get(name)
+        return None if stream is None else _progress(stream.answer)
+
+    def all_progress(self) -> list[Progress]:
+        """How far all live requests are, the oldest first."""
+        return [_progress(stream.answer) for stream in self._streams.values()]
+
     @property
     def live(self) -> int:
         """Answers that have not ended."""
@@ -278,11 +286,6 @@ class EngineClient:
         state.last_sign = time.monotonic()
         if iteration.launched:
             state.slowest = max(iteration.seconds, 0.99 * state.slowest)
-        if iteration.seconds > 0 and iteration.tokens:
-            state.tokens_per_second = _moved(state.tokens_per_second, len(iteration.tokens) / iteration.seconds)
-        for ending in iteration.endings:
-            if ending.life is not None and ending.life.output_tokens:
-                state.tokens_per_answer = _moved(state.tokens_per_answer, ending.life.output_tokens)
 
     def _add(self, stream: Stream, token: Token) -> None:
         piece = stream.answer.add(token)
@@ -325,6 +328,5 @@ def ended(status: int) -> str:
     return f"was killed by {name}" + (" (when memory runs out, the system does so)" if -status == signal.SIGKILL else "")
 
 
-def _moved(average: float, value: float) -> float:
-    """A moving average, one step on."""
-    return average + 0.1 * (value - average) if average else value
+def _progress(answer: Answer) -> Progress:
+    return Progress(len(answer.token_ids), answer.params.max_tokens or 1)

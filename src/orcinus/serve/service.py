@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 import orcinus
+from orcinus.core.request import Finish
 from orcinus.errors import EngineError
 from orcinus.serve.admission import Admission, Bounds
 from orcinus.serve.body import Body, read_body
@@ -26,12 +26,16 @@ from orcinus.serve.metrics import REJECTIONS, Metrics
 from orcinus.serve.model import Caller, Model, sizes
 from orcinus.serve.model import prompts as prompts_of
 from orcinus.serve.reading import Reading
+from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
 from orcinus.serve.validation import check_fields
 from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
 MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
+COMPLETE = (Finish.STOP.value, Finish.LENGTH.value)
+DEFAULT_SLOTS = 128  # of a simulation that does not say
+PAUSED_S = 10
 HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
 
 
@@ -42,8 +46,9 @@ class Service:
         self.client, self.config, self.name, self.keys = client, config, name, keys
         self.draining = self.paused = False
         self.created = int(time.time())
+        self.waits = RetryAfter(min(getattr(client.config, "max_batch_size", None) or DEFAULT_SLOTS, config.max_queue))
         self.admission = Admission(
-            Bounds(config.max_queue, config.max_queue_tokens, config.max_queue_per_key), self.retry_after
+            Bounds(config.max_queue, config.max_queue_tokens, config.max_queue_per_key), self.retry_after, self.waits.held
         )
         self.calls = Calls(client, self.admission)
         self.metrics = Metrics(name)
@@ -63,6 +68,10 @@ class Service:
 
     def _on_iteration(self, iteration: Iteration) -> None:
         self.metrics.on_iteration(iteration, self.client.arrival)
+        self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting)
+        for ending in iteration.endings:
+            if ending.reason in COMPLETE and (answer := self.client.progress(ending.id)) is not None:
+                self.waits.on_end(answer)
 
     @property
     def model(self) -> Model:
@@ -135,13 +144,12 @@ class Service:
         silent = time.monotonic() - self.client.state.last_sign
         return silent if silent > max(HEARTBEAT_S, 10 * self.client.state.slowest) else None
 
-    def retry_after(self) -> int:
-        """Seconds until half of what is inside will have been answered, going by the engine's last iterations."""
-        state = self.client.state
-        if not (state.tokens_per_second and state.tokens_per_answer):
-            return 1
-        ahead = max(1.0, self.admission.answers / 2) * state.tokens_per_answer
-        return max(1, min(60, math.ceil(ahead / state.tokens_per_second)))
+    def retry_after(self, answers: int) -> int:
+        """Seconds after which so many answers will find room."""
+        if self.paused:  # nothing ends, until somebody resumes
+            return PAUSED_S
+        live, inside = self.client.all_progress(), self.admission.answers
+        return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
     def caller(self, body: Sampling, holder: Holder | None) -> Caller:
         """Who sends a body. With keys it is the key's holder; without, whoever the body says."""
@@ -159,6 +167,7 @@ class Service:
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
         fewest = self.model.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
         ticket = self.admission.enter(who.client, count, fewest)
+        self.waits.on_enter()
         call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", who.client, ticket)
         began = time.monotonic()
         try:

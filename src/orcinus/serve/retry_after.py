@@ -1,0 +1,157 @@
+"""When a refused request will find room: a promise that takes into account who was promised a place before."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+LEAST_S, MOST_S = 1, 3600
+LEAST_MARGIN, MOST_MARGIN = 1.5, 8.0
+SHARED = 0.8  # of the slots are promised: clients come when they like within their second
+PROMPTS_S = 1.0  # for what is read before the first token
+BROKEN, KEPT = 1.5, 0.98  # what a broken and a kept promise make of the margin: balanced at one broken of 21
+HELD_S = 1.0  # before it is due, a promised place is held
+LATE_S = 2.0  # that a client may take longer than it was told
+FRESH = 20  # iterations until their mean says more than the fastest of them: the first are prompts
+LIKELY = 512  # tokens
+UNKNOWN_S = 0.05  # an iteration's seconds, before there was one
+SURE = 0.9  # of answers are no longer than expected
+REMEMBERED = 64  # answers
+
+
+class Progress(NamedTuple):
+    """How far a live answer is."""
+
+    tokens: int
+    limit: int  # its max_tokens
+
+    @property
+    def guess(self) -> float:
+        """Its length, as long as no answer has ended: few need all of a high limit."""
+        return min(self.limit, LIKELY + self.limit / 16)
+
+
+@dataclass
+class RetryAfter:
+    """Learns from iterations and endings, and from how its promises ended. Times are seconds of `clock`.
+
+    Who comes when a promise is due is taken for the client that has it. New clients may have taken its place, so a margin on
+    all promises grows with those that are broken, and shrinks with those that are kept.
+    """
+
+    slots: int  # most answers in one iteration
+    clock: Callable[[], float] = time.monotonic
+    _seconds: float = 0.0  # of an iteration, on average
+    _fastest: float = math.inf
+    _iterations: int = 0
+    _shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # of their limit that answers needed
+    _due: list[float] = field(default_factory=list)  # when answers that were refused may come, in order
+    _margin: float = LEAST_MARGIN
+    _widened: float = -math.inf  # when the margin last grew
+    _saturated: int = 0  # answers that run while others wait, or 0
+
+    def on_iteration(self, seconds: float, running: int, waiting: int) -> None:
+        """An iteration came back."""
+        if seconds <= 0:
+            return
+        self._iterations += 1
+        self._fastest = min(self._fastest, seconds)
+        self._seconds += (seconds - self._seconds) / min(self._iterations, FRESH)
+        self._saturated = running if waiting and running else 0
+
+    def on_end(self, answer: Progress) -> None:
+        """An answer is complete."""
+        self._shares.append(answer.tokens / max(1, answer.limit))
+
+    def on_enter(self) -> None:
+        """A request found room: it may be one that was promised it."""
+        if self._take_due():
+            self._margin = max(LEAST_MARGIN, self._margin * KEPT)
+
+    def held(self, inside: int) -> int:
+        """Places that a client to whom nothing was promised may not take: of those who are about to come.
+
+        When a promise is due, whoever comes is taken for its client. None are held while the engine has room itself.
+        """
+        now = self.clock()
+        coming = bisect.bisect(self._due, now + HELD_S) - bisect.bisect_left(self._due, now - LATE_S)
+        due = bisect.bisect(self._due, now) > bisect.bisect_left(self._due, now - LATE_S)
+        return 0 if due or inside < self.slots else coming
+
+    def promise(self, answers: int, free: int, live: Iterable[Progress], others: int = 0) -> int:
+        """Whole seconds after which so many answers will have a place; it is kept for them in later promises.
+
+        `free` places there are now. `live` are the answers inside, oldest first; `others` are inside as well, but not yet in
+        the engine.
+        """
+        now = self.clock()
+        if self._take_due() and now - self._widened >= LATE_S:  # those who come together were wrong together
+            self._margin, self._widened = min(MOST_MARGIN, self._margin * BROKEN), now
+        inside = list(live)
+        left = [self._left(one) for one in inside]
+        typical = (sum(left) + sum(one.tokens for one in inside)) / len(left) if left else 1.0
+        ends = self._ends(left + [typical] * (others + len(self._due) + answers))
+        seconds = math.ceil(self._gap(now, answers, free, ends, typical * self._iteration) - now)
+        seconds = max(LEAST_S, min(MOST_S, seconds))
+        for _ in range(answers):
+            bisect.insort(self._due, now + seconds)
+        return seconds
+
+    def _gap(self, now: float, answers: int, free: int, ends: Sequence[float], length_s: float) -> float:
+        """The first time by which enough has ended for these answers and for all that are promised an earlier place.
+
+        Around it no more places may be promised than come free there: `SHARED` of the slots in the time of an answer.
+        """
+        length_s, most = self._margin * length_s, max(1, int(SHARED * self._slots))
+        at = now
+        while at < now + MOST_S:
+            place = answers - free + bisect.bisect(self._due, at)
+            enough = now + PROMPTS_S + self._margin * ends[max(0, min(len(ends), place) - 1)]
+            near = bisect.bisect(self._due, at + length_s / 2) - bisect.bisect(self._due, at - length_s / 2)
+            if at >= enough and near + answers <= max(most, answers):
+                break
+            at = max(enough, at + max(length_s / self._slots, 0.1))
+        return at
+
+    def _take_due(self) -> bool:
+        """Take off the oldest promise that is due, if there is one; those whose clients did not come are forgotten."""
+        now = self.clock()
+        del self._due[: bisect.bisect_left(self._due, now - LATE_S)]
+        due = bool(self._due) and self._due[0] <= now
+        if due:
+            del self._due[0]
+        return due
+
+    @property
+    def _iteration(self) -> float:
+        """Seconds of an iteration."""
+        if self._iterations >= FRESH:
+            return self._seconds
+        return self._fastest if self._iterations else UNKNOWN_S
+
+    @property
+    def _slots(self) -> int:
+        """How many answers run at a time when others wait."""
+        return self._saturated if self._saturated and self._iterations >= FRESH else self.slots
+
+    def _left(self, answer: Progress) -> float:
+        """Tokens that it probably still needs."""
+        shares = sorted(self._shares)
+        length = shares[min(len(shares) - 1, int(SURE * len(shares)))] * answer.limit if shares else answer.guess
+        return max(1.0, max(length, min(answer.limit, 2 * answer.tokens)) - answer.tokens)
+
+    def _ends(self, left: Sequence[float]) -> list[float]:
+        """When answers with so many tokens left end, the first first; those in front run, and others follow in order."""
+        running = [0.0] * max(1, min(self._slots, len(left)))
+        ends = []
+        for tokens in left:
+            end = running[0] + tokens * self._iteration
+            heapq.heapreplace(running, end)
+            ends.append(end)
+        return sorted(ends)
