@@ -161,9 +161,7 @@ class Sampling(Object):
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"allOf": [rules.STREAM_OPTIONS, rules.BEST_OF, rules.MIN_TOKENS, rules.ZERO_MAX_TOKENS]}
-    )
+    model_config = ConfigDict(json_schema_extra={"allOf": rules.OF_COMPLETIONS})
     unsupported = IN_COMPLETIONS
 
     prompt: Annotated[
@@ -258,12 +256,7 @@ class ChatBody(Sampling):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "allOf": [
-                rules.STREAM_OPTIONS,
-                rules.BEST_OF,
-                rules.MIN_TOKENS_OF_CHAT,
-                rules.needs("top_logprobs", "logprobs", 0, False),
-            ],
+            "allOf": rules.OF_CHATS,
             "not": rules.ONE_ENDING,
         }
     )
