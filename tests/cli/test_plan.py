@@ -33,7 +33,7 @@ class Hub(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        repository, _, name = self.path.strip("/").replace("/resolve/main/", " ").partition(" ")
+        repository, _, name = re.sub(f"/resolve/(main|{COMMIT})/", " ", self.path.strip("/")).partition(" ")
         status, error = self.errors.get(repository, (200, ""))
         file = self.folder / repository / name
         if status == 200 and not (name and file.is_file()):
