@@ -293,7 +293,7 @@ def send(server: Running, raw: bytes, wait: float = 10) -> bytes:
 
 
 def post(*headers: bytes, body: bytes = b'{"prompt":"Hi","max_tokens":1,"ignore_eos":true}') -> bytes:
-    lines = [b"POST /v1/completions HTTP/1.1", b"Host: x", b"Content-Type: application/json", *headers]
+    lines = [b"POST /v1/completions HTTP/1.1", b"Host: localhost", b"Content-Type: application/json", *headers]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
@@ -320,10 +320,12 @@ def test_requests_that_come_together_or_in_crumbs_are_all_answered(server: Runni
 
 
 def test_what_breaks_off_in_the_middle_is_400_and_what_came_before_is_answered(server: Running) -> None:
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     assert send(server, head + b"zz\r\n").startswith(b"HTTP/1.1 400 ")
     assert send(server, post() + b"garbage\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-    piped = send(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nX: " + b"y" * 200_000, wait=3)
+    piped = send(server, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nX: " + b"y" * 200_000, wait=3)
     assert piped.count(b"HTTP/1.1 ") <= 2
 
 
@@ -331,8 +333,8 @@ def test_what_breaks_off_in_the_middle_is_400_and_what_came_before_is_answered(s
     ("version", "hosts", "status"),
     [
         ("1.1", [], 400),
-        ("1.1", ["Host: x"], 200),
-        ("1.1", ["host: x:80"], 200),
+        ("1.1", ["Host: localhost"], 200),
+        ("1.1", ["host: LOCALHOST:80"], 200),
         ("1.1", ["Host: [::1]:8000"], 200),
         ("1.1", ["Host: x", "Host: x"], 400),
         ("1.1", ["Host: x", "Host: y"], 400),
@@ -341,7 +343,7 @@ def test_what_breaks_off_in_the_middle_is_400_and_what_came_before_is_answered(s
         ("1.1", ["Host: user@x"], 400),
         ("1.1", ["Host: x:port"], 400),
         ("1.0", [], 200),
-        ("1.0", ["Host: x"], 200),
+        ("1.0", ["Host: localhost"], 200),
         ("1.0", ["Host: x", "Host: y"], 400),
     ],
 )
