@@ -72,7 +72,7 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
         elif isinstance(found, TokenizeBody) and found.messages is None:
             check_without_messages(found)
         elif isinstance(found, TokenizeBody):
-            conversation(found).encode(model.tokenizer, model.context)
+            await model.tokenize(conversation(found), "messages", model.context)
         elif isinstance(found, SchedulerBody):
             _ = found.policy is None or make_policy(found.policy)
             _ = found.order is None or make_order(found.order)
