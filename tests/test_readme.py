@@ -36,9 +36,9 @@ FEWER = {  # requests; and a client that shares a busy machine may be as late as
 
 
 def measured() -> Result:
-    """Five repeats of two policies, made up: those of README take a minute."""
+    """Seven repeats of two policies, made up: those of README take a minute."""
     sides = {"request-level": 2.0, "orca": 1.0}
-    return result(*(side(name, *(run_of(took + 0.01 * k, k) for k in range(5))) for name, took in sides.items()))
+    return result(*(side(name, *(run_of(took + 0.01 * k, k) for k in range(7))) for name, took in sides.items()))
 
 
 HERE = "http://127.0.0.1:8000"  # where README's server is
