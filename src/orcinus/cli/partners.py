@@ -155,7 +155,7 @@ def _refusal(response: Any) -> RequestError:
 
 
 def _body_fields(params: SamplingParams) -> dict[str, Any]:
-    """The parameters that were asked for: foreign servers need not know those of which nothing was one_line."""
+    """The parameters that differ from the defaults: other servers may not know the rest."""
     default = SamplingParams()
     found = {name: getattr(params, name) for name in (*SAMPLING, "stop") if getattr(params, name) != getattr(default, name)}
     return {**found, "temperature": params.temperature, "max_tokens": params.max_tokens}
