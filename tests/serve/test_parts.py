@@ -113,6 +113,8 @@ def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:
         ("No marks at all", False, "", "No marks at all"),
         ("a <think>b</think>", False, "", "a <think>b</think>"),
         ("<thin ice", False, "", "<thin ice"),
+        (" \n", False, "", " \n"),
+        (" <thin", False, "", " <thin"),
         ("<think>never said </thin", False, "never said </thin", ""),
         ("<think></think>x", False, "", "x"),
         ("<think>a < b </ c</think>\n d", False, "a < b </ c", "d"),

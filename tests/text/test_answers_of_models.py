@@ -237,6 +237,28 @@ def test_a_template_that_opens_the_reasoning_is_recognised(special: bool, openin
         assert tokenizer.encode_chat(unfinished, continue_final_message=True).thinking is open_ended
 
 
+SHOWN = "{% for m in messages %}<|turn|>{{ m.content | trim }}{% endfor %}"
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(
+    ("behind", "thinking"),
+    [
+        ("GO<think>{{ '\\n' }}", True),  # whether or not it is asked to open a turn
+        ("GO<think></think>{{ '\\n' }}", False),
+        ("{% if add_generation_prompt %}<think>{% else %}<think>x</think>{% endif %}", True),
+        ("{% if add_generation_prompt %}GO<think>{% else %}GO{% endif %}", True),
+        ("{% if enable_thinking is defined %}<think>{{ '\\n' }}{% endif %}GO", False),
+    ],
+)
+def test_what_opens_the_reasoning_stands_behind_the_last_message(special: bool, behind: str, thinking: bool) -> None:
+    made = thinking_tokenizer(special=special)
+    made.chat_template = SHOWN + behind
+    tokenizer = Tokenizer(made, frozenset())
+    for content in ("Hi", "<think>", "x</think>", " <think> ", ""):
+        assert tokenizer.encode_chat([{"role": "user", "content": content}]).thinking is thinking, content
+
+
 def test_marks_need_not_be_tokens_and_a_model_without_them_never_reasons() -> None:
     made = PreTrainedTokenizerFast(tokenizer_object=byte_level([]))
     made.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}GO<think>{% endif %}"

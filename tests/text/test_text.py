@@ -144,6 +144,15 @@ def test_a_stop_string_may_begin_before_min_tokens_but_must_end_behind(
     assert "".join(piece.text for piece in pieces if piece) == text
 
 
+@pytest.mark.parametrize(("min_tokens", "reason", "text"), [(2, "length", "a\ufffd"), (1, "stop", "a")])
+def test_what_the_last_token_leaves_open_is_as_early_as_that_token(min_tokens: int, reason: str, text: str) -> None:
+    one = answer(stop=("\ufffd",), min_tokens=min_tokens, max_tokens=2)
+    for byte in b"a\xc3":
+        one.add(Token("r", byte, 0.0))
+    one.end(Finished("r", Finish.LENGTH, 0.0))
+    assert (one.text, one.finish_reason) == (text, reason)
+
+
 @given(st.text(alphabet="ab", max_size=14), st.text(alphabet="ab", min_size=1, max_size=4), st.integers(0, 14))
 def test_stops_over_the_border_are_those_of_the_whole_text(text: str, stop: str, border: int) -> None:
     stream, shown = StopStrings([stop]), ""

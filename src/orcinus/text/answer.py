@@ -90,7 +90,7 @@ class Answer:
         offset, text = self._certain, self._text_of(token.token)
         self._certain += len(text)
         reasoning, text = ("", text) if self.split is None else self.split.add(text)
-        text = self._stops.add(text, early=len(self.token_ids) <= self.params.min_tokens)
+        text = self._stops.add(text, early=self._early)
         self.text += text
         return Piece(
             *(self.request_id, self.index, self.choice, token.token, text),
@@ -99,6 +99,11 @@ class Answer:
             reasoning=reasoning,
             offset=offset,
         )
+
+    @property
+    def _early(self) -> bool:
+        """Whether the newest token is one of those in which no stop string is looked for."""
+        return len(self.token_ids) <= self.params.min_tokens
 
     def _text_of(self, token: int) -> str:
         hidden = token in self.params.stop_token_ids and not self.params.include_stop_str_in_output
@@ -110,7 +115,7 @@ class Answer:
         if self.split is not None:
             parts = self.split.add(rest), self.split.finish()
             reasoning, rest = ("".join(side) for side in zip(*parts, strict=True))
-        rest = self._stops.add(rest) + self._stops.finish()
+        rest = self._stops.add(rest, early=self._early) + self._stops.finish()
         self.text += rest
         self.finish_reason = "stop" if self.stopped else finished.reason.value
         self.error = finished.error

@@ -43,7 +43,7 @@ class Reasoning:
     def finish(self) -> tuple[str, str]:
         """What was held back, now that no more text comes."""
         held, self._held = self._held, ""
-        return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", self._drop_leading(held))
+        return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", held)  # white space alone, perhaps
 
     def _answer(self) -> str:
         text, self._held = self._held, ""

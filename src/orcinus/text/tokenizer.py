@@ -14,7 +14,7 @@ from typing import Any
 from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
-from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter, added
+from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter
 from orcinus.text.generation import end_of_text_ids
 from orcinus.text.patterns import check_patterns, is_panic, limited_matching
 from orcinus.text.reasoning import BEGIN, END
@@ -224,7 +224,8 @@ class Tokenizer:
         """What the template writes behind the last message, if a mark of reasoning may be in it."""
         if text.rfind(BEGIN) <= text.rfind(END):
             return ""
-        return added(self._render(messages, {**variables, "add_generation_prompt": False}), text)
+        end, ended = _with_end(messages)  # whatever the template makes of add_generation_prompt, it shows the message
+        return self._render(ended, variables).rpartition(end)[2]
 
     def _encode_marked(self, text: str, marks: Mapping[str, str], most: int | None) -> list[int]:
         """A rendered text, with the tokens of `marks` (token to mark) as plain text in the place of their marks."""
@@ -260,8 +261,7 @@ class Tokenizer:
         last = messages[-1]
         if not last["content"]:
             raise RequestError("the last message has no content to continue")
-        end = f"\ue002{secrets.token_hex(8)}\ue003 "  # the blank shows whether the template keeps white space
-        ended = [*messages[:-1], last | {"content": last["content"] + end}]
+        end, ended = _with_end(messages, " ")  # the blank shows whether the template keeps white space
         text = self._render(ended, {**variables, "add_generation_prompt": False})
         place = text.rfind(end.strip())
         if place < 0:
@@ -288,6 +288,12 @@ class Tokenizer:
     def chats(self) -> bool:
         """Whether the model has a chat template."""
         return bool(self._tokenizer.chat_template)
+
+
+def _with_end(messages: Sequence[Message], blank: str = "") -> tuple[str, list[Message]]:
+    """A text that stands nowhere else, and the messages with it behind the last one's content."""
+    end = f"\ue002{secrets.token_hex(8)}\ue003{blank}"
+    return end, [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + end}]
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
