@@ -44,13 +44,13 @@ def take_paper(config: Any) -> None:
         object.__setattr__(config, name, value)
 
 
-def _dtype_name(dtype: Any) -> Any:
+def dtype_name(dtype: Any) -> Any:
     """`torch.float16` and `half` as `float16`; what is no dtype is left for others to refuse."""
     name = str(dtype) if type(dtype).__module__ == "torch" else dtype
     if not isinstance(name, str):
         return dtype
     name = name.removeprefix("torch.")
-    return {"half": "float16", "float": "float32"}.get(name, name)
+    return {"half": "float16", "float": "float32", "double": "float64"}.get(name, name)
 
 
 def _check_share(share: float | None) -> None:
@@ -102,7 +102,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         take_paper(self)
-        object.__setattr__(self, "dtype", _dtype_name(self.dtype))
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
         for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None

@@ -120,6 +120,7 @@ def test_other_names_of_sizes_are_bounded_too(
         ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "each kind of layer"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "factor"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0}}, "factor"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "low_freq_factor": None}}, "low_freq_factor"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0, "factor": 2.0}}, "cannot be understood"),
         (
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 0}},
@@ -213,6 +214,7 @@ def read_with_generation_config(folder: Path) -> object:
 
 READERS = [("config.json", plan), ("config.json", find_architecture), ("config.json", load_tokenizer)]
 READERS += [("generation_config.json", read_with_generation_config), ("generation_config.json", load_tokenizer)]
+READERS += [("special_tokens_map.json", load_tokenizer), ("added_tokens.json", load_tokenizer)]
 READERS += [("tokenizer_config.json", load_tokenizer), ("tokenizer.json", load_tokenizer), (INDEX, plan)]
 
 

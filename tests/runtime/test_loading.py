@@ -244,6 +244,8 @@ def test_without_architecture_and_model_type_a_model_is_refused(copy: Callable[[
         ({"torch_dtype": "bfloat16"}, torch.bfloat16),
         ({"dtype": "float16", "torch_dtype": "bfloat16"}, torch.float16),  # as transformers reads both
         ({"dtype": None, "torch_dtype": "torch.float64"}, torch.float64),
+        ({"dtype": "half"}, torch.float16),  # torch's other names
+        ({"torch_dtype": "torch.double"}, torch.float64),
         ({"dtype": "auto"}, torch.float32),  # what the weights are
         ({"torch_dtype": "auto"}, torch.float32),
         ({}, torch.float32),
@@ -256,6 +258,28 @@ def test_the_dtype_of_a_config_has_several_spellings(
     edit_config(folder, "dtype", "torch_dtype")
     edit_config(folder, **changes)
     assert planned(folder).model.checkpoint.dtype == dtype
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "null"),
+    [
+        (YARN, "original_max_position_embeddings"),
+        (YARN, "attention_factor"),
+        (YARN, "type"),
+        ({"rope_type": "linear", "factor": 2.0}, "rope_theta"),
+        ({}, "rope_type"),
+        ({}, "rope_theta"),
+    ],
+)
+def test_a_null_in_the_settings_of_rope_says_nothing(copy: Callable[[str], Path], settings: dict[str, Any], null: str) -> None:
+    folder = copy("qwen3")
+    edit_config(folder, rope_parameters=settings)
+    without = planned(folder).model.checkpoint.spec
+    edit_config(folder, rope_parameters=settings | {null: None})
+    assert planned(folder).model.checkpoint.spec == without
 
 
 @pytest.mark.parametrize("named", ["float8_e4m3fn", "torch.float8_e5m2", "fp8", "int8", "torch.nn", "", 7, ["float32"], {}])

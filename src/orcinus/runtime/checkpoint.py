@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
 from orcinus.model_config import LARGEST, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
@@ -237,20 +238,27 @@ def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
     named = config.get("dtype") if config.get("dtype") is not None else config.get("torch_dtype")
     if named is None or named == "auto":
         return None
-    dtype = DTYPES.get(named.removeprefix("torch.")) if isinstance(named, str) else None
+    dtype = DTYPES.get(dtype_name(named)) if isinstance(named, str) else None
     if dtype is None:
         raise ModelError(f"config.json in {folder} says dtype {shown(named)}: known are auto, {', '.join(DTYPES)}")
     return dtype
 
 
 def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
-    """A config as transformers reads it: with the family's defaults, and old spellings of rope made new."""
+    """A config as transformers reads it: with the family's defaults, and old spellings of rope made new.
+
+    A null says nothing in the settings of rope either, of which transformers would calculate with it.
+    """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[family.model_type]
     known = {field.name for field in fields(kind)} | set(kind.attribute_map)
     wanted = known & READ | READ_ANYWHERE
-    return kind(**deepcopy({name: value for name, value in config.items() if name in wanted}))
+    found = deepcopy({name: value for name, value in config.items() if name in wanted})
+    for name in SPELLINGS:
+        if settings := found.get(name):
+            found[name] = {key: value for key, value in settings.items() if value is not None}
+    return kind(**found)
 
 
 @contextmanager

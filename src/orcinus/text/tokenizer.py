@@ -21,10 +21,8 @@ from orcinus.text.reasoning import BEGIN, END
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
+OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 BESIDE = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
     "vocab.txt",
     "merges.txt",
     "tekken.json",
@@ -317,6 +315,8 @@ def _check_files(folder: Path) -> None:
     for name in (*VOCABULARIES, *BESIDE):
         if os.path.lexists(folder / name):
             check_file(folder / name, MOST_BYTES)
+    for name in OBJECTS:
+        read_optional(folder / name)
     if os.path.lexists(folder / "config.json"):
         read_config(folder)
 
