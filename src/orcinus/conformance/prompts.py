@@ -88,7 +88,10 @@ def _extra(target: Target) -> None:
 
 @check("prompts: NUL is a character")
 def _nul(target: Target) -> None:
-    target.ask(TEXT if target.has_completions else CHAT, {"prompt": "a\x00b", "messages": HI, "max_tokens": 2})
+    if target.has_completions:
+        target.ask(TEXT, {"prompt": "a\x00b", "max_tokens": 2})
+    else:
+        target.ask(CHAT, {"messages": [{"role": "user", "content": "a\x00b"}], "max_tokens": 2})
     target.unharmed()
 
 

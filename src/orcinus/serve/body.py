@@ -77,7 +77,7 @@ def _not_json(raw: bytes) -> ApiError:
     try:
         found = json.loads(text, parse_constant=_NotJson, parse_float=_number, parse_int=_number)
     except json.JSONDecodeError as error:
-        what = error.msg[0].lower() + error.msg[1:]
+        what = (error.msg[0].lower() + error.msg[1:]).removesuffix(" at")  # "unterminated string starting at"
         return _no_json(f"the body is not valid JSON: {what} at line {error.lineno}, column {error.colno}")
     except RecursionError:
         return _too_deep()

@@ -93,7 +93,10 @@ NO_MEDIA = "the model reads and writes text only"
 TOP_LEVEL = "put its fields at the top level of the body"
 
 GRAMMARS = (
-    _same("structured_outputs grammar structural_tag regex ebnf regex_pattern format", NO_GRAMMAR)
+    _same(
+        "structured_outputs grammar structural_tag regex ebnf regex_pattern format response_schema output_format output_config",
+        NO_GRAMMAR,
+    )
     | _only_null("json_schema", NO_GRAMMAR, False, "")
     | _same("response_format", NO_GRAMMAR, {"type": "text"})
 )
@@ -105,10 +108,15 @@ TOOLS = (
 )
 LENGTHS = (
     _only_null(
-        "max_new_tokens n_predict num_predict max_length max_tokens_to_sample max_output_tokens max_gen_len", "use max_tokens"
+        "max_new_tokens n_predict num_predict max_length max_tokens_to_sample max_output_tokens max_gen_len"
+        " tokens_to_generate maxTokens maxOutputTokens maxNewTokens",
+        "use max_tokens",
     )
     | _same("min_new_tokens min_length", "use min_tokens", 0)
-    | _same("truncate prompt_truncate_len truncation_length max_input_tokens max_context_length", "use truncate_prompt_tokens")
+    | _same(
+        "truncate prompt_truncate_len prompt_truncate_length truncation_length max_input_tokens max_context_length num_ctx",
+        "use truncate_prompt_tokens",
+    )
     | _same("truncation", "use truncate_prompt_tokens", "disabled")
     | _same("n_keep num_keep", "use truncate_prompt_tokens", 0)
     | _same("context_length_exceeded_behavior transforms", "use truncate_prompt_tokens", "error")
@@ -118,21 +126,26 @@ SAMPLERS = (
     _same("typical_p typical typ_p tfs_z tfs", NO_SAMPLER, 1)
     | _same("top_a epsilon_cutoff eta_cutoff penalty_alpha adaptive_p min_keep dynamic_temperature", NO_SAMPLER, 0)
     | _same("top_n_sigma nsigma adaptive_target", NO_SAMPLER, 0, -1)
+    | _same("exponential_decay_length_penalty exponential_temp skew min_temp max_temp dola_layers", NO_SAMPLER, 0)
+    | _only_null("topK topP minP", "use top_k, top_p and min_p")
     | _same(
         "temperature_last temp_last samplers sampler_order sampler_priority top_p_min top_p_decay top_p_reset_ids", NO_SAMPLER
     )
     | _same("guidance_scale", NO_SAMPLER, 1)
     | _same("negative_prompt token_healing watermark logits_processor logits_processors custom_logit_processor", NO_SAMPLER)
     | _only_null("do_sample", "use temperature: 0 for greedy answers", True)
-    | _same("rep_pen", "use repetition_penalty", 1)
+    | _same("rep_pen repetitive_penalty repetitionPenalty", "use repetition_penalty", 1)
+    | _same("frequencyPenalty presencePenalty", "use frequency_penalty and presence_penalty", 0)
     | _same("encoder_repetition_penalty no_repeat_ngram_size diversity_penalty", "use repetition_penalty", 0, 1)
     | _same("penalty_range repetition_penalty_range repetition_range", "repetition_penalty counts the whole request", 0, -1)
-    | _same("penalize_nl repetition_detection", "use repetition_penalty")
+    | _same("penalize_nl penalize_newline repetition_detection", "use repetition_penalty")
     | _same("use_beam_search", NO_BEAMS)
-    | _same("num_beams beam_width num_beam_groups length_penalty", NO_BEAMS, 1)
+    | _same("num_beams beam_width num_beam_groups length_penalty len_penalty", NO_BEAMS, 1)
     | _same("early_stopping", NO_BEAMS)
-    | _same("num_return_sequences num_completions n_cmpl", "use n", 1)
-    | _same("random_seed sampler_seed", "use seed", -1)
+    | _same(
+        "num_return_sequences num_completions n_cmpl candidate_count candidateCount best_of_n", "use n for several answers", 1
+    )
+    | _same("random_seed sampler_seed sampling_seed", "use seed", -1)
 )
 FAMILIES = (
     _family("guided_", NO_GRAMMAR)
@@ -155,12 +168,22 @@ SWITCHES = (
     | _only_null("guided_json", NO_GRAMMAR, False, "")
 )
 TOKENS = (
-    _same("stop_sequences stop_sequence stop_strings stop_words end_sequences stopping_strings stop_regex", "use stop")
+    _same(
+        "stop_sequences stop_sequence stop_strings stop_words end_sequences stopping_strings stop_regex stopSequences",
+        "use stop",
+    )
+    | _same("stop_token end_token eos_token_id end_id", "use stop_token_ids")
     | _same("no_stop_trim", "use include_stop_str_in_output")
     | _same("ban_eos_token", "use ignore_eos")
-    | _same("bad_words_ids bad_words_token_ids banned_strings banned_tokens custom_token_bans suppress_tokens", "use bad_words")
+    | _same(
+        "bad_words_ids bad_words_token_ids banned_strings banned_phrases banned_tokens custom_token_bans suppress_tokens",
+        "use bad_words",
+    )
     | _same("begin_suppress_tokens", "use logit_bias")
-    | _same("force_words_ids forced_bos_token_id forced_eos_token_id sequence_bias embedding_bias", "use logit_bias")
+    | _same(
+        "force_words_ids forced_bos_token_id forced_eos_token_id forced_decoder_ids constraints sequence_bias embedding_bias",
+        "use logit_bias",
+    )
     | _same("logprob_token_ids token_ids_logprob return_logprob details", "use logprobs")
     | _same("n_probs top_logprobs_num top_n_tokens", "use logprobs", 0)
     | _same("logprob_start_len", "use prompt_logprobs", -1)
@@ -184,10 +207,14 @@ PROMPTS = (
     | _same("background deferred", "the answer comes with the response; use stream")
     | _same("modalities", NO_MEDIA, ["text"])
     | _same("audio images image_data multi_modal_data mm_processor_kwargs media_io_kwargs", NO_MEDIA)
-    | _same("options parameters sampling_params extra_body extra_args vllm_xargs custom_params", TOP_LEVEL)
-    | _same("adapter_id", NO_ADAPTERS)
+    | _same("options parameters sampling_params generation_config generationConfig", TOP_LEVEL)
+    | _same("extra_body extra_args vllm_xargs custom_params", TOP_LEVEL)
+    | _same("adapter adapters adapter_id adapter_name", NO_ADAPTERS)
     | _only_null("enable_thinking thinking think", "use chat_template_kwargs: {enable_thinking}")
-    | _same("thinking_budget thinking_token_budget reasoning prompt_mode", "use chat_template_kwargs: {enable_thinking}")
+    | _same(
+        "thinking_budget thinking_token_budget reasoning_budget reasoning prompt_mode",
+        "use chat_template_kwargs: {enable_thinking}",
+    )
     | _only_null("include_reasoning separate_reasoning stream_reasoning", "reasoning comes as reasoning_content", True)
     | _same("reasoning_split", "reasoning comes as reasoning_content")
     | _only_null("reasoning_format", "reasoning comes as reasoning_content", "auto", "deepseek", "parsed")
@@ -197,7 +224,7 @@ GENERATION = GRAMMARS | TOOLS | LENGTHS | SAMPLERS | SWITCHES | TOKENS | PROMPTS
 
 IN_CHAT = UnsupportedFields(
     GENERATION
-    | _same("echo", "it belongs to /v1/completions; the answer follows the messages")
+    | _same("echo return_full_text", "echo belongs to /v1/completions; the answer follows the messages")
     | _same("prompt suffix", "it belongs to /v1/completions; use messages"),
     FAMILIES,
 )
