@@ -76,6 +76,12 @@ def test_what_was_planned_is_what_is_loaded(cache: Path) -> None:
         (NAME, "/etc", "is no revision"),
         (NAME, "a b", "is no revision"),
         (NAME, "", "is no revision"),
+        (f"{NAME}@.", None, "is no revision"),
+        (NAME, "-q", "is no revision"),
+        (NAME, "x\n" * 200, "is no revision"),
+        ("some-owner/\nmodel", None, "no model folder at some-owner/"),
+        (f"{NAME}@{'x' * 5000}", None, "cannot be read: File name too long"),
+        ("x" * 5000, None, "cannot be read: File name too long"),
         (f"{NAME}@gone", None, "hub cannot be reached|has no revision gone"),
         (None, "main", "is a folder, which has no revision main: leave the revision out"),
         ("some@owner/model", None, "no model folder at some@owner/model"),
@@ -85,6 +91,7 @@ def test_a_revision_that_cannot_be_is_refused(cache: Path, model: str | None, re
     with pytest.raises(ModelError, match=message) as caught:
         make_plan(EngineConfig(model=model, revision=revision))
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_revision_is_a_word() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from orcinus.errors import ModelError
+from orcinus.errors import ModelError, shown
 from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 WEIGHTS = "*.safetensors"
@@ -16,7 +16,7 @@ FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
 COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
 Found = TypeVar("Found")
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?", re.DOTALL)
-REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
+REVISION = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -67,23 +67,28 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
         folder = Path(model).expanduser()
     except RuntimeError:  # ~nobody
         folder = Path(model)
-    if folder.is_dir():
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError as error:  # of a folder above it, or of its name
+        raise ModelError(f"{shown(str(model))} cannot be read: {error.strerror}") from None
+    if is_folder:
         if revision is not None:
             raise ModelError(f"{model} is a folder, which has no revision {revision}: leave the revision out")
         return folder
-    if folder.exists():
+    if exists:
         raise ModelError(f"{model} is a file: give the folder that holds config.json and the safetensors files")
     match = REPOSITORY.fullmatch(str(model))
     if match is None or str(model).startswith("."):
+        where = repr(str(model))[1:-1]  # in one line
         raise ModelError(
-            f"no model folder at {model}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
+            f"no model folder at {where}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
         )
     name, named = match.groups()
     if named is not None and revision is not None and named != revision:
         raise ModelError(f"two revisions were given, {named} in {model} and {revision}: leave out either of them")
     wanted = revision if named is None else named
     if wanted is not None and (not REVISION.fullmatch(wanted) or ".." in wanted):
-        raise ModelError(f"{wanted!r} is no revision of {name}: give a branch, a tag or a commit")
+        raise ModelError(f"{shown(wanted)} is no revision of {name}: give a branch, a tag or a commit")
     return Repository(name, wanted)
 
 
