@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def test_how_keys_may_be_written(tmp_path: Path, written: bytes) -> None:
         (b"\xff\xfeo\x00n\x00e\x00", "it is not UTF-8"),
         (b"\xef\xbb\xbf", "holds no key"),
         (b"  # only\n", "holds no key"),
+        (b"one\n" * 2**18 + b"x", "larger than 1 MiB"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_never_shown(tmp_path: Path, written: bytes, problem: str) -> None:
@@ -97,6 +100,35 @@ def test_a_broken_file_changes_nothing_and_is_told_once(
     file.write_text("mended\n")
     sources.refresh()
     assert known(sources, "one", "mended") == [False, True]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_what_is_no_regular_file_is_not_read_again(file: Path, caplog: pytest.LogCaptureFixture, changed: bool) -> None:
+    """To open a pipe would wait for whoever writes into it; /dev/zero has no end."""
+    sources = KeySources(None, file, environment={})
+    for make in (lambda: os.mkfifo(file), file.mkdir, lambda: file.symlink_to("/dev/zero")):
+        file.rmdir() if file.is_dir() else file.unlink()
+        make()
+        caplog.clear()
+        sources.refresh(changed=changed)
+        assert caplog.messages == [f"the API keys stay as they were: {file} is no regular file"]
+        assert known(sources, "one") == [True]
+    file.unlink()
+    file.write_text("two\n")
+    sources.refresh()
+    assert known(sources, "one", "two") == [False, True]
+
+
+def test_keys_of_a_pipe_are_read_once_at_the_start(tmp_path: Path) -> None:
+    """As `--api-key-file <(...)` of a shell gives them."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("one\n",))
+    writer.start()
+    sources = KeySources(None, pipe, environment={})
+    writer.join()
+    sources.refresh(changed=True)
+    assert known(sources, "one") == [True]
 
 
 def test_one_broken_file_of_two_keeps_both(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

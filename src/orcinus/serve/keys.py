@@ -14,6 +14,7 @@ from orcinus.errors import ConfigError
 from orcinus.serve.errors import ApiError
 
 log = logging.getLogger(__name__)
+MOST_BYTES = 2**20  # of a file of keys
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -105,6 +106,10 @@ class KeySources:
         if not changed and state == self._seen:
             return
         self._seen = state
+        for file in self.files:
+            if file.exists() and not file.is_file():  # a pipe would be waited for, and gives its keys only once
+                log.warning("the API keys stay as they were: %s is no regular file", file)
+                return
         try:
             self.keys.replace(*self._read())
         except ConfigError as error:
@@ -139,10 +144,14 @@ def _listed(keys: str | None) -> list[str]:
 def read_keys(path: Path) -> list[str]:
     """One key per line; blank lines and comments, which begin with #, do not count. Raises `ConfigError`."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        lines = raw.decode("utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"cannot read the keys in {path}: {reason}") from None
+    if len(raw) > MOST_BYTES:
+        raise ConfigError(f"{path} is no file of keys: it is larger than {MOST_BYTES // 2**20} MiB")
     keys = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
     if not keys:
         raise ConfigError(f"{path} holds no key: write one per line")
