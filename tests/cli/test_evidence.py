@@ -225,6 +225,8 @@ def test_numbers_are_written_with_their_units(tmp_path: Path) -> None:
         (("simulate", "--csv", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
         (("sweep", "--vary", "rate=1", "--csv", "/nowhere/x.csv"), "cannot write /nowhere/x.csv"),
         (("capacity", "--csv", "/"), "cannot write /"),
+        (("simulate", "--requests-file", "/nowhere/x"), "cannot write /nowhere/x"),
+        (("simulate", "--requests", "3", "--requests-file", "/dev/full"), "cannot write /dev/full: No space left"),
         (("simulate", "--seeds", "0"), "seeds must be a whole number of at least 1, not 0"),
         (("capacity", "--seeds", "5000"), "seeds must be at most 1000, not 5000"),
         (("simulate", "--seeds", "2", "--record", "x"), "one run"),

@@ -67,6 +67,25 @@ def test_runs_are_named_by_what_varies(drawn: list[Any], tmp_path: Path) -> None
         assert y.startswith("share of ")
 
 
+@pytest.mark.parametrize("seeds", ["1", "3"])
+def test_equal_values_are_an_upright_line(seeds: str, drawn: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0,100,10\n")
+    command = ("simulate", "--lengths", f"trace:file={file}", "--seeds", seeds, "--plot", str(tmp_path / "x.png"))
+    assert orcinus(*command).returncode == 0
+    (figure,) = drawn
+    for place in figure.axes:
+        (line,) = place.lines
+        assert (line.get_ydata()[0], line.get_ydata()[-1]) == (0, 1)
+        assert max(line.get_xdata()) == pytest.approx(min(line.get_xdata()))
+
+
+def test_long_names_of_runs_remain_apart(drawn: list[Any]) -> None:
+    names = [f"stall-free:token_budget=128, priority:aging={aging}" for aging in (1, 2)]
+    draw_sweep("x.png", [SweepPoint(name, 1.0, {"m": (1, 1, 1)}) for name in names], {"m": "m (s)"}, "rate (requests/s)")
+    assert legend(drawn[0])[1] == names
+
+
 def test_a_sweep_of_one_setting_needs_no_legend(drawn: list[Any]) -> None:
     points = [SweepPoint("", x, {"m": (x, x, x)}) for x in (1.0, 2.0)]
     draw_sweep("x.png", points, {"m": "m (s)"}, "rate (requests/s)")

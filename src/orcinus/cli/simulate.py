@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,17 +110,24 @@ class _Lines:
     """Requests that were served, a JSON line each; nothing if there is no file for them."""
 
     def __init__(self, path: Path | None) -> None:
-        try:
+        self._path = path
+        with self._writing():
             self._file = None if path is None else path.open("w", encoding="utf-8")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+            raise ConfigError(f"cannot write {self._path}: {error.strerror or error}") from None
 
     def __enter__(self) -> _Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with self._writing():
+                self._file.close()
 
     def of(self, run: str, seed: int) -> Any:
         """What to call with every request of a run that was served."""
@@ -128,6 +136,7 @@ class _Lines:
             return None
 
         def write(served: Served) -> None:
-            file.write(json.dumps({"run": run, "seed": seed, **asdict(served)}) + "\n")
+            with self._writing():
+                file.write(json.dumps({"run": run, "seed": seed, **asdict(served)}) + "\n")
 
         return write

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import median_interval
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.plots.style import BAND, legend_below, legible, mixed_styles, picture, plain_log
+from orcinus.plots.style import BAND, LONGEST_RUN, legend_below, legible, mixed_styles, picture, plain_log
 
 SHOWN = (
     ("ttft", "time to first token (s)", "requests"),
@@ -31,8 +32,8 @@ def draw_runs(path: str | Path, runs: Sequence[tuple[str, Sequence[MetricsObserv
     """
     with picture(path, 2, 2) as axes:
         for panel, (name, label, of) in zip(axes.flat, SHOWN, strict=True):
-            for (run, seeds), style in zip(runs, mixed_styles(), strict=False):
-                _draw(panel, legible(run), [getattr(each, name) for each in seeds], style)
+            for (run, seeds), style in zip(runs, cycle(mixed_styles()), strict=False):
+                _draw(panel, legible(run, LONGEST_RUN), [getattr(each, name) for each in seeds], style)
             panel.set(xlabel=label, ylabel=f"share of {of}", ylim=(0, 1))
             _scale(panel)
         legend_below(axes[0][0], varies)
@@ -43,13 +44,19 @@ def _draw(panel: Any, run: str, seeds: Sequence[Distribution], style: dict[str, 
     if not seen:
         return
     if len(seen) == 1:
-        panel.step(*seen[0], where="post", label=run, **style)
+        values, shares = seen[0]
+        panel.step(*_from_nothing(values, shares), where="post", label=run, **style)
         return
     at = _grid([values for values, _ in seen])
     found = [median_interval([_share(curve, value) for curve in seen]) for value in at]
-    panel.step(at, [each.median for each in found], where="post", label=run, **style)
+    panel.step(*_from_nothing(at, [each.median for each in found]), where="post", label=run, **style)
     low, high = [each.low for each in found], [each.high for each in found]
     panel.fill_between(at, low, high, step="post", color=style["color"], **BAND)
+
+
+def _from_nothing(values: Sequence[float], shares: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The curve from share 0 on: where all values are equal it is an upright line, and would be no line without."""
+    return [values[0], *values], [0.0, *shares]
 
 
 def _scale(panel: Any) -> None:

@@ -17,7 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 CHARACTERS_PER_INCH, HANDLE = 15, 8  # of a legend's letters; letters that the sample of a line takes the place of
-LONGEST = 36  # characters of a name in a legend
+LONGEST = 36  # characters of a name in a title, or in a legend of many columns
+LONGEST_RUN = 64  # of a name that is made of several settings: those that tell runs apart stand at its end
 BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}  # between the ends of intervals
 MATPLOTLIB_FOLDER = "MPLCONFIGDIR"  # without a home it would say on standard error that it made one
 WIDE = 20  # times the smallest value: beyond that an axis is logarithmic
@@ -34,14 +35,14 @@ def mixed_styles() -> list[dict[str, str]]:
     return [{"color": COLOURS[line % len(COLOURS)], "linestyle": DASHES[line % len(DASHES)]} for line in range(lines)]
 
 
-def legible(name: str) -> str:
+def legible(name: str, longest: int = LONGEST) -> str:
     """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
     lend(MATPLOTLIB_FOLDER)
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties())).get_char_index
     shown = "".join(letter if letter.isprintable() and known(ord(letter)) else "?" for letter in " ".join(name.split()))
-    short = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    short = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return (f" {short}" if short.startswith("_") else short).replace("$", r"\$")  # a legend leaves out names that begin with _
 
 

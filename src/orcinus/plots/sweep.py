@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orcinus.plots.style import BAND, MARKERS, WIDE, legend_below, legible, mixed_styles, picture, plain_log
+from orcinus.plots.style import BAND, LONGEST_RUN, MARKERS, WIDE, legend_below, legible, mixed_styles, picture, plain_log
 
 Span = tuple[float, float, float]  # low end, median, high end
 
@@ -36,7 +36,7 @@ def draw_sweep(
     with picture(path, -(-len(panels) // columns), columns, width=4.8, height=3.4) as axes:
         for place, (metric, label) in zip(axes.flat, panels.items(), strict=False):
             for number, (name, some) in enumerate(lines.items()):
-                _draw(place, legible(name), sorted(some, key=lambda point: point.at), metric, number)
+                _draw(place, legible(name, LONGEST_RUN), sorted(some, key=lambda point: point.at), metric, number)
             place.set(xlabel=horizontal, ylabel=label)
             place.set_ylim(bottom=0)
             _scale(place, [point.at for point in points])
