@@ -15,6 +15,7 @@ from orcinus.core.ports import Order
 from orcinus.core.request import Request, SamplingParams
 from orcinus.core.spelled import make_order
 from orcinus.core.view import Limits
+from orcinus.errors import ConfigError
 from tests.worlds import Job, build_world, random_jobs, run
 
 
@@ -181,3 +182,10 @@ def test_one_clients_backlog_delays_nobody_else() -> None:
         first = next(batch.id for batch in world.record.batches if any(c.request_id == "r200" for c in batch.chunks))
         waits[order] = first
     assert waits["fair"] < 15 < 200 < waits["fcfs"]
+
+
+@pytest.mark.parametrize("cost", ["-1", "nan", "inf", "1e308"])
+@pytest.mark.parametrize("name", ["prompt_cost", "output_cost"])
+def test_costs_that_could_not_be_added_up_are_refused(name: str, cost: str) -> None:
+    with pytest.raises(ConfigError, match="from 0 to 1e"):
+        make_order(f"fair:{name}={cost}")

@@ -11,6 +11,7 @@ from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
+MOST_COST = 1e6  # of a token: sums of more would lose the small ones
 REMEMBERED = 1000  # clients who are away, at least
 _Turn = tuple[float, float, int, int, tuple[Request, ...]]  # counter; arrival, number, place of a request; its client's queue
 
@@ -30,8 +31,8 @@ class Fair:
     output_cost: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (self.prompt_cost >= 0 and self.output_cost >= 0):
-            raise ConfigError("the costs of the order 'fair' must be at least 0")
+        if not all(0 <= cost <= MOST_COST for cost in (self.prompt_cost, self.output_cost)):
+            raise ConfigError(f"the costs of the order 'fair' must be from 0 to {MOST_COST:g}")
         self.counters: defaultdict[str, float] = defaultdict(float)
         self._queues: dict[str, FCFS] = {}
         self._left = ""  # the client whose queue became empty last
