@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from orcinus.bench.capacity import kept_by, run_capacity
+from orcinus.bench.capacity import kept_by, missed, run_capacity
 from orcinus.bench.config import LoadConfig
 from orcinus.bench.doubts import doubts
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Setting
+from orcinus.bench.spell import digits
 from orcinus.bench.sweep import read_rates, run_sweep
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import Poisson
@@ -60,6 +61,22 @@ def test_every_rate_that_was_tried_is_a_side_of_the_result() -> None:
 def test_promises_that_are_kept_at_no_rate_make_a_capacity_of_nothing() -> None:
     found = run_capacity([Queue(0.0001)], LOAD, work(), {"e2e.p50": 0.5}, first=1.0, tolerance=0.5)
     assert found.capacity == {"queue": 0.0}
+    lowest = min(float(side.settings["rate"] or 0) for side in found.sides)
+    (line,) = missed(found)
+    assert line == f"queue, at {digits(lowest)} requests/s: e2e.p50 is {digits(1e3 + 1e7 * lowest)} ms, " + (
+        f"{digits(2 + 2e4 * lowest)} times the 500 ms promised"
+    )
+
+
+def test_only_what_was_not_kept_is_named() -> None:
+    promises = {"e2e.p50": 2.0, "ttft.p99": 0.1, "tbt.p99": 0.001}
+    found = run_capacity([Queue(1e6)], LOAD, work(), promises, first=1.0, tolerance=0.5)
+    assert [line.partition(": ")[2] for line in missed(found)] == [
+        "ttft.p99 is 500 ms, 5 times the 100 ms promised",
+        "tbt.p99 is 500 ms, 500 times the 1 ms promised",
+    ]
+    kept = run_capacity([Queue(2.0)], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=0.5)
+    assert missed(kept) == []
 
 
 def test_promises_that_every_rate_keeps_are_no_answer() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from orcinus.bench.config import LoadConfig
 from orcinus.bench.keep import Bar, System, make_result, no_bar
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side, Work
+from orcinus.bench.spell import digits
+from orcinus.bench.summary import summarize
 from orcinus.bench.sweep import any_rate, points_at
 from orcinus.errors import ConfigError
-from orcinus.observe.interval import median_interval
+from orcinus.observe.interval import Interval, median_interval
 from orcinus.workload.rates import RateGrid
 
 Promises = Mapping[str, float]  # metric -> seconds at most: {"tbt.p99": 0.05}
@@ -102,3 +105,32 @@ def kept_by(repeats: Sequence[Repeat], promises: Promises) -> bool:
         all(name in found for found in valid) and median_interval([found[name] for found in valid]).median <= most
         for name, most in promises.items()
     )
+
+
+def missed(result: Result) -> list[str]:
+    """Of every system that kept its promises at no rate: each promise that its lowest rate broke, and by how much."""
+    lines = []
+    for name in (name for name, rate in result.capacity.items() if rate == 0):
+        tried = [side for side in result.sides if side.settings["system"] == name and any(r.valid for r in side.repeats)]
+        if tried:
+            lowest = min(tried, key=rate_of)
+            found = summarize([lowest])[0].intervals
+            lines += [
+                f"{name}, at {digits(rate_of(lowest))} requests/s: {_broken(promise, most, found.get(promise))}"
+                for promise, most in result.objectives.items()
+                if promise not in found or not found[promise].median <= most
+            ]
+    return lines
+
+
+def _broken(promise: str, most: float, found: Interval | None) -> str:
+    if found is None:
+        return f"{promise} is unknown, for not every run has one"
+    times = f"{digits(found.median / most)} times the {digits(most * 1e3)} ms promised"
+    return f"{promise} is {digits(found.median * 1e3)} ms, {times}"
+
+
+def rate_of(side: Side) -> float:
+    """Requests per second that were offered."""
+    rate: Any = side.settings["rate"]
+    return float(rate)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from orcinus.bench.capacity import missed, rate_of
 from orcinus.bench.result import Result, Side
 from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
@@ -39,9 +39,9 @@ def print_rates(console: Console, result: Result) -> None:
     table.add_column("", overflow="fold")
     for title, _, factor in shown:
         table.add_column(title + (", ms" if factor != 1 else ""), justify="right", no_wrap=True)
-    for _, group in groupby(sorted(sides, key=_rate), key=_rate):
+    for _, group in groupby(sorted(sides, key=rate_of), key=rate_of):
         for number, side in enumerate(group):
-            offered = digits(_rate(side)) if number == 0 else ""
+            offered = digits(rate_of(side)) if number == 0 else ""
             table.add_row(offered, _name(side), *(_cell(found[side.name], column) for column in shown))
         table.add_section()
     console.print(table, "")
@@ -57,18 +57,13 @@ def _print_capacity(console: Console, result: Result) -> None:
         table.add_row(name, digits(rate), f"{rate / first:.2f}x" if first else "-", str(tried))
     console.print(table, "")
     promises = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
-    console.print(f"Promises: {promises}. 0 = kept at no rate that was tried.", "", soft_wrap=True)
+    console.print(f"Promises: {promises}. 0 = kept at no rate that was tried.", *missed(result), "", sep="\n", soft_wrap=True)
 
 
 def _cell(summary: Summary, column: tuple[str, str, float]) -> str:
     _, metric, factor = column
     interval: Interval | None = summary.intervals.get(metric)
     return spelled(interval, factor=factor, brief=True)
-
-
-def _rate(side: Side) -> float:
-    rate: Any = side.settings["rate"]
-    return float(rate)
 
 
 def _name(side: Side) -> str:
