@@ -32,7 +32,7 @@ class Silent(Exception):
     ("error", "line"),
     [
         (RuntimeError("boom"), "RuntimeError: boom"),
-        (RuntimeError("two\n  lines\n"), "RuntimeError: two lines"),
+        (RuntimeError("\n  first   line\nframes of a library\n"), "RuntimeError: first line"),
         (KeyError("x"), "KeyError: 'x'"),
         (RuntimeError(), r"RuntimeError in in_here \(test_errors.py, line \d+\)"),
         (RuntimeError("  \n"), r"RuntimeError in in_here \(test_errors.py, line \d+\)"),
@@ -55,6 +55,7 @@ def test_one_without_a_message_tells_that_of_the_one_before() -> None:
 
 def test_a_message_alone_and_never_nothing() -> None:
     assert one_line(ConfigError("choose another")) == "choose another"
+    assert one_line(ConfigError("two\n  lines\n")) == "two lines"
     assert one_line(raised(ConfigError())).startswith("ConfigError in in_here")
     assert one_line(TimeoutError()) == "TimeoutError"
 

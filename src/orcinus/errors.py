@@ -83,12 +83,12 @@ LONGEST_CAUSE = 300  # characters
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong, in one line: kind and message, or where it was raised if it has no message.
+    """What went wrong, in one line: kind and first line of the message, or where it was raised if it has none.
 
     An exception that says nothing is often raised from one that does: the innermost message of the chain is told too.
     """
     kind = type(error).__name__
-    if message := _message(error):
+    if message := _message(error, lines=1):  # libraries add frames of their own below
         return f"{kind}: {message}"
     origin: BaseException | None = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     reason = f", after {cause(origin)}" if origin is not None else ""
@@ -100,9 +100,9 @@ def one_line(error: BaseException) -> str:
     return _message(error) or cause(error)
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, lines: int | None = None) -> str:
     try:
-        message = " ".join(str(error).split())
+        message = " ".join(" ".join(str(error).strip().splitlines()[:lines]).split())
     except Exception:  # an exception that cannot be printed
         return ""
     return message if len(message) <= LONGEST_CAUSE else message[: LONGEST_CAUSE - 1] + "…"
