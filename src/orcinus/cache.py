@@ -20,7 +20,7 @@ def cache_folder(own_variable: str | None = None) -> Path | None:
     """A private folder that can be written, made if need be; None if there is none, and then nothing is kept.
 
     `own_variable` names the environment variable with which a library lets users choose its folder. What is loaded from a
-    cache is run, so a folder that another user could have filled is passed over, whoever asked for it.
+    cache is run, so a folder that another user could have filled is passed over, even if it was asked for.
     """
     for folder in _candidates(own_variable):
         problem = _problem(folder)

@@ -26,7 +26,7 @@ class CpuTimes:
 
 
 def load_average() -> float | None:
-    """Processes that wanted a core during the last minute, on average; None where nobody counts them."""
+    """Processes that wanted a core during the last minute, on average; None where the system does not count them."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):

@@ -198,7 +198,7 @@ def _comes_together(side: Side) -> bool:
 
 
 def _prompts(result: Result) -> Iterator[Doubt]:
-    """Of a server nobody can see whether its cache is empty."""
+    """Whether the cache of a server is empty cannot be seen from outside."""
     servers = [side for side in result.sides if "url" in side.settings]
     shares = cached_shares(result)
     if servers and result.work.keep_prompts:

@@ -27,7 +27,7 @@ class Browsers:
         self.everywhere = is_address(self.bound) and ip_address(self.bound).is_unspecified
 
     def check(self, headers: Headers) -> None:
-        """Refuse what only a page of somebody else's can have sent. For servers without keys. Raises `ApiError` 403."""
+        """Refuse what only a page of another site can have sent. For servers without keys. Raises `ApiError` 403."""
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]  # none in HTTP/1.0, else one
         host = hosts[0] if hosts else ""
         if hosts and not self._answers_to(host):

@@ -34,7 +34,7 @@ class Body:
             raise _too_large()
         self.raw += chunk
         self.reading.bytes += len(chunk)
-        # Nobody may have more than what is left for others, so that small bodies find room beside any number of large ones.
+        # No body may have more than what is left for others: small ones find room beside any number of large ones.
         if len(self.raw) > MOST_BYTES_AT_ONCE - self.reading.bytes:
             message = "the server is reading too many large bodies at once; try again in 1 s"
             raise ApiError(429, message, code="too_many_bodies", headers={"Retry-After": "1", **CLOSE})

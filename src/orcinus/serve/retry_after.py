@@ -77,7 +77,7 @@ class RetryAfter:
     def held(self, inside: int) -> int:
         """Places that a client to whom nothing was promised may not take: of those who are about to come.
 
-        When a promise is due, whoever comes is taken for its client. None are held while the engine has room itself.
+        When a promise is due, the next client is taken for the promised one. None are held while the engine has room itself.
         """
         now = self.clock()
         coming = bisect.bisect(self._due, now + HELD_S) - bisect.bisect_left(self._due, now - LATE_S)

@@ -146,7 +146,7 @@ class Service:
 
     def retry_after(self, answers: int) -> int:
         """Seconds after which so many answers will find room."""
-        if self.paused:  # nothing ends, until somebody resumes
+        if self.paused:  # nothing ends until the server is resumed
             return PAUSED_S
         live, inside = self.client.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))

@@ -1,6 +1,6 @@
 """The process in which chat templates run. `TemplateRenderer` starts it, with its seconds and bytes as arguments.
 
-A template is a program of whoever made the model, fed with text of whoever sends a request. Here it can do no more harm
+A template is a program by the model's author, fed with text from clients. Here it can do no more harm
 than its process: the kernel bounds its memory and ends it when its time is up, in the middle of any operation. The process
 loads the standard library and jinja2 alone, inherits no environment, and leaves soon after its parent.
 """
@@ -161,7 +161,7 @@ def serve(connection: socket.socket, limit_s: float) -> None:
     connection.sendall(FRAME.pack(READY, 0))
     while True:
         while not select.select([connection], [], [], WATCH_S)[0]:
-            if os.getppid() != parent:  # and somebody else still holds the other end
+            if os.getppid() != parent:  # and another process still holds the other end
                 return
         signal.setitimer(signal.ITIMER_REAL, limit_s)  # the kernel's: no operation of Python's can put it off
         _, size = FRAME.unpack(_receive(connection, FRAME.size))

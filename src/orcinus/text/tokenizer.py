@@ -267,7 +267,7 @@ class Tokenizer:
         return text[:place] if text.startswith(end, place) else text[:place].rstrip()
 
     def _mark(self, content: Any, marks: dict[str, str]) -> Any:
-        """Put marks in the place of what looks like a special token: nobody can end their own message from within it.
+        """Put marks in the place of what looks like a special token: no message can be ended from within.
 
         `marks` (token to mark) is filled with one for each token that occurs.
         """

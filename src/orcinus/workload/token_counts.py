@@ -16,7 +16,7 @@ CountTokens = Callable[[str], int]
 
 @lru_cache(maxsize=2)
 def token_counter(tokenizer: str = "") -> CountTokens:
-    """Counts by the tokenizer in a folder, or by the bundled model's. Equal texts are counted once, whoever reads them again.
+    """Counts by the tokenizer in a folder, or by the bundled model's. Equal texts are counted once, however often read.
 
     Raises `ConfigError` if there is none.
     """
