@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable
 
 from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import PrefixCache
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 
 RUNNING, WAITING = 256, 10_000

@@ -26,7 +26,7 @@ from threading import Timer
 from open_loop import Arrival, offer
 
 from orcinus import LLM
-from orcinus.core.spelled import make_policy
+from orcinus.core.component_spec import make_policy
 from orcinus.observe.latency import percentile
 
 FIXED = [f"stall-free:token_budget={size}" for size in (16, 32, 64, 128, 256, 512)]

@@ -12,10 +12,10 @@ from types import ModuleType
 import pytest
 
 from orcinus import LLM, SamplingParams
+from orcinus.core.component_spec import make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.spelled import make_policy
 from orcinus.errors import ConfigError
 from tests.worlds import build_world, check_all, random_jobs, run
 

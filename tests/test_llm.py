@@ -16,8 +16,8 @@ import torch
 
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Reason
+from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.policies import RequestLevel
-from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
 from orcinus.observe.recorder import read_lines
 from orcinus.observe.replay import replay

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted, Token
+from orcinus.core.component_spec import make_order
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS, PrefixCache
 from orcinus.core.ports import KVManager, Observer, Policy
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order
 from orcinus.core.view import Limits
 
 VOCABULARY = 50

@@ -21,7 +21,7 @@ from orcinus.build import Built, build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.ports import Executor
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=1)
 NUMBERS = count(1_000_000)  # of batches: an executor never meets one twice, nor a request of the same name

@@ -21,7 +21,8 @@ from on_gpu.geometry import TOY_LLAMA, Geometry
 from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Token
-from orcinus.core.request import Logprobs, Request, SamplingParams
+from orcinus.core.request import Logprobs, Request
+from orcinus.core.sampling_params import SamplingParams
 
 SMALL = replace(TOY_LLAMA, name="random Llama", layers=4, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=512, vocab=2000)
 POSITIONS = 512

@@ -13,7 +13,8 @@ from on_gpu.sizes import Load
 from orcinus.core.batch import Batch, Event, Finished, Token
 from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 
 LONGEST_PAUSE_S = 0.0005  # while there is nothing to do: a longer sleep may wake up late
 

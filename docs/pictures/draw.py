@@ -16,9 +16,9 @@ from matplotlib.patches import Patch
 
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch, BatchResult, Reason
+from orcinus.core.component_spec import make_policy
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
-from orcinus.core.spelled import make_policy
 
 POLICIES = {
     "request-level": "request-level",

@@ -12,7 +12,7 @@ from orcinus.threads import set_waiting
 
 if TYPE_CHECKING:
     from orcinus.config import EngineConfig
-    from orcinus.core.request import SamplingParams
+    from orcinus.core.sampling_params import SamplingParams
     from orcinus.errors import OrcinusError
     from orcinus.llm import LLM, RequestOutput
     from orcinus.sim.config import SimulationConfig

@@ -12,12 +12,12 @@ import torch
 from orcinus.cache import lend
 from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
+from orcinus.core.component_spec import make_order, spell
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Clock, Executor, Observer
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, spell
 from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan

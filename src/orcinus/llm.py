@@ -17,7 +17,8 @@ from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Logprobs, Request, SamplingParams
+from orcinus.core.request import Finish, Logprobs, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
@@ -66,10 +67,10 @@ class LLM:
         self.timelines = TimelineObserver()
         built = build(self.config, [self.timelines, *observers])
         self.engine, self.tokenizer, self.resolved = built.engine, built.tokenizer, built.resolved
-        why_never, seeds = self.engine.scheduler.why_never, random.Random(self.config.seed)
+        rejected, seeds = self.engine.scheduler.rejection_reason, random.Random(self.config.seed)
         model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
         self.default_params = built.default_params
-        self._intake = Intake(self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, why_never, seeds)
+        self._intake = Intake(self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds)
         self._numbers = itertools.count(1)
         self._closed = False
         self._process = os.getpid()

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from orcinus.config import EngineConfig, Resolved
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Policy
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from orcinus.runtime import kernels

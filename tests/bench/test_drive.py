@@ -9,11 +9,11 @@ from orcinus.bench.iterations import IterationObserver
 from orcinus.bench.record import Outcome, RequestRecord
 from orcinus.bench.requests import Asked, hash_tokens, make_requests
 from orcinus.core.batch import BatchResult
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload, make_workload

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Event
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.request import Finish, SamplingParams
-from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.request import Finish
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from tests.worlds import Job, build_world, check_all, random_jobs, run
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from orcinus.core.batch import Finished, Reason, Token
-from orcinus.core.request import Finish, Request, SamplingParams
-from orcinus.core.spelled import make_policy
+from orcinus.core.component_spec import make_policy
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from tests.worlds import World, build_world, solo
 

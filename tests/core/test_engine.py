@@ -8,9 +8,10 @@ from typing import ClassVar
 import pytest
 
 from orcinus.core.batch import BatchResult, Finished
+from orcinus.core.component_spec import make_policy
 from orcinus.core.policies import Orca
-from orcinus.core.request import Finish, Request, SamplingParams, Status
-from orcinus.core.spelled import make_policy
+from orcinus.core.request import Finish, Request, Status
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Grant, Limits, Selection, View
 from orcinus.errors import ConfigError, PolicyError, RequestError, Stalled
 from tests.worlds import MemoryExecutor, build_world

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.kv import MaxLength, Paged, Reservation
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
 
 

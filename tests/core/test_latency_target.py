@@ -12,7 +12,8 @@ from orcinus.core.engine import Engine
 from orcinus.core.kv import Paged
 from orcinus.core.policies import LatencyTarget, StallFree
 from orcinus.core.ports import Policy
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
 from orcinus.observe.latency import LatencyObserver, percentile

@@ -10,7 +10,8 @@ import pytest
 
 from orcinus.core.kv import Reservation
 from orcinus.core.policies import Orca
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.request import Finish
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from tests.worlds import Job, build_world, next_token, random_jobs, run
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orcinus.core.component_spec import make_order
 from orcinus.core.orders import FCFS, ORDERS, Fair, Priority, ShortestFirst
 from orcinus.core.policies import StallFree
 from orcinus.core.ports import Order
-from orcinus.core.request import Request, SamplingParams
-from orcinus.core.spelled import make_order
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from tests.worlds import Job, build_world, random_jobs, run

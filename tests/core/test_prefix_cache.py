@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from orcinus.core.batch import Reason
 from orcinus.core.kv import PrefixCache
 from orcinus.core.policies import Orca, StallFree
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from tests.worlds import Job, World, build_world, check_all, random_jobs, run
 

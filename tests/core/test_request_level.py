@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orcinus.core.batch import Finished
 from orcinus.core.policies import Orca, RequestLevel
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from tests.worlds import Job, build_world, run
 
 

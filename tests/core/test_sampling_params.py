@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.request import KnownTokens, SamplingParams
+from orcinus.core.request import KnownTokens
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError
 
 BAD = [

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, Chunk, pairs
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.step_time import StepTime
 
 PARAMS = SamplingParams()

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, Reason
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.orders import ORDERS, Fair
 from orcinus.core.policies import POLICIES, Orca, StallFree
 from orcinus.core.ports import Observer
-from orcinus.core.request import Request, SamplingParams, Status
+from orcinus.core.request import Request, Status
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Grant, Limits, Selection, View
 from tests.worlds import Job, World, build_world, check_all, random_jobs, run
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from orcinus.core.batch import Finished, Submitted, Token
 from orcinus.core.policies import Orca, RequestLevel
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.request import Finish
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.observe.latency import LatencyObserver, mean, percentile
 from orcinus.observe.slots import Cell, Phase, SlotObserver

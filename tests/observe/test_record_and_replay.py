@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES, Orca
-from orcinus.core.request import Request, SamplingParams
-from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
 from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.perfetto import trace

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.attention import ATTENTION, Heads
 from orcinus.runtime.attention.reference import parts
 from orcinus.runtime.kv_cache import LayerKV, allocate, bytes_per_token

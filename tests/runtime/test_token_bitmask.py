@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask
 
 

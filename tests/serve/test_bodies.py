@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.errors import ConfigError
 from orcinus.serve.body import parse
 from orcinus.serve.component_schema import numbers_below, spelled_schema

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orcinus.config import EngineConfig
-from orcinus.core.request import SamplingParams
-from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.component_spec import make_order, make_policy
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
 from orcinus.serve.config import ServerConfig

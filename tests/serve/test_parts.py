@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.request import Finish
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
 from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError

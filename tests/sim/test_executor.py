@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from orcinus.core.batch import Batch, Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost, Work, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Finished, Submitted, Token
+from orcinus.core.component_spec import make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from orcinus.sim.live import build_live

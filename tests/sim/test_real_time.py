@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from orcinus.core.batch import Batch, Chunk, Submitted
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost
 from orcinus.sim.made_up import Author, Vocabulary
 from orcinus.sim.real_time import MOST_LATE_S, RealTimeClock, RealTimeExecutor

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.llm import LLM
 from orcinus.workload.arrival import Arrival

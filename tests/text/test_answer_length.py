@@ -13,7 +13,7 @@ import pytest
 
 from orcinus import LLM, SamplingParams
 from orcinus.cli.partners import InProcess
-from orcinus.core.request import DefaultLength
+from orcinus.core.sampling_params import DefaultLength
 from orcinus.errors import RequestError
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, SamplingParams
+from orcinus.core.request import Finish
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError
 from orcinus.text.answer import Answer, RequestMetrics
 from orcinus.text.detokenizer import ByteWriter, Detokenizer, PieceWriter

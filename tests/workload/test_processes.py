@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.spelled import make
+from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import ARRIVALS, Closed, Process
 

@@ -10,7 +10,8 @@ from orcinus.bench.record import Outcome, RequestRecord
 from orcinus.bench.requests import Asked, hash_tokens
 from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.engine import Engine
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.interrupt import uninterrupted
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.source import Source

@@ -18,9 +18,9 @@ from orcinus.bench.result import Result, Setting, Work
 from orcinus.build import Progress as Loading
 from orcinus.build import build, silent
 from orcinus.config import EngineConfig
+from orcinus.core.component_spec import spell
 from orcinus.core.engine import Engine
 from orcinus.core.kv import PrefixCache
-from orcinus.core.spelled import spell
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
 from orcinus.workload.processes import AllAtOnce

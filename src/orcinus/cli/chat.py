@@ -18,7 +18,7 @@ from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.partners import InProcess, Partner, Server, engine_options_beside_model
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 
 KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]

@@ -22,8 +22,8 @@ from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.progress import progress
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
-from orcinus.core.request import SamplingParams
-from orcinus.core.spelled import make_policy
+from orcinus.core.component_spec import make_policy
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestFailed
 from orcinus.observe.slots import SlotObserver
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.component_spec import make_policy
 from orcinus.core.ports import Observer
-from orcinus.core.request import SamplingParams
-from orcinus.core.spelled import make_policy
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.observe.latency import LatencyObserver
 from orcinus.observe.slots import SlotObserver
 

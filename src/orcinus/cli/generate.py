@@ -13,7 +13,7 @@ from orcinus.cli.engine import engine
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestFailed
 
 

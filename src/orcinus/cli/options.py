@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from orcinus.config import EngineConfig
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
 
 NAMED = "named_model"

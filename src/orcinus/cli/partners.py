@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from orcinus.cli.options import SAMPLING
-from orcinus.core.request import DefaultLength, SamplingParams
+from orcinus.core.sampling_params import DefaultLength, SamplingParams
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError, one_line
 

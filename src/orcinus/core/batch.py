@@ -8,7 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from orcinus.core.request import Finish, Logprobs, SamplingParams
+from orcinus.core.request import Finish, Logprobs
+from orcinus.core.sampling_params import SamplingParams
 
 
 class Chunk(NamedTuple):

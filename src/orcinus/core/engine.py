@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, Event, Submitted
+from orcinus.core.component_spec import spell
 from orcinus.core.ports import Clock, Executor, Observer, Order, Policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import spell
 from orcinus.core.view import Limits
 from orcinus.errors import Stalled
 

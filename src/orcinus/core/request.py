@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, islice
-from types import MappingProxyType
-from typing import Any, TypeGuard, overload
+from typing import overload
 
-from orcinus.errors import RequestError, shown
-
-MOST_ANSWERS = 128
-ALL_FORBIDDEN = "its parameters forbid every token: allow more, or lower min_tokens"
-SWITCHES = ("include_stop_str_in_output", "skip_special_tokens", "ignore_eos")
-NO_BIAS: Mapping[int, float] = MappingProxyType({})
+from orcinus.core.sampling_params import SamplingParams
+from orcinus.errors import RequestError
 
 
 class Status(StrEnum):
@@ -33,165 +28,6 @@ class Finish(StrEnum):
     CANCELLED = "cancelled"  # the client went away
     REJECTED = "rejected"  # it could never have been served
     FAILED = "failed"  # the executor could not compute it
-
-
-class DefaultLength(int):
-    """A `max_tokens` that the caller did not name: it yields to the room there is, where a named one is refused."""
-
-
-DEFAULT_MAX_TOKENS = DefaultLength(256)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
-    """How to choose the next token, and when to stop. Names and ranges are those of vLLM and the OpenAI API.
-
-    Raises `RequestError` for a value outside its range.
-    """
-
-    n: int = 1  # answers to the prompt, each with a seed of its own: seed, seed + 1, …
-    max_tokens: int | None = DEFAULT_MAX_TOKENS  # most tokens to generate; None = whatever the model's context still holds
-    min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
-    temperature: float = 1.0  # 0 = greedy: always the most likely token
-    top_k: int = 0  # keep the k most likely tokens; 0 or -1 = all
-    top_p: float = 1.0  # keep the smallest set of tokens whose probability reaches p
-    min_p: float = 0.0  # drop tokens less likely than min_p times the most likely one
-    repetition_penalty: float = 1.0  # divide the logits of tokens already seen (prompt and output); 1 = off
-    presence_penalty: float = 0.0  # subtract this from the logits of tokens already generated
-    frequency_penalty: float = 0.0  # subtract this once for every time a token was generated
-    logit_bias: Mapping[int, float] = field(default_factory=lambda: NO_BIAS)  # token id -> added to its logit
-    stop: tuple[str, ...] | str = ()  # or a list; strings that end the text; they are not part of it
-    stop_token_ids: tuple[int, ...] = ()  # token ids that end the text, besides the model's own
-    allowed_token_ids: tuple[int, ...] | None = None  # the only tokens that may be generated; None = all
-    bad_words: tuple[str, ...] = ()  # or a list; words that are not generated, as the tokenizer writes them
-    bad_words_token_ids: tuple[tuple[int, ...], ...] = ()  # the same as token ids: the last does not follow the others
-    include_stop_str_in_output: bool = False  # the stop string, or the text of the stop token, is part of the text
-    skip_special_tokens: bool = True  # special tokens have no text
-    ignore_eos: bool = False  # go on after the model's own end-of-text token
-    seed: int | None = None  # equal seeds draw equal random numbers; None = one of the engine's
-    logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
-    prompt_logprobs: int | None = None  # the same for the prompt's tokens, which are then all computed, cached or not
-
-    def __post_init__(self) -> None:
-        set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
-        stop = self.stop or ()
-        set_field(self, "stop", (stop,) if isinstance(stop, str) else _tuple("stop", stop, "a string or a list of strings"))
-        set_field(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids or ()))
-        if self.allowed_token_ids is not None:
-            set_field(self, "allowed_token_ids", _token_ids("allowed_token_ids", self.allowed_token_ids))
-        set_field(self, "bad_words", _tuple("bad_words", self.bad_words or (), "a list of strings"))
-        words = enumerate(_tuple("bad_words_token_ids", self.bad_words_token_ids or (), "a list of lists of token ids"))
-        set_field(self, "bad_words_token_ids", tuple(_token_ids(f"bad_words_token_ids[{at}]", word) for at, word in words))
-        bias = self.logit_bias or NO_BIAS
-        if not isinstance(bias, Mapping):
-            raise RequestError("logit_bias must be a map of token ids to numbers")
-        set_field(self, "logit_bias", MappingProxyType(dict(bias)))
-        for name, holds, rule in self._rules():
-            if not holds:
-                value = getattr(self, name)
-                found = shown(dict(value) if isinstance(value, Mapping) else value)
-                raise RequestError(f"{name} must be {rule}, not {found}", name)
-
-    def _rules(self) -> tuple[tuple[str, bool, str], ...]:
-        """(field, does it hold, what it must be)."""
-        return (
-            ("n", _is_count(self.n, 1) and self.n <= MOST_ANSWERS, f"a whole number from 1 to {MOST_ANSWERS}"),
-            ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1"),
-            ("min_tokens", _is_count(self.min_tokens, 0), "a whole number of at least 0"),
-            ("min_tokens", self._is_within_max(self.min_tokens), "at most max_tokens"),
-            ("temperature", _between(self.temperature, 0, 1000), "a number from 0 to 1000"),
-            ("top_k", _is_count(self.top_k, -1), "a whole number of at least 0 (0 or -1 = off)"),
-            ("top_p", _between(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
-            ("min_p", _between(self.min_p, 0, 1), "between 0 and 1"),
-            ("repetition_penalty", _between(self.repetition_penalty, 0.01, 100), "between 0.01 and 100 (1 = off)"),
-            ("presence_penalty", _between(self.presence_penalty, -2, 2), "between -2 and 2"),
-            ("frequency_penalty", _between(self.frequency_penalty, -2, 2), "between -2 and 2"),
-            ("logit_bias", all(_is_count(t, 0) for t in self.logit_bias), "a map of token ids to numbers"),
-            ("logit_bias", all(_between(b, -100, 100) for b in self.logit_bias.values()), "a map to numbers from -100 to 100"),
-            ("stop", all(isinstance(s, str) and s for s in self.stop), "a string or strings, none of them empty"),
-            ("allowed_token_ids", self.allowed_token_ids != (), "None (every token) or at least one token id"),
-            ("bad_words", all(isinstance(w, str) and w.strip() for w in self.bad_words), "strings, none of them blank"),
-            ("bad_words_token_ids", all(self.bad_words_token_ids), "lists of at least one token id"),
-            *((name, isinstance(getattr(self, name), bool), "True or False") for name in SWITCHES),
-            (
-                "seed",
-                self.seed is None or (_is_count(self.seed, -(2**63)) and self.seed < 2**63),
-                "a 64-bit whole number or None",
-            ),
-            ("logprobs", self.logprobs is None or _is_count(self.logprobs, 0), "a whole number of at least 0, or None"),
-            (
-                "prompt_logprobs",
-                self.prompt_logprobs is None or _is_count(self.prompt_logprobs, 0),
-                "a whole number of at least 0, or None",
-            ),
-        )
-
-    def _is_within_max(self, count: object) -> bool:
-        """Whether so many tokens may be generated. A default does not stand against what the caller named."""
-        unnamed = self.max_tokens is None or isinstance(self.max_tokens, DefaultLength)
-        return unnamed or _between(count, 0, self.max_tokens)
-
-    def answer_length(self, room: int) -> int:
-        """Most tokens of an answer with so much room: the `max_tokens` that the caller named, else as many as fit."""
-        if self.max_tokens is None:
-            return room
-        if isinstance(self.max_tokens, DefaultLength):
-            return int(min(room, max(self.max_tokens, self.min_tokens)))
-        return self.max_tokens
-
-    @property
-    def greedy(self) -> bool:
-        """Whether sampling is a plain argmax. Temperatures this small would only overflow."""
-        return self.temperature < 1e-5
-
-    @property
-    def penalised(self) -> bool:
-        """Whether tokens that came before become more or less likely."""
-        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
-
-    @property
-    def needs_history(self) -> bool:
-        """Whether choosing a token needs the tokens that came before."""
-        return self.penalised or any(len(word) > 1 for word in self.bad_words_token_ids)
-
-    def banned(self, generated: int, history: Sequence[int] = ()) -> set[int]:
-        """Tokens that may not follow `generated` tokens of output: ends of bad words that have begun, and too early stops.
-
-        `history` ends with the output; it is looked at only if `needs_history`.
-        """
-        banned = {word[0] for word in self.bad_words_token_ids if len(word) == 1}
-        begun = [word for word in self.bad_words_token_ids if 1 < len(word) <= generated + 1]
-        if begun:
-            output = tuple(history[1 - max(map(len, begun)) :])
-            banned.update(word[-1] for word in begun if word[:-1] == output[1 - len(word) :])
-        return banned.union(self.stop_token_ids) if generated < self.min_tokens else banned
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _between(value: object, least: float, most: object) -> bool:
-    """Whether it is a number of the range. Comparisons with NaN are false, so NaN never is."""
-    return _is_number(value) and _is_number(most) and least <= value <= most
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _tuple(name: str, value: object, kind: str) -> tuple[Any, ...]:
-    if not isinstance(value, Iterable) or isinstance(value, Mapping | str | bytes):
-        raise RequestError(f"{name} must be {kind}, not {shown(value)}")
-    return tuple(value)
-
-
-def _token_ids(name: str, value: object) -> tuple[int, ...]:
-    ids = _tuple(name, value, "a list of token ids")
-    for index, token in enumerate(ids):
-        if not _is_count(token, 0):
-            raise RequestError(f"{name}[{index}] must be a token id, not {token!r}")
-    return ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self._running)
 
-    def why_never(self, request: Request) -> str | None:
+    def rejection_reason(self, request: Request) -> str | None:
         """Why this request could not be served even alone, or None if it could."""
         prompt, total, limit = len(request.prompt), request.max_known, self.limits.max_model_len
         if not self.kv.can_ever_hold(request):
@@ -122,7 +122,7 @@ class Scheduler:
         """Queue a request, or reject it at the door if it could never run. Raises `PolicyError` on an id in use."""
         if request.id in self._requests:
             raise PolicyError(f"request id {request.id!r} is already in use")
-        reason = self.why_never(request)
+        reason = self.rejection_reason(request)
         if reason is not None:
             request.status, request.finish = Status.FINISHED, Finish.REJECTED
             return [Finished(request.id, Finish.REJECTED, now, reason)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from importlib import resources
 from typing import Any
 
-from orcinus.core.spelled import make
+from orcinus.core.component_spec import make
 from orcinus.cost.devices import Device
 from orcinus.errors import ConfigError
 

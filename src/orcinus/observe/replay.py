@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from orcinus.core.batch import Batch, BatchResult, Event, Finished
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.request import Finish, Request, SamplingParams
+from orcinus.core.request import Finish, Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError, ReplayDiffers
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
-from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.request import Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import cause
 from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
 from orcinus.runtime.executor import SCORED_AT_ONCE, Eager

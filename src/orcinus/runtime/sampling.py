@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
+from orcinus.core.request import Logprobs
+from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform
 from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask

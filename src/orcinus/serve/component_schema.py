@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import JsonValue
 
-from orcinus.core.spelled import options_of
+from orcinus.core.component_spec import options_of
 
 VALUES = {
     int: "[1-9][0-9]{0,8}",

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import zmq
 
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
+from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
-from orcinus.core.spelled import make_order, make_policy, spell
 from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.parent import end_with, leave_signals_to_parent

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, Logprobs, SamplingParams
+from orcinus.core.request import Finish, Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.observe.timeline import Timeline
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orcinus.core.request import DEFAULT_MAX_TOKENS, DefaultLength, Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
@@ -53,7 +54,7 @@ class Model:
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
         seeds = random.Random(self.seed)
-        self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._why_never, seeds)
+        self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds)
 
     @property
     def countable(self) -> int:
@@ -65,7 +66,7 @@ class Model:
         """Most tokens of a prompt and its answer."""
         return min(self.ready.max_model_len, self.ready.kv_tokens)
 
-    def _why_never(self, request: Request) -> str | None:
+    def _rejection_reason(self, request: Request) -> str | None:
         total = request.max_known
         if total > self.context:
             return f"{len(request.prompt)} prompt tokens and {total - len(request.prompt)} of answer exceed the context"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from orcinus.core.spelled import with_option
+from orcinus.core.component_spec import with_option
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import Interval, median_interval

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orcinus.clock import MonotonicClock
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Observer
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.live_config import LiveConfig

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Submitted
-from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
-from orcinus.core.spelled import make
+from orcinus.core.component_spec import make
+from orcinus.core.request import Logprobs
+from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.errors import ConfigError
 from orcinus.text.generation import end_of_text_ids
 from orcinus.workload.lengths import make_lengths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orcinus.core.spelled import make_policy
+from orcinus.core.component_spec import make_policy
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import Interval
 from orcinus.observe.metrics import MetricsObserver

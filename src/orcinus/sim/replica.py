@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcinus.core.batch import Event, Finished
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.kv.prefix_cache import PrefixCache
 from orcinus.core.policies.fastertransformer import FasterTransformer
 from orcinus.core.ports import KVManager, Observer, Policy
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock

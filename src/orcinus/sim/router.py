@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orcinus.core.spelled import make
+from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
 from orcinus.sim.replica import Replica
 from orcinus.workload.arrival import Arrival

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS, PrefixCache
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
-from orcinus.core.spelled import make_order, make_policy
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.kv_use import KVUseObserver

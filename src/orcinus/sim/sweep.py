@@ -8,8 +8,8 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+from orcinus.core.component_spec import options_of, with_option
 from orcinus.core.policies import POLICIES
-from orcinus.core.spelled import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.sim.capacity import at_rate, own_rate
 from orcinus.sim.config import SimulationConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Logprobs, SamplingParams
+from orcinus.core.request import Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.text.detokenizer import Detokenizer
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.stop import StopStrings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orcinus.core.request import DefaultLength, SamplingParams
+from orcinus.core.sampling_params import DefaultLength, SamplingParams
 from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import read_optional
 

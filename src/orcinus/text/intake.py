@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orcinus.core.request import Request, SamplingParams
+from orcinus.core.request import Request
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ class Intake:
     default_params: SamplingParams
     vocab_size: int
     max_model_len: int
-    why_never: Callable[[Request], str | None]  # why the scheduler would reject a request at the door
+    rejection_reason: Callable[[Request], str | None]  # why the scheduler would reject a request at the door
     seeds: random.Random  # for requests without a seed of their own
 
     def prepare(
@@ -94,7 +95,7 @@ class Intake:
             size = f"the prompt has {len(ids)} tokens, and the model length of {self.max_model_len}"
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
         resolved = self._resolved(params, room)
-        reason = self.why_never(Request("", ids, replace(resolved, n=1), 0.0))
+        reason = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
             raise RequestError(reason)
         return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, standing)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from orcinus.core.spelled import make, with_option
+from orcinus.core.component_spec import make, with_option
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.bounds import MOST_TOKENS, positive, within

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from orcinus.core.spelled import options_of, with_option
+from orcinus.core.component_spec import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import ARRIVALS
 

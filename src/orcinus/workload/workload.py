@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from orcinus.core.spelled import make
+from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.lengths import Empirical, Lengths, SharedPrefix, make_lengths

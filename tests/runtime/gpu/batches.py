@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.attention import Attention, Heads
 from orcinus.runtime.attention.port import Angles, split
 from orcinus.runtime.kv_cache import LayerKV, allocate

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.link import Link
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample

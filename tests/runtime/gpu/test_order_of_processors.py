@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.sampling import adjust
 

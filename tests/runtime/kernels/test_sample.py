@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import SamplingParams
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime import sampling
 from orcinus.runtime.kernels.argmax import PIECE
 from orcinus.runtime.kernels.sample import Wishes, sample

@@ -17,7 +17,7 @@ from orcinus.cli.given import given, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
-from orcinus.core.spelled import make_order, make_policy
+from orcinus.core.component_spec import make_order, make_policy
 from orcinus.distribution import needs
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.batch import Chunk
-from orcinus.core.request import ALL_FORBIDDEN, Logprobs, SamplingParams
+from orcinus.core.request import Logprobs
+from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample

@@ -6,10 +6,10 @@ from dataclasses import MISSING, dataclass
 
 import pytest
 
+from orcinus.core.component_spec import make as make_any
+from orcinus.core.component_spec import make_order, make_policy, options_of
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.spelled import make as make_any
-from orcinus.core.spelled import make_order, make_policy, options_of
 from orcinus.errors import ConfigError
 
 
