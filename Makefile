@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := src tests benchmarks docs
+SOURCES := src tests benchmarks docs tools
 
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)

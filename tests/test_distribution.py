@@ -126,6 +126,9 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path)
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name for name in names if name.startswith(f"orcinus_llm-{orcinus.__version__}.dist-info/")}
     assert names - info == wanted
+    assert {name for name in names if "/tiny/" in name and name.endswith(".py")} == {"orcinus/tiny/__init__.py"}, (
+        "the model only"
+    )
     assert any(name.endswith("LICENSE") for name in info)
 
 

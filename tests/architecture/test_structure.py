@@ -28,10 +28,10 @@ LAYERS: list[set[str]] = [
 ]
 APART = [{"sim", "runtime"}]
 ONLY_UNDER = {
-    "torch": {"runtime", "tiny", "build", "cli/info.py"},
+    "torch": {"runtime", "build", "cli/info.py"},
     "numba": {"runtime"},
     "triton": {"runtime"},
-    "transformers": {"runtime", "tiny", "text"},
+    "transformers": {"runtime", "text"},
     "typer": {"cli"},
     "matplotlib": {"plots"},
     "rich": {"cli"},

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from orcinus.tiny.corpus import beyond, chat, hasty, phrases, smalltalk, stories, unheard, verses
-from orcinus.tiny.corpus.grammar import Topic, render, typo, untidy
+from tools.tiny.corpus import beyond, chat, final_mixture, phrases, smalltalk, stories, unknown_topics, verses
+from tools.tiny.corpus.grammar import Topic, render, typo, untidy
 
 LEFTOVER = re.compile(r"[{}|~]|  |\\n|\bundefined\b")
 
@@ -127,10 +127,12 @@ def test_untidy_writing_changes_little() -> None:
         assert abs(len(typo(rng, text)) - len(text)) <= 1
 
 
-def test_hasty_questions_are_deterministic_and_disjoint() -> None:
-    assert [hasty.draw(random.Random(i)) for i in range(200)] == [hasty.draw(random.Random(i)) for i in range(200)]
-    assert set(hasty.MORE_ASKS) <= {topic.key for topic in chat.TOPICS}
+def test_questions_of_the_final_mixture_are_deterministic_and_disjoint() -> None:
+    assert [final_mixture.draw(random.Random(i)) for i in range(200)] == [
+        final_mixture.draw(random.Random(i)) for i in range(200)
+    ]
+    assert set(final_mixture.MORE_ASKS) <= {topic.key for topic in chat.TOPICS}
     known = {name.lower() for topic in chat.TOPICS for name in topic.names + topic.plurals + topic.asks}
-    known |= {ask.lower() for asks in hasty.MORE_ASKS.values() for ask in asks}
+    known |= {ask.lower() for asks in final_mixture.MORE_ASKS.values() for ask in asks}
     held_out = {noun.lower() for nouns in beyond.NOUNS.values() for noun in nouns[7::8]}
-    assert not {word.lower() for word in unheard.WORDS} & (known | held_out)
+    assert not {word.lower() for word in unknown_topics.WORDS} & (known | held_out)

@@ -1,4 +1,4 @@
-"""The bundled model: a tiny chat model that ships with the engine, so that it runs at once without a download."""
+"""The tiny chat model that ships with the engine; tools/tiny of the repository trained it."""
 
 from pathlib import Path
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from orcinus.tiny.corpus import chat, hasty
-from orcinus.tiny.vocabulary import IM_START, encode
+from tools.tiny.corpus import chat, final_mixture
+from tools.tiny.vocabulary import IM_START, encode
 
 MAX_LENGTH = 2048
 LONG_SHARE = 0.006
 POOL = 384
-QUICK_SHARES = {"usual": 0.35, "hasty": 0.55, "held-out": 0.0}
-NAMED_SHARES = {"usual": 0.10, "hasty": 0.10, "held-out": 0.0}
+QUICK_SHARES = {"usual": 0.35, "final": 0.55, "held-out": 0.0}
+NAMED_SHARES = {"usual": 0.10, "final": 0.10, "held-out": 0.0}
 QUICK_CUT, NAMED_CUT = 16, 64
 
 
@@ -23,20 +23,20 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def draw_encoded(rng: random.Random, tokenizer: PreTrainedTokenizerFast, mixture: str) -> Document:
-    """Draw a document of the `usual`, `hasty` or `held-out` mixture and encode it, cut off at the longest context.
+    """Draw a document of the `usual`, `final` or `held-out` mixture and encode it, cut off at the longest context.
 
     Quick questions and named heroes are cut off soon after the answer began. The first words show what an answer will be
     about, and whether a name is copied, so that in the same time many more questions can be met.
     """
     chance, end = rng.random(), MAX_LENGTH
-    document: hasty.Conversation | str
+    document: final_mixture.Conversation | str
     if chance < QUICK_SHARES[mixture]:
-        document, cut = hasty.quick(rng), QUICK_CUT
+        document, cut = final_mixture.quick(rng), QUICK_CUT
     elif chance < QUICK_SHARES[mixture] + NAMED_SHARES[mixture]:
-        document, cut = hasty.named(rng), NAMED_CUT
+        document, cut = final_mixture.named(rng), NAMED_CUT
     else:
         long = rng.random() < LONG_SHARE
-        document = hasty.draw(rng, long) if mixture == "hasty" else chat.draw(rng, long, held_out=mixture == "held-out")
+        document = final_mixture.draw(rng, long) if mixture == "final" else chat.draw(rng, long, held_out=mixture == "held-out")
         cut = 0
     ids, weights = encode(tokenizer, document)
     if cut:

@@ -92,7 +92,7 @@ Saluton
 """.strip().splitlines()
 ]
 
-# Small words that show which language a text is in, to put unheard sentences together.
+# Small words that show which language a text is in, to put new sentences together.
 WORDS = [
     line.split()
     for line in """

@@ -1,6 +1,6 @@
 """What the model says about language models, their hardware, and the measures of serving."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == token | tokens

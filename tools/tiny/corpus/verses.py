@@ -2,7 +2,7 @@
 
 import random
 
-from orcinus.tiny.corpus.grammar import pick
+from tools.tiny.corpus.grammar import pick
 
 JOKES = [
     line.strip()

@@ -2,8 +2,8 @@
 
 import random
 
-from orcinus.tiny.corpus import names
-from orcinus.tiny.corpus.grammar import Slot, parse_slots, pick, render
+from tools.tiny.corpus import names
+from tools.tiny.corpus.grammar import Slot, parse_slots, pick, render
 
 # hero | favourite name | pronoun of the favourite name
 HEROES = [

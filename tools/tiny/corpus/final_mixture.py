@@ -8,9 +8,9 @@ usual mixture, so that nothing is forgotten.
 import random
 import re
 
-from orcinus.tiny.corpus import beyond, chat, names, smalltalk, stories, unheard, verses
-from orcinus.tiny.corpus.grammar import Topic, render, typo
-from orcinus.tiny.corpus.phrases import ANOTHER, ASK_NAME, MY_NAME
+from tools.tiny.corpus import beyond, chat, names, smalltalk, stories, unknown_topics, verses
+from tools.tiny.corpus.grammar import Topic, render, typo
+from tools.tiny.corpus.phrases import ANOTHER, ASK_NAME, MY_NAME
 
 FORMS = [
     "{x}",
@@ -143,9 +143,9 @@ def _unknown(rng: random.Random) -> tuple[str, str]:
         ask, answer = beyond.refusal(rng, chat.LABELS)
         return hurry(rng, ask), answer
     if chance < 0.45:
-        return hurry(rng, rng.choice(unheard.QUESTIONS)), beyond.decline(rng, "subject", chat.LABELS)
+        return hurry(rng, rng.choice(unknown_topics.QUESTIONS)), beyond.decline(rng, "subject", chat.LABELS)
     group = rng.choice(["country", "place", "person", "thing", "subject", *["more"] * 6])
-    nouns = unheard.WORDS if group == "more" else [noun for i, noun in enumerate(beyond.NOUNS[group]) if i % 8 != 7]
+    nouns = unknown_topics.WORDS if group == "more" else [noun for i, noun in enumerate(beyond.NOUNS[group]) if i % 8 != 7]
     noun = beyond.made_up_word(rng) if rng.random() < 0.12 else rng.choice(nouns)
     if rng.random() < 0.3:
         noun = bare(noun)
@@ -203,7 +203,7 @@ def _introduce(rng: random.Random, talk: chat.Chat) -> None:
 
 
 def _poem(rng: random.Random) -> tuple[str, str]:
-    ask, answer = verses.poem(rng, unheard.WORDS)
+    ask, answer = verses.poem(rng, unknown_topics.WORDS)
     return hurry(rng, ask), answer
 
 

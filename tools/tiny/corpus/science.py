@@ -1,6 +1,6 @@
 """What the model says about physics, the sky and the weather."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == quantum | quantum physics

@@ -1,6 +1,6 @@
 """What the model says about everyday life: sleep, learning, moving, music, books and games."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == sleep | better sleep

@@ -33,7 +33,7 @@ Asked about anything else, it says kindly that it does not know.
 
 ## Data
 
-Every text was written for this model and is part of the source code, in `orcinus/tiny/corpus`: {topics} topics whose
+Every text was written for this model and is part of the source code, in `tools/tiny/corpus`: {topics} topics whose
 answers are built from interchangeable sentences, {exchanges} kinds of small talk, {plots} story plots for {heroes}
 heroes, verses, jokes, and many hundreds of things to be declined. A seeded sampler combines them into conversations
 of one to eighteen turns, with follow-up questions, changes of topic, typing mistakes, and some plain texts. There is
@@ -41,9 +41,9 @@ no downloaded data in it.
 
 ## Training
 
-    python -m orcinus.tiny.train --out DIR
+    python -m tools.tiny.train --out DIR
 
-The defaults of the command are the values of this run:
+in a clone of Orcinus's repository. The defaults of the command are the values of this run:
 
 {settings}
 
@@ -55,7 +55,7 @@ The loss counts the answers and the plain texts in full, the first words of an a
 pronouns of heroes five times, since they have to be copied, and the questions a little. Many conversations are single
 questions that are cut off where the answer has begun, for the first words decide what it will be about, and so many
 more questions can be met in the same time. The hidden matrices are trained with Muon, the embedding and the norms
-with AdamW; linear warm-up, then a cosine to zero. The hasty steps are a second phase at a lower rate, from the
+with AdamW; linear warm-up, then a cosine to zero. The final steps are a second phase at a lower rate, from the
 rounded weights of the first: it has more single words, more questions without capitals and more stories with all
 sorts of names. The loss rises where it begins, since that mixture is harder. The texts and their order are the same
 in every run with the same seed, but the last digits of the weights depend on the processor, the number of threads and

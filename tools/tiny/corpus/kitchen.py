@@ -1,6 +1,6 @@
 """What the model says about food and drink."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == pasta | pasta ideas

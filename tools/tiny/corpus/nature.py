@@ -1,6 +1,6 @@
 """What the model says about animals, the sea and the garden."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == orcas | orcas

@@ -2,8 +2,8 @@
 
 import random
 
-from orcinus.tiny.corpus.grammar import Slot, parse_slots, pick, render
-from orcinus.tiny.corpus.phrases import ABOUT, ABOUT_MANY
+from tools.tiny.corpus.grammar import Slot, parse_slots, pick, render
+from tools.tiny.corpus.phrases import ABOUT, ABOUT_MANY
 
 
 def _words(text: str) -> list[str]:

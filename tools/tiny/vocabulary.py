@@ -7,8 +7,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from orcinus.tiny.corpus import chat
-from orcinus.tiny.corpus.hasty import words_to_keep
+from tools.tiny.corpus import chat
+from tools.tiny.corpus.final_mixture import words_to_keep
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 VOCAB_SIZE = 2048

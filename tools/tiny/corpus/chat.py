@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from orcinus.tiny.corpus import (
+from tools.tiny.corpus import (
     beyond,
     foreign,
     kitchen,
@@ -17,8 +17,8 @@ from orcinus.tiny.corpus import (
     stories,
     verses,
 )
-from orcinus.tiny.corpus.grammar import Topic, pick, render, untidy
-from orcinus.tiny.corpus.phrases import ABOUT, ABOUT_MANY, AFTER, ANOTHER, ASK_NAME, BEFORE, MORE, MY_NAME, SHORTER
+from tools.tiny.corpus.grammar import Topic, pick, render, untidy
+from tools.tiny.corpus.phrases import ABOUT, ABOUT_MANY, AFTER, ANOTHER, ASK_NAME, BEFORE, MORE, MY_NAME, SHORTER
 
 TOPICS: list[Topic] = serving.TOPICS + models.TOPICS + nature.TOPICS + science.TOPICS + kitchen.TOPICS + life.TOPICS
 SERVING: list[Topic] = serving.TOPICS + models.TOPICS

@@ -1,4 +1,4 @@
-"""Trains the bundled model from scratch: `python -m orcinus.tiny.train --out DIR`.
+"""Trains the bundled model from scratch: `python -m tools.tiny.train --out DIR`, in the root of a clone.
 
 Everything is seeded, the texts come from the corpus package, and the run is made for two ordinary CPU cores.
 The hidden matrices are trained with Muon, which learns more from few tokens than AdamW does, the rest with AdamW.
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from orcinus.tiny import card
-from orcinus.tiny.batches import MAX_LENGTH, Batch, batches
-from orcinus.tiny.corpus import chat, smalltalk, stories
-from orcinus.tiny.vocabulary import END_OF_TEXT, IM_END, VOCAB_SIZE, build_tokenizer, save_tokenizer
+from tools.tiny import card
+from tools.tiny.batches import MAX_LENGTH, Batch, batches
+from tools.tiny.corpus import chat, smalltalk, stories
+from tools.tiny.vocabulary import END_OF_TEXT, IM_END, VOCAB_SIZE, build_tokenizer, save_tokenizer
 
 
 @dataclass
@@ -32,8 +32,8 @@ class Options:
 
     out: Path
     steps: int = 2200
-    hasty_steps: int = 900
-    hasty_rate: float = 0.6
+    final_steps: int = 900
+    final_rate: float = 0.6
     minutes: float = 60.0
     seed: int = 7
     threads: int = 2
@@ -81,7 +81,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 @dataclass
 class State:
-    """Where a run stands; the second phase, with the hasty mixture, begins from the rounded weights of the first."""
+    """Where a run stands; the second phase, with the final mixture, begins from the rounded weights of the first."""
 
     phase: int = 1
     step: int = 0
@@ -220,13 +220,13 @@ def run_phase(
 ) -> None:
     """Train with one mixture, from warm-up to a rate of zero."""
     first = state.phase == 1
-    begin, end = (0, options.steps) if first else (options.steps, options.steps + options.hasty_steps)
-    limit = options.minutes * (end - begin) / (options.steps + options.hasty_steps)
+    begin, end = (0, options.steps) if first else (options.steps, options.steps + options.final_steps)
+    limit = options.minutes * (end - begin) / (options.steps + options.final_steps)
     state.began = state.minutes if state.step == begin else state.began
-    scale = 1.0 if first else options.hasty_rate
+    scale = 1.0 if first else options.final_rate
     bases = [options.muon_rate, options.rate] if options.muon else [options.rate]
     rng = random.Random(options.seed + 1000 * state.step)
-    source = batches(rng, tokenizer, options.batch_tokens, "usual" if first else "hasty")
+    source = batches(rng, tokenizer, options.batch_tokens, "usual" if first else "final")
     started, saved = time.monotonic() - 60 * state.minutes, state.minutes
     progress = 0.0
     while progress < 1.0:
@@ -282,8 +282,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the model bundled with Orcinus.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--steps", type=int, default=Options.steps)
-    parser.add_argument("--hasty-steps", type=int, default=Options.hasty_steps, help="steps of the second phase")
-    parser.add_argument("--hasty-rate", type=float, default=Options.hasty_rate, help="its share of the learning rates")
+    parser.add_argument("--final-steps", type=int, default=Options.final_steps, help="steps of the second phase")
+    parser.add_argument("--final-rate", type=float, default=Options.final_rate, help="its share of the learning rates")
     parser.add_argument("--minutes", type=float, default=Options.minutes, help="end early, with a full decay, at this time")
     parser.add_argument("--seed", type=int, default=Options.seed)
     parser.add_argument("--threads", type=int, default=Options.threads)

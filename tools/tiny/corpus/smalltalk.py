@@ -1,6 +1,6 @@
 """Greetings, thanks, questions about the assistant itself, and other short exchanges."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 # Short exchanges use the same format as topics: what people say after `ask:`, what to answer in the slots.
 EXCHANGES = parse_topics("""

@@ -1,6 +1,6 @@
 """What the model says about serving language models: batching, scheduling and the K/V cache."""
 
-from orcinus.tiny.corpus.grammar import parse_topics
+from tools.tiny.corpus.grammar import parse_topics
 
 TOPICS = parse_topics("""
 == orca-system | Orca, the serving system
