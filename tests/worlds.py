@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted, Token
 from orcinus.core.component_spec import make_order
 from orcinus.core.engine import Engine
-from orcinus.core.kv import KV_MANAGERS, PrefixCache
+from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import KVManager, Observer, Policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.sampling_params import SamplingParams
@@ -171,7 +171,7 @@ def build_world(
 ) -> World:
     limits = limits or Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
     manager = KV_MANAGERS[kv](num_blocks, block_size, limits) if isinstance(kv, str) else kv()
-    record = Record(limits, manager.block_size, isinstance(manager, PrefixCache), chains)
+    record = Record(limits, manager.block_size, manager.stats is not None, chains)
     executor = MemoryExecutor(depth, manager.block_size, chains=chains)
     engine = Engine(Scheduler(policy, manager, limits, make_order(order)), executor, StepClock(), [record])
     return World(engine, manager, record)

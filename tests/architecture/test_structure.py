@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from orcinus.core.policies import POLICIES
+
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 PACKAGE = SRC / "orcinus"
@@ -170,6 +172,16 @@ def test_lazy_imports_are_the_listed_ones(file: Path) -> None:
     for function in ast.walk(ast.parse(file.read_text())):
         if isinstance(function, ast.FunctionDef):
             assert {name.split(".")[0] for name in imports(function)} <= LAZY
+
+
+def test_only_the_composition_root_asks_which_policy_or_manager_it_has() -> None:
+    """Everything else asks protocols: `holds_answers`, `preallocates`, `stats`."""
+    concrete = {made.__name__ for made in POLICIES.values()} | {"BlockPool", "MaxLength", "Paged", "PrefixCache", "Reservation"}
+    for file in set(FILES) - {PACKAGE / "build.py"}:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                names = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+                assert not names & concrete, f"{module(file)} asks for {names & concrete}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=module)

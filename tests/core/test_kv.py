@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.kv import MaxLength, Paged, Reservation
+from orcinus.core.kv import KV_MANAGERS, MaxLength, Paged, Reservation
 from orcinus.core.request import Request
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 
 
@@ -74,6 +75,28 @@ def test_the_watermark_keeps_room_to_grow_but_not_from_a_request_alone() -> None
     kv.admit(first)
     assert not kv.can_admit(second)  # 3 of the 4 free blocks would leave fewer than 2
     assert kv.can_admit(request(8, 1, "small"))
+
+
+@pytest.mark.parametrize("name", KV_MANAGERS)
+def test_a_manager_that_preallocates_takes_every_block_at_admission(name: str) -> None:
+    kv, one = KV_MANAGERS[name](10, 4, Limits(4, 64, 20)), request(5, 15)
+    kv.admit(one)
+    held = kv.blocks(one)
+    one.computed = 5
+    assert kv.grow(one, 15)
+    assert (kv.blocks(one) == held) == kv.preallocates
+
+
+@pytest.mark.parametrize("name", KV_MANAGERS)
+def test_a_manager_has_statistics_if_it_can_find_prefixes(name: str) -> None:
+    kv, hits = KV_MANAGERS[name](10, 4, Limits(4, 64, 20)), 0
+    for index in range(2):
+        one = request(9, 1, f"r{index}")
+        hits += kv.admit(one)
+        one.computed = 9
+        kv.commit(one)
+    assert hits == (kv.stats.hits if kv.stats else 0)
+    assert (hits > 0) == (kv.stats is not None)
 
 
 @given(st.sampled_from([Reservation, Paged]), st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=20))

@@ -20,7 +20,6 @@ from orcinus.build import build, silent
 from orcinus.config import EngineConfig
 from orcinus.core.component_spec import spell
 from orcinus.core.engine import Engine
-from orcinus.core.kv import PrefixCache
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
 from orcinus.workload.processes import AllAtOnce
@@ -151,7 +150,7 @@ def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number:
 def _repeat(engine: Engine, drive: Drive, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
     """What has ended so far."""
     cached, numbered = iterations.cached_tokens(), sorted(drive.ended, key=lambda request: request.number)
-    if isinstance(engine.scheduler.kv, PrefixCache):
+    if engine.scheduler.kv.stats is not None:
         numbered = [replace(each, cached_tokens=cached.get(request_name(each.number))) for each in numbered]
     ended = tuple(numbered)
     return Repeat(

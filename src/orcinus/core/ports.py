@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from orcinus.core.batch import Batch, BatchResult, Event, Submitted
@@ -44,6 +45,18 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(slots=True)
+class PrefixStats:
+    """Tokens looked up and found in a prefix cache, and blocks it evicted.
+
+    The first two are vLLM's prefix_cache_queries and prefix_cache_hits.
+    """
+
+    queries: int = 0
+    hits: int = 0
+    evictions: int = 0
+
+
 class KVManager(Protocol):
     """Who owns which K/V blocks. Integers only: the tensors live in the runtime. Every method but the queries mutates."""
 
@@ -53,6 +66,16 @@ class KVManager(Protocol):
     def block_size(self) -> int: ...
     @property
     def num_free(self) -> int: ...
+
+    @property
+    def preallocates(self) -> bool:
+        """Whether admission takes room for a request's whole life, so that `grow` never fails."""
+        ...
+
+    @property
+    def stats(self) -> PrefixStats | None:
+        """What the prefix cache has found so far; None without one."""
+        ...
 
     def can_ever_hold(self, request: Request) -> bool:
         """Whether it could be served with the whole pool to itself."""
@@ -130,7 +153,7 @@ class Policy(Protocol):
 
     It may also have an attribute `steady`: true if, having run everybody in the view as a decode and admitted nobody, it
     would do the same again until somebody arrives or ends, however much time passes. Simulations then decide once for many
-    iterations.
+    iterations. And an attribute `pads_batches`: true if an iteration computes every slot of the batch, empty ones too.
     """
 
     @property

@@ -8,8 +8,6 @@ from orcinus.core.batch import Event, Finished
 from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.kv.prefix_cache import PrefixCache
-from orcinus.core.policies.fastertransformer import FasterTransformer
 from orcinus.core.ports import KVManager, Observer, Policy
 from orcinus.core.request import Request
 from orcinus.core.sampling_params import SamplingParams
@@ -24,9 +22,10 @@ MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, 
 
 
 def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
-    """Requests of which every iteration has the cost: FasterTransformer's preallocated ones; 0 = those that there are."""
-    preallocated = min(limits.max_batch_size, kv.num_blocks * kv.block_size // limits.max_model_len)
-    return preallocated if isinstance(policy, FasterTransformer) else 0
+    """Batch size every iteration is charged for, as FasterTransformer does; 0 = the actual one."""
+    if not getattr(policy, "pads_batches", False):
+        return 0
+    return min(limits.max_batch_size, kv.num_blocks * kv.block_size // limits.max_model_len)
 
 
 class Replica:
@@ -103,7 +102,7 @@ class Replica:
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
         """Made-up tokens: alike within a shared prefix, and nowhere else."""
         count = arrival.prompt_tokens
-        if not isinstance(self.kv, PrefixCache):
+        if self.kv.stats is None:
             if count not in self._prompts:
                 self._prompts[count] = (MADE_UP,) * count
             return self._prompts[count]

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from orcinus.core.component_spec import make_order, make_policy
-from orcinus.core.kv import KV_MANAGERS, PrefixCache
+from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
@@ -176,7 +176,7 @@ def _final(replica: Replica) -> Callable[[Request], int]:
 
 
 def _hit_rate(replicas: Sequence[Replica]) -> float | None:
-    stats = [each.kv.stats for each in replicas if isinstance(each.kv, PrefixCache)]
+    stats = [each.kv.stats for each in replicas if each.kv.stats is not None]
     asked = sum(each.queries for each in stats)
     return sum(each.hits for each in stats) / asked if asked else None
 

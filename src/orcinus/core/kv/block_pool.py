@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import ClassVar
 
+from orcinus.core.ports import PrefixStats
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
 
 class BlockPool:
     """Blocks of `block_size` tokens each, owned by at most one request (vLLM, section 4.2, without sharing)."""
+
+    preallocates: ClassVar[bool] = False
+    stats: PrefixStats | None = None
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         if num_blocks < 1 or block_size < 1:

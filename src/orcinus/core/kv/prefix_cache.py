@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from orcinus.core.kv.paged import Paged
+from orcinus.core.ports import PrefixStats
 from orcinus.core.request import Request
-
-
-@dataclass(slots=True)
-class PrefixStats:
-    """What the cache was good for, in tokens (vLLM's prefix_cache_queries and prefix_cache_hits) and evicted blocks."""
-
-    queries: int = 0
-    hits: int = 0
-    evictions: int = 0
 
 
 @dataclass(slots=True)
@@ -36,6 +28,8 @@ class PrefixCache(Paged):
     While a request computes a prefix, others that begin alike are not `ready`: waiting for its blocks costs less than
     computing them again.
     """
+
+    stats: PrefixStats
 
     def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01) -> None:
         super().__init__(num_blocks, block_size, watermark)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 from orcinus.core.kv.block_pool import BlockPool
 from orcinus.core.request import Request
 
 
 class _Reserved(BlockPool):
+    preallocates: ClassVar[bool] = True
+
     def reservation(self, request: Request) -> int:
         """How many tokens a request is given room for."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ class FasterTransformer:
 
     holds_answers: ClassVar[bool] = True
     steady: ClassVar[bool] = True
+    pads_batches: ClassVar[bool] = True
 
     def select(self, view: View) -> Selection:
         if view.running or view.busy:
