@@ -440,7 +440,7 @@ def test_prompts_that_begin_alike_share_blocks_and_no_token_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "message"),
+    ("context", "message"),
     [
         ({"priority": 1.5}, "priority must be a whole number"),
         ({"priority": [1, 2]}, "1 prompts but 2 values of priority"),
@@ -449,9 +449,9 @@ def test_prompts_that_begin_alike_share_blocks_and_no_token_changes() -> None:
         ({"prioritty": 1}, "there is no argument 'prioritty'"),
     ],
 )
-def test_bad_standing_is_refused(llm: LLM, standing: dict[str, Any], message: str) -> None:
+def test_bad_context_is_refused(llm: LLM, context: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        llm.generate("Hi", GREEDY, **standing)
+        llm.generate("Hi", GREEDY, **context)
 
 
 def test_urgent_requests_go_first_if_the_order_says_so() -> None:

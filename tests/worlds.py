@@ -17,7 +17,7 @@ from orcinus.core.component_spec import make_order
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import KVManager, Observer, Policy
-from orcinus.core.request import Finish, Request
+from orcinus.core.request import Finish, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
@@ -185,8 +185,7 @@ class Job:
     prompt: tuple[int, ...]
     params: SamplingParams
     cancelled_at: int | None = None
-    priority: int = 0
-    client: str = ""
+    context: RequestContext = RequestContext()
 
 
 def random_jobs(rng: random.Random, count: int, *, cancels: bool = False, longest: int = 24) -> list[Job]:
@@ -201,7 +200,7 @@ def random_jobs(rng: random.Random, count: int, *, cancels: bool = False, longes
         stops = tuple(rng.sample(range(VOCABULARY), 3)) if rng.random() < 0.5 else ()
         params = SamplingParams(max_tokens=rng.randint(1, 14), stop_token_ids=stops, seed=0)
         cancelled = when + rng.randrange(12) if cancels and rng.random() < 0.4 else None
-        jobs.append(Job(when, prompt, params, cancelled, rng.randint(-1, 2), rng.choice("aab")))
+        jobs.append(Job(when, prompt, params, cancelled, RequestContext(rng.randint(-1, 2), rng.choice("aab"))))
     return jobs
 
 
@@ -212,7 +211,7 @@ def run(world: World, jobs: Sequence[Job], *, most_steps: int = 5000) -> list[Re
     while waiting or not engine.idle:
         while waiting and waiting[0][1].when <= step:
             index, job = waiting.popleft()
-            requests.append(Request(f"r{index}", job.prompt, job.params, engine.clock.now(), job.priority, job.client))
+            requests.append(Request(f"r{index}", job.prompt, job.params, engine.clock.now(), job.context))
             engine.submit(requests[-1])
         for index, job in enumerate(jobs):
             if job.cancelled_at == step:

@@ -10,20 +10,20 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn
 
 from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Logprobs, Request
+from orcinus.core.request import Finish, Logprobs, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, Piece, RequestMetrics
-from orcinus.text.intake import Intake, Prepared, Prompt, Standing
+from orcinus.text.intake import Intake, Prepared, Prompt
 from orcinus.text.tokenizer import Message
 from orcinus.threads import check_process
 
@@ -91,7 +91,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: bool | None = None,
-        **standing: Any,
+        **context: Any,
     ) -> list[RequestOutput]:
         """Answer all prompts; outputs come in their order. `params` is one for all, or one for each.
 
@@ -102,7 +102,7 @@ class LLM:
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a
         request failed while running; the others are in its `outputs`.
         """
-        prepared, answers = self._prepare(prompts, params, standing), list[Answer]()
+        prepared, answers = self._prepare(prompts, params, context), list[Answer]()
         timelines: list[Timeline] = []  # taken while the requests live, because those of old ones are forgotten
         with _progress(progress, len(prepared)) as bar:
             for piece in self._run(prepared, answers, timelines):
@@ -120,26 +120,26 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: bool | None = None,
-        **standing: Any,
+        **context: Any,
     ) -> list[RequestOutput]:
         """Answer a conversation, or several, through the model's chat template. Takes and raises what `generate` does."""
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         prompts = [self.encode_chat(conversation) for conversation in conversations]
-        return self.generate(prompts, params, progress=progress, **standing)
+        return self.generate(prompts, params, progress=progress, **context)
 
     def stream(
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
-        **standing: Any,
+        **context: Any,
     ) -> Iterator[Piece]:
         """The pieces of all answers as they come, one per token. Requests enter the engine when the first piece is asked for.
 
         Closing the iterator, dropping it, or an exception in the loop that reads it cancels what has not ended. A request
         that fails ends with a piece whose `finish_reason` is `failed`; the others go on.
         """
-        return self._run(self._prepare(prompts, params, standing), [])
+        return self._run(self._prepare(prompts, params, context), [])
 
     def timeline(self, request_id: str) -> Timeline:
         """Where the time of a request went: `event.request_id` of a stream, live or among the last thousand that ended.
@@ -183,16 +183,16 @@ class LLM:
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None,
-        standing: dict[str, Any],
+        context: dict[str, Any],
     ) -> list[Prepared]:
         check_process(self._process)
         if self._closed:
             raise RequestError("this engine is closed: make a new LLM")
-        known = [f.name for f in fields(Standing)]
-        for name in standing:
+        known = [f.name for f in fields(RequestContext)]
+        for name in context:
             if name not in known:
                 raise RequestError(f"there is no argument {name!r}: besides prompts and params there are {', '.join(known)}")
-        return self._intake.prepare(prompts, params, standing)
+        return self._intake.prepare(prompts, params, context)
 
     def _run(
         self, prepared: Sequence[Prepared], answers: list[Answer], timelines: list[Timeline] | None = None
@@ -214,7 +214,7 @@ class LLM:
     def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
         for one in prepared:
             now = self.engine.clock.now()
-            request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, **asdict(one.standing))
+            request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, one.context)
             skip = one.params.skip_special_tokens
             detokenizer = self.tokenizer.detokenizer(one.ids, skip_special_tokens=skip) if self.tokenizer else None
             answer = Answer(request.id, one.index, one.choice, one.params, detokenizer, RequestMetrics(request.arrival))

@@ -13,7 +13,7 @@ from orcinus.core.component_spec import make_order
 from orcinus.core.orders import FCFS, ORDERS, Fair, Priority, ShortestFirst
 from orcinus.core.policies import StallFree
 from orcinus.core.ports import Order
-from orcinus.core.request import Request
+from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
@@ -22,7 +22,7 @@ from tests.worlds import Job, build_world, random_jobs, run
 
 def request(name: str, arrival: float, *, prompt: int = 1, output: int = 1, priority: int = 0, client: str = "") -> Request:
     params = SamplingParams(max_tokens=output, seed=0)
-    return Request(name, tuple(range(prompt)), params, arrival, priority, client)
+    return Request(name, tuple(range(prompt)), params, arrival, RequestContext(priority, client))
 
 
 def names(order: Order, count: int = 100) -> str:
@@ -124,7 +124,7 @@ def overtakings(jobs: list[Job], order: str) -> list[tuple[Request, Request]]:
 
 HANDICAPS: dict[str, Callable[[Request], float]] = {
     "fcfs": lambda one: 0.0,
-    "priority:aging=7": lambda one: one.priority * 7.0,
+    "priority:aging=7": lambda one: one.context.priority * 7.0,
     "shortest-first:aging=2000": lambda one: one.max_known * 2.0,
 }
 
@@ -151,7 +151,12 @@ def test_service_of_backlogged_clients_stays_close(seed: int, batch_size: int) -
     """While both wait, counters differ by at most U, so that service differs by at most 2 U (the paper's theorem 4.4)."""
     rng = random.Random(seed)
     jobs = [
-        Job(0, (1,) * rng.randint(1, 20), SamplingParams(max_tokens=rng.randint(1, 15), seed=0), client=client)
+        Job(
+            0,
+            (1,) * rng.randint(1, 20),
+            SamplingParams(max_tokens=rng.randint(1, 15), seed=0),
+            context=RequestContext(client=client),
+        )
         for client in "ab"
         for _ in range(30)
     ]
@@ -164,7 +169,7 @@ def test_service_of_backlogged_clients_stays_close(seed: int, batch_size: int) -
 
     def check():  # type: ignore[no-untyped-def]
         events = step()
-        if len({one.client for one in order.all()}) == 2:
+        if len({one.context.client for one in order.all()}) == 2:
             assert abs(order.counters["a"] - order.counters["b"]) <= bound
         return events
 
@@ -174,8 +179,10 @@ def test_service_of_backlogged_clients_stays_close(seed: int, batch_size: int) -
 
 def test_one_clients_backlog_delays_nobody_else() -> None:
     """A single request behind a crowd of two hundred: under fcfs it waits for them all, under fair it is next."""
-    crowd = [Job(0, (1,) * 10, SamplingParams(max_tokens=5, seed=0), client="crowd") for _ in range(200)]
-    single = Job(3, (1,) * 10, SamplingParams(max_tokens=5, seed=0), client="single")
+    crowd = [
+        Job(0, (1,) * 10, SamplingParams(max_tokens=5, seed=0), context=RequestContext(client="crowd")) for _ in range(200)
+    ]
+    single = Job(3, (1,) * 10, SamplingParams(max_tokens=5, seed=0), context=RequestContext(client="single"))
     waits = {}
     for order in ("fcfs", "fair"):
         world = build_world(StallFree(), "paged", order=order, num_blocks=60)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orcinus.core.batch import Reason
 from orcinus.core.kv import PrefixCache
 from orcinus.core.policies import Orca, StallFree
-from orcinus.core.request import Finish, Request
+from orcinus.core.request import Finish, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from tests.worlds import Job, World, build_world, check_all, random_jobs, run
@@ -24,7 +24,7 @@ def job(prompt: tuple[int, ...], *, when: int = 0, output: int = 3, cancelled: i
 
 
 def request(prompt: tuple[int, ...], *, salt: str = "", name: str = "r") -> Request:
-    return Request(name, prompt, SamplingParams(max_tokens=4), 0.0, cache_salt=salt)
+    return Request(name, prompt, SamplingParams(max_tokens=4), 0.0, RequestContext(cache_salt=salt))
 
 
 def served(world: World, jobs: list[Job]) -> list[Request]:

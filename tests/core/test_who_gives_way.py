@@ -16,7 +16,7 @@ from orcinus.core.engine import Engine
 from orcinus.core.orders import ORDERS, Fair
 from orcinus.core.policies import POLICIES, Orca, StallFree
 from orcinus.core.ports import Observer
-from orcinus.core.request import Request, Status
+from orcinus.core.request import Request, RequestContext, Status
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Grant, Limits, Selection, View
@@ -27,7 +27,7 @@ ORDERED = [*ORDERS, "priority:aging=1", "shortest-first:aging=2000"]
 
 
 def fresh(name: str, arrival: float, *, prompt: int = 8, output: int = 12, priority: int = 0, client: str = "") -> Request:
-    return Request(name, (1,) * prompt, SamplingParams(max_tokens=output, seed=0), arrival, priority, client)
+    return Request(name, (1,) * prompt, SamplingParams(max_tokens=output, seed=0), arrival, RequestContext(priority, client))
 
 
 def served(world: World) -> list[str]:
@@ -178,7 +178,12 @@ def test_service_of_backlogged_clients_stays_close_under_preemption(seed: int, b
     """What was taken from a request is not charged again, so the bound of `fair` is the same."""
     rng = random.Random(seed)
     jobs = [
-        Job(0, (1,) * rng.randint(1, 20), SamplingParams(max_tokens=rng.randint(1, 15), seed=0), client=client)
+        Job(
+            0,
+            (1,) * rng.randint(1, 20),
+            SamplingParams(max_tokens=rng.randint(1, 15), seed=0),
+            context=RequestContext(client=client),
+        )
         for client in "ab"
         for _ in range(20)
     ]
@@ -190,7 +195,7 @@ def test_service_of_backlogged_clients_stays_close_under_preemption(seed: int, b
 
     class Check(Observer):
         def on_batch(self, batch: Batch, now: float) -> None:
-            if len({one.client for one in order.all()}) == 2:
+            if len({one.context.client for one in order.all()}) == 2:
                 assert abs(order.counters["a"] - order.counters["b"]) <= bound
 
     world.engine.observers.append(Check())

@@ -15,7 +15,7 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES, Orca
-from orcinus.core.request import Request
+from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
 from orcinus.observe.dropped import warn_of_dropped
@@ -165,8 +165,10 @@ def test_what_was_not_switched_keeps_its_counts_and_is_replayed_so(tmp_path: Pat
     """`fair` counts what clients were given. A new policy, or the same order named again, must not forget it."""
     file = tmp_path / "steps.jsonl"
     world, recorder = recorded_world(file, "orca", "paged", "fair", 1)
-    crowd = [Job(0, (1,) * 9, SamplingParams(max_tokens=4, seed=0), client="crowd") for _ in range(12)]
-    single = [Job(14, (1,) * 9, SamplingParams(max_tokens=4, seed=0), client="single") for _ in range(3)]
+    crowd = [Job(0, (1,) * 9, SamplingParams(max_tokens=4, seed=0), context=RequestContext(client="crowd")) for _ in range(12)]
+    single = [
+        Job(14, (1,) * 9, SamplingParams(max_tokens=4, seed=0), context=RequestContext(client="single")) for _ in range(3)
+    ]
     step, turn = world.engine.step, itertools.count()
 
     def switch_and_step():  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from orcinus.config import EngineConfig
 from orcinus.core.component_spec import make_order, make_policy
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
@@ -22,7 +23,7 @@ from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
-from orcinus.serve.model import Caller, Model, conversation
+from orcinus.serve.model import Model, conversation
 from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
@@ -68,7 +69,11 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
         check_fields(found, strict=False)
         if isinstance(found, ChatBody | CompletionBody):
             model.check_together(found)
-            await (model.chat(found, Caller()) if isinstance(found, ChatBody) else model.completion(found, Caller()))
+            await (
+                model.chat(found, RequestContext())
+                if isinstance(found, ChatBody)
+                else model.completion(found, RequestContext())
+            )
         elif isinstance(found, TokenizeBody) and found.messages is None:
             check_without_messages(found)
         elif isinstance(found, TokenizeBody):

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish
+from orcinus.core.request import Finish, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
 from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready, Submit, decode_to_engine, encode, params_from_wire, params_to_wire
-from orcinus.serve.model import Caller, Model
+from orcinus.serve.model import Model
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.workers import Workers
 from orcinus.text.answer import Answer, RequestMetrics
 from orcinus.text.detokenizer import ByteWriter, Detokenizer
-from orcinus.text.intake import Prepared, Standing
+from orcinus.text.intake import Prepared
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
@@ -144,7 +144,7 @@ class SomeCall:
 
 def test_a_chat_shows_reasoning_apart() -> None:
     body = ChatBody.model_validate({"messages": [{"role": "user", "content": "?"}], "stream": True})
-    prepared = [Prepared(0, 0, None, (1, 2), SamplingParams(), Standing())]
+    prepared = [Prepared(0, 0, None, (1, 2), SamplingParams(), RequestContext())]
     reply = Reply(SomeCall(), 0, "m", body, prepared, Thinker())  # type: ignore[arg-type]
     words = ["<think>", "hm", "</think>", "Yes"]
     detokenizer = Detokenizer(lambda: ByteWriter(lambda token: words[token].encode()))
@@ -190,7 +190,7 @@ def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_s
 
     async def ask(content: str) -> int:
         body = ChatBody.model_validate({"messages": [{"role": "user", "content": content}], "max_tokens": 5})
-        return len((await model.chat(body, Caller()))[0].ids)
+        return len((await model.chat(body, RequestContext()))[0].ids)
 
     async def scenario() -> None:
         with pytest.raises(ApiError, match="takes longer than") as caught:

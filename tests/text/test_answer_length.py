@@ -13,11 +13,12 @@ import pytest
 
 from orcinus import LLM, SamplingParams
 from orcinus.cli.partners import InProcess
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import DefaultLength
 from orcinus.errors import RequestError
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready
-from orcinus.serve.model import Caller, Model
+from orcinus.serve.model import Model
 from orcinus.serve.schema import ChatBody, CompletionBody
 from orcinus.serve.workers import Workers
 from orcinus.text.generation import default_params
@@ -98,7 +99,7 @@ def served(ready: Ready, fills: bool = False) -> Model:
 
 def answer_length(model: Model, body: ChatBody | CompletionBody) -> int:
     """The resolved `max_tokens` of a body."""
-    asked = model.chat(body, Caller()) if isinstance(body, ChatBody) else model.completion(body, Caller())
+    asked = model.chat(body, RequestContext()) if isinstance(body, ChatBody) else model.completion(body, RequestContext())
     found = asyncio.run(asked)[0].params.max_tokens
     assert found is not None
     return found

@@ -80,7 +80,7 @@ class Drive:
         self._live[name] = _Live(self._sent, asked, arrival.at)
         self._sent += 1
         params, at = self._params[asked.output_tokens], self.start + arrival.at
-        request = Request(name, asked.prompt, params, at, priority=arrival.priority, client=arrival.client)
+        request = Request(name, asked.prompt, params, at, arrival.context)
         self._hear(self._engine.submit(request))
 
     def _hear(self, events: Sequence[Event]) -> None:

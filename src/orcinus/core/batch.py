@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from orcinus.core.request import Finish, Logprobs
+from orcinus.core.request import Finish, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 
 
@@ -120,9 +120,7 @@ class Submitted:
     prompt: tuple[int, ...]
     params: SamplingParams
     at: float
-    priority: int = 0
-    client: str = ""
-    cache_salt: str = ""
+    context: RequestContext = RequestContext()
 
 
 class Token(NamedTuple):

@@ -9,7 +9,9 @@ from itertools import chain, islice
 from typing import overload
 
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import RequestError
+from orcinus.errors import RequestError, shown
+
+MOST_URGENT = 1_000_000
 
 
 class Status(StrEnum):
@@ -39,6 +41,28 @@ class Logprobs:
     top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first; of equals the chosen one
 
 
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What a request carries beside its prompt and sampling parameters.
+
+    It travels whole from the caller to the engine: a new field stands here once. Raises `RequestError` for a value that is
+    unusable.
+    """
+
+    priority: int = 0  # lower is more urgent, as in vLLM; for the order `priority`
+    client: str = ""  # whose request it is; for the order `fair`
+    cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:
+            raise RequestError(
+                f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {shown(self.priority)}"
+            )
+        for name in ("client", "cache_salt"):
+            if not isinstance(getattr(self, name), str):
+                raise RequestError(f"{name} must be a string, not {shown(getattr(self, name))}")
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One request for its whole life. Only `Scheduler` assigns to it.
@@ -52,9 +76,7 @@ class Request:
     prompt: tuple[int, ...]
     params: SamplingParams  # resolved: max_tokens and seed are set, and the model's end-of-text is in stop_token_ids
     arrival: float  # seconds on the engine's clock
-    priority: int = 0  # lower is more urgent, as in vLLM; for the order `priority`
-    client: str = ""  # whose request it is; for the order `fair`
-    cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
+    context: RequestContext = RequestContext()
     output: list[int] = field(default_factory=list)
     prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
     computed: int = 0

@@ -65,7 +65,7 @@ class MetricsObserver(Observer):
 
     def on_submit(self, submitted: Submitted) -> None:
         self.submitted += 1
-        self._live[submitted.request_id] = _Live(submitted.at, len(submitted.prompt), submitted.client)
+        self._live[submitted.request_id] = _Live(submitted.at, len(submitted.prompt), submitted.context.client)
         self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
         self.last_arrival = submitted.at if self.last_arrival is None else max(self.last_arrival, submitted.at)
 

@@ -41,10 +41,8 @@ class StepRecorder(Observer):
 
     def on_submit(self, submitted: Submitted) -> None:
         params = {key: value for key, value in _params(submitted).items() if value is not None}
-        who = {"priority": submitted.priority, "client": submitted.client, "cache_salt": submitted.cache_salt}
-        self._write(
-            "submit", {"at": submitted.at, "id": submitted.request_id, "prompt": submitted.prompt, "params": params, **who}
-        )
+        given = {"at": submitted.at, "id": submitted.request_id, "prompt": submitted.prompt, "params": params}
+        self._write("submit", given | asdict(submitted.context))
 
     def on_cancel(self, request_id: str, reason: Finish, now: float) -> None:
         self._write("cancel", {"at": now, "id": request_id, "reason": reason})

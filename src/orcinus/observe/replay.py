@@ -10,7 +10,7 @@ from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.request import Finish, Request
+from orcinus.core.request import Finish, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
@@ -134,5 +134,5 @@ def _request(line: Mapping[str, Any]) -> Request:
     params = {name: value for name, value in line["params"].items() if name in known}
     if "logit_bias" in params:
         params["logit_bias"] = {int(token): bias for token, bias in params["logit_bias"].items()}
-    who = {name: line[name] for name in ("priority", "client", "cache_salt")}
-    return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], **who)
+    context = RequestContext(**{field.name: line[field.name] for field in fields(RequestContext) if field.name in line})
+    return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], context)

@@ -143,8 +143,7 @@ class EngineClient:
         if self.dead is not None:
             raise EngineError(self.dead)
         self._streams[name] = Stream(self._collector(prepared, name), inbox)
-        who, wire = prepared.standing, params_to_wire(prepared.params)
-        self._send(Submit(name, list(prepared.ids), wire, who.priority, who.client, who.cache_salt, deadline))
+        self._send(Submit(name, list(prepared.ids), params_to_wire(prepared.params), prepared.context, deadline))
 
     def _collector(self, one: Prepared, name: str) -> Answer:
         thinks, metrics = one.thinking is not None, RequestMetrics(time.monotonic())

@@ -174,8 +174,7 @@ class EngineProcess:
         now = self.engine.clock.now()
         try:
             params = params_from_wire(message.params)
-            who = {"priority": message.priority, "client": message.client, "cache_salt": message.cache_salt}
-            events = self.engine.submit(Request(message.id, tuple(message.prompt), params, now, **who))  # type: ignore[arg-type]
+            events = self.engine.submit(Request(message.id, tuple(message.prompt), params, now, message.context))
         except OrcinusError as error:
             events = [Finished(message.id, Finish.REJECTED, now, str(error))]
         if message.deadline is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, Logprobs
+from orcinus.core.request import Finish, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.observe.timeline import Timeline
 
@@ -18,9 +18,7 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     id: str
     prompt: list[int]
     params: dict[str, Any]
-    priority: int = 0
-    client: str = ""
-    cache_salt: str = ""
+    context: RequestContext = RequestContext()
     deadline: float | None = None  # seconds from now after which it is cancelled
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orcinus.core.request import Request
+from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
@@ -27,14 +27,6 @@ DIRECT = (
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
 CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose request it is: what fair queues and the prefix cache go by."""
-
-    client: str = ""
-    salt: str = ""  # nobody shares K/V blocks with another salt
 
 
 @dataclass
@@ -157,10 +149,11 @@ class Model:
             message = f"{named}: no token id of this model, which has 0 to {self.ready.vocab_size - 1}"
             raise invalid(next(iter(wrong)), message)
 
-    async def prepare(self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, who: Caller) -> list[Prepared]:
+    async def prepare(
+        self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, context: RequestContext
+    ) -> list[Prepared]:
         """Tokenize and check prompts, beside the event loop."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
-        standing = {"priority": body.priority or 0, "client": who.client, "cache_salt": who.salt}
         room = self.context
         ids, thinking = list[tuple[int, ...]](), list[bool | None]()
         for index, prompt in enumerate(prompts):
@@ -181,7 +174,7 @@ class Model:
         if self.fills_max_tokens and not isinstance(params.max_tokens, DefaultLength):
             params = replace(params, ignore_eos=True)
         try:
-            prepared = self._intake.prepare(ids, params, standing)
+            prepared = self._intake.prepare(ids, params, context)
         except RequestError as error:
             where = error.field or param
             raise invalid(where, str(error) if str(error).startswith(where) else f"{where}: {error}") from None
@@ -218,21 +211,21 @@ class Model:
         self.check_ids(ids, where)
         return await self.counters.run(self.tokenizer.decode, ids, not special)
 
-    async def chat(self, body: ChatBody, who: Caller) -> list[Prepared]:
+    async def chat(self, body: ChatBody, context: RequestContext) -> list[Prepared]:
         """The prepared answers of a chat request."""
         params = self.params(
             body, body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
         )
-        return await self.prepare([conversation(body)], params, body, who)
+        return await self.prepare([conversation(body)], params, body, context)
 
-    async def completion(self, body: CompletionBody, who: Caller) -> list[Prepared]:
+    async def completion(self, body: CompletionBody, context: RequestContext) -> list[Prepared]:
         """The prepared answers of a completion request. Without a token to generate one is, and is not shown."""
         if body.max_tokens == 0 and not body.echo:
             raise invalid("max_tokens", "max_tokens: 0 needs echo: true")
         params = self.params(body, body.max_tokens if body.max_tokens != 0 else 1, body.logprobs)
         if body.echo and body.logprobs is not None:
             params = replace(params, prompt_logprobs=max(body.logprobs, body.prompt_logprobs or 0))
-        return await self.prepare(prompts(body), params, body, who)
+        return await self.prepare(prompts(body), params, body, context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 import orcinus
-from orcinus.core.request import Finish
+from orcinus.core.request import Finish, RequestContext
 from orcinus.errors import EngineError
 from orcinus.serve.admission import Admission, Bounds
 from orcinus.serve.body import Body, read_body
@@ -23,7 +23,7 @@ from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import Iteration
 from orcinus.serve.metrics import REJECTIONS, Metrics
-from orcinus.serve.model import Caller, Model, sizes
+from orcinus.serve.model import Model, sizes
 from orcinus.serve.model import prompts as prompts_of
 from orcinus.serve.reading import Reading
 from orcinus.serve.retry_after import RetryAfter
@@ -151,24 +151,24 @@ class Service:
         live, inside = self.client.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
-    def caller(self, body: Sampling, holder: Holder | None) -> Caller:
-        """Who sends a body. With keys it is the key's holder; without, whoever the body says."""
-        if holder is None:
-            return Caller(body.prompt_cache_key or body.user or "", body.cache_salt or "")
-        salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
-        return Caller(holder.name, salt)
+    def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
+        """The context of a body's requests. With keys the client is the key's holder, and salts are the holder's own."""
+        client, salt = body.prompt_cache_key or body.user or "", body.cache_salt or ""
+        if holder is not None:
+            client, salt = holder.name, hashlib.sha256(f"{holder.name}\0{salt}".encode()).hexdigest()
+        return RequestContext(body.priority or 0, client, salt)
 
     async def call(
-        self, prefix: str, body: Sampling, who: Caller, prepare: Callable[[], Awaitable[Sequence[Prepared]]]
+        self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[Prepared]]]
     ) -> tuple[Call, Sequence[Prepared]]:
         """Let a request in, tokenize it and queue its answers: all, or none. Raises `ApiError`."""
         self.check_open()
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
         fewest = self.model.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
-        ticket = self.admission.enter(who.client, count, fewest)
+        ticket = self.admission.enter(context.client, count, fewest)
         self.waits.on_enter()
-        call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", who.client, ticket)
+        call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", context.client, ticket)
         began = time.monotonic()
         try:
             prepared = await prepare()

@@ -77,7 +77,7 @@ class Replica:
         ends_early = arrival.output_tokens < arrival.asked_tokens
         params = SamplingParams(max_tokens=arrival.asked_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
         prompt = self._prompt(request_id, arrival)
-        request = Request(request_id, prompt, params, now, arrival.priority, arrival.client)
+        request = Request(request_id, prompt, params, now, arrival.context)
         self.left[request_id] = arrival.total_tokens
         self.work += self.left[request_id]
         if ends_early:

@@ -8,31 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orcinus.core.request import Request
+from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
-MOST_URGENT = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a request is apart from its text: how urgent, whose, and with whom it may share K/V blocks."""
-
-    priority: int = 0
-    client: str = ""
-    cache_salt: str = ""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:
-            raise RequestError(
-                f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {shown(self.priority)}"
-            )
-        for name in ("client", "cache_salt"):
-            if not isinstance(getattr(self, name), str):
-                raise RequestError(f"{name} must be a string, not {shown(getattr(self, name))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +26,7 @@ class Prepared:
     text: str | None  # None if the prompt was given as ids
     ids: tuple[int, ...]
     params: SamplingParams
-    standing: Standing
+    context: RequestContext
     thinking: bool | None = None  # whether the prompt has begun the answer's reasoning; None if there is none to be told apart
     echo: bool = False  # whether the prompt is shown before the answer
 
@@ -66,11 +47,11 @@ class Intake:
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None,
-        standing: Mapping[str, Any] | None = None,
+        context: RequestContext | Mapping[str, Any] | None = None,
     ) -> list[Prepared]:
         """All answers of a call, or an error that says which prompt is unusable and why.
 
-        `standing` maps fields of `Standing` to one value for all prompts or to a list of one for each.
+        `context` is one for all prompts, or maps its fields to one value for all or to a list of one for each.
         """
         listed = _listed(prompts)
         if params is None or isinstance(params, SamplingParams):
@@ -80,15 +61,15 @@ class Intake:
         if len(params) != len(listed):
             raise RequestError(f"{len(listed)} prompts but {len(params)} sampling parameters: give one for all or one for each")
         prepared = []
-        for index, (prompt, one, rank) in enumerate(zip(listed, params, _standings(standing or {}, len(listed)), strict=True)):
+        for index, (prompt, one, own) in enumerate(zip(listed, params, _contexts(context or {}, len(listed)), strict=True)):
             try:
-                prepared.append(self._one(index, prompt, one, rank))
+                prepared.append(self._one(index, prompt, one, own))
             except RequestError as error:
                 raise RequestError(str(error) if len(listed) == 1 else f"prompt {index}: {error}", error.field) from None
         # Seeds come after all checks: a refused call takes none from the next one.
         return [answer for one in prepared for answer in self._seeded(one)]
 
-    def _one(self, index: int, prompt: Prompt, params: SamplingParams, standing: Standing) -> Prepared:
+    def _one(self, index: int, prompt: Prompt, params: SamplingParams, context: RequestContext) -> Prepared:
         ids = self._ids(prompt)
         room = self.max_model_len - len(ids)
         if room < 1:
@@ -98,7 +79,7 @@ class Intake:
         reason = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
             raise RequestError(reason)
-        return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, standing)
+        return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
 
     def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
         """The parameters with lengths, ends of text and bad words filled in, for a prompt that leaves so much room."""
@@ -182,7 +163,9 @@ def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
 
 
-def _standings(given: Mapping[str, Any], count: int) -> list[Standing]:
+def _contexts(given: RequestContext | Mapping[str, Any], count: int) -> list[RequestContext]:
+    if isinstance(given, RequestContext):
+        return [given] * count
     each = [dict[str, Any]() for _ in range(count)]
     for name, value in given.items():
         values = list(value) if isinstance(value, list | tuple) else [value] * count
@@ -190,7 +173,7 @@ def _standings(given: Mapping[str, Any], count: int) -> list[Standing]:
             raise RequestError(f"{count} prompts but {len(values)} values of {name}: give one for all or one for each")
         for one, own in zip(each, values, strict=True):
             one[name] = own
-    return [Standing(**one) for one in each]
+    return [RequestContext(**one) for one in each]
 
 
 def _whole(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from orcinus.core.request import RequestContext
 from orcinus.errors import ConfigError
 
 
@@ -42,6 +43,11 @@ class Arrival:
             raise ConfigError(f"a prefix of {self.prefix_tokens} tokens does not lie in a prompt of {self.prompt_tokens}")
         if self.blocks and (self.block_tokens < 1 or self.prefix):
             raise ConfigError("blocks of a prompt need block_tokens of at least 1, and no prefix beside them")
+
+    @property
+    def context(self) -> RequestContext:
+        """What an engine is told beside its tokens."""
+        return RequestContext(self.priority, self.client)
 
     @property
     def total_tokens(self) -> int:

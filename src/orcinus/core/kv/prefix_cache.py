@@ -125,7 +125,7 @@ class PrefixCache(Paged):
         """The digests of its first blocks, `count` at least, each made of the one before it and of the block's tokens."""
         chain = self._chains.setdefault(request.id, [])
         while len(chain) < count:
-            before = chain[-1] if chain else sha256(request.cache_salt.encode("utf-8", "surrogatepass")).digest()
+            before = chain[-1] if chain else sha256(request.context.cache_salt.encode("utf-8", "surrogatepass")).digest()
             chain.append(sha256(before + array("q", self._tokens(request, len(chain))).tobytes()).digest())
         return chain
 

@@ -38,12 +38,14 @@ class Fair:
         self._left = ""  # the client whose queue became empty last
 
     def add(self, request: Request) -> None:
-        queue = self._queues.get(request.client)
+        queue = self._queues.get(request.context.client)
         if queue is None:
             others = self._queues or ([self._left] if self._left in self.counters else [])
             lowest = min((self.counters[client] for client in others), default=0)
-            self.counters[request.client] = max(self.counters.pop(request.client, 0.0), lowest)  # it is the latest now
-            queue = self._queues[request.client] = FCFS()
+            self.counters[request.context.client] = max(
+                self.counters.pop(request.context.client, 0.0), lowest
+            )  # it is the latest now
+            queue = self._queues[request.context.client] = FCFS()
             self._forget()
         queue.add(request)
 
@@ -55,23 +57,23 @@ class Fair:
             self.counters = defaultdict(float, {client: count for client, count in self.counters.items() if client in kept})
 
     def remove(self, request: Request) -> None:
-        queue = self._queues[request.client]
+        queue = self._queues[request.context.client]
         queue.remove(request)
         if not queue:
-            del self._queues[request.client]
-            self._left = request.client
+            del self._queues[request.context.client]
+            self._left = request.context.client
 
     def rank(self, request: Request) -> float:
         """What its client was given until now."""
-        return self.counters.get(request.client, 0.0)
+        return self.counters.get(request.context.client, 0.0)
 
     def admit(self, request: Request) -> None:
         if not request.preemptions:  # what was taken away from it is not charged twice
-            self.counters[request.client] += self._prompt(request)
+            self.counters[request.context.client] += self._prompt(request)
         self.remove(request)
 
     def generated(self, request: Request, tokens: int) -> None:
-        self.counters[request.client] += tokens * self.output_cost
+        self.counters[request.context.client] += tokens * self.output_cost
 
     def first(self, count: int) -> tuple[Request, ...]:
         """The order in which they would be admitted, if nothing else happened meanwhile."""

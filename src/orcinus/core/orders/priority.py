@@ -13,4 +13,4 @@ class Priority(AgingQueue):
     """
 
     def rank(self, request: Request) -> float:
-        return request.arrival + request.priority * self.aging
+        return request.arrival + request.context.priority * self.aging

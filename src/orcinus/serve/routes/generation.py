@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from orcinus.core.request import RequestContext
 from orcinus.serve.answers import Reply
-from orcinus.serve.model import Caller
 from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.service import Service
 from orcinus.text.intake import Prepared
 
-Preparing = Callable[[Caller], Awaitable[Sequence[Prepared]]]
+Preparing = Callable[[RequestContext], Awaitable[Sequence[Prepared]]]
 
 
 def router(service: Service) -> APIRouter:
@@ -29,7 +29,7 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, ChatBody)
-            return await answer(request, body, "chatcmpl", lambda who: service.model.chat(body, who))
+            return await answer(request, body, "chatcmpl", lambda context: service.model.chat(body, context))
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
@@ -37,14 +37,14 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, CompletionBody)
-            return await answer(request, body, "cmpl", lambda who: service.model.completion(body, who))
+            return await answer(request, body, "cmpl", lambda context: service.model.completion(body, context))
 
     async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
         model, config = service.model, service.config
         model.check_name(body.model)
         model.check_together(body)
-        who = service.caller(body, request.scope["orcinus"]["holder"])
-        call, prepared = await service.call(prefix, body, who, lambda: prepare(who))
+        context = service.context(body, request.scope["orcinus"]["holder"])
+        call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
         reply = Reply(call, int(time.time()), model.name, body, prepared, model.tokenizer, service.fingerprint)
         headers = _headers(request, body, call.id)
         if body.stream:
