@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Compiled modules are kept: tests start some hundred processes.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto
 SOURCES := src tests benchmarks docs tools
 
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
 
-.PHONY: demo serve test check lint conformance format clean
+.PHONY: demo serve test test-all check lint conformance format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -17,7 +19,13 @@ serve: $(VENV)/installed-serve  ## set up, then serve the bundled model at http:
 	$(BIN)/orcinus serve
 
 test: lint  ## set up, then check and test everything
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto  # compiled modules are kept: tests start some hundred processes
+	$(PYTEST)
+
+test-all: lint  ## the same with whole products of choices, more examples and slow tests
+	$(PYTEST) --all
+
+test-%: $(VENV)/installed-test  ## one folder of tests: make test-core, make test-serve, ...
+	$(PYTEST) tests/$*
 
 check: lint  ## formatter, linter, types, structure
 	$(BIN)/python -m pytest -q tests/architecture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.cpu_seconds import CpuSeconds
 from tests.serve.conftest import server  # noqa: F401  (a fixture for everybody)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +20,24 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 settings.register_profile("shared-machine", deadline=None)  # machines are noisy: a slow example is no failure
 settings.load_profile("shared-machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all", action="store_true", help="whole products of choices, all examples, and slow tests (`make test-all`)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: runs with --all alone, because what it tests is represented without it, too")
+    config.pluginmanager.register(CpuSeconds(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 @pytest.hookimpl(optionalhook=True)

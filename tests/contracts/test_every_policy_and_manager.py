@@ -18,13 +18,20 @@ from orcinus.core.policies import POLICIES
 from orcinus.core.request import Finish
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
+from tests.product import product
 from tests.worlds import Job, build_world, check_all, random_jobs, run
 
 SPELLED = [*POLICIES, "request-level:release=each", "sarathi:chunk_size=6", "stall-free:token_budget=3"]
 ORDERED = [*ORDERS, "priority:aging=1"]
 DEPTHS = (1, 4, -2)  # batches in flight; below 0: so many that follow one another
 PRODUCT = list(itertools.product(SPELLED, ORDERED, KV_MANAGERS, DEPTHS))
-NAMES = [f"{policy}-{order}-{kv}-{'depth' if depth > 0 else 'chain'}{abs(depth)}" for policy, order, kv, depth in PRODUCT]
+WORLDS = product(
+    SPELLED,
+    ORDERED,
+    KV_MANAGERS,
+    DEPTHS,
+    name=lambda *world: "-".join(world[:3]) + f"-{'depth' if world[3] > 0 else 'chain'}{abs(world[3])}",
+)
 World4 = tuple[str, str, str, int]
 
 
@@ -34,7 +41,7 @@ def seeds(*world: str | int) -> tuple[int, int]:
     return 2 * index, 2 * index + 1
 
 
-@pytest.mark.parametrize(("policy", "order", "kv", "depth"), PRODUCT, ids=NAMES)
+@pytest.mark.parametrize(("policy", "order", "kv", "depth"), WORLDS)
 def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth: int) -> None:
     for seed in seeds(policy, order, kv, depth):
         jobs = random_jobs(random.Random(seed), 25)
@@ -44,7 +51,7 @@ def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth:
         assert {ending.reason for ending in world.record.endings.values()} <= {Finish.STOP, Finish.LENGTH}
 
 
-@pytest.mark.parametrize(("policy", "order", "kv", "depth"), PRODUCT, ids=NAMES)
+@pytest.mark.parametrize(("policy", "order", "kv", "depth"), WORLDS)
 def test_cancelling_disturbs_nobody_else_and_the_same_workload_gives_the_same_batches(
     policy: str, order: str, kv: str, depth: int
 ) -> None:

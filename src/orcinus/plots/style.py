@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.cache import lend
-from orcinus.distribution import needs
 from orcinus.errors import ConfigError
 from orcinus.files import can_write
 
@@ -38,7 +37,7 @@ def mixed_styles() -> list[dict[str, str]]:
 
 def legible(name: str, longest: int = LONGEST) -> str:
     """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
-    require_matplotlib()
+    lend(MATPLOTLIB_FOLDER)
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties())).get_char_index
@@ -58,18 +57,8 @@ def legend_below(place: Any, title: str = "") -> None:
         )
 
 
-def require_matplotlib() -> None:
-    """Raise `ConfigError`, with what to install, if matplotlib is missing."""
-    lend(MATPLOTLIB_FOLDER)
-    with needs("a picture", "plots"):
-        import matplotlib
-
-        matplotlib.use("Agg")
-
-
 def check_picture(path: str | Path) -> None:
-    """Raise `ConfigError` if a picture cannot be drawn or written there; called before the work that it shows."""
-    require_matplotlib()
+    """Raise `ConfigError` if a picture cannot be written there, before the work is done that it would show."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"cannot draw {path}: its name must end in .png, .svg or .pdf")
@@ -83,7 +72,10 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
 
     The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
     """
-    require_matplotlib()
+    lend(MATPLOTLIB_FOLDER)
+    import matplotlib
+
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
     plain: dict[Any, Any] = {
