@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-import statistics
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
+from orcinus.core.kv import KV_MANAGERS
+from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-
-ROOT = Path(__file__).parents[2]
-SRC = ROOT / "src"
-PACKAGE = SRC / "orcinus"
-FILES = sorted(PACKAGE.rglob("*.py"))
+from tests.architecture.source import ROOT, TREES, Function, imports, part, under
 
 # Each layer may import from itself (unless siblings are apart) and from those before it.
 LAYERS: list[set[str]] = [
@@ -56,99 +52,64 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "httpx",
     "httpx_sse",
     "uvloop",
-    "orcinus",
 }
-
-
-def module(file: Path) -> str:
-    return ".".join(file.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Full names of what a tree imports."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def part(name: str) -> str | None:
-    """`orcinus.core.engine` -> `core`."""
-    pieces = name.split(".")
-    return pieces[1] if pieces[0] == "orcinus" and len(pieces) > 1 else None
+OWN_LAZY = {  # modules of ours that are imported inside functions: by whom, and why
+    "orcinus.__main__": ("orcinus.cli", "`orcinus` says which Python it needs before anything else is loaded"),
+    "orcinus.cli": ("orcinus", "a command loads what it runs, and `--help` none of it"),
+    "orcinus.build": ("orcinus.runtime.gpu", "Triton"),
+    "orcinus.runtime.attention": ("orcinus.runtime", "Triton, and FlashAttention's package"),
+    "orcinus.serve.engines": ("orcinus", "a server of a simulation loads no torch"),
+}
 
 
 def layer(name: str) -> int:
     return next(index for index, names in enumerate(LAYERS) if name in names)
 
 
-@pytest.mark.parametrize("file", FILES, ids=module)
-def test_layers(file: Path) -> None:
-    own = part(module(file))
-    if own is None:  # orcinus/__init__.py, which loads its names lazily
-        return
-    known = set().union(*LAYERS)
-    for other in {part(name) for name in imports(ast.parse(file.read_text()))} & known:
-        assert other is not None
-        assert layer(other) <= layer(own), f"{own} may not import {other}"
-        assert not any({own, other} <= apart and own != other for apart in APART), (
-            f"{own} and {other} know nothing of each other"
-        )
+def test_layers() -> None:
+    known, found = set().union(*LAYERS), []
+    for name, tree in TREES.items():
+        own = part(name)
+        if own is None:  # orcinus/__init__.py, which loads its names lazily
+            continue
+        for other in {part(imported) for imported in imports(tree)} & known:
+            assert other is not None
+            apart = any({own, other} <= pair and own != other for pair in APART)
+            if layer(other) > layer(own) or apart:
+                found.append(f"{name} may not import {other}")
+    assert found == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=module)
-def test_heavy_libraries_stay_where_they_belong(file: Path) -> None:
-    place = file.relative_to(PACKAGE).as_posix()
-    for name in {name.split(".")[0] for name in imports(ast.parse(file.read_text()))}:
-        if name in ONLY_UNDER:
-            assert any(place.split("/")[0].removesuffix(".py") == home or place == home for home in ONLY_UNDER[name]), (
-                f"{name} in {place}"
-            )
+def test_heavy_libraries_stay_where_they_belong() -> None:
+    found = []
+    for name, tree in TREES.items():
+        place = name.removeprefix("orcinus.").replace(".", "/")
+        for library in {imported.split(".")[0] for imported in imports(tree)} & set(ONLY_UNDER):
+            homes = {home.removesuffix(".py") for home in ONLY_UNDER[library]}
+            if place not in homes and place.split("/")[0] not in homes:
+                found.append(f"{library} in {name}")
+    assert found == []
 
 
-@pytest.mark.parametrize("file", sorted((PACKAGE / "core").rglob("*.py")), ids=module)
-def test_the_core_is_standard_library_only(file: Path) -> None:
+def test_the_core_is_standard_library_only() -> None:
     forbidden = {"time", "threading", "asyncio", "logging", "socket", "subprocess", "random", "os", "io", "multiprocessing"}
-    for name in imports(ast.parse(file.read_text())):
-        top = name.split(".")[0]
-        assert top in sys.stdlib_module_names | {"orcinus"}, f"{name} is not in the standard library"
-        assert top not in forbidden, f"the core has no {top}"
-        assert part(name) in (None, "core", "errors"), f"the core may not import {name}"
+    for module, tree in under("core").items():
+        for name in imports(tree):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names | {"orcinus"}, f"{module}: {name} is not in the standard library"
+            assert top not in forbidden, f"{module}: the core has no {top}"
+            assert part(name) in (None, "core", "errors"), f"{module}: the core may not import {name}"
 
 
-@pytest.mark.parametrize("file", sorted((PACKAGE / "conformance").rglob("*.py")), ids=module)
-def test_the_checklist_is_a_black_box(file: Path) -> None:
-    for name in imports(ast.parse(file.read_text())):
-        assert part(name) in (None, "conformance", "errors"), f"a checklist of servers may not import {name}"
-
-
-@pytest.mark.parametrize("file", FILES, ids=module)
-def test_sizes(file: Path) -> None:
-    """400 lines a file and 60 a function are the most."""
-    text = file.read_text()
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"
-
-
-def test_functions_are_short() -> None:
-    lengths = [
-        (node.end_lineno or 0) - node.lineno + 1
-        for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.FunctionDef)
-    ]
-    assert statistics.median(lengths) < 10
+def test_the_checklist_is_a_black_box() -> None:
+    for module, tree in under("conformance").items():
+        for name in imports(tree):
+            assert part(name) in (None, "conformance", "errors"), f"{module}: a checklist of servers may not import {name}"
 
 
 def test_there_is_no_import_cycle() -> None:
-    graph = {module(file): imports(_without_functions(ast.parse(file.read_text()))) for file in FILES}
-    graph = {name: {other for other in targets if other in graph and other != name} for name, targets in graph.items()}
+    """Imports inside functions count; those for type checkers alone do not."""
+    graph = {name: (imports(tree, types=False) & set(TREES)) - {name} for name, tree in TREES.items()}
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -162,35 +123,43 @@ def test_there_is_no_import_cycle() -> None:
         visit(name, ())
 
 
-def _without_functions(tree: ast.Module) -> ast.Module:
-    """Imports at the top and under `if TYPE_CHECKING` are the ones that count; those for typing alone make no cycle."""
-    return ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)], [])
+def test_lazy_imports_are_the_listed_ones() -> None:
+    found, used = set(), set()
+    for name, tree in TREES.items():
+        lazy = {imported for node in ast.walk(tree) if isinstance(node, Function) for imported in imports(node)}
+        found |= {f"{name} imports {other}" for other in lazy if other.split(".")[0] not in LAZY | {"orcinus"}}
+        by = next((each for each in OWN_LAZY if f"{name}.".startswith(f"{each}.")), None)
+        for other in lazy:
+            if by is not None and f"{other}.".startswith(f"{OWN_LAZY[by][0]}."):
+                used.add(by)
+            elif part(other) is not None:
+                found.add(f"{name} imports {other}")
+    assert found == set()
+    assert used == set(OWN_LAZY), "an exception that is none any more"
 
 
-@pytest.mark.parametrize("file", FILES, ids=module)
-def test_lazy_imports_are_the_listed_ones(file: Path) -> None:
-    for function in ast.walk(ast.parse(file.read_text())):
-        if isinstance(function, ast.FunctionDef):
-            assert {name.split(".")[0] for name in imports(function)} <= LAZY
-
-
-def test_only_the_composition_root_asks_which_policy_or_manager_it_has() -> None:
+def test_only_the_composition_root_asks_which_policy_order_or_manager_it_has() -> None:
     """Everything else asks protocols: `holds_answers`, `preallocates`, `stats`."""
-    concrete = {made.__name__ for made in POLICIES.values()} | {"BlockPool", "MaxLength", "Paged", "PrefixCache", "Reservation"}
-    for file in set(FILES) - {PACKAGE / "build.py"}:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
-                names = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
-                assert not names & concrete, f"{module(file)} asks for {names & concrete}"
+    concrete = {made.__name__ for made in (*POLICIES.values(), *ORDERS.values(), *KV_MANAGERS.values())} | {"BlockPool"}
+    for name in set(TREES) - {"orcinus.build"}:
+        for node in ast.walk(TREES[name]):
+            match node:
+                case ast.Call(func=ast.Name("isinstance" | "issubclass"), args=[_, asked]) | ast.MatchClass(cls=asked):
+                    pass
+                case ast.Compare(left=ast.Call(func=ast.Name("type")), comparators=[asked]):
+                    pass
+                case _:
+                    continue
+            names = {each.id for each in ast.walk(asked) if isinstance(each, ast.Name)}
+            assert not names & concrete, f"{name} asks for {names & concrete}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=module)
-def test_modules_and_public_names_are_documented(file: Path) -> None:
-    tree = ast.parse(file.read_text())
-    assert file.stat().st_size == 0 or ast.get_docstring(tree), "a module says what it is for"
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_") and "decoder.py" not in file.name:
-            assert ast.get_docstring(node) or file.name == "main.py", f"{node.name} has no docstring"
+def test_modules_and_public_names_are_documented() -> None:
+    for name, tree in TREES.items():
+        assert not tree.body or ast.get_docstring(tree), f"{name}: a module says what it is for"
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_") and not name.endswith(".decoder"):
+                assert ast.get_docstring(node) or name.endswith(".main"), f"{name}.{node.name} has no docstring"
 
 
 def test_public_names_exist_and_are_all_listed() -> None:
