@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from orcinus.runtime.packed import can_pack, multiply, pack
+from orcinus.runtime.onednn_weights import can_prepack, multiply, prepack
 
 SHAPES = [(4096, 1024), (1024, 3072), (32000, 512)]  # outputs, inputs
 ROWS = (1, 8, 32, 128)
@@ -31,7 +31,7 @@ def seconds(run: Callable[[], None]) -> float:
 def measure(shape: tuple[int, int], dtype: torch.dtype, rows: int, repeats: int) -> str:
     """One line: both bandwidths in GB/s, and how many times faster packed weights are."""
     weights = [torch.randn(shape).to(dtype) for _ in range(max(1, BYTES // (shape[0] * shape[1] * dtype.itemsize)))]
-    packed, x = [pack(weight) for weight in weights], torch.randn(rows, shape[1]).to(dtype)
+    packed, x = [prepack(weight) for weight in weights], torch.randn(rows, shape[1]).to(dtype)
     plain_s, packed_s = [], []
     for repeat in range(repeats + 2):
         one = seconds(lambda: [F.linear(x, weight) for weight in weights] and None)
@@ -55,7 +55,9 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         for shape in SHAPES:
             for rows in ROWS:
-                print(measure(shape, dtype, rows, options.repeats) if can_pack("cpu", dtype) else f"{dtype}: cannot be packed")
+                print(
+                    measure(shape, dtype, rows, options.repeats) if can_prepack("cpu", dtype) else f"{dtype}: cannot be packed"
+                )
 
 
 if __name__ == "__main__":

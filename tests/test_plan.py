@@ -20,7 +20,7 @@ from orcinus.runtime import weight_files
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, working_bytes
 from orcinus.runtime.memory import _of_the_groups, memory_available
-from orcinus.runtime.packed import can_pack
+from orcinus.runtime.onednn_weights import can_prepack
 from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -48,7 +48,7 @@ def test_a_plan_counts_what_the_model_has(checkpoint: Made, name: str) -> None:
     assert plan.resolved == resolve(EngineConfig(model=folder))
     saved = sum(p.numel() * 4 for p in model.parameters())
     spec = plan.model.checkpoint.spec
-    twice = spec.tied and can_pack("cpu", torch.float32)  # the embedding: for look-ups, and packed for the output
+    twice = spec.tied and can_prepack("cpu", torch.float32)  # the embedding: for look-ups, and packed for the output
     assert plan.memory.weights == saved + (4 * spec.vocab_size * spec.hidden_size if twice else 0)
     assert plan.model.saved_bytes == saved
     assert plan.missing_mib == 0
@@ -127,8 +127,8 @@ def test_sequences_and_bytes_of_a_decode(checkpoint: Made) -> None:
     for name, seen in (("mistral-sliding-window", 12), ("mistral-no-window", 100)):
         spec = open_checkpoint(checkpoint(name)[1]).spec
         assert decode_kv_bytes(spec, torch.float32, 100) == 2 * 3 * 2 * spec.head_dim * 4 * seen
-        num_parameters = sum(parameter.numel() for parameter in outline(spec).parameters())
-        assert decode_weight_bytes(spec, torch.float32, num_parameters) == (num_parameters - 97 * 48) * 4
+        model = outline(spec, torch.float32)
+        assert decode_weight_bytes(model) == (model.num_parameters - 97 * 48) * 4
     assert working_bytes(spec, torch.float32, 9, 4, 64) > working_bytes(spec, torch.float32, 8, 4, 64)
 
 

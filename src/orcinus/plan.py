@@ -34,7 +34,7 @@ from orcinus.runtime.footprint import (
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.memory import memory_available, memory_total
 from orcinus.runtime.models import DecoderSpec
-from orcinus.runtime.packed import can_pack
+from orcinus.runtime.onednn_weights import can_prepack
 from orcinus.runtime.weight_files import has_weights
 from orcinus.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
 from orcinus.tiny import MODEL_DIR
@@ -170,10 +170,9 @@ def _find(config: EngineConfig) -> Model:
     folder, headers = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
     complete = dummy or has_weights(folder)
     checkpoint = with_weights(open_checkpoint(folder), headers, readable=complete)
-    shape = outline(checkpoint.spec)
+    shape = outline(checkpoint.spec, linear_weight=checkpoint.linear_weight)
     places = {} if dummy else match(checkpoint, shape, headers)
-    num_parameters = sum(parameter.numel() for parameter in shape.parameters())
-    return Model(checkpoint, num_parameters, sum(headers[name].num_bytes for name in places), complete)
+    return Model(checkpoint, shape.num_parameters, sum(headers[name].num_bytes for name in places), complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,7 @@ def measure(plan: Plan) -> Speeds:
     spec, dtype, device = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device
     limits = plan.resolved.limits
     context = -(-limits.max_model_len // 2)
-    weights = decode_weight_bytes(spec, dtype, plan.model.num_parameters)
+    weights = decode_weight_bytes(outline(spec, dtype, plan.model.checkpoint.linear_weight))
     kv = decode_kv_bytes(spec, dtype, context)
     most = min(limits.max_batch_size, plan.sequences(context))
     kv_rate = read_bandwidth(device, weights + most * kv)
@@ -224,8 +223,8 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     attention = _attention(config.attention, device, spec.head_dim)
     if config.enforce_eager and device.device.type == "cpu":
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
-    packed = can_pack(device.device.type, device.dtype)
-    weights = weight_bytes(spec, device.dtype, model.num_parameters, packed=packed)
+    shape = outline(spec, device.dtype, model.checkpoint.linear_weight)
+    weights = weight_bytes(shape, packed=can_prepack(device.device.type, device.dtype))
     margin = _margin(config, device, available)
 
     space = Space(

@@ -61,7 +61,7 @@ def test_a_config_is_enough_to_plan_and_to_generate(checkpoint: Made, tmp_path: 
 @pytest.mark.parametrize("name", ["qwen3", "gpt2", "llama-biases-yarn"])
 def test_what_is_made_up(checkpoint: Made, name: str) -> None:
     model = filled(checkpoint(name)[1])
-    for parameter_name, parameter in model.named_parameters():
+    for parameter_name, parameter in model.tensors().items():
         if parameter_name.endswith(".bias"):
             assert (parameter == 0).all(), parameter_name
         elif parameter.dim() == 1:
@@ -71,7 +71,7 @@ def test_what_is_made_up(checkpoint: Made, name: str) -> None:
             assert parameter.std().item() == pytest.approx(STD, rel=0.1), parameter_name
             assert abs(parameter.mean().item()) < STD / 5
     again = filled(checkpoint(name)[1])
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.tensors().values(), again.tensors().values(), strict=True))
 
 
 def test_making_up_tells_how_far_it_is(checkpoint: Made) -> None:
@@ -79,7 +79,7 @@ def test_making_up_tells_how_far_it_is(checkpoint: Made) -> None:
     heard: list[tuple[str, int, int]] = []
     config = EngineConfig(model=folder, load_format="dummy", dtype="float32", max_model_len=32)
     build(config, progress=lambda *stage: heard.append(stage))
-    total = sum(parameter.numel() * 4 for parameter in outline(open_checkpoint(folder).spec).parameters())
+    total = sum(tensor.numel() * 4 for tensor in outline(open_checkpoint(folder).spec).tensors().values())
     done = [done for stage, done, of in heard if stage == "weights" and of == total]
     assert done == sorted(done)
     assert done[-1] == total

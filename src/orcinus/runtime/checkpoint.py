@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
@@ -18,13 +19,24 @@ from orcinus.model_config import LARGEST, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.dummy import fill_at_random
-from orcinus.runtime.models import ARCHITECTURES, WRAPPERS, Decoder, DecoderSpec, Factory, Family, Place
+from orcinus.runtime.linear_weight import MakeLinearWeight
+from orcinus.runtime.models import (
+    ARCHITECTURES,
+    LINEAR_WEIGHTS,
+    WRAPPERS,
+    Decoder,
+    DecoderSpec,
+    Factory,
+    Family,
+    Place,
+    PlainWeight,
+)
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.operators import PLAIN, Operators
-from orcinus.runtime.packed import can_pack
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
+EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
 # What families read of a config, if it is a field of their own; and what they read wherever it stands.
 READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
@@ -43,6 +55,7 @@ class Checkpoint:
     spec: DecoderSpec
     dtype: torch.dtype | None  # in which the weights were saved
     notes: tuple[str, ...] = ()  # what is not as config.json says, in a line each
+    linear_weight: MakeLinearWeight = PlainWeight.make  # the format of the linear layers' weights
 
     @property
     def family(self) -> Family:
@@ -53,8 +66,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Read config.json. Raises `ModelError` if it is missing, broken, or of an unknown architecture."""
     config = read_config(folder)
     architecture = _architecture(config, folder)
-    if config.get("quantization_config"):
-        raise ModelError(f"{folder}: quantized checkpoints are not supported: use the original weights")
+    linear_weight = _linear_weight(config, folder)
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
     try:
@@ -65,7 +77,17 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{folder}: {error}") from None
     except Exception as error:  # whatever a config can make its readers stumble over
         raise ModelError(f"config.json in {folder} cannot be understood: {one_line(error)}") from error
-    return Checkpoint(folder, architecture, spec, dtype)
+    return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
+
+
+def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
+    """How the weights of linear layers are made: by the quantization method that config.json names."""
+    settings = config.get("quantization_config") or {}
+    method = settings.get("quant_method") if isinstance(settings, Mapping) else None
+    found = LINEAR_WEIGHTS.get(method) if isinstance(method, str) or not settings else None
+    if found is None:
+        raise ModelError(f"{folder}: quantized checkpoints are not supported: use the original weights")
+    return found(settings)
 
 
 def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
@@ -74,9 +96,9 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
     A head that differs from the embedding is kept, whatever config.json says, as transformers does. That is known where the
     weights are `readable`; where only headers are, config.json is believed. Raises `ModelError` if a file cannot be read.
     """
-    if checkpoint.dtype is None and tensors:
-        largest = max(tensors.values(), key=lambda tensor: tensor.num_bytes)
-        checkpoint = replace(checkpoint, dtype=FLOATS.get(largest.dtype))
+    floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
+    if checkpoint.dtype is None and floats:
+        checkpoint = replace(checkpoint, dtype=FLOATS[max(floats, key=lambda tensor: tensor.num_bytes).dtype])
     places = {place.parameter: name for name in tensors if (place := checkpoint.family.place(name))}
     if not (checkpoint.spec.tied and HEAD in places and EMBEDDING in places):
         return checkpoint
@@ -94,9 +116,12 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
     return replace(checkpoint, spec=replace(checkpoint.spec, tied=False), notes=(*checkpoint.notes, note))
 
 
-def outline(spec: DecoderSpec) -> Decoder:
+@lru_cache(maxsize=4)
+def outline(
+    spec: DecoderSpec, dtype: torch.dtype = torch.float32, linear_weight: MakeLinearWeight = PlainWeight.make
+) -> Decoder:
     """The decoder without memory: shapes only. Raises `ModelError` if there can be no such decoder."""
-    return Decoder(spec, ATTENTION["reference"](), Factory(torch.device("meta"), torch.float32))
+    return Decoder(spec, ATTENTION["reference"](), Factory(torch.device("meta"), dtype, linear_weight=linear_weight))
 
 
 def load_model(
@@ -114,24 +139,25 @@ def load_model(
     tensor is mapped at a time, and a device that is not the CPU holds one tensor beside the model while it is converted.
     `dummy` makes weights up instead. `progress` hears after every tensor how many bytes are there, and of how many.
     """
-    model = Decoder(checkpoint.spec, attend, Factory(device.device, device.dtype, operators))
+    if dummy and checkpoint.linear_weight != PlainWeight.make:
+        raise ModelError(f"load_format dummy makes up plain weights only, and {checkpoint.folder} is quantized: use auto")
+    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight)
+    model = Decoder(checkpoint.spec, attend, make)
     if dummy:
         fill_at_random(model, progress)
     else:
         _fill_from_files(model, checkpoint, progress)
-    if can_pack(device.device.type, device.dtype):
-        model.pack()
+    model.process_after_loading()
     return model
 
 
 def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
     tensors = read_headers(checkpoint.folder)
     places = match(checkpoint, model, tensors)
-    parameters = dict(model.named_parameters())
     done, total = 0, sum(tensors[name].num_bytes for name in places)
     for name, tensor in read_tensors(checkpoint.folder, places):
         place = places[name]
-        put(tensor, _target(parameters[place.parameter], place, model.spec), transposed=place.transposed)
+        put(tensor, model.part(place.parameter, place.part), transposed=place.transposed)
         done += tensors[name].num_bytes
         progress(done, total)
 
@@ -150,19 +176,19 @@ def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
     """Where every tensor goes. Raises `ModelError` if one is missing, twice there, left over, quantized or misshapen."""
-    parameters, family = dict(model.named_parameters()), checkpoint.family
+    wanted, family = model.tensors(), checkpoint.family
     places = _places(checkpoint, tensors)
-    unexpected = [name for name, place in places.items() if place is None or place.parameter not in parameters]
-    known = {name: place for name, place in places.items() if place is not None and place.parameter in parameters}
+    unexpected = [name for name, place in places.items() if place is None or place.parameter not in wanted]
+    known = {name: place for name, place in places.items() if place is not None and place.parameter in wanted}
     filled = dict[tuple[str, int], str]()
     for name, place in known.items():
-        _check_tensor(checkpoint.folder, name, tensors[name], place, _target(parameters[place.parameter], place, model.spec))
-        for part in _parts(place.parameter, model.spec) if place.part is None else (place.part,):
+        _check_tensor(checkpoint.folder, name, tensors[name], place, model.part(place.parameter, place.part))
+        for part in range(model.num_parts(place.parameter)) if place.part is None else (place.part,):
             if (twin := filled.setdefault((place.parameter, part), name)) != name:
                 raise ModelError(
                     f"{checkpoint.folder} holds {twin} and {name}, which are the same weight: remove either of them"
                 )
-    empty = {(name, part) for name in parameters for part in _parts(name, model.spec)} - filled.keys()
+    empty = {(name, part) for name in wanted for part in range(model.num_parts(name))} - filled.keys()
     if empty:
         prefix = next((_wrapper(name) for name in known if _wrapper(name)), "")
         names = sorted(prefix * (name != HEAD) + family.source(name, part) for name, part in empty)
@@ -195,26 +221,12 @@ def _untied(empty: set[tuple[str, int]]) -> str:
 
 
 def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
-    """Raise `ModelError` if a tensor is not made of floating-point numbers, or has another shape than its place."""
-    if tensor.dtype not in FLOATS:
+    """Raise `ModelError` if a tensor has another shape than its place, or numbers that its place cannot hold."""
+    if not (target.dtype in DTYPES.values() if tensor.dtype in FLOATS else EXACT.get(tensor.dtype) is target.dtype):
         raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
     if list(tensor.shape) != wanted:
         raise ModelError(f"{name} in {folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
-
-
-def _parts(parameter: str, spec: DecoderSpec) -> tuple[int, ...]:
-    if ".qkv." in parameter:
-        return (0, 1, 2)
-    return (0, 1) if ".mlp.up." in parameter and spec.gated_mlp else (0,)
-
-
-def _target(parameter: nn.Parameter, place: Place, spec: DecoderSpec) -> Tensor:
-    if place.part is None:
-        return parameter.data
-    sizes = spec.qkv_sizes if ".qkv." in place.parameter else (spec.intermediate_size, spec.intermediate_size)
-    start = sum(sizes[: place.part])
-    return parameter.data[start : start + sizes[place.part]]
 
 
 def _architecture(config: Mapping[str, Any], folder: Path) -> str:

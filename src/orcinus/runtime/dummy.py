@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from orcinus.runtime.models import Decoder
 
@@ -20,18 +20,18 @@ def fill_at_random(model: Decoder, progress: Callable[[int, int], None] = lambda
     `progress` hears after every tensor how many bytes have been made, and of how many.
     """
     generator = torch.Generator(model.embed.weight.device).manual_seed(SEED)
-    parameters = dict(model.named_parameters())
-    done, total = 0, sum(parameter.nbytes for parameter in parameters.values())
-    for name, parameter in parameters.items():
-        _fill(name, parameter, generator)
-        done += parameter.nbytes
+    tensors = model.tensors()
+    done, total = 0, sum(tensor.nbytes for tensor in tensors.values())
+    for name, tensor in tensors.items():
+        _fill(name, tensor, generator)
+        done += tensor.nbytes
         progress(done, total)
 
 
-def _fill(name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+def _fill(name: str, tensor: Tensor, generator: torch.Generator) -> None:
     if name.endswith(".bias"):
-        parameter.data.zero_()
-    elif parameter.dim() == 1:  # only norms have weights that are no matrices
-        parameter.data.fill_(1.0)
+        tensor.zero_()
+    elif tensor.dim() == 1:  # only norms have weights that are no matrices
+        tensor.fill_(1.0)
     else:
-        parameter.data.normal_(std=STD, generator=generator)
+        tensor.normal_(std=STD, generator=generator)

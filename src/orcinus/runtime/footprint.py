@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from orcinus.runtime.kv_cache import bytes_per_token
-from orcinus.runtime.models import DecoderSpec
+from orcinus.runtime.models import Decoder, DecoderSpec
 
 # Measured on CPUs (docs/log.md): the allocator and the libraries' own buffers add this to the tensors that the code names,
 LIBRARIES = 1.75
@@ -36,17 +36,22 @@ def working_bytes(
     return fixed + int(LIBRARIES * (activations + context)) + num_requests * spec.vocab_size * SAMPLING
 
 
-def weight_bytes(spec: DecoderSpec, dtype: torch.dtype, num_parameters: int, *, packed: bool) -> int:
+def weight_bytes(model: Decoder, *, packed: bool) -> int:
     """What the weights take. A tied embedding is there twice if they are packed: for look-ups, and for the output."""
-    twice = spec.vocab_size * spec.hidden_size if packed and spec.tied else 0
-    return (num_parameters + twice) * dtype.itemsize
+    twice = model.head.num_bytes if packed and model.spec.tied else 0
+    return _plain_bytes(model) + sum(linear.num_bytes for linear in model.linears().values()) + twice
 
 
-def decode_weight_bytes(spec: DecoderSpec, dtype: torch.dtype, num_parameters: int) -> int:
-    """What any iteration reads of the weights: all, but of embeddings only some rows unless they are the output matrix too."""
-    embedding = 0 if spec.tied else spec.vocab_size * spec.hidden_size
-    positions = 0 if spec.rope else spec.max_position_embeddings * spec.hidden_size
-    return (num_parameters - embedding - positions) * dtype.itemsize
+def decode_weight_bytes(model: Decoder) -> int:
+    """Bytes of the weights any iteration reads: all but embeddings, of which it looks up a few rows."""
+    looked_up = model.embed.weight.nbytes + (0 if model.positions is None else model.positions.weight.nbytes)
+    linears = {id(linear): linear for linear in [*model.linears().values(), model.head]}
+    return _plain_bytes(model) - looked_up + sum(linear.num_bytes for linear in linears.values())
+
+
+def _plain_bytes(model: Decoder) -> int:
+    """Embeddings and norms."""
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def decode_kv_bytes(spec: DecoderSpec, dtype: torch.dtype, context: int) -> int:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from orcinus.runtime.models.decoder import Decoder, Factory
+from orcinus.runtime.models.decoder import Decoder
 from orcinus.runtime.models.families import ARCHITECTURES, WRAPPERS, Family, Place
+from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, PlainWeight
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 
-__all__ = ["ARCHITECTURES", "WRAPPERS", "Decoder", "DecoderSpec", "Factory", "Family", "Place", "Rope"]
+__all__ = [
+    "ARCHITECTURES",
+    "LINEAR_WEIGHTS",
+    "WRAPPERS",
+    "Decoder",
+    "DecoderSpec",
+    "Factory",
+    "Family",
+    "Linear",
+    "Place",
+    "PlainWeight",
+    "Rope",
+]

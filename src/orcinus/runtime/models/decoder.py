@@ -8,7 +8,6 @@ tokens [T] ── embed ── layers ── hidden [T] ── rows that are ask
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,44 +17,65 @@ from orcinus.errors import ModelError
 from orcinus.model_config import shown
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
+from orcinus.runtime.models.linear import Factory, Linear, PlainWeight
 from orcinus.runtime.models.spec import DecoderSpec
-from orcinus.runtime.operators import ACTIVATIONS, PLAIN, Operators
+from orcinus.runtime.operators import ACTIVATIONS
 from orcinus.runtime.pack import PackedBatch
-from orcinus.runtime.packed import multiply, pack
-
-
-@dataclass(frozen=True, slots=True)
-class Factory:
-    """Makes parameters that wait to be filled: no time is spent on random values that a checkpoint replaces."""
-
-    device: torch.device
-    dtype: torch.dtype
-    operators: Operators = PLAIN
-
-    def empty(self, *shape: int) -> nn.Parameter:
-        return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
 
 
 class Decoder(nn.Module):
-    """Its parameters hold nothing yet: let `load_model` fill them."""
+    """Its weights hold nothing yet: let `load_model` fill them."""
 
     def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
         super().__init__()
         self.spec, self.attend = spec, attend
-        self.embed = Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
-        self.positions = None if spec.rope else Linear(make, spec.hidden_size, spec.max_position_embeddings, bias=False)
+        self.embed = Embedding(make, spec.vocab_size, spec.hidden_size)
+        self.positions = None if spec.rope else Embedding(make, spec.max_position_embeddings, spec.hidden_size)
         self.layers = nn.ModuleList(Layer(spec, index, attend, make) for index in range(spec.num_layers))
         self.norm = Norm(make, spec, spec.hidden_size)
         frequencies = spec.rope.inverse_frequencies if spec.rope else ()
         self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: it is not loaded
-        self.head = None if spec.tied else Linear(make, spec.hidden_size, spec.vocab_size, bias=False)
+        matrix = self.embed.weight if spec.tied else make.empty(spec.vocab_size, spec.hidden_size)
+        self.head = Linear(
+            PlainWeight(matrix.data, Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),)))
+        )
 
-    def pack(self) -> None:
-        """Let products read their weights in the CPU's layout. Nothing can be loaded into them afterwards."""
-        looked_up = [self.embed, self.positions]
+    def linears(self) -> dict[str, Linear]:
+        """Linear layers by name. Those of a tied model have no head: its weight is the embedding's."""
+        named = {name: module for name, module in self.named_modules() if isinstance(module, Linear)}
+        return {name: linear for name, linear in named.items() if not (self.spec.tied and linear is self.head)}
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters()) + sum(linear.num_parameters for linear in self.linears().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint fills, by name: of linear layers, and the parameters of embeddings and norms."""
+        found: dict[str, Tensor] = {}
+        linears = self.linears()
+        for name, module in self.named_modules():
+            own = linears[name].tensors() if name in linears else dict(module.named_parameters(recurse=False))
+            found |= {f"{name}.{kind}": tensor.data for kind, tensor in own.items()}
+        return found
+
+    def part(self, name: str, part: int | None) -> Tensor:
+        """The view of a tensor that belongs to a part of a fused layer; None is all of it."""
+        owner, _, kind = name.rpartition(".")
+        module = self.get_submodule(owner)
+        found: Tensor = module.part(kind, part) if isinstance(module, Linear) else getattr(module, kind).data
+        return found
+
+    def num_parts(self, name: str) -> int:
+        """Of how many parts of a fused layer a tensor is made; 1 elsewhere."""
+        module = self.get_submodule(name.rpartition(".")[0])
+        return len(module.weight.split.parts) if isinstance(module, Linear) else 1
+
+    def process_after_loading(self) -> None:
+        """Let every linear layer take the layout that is fastest here. Nothing can be loaded into it afterwards."""
         for module in self.modules():
-            if isinstance(module, Linear) and (module not in looked_up or (module is self.embed and self.head is None)):
-                module.pack(keep=module in looked_up)
+            if isinstance(module, Linear):
+                module.weight = module.weight.process_after_loading()
 
     def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
         """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`."""
@@ -78,30 +98,16 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `[n, vocab_size]`, in the model's own dtype, of hidden states `[n, hidden_size]`."""
-        head = self.embed if self.head is None else self.head
-        logits: Tensor = head(self.norm(hidden))
+        logits: Tensor = self.head(self.norm(hidden))
         return logits
 
 
-class Linear(nn.Module):
-    """x · weightᵀ + bias, weight `[outputs, inputs]`. Its rows are also an embedding's vectors."""
+class Embedding(nn.Module):
+    """Vectors that are looked up, `[rows, size]`."""
 
-    def __init__(self, make: Factory, inputs: int, outputs: int, *, bias: bool) -> None:
+    def __init__(self, make: Factory, rows: int, size: int) -> None:
         super().__init__()
-        self.weight = make.empty(outputs, inputs)
-        self.bias = make.empty(outputs) if bias else None
-        self.packed: Tensor | None = None
-
-    def pack(self, *, keep: bool) -> None:
-        """Multiply by a packed copy from now on; the plain weight goes, unless its rows are looked up too."""
-        self.packed = pack(self.weight)
-        if not keep:
-            del self.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.packed is not None:
-            return multiply(x, self.packed, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        self.weight = make.empty(rows, size)
 
 
 class Norm(nn.Module):
@@ -143,8 +149,12 @@ class SelfAttention(nn.Module):
     def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
         super().__init__()
         self.attend, self.rotary = attend, spec.rotary[index]
-        self.qkv = Linear(make, spec.hidden_size, sum(spec.qkv_sizes), bias=spec.qkv_bias)
-        self.out = Linear(make, spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.out_bias)
+        query, key, value = spec.qkv_sizes
+        kv_parts = (SplitPart(key, spec.num_kv_heads, shared=True), SplitPart(value, spec.num_kv_heads, shared=True))
+        heads = SplitPart(query, spec.num_heads)
+        columns, rows = Split(SplitKind.COLUMN, (heads, *kv_parts)), Split(SplitKind.ROW, (heads,))
+        self.qkv = make.linear(spec.hidden_size, query + key + value, columns, bias=spec.qkv_bias)
+        self.out = make.linear(query, spec.hidden_size, rows, bias=spec.out_bias)
         self.q_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
         self.k_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
         norms = (self.q_norm.weight, self.k_norm.weight, spec.norm_eps) if self.q_norm and self.k_norm else None
@@ -165,8 +175,10 @@ class MLP(nn.Module):
         if spec.activation not in ACTIVATIONS:
             raise ModelError(f"activation {shown(spec.activation)} is not supported: known are {', '.join(ACTIVATIONS)}")
         self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
-        self.up = Linear(make, spec.hidden_size, spec.intermediate_size * (2 if spec.gated_mlp else 1), bias=spec.mlp_bias)
-        self.down = Linear(make, spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        width = spec.intermediate_size
+        parts = (SplitPart(width, width),) * (2 if spec.gated_mlp else 1)
+        self.up = make.linear(spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
+        self.down = make.linear(width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)

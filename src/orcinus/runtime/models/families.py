@@ -31,7 +31,7 @@ class Family:
     base: str  # the architecture of a checkpoint without a head, which is no other model if the head is tied
     read: Callable[[Any], DecoderSpec]
     outer: Mapping[str, Place]  # module name -> place, outside the layers
-    layer: re.Pattern[str]  # matches a layer's tensor: (index, module, weight or bias)
+    layer: re.Pattern[str]  # matches a layer's tensor: (index, module, which of its tensors: weight, bias, scale, …)
     inner: Mapping[str, Place]  # module name inside a layer -> place
     ignored: re.Pattern[str]  # buffers that old checkpoints carry
     examples: str
@@ -163,7 +163,7 @@ def _read_gpt2(config: Any) -> DecoderSpec:
 # What stands before a tensor's own name depends on what was saved: a whole model, its base alone (nothing then, as in
 # OpenAI's release of GPT-2), the text part of a larger one, or a model wrapped for training.
 WRAPPERS = re.compile(r"^(?:(?:model|transformer|language_model|base_model|module|_orig_mod)\.)+")
-LLAMA_LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
+LLAMA_LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(\w+)")
 LLAMA_OUTER = {"embed_tokens": Place("embed"), "norm": Place("norm"), "lm_head": Place("head")}
 LLAMA_INNER = {
     "input_layernorm": Place("attention_norm"),
@@ -184,7 +184,7 @@ GPT2 = Family(
     base="GPT2Model",
     read=_read_gpt2,
     outer={"wte": Place("embed"), "wpe": Place("positions"), "ln_f": Place("norm"), "lm_head": Place("head")},
-    layer=re.compile(r"h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias)"),
+    layer=re.compile(r"h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(\w+)"),
     inner={
         "ln_1": Place("attention_norm"),
         "attn.c_attn": Place("attention.qkv", transposed=True),

@@ -1,4 +1,4 @@
-"""Weights in the layout in which oneDNN multiplies them fastest on a CPU.
+"""Weights in the layout that oneDNN multiplies fastest on a CPU.
 
 Products of few rows are most of what serving on a CPU computes, and each reads a whole weight. In oneDNN's own layout those
 of eight rows are 2.4 to 5.4 times as fast as torch's plain ones in float32, and 1.3 to 2.4 times in bfloat16 (docs/log.md).
@@ -8,29 +8,32 @@ are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from orcinus.runtime.linear_weight import LinearWeight, Split
+
 ROWS = 8  # for which the layout is chosen: a batch of decodes; hundreds of rows are no slower with it
 
 
 @cache
-def can_pack(device: str, dtype: torch.dtype) -> bool:
-    """Whether products with packed weights work here, tried on a small one."""
+def can_prepack(device: str, dtype: torch.dtype) -> bool:
+    """Whether products with prepacked weights work here, tried on a small one."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
         if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         weight = torch.eye(16, dtype=dtype)
-        return bool((multiply(weight, pack(weight), None) == weight).all())
+        return bool((multiply(weight, prepack(weight), None) == weight).all())
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
 
 
-def pack(weight: Tensor) -> Tensor:
+def prepack(weight: Tensor) -> Tensor:
     """A copy of a weight `[outputs, inputs]` that only `multiply` can read."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
     return packed
@@ -42,3 +45,37 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         return x.new_empty(0, packed.shape[0])
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return product
+
+
+@dataclass(frozen=True, slots=True)
+class OneDNNWeight:
+    """A weight in oneDNN's layout. Nothing can be loaded into it."""
+
+    packed: Tensor
+    shape: tuple[int, int]
+    split: Split
+
+    @classmethod
+    def prepack(cls, weight: LinearWeight) -> OneDNNWeight:
+        """A packed copy of a plain weight."""
+        return cls(prepack(weight.tensors()["weight"]), weight.shape, weight.split)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.packed.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def part(self, name: str, part: int | None) -> Tensor:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
+    def process_after_loading(self) -> OneDNNWeight:
+        return self
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return multiply(x, self.packed, bias)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from orcinus.runtime.packed import can_pack, multiply, pack
+from orcinus.runtime.onednn_weights import can_prepack, multiply, prepack
 
-pytestmark = pytest.mark.skipif(not can_pack("cpu", torch.float32), reason="this torch has no packed products")
-DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack("cpu", dtype)]
+pytestmark = pytest.mark.skipif(not can_prepack("cpu", torch.float32), reason="this torch has no packed products")
+DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_prepack("cpu", dtype)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -19,7 +19,7 @@ def test_products_are_the_same(dtype: torch.dtype, shape: tuple[int, int], biase
     torch.manual_seed(0)
     weight = torch.randn(shape).to(dtype)
     bias = torch.randn(shape[0]).to(dtype) if biased else None
-    packed = pack(weight)
+    packed = prepack(weight)
     for rows in (0, 1, 2, 8, 33, 200):
         x = torch.randn(rows, shape[1]).to(dtype)
         found, expected = (
@@ -36,18 +36,20 @@ def test_rows_that_are_not_contiguous(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     weight, wide = torch.randn(24, 16).to(dtype), torch.randn(5, 40).to(dtype)
     torch.testing.assert_close(
-        multiply(wide[:, 3:19], pack(weight), None), F.linear(wide[:, 3:19], weight), rtol=2e-2, atol=2e-2
+        multiply(wide[:, 3:19], prepack(weight), None), F.linear(wide[:, 3:19], weight), rtol=2e-2, atol=2e-2
     )
 
 
 def test_a_graphics_processor_packs_nothing() -> None:
-    assert not can_pack("cuda", torch.float32)
+    assert not can_prepack("cuda", torch.float32)
 
 
 def test_a_torch_without_the_operators_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcinus.runtime.packed.pack", lambda weight: (_ for _ in ()).throw(AttributeError("no such operator")))
-    can_pack.cache_clear()
+    monkeypatch.setattr(
+        "orcinus.runtime.onednn_weights.prepack", lambda weight: (_ for _ in ()).throw(AttributeError("no such operator"))
+    )
+    can_prepack.cache_clear()
     try:
-        assert not can_pack("cpu", torch.float32)
+        assert not can_prepack("cpu", torch.float32)
     finally:
-        can_pack.cache_clear()
+        can_prepack.cache_clear()
