@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+import random
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 
-from orcinus.core.batch import BatchResult, Finished
+from orcinus.core.batch import BatchResult, Event, Finished, Token
 from orcinus.core.component_spec import make_policy
-from orcinus.core.policies import Orca
-from orcinus.core.request import Finish, Request, Status
+from orcinus.core.policies import Orca, StallFree
+from orcinus.core.ports import Observer
+from orcinus.core.request import Finish, Logprobs, Request, Status
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Grant, Limits, Selection, View
 from orcinus.errors import ConfigError, PolicyError, RequestError, Stalled
@@ -162,3 +165,67 @@ def test_a_long_prompt_is_cut_when_no_iteration_could_carry_it_whole() -> None:
 def test_a_misspelled_policy_says_what_there_is(spelled: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_policy(spelled)
+
+
+@pytest.mark.parametrize("chains", [False, True])
+def test_an_iteration_lasts_from_its_launch_or_from_the_end_of_the_one_it_had_to_wait_for(chains: bool) -> None:
+    """Batches that follow one another run one after the other; those of a pipeline overlap."""
+
+    class Moments(Observer):
+        def __init__(self) -> None:
+            self.launches, self.ends = list[float](), list[float]()
+
+        def on_batch(self, *told: Any) -> None:
+            self.launches.append(told[-1])
+
+        def on_step(self, *told: Any) -> None:
+            self.ends.append(told[-1])
+
+    world, moments, learnt = build_world(Orca(), "paged", depth=2, chains=chains), Moments(), list[float]()
+    world.engine.observers.append(moments)
+    world.engine.scheduler.step_time.learn = lambda batch, seconds: learnt.append(seconds)  # type: ignore[method-assign]
+    for name in "ab":
+        world.engine.submit(request(name))
+    while not world.engine.idle:
+        world.engine.step()
+    before = [-math.inf, *moments.ends]
+    began = [max(pair) for pair in zip(moments.launches, before, strict=False)] if chains else moments.launches
+    assert learnt == [end - start for start, end in zip(began, moments.ends, strict=True)]
+    assert (began != moments.launches) == chains
+
+
+def test_a_prompt_that_is_read_twice_is_scored_once() -> None:
+    """A request that is preempted in mid-prompt begins again: new scores take the place of the old ones."""
+
+    class Scorer(MemoryExecutor):
+        def collect(self) -> BatchResult:
+            chunks, result = self.in_flight[0].chunks, super().collect()
+            scored = {
+                row: tuple(
+                    Logprobs(float(token), 1, ()) for token in prompts[chunk.request_id][chunk.start + 1 : chunk.end + 1]
+                )
+                for row, chunk in enumerate(chunks)
+                if chunk.start + 1 < len(prompts[chunk.request_id])
+            }
+            return replace(result, prompt_logprobs=scored)
+
+    again = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        prompts = {f"r{number}": tuple(rng.randrange(50) for _ in range(rng.choice([2, 24]))) for number in range(12)}
+        world = build_world(StallFree(7), "paged", num_blocks=11)
+        world.engine.executor = Scorer(1, world.kv.block_size)
+        requests = [
+            Request(name, prompt, SamplingParams(max_tokens=14, prompt_logprobs=0), 0.0) for name, prompt in prompts.items()
+        ]
+        for one in requests:
+            world.engine.submit(one)
+        events, computed = list[Event](), dict.fromkeys(prompts, 0)
+        while not world.engine.idle:
+            events += world.engine.step()
+            again += sum(0 == one.computed < computed[one.id] < len(one.prompt) for one in requests)
+            computed = {one.id: one.computed for one in requests}
+        first = {event.request_id: event.prompt_logprobs for event in reversed(events) if isinstance(event, Token)}
+        for name, prompt in prompts.items():
+            assert [one.logprob for one in first[name] or ()] == list(prompt[1:])
+    assert again > 0, "or no prompt was read twice"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
-from tests.worlds import Job, build_world, random_jobs, run
+from tests.worlds import Job, World, build_world, random_jobs, run
 
 
 def request(name: str, arrival: float, *, prompt: int = 1, output: int = 1, priority: int = 0, client: str = "") -> Request:
@@ -197,3 +198,39 @@ def test_one_clients_backlog_delays_nobody_else() -> None:
 def test_costs_that_could_not_be_added_up_are_refused(name: str, cost: str) -> None:
     with pytest.raises(ConfigError, match="from 0 to 1e"):
         make_order(f"fair:{name}={cost}")
+
+
+def preempting_world(order: str) -> World:
+    return build_world(StallFree(), "paged", order=order, num_blocks=11)
+
+
+def test_a_request_keeps_the_rank_of_its_first_admission() -> None:
+    """Its client's counter then: a preemption later would move it, and two requests could preempt each other in turn."""
+    moved = 0
+    for seed in range(5):
+        world, first = preempting_world("fair"), dict[str, float]()
+        order = world.engine.scheduler.order
+        admit = order.admit
+
+        def admitted(
+            request: Request, order: Order = order, admit: Callable[[Request], None] = admit, first: dict[str, float] = first
+        ) -> None:
+            nonlocal moved
+            now = order.rank(request)
+            moved += first.setdefault(request.id, now) != now
+            admit(request)
+
+        order.admit = admitted  # type: ignore[method-assign]
+        for request in run(world, random_jobs(random.Random(seed), 40)):
+            assert request.rank == first[request.id]
+    assert moved > 3, "or its rank could not have changed"
+
+
+def test_fair_charges_a_prompt_once_however_often_it_is_read() -> None:
+    jobs = [replace(job, context=RequestContext()) for job in random_jobs(random.Random(2), 40)]
+    world = preempting_world("fair")
+    requests = run(world, jobs)
+    order = world.engine.scheduler.order
+    assert isinstance(order, Fair)
+    assert sum(request.preemptions for request in requests) > 3
+    assert order.counters == {"": sum(len(request.prompt) + 2 * len(request.output) for request in requests)}
