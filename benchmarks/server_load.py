@@ -196,7 +196,7 @@ async def main(clients: int, seconds: float, count: int, arguments: list[str]) -
         assert server.stdout is not None
         port = int(server.stdout.readline().rsplit(":", 1)[1])
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        engine = next(int(pid) for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        engine = next(int(pid) for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes())
         expected = {prompt: await alone(port, prompt) for prompt in PROMPTS}
         await soak(port, (server.pid, engine), clients, seconds, expected)
         if count:

@@ -8,7 +8,7 @@ import pytest
 
 from orcinus.cli import main as command_line
 from orcinus.errors import ConfigError, cause, one_line
-from orcinus.serve.engine_client import ended
+from orcinus.serve.engine_process import describe_exit
 from tests.commands import orcinus
 
 
@@ -70,7 +70,7 @@ def test_a_message_alone_and_never_nothing() -> None:
     ],
 )
 def test_how_a_process_ended(status: int, words: str) -> None:
-    assert words in ended(status)
+    assert words in describe_exit(status)
 
 
 def fails(error: Exception) -> Callable[..., None]:

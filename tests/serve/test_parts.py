@@ -17,7 +17,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
 from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError
-from orcinus.serve.messages import Ready, Submit, decode_to_engine, encode, params_from_wire, params_to_wire
+from orcinus.serve.messages import Ready
 from orcinus.serve.model import Model
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.workers import Workers
@@ -31,18 +31,6 @@ from orcinus.tiny import MODEL_DIR
 STEPS = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 60), st.integers(0, 90), st.booleans()), max_size=40
 )
-
-
-def test_parameters_cross_the_border_of_processes_as_they_are() -> None:
-    params = SamplingParams(
-        max_tokens=9, logit_bias={5: 1.5}, stop=("x",), stop_token_ids=(2,), min_tokens=3, seed=-7, temperature=0.5,
-        allowed_token_ids=(1, 5, 9), bad_words=("duck",), bad_words_token_ids=((5,), (1, 9)), logprobs=0,
-    )  # fmt: skip
-    for one in (params, SamplingParams()):
-        sent = decode_to_engine(encode(Submit("r", [1], params_to_wire(one))))
-        assert isinstance(sent, Submit)
-        assert params_from_wire(sent.params) == one
-    assert params_to_wire(SamplingParams()) == {}
 
 
 @given(STEPS)

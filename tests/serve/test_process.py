@@ -38,7 +38,7 @@ def in_one_line(done: Done, because: str) -> None:
 
 def engine_pid(server: Running) -> int:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    found = [pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = [pid for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return int(found[0])
 
 

@@ -121,6 +121,7 @@ class Submitted:
     params: SamplingParams
     at: float
     context: RequestContext = RequestContext()
+    output: tuple[int, ...] = ()  # tokens that an earlier engine generated: this one continues behind them
 
 
 class Token(NamedTuple):

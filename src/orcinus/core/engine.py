@@ -50,7 +50,7 @@ class Engine:
         Raises `PolicyError`, and leaves no trace, if the id of a live request is used again.
         """
         events, r = self.scheduler.add(request, self.clock.now()), request
-        submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.context)
+        submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.context, tuple(r.output))
         self._tell(lambda observer: observer.on_submit(submitted))
         return self._announce(events)
 

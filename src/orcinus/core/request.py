@@ -96,6 +96,8 @@ class Request:
             raise RequestError("the prompt is empty: give at least one token")
         if self.params.max_tokens is None:
             raise RequestError("max_tokens is not resolved: the engine must know how long a request can become")
+        if len(self.output) >= self.params.max_tokens:
+            raise RequestError(f"its output has {len(self.output)} tokens already, of max_tokens {self.params.max_tokens}")
         if self.params.n != 1:
             raise RequestError("a request is one answer: make n requests for n answers")
 

@@ -34,6 +34,7 @@ class _Live:
     arrival: float
     prompt_tokens: int
     client: str
+    earlier: int = 0  # tokens that another engine generated before
     launched: float | None = None
     first: float | None = None
     newest: float = 0.0
@@ -65,7 +66,9 @@ class MetricsObserver(Observer):
 
     def on_submit(self, submitted: Submitted) -> None:
         self.submitted += 1
-        self._live[submitted.request_id] = _Live(submitted.at, len(submitted.prompt), submitted.context.client)
+        self._live[submitted.request_id] = _Live(
+            submitted.at, len(submitted.prompt), submitted.context.client, len(submitted.output)
+        )
         self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
         self.last_arrival = submitted.at if self.last_arrival is None else max(self.last_arrival, submitted.at)
 
@@ -99,7 +102,8 @@ class MetricsObserver(Observer):
             first, last, count = self._moments(event, runs)
             if live.first is None:
                 live.first = first
-                self.ttft.add(first - live.arrival)
+                if not live.earlier:
+                    self.ttft.add(first - live.arrival)
             else:
                 gaps[first - live.newest] += 1
             live.newest, live.tokens = last, live.tokens + count
@@ -128,14 +132,15 @@ class MetricsObserver(Observer):
             return
         e2e = event.at - live.arrival
         self.e2e.add(e2e)
-        self.normalized_latency.add(e2e / live.tokens)
+        output = live.earlier + live.tokens
+        self.normalized_latency.add(e2e / output)
         if live.tokens > 1:
             self.tpot.add((live.newest - live.first) / (live.tokens - 1))
         self.prompt_tokens += live.prompt_tokens
-        self.output_tokens += live.tokens
-        self.client_tokens[live.client] += live.prompt_tokens + live.tokens
+        self.output_tokens += output
+        self.client_tokens[live.client] += live.prompt_tokens + output
         if self.on_served is not None:
-            who = (event.request_id, live.client, live.arrival, live.prompt_tokens, live.tokens)
+            who = (event.request_id, live.client, live.arrival, live.prompt_tokens, output)
             self.on_served(Served(*who, live.launched, live.first, event.at))
 
     @property

@@ -42,7 +42,8 @@ class StepRecorder(Observer):
     def on_submit(self, submitted: Submitted) -> None:
         params = {key: value for key, value in _params(submitted).items() if value is not None}
         given = {"at": submitted.at, "id": submitted.request_id, "prompt": submitted.prompt, "params": params}
-        self._write("submit", given | asdict(submitted.context))
+        earlier = {"output": submitted.output} if submitted.output else {}
+        self._write("submit", given | asdict(submitted.context) | earlier)
 
     def on_cancel(self, request_id: str, reason: Finish, now: float) -> None:
         self._write("cancel", {"at": now, "id": request_id, "reason": reason})

@@ -135,4 +135,5 @@ def _request(line: Mapping[str, Any]) -> Request:
     if "logit_bias" in params:
         params["logit_bias"] = {int(token): bias for token, bias in params["logit_bias"].items()}
     context = RequestContext(**{field.name: line[field.name] for field in fields(RequestContext) if field.name in line})
-    return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], context)
+    output = list(line.get("output", ()))
+    return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], context, output)

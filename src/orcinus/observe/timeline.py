@@ -38,6 +38,11 @@ class Timeline:
     finished: float | None = None
     finish: Finish | None = None
 
+    @property
+    def total_seconds(self) -> float:
+        """From its arrival to its end, or until now."""
+        return sum(self.seconds.values())
+
 
 @dataclass(slots=True)
 class _Live:
@@ -72,6 +77,7 @@ class TimelineObserver(Observer):
 
     def on_submit(self, submitted: Submitted) -> None:
         timeline = Timeline(submitted.request_id, submitted.at, len(submitted.prompt))
+        timeline.output_tokens = len(submitted.output)
         self._live[submitted.request_id] = _Live(timeline, submitted.at, before=self._others.copy())
 
     def on_batch(self, batch: Batch, now: float) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from orcinus.core.request import Logprobs
+from orcinus.observe.timeline import Stage, Timeline
 from orcinus.serve.calls import Call
-from orcinus.serve.engine_client import News, PromptRead
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 from orcinus.serve.logprobs import LogprobWriter
-from orcinus.serve.messages import Life
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
+from orcinus.serve.streams import News, PromptRead
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
 from orcinus.text.tokenizer import Tokenizer
@@ -78,7 +78,7 @@ class Reply:
         self.silent = isinstance(body, CompletionBody) and body.max_tokens == 0
         self.choices: dict[int, Part] = {}
         self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by the first answer to it
-        self.last_life: Life | None = None  # of the answer that ended last
+        self.last_timeline: Timeline | None = None  # of the answer that ended last
         self._echoed: dict[int, tuple[str, list[int]]] = {}  # prompt -> its text, and where in it its tokens begin
 
     # What comes from the engine
@@ -88,8 +88,8 @@ class Reply:
         fresh: list[Part | PromptRead] = []
         newest: dict[int, Part] = {}
         for one in news:
-            if isinstance(one, Life):
-                self.last_life = one
+            if isinstance(one, Timeline):
+                self.last_timeline = one
             elif isinstance(one, PromptRead):
                 if one.choice == 0:
                     self.cached.setdefault(one.index, one.cached)
@@ -248,7 +248,7 @@ class Reply:
 
     def timings(self) -> dict[str, Any] | None:
         """Where the time went, for the answer that ended last."""
-        return None if self.last_life is None else timings(self.last_life)
+        return None if self.last_timeline is None else timings(self.last_timeline)
 
     def _logprobs(self, part: Part) -> dict[str, Any]:
         if self.is_chat:
@@ -261,18 +261,18 @@ class Reply:
         return {**made, "system_fingerprint": self.fingerprint}
 
 
-def timings(life: Life) -> dict[str, Any]:
+def timings(timeline: Timeline) -> dict[str, Any]:
     """The stages of a request in milliseconds, and what it took."""
     return {
-        "queue_ms": 1000 * life.stages["queued"],
-        "prefill_ms": 1000 * life.stages["prefill"],
-        "decode_ms": 1000 * life.stages["decode"],
-        "preempted_ms": 1000 * life.stages["preempted"],
-        "total_ms": 1000 * life.seconds,
-        "prefill_iterations": life.prefill_iterations,
-        "decode_iterations": life.decode_iterations,
-        "preemptions": life.preemptions,
-        "cached_tokens": life.cached_tokens,
+        "queue_ms": 1000 * timeline.seconds[Stage.QUEUED],
+        "prefill_ms": 1000 * timeline.seconds[Stage.PREFILL],
+        "decode_ms": 1000 * timeline.seconds[Stage.DECODE],
+        "preempted_ms": 1000 * timeline.seconds[Stage.PREEMPTED],
+        "total_ms": 1000 * timeline.total_seconds,
+        "prefill_iterations": timeline.prefill_iterations,
+        "decode_iterations": timeline.decode_iterations,
+        "preemptions": timeline.preemptions,
+        "cached_tokens": timeline.cached_tokens,
     }
 
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from orcinus.serve.admission import Admission, Ticket
-from orcinus.serve.engine_client import EngineClient, Inbox, News
+from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.streams import Inbox, News
 from orcinus.text.answer import Piece
 from orcinus.text.intake import Prepared
 
@@ -30,19 +31,19 @@ class Call:
     _left: int = 0
     _late: asyncio.TimerHandle | None = None
 
-    def submit(self, prepared: Sequence[Prepared], deadline: float | None) -> None:
+    def submit(self, prepared: Sequence[Prepared], time_left: float | None) -> None:
         """Queue all answers. Raises `EngineError` if the engine is gone."""
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
-            self.client.submit(name, one, self._inbox, deadline)
+            self.client.submit(name, one, self._inbox, time_left)
             self.names.append(name)
         self._left = len(self.names)
-        if deadline is not None:  # the engine keeps deadlines; this one is for an engine that is stuck
-            self._late = asyncio.get_running_loop().call_later(deadline + GRACE_S, self._end_late)
+        if time_left is not None:  # the engine keeps deadlines; this one is for an engine that is stuck
+            self._late = asyncio.get_running_loop().call_later(time_left + GRACE_S, self._end_late)
 
     def _end_late(self) -> None:
         for name in self.names:
-            self.client.cancel(name, "deadline")
+            self.client.streams.cancel(name, "deadline")
 
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
         """What comes, in the order in which it comes, to the last answer's end or until the client hangs up.
@@ -73,7 +74,7 @@ class Call:
 
     def cancel(self) -> int:
         """End the answers that have not ended; returns how many those were."""
-        return sum(self.client.cancel(name) for name in self.names)
+        return sum(self.client.streams.cancel(name) for name in self.names)
 
     def hang_up(self) -> None:
         """The client is gone: nobody reads on."""

@@ -1,262 +1,47 @@
-"""The engine in a process of its own: `python -m orcinus.serve.engine_process ADDRESS PARENT`, started by `EngineClient` alone.
-
-Between two iterations it reads every message that has come; after each it sends one, with all that happened. It never
-waits for the other side: messages are queued by ZeroMQ's own thread.
-"""
+"""The engine's process, seen from its parent: start it, watch it, stop it."""
 
 from __future__ import annotations
 
-import heapq
-import logging
+import asyncio
 import os
-import shutil
+import signal
+import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
-import zmq
+from orcinus.parent import signals_held
+from orcinus.serve.engines import Asked, to_wire
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
-from orcinus.core.component_spec import make_order, make_policy, spell
-from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Request
-from orcinus.errors import OrcinusError, cause, one_line
-from orcinus.observe.timeline import TimelineObserver
-from orcinus.parent import end_with, leave_signals_to_parent
-from orcinus.serve.engines import Served, build_served, from_wire
-from orcinus.serve.messages import (
-    Ask,
-    Cancel,
-    Ending,
-    Failed,
-    FromEngine,
-    Iteration,
-    Launch,
-    Loading,
-    Pause,
-    Ran,
-    Refused,
-    Stop,
-    Submit,
-    ToEngine,
-    Use,
-    Using,
-    decode_to_engine,
-    encode,
-    life,
-    params_from_wire,
-    token_to_wire,
-)
-
-if TYPE_CHECKING:
-    from orcinus.build import Progress
-
-SIGN_OF_LIFE_S = 0.5
-TELL_EVERY_S = 0.1
-ORPHAN_S = 2.0  # that the loop has, once the HTTP process is gone, to end in order: a record is complete then
-LINGER_S = 2.0
-AT_ONCE_S = 0.001  # sockets count milliseconds: a shorter wait is the executor's
-log = logging.getLogger(__name__)
-
-
-class _Launches(Observer):
-    """The batches that were launched: those in flight, and those that came back since they were last asked for."""
-
-    def __init__(self) -> None:
-        self.in_flight: dict[int, Launch] = {}
-        self.budget = 0  # most tokens of one batch, as the engine's limits have it
-        self.seconds = 0.0  # that the last one took: since it was launched, or since the one before it came back
-        self._back: list[Launch] = []
-        self._last = 0.0
-
-    def on_batch(self, batch: Batch, now: float) -> None:
-        un = batch.unserved
-        ran = [Ran(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
-        reasons = {name: reason.value for name, reason in un.reasons.items()}
-        counts = un.num_waiting, un.num_running, un.free_blocks
-        self.in_flight[batch.id] = Launch(batch.id, now, self.budget, ran, reasons, un.others.value, *counts)
-
-    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        launch = self.in_flight.pop(batch.id)
-        self._back.append(launch)
-        self.seconds, self._last = now - max(launch.at, self._last), now
-
-    def take(self) -> list[Launch]:
-        """What came back since it was last asked for."""
-        taken, self._back = self._back, []
-        return taken
+STOP_S = 3.0  # to end by itself before it is killed
 
 
 class EngineProcess:
-    """The loop of the process."""
+    """A child process that runs `orcinus.serve.engine_loop`."""
 
-    def __init__(self, socket: zmq.Socket[bytes], served: Served, timelines: TimelineObserver, parent: int) -> None:
-        self.socket, self.engine, self.timelines = socket, served.engine, timelines
-        self.due_in: Callable[[], float] = served.due_in
-        self.launches = _Launches()
-        self.engine.observers.append(self.launches)
-        self.parent = parent  # process id of the HTTP process
-        self.going, self.paused = True, False
-        self._deadlines: list[tuple[float, str]] = []
+    def __init__(self, config: Asked, address: str) -> None:
+        command = [sys.executable, "-m", "orcinus.serve.engine_loop", address, str(os.getpid())]
+        with signals_held():  # this process decides what a signal means, even if both get it
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        self.ended = asyncio.ensure_future(asyncio.to_thread(self._process.wait))  # its exit status
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended already, as its exit status will tell
+            self._process.stdin.write(to_wire(config))
+            self._process.stdin.close()
 
-    def run(self) -> None:
-        """Serve until told to stop, or until the HTTP process is gone."""
-        while self.going and os.getppid() == self.parent:
-            wait = self._patience()
-            while self.going and self.socket.poll(wait):
-                self._obey(decode_to_engine(self.socket.recv()))
-                wait = 0
-            self._cancel_late()
-            self._iterate()
-        self.engine.close()
-
-    def _patience(self) -> int:
-        """How long to wait for a message before going on, in milliseconds."""
-        stands = self.engine.idle or self.paused
-        wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self.due_in()
-        until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
-        return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
-
-    def _iterate(self) -> None:
-        """Start what may be in flight and hear of the oldest batch, or, while nothing is due, give a sign of life."""
-        if not (self.engine.idle or self.paused):
-            self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
-            self.engine.dispatch()
-        elif not self.launches.in_flight:
-            self._report([])
-            return
-        if self.due_in() > AT_ONCE_S:  # somebody may come meanwhile, or go
-            self._report([])
-            return
-        events = self.engine.settle()
-        self._report(events, self.launches.seconds)
-
-    def _report(self, events: list[Event], seconds: float = 0.0) -> None:
-        scheduler = self.engine.scheduler
-        self._send(
-            Iteration(
-                self.engine.clock.now(),
-                [token_to_wire(event) for event in events if isinstance(event, Token)],
-                [self._ending(event) for event in events if isinstance(event, Finished)],
-                self.launches.take(),
-                scheduler.num_running,
-                scheduler.num_waiting,
-                scheduler.kv.num_free,
-                seconds,
-            )
-        )
-
-    def _ending(self, event: Finished) -> Ending:
-        timeline = self.timelines.get(event.request_id)
-        return Ending(event.request_id, event.reason, event.at, event.error, life(timeline) if timeline else None)
-
-    def _obey(self, message: ToEngine) -> None:
-        match message:
-            case Submit():
-                self._submit(message)
-            case Cancel(id=name, stop=stop):
-                events = self.engine.cancel(name, Finish.STOP if stop else Finish.CANCELLED)
-                self._report(events)
-            case Pause(paused=paused):
-                self.paused = paused
-            case Use():
-                self._use(message)
-            case Ask(id=name):
-                timeline = self.timelines.get(name, self.engine.clock.now())
-                self._send(life(timeline) if timeline else Refused("this request is unknown, or ended long ago"))
-            case Stop():
-                self.going = False
-
-    def _submit(self, message: Submit) -> None:
-        now = self.engine.clock.now()
-        try:
-            params = params_from_wire(message.params)
-            events = self.engine.submit(Request(message.id, tuple(message.prompt), params, now, message.context))
-        except OrcinusError as error:
-            events = [Finished(message.id, Finish.REJECTED, now, str(error))]
-        if message.deadline is not None:
-            heapq.heappush(self._deadlines, (now + message.deadline, message.id))
-        if events:
-            self._report(events)
-
-    def _cancel_late(self) -> None:
-        """End the requests whose time is up; those that ended before are unknown by now, which does no harm."""
-        now = self.engine.clock.now()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, name = heapq.heappop(self._deadlines)
-            events = self.engine.cancel(name)
-            ended = [replace(e, error="deadline") if isinstance(e, Finished) and e.request_id == name else e for e in events]
-            if ended:
-                self._report(ended)
-
-    def _use(self, message: Use) -> None:
-        scheduler = self.engine.scheduler
-        sizes = {"max_batch_size": message.max_batch_size, "max_batch_tokens": message.max_batch_tokens}
-        try:
-            limits = replace(scheduler.limits, **{name: size for name, size in sizes.items() if size is not None})
-            policy = make_policy(message.policy) if message.policy is not None else None
-            order = make_order(message.order) if message.order is not None else None
-            self.engine.use(policy, order, limits)
-        except OrcinusError as error:
-            self._send(Refused(str(error)))
-            return
-        chosen = scheduler.limits
-        now = chosen.max_batch_size, chosen.max_batch_tokens, self.paused
-        counts = scheduler.num_running, scheduler.num_waiting, scheduler.kv.num_free
-        self._send(Using(spell(scheduler.policy), spell(scheduler.order), *now, *counts))
-
-    def _send(self, message: FromEngine) -> None:
-        self.socket.send(encode(message))
+    async def stop(self) -> None:
+        """Wait for the end of a process that was told to stop; kill it if that takes too long."""
+        await asyncio.wait((self.ended,), timeout=STOP_S)
+        if not self.ended.done():
+            self._process.kill()
+            await self.ended
 
 
-def main() -> None:
-    """Build the engine that the configuration on standard input describes, and serve it at the address."""
-    logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
-    logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
-    address, parent = sys.argv[1], int(sys.argv[2])
-    folder = Path(address.removeprefix("ipc://")).parent
-    end_with(parent, ORPHAN_S, last_words=lambda: shutil.rmtree(folder, ignore_errors=True))
-    leave_signals_to_parent()
-    context = zmq.Context()
-    socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-    socket.set_hwm(0)
-    socket.connect(address)
-    status = 0
+def describe_exit(status: int) -> str:
+    """How a process ended, in words, from its exit status as `subprocess` gives it."""
+    if status >= 0:
+        return f"ended with status {status}"
     try:
-        config = from_wire(sys.stdin.buffer.read())
-        timelines = TimelineObserver()
-        served = build_served(config, [timelines], _teller(socket))
-        process = EngineProcess(socket, served, timelines, parent)
-        socket.send(encode(served.ready))
-        process.run()
-    except OrcinusError as error:
-        socket.send(encode(Failed(one_line(error))))
-        status = 1
-    except Exception as error:
-        log.exception("the engine stopped")
-        socket.send(encode(Failed(f"the engine stopped: {cause(error)}")))
-        status = 1
-    socket.close(linger=int(1000 * LINGER_S))
-    context.term()
-    sys.exit(status)
-
-
-def _teller(socket: zmq.Socket[bytes]) -> Progress:
-    """Something that tells the other side how far the model is loaded, a few times a second."""
-    told_at, told = 0.0, ""
-
-    def tell(stage: str, done: int, total: int) -> None:
-        nonlocal told_at, told
-        now = time.monotonic()
-        if stage != told or now - told_at > TELL_EVERY_S:
-            told_at, told = now, stage
-            socket.send(encode(Loading(stage, done, total)))
-
-    return tell
-
-
-if __name__ == "__main__":
-    main()
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-status}"
+    return f"was killed by {name}" + (" (when memory runs out, the system does so)" if -status == signal.SIGKILL else "")

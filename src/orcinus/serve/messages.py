@@ -1,13 +1,11 @@
-"""What the two processes of a server tell each other: msgspec structs in MessagePack, never pickle."""
+"""What the two processes of a server tell each other: tagged messages with the core's own types in typed fields."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, Logprobs, RequestContext
+from orcinus.core.batch import Finished, Token, Unserved
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.observe.timeline import Timeline
 
@@ -16,10 +14,12 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     """Queue a request. The id is the server's own, never a client's."""
 
     id: str
-    prompt: list[int]
-    params: dict[str, Any]
+    prompt: tuple[int, ...]
+    params: SamplingParams
     context: RequestContext = RequestContext()
-    deadline: float | None = None  # seconds from now after which it is cancelled
+    output: tuple[int, ...] = ()  # its tokens so far, of a request that is submitted again
+    age: float = 0.0  # seconds since it arrived
+    time_left: float | None = None  # seconds to its deadline
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
@@ -45,7 +45,7 @@ class Use(msgspec.Struct, tag="use", array_like=True):
 
 
 class Ask(msgspec.Struct, tag="ask", array_like=True):
-    """Where the time of a request went; the answer is `Life` or `Refused`."""
+    """Where the time of a request went; the answer is `TimelineFound` or `Refused`."""
 
     id: str
 
@@ -104,52 +104,17 @@ class Refused(msgspec.Struct, tag="refused", array_like=True):
     reason: str
 
 
-class Life(msgspec.Struct, tag="life", array_like=True):
-    """Where the time of a request went (`observe.timeline`). The seconds of the stages add up to its life so far."""
+class TimelineFound(msgspec.Struct, tag="timeline", array_like=True):
+    """Where the time of a request went."""
 
-    id: str
-    stages: dict[str, float]
-    prompt_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    prefill_iterations: int
-    decode_iterations: int
-    preemptions: int
-    waits: dict[str, int]  # iterations it had no part in, by the reason
-    finish: str | None = None  # None = it has not ended
-
-    @property
-    def seconds(self) -> float:
-        """From its arrival to its end, or until now."""
-        return sum(self.stages.values())
-
-
-class Scores(msgspec.Struct, array_like=True):
-    """Log-probabilities of one token and of likely ones in its place."""
-
-    logprob: float
-    rank: int
-    top: list[tuple[int, float]]
-
-
-class NewToken(msgspec.Struct, array_like=True):
-    """One token of one request."""
-
-    id: str
-    token: int
-    at: float
-    scores: Scores | None = None
-    prompt: list[Scores] | None = None  # of the prompt's tokens but the first
+    timeline: Timeline
 
 
 class Ending(msgspec.Struct, array_like=True):
     """A request's end."""
 
-    id: str
-    reason: str
-    at: float
-    error: str | None = None
-    life: Life | None = None
+    finished: Finished
+    timeline: Timeline | None = None
 
 
 class Ran(msgspec.Struct, array_like=True):
@@ -162,24 +127,20 @@ class Ran(msgspec.Struct, array_like=True):
 
 
 class Launch(msgspec.Struct, array_like=True):
-    """A batch as it was planned: who took part, who did not and why, and how full the engine was."""
+    """A batch as it was planned: the requests in it, and those left out."""
 
     batch: int
     at: float
     budget: int  # most tokens it could have had
     ran: list[Ran]
-    reasons: dict[str, str]
-    others: str  # the reason of everybody else in the queue
-    waiting: int
-    running: int
-    free_blocks: int
+    unserved: Unserved
 
 
 class Iteration(msgspec.Struct, tag="iteration", array_like=True):
     """Everything that one iteration led to, in one message; without content it is a sign of life."""
 
     at: float
-    tokens: list[NewToken] = []
+    tokens: list[Token] = []
     endings: list[Ending] = []
     launched: list[Launch] = []
     running: int = 0
@@ -189,71 +150,4 @@ class Iteration(msgspec.Struct, tag="iteration", array_like=True):
 
 
 ToEngine = Submit | Cancel | Pause | Use | Ask | Stop
-FromEngine = Loading | Ready | Failed | Using | Refused | Life | Iteration
-
-encode = msgspec.msgpack.Encoder().encode
-decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
-decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
-
-
-def params_to_wire(params: SamplingParams) -> dict[str, Any]:
-    """Only what differs from the defaults."""
-    found = {}
-    for name, field in SamplingParams.__dataclass_fields__.items():
-        value = getattr(params, name)
-        if name == "logit_bias":
-            value = dict(value)
-        if value not in (field.default, (), {}):
-            found[name] = value
-    return found
-
-
-def params_from_wire(wire: dict[str, Any]) -> SamplingParams:
-    """The parameters again. Raises `RequestError` if they are unusable."""
-    return SamplingParams(**wire)
-
-
-def token_to_wire(token: Token) -> NewToken:
-    """A token event as a message."""
-    if token.logprobs is None and token.prompt_logprobs is None:
-        return NewToken(token.request_id, token.token, token.at)
-    scores = None if token.logprobs is None else _scores(token.logprobs)
-    prompt = None if token.prompt_logprobs is None else [_scores(one) for one in token.prompt_logprobs]
-    return NewToken(token.request_id, token.token, token.at, scores, prompt)
-
-
-def token_from_wire(wire: NewToken) -> Token:
-    """The event again."""
-    logprobs = None if wire.scores is None else _logprobs(wire.scores)
-    prompt = None if wire.prompt is None else tuple(_logprobs(one) for one in wire.prompt)
-    return Token(wire.id, wire.token, wire.at, logprobs, prompt)
-
-
-def _scores(one: Logprobs) -> Scores:
-    return Scores(one.logprob, one.rank, list(one.top))
-
-
-def _logprobs(one: Scores) -> Logprobs:
-    return Logprobs(one.logprob, one.rank, tuple(one.top))
-
-
-def ending_from_wire(wire: Ending) -> Finished:
-    """The event again."""
-    return Finished(wire.id, Finish(wire.reason), wire.at, wire.error)
-
-
-def life(timeline: Timeline) -> Life:
-    """A timeline as a message."""
-    t = timeline
-    return Life(
-        t.request_id,
-        {stage.value: seconds for stage, seconds in t.seconds.items()},
-        t.prompt_tokens,
-        t.cached_tokens,
-        t.output_tokens,
-        t.prefill_iterations,
-        t.decode_iterations,
-        t.preemptions,
-        {reason.value: count for reason, count in t.waits.items()},
-        None if t.finish is None else t.finish.value,
-    )
+FromEngine = Loading | Ready | Failed | Using | Refused | TimelineFound | Iteration

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
+from orcinus.observe.timeline import Stage
 from orcinus.serve.messages import Ending, Iteration, Launch, Ready
 from orcinus.text.intake import Prepared
 
@@ -102,15 +103,15 @@ class Metrics:
     def on_iteration(self, iteration: Iteration, arrival: Callable[[str], float | None]) -> None:
         """Count one iteration. `arrival` says when a live request came."""
         for token in iteration.tokens:
-            last = self._last.get(token.id)
+            last = self._last.get(token.request_id)
             if last is not None:
                 self.itl.observe(token.at - last)
-            elif (came := arrival(token.id)) is not None:
+            elif (came := arrival(token.request_id)) is not None:
                 self.ttft.observe(token.at - came)
-            self._last[token.id] = token.at
+            self._last[token.request_id] = token.at
         self.generation_tokens.inc(len(iteration.tokens))
         for ending in iteration.endings:
-            self._last.pop(ending.id, None)
+            self._last.pop(ending.finished.request_id, None)
             self._end(ending)
         for launch in iteration.launched:
             self._launch(launch, iteration)
@@ -121,26 +122,26 @@ class Metrics:
             self._show_reasons(Tally())
 
     def _end(self, ending: Ending) -> None:
-        self.success.labels(ending.error if ending.error == "deadline" else ending.reason).inc()
-        life = ending.life
-        if life is None:
+        finished, timeline = ending.finished, ending.timeline
+        self.success.labels(finished.error if finished.error == "deadline" else finished.reason).inc()
+        if timeline is None:
             return
-        self.preemptions.inc(life.preemptions)
-        self.lost.observe(life.preemptions)
-        if life.output_tokens:
-            stages = life.stages
-            self.e2e.observe(life.seconds)
-            self.queue.observe(stages["queued"] + stages["preempted"])
-            self.prefill.observe(stages["prefill"])
-            self.decode.observe(stages["decode"])
-            self.inference.observe(stages["prefill"] + stages["decode"])
-            if life.output_tokens > 1:
-                self.per_token.observe(stages["decode"] / (life.output_tokens - 1))
-            self.prompt_length.observe(life.prompt_tokens)
-            self.answer_length.observe(life.output_tokens)
-            self.prompt_tokens.inc(life.prompt_tokens)
-            self.queries.inc(life.prompt_tokens)
-            self.hits.inc(life.cached_tokens)
+        self.preemptions.inc(timeline.preemptions)
+        self.lost.observe(timeline.preemptions)
+        if timeline.output_tokens:
+            seconds = timeline.seconds
+            self.e2e.observe(timeline.total_seconds)
+            self.queue.observe(seconds[Stage.QUEUED] + seconds[Stage.PREEMPTED])
+            self.prefill.observe(seconds[Stage.PREFILL])
+            self.decode.observe(seconds[Stage.DECODE])
+            self.inference.observe(seconds[Stage.PREFILL] + seconds[Stage.DECODE])
+            if timeline.output_tokens > 1:
+                self.per_token.observe(seconds[Stage.DECODE] / (timeline.output_tokens - 1))
+            self.prompt_length.observe(timeline.prompt_tokens)
+            self.answer_length.observe(timeline.output_tokens)
+            self.prompt_tokens.inc(timeline.prompt_tokens)
+            self.queries.inc(timeline.prompt_tokens)
+            self.hits.inc(timeline.cached_tokens)
 
     def _launch(self, launch: Launch, iteration: Iteration) -> None:
         prompt = sum(ran.tokens for ran in launch.ran if ran.prefill)
@@ -151,9 +152,10 @@ class Metrics:
         self.composition.labels("prefill").inc(prompt)
         self.composition.labels("decode").inc(total - prompt)
         self.budget_use.observe(total / max(1, launch.budget))
-        reasons = Tally(launch.reasons.values())
-        in_queue = len(launch.reasons) - max(0, launch.running - len(launch.ran))  # of those with a reason of their own
-        reasons[launch.others] += max(0, launch.waiting - in_queue)
+        unserved = launch.unserved
+        reasons = Tally[str](unserved.reasons.values())
+        in_queue = len(unserved.reasons) - max(0, unserved.num_running - len(launch.ran))  # with a reason of their own
+        reasons[unserved.others] += max(0, unserved.num_waiting - in_queue)
         self._show_reasons(reasons)
 
     def _show_reasons(self, reasons: Tally[str]) -> None:

@@ -163,7 +163,7 @@ async def _open(service: Service) -> None:
     tokenizer = await (early or run(None, load_tokenizer, folder))
     if tokenizer is None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
-    client.tokenizer = tokenizer
+    client.streams.tokenizer = tokenizer
     _ = tokenizer.longest_token  # looks through the whole vocabulary, once
     params, seed = default_params(folder), client.config.seed
     service.open(Model(service.name, tokenizer, params, ready, seed, service.workers, fills_max_tokens=simulated))

@@ -33,7 +33,7 @@ from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
 MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
-COMPLETE = (Finish.STOP.value, Finish.LENGTH.value)
+COMPLETE = (Finish.STOP, Finish.LENGTH)
 DEFAULT_SLOTS = 128  # of a simulation that does not say
 PAUSED_S = 10
 HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
@@ -67,10 +67,11 @@ class Service:
         self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
 
     def _on_iteration(self, iteration: Iteration) -> None:
-        self.metrics.on_iteration(iteration, self.client.arrival)
+        self.metrics.on_iteration(iteration, self.client.streams.arrival)
         self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting)
         for ending in iteration.endings:
-            if ending.reason in COMPLETE and (answer := self.client.progress(ending.id)) is not None:
+            finished = ending.finished
+            if finished.reason in COMPLETE and (answer := self.client.streams.progress(finished.request_id)) is not None:
                 self.waits.on_end(answer)
 
     @property
@@ -148,7 +149,7 @@ class Service:
         """Seconds after which so many answers will find room."""
         if self.paused:  # nothing ends until the server is resumed
             return PAUSED_S
-        live, inside = self.client.all_progress(), self.admission.answers
+        live, inside = self.client.streams.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
     def context(self, body: Sampling, holder: Holder | None) -> RequestContext:

@@ -36,8 +36,8 @@ def router(service: Service) -> APIRouter:
         answers: list[dict[str, Any]] = []
         try:
             for name in call.names:
-                life = await service.client.life(name)
-                answers.append({"index": len(answers), "finish": life.finish, **timings(life), "waits": life.waits})
+                found = await service.client.timeline(name)
+                answers.append({"index": len(answers), "finish": found.finish, **timings(found), "waits": found.waits})
         except ConfigError as error:
             raise ApiError(404, str(error), param="id", code="request_not_found") from None
         except EngineError:

@@ -133,8 +133,9 @@ class Watcher:
 
     def _event(self, launch: Launch, seconds: float) -> dict[str, Any]:
         ran = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in launch.ran]
-        counts = {"waiting": launch.waiting, "running": launch.running, "free_blocks": launch.free_blocks}
-        why = {"reasons": launch.reasons, "others": launch.others}
+        unserved = launch.unserved
+        counts = {"waiting": unserved.num_waiting, "running": unserved.num_running, "free_blocks": unserved.free_blocks}
+        why = {"reasons": unserved.reasons, "others": unserved.others}
         facts = {"batch": launch.batch, "at": launch.at, "seconds": seconds, "budget": launch.budget, "chunks": ran}
         return {**facts, **counts, **why, "dropped": self.dropped}
 

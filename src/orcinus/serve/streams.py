@@ -1,0 +1,151 @@
+"""The answers on their way: each request's text so far, and the inbox of its reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcinus.core.batch import Finished, Token
+from orcinus.core.request import Finish
+from orcinus.observe.timeline import Timeline
+from orcinus.serve.messages import Cancel, Iteration, Launch, Submit
+from orcinus.serve.retry_after import Progress
+from orcinus.text.answer import Answer, Piece, RequestMetrics
+from orcinus.text.intake import Prepared
+from orcinus.text.reasoning import Reasoning
+from orcinus.text.tokenizer import Tokenizer
+
+MOST_UNREAD = 4096  # a reader that is so far behind is cut off
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """How far a prompt has been read, for one of the answers to it."""
+
+    index: int
+    choice: int
+    computed: int
+    cached: int
+
+
+News = Piece | PromptRead | Timeline  # what a reader hears of its requests; the timeline comes right before the last piece
+Inbox = asyncio.Queue[News | None]  # unread news; None wakes the reader up because its client is gone
+
+
+@dataclass(slots=True)
+class Stream:
+    """One live request: what was asked, how far the answer is, and where its news goes."""
+
+    prepared: Prepared
+    answer: Answer
+    inbox: Inbox
+    deadline: float | None  # on this process's monotonic clock
+    cached: int | None = None  # how much of the prompt was found in the prefix cache, once it is read
+
+    def submission(self) -> Submit:
+        """The message that makes an engine continue this answer, from its beginning or from where it is.
+
+        It carries everything an engine needs to keep the request's place in the queue and its deadline.
+        """
+        now, one = time.monotonic(), self.prepared
+        age = now - self.answer.metrics.arrival
+        left = None if self.deadline is None else self.deadline - now
+        return Submit(self.answer.request_id, one.ids, one.params, one.context, tuple(self.answer.token_ids), age, left)
+
+    def end(self, finish: Finish, error: str | None) -> None:
+        """Tell the reader that the answer ended here, without word from the engine."""
+        ending = Finished(self.answer.request_id, finish, time.monotonic(), error)
+        self.inbox.put_nowait(self.answer.end(ending))
+
+    @property
+    def progress(self) -> Progress:
+        """How far the answer is."""
+        return Progress(len(self.answer.token_ids), self.answer.params.max_tokens or 1)
+
+
+class Streams:
+    """All live requests by name, the oldest first. `cancel` is called for those that end on this side."""
+
+    def __init__(self, cancel: Callable[[Cancel], None]) -> None:
+        self.tokenizer: Tokenizer | None = None  # once it is loaded
+        self._cancel = cancel
+        self._live: dict[str, Stream] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def open(self, name: str, prepared: Prepared, inbox: Inbox, time_left: float | None) -> Submit:
+        """A new stream; returns its message to the engine. `time_left` are the seconds to its deadline."""
+        now = time.monotonic()
+        deadline = None if time_left is None else now + time_left
+        stream = self._live[name] = Stream(prepared, self._answer(name, prepared, now), inbox, deadline)
+        return stream.submission()
+
+    def _answer(self, name: str, one: Prepared, now: float) -> Answer:
+        shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
+        detokenizer = self.tokenizer.detokenizer(one.ids, **shown) if self.tokenizer else None
+        split = None if one.thinking is None else Reasoning(open=one.thinking)
+        return Answer(name, one.index, one.choice, one.params, detokenizer, RequestMetrics(now), split)
+
+    def cancel(self, name: str, error: str | None = None) -> bool:
+        """End a live request and tell its reader why; returns whether there was one."""
+        stream = self._live.pop(name, None)
+        if stream is None:
+            return False
+        self._cancel(Cancel(name))
+        stream.end(Finish.CANCELLED, error)
+        return True
+
+    def fail_all(self, reason: str) -> None:
+        """The engine is gone: every request fails, and every reader hears why."""
+        for stream in self._live.values():
+            stream.end(Finish.FAILED, reason)
+        self._live.clear()
+
+    def take(self, iteration: Iteration) -> None:
+        """Hand out what an iteration led to."""
+        for launch in iteration.launched:
+            self._take_launch(launch)
+        for token in iteration.tokens:
+            if (stream := self._live.get(token.request_id)) is not None:
+                self._add(stream, token)
+        for ending in iteration.endings:
+            stream = self._live.pop(ending.finished.request_id, None)
+            if stream is not None:
+                if ending.timeline is not None:
+                    stream.inbox.put_nowait(ending.timeline)
+                stream.inbox.put_nowait(stream.answer.end(ending.finished))
+
+    def _take_launch(self, launch: Launch) -> None:
+        for ran in launch.ran:
+            if ran.prefill and (stream := self._live.get(ran.id)) is not None:
+                if stream.cached is None:
+                    stream.cached = ran.start
+                read = ran.start + ran.tokens, stream.cached
+                stream.inbox.put_nowait(PromptRead(stream.answer.index, stream.answer.choice, *read))
+
+    def _add(self, stream: Stream, token: Token) -> None:
+        piece = stream.answer.add(token)
+        if piece is None:
+            return
+        stream.inbox.put_nowait(piece)
+        if stream.answer.stopped:  # the engine cannot see a stop string, so it is told, and answers with the ending
+            self._cancel(Cancel(token.request_id, stop=True))
+        elif stream.inbox.qsize() > MOST_UNREAD:
+            self.cancel(token.request_id)
+
+    def arrival(self, name: str) -> float | None:
+        """When a live request came, on the machine's monotonic clock, which is the engine's too."""
+        stream = self._live.get(name)
+        return None if stream is None else stream.answer.metrics.arrival
+
+    def progress(self, name: str) -> Progress | None:
+        """How far a live request is."""
+        stream = self._live.get(name)
+        return None if stream is None else stream.progress
+
+    def all_progress(self) -> list[Progress]:
+        """How far all live requests are, the oldest first."""
+        return [stream.progress for stream in self._live.values()]
