@@ -30,7 +30,7 @@ def test_one_name_and_one_version() -> None:
     assert PROJECT["version"] == orcinus.__version__
     assert PROJECT["scripts"] == {"orcinus": "orcinus.__main__:main"}
     extras = [name for extra in PROJECT["optional-dependencies"].values() for name in extra if name.startswith("orcinus")]
-    assert extras == ["orcinus-llm[serve]"], "an extra that names the distribution names ours"
+    assert extras == ["orcinus-llm[serve,plots]"], "an extra that names the distribution names ours"
 
 
 def test_no_file_tells_to_install_what_is_not_ours() -> None:
@@ -79,26 +79,59 @@ def test_a_broken_library_is_told_from_a_missing_one_and_our_own_defects_stay() 
 
 WITHOUT = """
 import json, sys
-sys.modules.update(dict.fromkeys(["zmq", "httpx", "httpx_sse", "httptools"]))
+sys.modules.update(dict.fromkeys(["zmq", "httpx", "httpx_sse", "httptools", "matplotlib"]))
 from tests.commands import orcinus
 url = ["--url", "http://127.0.0.1:9"]
 bench = [["bench", "serve", *url], ["bench", "sweep", *url, "--rates", "1"]]
-commands = [["serve"], ["chat", *url], ["conformance", *url], *bench]
+plots = [["simulate", "--plot", "x.png"], ["sweep", "--vary", "rate=1,2", "--plot", "x.png"], ["reproduce", "--write", "."]]
+plots += [["bench", "papers", "--plot", sys.argv[1]], ["bench", "report", "x.json"]]
+commands = [["serve"], ["chat", *url], ["conformance", *url], *bench, *plots]
 print(json.dumps({" ".join(one[:2]): (done.returncode, done.stderr) for one in commands for done in [orcinus(*one)]}))
 """
 
 
-def test_every_command_says_what_to_install_for_a_missing_library() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=120, check=True
-    )
-    said = json.loads(done.stdout)
-    assert len(said) == 5
-    for command, (status, errors) in said.items():
-        assert status == 1, command
-        assert errors.count("\n") == 1, errors
-        extra = "bench" if command.startswith("bench") else "serve"
-        assert f"pip install -e '.[{extra}]'" in errors, command
+EXTRAS = {
+    "serve": ["serve", "chat --url", "conformance --url"],
+    "bench": ["bench serve", "bench sweep"],
+    "plots": ["simulate --plot", "sweep --vary", "reproduce --write", "bench papers", "bench report"],
+}
+
+
+def in_a_process(code: str, *arguments: str | Path) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_command_says_what_to_install_for_a_missing_library(tmp_path: Path) -> None:
+    said = json.loads(in_a_process(WITHOUT, tmp_path))
+    assert set(said) == {command for commands in EXTRAS.values() for command in commands}
+    for extra, commands in EXTRAS.items():
+        for command in commands:
+            status, errors = said[command]
+            assert status == 1, command
+            assert errors.count("\n") == 1, errors
+            assert f"pip install -e '.[{extra}]'" in errors, command
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(["matplotlib", "zmq", "fastapi", "uvicorn", "httpx", "httpx_sse", "httptools"]))
+from orcinus import LLM, SamplingParams
+from tests.commands import orcinus
+assert LLM().generate(["Hi"], SamplingParams(max_tokens=4))[0].text
+load = ["--workload", "fixed:tokens=8,fixed:tokens=4", "--requests", "2", "--repeats", "1"]
+commands = [["demo", "--repeats", "1", "--max-tokens", "4"], ["bench", "offline", *load, "--out", sys.argv[1]]]
+commands += [["simulate", "--requests", "3"], ["reproduce", "--list"]]
+for command in commands:
+    done = orcinus(*command)
+    assert done.returncode == 0 and done.stdout, (command, done.stderr)
+"""
+
+
+def test_what_draws_no_picture_and_serves_nothing_works_without_extras(tmp_path: Path) -> None:
+    in_a_process(WITHOUT_EXTRAS, tmp_path / "result.json")
 
 
 @pytest.fixture(scope="module")

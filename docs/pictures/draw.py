@@ -1,6 +1,6 @@
 """Draws the pictures of docs/policies.md from real runs on the bundled model: `python docs/pictures/draw.py`.
 
-Needs matplotlib (a dependency). One workload for all policies: five requests, two of them with long
+Needs matplotlib (the extra `plots`). One workload for all policies: five requests, two of them with long
 prompts, and three places in the batch. Columns are iterations, rows are requests; the strip below is the time of each.
 """
 

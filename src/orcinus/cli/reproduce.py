@@ -38,8 +38,8 @@ def reproduce(
     if list_rows:
         _list(chosen)
         return
-    if write is not None and not write.is_dir():
-        raise ConfigError(f"{write} is no folder: --write wants the one that papers.md is to be written into")
+    if write is not None:
+        _check_folder(write)
     results = []
     for row, found, seconds in _run(chosen):
         results.append((row, found))
@@ -53,6 +53,15 @@ def reproduce(
         Console(highlight=False).print("\n" + tally([found for _, found in results]))
     if not all(found.passed or found.skipped or not row.number for row, found in results):
         raise typer.Exit(1)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise `ConfigError` if the page and its figures cannot be written there."""
+    from orcinus.plots.style import require_matplotlib
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: --write wants the one that papers.md is to be written into")
+    require_matplotlib()
 
 
 def _run(rows: Sequence[Row]) -> Iterator[tuple[Row, Found, float]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.cache import lend
+from orcinus.distribution import needs
 from orcinus.errors import ConfigError
 from orcinus.files import can_write
 
@@ -37,7 +38,7 @@ def mixed_styles() -> list[dict[str, str]]:
 
 def legible(name: str, longest: int = LONGEST) -> str:
     """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
-    lend(MATPLOTLIB_FOLDER)
+    require_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties())).get_char_index
@@ -57,8 +58,18 @@ def legend_below(place: Any, title: str = "") -> None:
         )
 
 
+def require_matplotlib() -> None:
+    """Raise `ConfigError`, with what to install, if matplotlib is missing."""
+    lend(MATPLOTLIB_FOLDER)
+    with needs("a picture", "plots"):
+        import matplotlib
+
+        matplotlib.use("Agg")
+
+
 def check_picture(path: str | Path) -> None:
-    """Raise `ConfigError` if a picture cannot be written there, before the work is done that it would show."""
+    """Raise `ConfigError` if a picture cannot be drawn or written there; called before the work that it shows."""
+    require_matplotlib()
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"cannot draw {path}: its name must end in .png, .svg or .pdf")
@@ -72,10 +83,7 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
 
     The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
     """
-    lend(MATPLOTLIB_FOLDER)
-    import matplotlib
-
-    matplotlib.use("Agg")
+    require_matplotlib()
     from matplotlib import pyplot
 
     plain: dict[Any, Any] = {

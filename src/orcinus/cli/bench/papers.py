@@ -36,7 +36,10 @@ def papers(
     from orcinus.bench.papers.studies import choose
     from orcinus.bench.papers.study import read_study, run_studies
     from orcinus.cli.bench.papers_view import print_study
+    from orcinus.plots.style import require_matplotlib
 
+    if plot is not None:
+        require_matplotlib()
     studies = choose(only)
     for folder in (out, plot):
         _make(folder)

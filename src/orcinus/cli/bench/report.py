@@ -26,7 +26,9 @@ def report(
     """
     from orcinus.bench.report.page import write_report
     from orcinus.bench.result import read_result
+    from orcinus.plots.style import require_matplotlib
 
+    require_matplotlib()
     check_out(html, "--html")
     check_out(markdown, "--markdown")
     if {html.resolve(), markdown and markdown.resolve()} & {path.resolve() for path in results}:
