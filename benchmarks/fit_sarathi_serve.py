@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from orcinus.cost.software import Software, find_software
 from orcinus.papers.published_sarathi_serve import FIGURE_9
-from orcinus.papers.sarathi_serve import figure_9_seconds
+from orcinus.papers.simulated.sarathi_serve import figure_9_seconds
 
 FILE = Path(__file__).parents[1] / "src/orcinus/cost/constants/software/vllm.json"
 START = {"iteration": 5e-3, "request": 2e-4, "prefill_attention": 0.3, "decode_attention": 0.3}

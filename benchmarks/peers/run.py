@@ -28,8 +28,8 @@ from table import markdown, print_table
 
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig, work_of
-from orcinus.bench.keep import make_result, measure_sides
 from orcinus.bench.result import Result, Side, write_result
+from orcinus.bench.runner import make_result, measure_sides
 from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
 

@@ -10,10 +10,10 @@ from peers import BASE
 from rich.console import Console
 from rich.table import Table
 
-from orcinus.bench.doubts import doubts
 from orcinus.bench.ranking import METRICS, rank
 from orcinus.bench.result import Result
 from orcinus.bench.summary import Summary, summarize
+from orcinus.bench.validity import doubts
 from orcinus.observe.interval import Interval
 
 HEADERS = (

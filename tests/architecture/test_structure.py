@@ -20,9 +20,11 @@ LAYERS: list[set[str]] = [
     {"core", "errors", "config", "cache", "clock", "distribution", "files", "model_config", "parent", "threads"},
     {"cost", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
-    {"sizes", "plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "papers", "plots"},
+    {"sizes", "plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
     {"serve"},
-    {"dashboard", "bench", "cli", "__main__"},
+    {"bench"},
+    {"papers"},
+    {"dashboard", "cli", "__main__"},
 ]
 APART = [{"sim", "runtime"}]
 ONLY_UNDER = {
@@ -40,7 +42,7 @@ ONLY_UNDER = {
     "msgspec": {"serve", "bench"},
     "zmq": {"serve"},
     "httptools": {"serve", "bench"},
-    "httpx": {"conformance", "cli/conformance.py", "cli/partners.py"},
+    "httpx": {"conformance", "cli/conformance.py", "cli/chat_backends.py"},
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
     "transformers",

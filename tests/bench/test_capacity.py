@@ -9,11 +9,11 @@ import pytest
 
 from orcinus.bench.capacity import kept_by, missed, run_capacity
 from orcinus.bench.config import LoadConfig
-from orcinus.bench.doubts import doubts
+from orcinus.bench.formatting import digits
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Setting
-from orcinus.bench.spell import digits
 from orcinus.bench.sweep import read_rates, run_sweep
+from orcinus.bench.validity import doubts
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import Poisson
 from orcinus.workload.workload import Workload

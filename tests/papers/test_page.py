@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 
 from orcinus.errors import ConfigError
+from orcinus.papers.findings import Comparison, Finding, Number, Ordering, Provenance, within
 from orcinus.papers.page import page, tally
-from orcinus.papers.row import Check, Curve, Figure, Found, Panel, Row, Source, ordering, within
-from orcinus.papers.table import BESIDES, ROWS, choose
-from orcinus.plots.figures import draw_figure
+from orcinus.papers.simulated import BESIDES, ROWS, choose
+from orcinus.papers.simulated.experiment import Experiment
+from orcinus.plots.figures import Curve, Figure, Panel, draw_figure
 from tests.commands import orcinus
 
 TABLE = [1, 2, 3, 4, 5, 6, 7, 9, 10, 13, 14, 15, 16, 17, 18, 20, 21, 23, 24, 25, 26, 27]
 PANEL = Panel("two", "x", "y", [Curve("ours", [(1, 1.0), (2, 2.0)]), Curve("ours", [(1, 1.1), (2, 2.1)], published=True)])
 
 
-def row(number: int, *checks: Check, skipped: str | None = None) -> tuple[Row, Found]:
-    found = Found(checks, notes=["Because."], skipped=skipped, figures=[Figure("example", "An example", [PANEL])])
-    return Row(number, "A paper", f"Fig. {number}", "Something.", "5 %", "nothing", Source.VECTOR, lambda: found), found
+def row(number: int, *comparisons: Comparison, skipped: str | None = None) -> tuple[Experiment, Finding]:
+    found = Finding(comparisons, notes=["Because."], skipped=skipped, figures=[Figure("example", "An example", [PANEL])])
+    return Experiment(
+        number, "A paper", f"Fig. {number}", "Something.", "5 %", "nothing", Provenance.VECTOR, lambda: found
+    ), found
 
 
 def test_every_row_of_the_acceptance_table_is_there_once() -> None:
@@ -30,16 +33,16 @@ def test_every_row_of_the_acceptance_table_is_there_once() -> None:
 def test_what_is_within_and_what_is_not() -> None:
     assert within("a", 100, 105, 0.05).passed
     assert not within("a", 100, 105.1, 0.05).passed
-    assert Check("a", 100, 120, -0.10, 0.25).passed
-    assert not Check("a", 100, 89, -0.10, 0.25).passed
+    assert Number("a", 100, 120, -0.10, 0.25).passed
+    assert not Number("a", 100, 89, -0.10, 0.25).passed
     assert not within("a", 100, float("nan"), 0.05).passed
-    assert not ordering("a < b", False).passed
+    assert not Ordering("a < b", False).passed
 
 
 def test_misses_and_skipped_rows_stay_visible() -> None:
     rows = [
         row(1, within("a", 100, 101, 0.05)),
-        row(2, within("b", 100, 150, 0.05), ordering("c < d", False)),
+        row(2, within("b", 100, 150, 0.05), Ordering("c < d", False)),
         row(3, skipped="No data."),
     ]
     text = page(rows)
@@ -53,7 +56,7 @@ def test_misses_and_skipped_rows_stay_visible() -> None:
 
 @pytest.mark.parametrize(("simulated", "times"), [(671.0, "6.7"), (42.0, "0.4")])
 def test_a_number_that_only_keeps_a_bound_is_shown_as_that(simulated: float, times: str) -> None:
-    rows = [row(1, within("a", 100, 101, 0.05)), row(2, within("a", 1, 1, 0.1), Check("b", 100, simulated, -0.6, 99))]
+    rows = [row(1, within("a", 100, 101, 0.05)), row(2, within("a", 1, 1, 0.1), Number("b", 100, simulated, -0.6, 99))]
     said = f"bound kept, at {times} times the published"
     text = page(rows)
     assert "2 of 2 experiments pass, 1 of them with a number that only keeps a bound, far from the published one." in text
@@ -61,8 +64,8 @@ def test_a_number_that_only_keeps_a_bound_is_shown_as_that(simulated: float, tim
     (overview,) = [line for line in text.splitlines() if line.startswith("| 2 | ")]
     assert overview.endswith(f"| {said} |")
     assert f"**{said}**" in text
-    assert not Check("b", 100, 199, -0.5, 99).only_bound
-    assert not Check("b", 100, 700, -0.5, 0.5).only_bound
+    assert not Number("b", 100, 199, -0.5, 99).only_bound
+    assert not Number("b", 100, 700, -0.5, 0.5).only_bound
 
 
 def test_no_row_of_the_committed_page_passes_in_silence_by_being_far_off() -> None:
@@ -82,7 +85,7 @@ def test_links_of_the_overview_lead_to_the_sections() -> None:
 def test_the_committed_page_is_of_these_rows() -> None:
     text = (Path(__file__).parents[2] / "docs/papers.md").read_text(encoding="utf-8")
     for each in ROWS:
-        assert each.experiment in text
+        assert each.figure in text
     for name in re.findall(r"\((pictures/papers/[^)]*)\)", text):
         assert (Path(__file__).parents[2] / "docs" / name).is_file()
     assert tally([]) == "0 of 0 experiments pass."

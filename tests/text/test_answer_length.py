@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orcinus import LLM, SamplingParams
-from orcinus.cli.partners import InProcess
+from orcinus.cli.chat_backends import InProcess
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import DefaultLength
 from orcinus.errors import RequestError

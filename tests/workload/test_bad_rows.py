@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orcinus.errors import ConfigError
+from orcinus.workload.file_position import Skipped
 from orcinus.workload.lengths import Empirical, make_lengths
-from orcinus.workload.place import Skipped
 from orcinus.workload.summary import statistics
 from orcinus.workload.trace import Trace
 from orcinus.workload.workload import make_workload

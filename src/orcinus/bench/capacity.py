@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from orcinus.bench.config import LoadConfig
-from orcinus.bench.keep import Bar, System, make_result, no_bar
+from orcinus.bench.formatting import digits
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side, Work
-from orcinus.bench.spell import digits
+from orcinus.bench.runner import Bar, System, make_result, no_bar
 from orcinus.bench.summary import summarize
 from orcinus.bench.sweep import any_rate, points_at
 from orcinus.errors import ConfigError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from orcinus.bench.doubts import doubts
 from orcinus.bench.ranking import Verdict, rank
 from orcinus.bench.result import Result, Work
 from orcinus.bench.summary import Summary, summarize
+from orcinus.bench.validity import doubts
 from orcinus.errors import ConfigError
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.drive import Drive, request_name
 from orcinus.bench.iterations import IterationObserver
-from orcinus.bench.keep import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.bench.measure import read_objectives
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
 from orcinus.bench.requests import Asked, check_lengths, make_requests
 from orcinus.bench.result import Result, Setting, Work
+from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.build import Progress as Loading
 from orcinus.build import build, silent
 from orcinus.config import EngineConfig

@@ -16,10 +16,10 @@ from orcinus.bench.client.probe import meet
 from orcinus.bench.client.prompts import asked
 from orcinus.bench.client.target import Target
 from orcinus.bench.config import LoadConfig, ServerConfig, work_of
-from orcinus.bench.keep import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.bench.measure import read_objectives
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Setting, Work
+from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.workload import Workload

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orcinus.bench.config import LoadConfig
-from orcinus.bench.keep import Bar, Point, System, make_result, measure_points, no_bar
 from orcinus.bench.measure import read_objectives
 from orcinus.bench.result import Result, Work
+from orcinus.bench.runner import Bar, Point, System, make_result, measure_points, no_bar
 from orcinus.errors import ConfigError
 from orcinus.workload.rates import at_rate
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from orcinus import interrupt
+from orcinus.cli.chat_backends import InProcess, Partner, Server, engine_options_beside_model
 from orcinus.cli.engine import engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
-from orcinus.cli.partners import InProcess, Partner, Server, engine_options_beside_model
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from orcinus.bench.keep import turns
+from orcinus.bench.runner import turns
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_comparison import comparison
 from orcinus.cli.demo_run import Run, serve

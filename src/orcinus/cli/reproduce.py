@@ -16,7 +16,8 @@ from rich.table import Table
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orcinus.papers.row import Found, Row
+    from orcinus.papers.findings import Comparison, Finding
+    from orcinus.papers.simulated.experiment import Experiment
 
 
 def reproduce(
@@ -31,8 +32,9 @@ def reproduce(
 
     Exit status 1 if a number lies outside its tolerance. Example: `orcinus reproduce 1 14 20`
     """
+    from orcinus.cli.papers_view import print_experiment
     from orcinus.papers.page import tally
-    from orcinus.papers.table import choose
+    from orcinus.papers.simulated import choose
 
     chosen = choose(rows or [])
     if list_rows:
@@ -46,7 +48,7 @@ def reproduce(
         if as_json:
             print(json.dumps(_record(row, found)), flush=True)
         else:
-            _print(row, found, seconds)
+            print_experiment(Console(highlight=False), row, found, seconds)
     if write is not None:
         _write(write, results)
     if not as_json:
@@ -64,7 +66,7 @@ def _check_folder(folder: Path) -> None:
     require_matplotlib()
 
 
-def _run(rows: Sequence[Row]) -> Iterator[tuple[Row, Found, float]]:
+def _run(rows: Sequence[Experiment]) -> Iterator[tuple[Experiment, Finding, float]]:
     from orcinus.papers.page import heading
 
     console = Console(stderr=True)
@@ -75,54 +77,39 @@ def _run(rows: Sequence[Row]) -> Iterator[tuple[Row, Found, float]]:
         yield row, found, time.perf_counter() - began
 
 
-def _list(rows: Sequence[Row]) -> None:
+def _list(rows: Sequence[Experiment]) -> None:
     table = Table("row", "paper", "experiment", "tolerance", "fitted", box=None, header_style="bold")
     for row in rows:
-        table.add_row(str(row.number or ""), row.paper, row.experiment, row.tolerance, row.calibrated)
+        table.add_row(str(row.number or ""), row.paper, row.figure, row.tolerance, row.calibrated)
     Console(highlight=False).print(table)
 
 
-def _print(row: Row, found: Found, seconds: float) -> None:
-    from orcinus.papers.page import heading, judged, number, percent, verdict
-
-    console = Console(highlight=False)
-    style = "yellow" if found.only_bound else "green" if found.passed else "yellow" if found.skipped else "red"
-    console.print(f"\n[bold]{heading(row)}[/] ({row.paper})  [{style}]{verdict(found)}[/]  {seconds:.1f} s")
-    console.print(f"tolerance {row.tolerance}; fitted: {row.calibrated}", style="dim")
-    table = Table(box=None, padding=(0, 1))
-    for title in ("", "published", "simulated", "error", ""):
-        table.add_column(title, justify="left" if title == "" else "right")
-    for check in found.checks:
-        mark = f"[yellow]{judged(check)}[/]" if check.only_bound else "" if check.passed else "[red]miss[/]"
-        if check.holds is not None:
-            table.add_row(check.what, "", "", "", "holds" if check.holds else "[red]does not hold[/]")
-        else:
-            values = (number(check.published, check.unit), number(check.simulated, check.unit), percent(check.error))
-            table.add_row(check.what, *values, mark)
-    console.print(table)
-    for note in ([f"skipped: {found.skipped}"] if found.skipped else []) + list(found.notes):
-        console.print(f"- {note}")
-
-
-def _record(row: Row, found: Found) -> dict[str, object]:
+def _record(row: Experiment, found: Finding) -> dict[str, object]:
     from orcinus.papers.page import verdict
 
-    checks = [
-        asdict(check) | {"error": check.error, "passed": check.passed, "only_bound": check.only_bound} for check in found.checks
-    ]
-    about = {
-        name: getattr(row, name) for name in ("number", "paper", "experiment", "setup", "tolerance", "calibrated", "source")
-    }
+    about = {name: getattr(row, name) for name in ("number", "paper", "setup", "tolerance", "calibrated", "source")}
     return about | {
+        "experiment": row.figure,
         "passed": found.passed,
         "verdict": verdict(found),
         "skipped": found.skipped,
-        "checks": checks,
+        "checks": [_check(each) for each in found.comparisons],
         "notes": list(found.notes),
     }
 
 
-def _write(folder: Path, results: Sequence[tuple[Row, Found]]) -> None:
+def _check(comparison: Comparison) -> dict[str, object]:
+    """A comparison as JSON; an ordering has no numbers."""
+    from orcinus.papers.findings import Number
+
+    if isinstance(comparison, Number):
+        judged = {"error": comparison.error, "passed": comparison.passed, "only_bound": comparison.only_bound}
+        return asdict(comparison) | {"holds": None} | judged
+    nothing = dict.fromkeys(("published", "simulated", "error"))
+    return nothing | {"what": comparison.what, "holds": comparison.passed, "passed": comparison.passed, "only_bound": False}
+
+
+def _write(folder: Path, results: Sequence[tuple[Experiment, Finding]]) -> None:
     """The page and its figures."""
     from orcinus.papers.page import page
     from orcinus.plots.figures import draw_figure

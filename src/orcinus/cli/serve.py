@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from orcinus import interrupt
-from orcinus.cli.given import given, refuse
+from orcinus.cli.explicit_options import given, refuse
 from orcinus.cli.options import NAMED, takes, takes_engine, takes_some
 from orcinus.config import EngineConfig
 from orcinus.distribution import needs

@@ -1,11 +1,14 @@
-"""docs/papers.md, from what was found: published and simulated side by side, misses with their reasons."""
+"""docs/papers.md, and how findings are written there and in a terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from orcinus.papers.row import Check, Found, Row
+from orcinus.bench.formatting import digits
+from orcinus.observe.interval import Interval
+from orcinus.papers.findings import Comparison, Finding, Measurement, Number
+from orcinus.papers.simulated.experiment import Experiment
 
 HEAD = """# The papers, reproduced
 
@@ -19,7 +22,7 @@ fitted on the row that it is judged by, except where the row says so.
 """
 
 
-def page(results: Sequence[tuple[Row, Found]], pictures: str = "pictures/papers") -> str:
+def page(results: Sequence[tuple[Experiment, Finding]], pictures: str = "pictures/papers") -> str:
     """The whole page, in Markdown. `pictures` is the folder of the figures, from the page."""
     parts = [HEAD, _overview(results)]
     for paper in dict.fromkeys(row.paper for row, _ in results):
@@ -28,26 +31,26 @@ def page(results: Sequence[tuple[Row, Found]], pictures: str = "pictures/papers"
     return "\n".join(parts)
 
 
-def _overview(results: Sequence[tuple[Row, Found]]) -> str:
+def _overview(results: Sequence[tuple[Experiment, Finding]]) -> str:
     lines = [
         f"{tally([found for _, found in results])}\n",
         "| # | Experiment | Tolerance | Worst error | |",
         "|---|---|---|---|---|",
     ]
     for row, found in results:
-        name = f"[{row.experiment}](#{_anchor(row)})"
+        name = f"[{row.figure}](#{_anchor(row)})"
         lines.append(f"| {row.number or ''} | {name} | {row.tolerance} | {worst(found)} | {verdict(found)} |")
     return "\n".join([*lines, ""])
 
 
-def _section(row: Row, found: Found, pictures: str) -> str:
+def _section(row: Experiment, found: Finding, pictures: str) -> str:
     lines = [
         f"### {heading(row)}\n",
         f"{row.setup}\n",
         f"*Fitted:* {row.calibrated}. *Source:* [{row.source}]. *Tolerance:* {row.tolerance}. **{verdict(found)}**\n",
         "| | Published | Simulated | Error | |",
         "|---|---|---|---|---|",
-        *(_line(check) for check in found.checks),
+        *map(_line, found.comparisons),
         "",
         *([f"- Skipped: {found.skipped}"] if found.skipped else []),
         *(f"- {note}" for note in found.notes),
@@ -56,61 +59,77 @@ def _section(row: Row, found: Found, pictures: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _line(check: Check) -> str:
-    if check.holds is not None:
-        return f"| {check.what} | | | | {'holds' if check.holds else '**does not hold**'} |"
-    cells = (check.what, number(check.published, check.unit), number(check.simulated, check.unit), percent(check.error))
-    return f"| {' | '.join(cells)} | {judged(check) if check.passed else '**miss**'} |"
+def _line(comparison: Comparison) -> str:
+    *cells, judgement = table_row(comparison)
+    cells.append(judgement if comparison.passed else f"**{judgement}**")
+    return "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 
-def judged(check: Check) -> str:
-    """What became of a check that has numbers."""
-    if check.only_bound:
-        return f"bound kept, at {check.times:.1f} times the published"
-    return "pass" if check.passed else "miss"
+def table_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
+    """What is compared, published, ours, error, verdict."""
+    what, unit = comparison.what, comparison.unit
+    if isinstance(comparison, Number):
+        numbers = (number(comparison.published, unit), number(comparison.simulated, unit))
+        return what, *numbers, percent(comparison.error), judged(comparison)
+    if isinstance(comparison, Measurement):
+        return what, comparison.published or "-", f"{interval(comparison.measured)} {unit}".strip(), "", ""
+    both = [interval(each) for each in (comparison.less, comparison.more) if each is not None]
+    return what, "", f"{' against '.join(both)} {unit}".strip(), "", "holds" if comparison.passed else "does not hold"
 
 
-def verdict(found: Found) -> str:
+def judged(compared: Number) -> str:
+    """What became of a number: pass, miss, or a bound that it keeps."""
+    if compared.only_bound:
+        return f"bound kept, at {compared.times:.1f} times the published"
+    return "pass" if compared.passed else "miss"
+
+
+def verdict(found: Finding) -> str:
     """Whether all checks of a row passed, and whether one of them did so as a bound only."""
     if found.skipped or not found.passed:
         return "skipped" if found.skipped else "miss"
-    bounds = ", ".join(judged(check) for check in found.checks if check.only_bound)
-    return bounds or "pass"
+    return ", ".join(map(judged, found.bounds)) or "pass"
 
 
-def heading(row: Row) -> str:
+def heading(row: Experiment) -> str:
     """What a row is called."""
-    return f"Row {row.number}: {row.experiment}" if row.number else f"Besides: {row.experiment}"
+    return f"Row {row.number}: {row.figure}" if row.number else f"Besides: {row.figure}"
 
 
-def tally(results: Sequence[Found]) -> str:
+def tally(results: Sequence[Finding]) -> str:
     """How many passed."""
     skipped = sum(found.skipped is not None for found in results)
-    bounds = sum(found.only_bound for found in results)
+    bounds = sum(bool(found.bounds) for found in results)
     text = f"{sum(found.passed for found in results)} of {len(results) - skipped} experiments pass"
     text += f", {bounds} of them with a number that only keeps a bound, far from the published one." if bounds else "."
     return text + (f" {skipped} skipped." if skipped else "")
 
 
-def worst(found: Found) -> str:
+def worst(found: Finding) -> str:
     """The greatest error of all numbers of a row."""
-    errors = [check.error for check in found.checks if check.error is not None]
+    errors = [each.error for each in found.comparisons if isinstance(each, Number)]
     return percent(max(errors, key=abs)) if errors else ""
 
 
-def number(value: float | None, unit: str = "") -> str:
+def number(value: float, unit: str = "") -> str:
     """Four digits and the unit."""
-    if value is None or math.isnan(value):
+    if math.isnan(value):
         return "-"
     return f"{value:.0f} {unit}".strip() if abs(value) >= 1000 else f"{value:.4g} {unit}".strip()
 
 
-def percent(error: float | None) -> str:
+def percent(error: float) -> str:
     """A relative error with its sign."""
-    return "" if error is None else f"{error:+.1%}"
+    return f"{error:+.1%}"
 
 
-def _anchor(row: Row) -> str:
+def interval(found: Interval) -> str:
+    """A median with its interval, or alone if it has none."""
+    values = [digits(value) for value in (found.median, found.low, found.high)]
+    return values[0] if found.level == 0 or found.low == found.high else f"{values[0]} ({values[1]} to {values[2]})"
+
+
+def _anchor(row: Experiment) -> str:
     """What GitHub makes of the heading."""
     text = heading(row).lower()
     return "".join(letter for letter in text if letter.isalnum() or letter in " -_").replace(" ", "-")

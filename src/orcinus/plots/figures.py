@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orcinus.papers.row import Curve, Figure, Panel
 from orcinus.plots.style import COLOURS, picture, plain_log
 
 WIDEST = 3  # panels in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line of a figure: points (x, y)."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+    bars: bool = False  # groups of bars over x instead of lines
+    log_x: bool = False
+    top: float | None = None  # of the vertical axis, where panels are to be compared
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture of a paper with both curves: published and ours."""
+
+    name: str  # of the file
+    title: str
+    panels: Sequence[Panel]
+    ours: str = "simulated"  # how our curves came about
 
 
 def draw_figure(path: str | Path, figure: Figure) -> None:

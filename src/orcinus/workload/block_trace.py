@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.place import Place
+from orcinus.workload.file_position import Place
 
 MOONCAKE_BLOCK = 512  # tokens; its times are milliseconds
 QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id

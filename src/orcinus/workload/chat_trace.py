@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.place import Place
+from orcinus.workload.file_position import Place
 from orcinus.workload.token_counts import CountTokens
 
 MODELS = {"gpt", "chatgpt", "bing", "bard", "assistant", "model"}  # who answers; everybody else asks

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.place import Place
+from orcinus.workload.file_position import Place
 
 
 @dataclass(frozen=True, slots=True)

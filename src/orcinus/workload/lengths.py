@@ -13,9 +13,9 @@ from orcinus.core.component_spec import make, with_option
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
+from orcinus.workload.file_position import Skipped
 from orcinus.workload.fitted import fitted
 from orcinus.workload.marginals import MARGINALS, NORMAL, Floats, Geometric, Ints, Lognormal, Marginal, Quantiles, Uniform, Zipf
-from orcinus.workload.place import Skipped
 from orcinus.workload.trace import Trace
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.place import Place
+from orcinus.workload.file_position import Place
 from orcinus.workload.token_counts import CountTokens
 
 LIMITS = ("max_completion_tokens", "max_tokens")

@@ -10,7 +10,7 @@ from typing import Any
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.block_trace import objects
-from orcinus.workload.place import Place
+from orcinus.workload.file_position import Place
 
 BLOCK = 16  # tokens of a prompt that are named together
 

@@ -19,8 +19,8 @@ from orcinus.workload.block_trace import objects, parse, read_block_line
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
 from orcinus.workload.chat_trace import read_chat
 from orcinus.workload.csv_trace import columns_of, read_csv
+from orcinus.workload.file_position import Place, Skipped
 from orcinus.workload.message_trace import holds_messages, read_messages
-from orcinus.workload.place import Place, Skipped
 from orcinus.workload.recorded import read_record
 from orcinus.workload.token_counts import CountTokens, token_counter
 

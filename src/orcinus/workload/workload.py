@@ -13,8 +13,8 @@ from numpy.random import Generator, default_rng
 from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
+from orcinus.workload.file_position import Skipped
 from orcinus.workload.lengths import Empirical, Lengths, SharedPrefix, make_lengths
-from orcinus.workload.place import Skipped
 from orcinus.workload.processes import ARRIVALS, Closed, Process
 from orcinus.workload.token_counts import CountTokens
 from orcinus.workload.trace import Trace

@@ -9,11 +9,11 @@ import pytest
 from orcinus.bench.capacity import run_capacity
 from orcinus.bench.compare import compare
 from orcinus.bench.config import LoadConfig, ServerConfig
-from orcinus.bench.doubts import cached_shares, doubts
 from orcinus.bench.measure import prefix_hit_rate
 from orcinus.bench.result import Result
 from orcinus.bench.server import run_server, server_system
 from orcinus.bench.sweep import run_sweep
+from orcinus.bench.validity import cached_shares, doubts
 from orcinus.errors import ConfigError
 from tests.serve.conftest import Running
 

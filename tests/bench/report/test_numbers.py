@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.bench.compare import compare
+from orcinus.bench.formatting import digits, slug, unit_of
 from orcinus.bench.record import Iteration
 from orcinus.bench.report.curves import curves
 from orcinus.bench.report.markdown import markdown_table
@@ -17,7 +18,6 @@ from orcinus.bench.report.pictures import choose
 from orcinus.bench.report.tables import capacities, headline, outcomes, settings
 from orcinus.bench.report.window import BARS, window
 from orcinus.bench.result import Side
-from orcinus.bench.spell import digits, slug, unit_of
 from tests.bench import made_up, made_up_runs
 from tests.bench.made_up_runs import run_of
 from tests.bench.report.pages import capacity, refused, sweep

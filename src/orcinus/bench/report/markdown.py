@@ -6,11 +6,11 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from orcinus.bench.doubts import Doubt, cautions, doubts
+from orcinus.bench.formatting import digits
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.tables import spell_ratio
 from orcinus.bench.result import Result
-from orcinus.bench.spell import digits
+from orcinus.bench.validity import Doubt, cautions, doubts
 
 RATIO = "output_throughput"
 COLUMNS = (

@@ -13,14 +13,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from orcinus.bench.compare import differences
-from orcinus.bench.doubts import cautions, checked, doubts
+from orcinus.bench.formatting import count, slug
 from orcinus.bench.report import tables
 from orcinus.bench.report.markdown import markdown_tables
 from orcinus.bench.report.numbers import SideNumbers, side_numbers
 from orcinus.bench.report.pictures import Picture, draw_pictures
 from orcinus.bench.result import Machine, Result
-from orcinus.bench.spell import count, slug
 from orcinus.bench.summary import rate_of
+from orcinus.bench.validity import cautions, checked, doubts
 from orcinus.errors import ConfigError
 
 KINDS = {

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orcinus.bench.formatting import digits, plural
 from orcinus.bench.measure import gaps, latencies
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.report.curves import PANELS, curves
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.window import window
 from orcinus.bench.result import Result
-from orcinus.bench.spell import digits, plural
 from orcinus.bench.summary import rate_of
 from orcinus.plots.distributions import Panel, draw_distributions
 from orcinus.plots.gaps import draw_gaps

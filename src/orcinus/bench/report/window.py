@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from orcinus.bench.formatting import digits
 from orcinus.bench.record import Iteration
-from orcinus.bench.spell import digits
 
 BARS = 160  # that are still told apart in a picture's width
 

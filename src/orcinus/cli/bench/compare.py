@@ -34,8 +34,8 @@ def compare(
     """
     from orcinus.bench.compare import compare as judge
     from orcinus.bench.compare import overall
-    from orcinus.bench.doubts import doubts
     from orcinus.bench.result import read_result
+    from orcinus.bench.validity import doubts
     from orcinus.cli.bench.show import print_doubt
 
     one, other = read_result(a), read_result(b)

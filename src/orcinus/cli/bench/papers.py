@@ -14,9 +14,9 @@ from orcinus.cli.progress import progress
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orcinus.bench.papers.seen import Seen
-    from orcinus.bench.papers.study import Study
     from orcinus.bench.result import Result
+    from orcinus.papers.findings import Finding
+    from orcinus.papers.measured.study import Study
 
 
 def papers(
@@ -33,9 +33,9 @@ def papers(
     Rates are found by a short run first, so that they suit the machine. Exit status 1 if a shape was not found.
     Example: `orcinus bench papers --only stalls --plot pictures`
     """
-    from orcinus.bench.papers.studies import choose
-    from orcinus.bench.papers.study import read_study, run_studies
-    from orcinus.cli.bench.papers_view import print_study
+    from orcinus.cli.papers_view import print_study
+    from orcinus.papers.measured import choose
+    from orcinus.papers.measured.study import read_study, run_studies
     from orcinus.plots.style import require_matplotlib
 
     if plot is not None:
@@ -45,17 +45,17 @@ def papers(
         _make(folder)
     interrupt.raise_exception()
     console = Console(highlight=False)
-    found, complete = [], True
+    passed, complete = [], True
     with progress() as bars:
         for study, result in run_studies(studies, model, repeats, loading=lambda: loading(bars), bar=bars.bar):
-            seen = read_study(study, result)
-            _keep(study, result, seen, out, plot)
-            print_study(console, study, result, seen)
-            found.append(seen is not None and seen.found)
+            found = read_study(study, result)
+            _keep(study, result, found, out, plot)
+            print_study(console, study, result, found)
+            passed.append(found is not None and found.passed)
             complete = result.complete
     if not complete:
         raise typer.Exit(interrupt.STATUS)
-    if not all(found):
+    if not all(passed):
         raise typer.Exit(1)
 
 
@@ -69,13 +69,13 @@ def _make(folder: Path | None) -> None:
         raise ConfigError(f"cannot write into {folder}: give a folder ({error.strerror or error})") from None
 
 
-def _keep(study: Study, result: Result, seen: Seen | None, out: Path | None, plot: Path | None) -> None:
+def _keep(study: Study, result: Result, found: Finding | None, out: Path | None, plot: Path | None) -> None:
     from orcinus.bench.result import write_result
 
     if out is not None:
         write_result(out / f"{study.name}.json", result)
-    if plot is not None and seen is not None:
+    if plot is not None and found is not None:
         from orcinus.plots.figures import draw_figure
 
-        for figure in seen.figures:
+        for figure in found.figures:
             draw_figure(plot / f"{figure.name}.svg", figure)

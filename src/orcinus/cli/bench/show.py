@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from orcinus.bench.doubts import Doubt, cached_shares, cautions, doubts
 from orcinus.bench.result import Result
 from orcinus.bench.summary import counted, same_outputs
+from orcinus.bench.validity import Doubt, cached_shares, cautions, doubts
 from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
 from orcinus.observe.interval import median_interval

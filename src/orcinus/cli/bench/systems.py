@@ -13,7 +13,7 @@ from rich.console import Console
 from orcinus import interrupt
 from orcinus.bench.config import LoadConfig, ServerConfig
 from orcinus.cli.evidence import CAUTION, print_lines
-from orcinus.cli.given import given, refuse
+from orcinus.cli.explicit_options import given, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
@@ -21,8 +21,8 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.distribution import needs
 
 if TYPE_CHECKING:
-    from orcinus.bench.keep import System
     from orcinus.bench.result import Work
+    from orcinus.bench.runner import System
 
 SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, with commas between
 ENGINE = [f.name for f in fields(EngineConfig) if f.name not in ("model", "seed")]  # a server has a model, too

@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from orcinus.bench.compare import overall
+from orcinus.bench.formatting import digits
 from orcinus.bench.measure import LATENCIES, PARTS
 from orcinus.bench.ranking import Reason, rank
 from orcinus.bench.result import Result
-from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
 from orcinus.observe.interval import Interval
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.bench.capacity import missed, rate_of
+from orcinus.bench.formatting import digits
 from orcinus.bench.result import Result, Side
-from orcinus.bench.spell import digits
 from orcinus.bench.summary import Summary, summarize
 from orcinus.cli.bench.view import spelled
 from orcinus.observe.interval import Interval

@@ -1,0 +1,123 @@
+"""What an experiment of a paper came to: published numbers beside ours, and orderings that hold or do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orcinus.observe.interval import Interval
+from orcinus.plots.figures import Figure
+
+FAR = 2.0  # times off, that no tolerance of a reproduction would call a pass
+
+
+class Provenance(StrEnum):
+    """Where a published number comes from, and how exact it is."""
+
+    PRINTED = "P"  # text or table: exact
+    VECTOR = "V"  # read off a vector drawing: half a per cent
+    IMAGE = "I"  # read off a raster copy: two per cent
+    ARTEFACT = "A"  # the authors' published code or data
+    DERIVED = "D"  # by arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A published number beside a simulated one.
+
+    `low` and `high` are the relative errors that still pass, as -0.05 and 0.05.
+    """
+
+    what: str
+    published: float
+    simulated: float
+    low: float = 0.0
+    high: float = 0.0
+    unit: str = ""
+
+    @property
+    def error(self) -> float:
+        """Relative to the published number."""
+        return self.simulated / self.published - 1
+
+    @property
+    def passed(self) -> bool:
+        return not math.isnan(self.error) and self.low - 1e-9 <= self.error <= self.high + 1e-9
+
+    @property
+    def times(self) -> float:
+        """The simulated number over the published one."""
+        return self.simulated / self.published
+
+    @property
+    def only_bound(self) -> bool:
+        """Whether it passes as a bound only, being far from the published number."""
+        return self.passed and self.simulated != 0 and not 1 / FAR <= self.times <= FAR
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A measured median with its interval, beside what the paper says in words; never a miss."""
+
+    what: str
+    published: str
+    measured: Interval
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Something that must hold without exception; of two measured medians, their intervals."""
+
+    what: str
+    passed: bool
+    less: Interval | None = None
+    more: Interval | None = None
+    unit: str = ""
+
+
+Comparison = Number | Measurement | Ordering
+
+
+def within(what: str, published: float, simulated: float, tolerance: float, unit: str = "") -> Number:
+    """A number that may be off by a share of the published one, upwards or downwards."""
+    return Number(what, published, simulated, -tolerance, tolerance, unit)
+
+
+def below(what: str, less: Interval, more: Interval, unit: str = "") -> Ordering:
+    """One measured number lies below another, by more than the intervals of both."""
+    return Ordering(what, less.high < more.low, less, more, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an experiment came to."""
+
+    comparisons: Sequence[Comparison]
+    notes: Sequence[str] = ()  # reasons of misses, and what the paper leaves open
+    figures: Sequence[Figure] = ()
+    skipped: str | None = None  # why the experiment could not be made here; what is shown instead claims nothing
+
+    @property
+    def passed(self) -> bool:
+        return self.skipped is None and all(each.passed for each in self.comparisons)
+
+    @property
+    def bounds(self) -> list[Number]:
+        """Numbers that are far from the published ones, of a finding that passes with them."""
+        numbers = [each for each in self.comparisons if isinstance(each, Number)]
+        return [each for each in numbers if each.only_bound] if self.passed else []
+
+    @property
+    def orderings(self) -> list[Ordering]:
+        return [each for each in self.comparisons if isinstance(each, Ordering)]
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        return [each for each in self.comparisons if isinstance(each, Measurement)]

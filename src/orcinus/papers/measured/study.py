@@ -1,0 +1,104 @@
+"""A study: a small version of one experiment of a paper on a real model, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+from orcinus.bench.measure import metrics
+from orcinus.bench.offline import Engines, EngineSystem, model_name
+from orcinus.bench.requests import Asked, describe
+from orcinus.bench.result import Result
+from orcinus.bench.runner import Bar, Point, System, make_result, measure_points, no_bar
+from orcinus.build import Progress as Loading
+from orcinus.build import silent
+from orcinus.config import EngineConfig
+from orcinus.papers.findings import Finding
+from orcinus.papers.measured.readings import whole
+from orcinus.workload.processes import AllAtOnce
+from orcinus.workload.workload import Workload
+
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """What will be measured, and every request in it once."""
+
+    points: Sequence[Point]
+    requests: Sequence[Asked]
+
+
+class Study(Protocol):
+    """A small version of an experiment; its fields are all that was decided about it."""
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    figure: ClassVar[str]  # of the paper
+    expected: ClassVar[str]  # the shape that was published, in a sentence
+    here: ClassVar[str]  # what is different with a small model on a CPU
+    workload: ClassVar[str]  # how long requests are, in words
+    arrivals: ClassVar[str]  # when they come
+
+    def configs(self, model: str | None) -> Mapping[str, EngineConfig]:
+        """The systems that are compared, over the same weights and the same K/V memory."""
+        ...
+
+    def prepare(self, engines: Engines, bar: Bar) -> StudyPlan:
+        """What to measure. Rates are found by a short run, so that they suit a slow machine and a fast one."""
+        ...
+
+    def read(self, result: Result) -> Finding:
+        """What was measured beside what was published. Every side of the result has a whole repeat that may be believed."""
+        ...
+
+
+def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading = silent, bar: Bar = no_bar) -> Result:
+    """Load the model, find the rates, measure all systems in turn. Ctrl-C ends it with what was measured until then.
+
+    Raises `ConfigError` before anything runs.
+    """
+    configs = study.configs(model)
+    engines = Engines(configs, loading)
+    try:
+        prepared = study.prepare(engines, bar)
+    except KeyboardInterrupt:
+        prepared = StudyPlan((), ())
+    most = max((point.workload.requests or 0 for point in prepared.points), default=0)
+    sides, complete = measure_points(prepared.points, repeats, most, bar) if prepared.points else ([], False)
+    model_id = model_name(next(iter(configs.values())))
+    work = describe(prepared.requests, workload=study.workload, arrivals=study.arrivals, seed=SEED, model=model_id)
+    return make_result("papers", work, sides, complete=complete)
+
+
+def run_studies(
+    studies: Sequence[Study], model: str | None, repeats: int, *, loading: Callable[[], Loading], bar: Bar = no_bar
+) -> Iterator[tuple[Study, Result]]:
+    """One after the other; nothing follows a study that was interrupted."""
+    for study in studies:
+        result = run_study(study, model, repeats, loading=loading(), bar=bar)
+        yield study, result
+        if not result.complete:
+            return
+
+
+def read_study(study: Study, result: Result) -> Finding | None:
+    """What can be seen in a result; None if nothing can, for a side was not measured."""
+    measured = result.sides and all(whole(side) for side in result.sides)
+    return study.read(result) if measured else None
+
+
+def points_of(engines: Engines, workload: Workload, requests: Sequence[Asked]) -> list[Point]:
+    """Every system with the same workload."""
+    systems = [EngineSystem(name, engines, requests) for name in engines.configs]
+    return [Point(system.name, system, workload, system.settings) for system in systems]
+
+
+def capacity(system: System, workload: Workload) -> float:
+    """Requests per second that a system serves when all are there from the start: what rates are measured against.
+
+    The better of two short runs, for whatever else disturbs a machine only makes it slower.
+    """
+    system.warm_up(workload)
+    return max(metrics(system.measure(replace(workload, arrivals=AllAtOnce())))["request_throughput"] for _ in range(2))

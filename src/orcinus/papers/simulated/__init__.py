@@ -1,0 +1,23 @@
+"""Experiments that the simulator repeats: the rows of the acceptance table, then those besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orcinus.errors import ConfigError
+from orcinus.papers.simulated import orca, sarathi, sarathi_serve
+from orcinus.papers.simulated.experiment import Experiment
+
+BESIDES = 0  # the number of experiments that are not in the table
+ROWS: tuple[Experiment, ...] = tuple(
+    sorted((*orca.ROWS, *sarathi.ROWS, *sarathi_serve.ROWS), key=lambda row: (row.number == BESIDES, row.number))
+)
+
+
+def choose(numbers: Sequence[int]) -> tuple[Experiment, ...]:
+    """The rows of these numbers, or all of them. Raises `ConfigError` if one does not exist."""
+    known = dict.fromkeys(row.number for row in ROWS)
+    for wanted in numbers:
+        if wanted not in known:
+            raise ConfigError(f"there is no row {wanted}: choose among {', '.join(map(str, known))} (0: besides the table)")
+    return tuple(row for row in ROWS if row.number in numbers) if numbers else ROWS

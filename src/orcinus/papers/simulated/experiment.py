@@ -1,0 +1,22 @@
+"""An experiment that the simulator repeats: a row of the acceptance table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcinus.papers.findings import Finding, Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A figure or table of a paper; `run` repeats it in the simulator."""
+
+    number: int  # in the acceptance table; 0 for experiments besides, which decide nothing
+    paper: str
+    figure: str  # or table
+    setup: str  # what is simulated
+    tolerance: str
+    calibrated: str  # which constants were fitted, and on what; "nothing" if none
+    source: Provenance
+    run: Callable[[], Finding]

@@ -1,0 +1,119 @@
+"""Microbenchmarks of papers: requests of chosen lengths on one replica of the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.policies.orca import Orca
+from orcinus.core.policies.stall_free import StallFree
+from orcinus.core.ports import Observer
+from orcinus.core.view import Limits
+from orcinus.cost.fitted import Iteration
+from orcinus.cost.work import CostModel, work_of
+from orcinus.sim.clock import VirtualClock
+from orcinus.sim.config import SimulationConfig
+from orcinus.sim.outcome import Setup
+from orcinus.sim.replica import Replica
+from orcinus.sim.run import make_replica, set_up, simulate
+from orcinus.workload.arrival import Arrival
+
+BLOCK = 16  # tokens of K/V
+
+
+class Stopwatch(Observer):
+    """Every iteration, of an engine with one batch in flight that is not repeated."""
+
+    def __init__(self) -> None:
+        self.found: list[Iteration] = []
+        self._launched = 0.0
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        self._launched = now
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        self.found.append(Iteration(work_of(batch), now - self._launched))
+
+
+def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[Iteration]:
+    """Every iteration that serves these requests, which are (tokens of prompt, tokens of answer)."""
+    watch = Stopwatch()
+    chosen = replace(setup, config=replace(setup.config, policy=policy))
+    replica = make_replica(chosen, VirtualClock(), observers=[watch], repeat=False)
+    for number, (prompt, answer) in enumerate(requests):
+        replica.submit(str(number), Arrival(0.0, prompt, answer))
+    replica.dispatch()
+    while replica.next_end is not None:
+        replica.settle()
+    return watch.found
+
+
+def endings(config: SimulationConfig, prompt: int, answer: int, requests: int) -> list[float]:
+    """When each of these requests, all alike, had its whole answer: seconds, in order."""
+    ends: list[float] = []
+    lengths = f"fixed:tokens={prompt},fixed:tokens={answer}"
+    asked = replace(config, arrivals="all-at-once", lengths=lengths, requests=requests, max_model_len=prompt + answer)
+    simulate(asked, on_served=lambda served: ends.append(served.finished))
+    return ends
+
+
+def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
+    """Seconds per request when requests follow each other without end.
+
+    Four batches of requests: the first one fills the replica, in the last one it empties, and those between count.
+    """
+    size = set_up(config).machine.limits.max_batch_size
+    ends = endings(config, prompt, answer, 4 * size)
+    return (ends[3 * size - 1] - ends[size - 1]) / (2 * size)
+
+
+def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) -> tuple[float, float, float]:
+    """Seconds of an iteration of `decodes` decodes that attend to `context` tokens each, and of hybrid batches with them.
+
+    (the decodes alone; with the last full chunk of a prompt, `budget` tokens in all; with a whole prompt). The prompt is
+    `context` tokens long as well.
+    """
+    return (
+        _hybrid(cost, decodes, context, None)[1].seconds,
+        max(each.seconds for each in _hybrid(cost, decodes, context, budget) if each.work.tokens == budget),
+        _hybrid(cost, decodes, context, decodes + context)[-1].seconds,
+    )
+
+
+def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[Iteration]:
+    """The iterations from all prompts at once to the last with one more prompt; without `budget` nobody comes later."""
+    limits = Limits(decodes + 1, decodes * context + context, 2 * context)
+    blocks = (decodes + 1) * (2 * context // BLOCK)
+    replica = Replica(
+        0,
+        cost,
+        VirtualClock(),
+        policy="orca",
+        order="fcfs",
+        kv="reservation",
+        limits=limits,
+        num_blocks=blocks,
+        block_size=BLOCK,
+        observers=[watch := Stopwatch()],
+        repeat=False,
+    )
+    answer = context // 2  # more than anybody gets here
+    for number in range(decodes):
+        replica.submit(str(number), Arrival(0.0, context - 1, answer))
+    replica.dispatch()
+    replica.settle()
+    if budget is None:
+        replica.settle()
+        return watch.found
+    replica.engine.use(StallFree(budget) if budget < context else Orca())
+    replica.submit("late", Arrival(0.0, context, answer))
+    replica.settle()  # launched before the prompt came
+    while not _begun(replica):
+        replica.settle()
+    return watch.found[2:]
+
+
+def _begun(replica: Replica) -> bool:
+    """Whether the late request has been given its first token."""
+    return any(request.id == "late" and request.output for request in replica.scheduler.running)
