@@ -23,6 +23,7 @@ from orcinus.cost.work import FixedCost
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.repeats import RepeatMetrics
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.run import simulate
@@ -35,7 +36,7 @@ LIMITS = Limits(max_batch_size=32, max_batch_tokens=32 * 8192, max_model_len=819
 
 def fixed(lengths: str, requests: int) -> MetricsObserver:
     """All requests at once, whole prompts, memory for everybody: batches of 32 until the end."""
-    clock, metrics = VirtualClock(), MetricsObserver(LIMITS)
+    clock, metrics = VirtualClock(), RepeatMetrics(LIMITS)
     named = {"policy": "orca", "order": "fcfs", "kv": "paged"}
     replica = Replica(0, FixedCost(0.01), clock, **named, limits=LIMITS, num_blocks=40_000, block_size=16, observers=[metrics])
     Simulation([replica], make_router("round-robin"), clock).run(source_of(make_workload("all-at-once", lengths, requests)))

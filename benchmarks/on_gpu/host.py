@@ -56,7 +56,7 @@ class WatchedEngine(Engine):
 
     def __init__(self, engine: Engine) -> None:
         self.spy = WatchedExecutor(engine.executor)
-        super().__init__(engine.scheduler, self.spy, engine.clock, engine.observers, engine.most_repeats)
+        super().__init__(engine.scheduler, self.spy, engine.clock, engine.observers)
         self.steps: list[Step] = []
 
     def step(self) -> list[Event]:

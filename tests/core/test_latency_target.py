@@ -146,8 +146,8 @@ def test_a_cold_engine_begins_with_small_iterations() -> None:
     while not engine.idle:
         plan = engine.scheduler.plan
 
-        def noted(now: float, most_repeats: int, plan=plan, **rest):  # type: ignore[no-untyped-def]
-            batch = plan(now, most_repeats, **rest)
+        def noted(now: float, plan=plan, **rest):  # type: ignore[no-untyped-def]
+            batch = plan(now, **rest)
             if batch is not None:
                 sizes.append(batch.num_tokens)
             return batch

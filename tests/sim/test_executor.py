@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from orcinus.core.batch import Batch, Chunk
+from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost, Work, work_of
 from orcinus.sim.clock import VirtualClock
-from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor
+from orcinus.sim.executor import END, SimulatedExecutor
+from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
 PARAMS = SamplingParams(max_tokens=100, seed=0)
 
@@ -52,7 +53,7 @@ def test_a_batch_passes_all_stages() -> None:
     assert executor.next_end == 11.0
     result = executor.collect()
     assert clock.now() == 11.0
-    assert (result.batch_id, result.tokens, result.times) == (1, ((MADE_UP,),), ())
+    assert result == BatchResult(1, ((MADE_UP,),))
     assert executor.next_end is None
 
 
@@ -110,21 +111,21 @@ def test_a_prompt_in_the_middle_gives_no_token() -> None:
 def test_a_repeated_batch_ends_many_times() -> None:
     clock = VirtualClock()
     executor = SimulatedExecutor(FixedCost(0.5), clock)
-    executor.submit(Batch(1, (decode("a"), decode("b")), repeats=4))
-    result = executor.collect()
-    assert result.times == (0.5, 1.0, 1.5, 2.0)
-    assert result.tokens == ((MADE_UP,) * 4,) * 2
+    executor.submit(RepeatedBatch(1, (decode("a"), decode("b")), repeats=4))
+    assert executor.collect() == RepeatedResult(1, ((MADE_UP,), (MADE_UP,)), earlier=(0.5, 1.0, 1.5))
+    assert clock.now() == 2.0
     assert executor.busy == [2.0]
 
 
 @pytest.mark.parametrize(("at", "times"), [(0.2, 1), (0.5, 1), (0.7, 2), (1.9, 4), (2.0, 4)])
 def test_an_arrival_ends_it_with_the_iteration_that_runs(at: float, times: int) -> None:
     executor = SimulatedExecutor(FixedCost(0.5), VirtualClock())
-    executor.submit(Batch(1, (decode("a"),), repeats=4))
+    executor.submit(RepeatedBatch(1, (decode("a"),), repeats=4))
     executor.interrupt(at)
     assert executor.next_end == times * 0.5
     assert executor.busy == [times * 0.5]
-    assert len(executor.collect().times) == times
+    result = executor.collect()
+    assert (result.earlier if isinstance(result, RepeatedResult) else ()) == tuple(0.5 * n for n in range(1, times))
 
 
 def test_an_answer_ends_before_max_tokens_with_a_token_that_says_so() -> None:
@@ -138,5 +139,5 @@ def test_an_answer_ends_before_max_tokens_with_a_token_that_says_so() -> None:
 def test_a_repeated_batch_ends_with_the_first_answer() -> None:
     executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
     executor.answers["a"] = 4
-    executor.submit(Batch(1, (decode("a"), decode("b")), repeats=9))
-    assert executor.collect().tokens == ((MADE_UP, MADE_UP, END), (MADE_UP,) * 3)
+    executor.submit(RepeatedBatch(1, (decode("a"), decode("b")), repeats=9))
+    assert executor.collect() == RepeatedResult(1, ((END,), (MADE_UP,)), earlier=(1.0, 2.0))

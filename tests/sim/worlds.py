@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Tokens
+from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.ports import Observer
 from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel, Work
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
+from orcinus.sim.repeats import RepeatedResult, RepeatMetrics
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.simulation import Simulation
@@ -39,21 +41,28 @@ class Diary(Observer):
     tokens: dict[str, list[float]] = field(default_factory=dict)
     ends: list[tuple[str, str, float]] = field(default_factory=list)
     started: list[float] = field(default_factory=list)  # when batches were launched
+    held: Counter[str] = field(default_factory=Counter)  # tokens of repeated batches whose answer is held back
 
     def on_batch(self, batch: Batch, now: float) -> None:
         self.started.append(now)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        for done in range(max(1, len(result.times))):
+        earlier = result.earlier if isinstance(result, RepeatedResult) else ()
+        for done in range(len(earlier) + 1):
             self.iterations.append([(c.request_id, c.start + done, len(c.tokens)) for c in batch.chunks])
+        for chunk in batch.chunks:
+            if chunk.request_id in self.tokens:
+                self.tokens[chunk.request_id] += earlier
+            else:
+                self.held[chunk.request_id] += len(earlier)
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Finished):
                 self.ends.append((event.request_id, event.reason, event.at))
             else:
-                at = event.at if isinstance(event, Tokens) else (event.at,)
-                self.tokens.setdefault(event.request_id, []).extend(at)
+                together = 1 + self.held.pop(event.request_id, 0)
+                self.tokens.setdefault(event.request_id, []).extend([event.at] * together)
 
 
 def run(
@@ -74,7 +83,7 @@ def run(
 ) -> tuple[Diary, MetricsObserver, list[Replica]]:
     """Simulate a workload on small engines."""
     limits = limits or Limits(max_batch_size=4, max_batch_tokens=4096, max_model_len=512)
-    clock, diary, metrics = VirtualClock(), Diary(), MetricsObserver(limits)
+    clock, diary, metrics = VirtualClock(), Diary(), RepeatMetrics(limits)
     made = [
         Replica(
             index,

@@ -88,7 +88,6 @@ class Batch:
     id: int
     chunks: tuple[Chunk, ...]
     unserved: Unserved = NOBODY  # for onlookers; executors have no use for it
-    repeats: int = 1  # iterations it stands for at most; above 1 only if the engine was told that its executor can repeat
 
     @property
     def num_tokens(self) -> int:
@@ -109,7 +108,6 @@ class BatchResult:
     logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if nobody asked
     prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of `scored` prompt tokens
     errors: Mapping[int, str] = field(default_factory=dict)  # row -> why this request failed
-    times: tuple[float, ...] = ()  # when each iteration of a repeated batch ended, in seconds; () if it ran once
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +132,6 @@ class Token(NamedTuple):
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of prompt[1:], with the first token, if they were asked for
 
 
-class Tokens(NamedTuple):
-    """A request was given a token in each of several iterations that a repeated batch stood for."""
-
-    request_id: str
-    tokens: tuple[int, ...]
-    at: tuple[float, ...]  # of each token; the same object for all requests of the batch
-
-
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A request ended; nothing follows. `error` says why, if it was rejected or failed."""
@@ -152,11 +142,9 @@ class Finished:
     error: str | None = None
 
 
-Event = Token | Tokens | Finished
+Event = Token | Finished
 
 
 def at_moment(event: Event, now: float) -> Event:
     """The event as it is heard if it was held back until now."""
-    if isinstance(event, Finished):
-        return replace(event, at=now)
-    return event._replace(at=now) if isinstance(event, Token) else event._replace(at=(now,) * len(event.at))
+    return replace(event, at=now) if isinstance(event, Finished) else event._replace(at=now)

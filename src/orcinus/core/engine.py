@@ -19,9 +19,8 @@ class Engine:
     """Keeps `executor.depth` batches in flight and tells requests, executor and observers apart.
 
     Not thread-safe: one thread calls `submit`, `cancel` and `step`. A simulation calls the two halves of `step` itself,
-    `dispatch` and `settle`, because requests also arrive while batches are in flight. An executor that needs no decision
-    between two equal iterations, as one that only tells the time, may be given up to `most_repeats` of them as one batch.
-    An observer that raises is dropped; `on_dropped` hears which, and why.
+    `dispatch` and `settle`, because requests also arrive while batches are in flight. An observer that raises is dropped;
+    `on_dropped` hears which, and why.
     """
 
     def __init__(
@@ -30,12 +29,10 @@ class Engine:
         executor: Executor,
         clock: Clock,
         observers: Sequence[Observer] = (),
-        most_repeats: int = 1,
         on_dropped: Callable[[Observer, Exception], None] | None = None,
     ) -> None:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
-        self.most_repeats, self.on_dropped = most_repeats, on_dropped
-        self.observers = list(observers)
+        self.observers, self.on_dropped = list(observers), on_dropped
         self.dropped_observers: list[tuple[Observer, Exception]] = []
         self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
         self._returned = -math.inf  # when the last one came back
@@ -91,7 +88,7 @@ class Engine:
         """Start batches until as many are in flight as may be, or nothing can run."""
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
-            batch = self.scheduler.plan(now, self.most_repeats, chains=self.executor.chains)
+            batch = self.scheduler.plan(now, chains=self.executor.chains)
             if batch is None:
                 return
             self._launch(batch, now)
@@ -112,9 +109,8 @@ class Engine:
             return []
         result = self.executor.collect()
         (batch, launched), now = self._in_flight.popleft(), self.clock.now()
-        if not result.times:
-            began = max(launched, self._returned) if self.executor.chains else launched
-            self.scheduler.step_time.learn(batch, now - began)
+        began = max(launched, self._returned) if self.executor.chains else launched
+        self.scheduler.step_time.learn(batch, now - began)
         self._returned = now
         self._tell(lambda observer: observer.on_step(batch, result, now))
         return self._announce(self.scheduler.apply(batch, result, now))

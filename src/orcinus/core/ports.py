@@ -95,10 +95,6 @@ class KVManager(Protocol):
         """Make room for `tokens` more than `request.launched`. False, and nothing taken, if blocks are short."""
         ...
 
-    def sure_growth(self, requests: int) -> int:
-        """How many tokens each of so many running requests can certainly `grow` by, beyond those it has room for now."""
-        ...
-
     def commit(self, request: Request) -> None:
         """Keys and values of `request.computed` tokens are now valid."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from operator import attrgetter
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Tokens, Unserved, at_moment
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Reason, Token, Unserved, at_moment
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import KVManager, Order, Policy
 from orcinus.core.request import Finish, Logprobs, Request, Status
@@ -144,11 +144,11 @@ class Scheduler:
         self._held = [event for event in self._held if event.request_id != request_id]
         return [ending, *self._release([], now)]
 
-    def plan(self, now: float, most_repeats: int = 1, *, chains: bool = False) -> Batch | None:
+    def plan(self, now: float, *, chains: bool = False) -> Batch | None:
         """The next batch, or None if nothing can run.
 
-        It stands for up to `most_repeats` iterations if they are sure to be alike. If the executor `chains`, it may carry
-        on requests that are in flight: decodes whose token is not known yet, and the next chunks of prompts.
+        If the executor `chains`, it may carry on requests that are in flight: decodes whose token is not known yet, and the
+        next chunks of prompts.
         """
         view = self._view(now, chains)
         selection = self.policy.select(view)
@@ -166,25 +166,12 @@ class Scheduler:
                 break
         if not draft.chunks:
             return None
-        repeats = self._repeats(view, draft, most_repeats) if most_repeats > 1 else 1
         self._last_batch += 1
         for request, chunk in draft.chunks.items():
             request.in_flight += 1
             request.flying += len(chunk.tokens)
             request.promised += (self._last_batch,) if chunk.samples else ()
-        return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others), repeats)
-
-    def _repeats(self, view: View, draft: _Draft, most: int) -> int:
-        """How many iterations like this one are sure to follow, itself included, unless a request arrives or is cancelled.
-
-        All that hold K/V memory decode in it, so the next snapshot differs only in lengths until one of them ends or memory
-        runs out; a steady policy then selects the same, and whoever was not admitted now is not admitted then.
-        """
-        decodes_all = len(draft.chunks) == len(self._running) == len(view.running)
-        if not (decodes_all and getattr(self.policy, "steady", False) and all(r.decoding for r in draft.chunks)):
-            return 1
-        left = min(request.max_known - request.known for request in draft.chunks)
-        return max(1, min(most, left, self.kv.sure_growth(len(draft.chunks))))
+        return Batch(self._last_batch, tuple(draft.chunks.values()), self._unserved(view, draft, others))
 
     def _unserved(self, view: View, draft: _Draft, others: Reason) -> Unserved:
         full = len(view.running) >= view.limits.max_batch_size
@@ -195,8 +182,6 @@ class Scheduler:
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         """Write a result into the requests of its batch; returns what the world may hear of it."""
-        if result.times:
-            return self._apply_repeated(batch, result, now)
         events: list[Event] = []
         for row, (chunk, tokens) in enumerate(zip(batch.chunks, result.tokens, strict=True)):
             request = self._requests[chunk.request_id]
@@ -212,31 +197,6 @@ class Scheduler:
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
                 events += self._accept(request, tokens, logprobs, now)
-        return self._release(events, now)
-
-    def _apply_repeated(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
-        """The same for a batch that stood for several iterations: every row holds a token for each of them.
-
-        Only the last of them may end a request.
-        """
-        events: list[Event] = []
-        for chunk in batch.chunks:  # before any of them gives blocks back, as it would have been one iteration after the other
-            request = self._requests[chunk.request_id]
-            self._came_back(request, chunk)
-            grown = bool(request.finish) or self.kv.grow(request, len(result.times))
-            assert grown, "a batch was repeated beyond what memory was sure to hold"
-        for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
-            request = self._requests[chunk.request_id]
-            if request.finish:
-                self._forget(request)
-                continue
-            request.output += tokens  # before they are committed: a prefix cache looks at them
-            request.computed += len(tokens)
-            self.kv.commit(request)
-            request.newest_token = now
-            self._waiting.generated(request, len(tokens))
-            events.append(Tokens(request.id, tokens, result.times))
-            events += self._ending(request, tokens[-1], now)
         return self._release(events, now)
 
     def _came_back(self, request: Request, chunk: Chunk) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orcinus.core.batch import Event, Finished, Submitted, Tokens
+from orcinus.core.batch import Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
 
@@ -52,8 +52,6 @@ class LatencyObserver(Observer):
             times = self.requests[event.request_id]
             if isinstance(event, Finished):
                 times.finished, times.reason = event.at, event.reason
-            elif isinstance(event, Tokens):
-                times.tokens += event.at
             else:
                 times.tokens.append(event.at)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted, Tokens
+from orcinus.core.batch import Batch, Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
 from orcinus.core.view import Limits
@@ -84,14 +84,8 @@ class MetricsObserver(Observer):
         self.batch_size.add(len(batch.chunks))
         self.batch_tokens.add(tokens)
 
-    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        if len(result.times) > 1:  # it was launched once, but stood for several iterations
-            self.batch_size.add(len(batch.chunks), len(result.times) - 1)
-            self.batch_tokens.add(len(batch.chunks), len(result.times) - 1)
-
     def on_events(self, events: Sequence[Event]) -> None:
         gaps: Counter[float] = Counter()
-        runs: Counter[tuple[float, ...]] = Counter()
         for event in events:
             live = self._live.get(event.request_id)
             if live is None:
@@ -99,30 +93,15 @@ class MetricsObserver(Observer):
             if isinstance(event, Finished):
                 self._end(live, event)
                 continue
-            first, last, count = self._moments(event, runs)
             if live.first is None:
-                live.first = first
+                live.first = event.at
                 if not live.earlier:
-                    self.ttft.add(first - live.arrival)
+                    self.ttft.add(event.at - live.arrival)
             else:
-                gaps[first - live.newest] += 1
-            live.newest, live.tokens = last, live.tokens + count
+                gaps[event.at - live.newest] += 1
+            live.newest, live.tokens = event.at, live.tokens + 1
         for gap, times in gaps.items():
             self.tbt.add(gap, times)
-        for moments, times in runs.items():
-            self._add_run(moments, times)
-
-    def _moments(self, event: Event, runs: Counter[tuple[float, ...]]) -> tuple[float, float, int]:
-        """When the tokens of an event came: the first, the last, and how many they are."""
-        if isinstance(event, Tokens):
-            runs[event.at] += 1
-            return event.at[0], event.at[-1], len(event.at)
-        return event.at, event.at, 1
-
-    def _add_run(self, moments: tuple[float, ...], requests: int) -> None:
-        """The gaps within a repeated batch, which are those of all its requests."""
-        for before, after in zip(moments, moments[1:], strict=False):
-            self.tbt.add(after - before, requests)
 
     def _end(self, live: _Live, event: Finished) -> None:
         del self._live[event.request_id]

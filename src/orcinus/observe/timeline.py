@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orcinus.core.batch import Batch, Event, Finished, Reason, Submitted, Tokens
+from orcinus.core.batch import Batch, Event, Finished, Reason, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
 
@@ -120,10 +120,6 @@ class TimelineObserver(Observer):
                 continue
             if isinstance(event, Finished):
                 self._end(live, event)
-            elif isinstance(event, Tokens):
-                live.timeline.output_tokens += len(event.tokens)
-                live.timeline.decode_iterations += len(event.tokens) - 1  # the first was counted when the batch was launched
-                self._enter(live, Stage.DECODE, event.at[-1])
             else:
                 live.timeline.output_tokens += 1
                 self._enter(live, Stage.DECODE, event.at)

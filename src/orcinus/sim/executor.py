@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.cost.work import CostModel, Work, work_of
 from orcinus.sim.clock import VirtualClock
+from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
-MADE_UP, END = 0, 1  # ids of the tokens that a simulation generates, and of the one that ends an answer before max_tokens
+END = MADE_UP + 1  # the token that ends an answer before max_tokens
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class SimulatedExecutor:
     enters a stage when it has left the one before and the stage is free. Time goes by in `collect`: the clock jumps to the
     end of the oldest batch.
 
-    On a single stage with one batch in flight, a batch may be repeated (`Batch.repeats`).
+    On a single stage with one batch in flight, a batch may stand for several iterations (`RepeatedBatch`).
 
     A stage that waits while some batch is in flight has a bubble (SARATHI, section 3.3); the bubbles in front of a batch,
     over all stages, are those that its requests suffer in this iteration.
@@ -59,7 +60,7 @@ class SimulatedExecutor:
             self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
         self.newest_bubbles = 0.0
         work = work_of(self._padded(batch))
-        ends = [self._pass(work, now)] if batch.repeats == 1 else self._repeat(work, now, self._most(batch))
+        ends = self._repeat(work, now, self._most(batch)) if isinstance(batch, RepeatedBatch) else [self._pass(work, now)]
         self._flights.append(_Flight(batch, ends))
 
     def _padded(self, batch: Batch) -> Batch:
@@ -92,7 +93,7 @@ class SimulatedExecutor:
         self._free[0] = at
         return ends
 
-    def _most(self, batch: Batch) -> int:
+    def _most(self, batch: RepeatedBatch) -> int:
         """Iterations until the first request of a batch reaches the end of its answer."""
         if not self.answers:
             return batch.repeats
@@ -101,7 +102,7 @@ class SimulatedExecutor:
 
     def interrupt(self, now: float) -> None:
         """Somebody has come: a batch that is being repeated ends with the iteration that runs now."""
-        if self._flights and self._flights[-1].batch.repeats > 1:
+        if self._flights and len(self._flights[-1].ends) > 1:
             ends = self._flights[-1].ends
             last = ends[-1]
             del ends[bisect_left(ends, now) + 1 :]
@@ -112,19 +113,17 @@ class SimulatedExecutor:
         flight = self._flights.popleft()
         batch, ends = flight.batch, flight.ends
         self.clock.jump(ends[-1])
-        made_up = (MADE_UP,) * len(ends)
-        rows = [made_up if chunk.samples else () for chunk in batch.chunks]
-        if self.answers:
-            rows = [self._ended(chunk, row) for chunk, row in zip(batch.chunks, rows, strict=True)]
-        return BatchResult(batch.id, tuple(rows), times=tuple(ends) if batch.repeats > 1 else ())
+        earlier = tuple(ends[:-1])
+        rows = tuple([(self._token(chunk, len(earlier)),) if chunk.samples else () for chunk in batch.chunks])
+        return RepeatedResult(batch.id, rows, earlier=earlier) if earlier else BatchResult(batch.id, rows)
 
-    def _ended(self, chunk: Chunk, row: tuple[int, ...]) -> tuple[int, ...]:
-        """The row, with the end of the answer in its last place if the answer is complete with it."""
+    def _token(self, chunk: Chunk, earlier: int) -> int:
+        """The newest token of a request, after so many that equal iterations gave it: `END` if its answer is complete."""
         answer = self.answers.get(chunk.request_id)
-        if answer is None or not row or chunk.end + len(row) - chunk.prompt_length < answer:
-            return row
+        if answer is None or chunk.end + earlier + 1 - chunk.prompt_length < answer:
+            return MADE_UP
         del self.answers[chunk.request_id]
-        return (*row[:-1], END)
+        return END
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -15,10 +15,9 @@ from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
-from orcinus.sim.executor import END, MADE_UP, SimulatedExecutor
+from orcinus.sim.executor import END, SimulatedExecutor
+from orcinus.sim.repeats import MADE_UP, RepeatingScheduler
 from orcinus.workload.arrival import Arrival
-
-MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, and what an arrival cuts off is wasted
 
 
 def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
@@ -29,7 +28,10 @@ def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
 
 
 class Replica:
-    """An engine, and how much of what it was given is still to do."""
+    """An engine, and how much of what it was given is still to do.
+
+    `repeat` lets it decide equal iterations at once. Its observers then have to know `RepeatedResult`.
+    """
 
     def __init__(
         self,
@@ -51,11 +53,10 @@ class Replica:
         chosen = make_policy(policy)
         self.kv = KV_MANAGERS[kv](num_blocks, block_size, limits)
         self.executor = SimulatedExecutor(cost, clock, depth, fixed_slots(chosen, self.kv, limits))
-        self.scheduler = Scheduler(chosen, self.kv, limits, make_order(order))
         alone = self.executor.depth == cost.num_stages == 1
-        self.engine = Engine(
-            self.scheduler, self.executor, clock, observers, most_repeats=MOST_REPEATS if alone and repeat else 1
-        )
+        kind = RepeatingScheduler if alone and repeat else Scheduler
+        self.scheduler = kind(chosen, self.kv, limits, make_order(order))
+        self.engine = Engine(self.scheduler, self.executor, clock, observers)
         self.left: dict[str, int] = {}  # tokens of every request that is not done, prompt and answer
         self.work = 0  # their sum
         self._prefixes: dict[str, int] = {}

@@ -22,6 +22,7 @@ from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import find_machine
 from orcinus.sim.outcome import Outcome, Setup
 from orcinus.sim.record import over_seeds
+from orcinus.sim.repeats import RepeatMetrics
 from orcinus.sim.replica import Replica
 from orcinus.sim.router import make_router
 from orcinus.sim.simulation import Simulation
@@ -98,7 +99,7 @@ def _simulate(
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     began = time.perf_counter()
-    clock, metrics, bubbles = VirtualClock(), MetricsObserver(setup.machine.limits, on_served), Distribution()
+    clock, metrics, bubbles = VirtualClock(), RepeatMetrics(setup.machine.limits, on_served), Distribution()
     replicas = [make_replica(setup, clock, index, repeat=config.record is None) for index in range(config.replicas)]
     uses = [KVUseObserver(each.scheduler, _final(each)) for each in replicas]
     for replica, use in zip(replicas, uses, strict=True):

@@ -46,9 +46,6 @@ class BlockPool:
         self._tables[request.id] = table + tuple([self._take() for _ in range(short)])
         return True
 
-    def sure_growth(self, requests: int) -> int:
-        return self.num_free // requests * self.block_size
-
     def _take(self) -> int:
         """A block that nobody needs; there is one."""
         return self._free.popleft()

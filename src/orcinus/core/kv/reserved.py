@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import ClassVar
 
 from orcinus.core.kv.block_pool import BlockPool
@@ -26,9 +25,6 @@ class _Reserved(BlockPool):
 
     def grow(self, request: Request, tokens: int) -> bool:
         return True  # its room was taken at admission
-
-    def sure_growth(self, requests: int) -> int:
-        return sys.maxsize
 
 
 class Reservation(_Reserved):

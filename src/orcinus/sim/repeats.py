@@ -1,0 +1,119 @@
+"""Equal iterations decided once: what makes simulations fast, and changes nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from orcinus.core.batch import Batch, BatchResult, Event
+from orcinus.core.ports import KVManager, Order, Policy
+from orcinus.core.scheduler import Scheduler
+from orcinus.core.step_time import StepTime
+from orcinus.core.view import Limits
+from orcinus.observe.metrics import MetricsObserver
+
+MADE_UP = 0  # the token of every iteration that does not end an answer
+MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, and what an arrival cuts off is wasted
+FIELDS = tuple(field.name for field in fields(Batch))
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedBatch(Batch):
+    """A batch of decodes that stands for up to `repeats` iterations, each with one token more of every request."""
+
+    repeats: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedResult(BatchResult):
+    """The result of the last of several equal iterations, and when the earlier ones ended.
+
+    In each of those, every request was given the token `MADE_UP`. Observers hear of these tokens in `on_step` alone.
+    """
+
+    earlier: tuple[float, ...] = ()  # seconds
+
+
+class RepeatingScheduler(Scheduler):
+    """A scheduler that decides once for all iterations that are sure to be equal.
+
+    It is for executors that run one batch at a time and only tell how long it takes.
+    """
+
+    def __init__(self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None) -> None:
+        super().__init__(policy, kv, limits, order)
+        self.step_time = _SingleStepTime()
+
+    def plan(self, now: float, *, chains: bool = False) -> Batch | None:
+        before = self.num_running
+        batch = super().plan(now, chains=chains)
+        repeats = self._repeats(batch, before) if batch is not None else 1
+        if batch is None or repeats == 1:
+            return batch
+        return RepeatedBatch(**{name: getattr(batch, name) for name in FIELDS}, repeats=repeats)
+
+    def _repeats(self, batch: Batch, before: int) -> int:
+        """How many iterations like this one are sure to follow, itself included, unless a request arrives or is cancelled.
+
+        All that hold K/V memory, and held it `before`, decode in it, so the next snapshot differs only in lengths until one
+        of them ends or memory runs out. A steady policy then selects the same, and admits as few as now.
+        """
+        requests = len(batch.chunks)
+        steady = requests == self.num_running == before and getattr(self.policy, "steady", False)
+        if not (steady and all(c.samples and len(c.tokens) == 1 and c.start >= c.prompt_length for c in batch.chunks)):
+            return 1
+        most = min(request.max_known - request.known for request in self._running)
+        if not self.kv.preallocates:
+            most = min(most, self.kv.num_free // requests * self.kv.block_size)
+        return max(1, min(most, MOST_REPEATS))
+
+    def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
+        if isinstance(result, RepeatedResult):
+            self._advance(batch, len(result.earlier))
+        return super().apply(batch, result, now)
+
+    def _advance(self, batch: Batch, iterations: int) -> None:
+        """Write into the requests what the iterations before the last one did: none of them ended a request."""
+        for chunk in batch.chunks:
+            request = self._requests[chunk.request_id]
+            if request.finish:  # cancelled while the batch ran
+                continue
+            grown = self.kv.grow(request, iterations)
+            assert grown, "a batch was repeated beyond what memory was sure to hold"
+            request.output += (MADE_UP,) * iterations
+            request.computed += iterations
+            self._waiting.generated(request, iterations)
+
+
+class _SingleStepTime(StepTime):
+    """Learns from batches that ran once."""
+
+    def learn(self, batch: Batch, seconds: float) -> None:
+        if not isinstance(batch, RepeatedBatch):
+            super().learn(batch, seconds)
+
+
+class RepeatMetrics(MetricsObserver):
+    """The metrics of a run whose batches may stand for several iterations."""
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        if not isinstance(result, RepeatedResult):
+            return
+        earlier, gaps = result.earlier, Counter[float]()
+        self.batch_size.add(len(batch.chunks), len(earlier))
+        self.batch_tokens.add(len(batch.chunks), len(earlier))
+        for chunk in batch.chunks:
+            live = self._live.get(chunk.request_id)
+            if live is None:
+                continue
+            live.tokens += len(earlier)
+            if live.first is None:  # its answer is held back: all tokens come together
+                self.tbt.add(0.0, len(earlier))
+            else:
+                gaps[earlier[0] - live.newest] += 1
+                live.newest = earlier[-1]
+        for gap, requests in gaps.items():
+            self.tbt.add(gap, requests)
+        for began, ended in pairwise(earlier):
+            self.tbt.add(ended - began, gaps.total())
