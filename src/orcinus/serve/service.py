@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 
 from starlette.requests import Request
 
@@ -33,6 +34,7 @@ from orcinus.serve.workers import Workers
 from orcinus.text.intake import Prepared
 
 MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
+CONTEXT_FIELDS = tuple(field.name for field in fields(RequestContext))
 COMPLETE = (Finish.STOP, Finish.LENGTH)
 DEFAULT_SLOTS = 128  # of a simulation that does not say
 PAUSED_S = 10
@@ -153,11 +155,16 @@ class Service:
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
     def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
-        """The context of a body's requests. With keys the client is the key's holder, and salts are the holder's own."""
-        client, salt = body.prompt_cache_key or body.user or "", body.cache_salt or ""
+        """The context of a body's requests: the fields of equal names, and whose request it is.
+
+        With keys the client is the key's holder, and salts are the holder's own.
+        """
+        given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None}
+        given["client"] = body.prompt_cache_key or body.user or ""
         if holder is not None:
-            client, salt = holder.name, hashlib.sha256(f"{holder.name}\0{salt}".encode()).hexdigest()
-        return RequestContext(body.priority or 0, client, salt)
+            salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
+            given |= {"client": holder.name, "cache_salt": salt}
+        return RequestContext(**given)
 
     async def call(
         self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[Prepared]]]
