@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from orcinus import EngineConfig, build
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
+from orcinus.memory.sizes import GPU_TOKENS
 from orcinus.plan import Plan, make_plan
-from orcinus.runtime.memory import memory_available, memory_total, told_if_short
-from orcinus.sizes import GPU_TOKENS
+from orcinus.runtime.device_memory import memory_available, memory_total, told_if_short
 from tests.gpus import MIB, pretend_gpu
 
 Gpu = Callable[..., None]
@@ -157,7 +157,7 @@ def test_sizes_add_up(
     assert tokens is not None or limits.max_batch_tokens <= GPU_TOKENS
     assert length is None or limits.max_model_len == length
     if plan.fits:
-        assert plan.missing_mib == 0
+        assert plan.memory.missing_mib == 0
         plan.check()
     else:
         assert plan.resolved.num_blocks == (1 if length is None else -(-length // 16)), "the least there can be"

@@ -15,11 +15,12 @@ import torch
 from orcinus import LLM, EngineConfig
 from orcinus.build import build, resolve
 from orcinus.errors import ConfigError, ModelError
-from orcinus.plan import MIB, Plan, make_plan, measure
+from orcinus.memory.budget import MIB
+from orcinus.memory.footprint import decode_kv_bytes, working_bytes
+from orcinus.plan import Plan, make_plan, measure
 from orcinus.runtime import weight_files
 from orcinus.runtime.checkpoint import open_checkpoint, outline
-from orcinus.runtime.footprint import decode_kv_bytes, decode_weight_bytes, working_bytes
-from orcinus.runtime.memory import _of_the_groups, memory_available
+from orcinus.runtime.device_memory import _of_the_groups, memory_available
 from orcinus.runtime.onednn_weights import can_prepack
 from tests.checkpoints import CONFIGS, save
 
@@ -51,7 +52,7 @@ def test_a_plan_counts_what_the_model_has(checkpoint: Made, name: str) -> None:
     twice = spec.tied and can_prepack("cpu", torch.float32)  # the embedding: for look-ups, and packed for the output
     assert plan.memory.weights == saved + (4 * spec.vocab_size * spec.hidden_size if twice else 0)
     assert plan.model.saved_bytes == saved
-    assert plan.missing_mib == 0
+    assert plan.memory.missing_mib == 0
     assert plan.remedies() == []
 
 
@@ -88,12 +89,12 @@ def test_what_is_suggested_fits(
     memory(available)
     plan = bundled(**options)
     assert not plan.fits
-    assert plan.missing_mib == -(plan.memory.left // MIB) > 0
+    assert plan.memory.missing_mib == -(plan.memory.left // MIB) > 0
     remedies = dict(plan.remedies())
     assert knobs <= set(remedies), plan.memory
     for name, value in remedies.items():
         assert make_plan(replace(plan.config, **{name: value})).fits
-    memory(available + plan.missing_mib)
+    memory(available + plan.memory.missing_mib)
     assert bundled(**options).fits
 
 
@@ -126,10 +127,10 @@ def test_sequences_and_bytes_of_a_decode(checkpoint: Made) -> None:
     assert [plan.sequences(length) for length in (1, 16, 17, 1600, 1601)] == [100, 100, 50, 1, 0]
     for name, seen in (("mistral-sliding-window", 12), ("mistral-no-window", 100)):
         spec = open_checkpoint(checkpoint(name)[1]).spec
-        assert decode_kv_bytes(spec, torch.float32, 100) == 2 * 3 * 2 * spec.head_dim * 4 * seen
+        assert decode_kv_bytes(spec, 4, 100) == 2 * 3 * 2 * spec.head_dim * 4 * seen
         model = outline(spec, torch.float32)
-        assert decode_weight_bytes(model) == (model.num_parameters - 97 * 48) * 4
-    assert working_bytes(spec, torch.float32, 9, 4, 64) > working_bytes(spec, torch.float32, 8, 4, 64)
+        assert model.decode_bytes == (model.num_parameters - 97 * 48) * 4
+    assert working_bytes(spec, 4, 9, 4, 64) > working_bytes(spec, 4, 8, 4, 64)
 
 
 def test_speeds_are_measured() -> None:
@@ -181,8 +182,8 @@ def test_the_tightest_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path / "proc", meminfo="MemTotal: 9 kB\nMemAvailable:    5 kB\n")
     write(tmp_path / "proc" / "self", cgroup="0::/\n")
     write(tmp_path / "cgroup", memory__max="9000\n", memory__current="6000\n", memory__stat="file 1")
-    monkeypatch.setattr("orcinus.runtime.memory.PROC", tmp_path / "proc")
-    monkeypatch.setattr("orcinus.runtime.memory.CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr("orcinus.runtime.device_memory.PROC", tmp_path / "proc")
+    monkeypatch.setattr("orcinus.runtime.device_memory.CGROUPS", tmp_path / "cgroup")
     assert memory_available(torch.device("cpu")) == 3000
     write(tmp_path / "cgroup", memory__max="99000\n")
     assert memory_available(torch.device("cpu")) == 5 * 1024

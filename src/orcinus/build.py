@@ -24,13 +24,13 @@ from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
 from orcinus.runtime.checkpoint import load_model
+from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser, TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.link import Link
-from orcinus.runtime.memory import told_if_short
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.profile import CudaMeter, profile
+from orcinus.runtime.profile_run import CudaMeter, profile
 from orcinus.runtime.sampling import choose
 from orcinus.text.generation import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer

@@ -17,26 +17,20 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
+from orcinus.memory.budget import MIB, MemoryBudget, mib
+from orcinus.memory.footprint import FIXED, decode_kv_bytes, kv_token_bytes, working_bytes
+from orcinus.memory.sizes import Profiled, Space, decide_sizes, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_weights
 from orcinus.runtime.device import Device, choose_device
-from orcinus.runtime.footprint import (
-    FIXED,
-    decode_kv_bytes,
-    decode_weight_bytes,
-    kv_token_bytes,
-    weight_bytes,
-    working_bytes,
-)
+from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
-from orcinus.runtime.memory import memory_available, memory_total
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.onednn_weights import can_prepack
 from orcinus.runtime.weight_files import has_weights
-from orcinus.sizes import MIB, Profiled, Space, decide_sizes, largest, mib
 from orcinus.tiny import MODEL_DIR
 
 GPU_UTILIZATION = 0.9  # of its free memory, as vLLM takes of all its memory
@@ -45,7 +39,7 @@ SIZES = ("num_blocks", "kv_memory_mib", "max_batch_tokens", "max_model_len", "ma
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class PlannedModel:
     """A model as its config and the headers of its weights describe it."""
 
     checkpoint: Checkpoint
@@ -54,47 +48,25 @@ class Model:
     complete: bool  # whether all its files are at hand; else its weights are still to be downloaded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Bytes: what there is before anything is loaded, and what will be taken."""
-
-    total: int  # of the device or machine
-    available: int  # of those nobody holds yet
-    margin: int  # of those we leave alone: on a GPU, for CUDA graphs, for what torch does not allocate, and for fragments
-    weights: int
-    kv: int
-    working: int  # of the largest iteration
-    measured: bool  # whether that was measured; else it is an estimate
-
-    @property
-    def left(self) -> int:
-        """Bytes that nobody needs; below 0 if it does not fit."""
-        return self.available - self.margin - self.weights - self.kv - self.working
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """An engine that could be built, or could not for want of memory."""
 
     config: EngineConfig
-    model: Model
+    model: PlannedModel
     device: Device
     resolved: Resolved
-    memory: Memory
+    memory: MemoryBudget
     profiled: Profiled | None = None
 
     @property
     def fits(self) -> bool:
-        return self.memory.left >= 0
-
-    @property
-    def missing_mib(self) -> int:
-        """MiB that are short, rounded up; 0 if it fits."""
-        return max(0, -(self.memory.left // MIB))
+        return self.memory.fits
 
     @property
     def kv_token_bytes(self) -> int:
-        return kv_token_bytes(self.model.checkpoint.spec, self.device.dtype)
+        spec = self.model.checkpoint.spec
+        return kv_token_bytes(spec.num_layers, spec.num_kv_heads, spec.head_dim, self.device.dtype.itemsize)
 
     def sequences(self, length: int) -> int:
         """How many requests of so many tokens, prompt and answer, the K/V memory holds at once."""
@@ -109,7 +81,7 @@ class Plan:
         margin = f" ({m.margin // MIB} more stay free)" if m.margin else ""
         raise ConfigError(
             f"{found}: {mib(m.weights)} MiB of weights, {mib(m.kv)} of K/V and {mib(m.working)} to work with, "
-            f"where {(m.available - m.margin) // MIB} are available{margin}: {self.missing_mib} MiB are missing; "
+            f"where {(m.available - m.margin) // MIB} are available{margin}: {m.missing_mib} MiB are missing; "
             f"use {', or '.join([*knobs, 'a smaller model'])}"
         )
 
@@ -163,7 +135,7 @@ def make_plan(config: EngineConfig) -> Plan:
     return _decide(config, model, memory_total(device), memory_available(device), None)
 
 
-def _find(config: EngineConfig) -> Model:
+def _find(config: EngineConfig) -> PlannedModel:
     """The model that a config names, from headers; weights that will be made up have none."""
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
@@ -172,7 +144,7 @@ def _find(config: EngineConfig) -> Model:
     checkpoint = with_weights(open_checkpoint(folder), headers, readable=complete)
     shape = outline(checkpoint.spec, linear_weight=checkpoint.linear_weight)
     places = {} if dummy else match(checkpoint, shape, headers)
-    return Model(checkpoint, shape.num_parameters, sum(headers[name].num_bytes for name in places), complete)
+    return PlannedModel(checkpoint, shape.num_parameters, sum(headers[name].num_bytes for name in places), complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +177,8 @@ def measure(plan: Plan) -> Speeds:
     spec, dtype, device = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device
     limits = plan.resolved.limits
     context = -(-limits.max_model_len // 2)
-    weights = decode_weight_bytes(outline(spec, dtype, plan.model.checkpoint.linear_weight))
-    kv = decode_kv_bytes(spec, dtype, context)
+    weights = outline(spec, dtype, plan.model.checkpoint.linear_weight).decode_bytes
+    kv = decode_kv_bytes(spec, dtype.itemsize, context)
     most = min(limits.max_batch_size, plan.sequences(context))
     kv_rate = read_bandwidth(device, weights + most * kv)
     speeds = []
@@ -216,7 +188,7 @@ def measure(plan: Plan) -> Speeds:
     return Speeds(context, kv_rate, tuple(speeds))
 
 
-def _decide(config: EngineConfig, model: Model, total: int, available: int, profiled: Profiled | None) -> Plan:
+def _decide(config: EngineConfig, model: PlannedModel, total: int, available: int, profiled: Profiled | None) -> Plan:
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
     spec = model.checkpoint.spec
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
@@ -224,12 +196,13 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
     if config.enforce_eager and device.device.type == "cpu":
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
     shape = outline(spec, device.dtype, model.checkpoint.linear_weight)
-    weights = weight_bytes(shape, packed=can_prepack(device.device.type, device.dtype))
+    weights = shape.num_bytes(prepacked=can_prepack(device.device.type, device.dtype))
     margin = _margin(config, device, available)
 
     space = Space(
         free=available - margin - weights,
-        block_bytes=config.block_size * kv_token_bytes(spec, device.dtype),
+        block_bytes=config.block_size
+        * kv_token_bytes(spec.num_layers, spec.num_kv_heads, spec.head_dim, device.dtype.itemsize),
         estimate=lambda tokens, length: _estimate(spec, device, attention, tokens, config.max_batch_size, length),
         positions=spec.max_position_embeddings,
         longest=spec.longest_request,
@@ -259,7 +232,7 @@ def _decide(config: EngineConfig, model: Model, total: int, available: int, prof
         kv_reason=sizes.kv_reason,
         notes=(*model.checkpoint.notes, *_stretched(config, spec)),
     )
-    memory = Memory(
+    memory = MemoryBudget(
         total=total,
         available=available,
         margin=margin,
@@ -279,7 +252,7 @@ def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, re
         gathered = min(requests, tokens // 2) * model_len // 2
     elif attention in WITH_KERNELS:  # which read contexts where they are
         gathered = 0
-    return working_bytes(spec, device.dtype, tokens, requests, gathered, fixed)
+    return working_bytes(spec, device.dtype.itemsize, tokens, requests, gathered, fixed)
 
 
 def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:
@@ -355,6 +328,6 @@ def _round(number: int) -> int:
     return number >> digits << digits
 
 
-def _enough(memory: Memory) -> float:
+def _enough(memory: MemoryBudget) -> float:
     """The share of the free memory that would do, in hundredths, rounded up."""
     return -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100

@@ -18,9 +18,9 @@ from tests.architecture.source import ROOT, TREES, Function, imports, part, unde
 # Each layer may import from itself (unless siblings are apart) and from those before it.
 LAYERS: list[set[str]] = [
     {"core", "errors", "config", "cache", "clock", "distribution", "files", "model_config", "parent", "threads"},
-    {"cost", "workload", "observe", "text", "conformance"},
+    {"cost", "memory", "workload", "observe", "text", "conformance"},
     {"sim", "runtime"},
-    {"sizes", "plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
+    {"plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
     {"serve"},
     {"bench"},
     {"papers"},

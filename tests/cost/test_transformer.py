@@ -9,11 +9,11 @@ import pytest
 from orcinus.cost.architecture import ARCHITECTURES, Parallel
 from orcinus.cost.cluster import find_cluster
 from orcinus.cost.devices import DEVICES
-from orcinus.cost.memory import plan_memory
 from orcinus.cost.software import find_software
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import Work
 from orcinus.errors import ConfigError
+from orcinus.memory.simulated import plan_memory
 
 DECODES = Work(tokens=8, requests=8, decodes=8, context=8 * 500, prompts=(), samples=8)
 PROMPT = Work(tokens=512, requests=1, decodes=0, context=0, prompts=((0, 512),), samples=1)
@@ -90,9 +90,10 @@ def test_impossible_software_is_refused(spelled: str, said: str) -> None:
 
 def test_memory_is_weights_activations_and_the_rest_for_keys_and_values() -> None:
     plan = plan_memory(ARCHITECTURES["opt-13b"], DEVICES["a100-40g"], Parallel(), 2048, 64)
-    assert plan.weights == pytest.approx(25.7e9, rel=0.02)
-    assert plan.kv_tokens == pytest.approx(15_700, rel=0.06)  # vLLM's table 1
-    assert plan.kv + plan.weights + plan.activations == plan.usable
+    assert plan.budget.weights == pytest.approx(25.7e9, rel=0.02)
+    assert plan.num_blocks == pytest.approx(15_700, rel=0.06)  # of one token; vLLM's table 1
+    assert plan.budget.fits
+    assert 0 <= plan.budget.left < plan.kv_token
 
 
 @pytest.mark.parametrize(("model", "tp", "pp"), [("gpt3-175b", 8, 1), ("llama-2-70b", 1, 1), ("gpt3-341b", 8, 2)])

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import ATTENTION, Heads
 from orcinus.runtime.attention.reference import parts
-from orcinus.runtime.kv_cache import LayerKV, allocate, bytes_per_token
+from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
 
 PARAMS = SamplingParams()
@@ -143,5 +144,5 @@ def test_packing_flattens_a_mixed_batch() -> None:
 
 def test_bytes_per_token_of_the_papers_models() -> None:
     """K and V of one token over all layers in fp16: 13B 0.819 MB, 175B 4.72 MB (Orca, table 1)."""
-    assert bytes_per_token(40, 40, 128, torch.float16) == 819_200
-    assert np.isclose(bytes_per_token(96, 96, 128, torch.float16), 4.72e6, rtol=1e-3)
+    assert kv_token_bytes(40, 40, 128, 2) == 819_200
+    assert np.isclose(kv_token_bytes(96, 96, 128, 2), 4.72e6, rtol=1e-3)

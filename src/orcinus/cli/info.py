@@ -41,7 +41,7 @@ def info(*, config: EngineConfig) -> None:
 def _machine() -> list[tuple[str, str]]:
     import torch
 
-    from orcinus.runtime.memory import memory_available
+    from orcinus.runtime.device_memory import memory_available
 
     rows = [
         ("orcinus", orcinus.__version__),

@@ -57,7 +57,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "device": resolved.device,
         "dtype": resolved.dtype,
         "fits": plan.fits,
-        "missing_mib": plan.missing_mib,
+        "missing_mib": plan.memory.missing_mib,
         "notes": resolved.notes,
         "remedies": dict(plan.remedies()),
         "memory": asdict(plan.memory) | {"left": plan.memory.left},
@@ -154,4 +154,4 @@ def _verdict(plan: Any) -> str:
     if plan.fits:
         return "It fits."
     flags = [f"--{name.replace('_', '-')} {value}" for name, value in plan.remedies()]
-    return f"It does not fit: {plan.missing_mib} MiB are missing. Use {', or '.join([*flags, 'a smaller model'])}."
+    return f"It does not fit: {plan.memory.missing_mib} MiB are missing. Use {', or '.join([*flags, 'a smaller model'])}."

@@ -1,1 +1,1 @@
-"""How long an iteration takes and what fits in memory, without a machine: devices, models, operators, collectives."""
+"""How long an iteration takes, without a machine: devices, models, operators, collectives."""

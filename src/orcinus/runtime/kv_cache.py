@@ -50,8 +50,3 @@ def allocate(
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
     memory = torch.zeros(shape, dtype=dtype, device=device)
     return tuple(LayerKV(layer[0], layer[1]) for layer in memory)
-
-
-def bytes_per_token(num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:
-    """Bytes that one token's keys and values take over all layers (Orca's "slot")."""
-    return 2 * num_layers * num_kv_heads * head_dim * dtype.itemsize

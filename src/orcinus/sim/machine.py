@@ -10,11 +10,11 @@ from orcinus.cost.architecture import Parallel, find_architecture
 from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.cluster import find_cluster
 from orcinus.cost.curve import find_linears
-from orcinus.cost.memory import plan_memory
 from orcinus.cost.origins import Origin, origins
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
+from orcinus.memory.simulated import plan_memory
 from orcinus.sim.config import SimulationConfig
 
 NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_memory_utilization", "in_flight")
@@ -61,15 +61,16 @@ def _computed(config: SimulationConfig) -> Machine:
     )
     limits = Limits(batch, config.max_batch_tokens or batch * longest, longest)
     at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory together
-    memory = plan_memory(model, cluster.device, cluster.parallel, at_once, batch, config.gpu_memory_utilization)
-    num_blocks = config.num_blocks or memory.kv_tokens // block_size
-    if memory.weights + num_blocks * block_size * memory.kv_token > cluster.device.memory_bytes:
-        fitting = (cluster.device.memory_bytes - memory.weights) // (block_size * memory.kv_token)
-        raise ConfigError(
-            f"num_blocks={num_blocks} does not fit beside the weights on {cluster.device.name}: at most {fitting}"
-        )
-    if num_blocks < 1:
-        raise ConfigError(f"not one K/V block of {block_size} tokens fits: lower block_size or raise tp or pp")
+    memory = plan_memory(
+        model,
+        cluster.device,
+        cluster.parallel,
+        at_once,
+        batch,
+        utilization=config.gpu_memory_utilization,
+        block_size=block_size,
+        num_blocks=config.num_blocks,
+    )
     linears = find_linears(config.software, model.name, cluster.device.name, config.tp)
     return Machine(
         model=model.name,
@@ -80,9 +81,9 @@ def _computed(config: SimulationConfig) -> Machine:
         cost=TransformerCost(model, cluster, linears),
         limits=limits,
         block_size=block_size,
-        num_blocks=num_blocks,
+        num_blocks=memory.num_blocks,
         origins=origins(cluster, config.software, curve=linears is not None),
-        weights=memory.weights,
+        weights=memory.budget.weights,
     )
 
 

@@ -50,6 +50,23 @@ class Decoder(nn.Module):
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters()) + sum(linear.num_parameters for linear in self.linears().values())
 
+    def num_bytes(self, *, prepacked: bool) -> int:
+        """Bytes of the weights. A tied embedding is there twice if weights are prepacked: for look-ups, and for the output."""
+        twice = self.head.num_bytes if prepacked and self.spec.tied else 0
+        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
+
+    @property
+    def decode_bytes(self) -> int:
+        """Bytes of the weights any iteration reads: all but embeddings, of which it looks up a few rows."""
+        looked_up = self.embed.weight.nbytes + (0 if self.positions is None else self.positions.weight.nbytes)
+        linears = {*self.linears().values(), self.head}
+        return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears)
+
+    @property
+    def _other_bytes(self) -> int:
+        """Bytes of embeddings and norms."""
+        return sum(parameter.nbytes for parameter in self.parameters())
+
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint fills, by name: of linear layers, and the parameters of embeddings and norms."""
         found: dict[str, Tensor] = {}

@@ -22,7 +22,7 @@ from orcinus.runtime.checkpoint import load_model, open_checkpoint
 from orcinus.runtime.device import choose_device
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import Decoder, Factory
-from orcinus.runtime.profile import CudaMeter, largest_batches, profile
+from orcinus.runtime.profile_run import CudaMeter, largest_batches, profile
 
 Made = Callable[[str], tuple[Any, Path]]
 

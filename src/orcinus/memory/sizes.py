@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
+from orcinus.memory.budget import MIB, mib
 
-MIB = 2**20
 SHARE = 0.5  # of what is beside the weights, for whatever of K/V and working memory comes first and nobody asked for
 GPU_TOKENS = 8192  # of an iteration, if nobody says how many: 500 to 600 keep a GPU busy (Sarathi-Serve, figure 5)
 ROOM = "what there is working memory for"
@@ -81,11 +81,6 @@ def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if holds(middle) else (low, middle - 1)
     return low
-
-
-def mib(num_bytes: int) -> int:
-    """MiB, rounded up."""
-    return -(-num_bytes // MIB)
 
 
 def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:

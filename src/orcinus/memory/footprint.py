@@ -1,0 +1,60 @@
+"""Bytes that keys, values and iterations of a model take, from its numbers alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+# Measured on CPUs (docs/log.md): the allocator and the libraries' own buffers add this to the tensors that the code names,
+LIBRARIES = 1.75
+# and compiled kernels and what every thread keeps take this much whatever the batch is.
+FIXED = 64 * 2**20
+SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their ids, and cumulated probabilities in float64
+
+
+class DecoderSizes(Protocol):
+    """What a decoder's memory depends on, as `DecoderSpec` says it."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def gated_mlp(self) -> bool: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def windows(self) -> tuple[int | None, ...]: ...
+
+
+def kv_token_bytes(num_layers: int, num_kv_heads: int, head_dim: int, itemsize: int) -> int:
+    """Bytes of one token's keys and values over all layers (Orca's "slot"); `itemsize` is that of a number."""
+    return 2 * num_layers * num_kv_heads * head_dim * itemsize
+
+
+def working_bytes(
+    model: DecoderSizes, itemsize: int, num_tokens: int, num_requests: int, model_len: int, fixed: int = FIXED
+) -> int:
+    """An estimate of what an iteration needs besides weights and K/V memory, at its peak.
+
+    Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
+    and value as projected, normalised and rotated, and the output) or inside the MLP (residual, its norm; gate and up, the
+    activation, their product). A chunk of a prompt also gathers its context and makes a mask over it (where nothing is
+    gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
+    """
+    query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    attention, mlp = 5 * query + 4 * key, (4 if model.gated_mlp else 2) * model.intermediate_size
+    activations = num_tokens * (2 * model.hidden_size + max(attention, mlp)) * itemsize
+    context = 2 * 2 * model_len * key * itemsize  # keys and values, as they are gathered and in one piece
+    return fixed + int(LIBRARIES * (activations + context)) + num_requests * model.vocab_size * SAMPLING
+
+
+def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int) -> int:
+    """Keys and values that one decode reads with so many tokens behind it; a layer with a window reads no more than that."""
+    seen = sum(min(context, window or context) for window in model.windows)
+    return seen * kv_token_bytes(1, model.num_kv_heads, model.head_dim, itemsize)
