@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from orcinus.cost.devices import DEVICES, Device, Efficiency, Measured, Regime
+from orcinus.cost.devices import DEVICES, DeviceSpec, Efficiency, Measured, Regime
 from orcinus.cost.linear import Operator, linear_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +105,7 @@ def by_degree(points: dict[tuple[int, int], Point]) -> dict[str, list[float]]:
     return {**apart, "all": errors(points.values())}
 
 
-def product_residuals(device: Device, measured: dict[Key, float]) -> dict[str, dict[str, list[float]]]:
+def product_residuals(device: DeviceSpec, measured: dict[Key, float]) -> dict[str, dict[str, list[float]]]:
     """Errors of each product and of the four together."""
     found: dict[str, dict[tuple[int, int], Point]] = defaultdict(dict)
     sums: dict[tuple[int, int], Point] = defaultdict(lambda: (0.0, 0.0))
@@ -151,7 +151,7 @@ def simplex(badness: Callable[[Sequence[float]], float], start: Sequence[float],
     return [float(f"{number:.4g}") for number in np.exp(best)]
 
 
-def tried(device: Device, numbers: Sequence[float]) -> Device | None:
+def tried(device: DeviceSpec, numbers: Sequence[float]) -> DeviceSpec | None:
     """The device with these efficiencies, as many as are given; none if they exceed its peaks."""
     names = list(asdict(device.efficiency))
     if max(numbers[:2]) > 1:
@@ -170,7 +170,7 @@ def fit_a100(measured: dict[Key, float]) -> Efficiency:
     return Efficiency(*simplex(badness, [0.95, 0.85, 4e-6, 2e-7, 3e-6], steps=150))
 
 
-def figure_7(device: Device) -> list[Point]:
+def figure_7(device: DeviceSpec) -> list[Point]:
     """Seconds in the figure and those predicted."""
     predicted = [40 * sum(linear_seconds(device, tokens, k, n) for k, n in SHAPES_7) for tokens in TOKENS_7]
     return list(zip([ms / 1e3 for ms in MS_7], predicted, strict=True))

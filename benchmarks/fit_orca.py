@@ -23,7 +23,7 @@ from orcinus.cost.cluster import Cluster
 from orcinus.cost.devices import find_device, find_network
 from orcinus.cost.software import Software
 from orcinus.cost.transformer import TransformerCost
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 from orcinus.papers.published_orca import BATCH_MS, GENERATED, SIZES
 
 FOLDER = Path(__file__).parents[1] / "src/orcinus/cost/constants/software"
@@ -50,8 +50,8 @@ def batch_seconds(bar: Bar, constants: dict[str, float]) -> float:
     (model, prompt, size), software = bar, Software(**constants)
     cluster = Cluster(software.on(DEVICE), NETWORK, PARALLEL[model], software)
     cost = TransformerCost(find_architecture(f"gpt3-{model}"), cluster)
-    first = Work(size * prompt, size, 0, 0, ((0, prompt),) * size, size)
-    decodes = Work(size, size, size, size * (prompt + 1), (), size)
+    first = IterationWork(size * prompt, size, 0, 0, ((0, prompt),) * size, size)
+    decodes = IterationWork(size, size, size, size * (prompt + 1), (), size)
     return sum(cost.stages(first)) + sum(sum(cost.stages(decodes.repeated(done))) for done in range(GENERATED - 1))
 
 

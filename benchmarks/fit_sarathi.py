@@ -25,7 +25,7 @@ from orcinus.cost.cluster import Cluster
 from orcinus.cost.devices import find_device, find_network
 from orcinus.cost.software import Software
 from orcinus.cost.transformer import TransformerCost
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 
 FILE = Path(__file__).parents[1] / "src/orcinus/cost/constants/software/sarathi.json"
 MODEL, DEVICE = find_architecture("llama-13b"), find_device("a6000")
@@ -134,12 +134,14 @@ def chunked(software: Software, length: int, size: int) -> float:
     """Seconds of all attention of a prompt that is read in chunks."""
     cost, starts = model(software), range(0, length, size)
     chunks = [(start, min(size, length - start)) for start in starts]
-    return MODEL.layers * sum(cost.attention_seconds(Work(count, 1, 0, 0, ((start, count),), 1)) for start, count in chunks)
+    return MODEL.layers * sum(
+        cost.attention_seconds(IterationWork(count, 1, 0, 0, ((start, count),), 1)) for start, count in chunks
+    )
 
 
 def decoding(software: Software, count: int) -> float:
     """Seconds of all attention of an iteration of decodes at 1024 tokens."""
-    return MODEL.layers * model(software).attention_seconds(Work(count, count, count, 1024 * count, (), count))
+    return MODEL.layers * model(software).attention_seconds(IterationWork(count, count, count, 1024 * count, (), count))
 
 
 def model(software: Software) -> TransformerCost:

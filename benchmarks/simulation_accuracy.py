@@ -34,7 +34,7 @@ from typing import Any
 from open_loop import offer
 
 from orcinus import LLM
-from orcinus.calibrate import IterationObserver, calibrate
+from orcinus.calibrate import IterationSampler, calibrate
 from orcinus.cost.calibration import read_calibration
 from orcinus.cost.fitted import FittedCost, fit
 from orcinus.observe.latency import percentile
@@ -67,7 +67,7 @@ def real(llm: LLM, config: SimulationConfig) -> tuple[Figures, FittedCost]:
         (arrival.at, prompt_ids(arrival, number, llm.resolved.vocab_size), arrival.output_tokens)
         for number, arrival in zip(fresh, workload_of(config), strict=False)
     ]
-    clock, iterations = llm.engine.clock, IterationObserver()
+    clock, iterations = llm.engine.clock, IterationSampler()
 
     def pause(seconds: float) -> None:
         iterations.pause()

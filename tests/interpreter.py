@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orcinus.runtime.kernels import available
-from orcinus.runtime.kernels.launches import remembered
+from orcinus.runtime.kernels.launch_configs import remembered
 
 INTERPRET = "TRITON_INTERPRET"
 

@@ -12,7 +12,7 @@ from on_gpu.geometry import Geometry
 from on_gpu.paged import BLOCK, alike, pool
 from on_gpu.timing import ring_size, seconds
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.launches import Launch, ShapeClass, default
+from orcinus.runtime.kernels.launch_configs import LaunchConfig, ShapeClass, default
 from orcinus.runtime.kernels.tune import candidates, tune
 
 
@@ -26,9 +26,9 @@ def run(bench: Bench) -> None:
 def choose(bench: Bench, model: Geometry, shape: ShapeClass) -> None:
     """A row for each candidate, and one with the winner."""
     made = MadeUp(bench, model, shape)
-    times: dict[Launch, float] = {}
+    times: dict[LaunchConfig, float] = {}
 
-    def measure(launch: Launch) -> float:
+    def measure(launch: LaunchConfig) -> float:
         times[launch] = made.measure(launch)
         _row(bench, "candidates", shape, launch, times)
         return times[launch]
@@ -37,7 +37,7 @@ def choose(bench: Bench, model: Geometry, shape: ShapeClass) -> None:
     _row(bench, "remembered", shape, best, times)
 
 
-def _row(bench: Bench, table: str, shape: ShapeClass, launch: Launch, times: dict[Launch, float]) -> None:
+def _row(bench: Bench, table: str, shape: ShapeClass, launch: LaunchConfig, times: dict[LaunchConfig, float]) -> None:
     usual = times.get(default(shape))  # None if the device has no room for it
     ratio = None if usual is None else times[launch] / usual
     cells = {"block_m": launch.block_m, "block_n": launch.block_n, "warps": launch.num_warps, "stages": launch.num_stages}
@@ -57,7 +57,7 @@ class MadeUp:
         self._keys, self._values = pool(count, model.kv_heads, model.head_dim, shape.dtype, bench.device)
         self._q = torch.randn((requests * rows, model.heads, model.head_dim), dtype=shape.dtype, device=bench.device)
 
-    def measure(self, launch: Launch) -> float:
+    def measure(self, launch: LaunchConfig) -> float:
         """Median seconds of one launch."""
 
         def attend(each: int) -> Tensor:

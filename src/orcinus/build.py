@@ -28,10 +28,10 @@ from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser, TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.link import Link
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.profile_run import CudaMeter, profile
 from orcinus.runtime.sampling import choose
+from orcinus.runtime.transfers import Link
 from orcinus.text.generation import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.threads import claim_process

@@ -22,8 +22,8 @@ from orcinus.core.ports import Observer
 from orcinus.core.request import Request
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration
-from orcinus.cost.fitted import FEWEST, Iteration, fit
-from orcinus.cost.work import Work, work_of
+from orcinus.cost.fitted import FEWEST, IterationSample, fit
+from orcinus.cost.work import IterationWork, work_of
 from orcinus.errors import ConfigError
 from orcinus.llm import LLM
 from orcinus.machine_load import cpu_times, crowded, load_average, taken, usable_cores
@@ -43,7 +43,7 @@ VARIES = 1.25  # times as long as at another time, that the same iterations may 
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CalibrationCell:
     """Some requests generate at a context, while others read prompts, so many of their tokens in every iteration."""
 
     decodes: int = 0
@@ -65,33 +65,35 @@ class Cell:
         return max(sizes) <= limits.max_model_len and held <= kv_tokens and tokens <= limits.max_batch_tokens
 
 
-def design(limits: Limits, longest: int) -> list[Cell]:
+def design(limits: Limits, longest: int) -> list[CalibrationCell]:
     """Cells with batches of all sizes, contexts of up to eight times `longest` tokens together, and prompts of up to it."""
     most = limits.max_batch_size
     sizes = sorted({most, *(2**power for power in range(most.bit_length()))})
     contexts = {size: min(8 * longest // size, limits.max_model_len - 4 * STEADY) for size in sizes}
-    generating = [Cell(size, share) for size in sizes for share in (SHORT, contexts[size] // 2, contexts[size])]
+    generating = [CalibrationCell(size, share) for size in sizes for share in (SHORT, contexts[size] // 2, contexts[size])]
     reading = [
-        Cell(decodes, SHORT, 1, length, chunk)
+        CalibrationCell(decodes, SHORT, 1, length, chunk)
         for decodes in sorted({0, most // 2, most - 1})
         for length in (longest // 32, longest // 4, longest)
         for chunk in CHUNKS
         if chunk <= length <= 32 * chunk
     ]
-    together = [Cell(0, SHORT, n, length, n * length) for n in sizes[1:4] for length in (8, 32, 128) if length <= longest]
+    together = [
+        CalibrationCell(0, SHORT, n, length, n * length) for n in sizes[1:4] for length in (8, 32, 128) if length <= longest
+    ]
     return [cell for cell in (*generating, *reading, *together) if cell.context >= SHORT]
 
 
-class IterationObserver(Observer):
+class IterationSampler(Observer):
     """Iterations from each launch to the next one."""
 
     def __init__(self) -> None:
-        self.found: list[Iteration] = []
-        self._begun: tuple[Work, float] | None = None
+        self.found: list[IterationSample] = []
+        self._begun: tuple[IterationWork, float] | None = None
 
     def on_batch(self, batch: Batch, now: float) -> None:
         if self._begun is not None:
-            self.found.append(Iteration(self._begun[0], now - self._begun[1]))
+            self.found.append(IterationSample(self._begun[0], now - self._begun[1]))
         self._begun = work_of(batch), now
 
     def pause(self) -> None:
@@ -102,11 +104,11 @@ class IterationObserver(Observer):
 class _Bench:
     """Runs cells on an engine."""
 
-    def __init__(self, llm: LLM, watch: IterationObserver) -> None:
+    def __init__(self, llm: LLM, watch: IterationSampler) -> None:
         self._llm, self._engine, self._watch = llm, llm.engine, watch
         self._numbers = itertools.count(time.time_ns())  # no prompt is in the prefix cache from another time
 
-    def run(self, cell: Cell) -> None:
+    def run(self, cell: CalibrationCell) -> None:
         """One cell, from an idle engine to an idle engine."""
         readers = self._requests(cell.prompts, cell.length, 1)
         self._engine.use(StallFree(FILL))
@@ -144,7 +146,7 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
         raise ConfigError(
             "one request at a time does not tell what a second one costs: calibrate with --max-batch-size 2 or more"
         )
-    engine, found = llm.engine, IterationObserver()
+    engine, found = llm.engine, IterationSampler()
     policy = engine.scheduler.policy
     engine.observers.append(found)
     load, before = load_average(), cpu_times()
@@ -179,7 +181,7 @@ def _doubts(load: float | None, others: str | None, reference: Sequence[float]) 
         yield f"the same iteration took {fast * 1e3:.2f} ms at one time and {slow * 1e3:.2f} ms at another"
 
 
-def _measure(llm: LLM, found: IterationObserver, seconds: float, watch: Callable[[float], None] | None) -> list[float]:
+def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[[float], None] | None) -> list[float]:
     """Run cells in random order until the time is over; returns the seconds of the reference, before and after."""
     bench, rng, began = _Bench(llm, found), random.Random(0), time.monotonic()
     resolved = llm.resolved
@@ -196,22 +198,22 @@ def _measure(llm: LLM, found: IterationObserver, seconds: float, watch: Callable
     return reference + _reference(bench, found)
 
 
-def _reference(bench: _Bench, found: IterationObserver) -> list[float]:
+def _reference(bench: _Bench, found: IterationSampler) -> list[float]:
     """Seconds of an iteration that generates one token: the median of each of several runs."""
     medians = []
     for _ in range(REFERENCE_RUNS):
         begun = len(found.found)
-        bench.run(Cell(1, SHORT))
+        bench.run(CalibrationCell(1, SHORT))
         medians.append(median(each.seconds for each in found.found[begun:]))
     return medians
 
 
-def _longest(llm: LLM, bench: _Bench, found: IterationObserver, seconds: float) -> int:
+def _longest(llm: LLM, bench: _Bench, found: IterationSampler, seconds: float) -> int:
     """Tokens of the longest prompt worth reading, from how fast the engine reads one when it is warm."""
     within = min(LONGEST, llm.resolved.limits.max_model_len // 2, llm.resolved.kv_tokens // 4)
     probe = min(128, within)
     for _ in range(3):
         found.found.clear()
-        bench.run(Cell(1, probe))
+        bench.run(CalibrationCell(1, probe))
     first = found.found[0]
     return max(32, min(within, int(first.work.tokens / first.seconds * seconds * SHARE)))

@@ -6,14 +6,14 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from orcinus.cost.devices import DEVICES, NETWORKS, Device, find_device, find_network
+from orcinus.cost.devices import DEVICES, NETWORKS, DeviceSpec, find_device, find_network
 from orcinus.errors import ConfigError
 
 A100 = find_device("a100-80g")
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
-def test_peaks_are_what_the_multiprocessors_compute(device: Device) -> None:
+def test_peaks_are_what_the_multiprocessors_compute(device: DeviceSpec) -> None:
     """Tensor cores do 1024, 2048 or 4096 operations a cycle in each multiprocessor, by generation."""
     per_cycle = device.peak_flops / (device.sms * device.clock_hz)
     assert min(abs(per_cycle / power - 1) for power in (1024, 2048, 4096)) < 0.01

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
-from orcinus.cost.fitted import FEATURES, FitError, FittedCost, Iteration, features, fit, iterations_of
+from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, iterations_of
 from orcinus.cost.nonnegative import least_squares
-from orcinus.cost.work import Work, work_of_chunks
+from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 
 Chunk = tuple[int, int, bool]
@@ -26,7 +26,7 @@ SECONDS = (2e-3, 5e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7)
 KNOWN = FittedCost(dict(zip(FEATURES, SECONDS, strict=True)), 1000, FitError(0.0, 0.0))
 
 
-def random_work(rng: random.Random) -> Work:
+def random_work(rng: random.Random) -> IterationWork:
     """Up to eight decodes, and up to two chunks of prompts that begin anywhere; not all of them end their prompt."""
     decodes: list[Chunk] = [(rng.randrange(2000), 1, True) for _ in range(rng.randrange(9))]
     prompts = [
@@ -35,11 +35,11 @@ def random_work(rng: random.Random) -> Work:
     return work_of_chunks([*decodes, *prompts] or [(0, 64, True)])
 
 
-def measured(count: int, noise: Callable[[random.Random], float] = lambda rng: 1.0, seed: int = 0) -> list[Iteration]:
+def measured(count: int, noise: Callable[[random.Random], float] = lambda rng: 1.0, seed: int = 0) -> list[IterationSample]:
     """Iterations of a machine whose costs are `KNOWN`."""
     rng = random.Random(seed)
     works = [random_work(rng) for _ in range(count)]
-    return [Iteration(work, KNOWN.stages(work)[0] * noise(rng)) for work in works]
+    return [IterationSample(work, KNOWN.stages(work)[0] * noise(rng)) for work in works]
 
 
 def test_known_costs_are_recovered() -> None:
@@ -105,13 +105,13 @@ def test_an_iteration_lasts_until_the_next_launch_unless_the_engine_was_idle() -
         launch(7.5, (5, 1, True)),
     ]
     found = iterations_of(lines)
-    assert found == [Iteration(work_of_chunks([(0, tokens, True)]), seconds) for tokens, seconds in ((8, 1.0), (5, 0.5))]
+    assert found == [IterationSample(work_of_chunks([(0, tokens, True)]), seconds) for tokens, seconds in ((8, 1.0), (5, 0.5))]
     with pytest.raises(ConfigError, match="one batch in flight"):
         iterations_of([{"kind": "engine", "depth": 2}])
 
 
-def alike(chunks: Sequence[Chunk]) -> list[Iteration]:
-    return [Iteration(work_of_chunks(chunks), 0.01)] * 200
+def alike(chunks: Sequence[Chunk]) -> list[IterationSample]:
+    return [IterationSample(work_of_chunks(chunks), 0.01)] * 200
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def alike(chunks: Sequence[Chunk]) -> list[Iteration]:
         (alike([(5, 1, True)] * 4), "too much alike"),
         ([each for each in measured(900) if not each.work.prompts], "what a (token|pair) costs"),
         ([each for each in measured(2000) if not each.work.decodes], "what a context costs"),
-        ([Iteration(each.work, 0.0) for each in measured(200)], "more than 0 seconds"),
+        ([IterationSample(each.work, 0.0) for each in measured(200)], "more than 0 seconds"),
     ],
 )
-def test_too_little_to_tell_from(iterations: list[Iteration], said: str) -> None:
+def test_too_little_to_tell_from(iterations: list[IterationSample], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         fit(iterations)
 
@@ -196,6 +196,6 @@ def test_costs_know_no_order_of_their_file(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     CALIBRATION.write(file)
     file.write_text(json.dumps(json.loads(file.read_text()), sort_keys=True))
-    work = Work(10, 1, 0, 0, ((0, 10),), 1)
+    work = IterationWork(10, 1, 0, 0, ((0, 10),), 1)
     assert read_calibration(file).cost.stages(work) == KNOWN.stages(work)
     assert replace(KNOWN, seconds=dict(reversed(KNOWN.seconds.items()))).stages(work) == KNOWN.stages(work)

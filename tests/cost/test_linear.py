@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.cost.constants import read
-from orcinus.cost.devices import DEVICES, Device, find_device
+from orcinus.cost.devices import DEVICES, DeviceSpec, find_device
 from orcinus.cost.linear import OPERATORS, elementwise_seconds, linear_seconds
 from orcinus.errors import ConfigError
 from tests.cost.measurements import assert_file_agrees_with_itself, needs_data, script
@@ -22,24 +22,24 @@ widths = st.integers(1, 256).map(lambda count: 64 * count)
 
 
 @given(devices, tokens, widths, widths, st.sampled_from([0.5, 1, 2]))
-def test_no_product_is_faster_than_the_data_sheet(device: Device, m: int, k: int, n: int, bytes_per_weight: float) -> None:
+def test_no_product_is_faster_than_the_data_sheet(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight: float) -> None:
     seconds = linear_seconds(device, m, k, n, bytes_per_weight)
     assert seconds >= 2 * m * k * n / device.peak_flops
     assert seconds >= (bytes_per_weight * k * n + 2 * m * (k + n)) / device.bandwidth
 
 
 @given(devices, tokens, st.integers(1, 512), widths, widths)
-def test_more_tokens_never_take_less(device: Device, m: int, more: int, k: int, n: int) -> None:
+def test_more_tokens_never_take_less(device: DeviceSpec, m: int, more: int, k: int, n: int) -> None:
     assert linear_seconds(device, m, k, n) <= linear_seconds(device, m + more, k, n) * ROUNDING
 
 
 @given(devices, tokens, widths, widths)
-def test_smaller_weights_never_take_longer(device: Device, m: int, k: int, n: int) -> None:
+def test_smaller_weights_never_take_longer(device: DeviceSpec, m: int, k: int, n: int) -> None:
     assert linear_seconds(device, m, k, n, 1) <= linear_seconds(device, m, k, n, 2) * ROUNDING
 
 
 @given(devices, widths, widths)
-def test_tokens_that_share_a_tile_cost_their_own_bytes_and_nothing_else(device: Device, k: int, n: int) -> None:
+def test_tokens_that_share_a_tile_cost_their_own_bytes_and_nothing_else(device: DeviceSpec, k: int, n: int) -> None:
     """From 193 to 256 tokens the tiles are the same, so that only activations make a difference."""
     extra = linear_seconds(device, 256, k, n) - linear_seconds(device, 193, k, n)
     sums = 9 * 63 * n * 4 / device.shared_bandwidth  # at most, if the inner dimension is split in eight
@@ -73,7 +73,7 @@ def test_a_product_of_nothing_is_refused(sizes: tuple[int, ...]) -> None:
 
 
 @given(devices, st.sampled_from(sorted(OPERATORS)), st.floats(0, 1e10), st.floats(0, 1e10))
-def test_an_operator_takes_its_latency_or_its_bytes(device: Device, name: str, size: float, more: float) -> None:
+def test_an_operator_takes_its_latency_or_its_bytes(device: DeviceSpec, name: str, size: float, more: float) -> None:
     seconds = elementwise_seconds(device, size, name)
     assert seconds * ROUNDING >= max(OPERATORS[name].latency, size / device.bandwidth)
     assert elementwise_seconds(device, size + more, name) * ROUNDING >= seconds

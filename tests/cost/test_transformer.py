@@ -11,12 +11,12 @@ from orcinus.cost.cluster import find_cluster
 from orcinus.cost.devices import DEVICES
 from orcinus.cost.software import find_software
 from orcinus.cost.transformer import TransformerCost
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 from orcinus.errors import ConfigError
 from orcinus.memory.simulated import plan_memory
 
-DECODES = Work(tokens=8, requests=8, decodes=8, context=8 * 500, prompts=(), samples=8)
-PROMPT = Work(tokens=512, requests=1, decodes=0, context=0, prompts=((0, 512),), samples=1)
+DECODES = IterationWork(tokens=8, requests=8, decodes=8, context=8 * 500, prompts=(), samples=8)
+PROMPT = IterationWork(tokens=512, requests=1, decodes=0, context=0, prompts=((0, 512),), samples=1)
 
 
 def cost(
@@ -27,7 +27,7 @@ def cost(
 
 def test_a_lone_decode_takes_at_least_as_long_as_reading_the_weights() -> None:
     model, device = ARCHITECTURES["llama-2-7b"], DEVICES["a100-80g"]
-    (seconds,) = cost().stages(Work(1, 1, 1, 100, (), 1))
+    (seconds,) = cost().stages(IterationWork(1, 1, 1, 100, (), 1))
     assert 1.0 < seconds / (2 * model.num_parameters / device.bandwidth) < 2.0
 
 
@@ -66,7 +66,7 @@ def test_grouped_heads_read_less() -> None:
 @pytest.mark.parametrize(
     ("change", "what"), [("iteration=0.01", DECODES), ("request=0.01", DECODES), ("prefill_attention=0.01", PROMPT)]
 )
-def test_every_constant_of_software_counts(change: str, what: Work) -> None:
+def test_every_constant_of_software_counts(change: str, what: IterationWork) -> None:
     assert sum(cost(software=f"default:{change}").stages(what)) > sum(cost().stages(what)) * 1.05
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from orcinus.core.batch import pairs
 from orcinus.cost.architecture import ARCHITECTURES, from_config
 from orcinus.cost.attention import pairs_within
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 
 MISTRAL = {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32, "vocab_size": 32000}
 
@@ -21,15 +21,15 @@ def test_pairs_are_those_that_counting_finds(start: int, tokens: int, window: in
 
 @given(contexts=st.lists(st.integers(1, 60), min_size=1), times=st.integers(0, 20), window=st.integers(1, 50))
 def test_decodes_grow_up_to_the_window(contexts: list[int], times: int, window: int) -> None:
-    first = Work(len(contexts), len(contexts), len(contexts), sum(contexts), (), len(contexts), tuple(contexts))
+    first = IterationWork(len(contexts), len(contexts), len(contexts), sum(contexts), (), len(contexts), tuple(contexts))
     later = first.repeated(times)
     assert later.attended(None) == later.context == sum(contexts) + times * len(contexts)
     assert later.attended(window) == sum(min(context + times, window) for context in contexts)
 
 
 def test_work_that_does_not_tell_its_decodes_apart_has_the_window_for_each() -> None:
-    assert Work(2, 2, 2, 9000, (), 2).attended(4096) == 8192
-    assert Work(2, 2, 2, 5000, (), 2).attended(4096) == 5000
+    assert IterationWork(2, 2, 2, 9000, (), 2).attended(4096) == 8192
+    assert IterationWork(2, 2, 2, 5000, (), 2).attended(4096) == 5000
 
 
 def test_a_config_says_whether_every_layer_has_a_window() -> None:

@@ -12,7 +12,7 @@ import torch
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
 from orcinus.errors import EngineError, RequestFailed
-from orcinus.runtime.link import Link
+from orcinus.runtime.transfers import Link
 
 GREEDY = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
 LONG, SHORT = list(range(40, 60)), [[3, 4, 5], [6, 7]]

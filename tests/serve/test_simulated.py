@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.run import set_up
 from tests.commands import Done
@@ -29,7 +29,7 @@ WITHOUT_END = STORY | {"max_tokens": 1500, "stream": True}
 
 def seconds(*, prompt: int = 0, context: int = 0) -> float:
     """Real seconds of one iteration alone in the pipeline: of a prompt, or of one decode."""
-    work = Work(prompt, 1, 0, 0, ((0, prompt),), 1) if prompt else Work(1, 1, 1, context, (), 1)
+    work = IterationWork(prompt, 1, 0, 0, ((0, prompt),), 1) if prompt else IterationWork(1, 1, 1, context, (), 1)
     return sum(COST.stages(work)) / SPEED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 from orcinus.errors import ReplayDiffers
 
 
@@ -21,7 +21,7 @@ class RecordedCost:
     def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._seconds = iter(_durations(lines))
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         seconds = next(self._seconds, None)
         if seconds is None:
             raise ReplayDiffers("the record holds no more iterations, but the engine goes on")

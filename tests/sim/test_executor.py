@@ -8,7 +8,7 @@ import pytest
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.cost.work import FixedCost, Work, work_of
+from orcinus.cost.work import FixedCost, IterationWork, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import END, SimulatedExecutor
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
@@ -30,14 +30,14 @@ class ByTokens:
     def __init__(self, num_stages: int) -> None:
         self.num_stages = num_stages
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         return [float(work.tokens)] * self.num_stages
 
 
 def test_work_counts_what_costs() -> None:
     batch = Batch(1, (prefill("a", 7, samples=False), decode("b", 20), decode("c", 30)))
     work = work_of(batch)
-    assert work == Work(9, 3, decodes=2, context=21 + 31, prompts=((0, 7),), samples=2, contexts=(21, 31))
+    assert work == IterationWork(9, 3, decodes=2, context=21 + 31, prompts=((0, 7),), samples=2, contexts=(21, 31))
     assert work.repeated(3).context == 52 + 6
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from orcinus.core.view import Limits
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 from orcinus.workload.workload import make_workload
 from tests.sim.worlds import LinearCost, run
 
@@ -17,7 +17,7 @@ LIMITS = Limits(4, 4096, 160)
 class ByTokens(LinearCost):
     """One second for every token."""
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         return (float(work.tokens),)
 
 

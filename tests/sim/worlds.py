@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.ports import Observer
 from orcinus.core.view import Limits
-from orcinus.cost.work import CostModel, Work
+from orcinus.cost.work import CostModel, IterationWork
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.repeats import RepeatedResult, RepeatMetrics
@@ -27,7 +27,7 @@ class LinearCost:
     def __init__(self, num_stages: int = 1) -> None:
         self.num_stages = num_stages
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         read = sum(tokens * (start + tokens) for start, tokens in work.prompts)
         seconds = 0.01 + 1e-4 * work.tokens + 1e-5 * work.requests + 1e-6 * (work.context + read)
         return (seconds / self.num_stages,) * self.num_stages

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.cli.tidy import column
-from orcinus.cost.origins import spell_origins
+from orcinus.cost.provenance import format_provenance
 from orcinus.observe.interval import median_interval
 from orcinus.sim.outcome import Outcome, Setup
 from orcinus.sim.record import COLUMNS, metric_of, outcome_record, unit_of
@@ -55,7 +55,7 @@ def heading(setup: Setup, stats: Statistics) -> str:
 
 def costs(setups: Sequence[Setup]) -> list[str]:
     """Where the costs of each different machine come from."""
-    said = {spell_origins(setup.machine.origins): setup.machine for setup in setups}
+    said = {format_provenance(setup.machine.origins): setup.machine for setup in setups}
     return list(said) if len(said) == 1 else [f"{machine.device}, {machine.software}: {line}" for line, machine in said.items()]
 
 

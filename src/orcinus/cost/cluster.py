@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orcinus.cost.architecture import Parallel
-from orcinus.cost.devices import Device, Network, find_device, find_network
+from orcinus.cost.devices import DeviceSpec, Network, find_device, find_network
 from orcinus.cost.software import Software, find_software
 
 
@@ -13,7 +13,7 @@ from orcinus.cost.software import Software, find_software
 class Cluster:
     """Devices, what connects them, how a model is spread over them, and the software that runs it."""
 
-    device: Device
+    device: DeviceSpec
     network: Network
     parallel: Parallel = Parallel()
     software: Software = Software()

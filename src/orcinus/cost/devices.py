@@ -34,7 +34,7 @@ class Efficiency:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceSpec:
     """One accelerator. Raises `ConfigError` for sizes and rates that are not positive."""
 
     name: str
@@ -65,23 +65,23 @@ A100, A6000 = _fitted("a100"), _fitted("a6000")
 
 # NVIDIA's data sheets and architecture white papers; memory as nvidia-smi reports it. Peak = multiprocessors x clock x
 # operations per cycle (2048 in GA100, 4096 in GH100, 1024 in GA102 and AD104).
-DEVICES: dict[str, Device] = {
+DEVICES: dict[str, DeviceSpec] = {
     device.name: device
     for device in (
         #      name         memory        FLOP/s    bytes/s   SMs  clock
-        Device("a100-40g", 40536 * MIB, 312e12, 1.555e12, 108, 1.410e9, A100),
-        Device("a100-80g", 81920 * MIB, 312e12, 2.039e12, 108, 1.410e9, A100),
-        Device("a6000", 49140 * MIB, 154.8e12, 768e9, 84, 1.800e9, A6000),
-        Device("a40", 46068 * MIB, 149.7e12, 696e9, 84, 1.740e9, A6000),
-        Device("a10", 23028 * MIB, 125e12, 600e9, 72, 1.695e9, A6000),
-        Device("l4", 23034 * MIB, 121e12, 300e9, 58, 2.040e9, A6000),
-        Device("h100", 81559 * MIB, 989.4e12, 3.35e12, 132, 1.830e9, A100),
-        Device("h200", 143771 * MIB, 989.4e12, 4.8e12, 132, 1.830e9, A100),
+        DeviceSpec("a100-40g", 40536 * MIB, 312e12, 1.555e12, 108, 1.410e9, A100),
+        DeviceSpec("a100-80g", 81920 * MIB, 312e12, 2.039e12, 108, 1.410e9, A100),
+        DeviceSpec("a6000", 49140 * MIB, 154.8e12, 768e9, 84, 1.800e9, A6000),
+        DeviceSpec("a40", 46068 * MIB, 149.7e12, 696e9, 84, 1.740e9, A6000),
+        DeviceSpec("a10", 23028 * MIB, 125e12, 600e9, 72, 1.695e9, A6000),
+        DeviceSpec("l4", 23034 * MIB, 121e12, 300e9, 58, 2.040e9, A6000),
+        DeviceSpec("h100", 81559 * MIB, 989.4e12, 3.35e12, 132, 1.830e9, A100),
+        DeviceSpec("h200", 143771 * MIB, 989.4e12, 4.8e12, 132, 1.830e9, A100),
     )
 }
 
 
-def find_device(name: str) -> Device:
+def find_device(name: str) -> DeviceSpec:
     """The device of this name. Raises `ConfigError`, with the names there are, if there is none."""
     try:
         return DEVICES[name.lower()]

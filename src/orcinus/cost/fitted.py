@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from orcinus.core.batch import pairs
 from orcinus.cost.nonnegative import least_squares
-from orcinus.cost.work import Work, work_of_chunks
+from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -40,10 +40,10 @@ ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count al
 LATEST = 2.0  # times its prediction, that an iteration counts in the mean at most
 
 
-class Iteration(NamedTuple):
+class IterationSample(NamedTuple):
     """An iteration that was measured."""
 
-    work: Work
+    work: IterationWork
     seconds: float
 
 
@@ -76,11 +76,11 @@ class FittedCost:
     def num_stages(self) -> int:
         return 1
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         return (sum(map(float.__mul__, self.seconds.values(), features(work))),)
 
 
-def features(work: Work) -> list[float]:
+def features(work: IterationWork) -> list[float]:
     """How often each of `FEATURES` occurs in an iteration."""
     both = resumed = copied = 0
     for start, tokens in work.prompts:
@@ -92,13 +92,13 @@ def features(work: Work) -> list[float]:
     return [float(count) for count in (*counts, len(work.prompts), both, resumed, copied)]
 
 
-def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[Iteration]:
+def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
     """The iterations of a record of a real run, each from its launch to the next one: what the engine does besides is in it.
 
     One that left nothing to do is not among them. Raises `ConfigError` if several batches were in flight at once.
     """
-    found: list[Iteration] = []
-    begun: tuple[Work, float] | None = None
+    found: list[IterationSample] = []
+    begun: tuple[IterationWork, float] | None = None
     live = 0
     for line in lines:
         match line["kind"]:
@@ -111,12 +111,12 @@ def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[Iteration]:
                 begun = begun if live else None
             case "launch":
                 if begun is not None:
-                    found.append(Iteration(begun[0], line["at"] - begun[1]))
+                    found.append(IterationSample(begun[0], line["at"] - begun[1]))
                 begun = work_of_chunks(tuple(chunk[1:]) for chunk in line["chunks"]), line["at"]
     return found
 
 
-def fit(iterations: Sequence[Iteration]) -> FittedCost:
+def fit(iterations: Sequence[IterationSample]) -> FittedCost:
     """The costs that explain these iterations best, and how well those of the others explain one in five of them.
 
     Least absolute relative error, by least squares that are weighted anew until the weights settle: on a machine that

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from orcinus.cost.constants import read
-from orcinus.cost.devices import Device
+from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 
 ACTIVATION_BYTES = 2
@@ -24,7 +24,7 @@ SPLITS = (1, 2, 4, 8)
 CORNER = 4  # of the roofline: 1 adds the two times, infinity takes the longer one; the A6000 needs a sharp one, the A100 any
 
 
-def linear_seconds(device: Device, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
+def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
     """Seconds of one product [m, k] x [k, n], where m counts tokens and [k, n] are weights of one device.
 
     Activations and operations are those of 16-bit numbers whatever the weights are stored in. Never falls as m grows.
@@ -40,7 +40,9 @@ def linear_seconds(device: Device, m: int, k: int, n: int, bytes_per_weight: flo
     return device.efficiency.launch_seconds + min(cut)
 
 
-def _tiled_seconds(device: Device, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float) -> float:
+def _tiled_seconds(
+    device: DeviceSpec, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float
+) -> float:
     """The product in tiles of this shape and the inner dimension in `split` parts, while memory streams beside it."""
     (m, k, n), (rows, columns), reached = product, tile, device.efficiency
     tiles = -(-m // rows) * -(-n // columns) * split
@@ -62,7 +64,7 @@ class Operator:
     latency: float  # seconds
     bandwidth: float  # fraction of the device's
 
-    def seconds(self, device: Device, size: float) -> float:
+    def seconds(self, device: DeviceSpec, size: float) -> float:
         """Seconds to read and write `size` bytes altogether."""
         return math.hypot(self.latency, size / (device.bandwidth * self.bandwidth))
 
@@ -70,7 +72,7 @@ class Operator:
 OPERATORS = {name: Operator(**fitted) for name, fitted in read("elementwise")["operators"].items()}
 
 
-def elementwise_seconds(device: Device, size: float, operator: str) -> float:
+def elementwise_seconds(device: DeviceSpec, size: float, operator: str) -> float:
     """Seconds of an operator that reads and writes `size` bytes altogether.
 
     `operator` is one of `OPERATORS`. Bytes as they were counted when it was fitted, for 16-bit numbers: norm and embedding

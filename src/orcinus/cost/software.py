@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from orcinus.core.component_spec import make
-from orcinus.cost.devices import Device
+from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 
 SHARES = ("prefill_attention", "decode_attention", "matmul", "streaming")
@@ -46,7 +46,7 @@ class Software:
             if not valid:
                 raise ConfigError(f"{each.name} of a serving system's software must be {rule}, not {value!r}")
 
-    def on(self, device: Device) -> Device:
+    def on(self, device: DeviceSpec) -> DeviceSpec:
         """The device, used as well as this software uses it."""
         reached = device.efficiency
         return replace(

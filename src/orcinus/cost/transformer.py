@@ -9,7 +9,7 @@ from orcinus.cost.attention import kv_read_bytes, prefill_flops, waves
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
-from orcinus.cost.work import Work
+from orcinus.cost.work import IterationWork
 
 
 class TransformerCost:
@@ -28,7 +28,7 @@ class TransformerCost:
         self._of_tokens: dict[int, float] = {}
         self._of_samples: dict[int, float] = {}
 
-    def stages(self, work: Work) -> list[float]:
+    def stages(self, work: IterationWork) -> list[float]:
         software, tp = self.cluster.software, self.cluster.parallel.tp
         layer = self.layer_seconds(work.tokens) + self.attention_seconds(work) + software.request_layer * work.requests
         besides = software.iteration + software.request * work.requests
@@ -82,7 +82,7 @@ class TransformerCost:
         size = tokens * self.model.hidden * BYTES
         return times * (all_reduce_seconds(self.cluster.network, size, tp) + self.cluster.software.reduce)
 
-    def attention_seconds(self, work: Work) -> float:
+    def attention_seconds(self, work: IterationWork) -> float:
         """Attention of one layer: each chunk of a prompt by itself, then all decodes together.
 
         A kernel that gives a thread block to every head of every request (Orca, section 5) and in it goes through the tokens

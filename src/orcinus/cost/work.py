@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from orcinus.core.batch import Batch
 
 
-class Work(NamedTuple):
+class IterationWork(NamedTuple):
     """One iteration. A chunk of one token is a decode: it costs the same, whether its token was generated or read."""
 
     tokens: int
@@ -20,7 +20,7 @@ class Work(NamedTuple):
     contexts: tuple[int, ...] = ()  # what each decode attended to at first, if known
     later: int = 0  # iterations since then
 
-    def repeated(self, times: int) -> Work:
+    def repeated(self, times: int) -> IterationWork:
         """The work after so many iterations more of the same decodes: each attends to one token more every time."""
         return self._replace(context=self.context + times * self.decodes, later=self.later + times)
 
@@ -34,12 +34,12 @@ class Work(NamedTuple):
         return self.context - sum([context - reach for context in self.contexts if context > reach])
 
 
-def work_of(batch: Batch) -> Work:
+def work_of(batch: Batch) -> IterationWork:
     """The work of a batch."""
     return work_of_chunks((chunk.start, len(chunk.tokens), chunk.samples) for chunk in batch.chunks)
 
 
-def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> Work:
+def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> IterationWork:
     """The work of chunks that are each (start, tokens, whether it samples)."""
     total = requests = samples = 0
     contexts, prompts = [], []
@@ -51,7 +51,7 @@ def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> Work:
             contexts.append(start + 1)
         else:
             prompts.append((start, tokens))
-    return Work(total, requests, len(contexts), sum(contexts), tuple(prompts), samples, tuple(contexts))
+    return IterationWork(total, requests, len(contexts), sum(contexts), tuple(prompts), samples, tuple(contexts))
 
 
 class CostModel(Protocol):
@@ -60,7 +60,7 @@ class CostModel(Protocol):
     @property
     def num_stages(self) -> int: ...
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         """Seconds in each stage, the first one first; the time to hand over to the next stage is part of it."""
         ...
 
@@ -72,5 +72,5 @@ class FixedCost:
         self.num_stages = num_stages
         self._stages = (seconds,) * num_stages
 
-    def stages(self, work: Work) -> Sequence[float]:
+    def stages(self, work: IterationWork) -> Sequence[float]:
         return self._stages

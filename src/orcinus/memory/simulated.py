@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from orcinus.cost.architecture import BYTES, Architecture, Parallel
-from orcinus.cost.devices import Device
+from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MemoryBudget
 
@@ -23,7 +23,7 @@ class SimulatedMemory:
 
 def plan_memory(
     model: Architecture,
-    device: Device,
+    device: DeviceSpec,
     parallel: Parallel,
     max_batch_tokens: int,
     max_batch_size: int,
@@ -69,7 +69,7 @@ def plan_memory(
     return SimulatedMemory(asked, kv_token, num_blocks)
 
 
-def _does_not_fit(model: Architecture, device: Device, parallel: Parallel, budget: MemoryBudget) -> str:
+def _does_not_fit(model: Architecture, device: DeviceSpec, parallel: Parallel, budget: MemoryBudget) -> str:
     need, have = (budget.weights + budget.working) / GIB, (budget.available - budget.margin) / GIB
     return (
         f"{model.name} does not fit on {parallel.devices} x {device.name}: weights take {budget.weights / GIB:.1f} GiB and "

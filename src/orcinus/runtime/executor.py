@@ -19,10 +19,10 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import cause
 from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.link import Link, Mark
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import Shape, shape_of
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
+from orcinus.runtime.transfers import Link, Mark
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
 GREEDY = SamplingParams(temperature=0)

@@ -9,8 +9,8 @@ from typing import Protocol
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
-from orcinus.runtime.link import Link
 from orcinus.runtime.pack import PackedBatch, Packer, Shape
+from orcinus.runtime.transfers import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
 from orcinus.runtime.executor import SCORED_AT_ONCE, Eager
 from orcinus.runtime.inputs import Inputs
-from orcinus.runtime.link import Link
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import shape_of
+from orcinus.runtime.transfers import Link
 
 PARAMS = SamplingParams(seed=0, top_p=0.9)  # what needs the most memory: sorted logits
 

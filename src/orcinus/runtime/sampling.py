@@ -12,9 +12,9 @@ from torch import Tensor
 from orcinus.core.batch import Chunk
 from orcinus.core.request import Logprobs
 from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
-from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform
 from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask
+from orcinus.runtime.transfers import Link
 
 NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
 

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
-from orcinus.cost.work import CostModel, Work, work_of
+from orcinus.cost.work import CostModel, IterationWork, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
@@ -68,7 +68,7 @@ class SimulatedExecutor:
         empty = self.slots - len(batch.chunks)
         return replace(batch, chunks=batch.chunks + batch.chunks[:1] * empty) if empty > 0 else batch
 
-    def _pass(self, work: Work, at: float) -> float:
+    def _pass(self, work: IterationWork, at: float) -> float:
         """Send a batch through all stages; returns when it leaves the last one."""
         free = self._free
         for stage, seconds in enumerate(self.cost.stages(work)):
@@ -82,7 +82,7 @@ class SimulatedExecutor:
             free[stage] = at
         return at
 
-    def _repeat(self, work: Work, at: float, times: int) -> list[float]:
+    def _repeat(self, work: IterationWork, at: float, times: int) -> list[float]:
         """Run a batch several times in a row, on the only stage; returns the end of each iteration."""
         ends, begin = [], at
         for done in range(times):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
-from orcinus.runtime.link import Link
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample
+from orcinus.runtime.transfers import Link
 
 VOCABULARY = 61
 PROMPT = 4

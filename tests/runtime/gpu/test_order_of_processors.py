@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
-from orcinus.runtime.link import Link
 from orcinus.runtime.random import uniform
 from orcinus.runtime.sampling import choose
+from orcinus.runtime.transfers import Link
 
 VOCABULARY = 40
 NEAR = 1e-5  # a choice that hangs on less is left to rounding

@@ -22,7 +22,7 @@ DRAWN = {"max_tokens": 3, "seed": 1, "ignore_eos": True}
 
 @pytest.mark.parametrize("name", ["mistral-no-window", "qwen2-window-on-some-layers"])
 def test_whatever_is_asked_for_nothing_is_compiled_late(name: str, checkpoint: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcinus.runtime.kernels.shares.LEAST_SHARE", 16)  # contexts are cut although they are short
+    monkeypatch.setattr("orcinus.runtime.kernels.split_kv.LEAST_SHARE", 16)  # contexts are cut although they are short
     monkeypatch.setattr("orcinus.runtime.kernels.attention.LEAST_SHARE", 16)
     with compiled() as early:
         llm = LLM(checkpoint(name)[1], policy="stall-free:token_budget=300", max_model_len=128, **SIZES)

@@ -13,14 +13,14 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 from orcinus.runtime.attention import Heads, ReferenceAttention
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.launches import Launch
-from orcinus.runtime.kernels.shares import Partials
+from orcinus.runtime.kernels.launch_configs import LaunchConfig
+from orcinus.runtime.kernels.split_kv import Partials
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
 from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv, joined
 
 CPU = torch.device("cpu")
-SMALL = Launch(16, 16, 4, 2)
+SMALL = LaunchConfig(16, 16, 4, 2)
 NOWHERE = 10**6  # a block that does not exist: whoever looks there fails
 
 
@@ -39,7 +39,7 @@ class World:
     def scale(self) -> float:
         return float(self.q.shape[2] ** -0.5)
 
-    def attend(self, window: int | None = None, *, launch: Launch = SMALL, **kwargs: object) -> Tensor:
+    def attend(self, window: int | None = None, *, launch: LaunchConfig = SMALL, **kwargs: object) -> Tensor:
         return paged_attention(
             self.q, self.kv.keys, self.kv.values, self.paged, self.scale, window, launch=launch, **kwargs  # type: ignore[arg-type]
         )  # fmt: skip
@@ -124,8 +124,8 @@ def test_narrow_dtypes(dtype: torch.dtype, bound: float, dim: int) -> None:
     assert it.error(ours) < bound
 
 
-@pytest.mark.parametrize("launch", [Launch(16, 32, 4, 2), Launch(64, 16, 4, 2), Launch(32, 128, 4, 2)])
-def test_any_tile_gives_the_same(launch: Launch) -> None:
+@pytest.mark.parametrize("launch", [LaunchConfig(16, 32, 4, 2), LaunchConfig(64, 16, 4, 2), LaunchConfig(32, 128, 4, 2)])
+def test_any_tile_gives_the_same(launch: LaunchConfig) -> None:
     """Also tiles larger than a block, and larger than the context."""
     it = world(MIXED, 8, 1, 3, 16)
     assert it.error(it.attend(launch=launch)) < 1e-6
@@ -139,19 +139,19 @@ DECODES = [(299, 1), (0, 0), (0, 1), (700, 1), (31, 1)]
 @pytest.mark.parametrize("shares", [1, 2, 3])
 def test_shares_of_a_context_merge_to_the_whole(shares: int, window: int | None) -> None:
     it = world(DECODES, 32, 2, 2, 16)
-    assert it.error(it.attend(window, shares=shares, launch=Launch(16, 64, 4, 2)), window) < 1e-6
+    assert it.error(it.attend(window, shares=shares, launch=LaunchConfig(16, 64, 4, 2)), window) < 1e-6
 
 
 def test_shares_serve_chunks_as_well() -> None:
     it = world([(600, 9), (20, 3)], 32, 1, 2, 16)
-    assert it.error(it.attend(shares=2, launch=Launch(16, 64, 4, 2))) < 1e-6
+    assert it.error(it.attend(shares=2, launch=LaunchConfig(16, 64, 4, 2))) < 1e-6
 
 
 def test_few_decodes_are_shared_out_without_being_asked() -> None:
     it = world(DECODES, 32, 1, 2, 16)
     partials = Partials.empty(128, 4, 2, 16, CPU)
     partials.logs.fill_(torch.nan)
-    assert it.error(it.attend(partials=partials, launch=Launch(16, 64, 4, 2))) < 1e-6
+    assert it.error(it.attend(partials=partials, launch=LaunchConfig(16, 64, 4, 2))) < 1e-6
     assert not partials.logs[0].isnan().any()
 
 
@@ -160,7 +160,7 @@ def test_partial_results_are_never_taken_from_shares_that_had_nothing_to_do() ->
     partials = Partials.empty(3, 4, 2, 16, CPU)
     partials.outs.fill_(torch.nan)
     partials.logs.fill_(torch.nan)
-    assert it.error(it.attend(partials=partials, shares=3, launch=Launch(16, 64, 4, 2))) < 1e-6
+    assert it.error(it.attend(partials=partials, shares=3, launch=LaunchConfig(16, 64, 4, 2))) < 1e-6
 
 
 def test_rows_of_nobody_are_left_alone() -> None:

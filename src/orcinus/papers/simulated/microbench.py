@@ -10,7 +10,7 @@ from orcinus.core.policies.orca import Orca
 from orcinus.core.policies.stall_free import StallFree
 from orcinus.core.ports import Observer
 from orcinus.core.view import Limits
-from orcinus.cost.fitted import Iteration
+from orcinus.cost.fitted import IterationSample
 from orcinus.cost.work import CostModel, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
@@ -26,17 +26,17 @@ class Stopwatch(Observer):
     """Every iteration, of an engine with one batch in flight that is not repeated."""
 
     def __init__(self) -> None:
-        self.found: list[Iteration] = []
+        self.found: list[IterationSample] = []
         self._launched = 0.0
 
     def on_batch(self, batch: Batch, now: float) -> None:
         self._launched = now
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        self.found.append(Iteration(work_of(batch), now - self._launched))
+        self.found.append(IterationSample(work_of(batch), now - self._launched))
 
 
-def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[Iteration]:
+def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[IterationSample]:
     """Every iteration that serves these requests, which are (tokens of prompt, tokens of answer)."""
     watch = Stopwatch()
     chosen = replace(setup, config=replace(setup.config, policy=policy))
@@ -81,7 +81,7 @@ def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) 
     )
 
 
-def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[Iteration]:
+def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[IterationSample]:
     """The iterations from all prompts at once to the last with one more prompt; without `budget` nobody comes later."""
     limits = Limits(decodes + 1, decodes * context + context, 2 * context)
     blocks = (decodes + 1) * (2 * context // BLOCK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from orcinus.cost.fitted import Iteration
+from orcinus.cost.fitted import IterationSample
 from orcinus.cost.transformer import TransformerCost
 from orcinus.papers.findings import Finding, Number, Ordering, Provenance, within
 from orcinus.papers.published_sarathi import (
@@ -36,24 +36,24 @@ def _setup(batch: int, longest: int) -> Setup:
     return set_up(replace(A6000, max_batch_size=batch, max_model_len=longest))
 
 
-def _run(policy: str, requests: list[tuple[int, int]]) -> list[Iteration]:
+def _run(policy: str, requests: list[tuple[int, int]]) -> list[IterationSample]:
     """Iterations that serve (prompt, answer) requests which all fit at once."""
     return iterations(_setup(len(requests), max(map(sum, requests))), policy, requests)
 
 
-def _decode(batch: int, prompt: int) -> Iteration:
+def _decode(batch: int, prompt: int) -> IterationSample:
     """The first iteration of decodes alone, after prompts of so many tokens."""
     return _run("request-level", [(prompt, 2)] * batch)[1]
 
 
-def _table_2() -> tuple[Iteration, Iteration, Iteration]:
+def _table_2() -> tuple[IterationSample, IterationSample, IterationSample]:
     """Its three iterations, of decodes that attend to 1024 tokens and a few."""
     joined = _run("sarathi:chunk_size=1024", [(1023, 8)] * 3 + [(1021, 1)])
     (hybrid,) = (each for each in joined if each.work.tokens == 1024 and each.work.decodes == 3)
     return _run("orca", [(1024, 1)])[0], _decode(4, 1023), hybrid
 
 
-def _as_table_2_counts(each: Iteration) -> float:
+def _as_table_2_counts(each: IterationSample) -> float:
     """Milliseconds of linear layers and attention: without norms and the like, and without the choice of a token."""
     cost, work = _setup(1, 1024).machine.cost, each.work
     assert isinstance(cost, TransformerCost)
@@ -123,7 +123,7 @@ def _speed_up(batch: int) -> float:
     return _decode(batch, prompt).seconds / batch / ((hybrid - alone) / (4 * decodes))
 
 
-def _seconds(each: Iterable[Iteration]) -> float:
+def _seconds(each: Iterable[IterationSample]) -> float:
     return sum(iteration.seconds for iteration in each)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orcinus.runtime.attention.cpu import CpuAttention
-from orcinus.runtime.attention.needs import WITH_KERNELS, check
 from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.attention.reference import ReferenceAttention
+from orcinus.runtime.attention.requirements import WITH_KERNELS, check
 from orcinus.runtime.operators import PLAIN, Operators
 
 

@@ -11,7 +11,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.contexts import gather_contexts
+from orcinus.runtime.kernels.gather_kv import gather_contexts
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch

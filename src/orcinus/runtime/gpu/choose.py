@@ -18,9 +18,9 @@ from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.kernels.token_bitmask import apply_token_bitmask
-from orcinus.runtime.link import Link
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, Scores, filters
 from orcinus.runtime.token_bitmask import token_bitmask
+from orcinus.runtime.transfers import Link
 
 MOST_TOP_K = 2**31 - 1  # of an int32, and more than any vocabulary
 NONE = np.empty(0, np.int64)

@@ -13,11 +13,11 @@ from orcinus.runtime.gpu.graphs import CudaCapture, Graphed
 from orcinus.runtime.gpu.warm_up import batches
 from orcinus.runtime.inputs import Inputs
 from orcinus.runtime.kernels.follow import follow
-from orcinus.runtime.kernels.launches import ShapeClass
+from orcinus.runtime.kernels.launch_configs import ShapeClass
 from orcinus.runtime.kernels.tune import tune_unknown
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.link import Link
 from orcinus.runtime.models import Decoder, DecoderSpec
+from orcinus.runtime.transfers import Link
 
 
 def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limits, *, graphs: bool) -> TorchExecutor:

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 
 PIECE = 4096  # logits a program reads: 16 a thread of eight warps; 151,936 logits are 38 programs a row
 

@@ -22,8 +22,8 @@ import triton.language as tl
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, padded
-from orcinus.runtime.kernels.shares import LEAST_SHARE, Partials, choose_shares, merge
+from orcinus.runtime.kernels.launch_configs import LaunchConfig, ShapeClass, choose, padded
+from orcinus.runtime.kernels.split_kv import LEAST_SHARE, Partials, choose_shares, merge
 from orcinus.runtime.pack import PagedBatch
 
 LOG2_E = 1.4426950408889634
@@ -38,7 +38,7 @@ def paged_attention(
     window: int | None = None,
     *,
     out: Tensor | None = None,
-    launch: Launch | None = None,
+    launch: LaunchConfig | None = None,
     shares: int | None = None,
     partials: Partials | None = None,
 ) -> Tensor:
@@ -87,7 +87,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
             raise ConfigError(f"{name} {list(cache.shape)} {cache.dtype} do not go with q {list(q.shape)} {q.dtype}")
 
 
-def _tokens(launch: Launch, group: int) -> int:
+def _tokens(launch: LaunchConfig, group: int) -> int:
     """Tokens of a piece: as many as the tile's rows hold with all heads of the group."""
     if launch.block_m < group:
         raise ConfigError(f"block_m {launch.block_m} does not hold {group} query heads of one kv head: take {padded(group)}")

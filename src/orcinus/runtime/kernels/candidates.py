@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from orcinus.runtime.kernels.argmax import PIECE, Survey, weight_of
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 
 MOST = 4096
 EDGES: tl.constexpr = tl.constexpr(16)

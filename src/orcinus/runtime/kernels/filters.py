@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orcinus.runtime.kernels.argmax import Survey
 from orcinus.runtime.kernels.candidates import MOST, distance_of, filtered, gather, total_mass
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 from orcinus.runtime.kernels.philox import uniform_of
 
 BLOCK = 2048  # logits of a row at a time: 8 edges × 2048 × (mass, number) = 64 registers a thread of 16 warps; 4096 spill

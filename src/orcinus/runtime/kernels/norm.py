@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 
 MOST_SIZE = 65536  # a row lies in the registers of one program: 64 a thread of 32 warps
 

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 
 HEADS = 8  # of a program: half a head of 128 is then 8 elements a thread of two warps, one load of 16 bytes in bfloat16
 

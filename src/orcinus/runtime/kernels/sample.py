@@ -24,7 +24,7 @@ from torch import Tensor
 
 from orcinus.runtime.kernels.argmax import PIECE, Survey, chosen, peak_of, survey, weight_of
 from orcinus.runtime.kernels.filters import pick_filtered
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 from orcinus.runtime.kernels.philox import uniform_of
 
 

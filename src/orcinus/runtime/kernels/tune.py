@@ -17,7 +17,7 @@ from triton.runtime.errors import OutOfResources
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.attention import paged_attention
-from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, default, key, padded, remember, remembered
+from orcinus.runtime.kernels.launch_configs import LaunchConfig, ShapeClass, choose, default, key, padded, remember, remembered
 from orcinus.runtime.pack import PagedBatch
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ KV_HEADS, BLOCK_SIZE = 8, 16
 DECODES, CHUNKS = (64, 1, 2048), (2, 1024, 2048)  # requests, rows of each, tokens of context: what is measured
 
 
-def candidates(shape: ShapeClass) -> tuple[Launch, ...]:
+def candidates(shape: ShapeClass) -> tuple[LaunchConfig, ...]:
     """Launches worth measuring, the default first."""
     least = padded(shape.group)
     if shape.dtype is torch.float32:
@@ -43,16 +43,16 @@ def candidates(shape: ShapeClass) -> tuple[Launch, ...]:
             (128, 64, 8, 3),
             (128, 128, 8, 2),
         ]
-    found = [default(shape), *(Launch(max(m, least), n, warps, stages) for m, n, warps, stages in tiles)]
+    found = [default(shape), *(LaunchConfig(max(m, least), n, warps, stages) for m, n, warps, stages in tiles)]
     return tuple(dict.fromkeys(found))
 
 
 def tune(
     shape: ShapeClass,
     device: torch.device,
-    measure: Callable[[Launch], float] | None = None,
-    launches: Sequence[Launch] | None = None,
-) -> Launch:
+    measure: Callable[[LaunchConfig], float] | None = None,
+    launches: Sequence[LaunchConfig] | None = None,
+) -> LaunchConfig:
     """The fastest of `launches` (default `candidates`) for a shape class, remembered for this device and triton.
 
     `measure` says how many seconds a launch takes; by default it runs the kernel on a made-up batch of the class. One that
@@ -63,7 +63,7 @@ def tune(
         raise ConfigError("a launch cannot be tuned while a graph is captured: tune before the capture")
     if device.type != "cuda" and measure is None:
         raise ConfigError("launches are tuned on a CUDA device: there is nothing to measure on a CPU")
-    times: dict[Launch, float] = {}
+    times: dict[LaunchConfig, float] = {}
     for launch in launches or candidates(shape):
         try:
             times[launch] = (measure or partial(seconds, shape, device))(launch)
@@ -91,7 +91,7 @@ def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
                 log.warning("attention runs with defaults: %s", error)
 
 
-def seconds(shape: ShapeClass, device: torch.device, launch: Launch) -> float:
+def seconds(shape: ShapeClass, device: torch.device, launch: LaunchConfig) -> float:
     """The median time of the kernel on a made-up batch of the class, decodes or chunks."""
     requests, rows, context = DECODES if shape.decode else CHUNKS
     blocks = -(-context // BLOCK_SIZE)

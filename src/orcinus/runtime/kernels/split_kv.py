@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 
 LEAST_SHARE = 256  # tokens: below this, starting a program and merging its result cost more than reading them
 MOST_SHARES = 128

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from orcinus.runtime.kernels.launches import padded
+from orcinus.runtime.kernels.launch_configs import padded
 from orcinus.runtime.pack import PagedBatch
 
 ROWS = 32  # of a program: 8 KiB of keys with heads of 128 in bfloat16

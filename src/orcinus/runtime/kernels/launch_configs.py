@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchConfig:
     """How one kernel is launched. A tile is `block_m` rows (tokens × query heads of one kv head) by `block_n` positions."""
 
     block_m: int
@@ -58,23 +58,23 @@ def padded(size: int, least: int = 16) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def default(shape: ShapeClass) -> Launch:
+def default(shape: ShapeClass) -> LaunchConfig:
     """A reasonable launch without measurements, its query tile at least as tall as one token's group of heads.
 
     Registers and shared memory below are what triton 3.6 makes of it for sm_90; none of these spills.
     """
     dim, least = padded(shape.head_dim), padded(shape.group)
     if shape.dtype is torch.float32:  # no tensor cores: the operands of a product live in registers, so tiles are small
-        return Launch(max(16, least), 16, 4 if dim <= 128 else 8, 2)
+        return LaunchConfig(max(16, least), 16, 4 if dim <= 128 else 8, 2)
     if shape.decode:  # dim 128: 39 KiB and 128 registers, so four programs with 32 KiB each on their way fit side by side
-        return Launch(max(16, least), 64 if dim <= 128 else 32, 4, 3)
+        return LaunchConfig(max(16, least), 64 if dim <= 128 else 32, 4, 3)
     if dim <= 64:
-        return Launch(max(128, least), 64, 4, 3)
+        return LaunchConfig(max(128, least), 64, 4, 3)
     # dim 128: 170 registers for a thread of eight warps, 97 KiB; with four warps the accumulator alone would take 128
-    return Launch(max(128, least), 64 if dim <= 128 else 32, 8, 3)
+    return LaunchConfig(max(128, least), 64 if dim <= 128 else 32, 8, 3)
 
 
-def choose(shape: ShapeClass, device: torch.device) -> Launch:
+def choose(shape: ShapeClass, device: torch.device) -> LaunchConfig:
     """The launch remembered for such a device and shape class, else the default."""
     return remembered().get(key(shape, device)) or default(shape)
 
@@ -93,14 +93,14 @@ def memory_file() -> Path | None:
 
 
 @cache
-def remembered() -> Mapping[str, Launch]:
+def remembered() -> Mapping[str, LaunchConfig]:
     """All remembered launches, by `key`. Read once a process; a file that cannot be read counts as none."""
     file = memory_file()
     if file is None:
         return {}
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
-        return {name: Launch(**row) for name, row in rows.items()}
+        return {name: LaunchConfig(**row) for name, row in rows.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -108,7 +108,7 @@ def remembered() -> Mapping[str, Launch]:
         return {}
 
 
-def remember(shape: ShapeClass, device: torch.device, launch: Launch) -> None:
+def remember(shape: ShapeClass, device: torch.device, launch: LaunchConfig) -> None:
     """Add a launch to the file, for this process and later ones. Raises `ConfigError` if it cannot be written."""
     remembered.cache_clear()
     rows = {name: asdict(known) for name, known in remembered().items()} | {key(shape, device): asdict(launch)}

@@ -10,9 +10,9 @@ import torch
 from triton.runtime.errors import OutOfResources
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.kernels import launches, tune
-from orcinus.runtime.kernels.launches import Launch, ShapeClass, choose, default, memory_file, padded
-from orcinus.runtime.kernels.shares import choose_shares
+from orcinus.runtime.kernels import launch_configs, tune
+from orcinus.runtime.kernels.launch_configs import LaunchConfig, ShapeClass, choose, default, memory_file, padded
+from orcinus.runtime.kernels.split_kv import choose_shares
 
 CPU = torch.device("cpu")
 SHAPE = ShapeClass(128, 4, torch.bfloat16, True)
@@ -40,16 +40,16 @@ def test_a_tile_holds_a_token_and_fits_the_shared_memory(shape: ShapeClass) -> N
 def test_tiles_are_powers_of_two() -> None:
     for sizes in ((8, 16), (48, 16), (16, 0)):
         with pytest.raises(ConfigError, match="power of two"):
-            Launch(*sizes, 4, 2)
+            LaunchConfig(*sizes, 4, 2)
 
 
 def test_the_fastest_is_remembered_for_this_class_alone() -> None:
-    slow, fast = Launch(16, 32, 4, 2), Launch(16, 128, 8, 3)
+    slow, fast = LaunchConfig(16, 32, 4, 2), LaunchConfig(16, 128, 8, 3)
     assert tune.tune(SHAPE, CPU, {slow: 2.0, fast: 1.0}.__getitem__, [slow, fast]) == fast
     assert choose(SHAPE, CPU) == fast
     other = ShapeClass(64, 4, torch.bfloat16, True)
     assert choose(other, CPU) == default(other)
-    launches.remembered.cache_clear()  # as in another process
+    launch_configs.remembered.cache_clear()  # as in another process
     assert choose(SHAPE, CPU) == fast
     tune.tune(other, CPU, lambda launch: 1.0, [slow])
     assert choose(SHAPE, CPU) == fast
@@ -61,7 +61,7 @@ real = tune.tune
 def test_only_what_is_not_remembered_is_tuned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     measured: list[ShapeClass] = []
 
-    def measure(shape: ShapeClass, device: torch.device, launch: Launch) -> float:
+    def measure(shape: ShapeClass, device: torch.device, launch: LaunchConfig) -> float:
         measured.append(shape)
         return 1.0
 
@@ -90,14 +90,14 @@ def test_the_file_says_which_device_and_compiler_it_was() -> None:
 
 
 def test_a_launch_that_does_not_fit_is_passed_over() -> None:
-    def measure(launch: Launch) -> float:
+    def measure(launch: LaunchConfig) -> float:
         if launch.block_n < 128:
             raise OutOfResources(300_000, 232_448, "shared memory")
         return 1.0
 
     assert tune.tune(SHAPE, CPU, measure).block_n == 128
     with pytest.raises(ConfigError, match="no launch"):
-        tune.tune(SHAPE, CPU, measure, [Launch(16, 16, 4, 2)])
+        tune.tune(SHAPE, CPU, measure, [LaunchConfig(16, 16, 4, 2)])
 
 
 @pytest.mark.parametrize("text", ["not json", "[1]", '{"a": {"block_m": 16}}', '{"a": 7}'])
@@ -119,7 +119,7 @@ def test_what_is_measured_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triton.testing.do_bench", lambda run, return_mode: run() is not None and 3.0)
     monkeypatch.setattr(tune, "DECODES", (2, 1, 20))
     monkeypatch.setattr(tune, "KV_HEADS", 1)
-    assert tune.seconds(ShapeClass(16, 2, torch.float32, True), CPU, Launch(16, 16, 4, 2)) == 0.003
+    assert tune.seconds(ShapeClass(16, 2, torch.float32, True), CPU, LaunchConfig(16, 16, 4, 2)) == 0.003
 
 
 @pytest.mark.parametrize(

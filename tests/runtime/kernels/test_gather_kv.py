@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus.runtime.kernels.contexts import gather_contexts
+from orcinus.runtime.kernels.gather_kv import gather_contexts
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PagedBatch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orcinus.cost.cluster import Cluster
-from orcinus.cost.devices import Collective, Device
+from orcinus.cost.devices import Collective, DeviceSpec
 from orcinus.cost.software import known_software
 
 Basis = Literal["measured", "fitted", "borrowed", "derived", "assumed"]
@@ -16,7 +16,7 @@ PROFILED = "a100"  # whose kernels of all kinds were measured
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """One family of operators. `source` says on what it was measured or fitted, whose it is, or why there is nothing better."""
 
     operators: str
@@ -24,7 +24,7 @@ class Origin:
     source: str
 
 
-def origins(cluster: Cluster, software: str, *, curve: bool) -> tuple[Origin, ...]:
+def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Provenance, ...]:
     """All families that this cluster uses. `software` is spelled as on a command line; `curve`: its linears were measured."""
     name = software.partition(":")[0]
     device = cluster.device
@@ -37,7 +37,7 @@ def origins(cluster: Cluster, software: str, *, curve: bool) -> tuple[Origin, ..
     )
 
 
-def spell_origins(found: Sequence[Origin]) -> str:
+def format_provenance(found: Sequence[Provenance]) -> str:
     """One line: what is known of this machine, what is not, and what follows from it."""
     groups: dict[tuple[str, str], list[str]] = {}
     for each in found:
@@ -47,33 +47,33 @@ def spell_origins(found: Sequence[Origin]) -> str:
     return f"costs: {said}" + (": absolute times are estimates" if weak else "")
 
 
-def _linears(device: Device, software: str, *, curve: bool) -> Origin:
+def _linears(device: DeviceSpec, software: str, *, curve: bool) -> Provenance:
     if curve:
-        return Origin(
+        return Provenance(
             "linear layers", "measured", f"on {device.name} ({known_software()[software]['fitted_on'].split(',')[0]})"
         )
     return _of_device("linear layers", device, device.efficiency.device)
 
 
-def _of_device(operators: str, device: Device, source: str) -> Origin:
+def _of_device(operators: str, device: DeviceSpec, source: str) -> Provenance:
     own = _same_chip(device, source)
-    return Origin(operators, "fitted", f"on {source}") if own else Origin(operators, "borrowed", f"from {source}")
+    return Provenance(operators, "fitted", f"on {source}") if own else Provenance(operators, "borrowed", f"from {source}")
 
 
-def _of_software(operators: str, device: Device, software: str) -> Origin:
+def _of_software(operators: str, device: DeviceSpec, software: str) -> Provenance:
     if software not in known_software():
-        return Origin(operators, "assumed", "as usual shares and seconds (no software named)")
+        return Provenance(operators, "assumed", "as usual shares and seconds (no software named)")
     measured_on = known_software()[software]["device"]
     if _same_chip(device, measured_on.split("-")[0]):
-        return Origin(operators, "fitted", f"on {software}, {measured_on}")
-    return Origin(operators, "borrowed", f"from {software}, {measured_on}")
+        return Provenance(operators, "fitted", f"on {software}, {measured_on}")
+    return Provenance(operators, "borrowed", f"from {software}, {measured_on}")
 
 
-def _same_chip(device: Device, source: str) -> bool:
+def _same_chip(device: DeviceSpec, source: str) -> bool:
     return device.name.split("-")[0] == source
 
 
-def _collectives(cluster: Cluster) -> Iterator[Origin]:
+def _collectives(cluster: Cluster) -> Iterator[Provenance]:
     parallel, network = cluster.parallel, cluster.network
     if parallel.tp > 1:
         yield _collective(cluster, "sums over devices", "all_reduce", parallel.tp, -(-parallel.tp // network.node_size))
@@ -82,10 +82,10 @@ def _collectives(cluster: Cluster) -> Iterator[Origin]:
         yield _collective(cluster, "hand-over between stages", "send_recv", 2, 2 if across else 1)
 
 
-def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> Origin:
+def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> Provenance:
     network = cluster.network
     if network.find(collective, workers, nodes) is None:
-        return Origin(operators, "derived", f"from the data sheet of {network.name}")
+        return Provenance(operators, "derived", f"from the data sheet of {network.name}")
     if network.profile == network.name:
-        return Origin(operators, "measured", f"on {network.name}")
-    return Origin(operators, "borrowed", f"from {network.profile}, for {network.name}")
+        return Provenance(operators, "measured", f"on {network.name}")
+    return Provenance(operators, "borrowed", f"from {network.profile}, for {network.name}")
