@@ -31,7 +31,7 @@ class Running:
         found: dict[str, Any] = self.http.get("/v1/scheduler").json()
         return found
 
-    def idle(self, within: float = 5.0) -> bool:
+    def idle(self, within: float = 20.0) -> bool:
         """Whether every request leaves and every block is free again soon."""
         until = time.monotonic() + within
         while time.monotonic() < until:

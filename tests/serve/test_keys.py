@@ -178,7 +178,7 @@ def test_frames_come_no_closer_than_the_interval_and_lose_nothing(guarded: Runni
         frames += [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")]
     took = time.perf_counter() - began
     whole = complete(guarded, ONE, **{**body, "stream": False}).json()["choices"][0]
-    assert len(frames) <= took / 0.1 + 2 < 150
+    assert len(frames) <= took / 0.1 + 2
     assert functools.reduce(operator.iadd, (frame["choices"][0]["token_ids"] for frame in frames), []) == whole["token_ids"]
     assert "".join(frame["choices"][0]["text"] for frame in frames) == whole["text"]
 

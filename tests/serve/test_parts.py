@@ -27,6 +27,7 @@ from orcinus.text.intake import Prepared
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
+from tests.waiting import within
 
 STEPS = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 60), st.integers(0, 90), st.booleans()), max_size=40
@@ -79,10 +80,8 @@ def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:
             while True:
                 pass
 
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
+        with within(20), pytest.raises(TimeoutError):
             await workers.run(endless)
-        assert time.monotonic() - began < 5
         assert await workers.run(lambda value: value + 1, 1) == 2, "the only thread is free again"
         with pytest.raises(ValueError, match="no"):
             await workers.run(int, "no")

@@ -18,6 +18,7 @@ from tests.commands import Done
 from tests.serve.conftest import Running, serving
 from tests.serve.test_process import engine_pid, in_one_line, refusals
 from tests.serve.watch import watching
+from tests.waiting import within
 
 SPEED, OPEN_LENGTH = 10, 30
 GPT3 = {"device": "a100-40g", "tp": 8, "pp": 2}
@@ -126,18 +127,14 @@ def test_what_can_never_fit_is_refused(center: Running) -> None:
 
 def test_time_passes_as_the_simulation_says(center: Running) -> None:
     """Never faster; and a machine that is busy otherwise may be slower, but not by the whole speed."""
-    began, count = time.monotonic(), 60
-    found = complete(center, max_tokens=count)
+    began, count = time.monotonic(), 250
+    with within(SPEED * count * seconds(context=1)):
+        found = complete(center, max_tokens=count)
     took, prompt = time.monotonic() - began, found["usage"]["prompt_tokens"]
     first, later = seconds(prompt=prompt), seconds(context=prompt)
     assert later * SPEED == pytest.approx(0.045, rel=0.4)  # as fast as 16 A100 read 350 GB of weights, or nearly
     assert took > first + (count - 1) * later
-    assert took < SPEED * (first + (count - 1) * later)
     assert found["timings"]["total_ms"] / 1000 > first + (count - 1) * later
-    with streaming(center, max_tokens=2) as frames:
-        began = time.monotonic()
-        next(frames)
-    assert time.monotonic() - began < SPEED * first
     assert center.idle()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +16,7 @@ from orcinus.bench.result import Result
 from orcinus.errors import ConfigError
 from tests.bench import made_up
 from tests.bench.report.pages import RESULTS, Page
+from tests.waiting import within
 
 PICTURES = ["batches.png", "gaps.png", "iterations.png", "latencies.png"]  # of every result that has iterations
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -169,7 +169,6 @@ def test_what_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
 def test_a_hundred_thousand_gaps_are_a_small_page_soon(tmp_path: Path) -> None:
     side = made_up.side("orca", repeats=1, requests=500, tokens=201)
     assert sum(len(each.times) - 1 for each in side.repeats[0].requests) == 100_000
-    start = time.process_time()
-    write_report([("run", made_up.result([side, replace(side, name="again")]))], tmp_path / "page.html")
-    assert time.process_time() - start < 10
+    with within(60):
+        write_report([("run", made_up.result([side, replace(side, name="again")]))], tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 5_000_000
