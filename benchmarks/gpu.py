@@ -1,9 +1,9 @@
-"""The GPU path on one device: ceilings, kernels, iterations, whole workloads and peers, a section at a time.
+"""The GPU path on one device: ceilings, kernels, iterations and a workload, a section at a time.
 
     PYTHONPATH=src python benchmarks/gpu.py [--only NAME,NAME] [--out FILE.json] [--again] [--stretch 2]
     PYTHONPATH=src python benchmarks/gpu.py --device cpu    # toy sizes, kernels interpreted: shows only that it runs
 
-It needs torch, triton, transformers, numpy, safetensors and this repository, and takes at most nine minutes: every section
+It needs torch, triton, transformers, numpy, safetensors and this repository, and takes at most seven minutes: every section
 has its share of seconds, and one that takes longer is cut. The file is written after every figure; sections that are in
 it already are left out, so that a run can be continued, but failed ones are tried again.
 """
@@ -53,7 +53,7 @@ def child(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
     asked = os.environ.get(ASKED, "").split() or words
     status = run_sections(choose(options.only), Results(options.out), options.device, options.stretch, asked)
     sys.stdout.flush()
-    os._exit(status)  # a peer's thread that does not stop would keep the process
+    os._exit(status)  # the interpreter's own end may hang on a device that is broken
 
 
 def parent(options: argparse.Namespace, words: Sequence[str], file: Path) -> int:

@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import torch
 
 from on_gpu.bench import Bench, first_line
 from on_gpu.header import header, in_words
-from on_gpu.limit import OutOfTime, limited
 from on_gpu.results import Results, State
 from on_gpu.sections import Section
 from on_gpu.sizes import FULL, TOY
 from on_gpu.tables import text_facts, text_table
 from orcinus.errors import ConfigError
 
+AGAIN_S = 5.0  # where Python cannot raise (inside a destructor), it is tried once more
 BROKEN = 3  # exit status: the device refuses everything after an error, and another process has to go on
+
+
+class OutOfTime(BaseException):
+    """The share of a section is spent. No `Exception`: what keeps others' errors to itself must not keep this one."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` inside when the time is over. Only in the main thread; a call into C is waited for."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def run_sections(sections: Sequence[Section], results: Results, device: str, stretch: float, words: Sequence[str]) -> int:

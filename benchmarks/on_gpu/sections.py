@@ -14,24 +14,21 @@ class Section:
 
     name: str
     share_s: float  # seconds, after which it is cut
-    needs_engine: bool
     about: str
 
 
 SECTIONS = (
-    Section("ceilings", 15, False, "what the device can do: copies, reads, products"),
-    Section("kernels", 65, False, "every kernel beside float64"),
-    Section("tune", 45, False, "launches of the attention kernel, the fastest remembered"),
-    Section("attention", 50, False, "bandwidth of decodes and rate of prompts, beside torch's own attention"),
-    Section("fused", 30, False, "fused kernels beside the plain operations that they replace"),
-    Section("iteration", 80, True, "seconds of an iteration, beside the bytes that it has to read"),
-    Section("workload", 60, True, "256 requests from end to end: tokens/s, how busy the device is, where the host's time goes"),
-    Section("peers", 85, False, "the same requests through transformers"),
-    Section("policies", 60, True, "latencies of the scheduling policies under a mixed load"),
-    Section("golden", 20, True, "greedy tokens of the GPU beside those of the CPU, in float32"),
+    Section("ceilings", 15, "what the device can do: copies, reads, products"),
+    Section("kernels", 65, "every kernel beside float64"),
+    Section("tune", 45, "launches of the attention kernel, the fastest remembered"),
+    Section("attention", 50, "bandwidth of decodes and rate of prompts, beside torch's own attention"),
+    Section("fused", 30, "fused kernels beside the plain operations that they replace"),
+    Section("iteration", 80, "seconds of an iteration, beside the bytes that it has to read"),
+    Section("workload", 60, "256 requests from end to end: tokens/s, how busy the device is"),
+    Section("golden", 40, "greedy tokens of the GPU beside those of the CPU, in float32"),
 )
 START_S = 30.0  # for Python, torch and the device, before the first section
-TOTAL_S = 540.0  # for all of it
+TOTAL_S = 420.0  # for all of it
 
 
 def choose(words: str | None) -> list[Section]:

@@ -56,10 +56,6 @@ class Sizes:
     iterations: int
     iteration_prompts: tuple[int, ...]
     workload: Load
-    profiled: int  # iterations under the profiler
-    static_batch: int  # of transformers' generate
-    mixed: Load
-    mixed_s: float  # requests come for so many seconds under every policy
     golden_prompts: tuple[int, ...]  # their lengths
     golden_tokens: int
 
@@ -101,18 +97,6 @@ FULL = Sizes(
         max_model_len=2048,
         max_batch_tokens=8192,
     ),
-    profiled=50,
-    static_batch=256,
-    mixed=Load(
-        requests=192,
-        prompts=(100, 4000),
-        outputs=(16, 512),
-        max_batch_size=128,
-        max_model_len=4608,
-        max_batch_tokens=8192,
-        policy="stall-free:token_budget=512",
-    ),
-    mixed_s=5.0,
     golden_prompts=(1, 17, 64, 200),
     golden_tokens=64,
 )
@@ -149,18 +133,6 @@ TOY = Sizes(
     workload=Load(
         requests=6, prompts=(4, 20), outputs=(4, 12), max_batch_size=4, max_model_len=64, max_batch_tokens=128,
     ),
-    profiled=4,
-    static_batch=4,
-    mixed=Load(
-        requests=6,
-        prompts=(4, 40),
-        outputs=(2, 8),
-        max_batch_size=4,
-        max_model_len=64,
-        max_batch_tokens=128,
-        policy="stall-free:token_budget=512",
-    ),
-    mixed_s=0.2,
     golden_prompts=(1, 9),
     golden_tokens=6,
 )  # fmt: skip
