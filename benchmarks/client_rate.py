@@ -53,7 +53,7 @@ PIECES = [HEAD + PIECES[0], *PIECES[1:-1], PIECES[-1] + event("[DONE]") + b"0\r\
 
 
 class Trivial(asyncio.Protocol):
-    """Answers whatever it is asked."""
+    """Answers every request."""
 
     def __init__(self, gap: float) -> None:
         self.gap, self.unread = gap, b""

@@ -59,7 +59,7 @@ def child(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
 def parent(options: argparse.Namespace, words: Sequence[str], file: Path) -> int:
     """Let a child run the sections that the file does not have, and sum up."""
     sections, results = choose(options.only), Results(file)
-    os.environ.update({ASKED: " ".join(words), "HF_HUB_OFFLINE": "1"})  # nothing is fetched, whatever a library may want
+    os.environ.update({ASKED: " ".join(words), "HF_HUB_OFFLINE": "1"})  # no library fetches anything
     results.forget([section.name for section in sections], options.again)
     results.write()
     fixed = [sys.executable, __file__, "--here", "--device", options.device, "--stretch", str(options.stretch)]

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from orcinus import LLM, SamplingParams
-from orcinus.bench.drive import Drive
-from orcinus.bench.requests import Asked
+from orcinus.bench.driver import EngineDriver
+from orcinus.bench.requests import BenchRequest
 from orcinus.core.ports import Observer
 from orcinus.observe.latency import LatencyObserver
 from orcinus.workload.arrival import Arrival as Coming
@@ -31,5 +31,5 @@ def offer(
     watch = LatencyObserver()
     llm.engine.observers[:] = [watch, *observers]
     source = OpenLoop(Coming(at, len(prompt), output) for at, prompt, output in arrivals)
-    Drive(llm.engine, source, [Asked(prompt, output) for _, prompt, output in arrivals], params, pause).run()
+    EngineDriver(llm.engine, source, [BenchRequest(prompt, output) for _, prompt, output in arrivals], params, pause).run()
     return watch

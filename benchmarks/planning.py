@@ -32,7 +32,7 @@ LIMITS = Limits(RUNNING, max_batch_tokens=RUNNING * 64, max_model_len=8192)
 
 
 def result(batch: Batch) -> BatchResult:
-    """One token for everyone who reached the end of what is known."""
+    """One token for every request at the end of its known tokens."""
     return BatchResult(batch.id, tuple((7,) if chunk.samples else () for chunk in batch.chunks))
 
 

@@ -72,7 +72,7 @@ async def post(port: int, content: dict[str, Any]) -> tuple[asyncio.StreamReader
 
 
 async def alone(port: int, prompt: str) -> list[int]:
-    """The token ids of a request that nobody disturbs."""
+    """The token ids of a request that runs alone."""
     reader, writer, status, headers = await post(port, body(prompt, False))
     assert status == 200, status
     found = json.loads(await reader.readexactly(int(headers["content-length"])))
@@ -171,7 +171,7 @@ async def soak(port: int, pids: tuple[int, int], clients: int, seconds: float, e
 
 
 async def burst(port: int, count: int, expected: dict[str, list[int]]) -> None:
-    """Everybody at once."""
+    """All requests at once."""
     seen, statuses, refused = Seen(), Counter[int](), list[float]()
 
     async def one(number: int) -> None:

@@ -4,7 +4,7 @@
 
 `fixed` runs have 32 requests in every batch and iterations that all cost the same, so that nothing but the engine and
 the simulator is measured: with answers of 1,000 tokens, of ShareGPT's lengths, and of the Orca paper's (64 tokens on
-average: somebody joins or leaves in every other iteration). `orca-175b` is Orca's trace of 10,000 requests on GPT-3 175B.
+average: a request joins or leaves in every other iteration). `orca-175b` is Orca's trace of 10,000 requests on GPT-3 175B.
 `--million` serves a million requests on 64 replicas. Memory is the greatest resident set, in MiB, of a process for each run.
 """
 
@@ -35,7 +35,7 @@ LIMITS = Limits(max_batch_size=32, max_batch_tokens=32 * 8192, max_model_len=819
 
 
 def fixed(lengths: str, requests: int) -> MetricsObserver:
-    """All requests at once, whole prompts, memory for everybody: batches of 32 until the end."""
+    """All requests at once, whole prompts, memory for all: batches of 32 until the end."""
     clock, metrics = VirtualClock(), RepeatMetrics(LIMITS)
     named = {"policy": "orca", "order": "fcfs", "kv": "paged"}
     replica = Replica(0, FixedCost(0.01), clock, **named, limits=LIMITS, num_blocks=40_000, block_size=16, observers=[metrics])

@@ -11,7 +11,7 @@ from typing import Any
 from driver import Peer, PeerFailed
 
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
-from orcinus.bench.requests import Asked, hash_tokens
+from orcinus.bench.requests import BenchRequest, hash_tokens
 from orcinus.bench.result import Setting, Side
 from orcinus.machine_load import load_average
 from orcinus.workload.prompts import prompt_ids
@@ -23,10 +23,10 @@ RUN_PATIENCE = 3600.0  # seconds
 Ids = Sequence[Sequence[int]]
 
 
-def requests_of_round(workload: Workload, number: int, vocabulary: int) -> list[Asked]:
+def requests_of_round(workload: Workload, number: int, vocabulary: int) -> list[BenchRequest]:
     """Lengths are those of every round, prompts are new: otherwise prefix caches would know them from the round before."""
     return [
-        Asked(prompt_ids(arrival, place, vocabulary, number), arrival.output_tokens)
+        BenchRequest(prompt_ids(arrival, place, vocabulary, number), arrival.output_tokens)
         for place, arrival in enumerate(workload.untimed())
     ]
 
@@ -47,7 +47,7 @@ class PeerSystem:
     def warm_up(self, workload: Workload) -> None:
         """A batch with short answers, not measured."""
         asked = requests_of_round(workload, WARM_UP_ROUND, self.vocabulary)[: self.max_batch_size]
-        self._serve([Asked(each.prompt, min(each.output_tokens, WARM_UP_TOKENS)) for each in asked])
+        self._serve([BenchRequest(each.prompt, min(each.output_tokens, WARM_UP_TOKENS)) for each in asked])
         self._cpu_before = self.peer.cpu_seconds()
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
@@ -67,7 +67,7 @@ class PeerSystem:
         common = {"slots": self.max_batch_size, "load": load, "counters": counters, "draw": number}
         return Repeat(round=number, seconds=answer["seconds"], requests=records, problems=problems, **common)
 
-    def _serve(self, asked: Sequence[Asked]) -> dict[str, Any] | None:
+    def _serve(self, asked: Sequence[BenchRequest]) -> dict[str, Any] | None:
         """The peer's answer; None if it has failed, now or before."""
         if self.failure:
             return None
@@ -82,7 +82,7 @@ class PeerSystem:
         return answer
 
 
-def _records(asked: Sequence[Asked], answer: Mapping[str, Any]) -> Iterator[RequestRecord]:
+def _records(asked: Sequence[BenchRequest], answer: Mapping[str, Any]) -> Iterator[RequestRecord]:
     """One for each request. Where a peer does not tell when one ended, that is the end of the run."""
     times = answer.get("times") or itertools.repeat(())
     ended = answer.get("ended") or itertools.repeat(answer["seconds"])
@@ -100,7 +100,7 @@ def _records(asked: Sequence[Asked], answer: Mapping[str, Any]) -> Iterator[Requ
         )
 
 
-def _problems(asked: Sequence[Asked], answer: Mapping[str, Any]) -> Iterator[str]:
+def _problems(asked: Sequence[BenchRequest], answer: Mapping[str, Any]) -> Iterator[str]:
     wrong = [
         (number, len(ids), each.output_tokens)
         for number, (ids, each) in enumerate(zip(answer["output_ids"], asked, strict=True))

@@ -97,7 +97,7 @@ class IterationSampler(Observer):
         self._begun = work_of(batch), now
 
     def pause(self) -> None:
-        """The engine had nothing to do: the last iteration ended nobody knows when."""
+        """The engine had nothing to do: the end of the last iteration is unknown."""
         self._begun = None
 
 

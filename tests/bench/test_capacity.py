@@ -15,6 +15,7 @@ from orcinus.bench.result import Setting
 from orcinus.bench.sweep import read_rates, run_sweep
 from orcinus.bench.validity import doubts
 from orcinus.errors import ConfigError
+from orcinus.observe.slo import SLO, capacity_slo
 from orcinus.workload.processes import Poisson
 from orcinus.workload.workload import Workload
 from tests.bench.made_up_runs import lost, repeat, run_of, work
@@ -45,7 +46,7 @@ class Queue:
 @pytest.mark.parametrize("tolerance", [0.02, 0.1, 0.5])
 def test_the_capacity_is_found_to_within_the_tolerance(capacity: float, tolerance: float) -> None:
     system = Queue(capacity)
-    found = run_capacity([system], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=tolerance).capacity["queue"]
+    found = run_capacity([system], LOAD, work(), SLO({"e2e.p50": 1.5}), first=1.0, tolerance=tolerance).capacity["queue"]
     assert found <= capacity * (1 + 1e-9)
     assert capacity < found * (1 + tolerance) * (1 + 1e-9)
     assert len(system.tried) == len(set(system.tried)), "no rate is tried twice"
@@ -53,13 +54,13 @@ def test_the_capacity_is_found_to_within_the_tolerance(capacity: float, toleranc
 
 def test_every_rate_that_was_tried_is_a_side_of_the_result() -> None:
     system = Queue(2.0)
-    found = run_capacity([system], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=0.1)
+    found = run_capacity([system], LOAD, work(), SLO({"e2e.p50": 1.5}), first=1.0, tolerance=0.1)
     assert [side.settings["rate"] for side in found.sides] == system.tried
     assert all(side.settings["kept"] is (float(side.settings["rate"] or 0) <= 2.0) for side in found.sides)
 
 
 def test_promises_that_are_kept_at_no_rate_make_a_capacity_of_nothing() -> None:
-    found = run_capacity([Queue(0.0001)], LOAD, work(), {"e2e.p50": 0.5}, first=1.0, tolerance=0.5)
+    found = run_capacity([Queue(0.0001)], LOAD, work(), SLO({"e2e.p50": 0.5}), first=1.0, tolerance=0.5)
     assert found.capacity == {"queue": 0.0}
     lowest = min(float(side.settings["rate"] or 0) for side in found.sides)
     (line,) = missed(found)
@@ -69,25 +70,25 @@ def test_promises_that_are_kept_at_no_rate_make_a_capacity_of_nothing() -> None:
 
 
 def test_only_what_was_not_kept_is_named() -> None:
-    promises = {"e2e.p50": 2.0, "ttft.p99": 0.1, "tbt.p99": 0.001}
+    promises = SLO({"e2e.p50": 2.0, "ttft.p99": 0.1, "tbt.p99": 0.001})
     found = run_capacity([Queue(1e6)], LOAD, work(), promises, first=1.0, tolerance=0.5)
     assert [line.partition(": ")[2] for line in missed(found)] == [
         "ttft.p99 is 500 ms, 5 times the 100 ms promised",
         "tbt.p99 is 500 ms, 500 times the 1 ms promised",
     ]
-    kept = run_capacity([Queue(2.0)], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=0.5)
+    kept = run_capacity([Queue(2.0)], LOAD, work(), SLO({"e2e.p50": 1.5}), first=1.0, tolerance=0.5)
     assert missed(kept) == []
 
 
 def test_promises_that_every_rate_keeps_are_no_answer() -> None:
     with pytest.raises(ConfigError, match="the workload is too short to tell"):
-        run_capacity([Queue(1.0)], LOAD, work(), {"e2e.p50": 1e9}, first=1.0, tolerance=0.5)
+        run_capacity([Queue(1.0)], LOAD, work(), SLO({"e2e.p50": 1e9}), first=1.0, tolerance=0.5)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, float("nan"), float("inf")])
 def test_promises_that_mean_nothing(seconds: float) -> None:
-    with pytest.raises(ConfigError, match="a promise must be a number of seconds above 0"):
-        run_capacity([Queue(1.0)], LOAD, work(), {"e2e.p50": seconds}, first=1.0, tolerance=0.5)
+    with pytest.raises(ConfigError, match="an objective must be a number of seconds above 0"):
+        run_capacity([Queue(1.0)], LOAD, work(), SLO({"e2e.p50": seconds}), first=1.0, tolerance=0.5)
 
 
 def test_where_nothing_can_be_measured_the_search_ends_with_what_was_kept() -> None:
@@ -98,7 +99,7 @@ def test_where_nothing_can_be_measured_the_search_ends_with_what_was_kept() -> N
             found = super().measure(workload, number, watch)
             return replace(found, problems=("the client was late",)) if self.tried[-1] > 10 else found
 
-    found = run_capacity([Unmeasurable(1e9)], LOAD, work(), {"e2e.p50": 1.5}, first=1.0, tolerance=0.1)
+    found = run_capacity([Unmeasurable(1e9)], LOAD, work(), SLO({"e2e.p50": 1.5}), first=1.0, tolerance=0.1)
     assert 5 <= found.capacity["queue"] <= 10
     assert found.sides[-1].settings["kept"] is None
     assert any("could not be measured" in doubt.what for doubt in doubts(found))
@@ -106,19 +107,19 @@ def test_where_nothing_can_be_measured_the_search_ends_with_what_was_kept() -> N
 
 def test_a_search_does_not_go_on_for_ever_below() -> None:
     system = Queue(0.0001)
-    found = run_capacity([system], LOAD, work(requests=100), {"e2e.p50": 0.5}, first=1.0, tolerance=0.5)
+    found = run_capacity([system], LOAD, work(requests=100), SLO({"e2e.p50": 0.5}), first=1.0, tolerance=0.5)
     assert found.capacity == {"queue": 0.0}
     assert min(system.tried) >= 100 / 600
 
 
-def test_a_capacity_needs_a_promise() -> None:
-    with pytest.raises(ConfigError, match="needs a promise"):
-        run_capacity([Queue(1.0)], LOAD, work(), {}, first=1.0, tolerance=0.5)
+def test_a_capacity_needs_an_objective() -> None:
+    with pytest.raises(ConfigError, match=r"needs an objective: bound one of ttft\.p99"):
+        capacity_slo({"ttft.p99": None})
 
 
 def test_the_median_of_the_repeats_decides() -> None:
-    assert kept_by([run_of(1.0), run_of(1.0, 1), run_of(9.0, 2)], {"e2e.p50": 2.0})
-    assert not kept_by([run_of(1.0), run_of(9.0, 1), run_of(9.0, 2)], {"e2e.p50": 2.0})
+    assert kept_by([run_of(1.0), run_of(1.0, 1), run_of(9.0, 2)], SLO({"e2e.p50": 2.0}))
+    assert not kept_by([run_of(1.0), run_of(9.0, 1), run_of(9.0, 2)], SLO({"e2e.p50": 2.0}))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_the_median_of_the_repeats_decides() -> None:
     ids=["nothing served", "one refused", "not to be believed", "nothing measured"],
 )
 def test_what_is_not_served_or_not_believed_keeps_no_promise(repeats: list[Repeat]) -> None:
-    assert not kept_by(repeats, {"e2e.p50": 2.0})
+    assert not kept_by(repeats, SLO({"e2e.p50": 2.0}))
 
 
 def test_a_sweep_measures_every_system_at_every_rate_in_turn() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orcinus.bench.measure import gaps, is_good, metrics, read_objectives, tpot, ttft
+from orcinus.bench.measure import gaps, is_good, metrics, read_slo, tpot, ttft
 from orcinus.bench.record import Iteration, Outcome
 from orcinus.errors import ConfigError
+from orcinus.observe.slo import SLO
 from tests.bench.made_up_runs import lost, repeat, request
 
 
@@ -101,31 +102,31 @@ GOOD = request(0, 0.0, [0.4 + 0.05 * k for k in range(11)])  # ttft 0.4, gaps 0.
     ],
 )
 def test_a_good_request_keeps_every_objective(objectives: str, kept: bool) -> None:
-    assert is_good(GOOD, read_objectives(objectives)) is kept
+    assert is_good(GOOD, read_slo(objectives)) is kept
 
 
 def test_one_long_gap_in_twenty_breaks_the_objective_about_gaps() -> None:
     times = [0.1 * k for k in range(20)]
     stalled = request(0, 0.0, [*times, times[-1] + 0.5])
-    assert not is_good(stalled, {"tbt": 0.2})
-    assert is_good(stalled, {"tpot": 0.2})
+    assert not is_good(stalled, SLO({"tbt": 0.2}))
+    assert is_good(stalled, SLO({"tpot": 0.2}))
 
 
 def test_goodput_counts_good_requests_per_second() -> None:
     """Three requests in two seconds, one of them too late."""
-    found = metrics(repeat(*(request(number, 0.0, (at, 2.0)) for number, at in enumerate((0.1, 0.2, 1.5)))), {"ttft": 1.0})
+    found = metrics(repeat(*(request(number, 0.0, (at, 2.0)) for number, at in enumerate((0.1, 0.2, 1.5)))), SLO({"ttft": 1.0}))
     assert found["goodput"] == pytest.approx(2 / 2)
 
 
 def test_a_request_of_one_token_has_no_gaps_that_could_be_late() -> None:
-    assert is_good(request(0, 0.0, (0.1,)), {"tbt": 1e-6, "tpot": 1e-6})
+    assert is_good(request(0, 0.0, (0.1,)), SLO({"tbt": 1e-6, "tpot": 1e-6}))
 
 
 @pytest.mark.parametrize("words", ["ttft", "ttft=", "ttft=x", "ttft=-1", "ttft=inf", "speed=3", "ttft=nan", "=1"])
 def test_objectives_that_cannot_be(words: str) -> None:
     with pytest.raises(ConfigError, match="an objective is one of ttft, tbt, tpot, e2e and seconds"):
-        read_objectives(words)
+        read_slo(words)
 
 
 def test_no_objectives() -> None:
-    assert read_objectives(None) == read_objectives("") == {}
+    assert read_slo(None) == read_slo("") == SLO()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from orcinus.bench.compare import compare
-from orcinus.bench.ranking import LEVEL, METRICS, Reason, chance, holm, least_chance, rank, rank_sum, repeats_for
+from orcinus.bench.ranking import LEVEL, METRICS, RankingReason, chance, holm, least_chance, rank, rank_sum, repeats_for
 from orcinus.bench.report.numbers import side_numbers
 from orcinus.bench.result import Result
 from orcinus.bench.summary import summarize
@@ -114,7 +114,7 @@ def test_a_fifth_slower_is_found(repeats: int, noise: float) -> None:
 def test_five_repeats_are_said_to_be_too_few() -> None:
     one, other = summarize(measured(0, 5, slower=3.0).sides)
     ((*verdicts,),) = rank([(one, other)])
-    assert {verdict.reason for verdict in verdicts} == {Reason.FEW}
+    assert {verdict.reason for verdict in verdicts} == {RankingReason.FEW}
     assert {verdict.why for verdict in verdicts} == {"more repeats are needed: measure both at least 7 times"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcinus.bench.requests import Asked, make_requests, shared_tokens
+from orcinus.bench.requests import BenchRequest, make_requests, shared_tokens
 from orcinus.workload.workload import make_workload
 
 
@@ -20,7 +20,7 @@ from orcinus.workload.workload import make_workload
     ],
 )
 def test_shared_tokens(prompts: list[tuple[int, ...]], shared: int) -> None:
-    assert shared_tokens([Asked(prompt, 1) for prompt in prompts]) == shared
+    assert shared_tokens([BenchRequest(prompt, 1) for prompt in prompts]) == shared
 
 
 def test_what_workloads_share() -> None:

@@ -139,7 +139,7 @@ def test_report_writes_a_page_pictures_and_a_table(tmp_path: Path) -> None:
         (("report", "none.json"), "cannot read none.json"),
         (("report", "a.json", "--html", "a.json"), "the report would overwrite a result"),
         (("offline", "--requests", "99999999999"), "requests must be at most 10000000"),
-        (("capacity", "--p99-tbt", "nan"), "a promise must be a number of seconds above 0"),
+        (("capacity", "--p99-tbt", "nan"), "an objective must be a number of seconds above 0"),
         (("report", "none.json", "--html", "nowhere/a.html"), "cannot write nowhere/a.html: give --html a file"),
         (("compare", "README.md", "README.md"), "README.md is no result of orcinus bench"),
     ],

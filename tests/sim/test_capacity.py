@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.sim.capacity import Objectives, Size, Trial, at_rate, find_capacities, find_capacity
+from orcinus.observe.slo import SLO, capacity_slo
+from orcinus.sim.capacity import Size, Trial, at_rate, find_capacities, find_capacity, is_lost, keeps
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.run import set_up, simulate
 
@@ -23,8 +24,8 @@ SMALL = SimulationConfig(
     lengths="uniform:low=20:high=200,uniform:low=5:high=60",
     requests=120,
 )
-DELAY = Objectives(median_delay=0.5)
-BOTH = Objectives(p99_tbt=0.02, median_delay=0.5)
+DELAY = SLO({"scheduling_delay.p50": 0.5})
+BOTH = SLO({"tbt.p99": 0.02, "scheduling_delay.p50": 0.5})
 
 
 def test_the_answer_is_the_edge() -> None:
@@ -32,8 +33,8 @@ def test_the_answer_is_the_edge() -> None:
     kept = [trial.rate for trial in found.trials if trial.kept]
     lost = [trial.rate for trial in found.trials if not trial.kept]
     assert found.rate == max(kept) < min(lost) <= found.rate * 1.025
-    assert DELAY.kept(simulate(at_rate(SMALL, found.rate)))
-    assert not DELAY.kept(simulate(at_rate(SMALL, min(lost))))
+    assert keeps(DELAY, simulate(at_rate(SMALL, found.rate)))
+    assert not keeps(DELAY, simulate(at_rate(SMALL, min(lost))))
 
 
 @pytest.mark.parametrize("first", [0.3, 2.7, 40.0])
@@ -52,16 +53,16 @@ def test_lost_trials_end_early_and_nothing_changes_by_it() -> None:
     assert early
     for trial in found.trials:
         whole = simulate(at_rate(SMALL, trial.rate))
-        assert trial.kept == DELAY.kept(whole)
+        assert trial.kept == keeps(DELAY, whole)
         assert trial.outcome.metrics.served <= whole.metrics.served
 
 
 def test_several_objectives_share_their_trials() -> None:
-    asked = (BOTH, DELAY, Objectives(p99_tbt=0.03, median_delay=0.5))
+    asked = (BOTH, DELAY, SLO({"tbt.p99": 0.03, "scheduling_delay.p50": 0.5}))
     together = find_capacities(SMALL, asked, first=3.0)
     assert len(together) == 3
-    for objectives, found in zip(asked, together, strict=True):
-        alone = find_capacity(SMALL, objectives, first=3.0)
+    for slo, found in zip(asked, together, strict=True):
+        alone = find_capacity(SMALL, slo, first=3.0)
         assert found.rate == alone.rate
     made = {id(trial.outcome) for found in together for trial in found.trials}
     assert len(made) < sum(len(found.trials) for found in together)
@@ -74,34 +75,34 @@ def test_every_trial_is_announced() -> None:
 
 
 def test_objectives_out_of_reach_have_no_capacity() -> None:
-    assert find_capacity(replace(SMALL, requests=10), Objectives(p99_tbt=1e-4)).rate == 0.0
+    assert find_capacity(replace(SMALL, requests=10), SLO({"tbt.p99": 1e-4})).rate == 0.0
 
 
 def test_objectives_that_nothing_breaks_are_reported() -> None:
     with pytest.raises(ConfigError, match="too short to tell"):
-        find_capacity(replace(SMALL, requests=2), Objectives(p99_tbt=100.0))
+        find_capacity(replace(SMALL, requests=2), SLO({"tbt.p99": 100.0}))
 
 
 @pytest.mark.parametrize(
-    ("objectives", "size", "lost"),
+    ("slo", "size", "lost"),
     [
-        (Objectives(p99_tbt=0.1), Size(10, 200), True),  # 3 late gaps of at most 200
-        (Objectives(p99_tbt=0.1), Size(10, 400), False),  # there may come 397 that are not
-        (Objectives(p99_tbt=5.0), Size(10, 200), False),
-        (Objectives(p99_ttft=1.0), Size(100, 200), True),
-        (Objectives(p99_ttft=1.0), Size(300, 200), False),
-        (Objectives(median_delay=1.0), Size(5, 200), True),
-        (Objectives(median_delay=1.0), Size(6, 200), False),
+        (SLO({"tbt.p99": 0.1}), Size(10, 200), True),  # 3 late gaps of at most 200
+        (SLO({"tbt.p99": 0.1}), Size(10, 400), False),  # there may come 397 that are not
+        (SLO({"tbt.p99": 5.0}), Size(10, 200), False),
+        (SLO({"ttft.p99": 1.0}), Size(100, 200), True),
+        (SLO({"ttft.p99": 1.0}), Size(300, 200), False),
+        (SLO({"scheduling_delay.p50": 1.0}), Size(5, 200), True),
+        (SLO({"scheduling_delay.p50": 1.0}), Size(6, 200), False),
     ],
 )
-def test_what_is_certainly_lost(objectives: Objectives, size: Size, lost: bool) -> None:
+def test_what_is_certainly_lost(slo: SLO, size: Size, lost: bool) -> None:
     metrics = MetricsObserver(set_up(SMALL).machine.limits)
     for value in (0.01, 0.2, 1.5, 2.0):
         metrics.tbt.add(value)
     for value in (2.0, 2.0, 3.0):
         metrics.ttft.add(value)
         metrics.scheduling_delay.add(value)
-    assert objectives.lost(metrics, size) == lost
+    assert is_lost(slo, metrics, size) == lost
 
 
 @given(st.lists(st.floats(0, 10), min_size=1), st.floats(1e-6, 10))
@@ -125,7 +126,7 @@ def test_rates_are_only_of_arrivals_that_have_one() -> None:
         find_capacity(SMALL, DELAY, tolerance=0.0)
 
 
-@pytest.mark.parametrize("wrong", [{}, {"p99_tbt": 0.0}, {"median_delay": float("inf")}])
-def test_objectives_have_to_say_something(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize("wrong", [{}, {"tbt.p99": None}, {"tbt.p99": 0.0}, {"scheduling_delay.p50": float("inf")}])
+def test_objectives_have_to_say_something(wrong: dict[str, float | None]) -> None:
     with pytest.raises(ConfigError, match="objective"):
-        Objectives(**wrong)
+        capacity_slo(wrong)

@@ -12,7 +12,8 @@ from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.fitted import FEATURES, FitError, FittedCost
 from orcinus.errors import ConfigError
-from orcinus.sim.capacity import Objectives, find_capacity
+from orcinus.observe.slo import SLO
+from orcinus.sim.capacity import find_capacity
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.record import outcome_record
 from orcinus.sim.run import simulate, workload_of
@@ -46,7 +47,7 @@ def test_a_workload_of_ones_own_has_one_seed() -> None:
 
 
 def test_a_capacity_over_seeds_is_their_median() -> None:
-    asked = Objectives(p99_ttft=0.3)
+    asked = SLO({"ttft.p99": 0.3})
     together = find_capacity(replace(CONFIG, seeds=3), asked, tolerance=0.2, first=4)
     alone = [find_capacity(replace(CONFIG, seed=seed), asked, tolerance=0.2, first=4).rate for seed in (2, 3, 4)]
     assert [one.rate for one in together.runs] == alone
@@ -71,7 +72,7 @@ def test_doubts_of_a_calibration_are_repeated(tmp_path: Path) -> None:
     outcome = simulate(config)
     assert doubts(outcome)[0] == "the calibration is in doubt: it was busy"
     assert outcome_record(outcome)["costs"][0]["basis"] == "fitted"
-    assert "the calibration is in doubt: it was busy" in find_capacity(config, Objectives(p99_ttft=0.01), tolerance=0.5).doubts
+    assert "the calibration is in doubt: it was busy" in find_capacity(config, SLO({"ttft.p99": 0.01}), tolerance=0.5).doubts
 
 
 def test_requests_that_come_together_come_in_their_order() -> None:

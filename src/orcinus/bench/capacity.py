@@ -1,9 +1,8 @@
-"""The highest rate at which a system keeps promises about latency, found as the simulator finds it, by measuring."""
+"""The highest rate at which a system keeps an SLO, measured; the search is the simulator's."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,11 +14,10 @@ from orcinus.bench.result import Result, Side, Work
 from orcinus.bench.runner import Bar, System, make_result, no_bar
 from orcinus.bench.summary import summarize
 from orcinus.bench.sweep import any_rate, points_at
-from orcinus.errors import ConfigError
-from orcinus.observe.interval import Interval, median_interval
+from orcinus.observe.interval import median_interval
+from orcinus.observe.slo import SLO
 from orcinus.workload.rates import RateGrid
 
-Promises = Mapping[str, float]  # metric -> seconds at most: {"tbt.p99": 0.05}
 LONGEST_S = 600.0  # that one run may take by its rate: what is not kept then is kept at no rate
 
 
@@ -27,7 +25,7 @@ def run_capacity(
     systems: Sequence[System],
     load: LoadConfig,
     work: Work,
-    promises: Promises,
+    slo: SLO,
     *,
     first: float,
     tolerance: float,
@@ -35,35 +33,30 @@ def run_capacity(
 ) -> Result:
     """Search for the capacity of each system; every rate that is tried becomes a side of the result.
 
-    A rate keeps a promise if the median of its repeats does. Ctrl-C ends it with what was measured until then. Raises
+    A rate keeps an objective if the median of its repeats does. Ctrl-C ends it with what was measured until then. Raises
     `ConfigError`.
     """
-    if not promises:
-        raise ConfigError("a capacity needs a promise: a P99 TTFT, a P99 TBT or a median TTFT")
-    for name, seconds in promises.items():
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"a promise must be a number of seconds above 0, not {name} <= {seconds}")
-    search, found, complete = Search(load, work, promises, RateGrid(first, tolerance), bar), dict[str, float](), False
+    search, found, complete = Search(load, work, slo, RateGrid(first, tolerance), bar), dict[str, float](), False
     with suppress(KeyboardInterrupt):
         for system in systems:
             found[system.name] = search.capacity(system)
         complete = True
-    return make_result("capacity", any_rate(work), search.sides, objectives=dict(promises), capacity=found, complete=complete)
+    return make_result("capacity", any_rate(work), search.sides, objectives=dict(slo.bounds), capacity=found, complete=complete)
 
 
 class _NotMeasured(Exception):
-    """No run at this rate may be believed: nobody knows what is kept there."""
+    """No run at this rate may be believed, so what it keeps is unknown."""
 
 
 class Search:
     """Rates that were tried, as sides of a result."""
 
-    def __init__(self, load: LoadConfig, work: Work, promises: Promises, grid: RateGrid, bar: Bar = no_bar) -> None:
-        self._load, self._work, self._promises, self._grid, self._bar = load, work, promises, grid, bar
+    def __init__(self, load: LoadConfig, work: Work, slo: SLO, grid: RateGrid, bar: Bar = no_bar) -> None:
+        self._load, self._work, self._slo, self._grid, self._bar = load, work, slo, grid, bar
         self.sides: list[Side] = []
 
     def capacity(self, system: System) -> float:
-        """Requests per second; 0 if the promises are kept at no rate. If one cannot be measured, the highest that kept them."""
+        """Requests per second; 0 if no rate keeps the SLO. If one cannot be measured, the highest that kept it."""
         known: dict[int, bool] = {}
         system.warm_up(self._load.make(self._work.seed))
 
@@ -89,45 +82,33 @@ class Search:
             repeats.append(system.measure(point.workload, number, watch))
             watch(self._work.requests)
         known = any(repeat.valid for repeat in repeats)
-        kept = kept_by(repeats, self._promises) if known else None
+        kept = kept_by(repeats, self._slo) if known else None
         self.sides.append(Side(name=point.name, settings={**point.settings, "kept": kept}, repeats=tuple(repeats)))
         if kept is None:
             raise _NotMeasured
         return kept
 
 
-def kept_by(repeats: Sequence[Repeat], promises: Promises) -> bool:
-    """Whether the medians of valid repeats keep every promise; a promise about what nobody got is not kept."""
+def kept_by(repeats: Sequence[Repeat], slo: SLO) -> bool:
+    """Whether the medians of valid repeats keep an SLO; one that is unknown in a repeat does not."""
     valid = [metrics(repeat) for repeat in repeats if repeat.valid]
     if not valid or any(found["not_served"] for found in valid):
         return False
-    return all(
-        all(name in found for found in valid) and median_interval([found[name] for found in valid]).median <= most
-        for name, most in promises.items()
-    )
+    known = [metric for metric in slo.bounds if all(metric in found for found in valid)]
+    return not slo.missed({metric: median_interval([found[metric] for found in valid]).median for metric in known})
 
 
 def missed(result: Result) -> list[str]:
-    """Of every system that kept its promises at no rate: each promise that its lowest rate broke, and by how much."""
+    """Of every system without a capacity: the objectives that its lowest rate missed, and by how much."""
     lines = []
     for name in (name for name, rate in result.capacity.items() if rate == 0):
         tried = [side for side in result.sides if side.settings["system"] == name and any(r.valid for r in side.repeats)]
         if tried:
             lowest = min(tried, key=rate_of)
-            found = summarize([lowest])[0].intervals
-            lines += [
-                f"{name}, at {digits(rate_of(lowest))} requests/s: {_broken(promise, most, found.get(promise))}"
-                for promise, most in result.objectives.items()
-                if promise not in found or not found[promise].median <= most
-            ]
+            medians = {metric: found.median for metric, found in summarize([lowest])[0].intervals.items()}
+            misses = SLO(result.objectives).missed(medians)
+            lines += [f"{name}, at {digits(rate_of(lowest))} requests/s: {miss.describe(digits)}" for miss in misses]
     return lines
-
-
-def _broken(promise: str, most: float, found: Interval | None) -> str:
-    if found is None:
-        return f"{promise} is unknown, for not every run has one"
-    times = f"{digits(found.median / most)} times the {digits(most * 1e3)} ms promised"
-    return f"{promise} is {digits(found.median * 1e3)} ms, {times}"
 
 
 def rate_of(side: Side) -> float:

@@ -1,4 +1,4 @@
-"""Two results side by side: which is better, or why nobody can tell."""
+"""Two results side by side: which is better, or why that is unknown."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def _side(result: Result, name: str | None, which: str) -> Summary:
         raise ConfigError(f"the {which} result has several sides: say which one to compare: {'; '.join(names)}")
     if name is not None and name not in names:
         raise ConfigError(f"the {which} result has no side {name!r}: choose {'; '.join(names)}")
-    objectives = {} if result.kind == "capacity" else result.objectives  # a capacity's are promises, not of each request
-    found = next(summary for summary in summarize(result.sides, objectives) if name in (None, summary.name))
+    found = next(summary for summary in summarize(result.sides, result.goodput_slo) if name in (None, summary.name))
     if not found.intervals:
         why = " ".join(each.what for each in doubts(result)) or "it is empty"
         raise ConfigError(f"the {which} result has nothing that may be believed: {why}")
@@ -55,7 +54,7 @@ def overall(verdicts: Sequence[Verdict], a: str = "a", b: str = "b") -> str:
     """One sentence about sides of these names."""
     ranked = [verdict for verdict in verdicts if verdict.better]
     if not ranked:
-        return "Nobody can tell which is better."
+        return "Which is better cannot be told."
     wins = {side: sum(verdict.better == side for verdict in ranked) for side in ("a", "b")}
     undecided = f"undecided in {len(verdicts) - len(ranked)} of {len(verdicts)} metrics"
     return f"Better: {a} in {wins['a']}, {b} in {wins['b']}, {undecided}."

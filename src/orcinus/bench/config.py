@@ -1,4 +1,4 @@
-"""What a benchmark can be asked for, whatever it measures."""
+"""Options of benchmarks: the load, and the server that is measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orcinus.bench.requests import Asked, describe
+from orcinus.bench.requests import BenchRequest, describe
 from orcinus.bench.result import Work
 from orcinus.config import option
 from orcinus.errors import ConfigError
@@ -69,7 +69,7 @@ class LoadConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+class EndpointConfig:
     """A server to measure, and how it is asked. Raises `ConfigError`."""
 
     url: str | None = option(None, "Server to measure, such as http://127.0.0.1:8000: anything with the OpenAI API.")
@@ -91,7 +91,7 @@ class ServerConfig:
                 raise ConfigError(f"{name} must be above 0 seconds, not {getattr(self, name)}")
 
 
-def work_of(load: LoadConfig, seed: int, requests: Sequence[Asked], model: str) -> Work:
-    """What had to be done, for the result."""
+def work_of(load: LoadConfig, seed: int, requests: Sequence[BenchRequest], model: str) -> Work:
+    """The work of a result."""
     arrivals, limits = load.arrivals, load.limits
     return describe(requests, workload=load.workload, arrivals=arrivals, seed=seed, model=model, limits=limits)

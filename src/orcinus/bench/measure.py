@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
 from orcinus.errors import ConfigError
 from orcinus.observe.latency import mean, percentile
+from orcinus.observe.slo import SLO
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e")
 PARTS = ("mean", "p50", "p95", "p99")
@@ -48,12 +49,12 @@ def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
     }
 
 
-def metrics(repeat: Repeat, objectives: Mapping[str, float] | None = None) -> dict[str, float]:
+def metrics(repeat: Repeat, slo: SLO | None = None) -> dict[str, float]:
     """Every metric of one run by name: seconds, or counts per second of `span`. What is not known is left out.
 
-    `objectives` are those of `goodput`.
+    `slo` bounds the latencies of each request, for `goodput`.
     """
-    found: dict[str, float] = dict(_throughput(repeat, objectives or {}))
+    found: dict[str, float] = dict(_throughput(repeat, slo))
     for name, values in latencies(repeat.requests).items():
         if values:
             values.sort()
@@ -82,7 +83,7 @@ def span(repeat: Repeat) -> float:
     return max(request.ended for request in repeat.requests) - min(request.sent for request in repeat.requests)
 
 
-def _throughput(repeat: Repeat, objectives: Mapping[str, float]) -> dict[str, float]:
+def _throughput(repeat: Repeat, slo: SLO | None) -> dict[str, float]:
     served, seconds = [request for request in repeat.requests if request.outcome is Outcome.OK], span(repeat)
     found: dict[str, float] = {"requests": len(served), "not_served": len(repeat.requests) - len(served)}
     if seconds <= 0:
@@ -93,28 +94,24 @@ def _throughput(repeat: Repeat, objectives: Mapping[str, float]) -> dict[str, fl
     if None not in outputs:
         found["output_throughput"] = output = math.fsum(count for count in outputs if count) / seconds
         found["total_throughput"] = prompts + output
-    if objectives:
-        found["goodput"] = sum(is_good(request, objectives) for request in served) / seconds
+    if slo is not None and slo.bounds:
+        found["goodput"] = sum(is_good(request, slo) for request in served) / seconds
     return found
 
 
-def is_good(request: RequestRecord, objectives: Mapping[str, float]) -> bool:
-    """Whether a request kept every objective (goodput as in DistServe, OSDI 2024).
+def is_good(request: RequestRecord, slo: SLO) -> bool:
+    """Whether a request kept every bound (goodput as in DistServe, OSDI 2024).
 
     `ttft`, `tpot`, `e2e`: seconds at most. `tbt`: seconds that 99 of 100 of its own gaps take at most.
     """
     own = gaps(request)
-    found = {
-        "ttft": ttft(request),
-        "tbt": percentile(own, 99) if own else 0.0,
-        "tpot": tpot(request) or 0.0,
-        "e2e": e2e(request),
-    }
-    return all((value := found[name]) is not None and value <= most for name, most in objectives.items())
+    found = {"tbt": percentile(own, 99) if own else 0.0, "tpot": tpot(request) or 0.0, "e2e": e2e(request)}
+    first = ttft(request)
+    return not slo.missed(found if first is None else {**found, "ttft": first})
 
 
-def read_objectives(spelled: str | None) -> dict[str, float]:
-    """`ttft=0.5,tbt=0.05` -> seconds by name. Raises `ConfigError`."""
+def read_slo(spelled: str | None) -> SLO:
+    """`ttft=0.5,tbt=0.05` as an SLO of each request. Raises `ConfigError`."""
     found: dict[str, float] = {}
     for one in (spelled or "").split(","):
         name, equals, text = one.strip().partition("=")
@@ -127,4 +124,4 @@ def read_objectives(spelled: str | None) -> dict[str, float]:
         if name not in LATENCIES or not equals or not 0 < seconds < math.inf:
             raise ConfigError(f"an objective is one of {', '.join(LATENCIES)} and seconds, as ttft=0.5, not {one.strip()!r}")
         found[name] = seconds
-    return found
+    return SLO(found)

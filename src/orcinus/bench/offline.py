@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orcinus.bench.config import LoadConfig, work_of
-from orcinus.bench.drive import Drive, request_name
-from orcinus.bench.iterations import IterationObserver
-from orcinus.bench.measure import read_objectives
+from orcinus.bench.driver import EngineDriver, IterationObserver, request_name
+from orcinus.bench.measure import read_slo
 from orcinus.bench.record import Outcome, Repeat, RequestRecord
-from orcinus.bench.requests import Asked, check_lengths, make_requests
+from orcinus.bench.requests import BenchRequest, check_lengths, make_requests
 from orcinus.bench.result import Result, Setting, Work
 from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.build import Progress as Loading
@@ -46,7 +45,7 @@ class Engines:
         """An empty engine: nothing is left of a run before, nor in its prefix cache."""
         return self.built.another(self.configs[name])
 
-    def requests(self, workload: Workload) -> list[Asked]:
+    def requests(self, workload: Workload) -> list[BenchRequest]:
         """The requests for this model. Raises `ConfigError` if it cannot serve some."""
         made = make_requests(workload, self.built.resolved.vocab_size)
         for name in self.configs:
@@ -80,7 +79,7 @@ class EngineSystem:
 
     name: str
     engines: Engines
-    requests: Sequence[Asked]
+    requests: Sequence[BenchRequest]
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -113,10 +112,10 @@ def run_offline(
 
     Ctrl-C ends it with what was measured until then. Raises `ConfigError` before anything runs.
     """
-    objectives = read_objectives(load.goodput)
+    slo = read_slo(load.goodput)
     systems, work = engine_systems(configs, load, loading)
     sides, complete = measure_sides(systems, load.make(work.seed), load.repeats, work.requests, bar)
-    return make_result("offline", work, sides, objectives=objectives, complete=complete)
+    return make_result("offline", work, sides, objectives=dict(slo.bounds), complete=complete)
 
 
 def model_name(config: EngineConfig) -> str:
@@ -124,14 +123,16 @@ def model_name(config: EngineConfig) -> str:
     return "orcinus-tiny" if config.model is None else Path(config.model).name or str(config.model)
 
 
-def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number: int = 0, watch: Watch | None = None) -> Repeat:
+def serve(
+    engine: Engine, workload: Workload, requests: Sequence[BenchRequest], number: int = 0, watch: Watch | None = None
+) -> Repeat:
     """Serve the workload to its end with an engine that is still empty; `number` is that of the round.
 
     Raises `Interrupted` at Ctrl-C.
     """
     load = load_average()
     gc.collect()
-    drive = Drive(engine, source_of(workload), requests, watch=watch)
+    drive = EngineDriver(engine, source_of(workload), requests, watch=watch)
     iterations = IterationObserver()
     engine.observers.append(iterations)
 
@@ -147,7 +148,7 @@ def serve(engine: Engine, workload: Workload, requests: Sequence[Asked], number:
     return repeat()
 
 
-def _repeat(engine: Engine, drive: Drive, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
+def _repeat(engine: Engine, drive: EngineDriver, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
     """What has ended so far."""
     cached, numbered = iterations.cached_tokens(), sorted(drive.ended, key=lambda request: request.number)
     if engine.scheduler.kv.stats is not None:

@@ -28,7 +28,7 @@ METRICS = (
 )
 
 
-class Reason(StrEnum):
+class RankingReason(StrEnum):
     """Why neither side is better."""
 
     NOISE = "there is no difference beyond the noise"
@@ -44,7 +44,7 @@ class Verdict:
     a: Interval
     b: Interval
     better: str | None
-    reason: Reason | None
+    reason: RankingReason | None
     chance: float  # that equal sides are so far apart in any of the comparisons
     needed: int  # repeats of each side that can tell anything in so many comparisons
 
@@ -56,7 +56,7 @@ class Verdict:
     @property
     def why(self) -> str:
         """The reason in words; "" if one side is better."""
-        least = f": measure both at least {self.needed} times" if self.reason is Reason.FEW else ""
+        least = f": measure both at least {self.needed} times" if self.reason is RankingReason.FEW else ""
         return f"{self.reason or ''}{least}"
 
 
@@ -81,7 +81,7 @@ def rank(pairs: Sequence[tuple[Summary, Summary]], leave_out: Sequence[str] = ()
     found: list[list[Verdict]] = [[] for _ in pairs]
     for each in made:
         a, b = (side.intervals[each.metric] for side in pairs[each.pair])
-        better, reason = _decide(each, chances[each], len(tested)) if each in chances else (None, Reason.AT_ONCE)
+        better, reason = _decide(each, chances[each], len(tested)) if each in chances else (None, RankingReason.AT_ONCE)
         found[each.pair].append(Verdict(each.metric, a, b, better, reason, chances.get(each, 1.0), needed))
     return found
 
@@ -91,11 +91,11 @@ def _at_once(each: _Comparison) -> bool:
     return each.metric.startswith(("tbt", "tpot")) and 0 in (np.median(each.a), np.median(each.b))
 
 
-def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | None, Reason | None]:
+def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | None, RankingReason | None]:
     """Which side is better, or else why neither."""
     if found > 1 - LEVEL:
         few = least_chance(len(each.a), len(each.b)) * comparisons > 1 - LEVEL
-        return None, Reason.FEW if few else Reason.NOISE
+        return None, RankingReason.FEW if few else RankingReason.NOISE
     greater, smaller = ("a", "b") if rank_sum(each.a, each.b) > 0 else ("b", "a")
     return (greater if each.metric in HIGHER_IS_BETTER else smaller), None
 

@@ -31,7 +31,7 @@ class RequestRecord:
     prompt_tokens: int
     output_tokens: int | None
     due: float  # when it had to be sent
-    sent: float  # when it was; in a run without a client, where an engine waits for nobody, the same
+    sent: float  # when it was sent; equal to `due` without a client
     ended: float
     times: tuple[float, ...] = ()
     timed: Literal["tokens", "frames"] = "tokens"

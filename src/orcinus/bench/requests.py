@@ -1,4 +1,4 @@
-"""The requests of a benchmark, made before its clock runs: what is asked, and proof of what it was."""
+"""Requests of a benchmark, made before its clock runs, and their hashes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ DIGITS = 16  # of a hash: enough to tell apart what differs by mistake
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request: its prompt, and exactly how many tokens it is answered with."""
+class BenchRequest:
+    """A request of a benchmark: its prompt, and the exact length of its answer."""
 
     prompt: tuple[int, ...]
     output_tokens: int
 
 
-def make_requests(workload: Workload, vocabulary: int) -> list[Asked]:
-    """The requests in the order in which they are sent, whatever the arrivals. Raises `ConfigError` if they have no end."""
+def make_requests(workload: Workload, vocabulary: int) -> list[BenchRequest]:
+    """The requests of a workload in sending order. Raises `ConfigError` if they have no end."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     made = [
-        Asked(prompt_ids(arrival, number, vocabulary), arrival.output_tokens)
+        BenchRequest(prompt_ids(arrival, number, vocabulary), arrival.output_tokens)
         for number, arrival in enumerate(workload.untimed())
     ]
     if not made:
@@ -38,8 +38,11 @@ def make_requests(workload: Workload, vocabulary: int) -> list[Asked]:
     return made
 
 
-def check_lengths(requests: Sequence[Asked], most: int) -> None:
-    """Raises `ConfigError` if some are longer than a model serves: leaving them out in silence would be another workload."""
+def check_lengths(requests: Sequence[BenchRequest], most: int) -> None:
+    """Raises `ConfigError` if a request is longer than the model serves.
+
+    Leaving it out in silence would be another workload.
+    """
     longest = max(len(each.prompt) + each.output_tokens for each in requests)
     too_long = sum(len(each.prompt) + each.output_tokens > most for each in requests)
     if too_long:
@@ -49,26 +52,26 @@ def check_lengths(requests: Sequence[Asked], most: int) -> None:
         )
 
 
-def hash_requests(requests: Iterable[Asked]) -> str:
-    """Of all prompts and lengths, in order."""
+def hash_requests(requests: Iterable[BenchRequest]) -> str:
+    """Hash of all prompts and lengths, in order."""
     found = hashlib.sha256()
     for each in requests:
         found.update(array("q", (len(each.prompt), *each.prompt, each.output_tokens)).tobytes())
     return found.hexdigest()[:DIGITS]
 
 
-def shared_tokens(requests: Iterable[Asked]) -> int:
-    """Prompt tokens with which another prompt begins as well: what a prefix cache that starts empty can save."""
+def shared_tokens(requests: Iterable[BenchRequest]) -> int:
+    """Prompt tokens that an initially empty prefix cache can save."""
     ordered = sorted(each.prompt for each in requests)
-    return sum(_alike(*pair) for pair in pairwise(ordered))
+    return sum(_common_prefix(*pair) for pair in pairwise(ordered))
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common prefix."""
     return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def describe(requests: Sequence[Asked], **named: Any) -> Work:
+def describe(requests: Sequence[BenchRequest], **named: Any) -> Work:
     """The requests as the work of a result; `named` are the other fields of `Work`."""
     return Work(
         requests=len(requests),
@@ -81,5 +84,5 @@ def describe(requests: Sequence[Asked], **named: Any) -> Work:
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:
-    """Of one output."""
+    """Hash of one output."""
     return hashlib.sha256(array("q", tokens).tobytes()).hexdigest()[:DIGITS]

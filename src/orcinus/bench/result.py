@@ -10,6 +10,7 @@ import msgspec
 
 from orcinus.bench.record import Repeat
 from orcinus.errors import ConfigError
+from orcinus.observe.slo import SLO
 
 VERSION: Literal[2] = 2  # of the schema; raised whenever an older reader would misunderstand a file
 Setting = str | int | float | bool | None
@@ -69,9 +70,14 @@ class Result:
     machine: Machine
     work: Work
     sides: tuple[Side, ...]
-    objectives: dict[str, float] = field(default_factory=dict)  # of the goodput, in seconds
+    objectives: dict[str, float] = field(default_factory=dict)  # seconds: of the goodput, or of a capacity's percentiles
     capacity: dict[str, float] = field(default_factory=dict)  # requests per second, by side
     complete: bool = True  # false if it was interrupted: what is there was measured, and the rest is missing
+
+    @property
+    def goodput_slo(self) -> SLO:
+        """The bounds on each request; none in a capacity, whose objectives are about percentiles."""
+        return SLO() if self.kind == "capacity" else SLO(self.objectives)
 
 
 def encode(result: Result) -> bytes:

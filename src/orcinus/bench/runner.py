@@ -1,4 +1,4 @@
-"""Measures sides in turn and keeps what was measured, however it ends."""
+"""Measures sides in turn; an interrupted run keeps what was measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Bar = Callable[[str, int], Callable[..., None]]  # makes a progress bar: its nam
 
 
 def no_bar(name: str, total: int) -> Callable[..., None]:
-    """Progress that nobody watches."""
+    """A progress bar that shows nothing."""
     return lambda *_: None
 
 
@@ -51,7 +51,7 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One system with one workload: what a side of a result is made of."""
+    """A system with a workload, which becomes a side of a result."""
 
     name: str
     system: System
@@ -60,7 +60,7 @@ class Point:
 
 
 def turns(points: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
-    """Who runs when: everybody once a round, and each round begins with another, so that none is always first."""
+    """(Round, point) in turn; each round begins with another point."""
     for number in range(rounds):
         shift = number % len(points)
         yield from ((number, point) for point in [*points[shift:], *points[:shift]])
@@ -75,7 +75,7 @@ def measure_sides(
 
 
 def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar = no_bar) -> tuple[list[Side], bool]:
-    """The sides, and whether all was measured: Ctrl-C ends it, and what was measured until then is returned."""
+    """The measured sides, and whether all runs were made (Ctrl-C ends them early)."""
     found: dict[str, list[Repeat]] = {point.name: [] for point in points}
     complete, current = False, list[Repeat]()
     try:
@@ -107,7 +107,7 @@ def _warm_up(points: Sequence[Point], bar: Bar) -> None:
 
 
 def make_result(kind: Any, work: Work, sides: Sequence[Side], **rest: Any) -> Result:
-    """What was measured, with when, where and by what. `rest` are other fields of `Result`."""
+    """A result of this machine and moment; `rest` are other fields of `Result`."""
     return Result(
         kind=kind,
         when=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,8 +15,8 @@ from orcinus.bench.client.load import Load, execute
 from orcinus.bench.client.probe import meet
 from orcinus.bench.client.prompts import asked
 from orcinus.bench.client.target import Target
-from orcinus.bench.config import LoadConfig, ServerConfig, work_of
-from orcinus.bench.measure import read_objectives
+from orcinus.bench.config import EndpointConfig, LoadConfig, work_of
+from orcinus.bench.measure import read_slo
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Setting, Work
 from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
@@ -38,7 +38,7 @@ class ServerSystem:
 
     name: str
     form: Form
-    config: ServerConfig
+    config: EndpointConfig
     _draws: Iterator[int] = field(default_factory=_new_draws)
 
     @property
@@ -76,7 +76,7 @@ class ServerSystem:
         self.measure(replace(workload, arrivals=AllAtOnce(), requests=few))
 
 
-def server_system(config: ServerConfig, load: LoadConfig, model: str | None, seed: int) -> tuple[ServerSystem, Work]:
+def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, seed: int) -> tuple[ServerSystem, Work]:
     """Meet the server: find its model and what it understands. Raises `ConfigError` if it cannot be measured."""
     workload = load.make(seed)
     if workload.endless:
@@ -91,18 +91,18 @@ def server_system(config: ServerConfig, load: LoadConfig, model: str | None, see
     return ServerSystem(name, form, config), work
 
 
-def run_server(config: ServerConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:
+def run_server(config: EndpointConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:
     """Let a server serve the workload, as often as `load` says. Ctrl-C ends it with what was measured until then.
 
     Raises `ConfigError` before the load begins.
     """
-    objectives = read_objectives(load.goodput)
+    slo = read_slo(load.goodput)
     system, work = server_system(config, load, model, seed)
     sides, complete = measure_sides([system], load.make(seed), load.repeats, work.requests, bar)
-    return make_result("serve", work, sides, objectives=objectives, complete=complete)
+    return make_result("serve", work, sides, objectives=dict(slo.bounds), complete=complete)
 
 
-def _target(config: ServerConfig, model: str | None) -> Target:
+def _target(config: EndpointConfig, model: str | None) -> Target:
     key = config.api_key or os.environ.get("OPENAI_API_KEY")
     words: Any = {"api": config.api, "prompts": config.prompts}
     return Target(config.url or "", model or "", key=key or None, **words)

@@ -9,6 +9,7 @@ from orcinus.bench.measure import metrics
 from orcinus.bench.record import Outcome, Repeat
 from orcinus.bench.result import Side
 from orcinus.observe.interval import Interval, median_interval, ratios
+from orcinus.observe.slo import SLO
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,13 @@ class Summary:
         return None if found is None else found.median
 
 
-def summarize(
-    sides: Sequence[Side], objectives: Mapping[str, float] | None = None, *, invalid_too: bool = False
-) -> list[Summary]:
+def summarize(sides: Sequence[Side], slo: SLO | None = None, *, invalid_too: bool = False) -> list[Summary]:
     """All sides in order; metrics that not every repeat has are left out.
 
-    So are repeats that are not valid, unless somebody wants to see them, and one that was interrupted, unless there is
+    So are repeats that are not valid, unless `invalid_too`, and one that was interrupted, unless there is
     nothing else.
     """
-    by_round = [_by_round(side, objectives or {}, invalid_too) for side in sides]
+    by_round = [_by_round(side, slo, invalid_too) for side in sides]
     found = []
     for side, rounds in zip(sides, by_round, strict=True):
         names = _common(list(rounds.values()))
@@ -73,8 +72,8 @@ def counted(side: Side, *, invalid_too: bool = False) -> list[Repeat]:
     return whole or valid
 
 
-def _by_round(side: Side, objectives: Mapping[str, float], invalid_too: bool) -> dict[int, dict[str, float]]:
-    return {repeat.round: metrics(repeat, objectives) for repeat in counted(side, invalid_too=invalid_too)}
+def _by_round(side: Side, slo: SLO | None, invalid_too: bool) -> dict[int, dict[str, float]]:
+    return {repeat.round: metrics(repeat, slo) for repeat in counted(side, invalid_too=invalid_too)}
 
 
 def _common(found: Sequence[Mapping[str, float]]) -> list[str]:

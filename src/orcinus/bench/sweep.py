@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orcinus.bench.config import LoadConfig
-from orcinus.bench.measure import read_objectives
+from orcinus.bench.measure import read_slo
 from orcinus.bench.result import Result, Work
 from orcinus.bench.runner import Bar, Point, System, make_result, measure_points, no_bar
 from orcinus.errors import ConfigError
@@ -18,10 +18,10 @@ def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Se
 
     Raises `ConfigError` if the arrivals have no rate.
     """
-    objectives = read_objectives(load.goodput)
+    slo = read_slo(load.goodput)
     points = [point for rate in rates for point in points_at(systems, load, work.seed, rate)]
     sides, complete = measure_points(points, load.repeats, work.requests, bar)
-    return make_result("sweep", any_rate(work), sides, objectives=objectives, complete=complete)
+    return make_result("sweep", any_rate(work), sides, objectives=dict(slo.bounds), complete=complete)
 
 
 def any_rate(work: Work) -> Work:

@@ -1,4 +1,4 @@
-"""What must not be believed, said before the numbers: and what was looked at, if nothing was found."""
+"""Reasons not to believe a measured result, and cautions about a sound one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHED = 0.01  # of the prompt tokens, that a cache may have beyond what the wor
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """One reason, and what it rests on."""
+    """A reason not to believe a result, and the facts behind it."""
 
     what: str
     details: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
 
 
 def checked(result: Result) -> str:
-    """What it means that there are no doubts."""
+    """What was checked, where there are no doubts."""
     repeats = [repeat for side in result.sides for repeat in side.repeats]
     requests = sum(len(repeat.requests) for repeat in repeats)
     same = " The output of a request is the same in every run of every side." if summary.same_outputs(result.sides) else ""
@@ -62,7 +62,7 @@ def _problems(side: Side) -> Iterator[Doubt]:
 
 
 def _cached(result: Result) -> Iterator[Doubt]:
-    """A prefix cache that knew the prompts from elsewhere makes a system look faster than its users find it."""
+    """Sides whose prefix cache held more of the prompts than the workload shares."""
     work = result.work
     if work.shared_tokens is None or work.keep_prompts:
         return
@@ -71,7 +71,7 @@ def _cached(result: Result) -> Iterator[Doubt]:
         if share is not None and share > own + CACHED:
             yield Doubt(
                 f"{name}: {share:.0%} of the prompt tokens came from a prefix cache, where the workload shares {own:.0%}: "
-                "the server knew prompts from before. Start it again, and let no one else ask the same."
+                "the server knew prompts from before. Restart it, and keep other clients away."
             )
 
 
@@ -82,7 +82,7 @@ def cached_shares(result: Result) -> dict[str, float | None]:
 
 
 def _search(result: Result) -> Iterator[Doubt]:
-    """A promise is easily kept if the requests end before the system has fallen far behind, or if nobody could look further."""
+    """Capacities whose search ended too early: a short workload, or a rate that could not be measured."""
     for side in result.sides:
         rate, name = side.settings.get("rate"), str(side.settings.get("system"))
         if result.kind != "capacity" or rate is None or name not in result.capacity:
@@ -98,7 +98,7 @@ def _search(result: Result) -> Iterator[Doubt]:
 
 
 def _busy(result: Result) -> Iterator[Doubt]:
-    """Load before a run is what others do, and a little of the run before it."""
+    """The machine's load before each run: other programs', and a little of the run before."""
     loads = [repeat.load for side in result.sides for repeat in side.repeats if repeat.load is not None]
     if found := crowded(loads, result.machine.cores):
         yield Doubt(f"The machine was busy: {found}. Measure again on a quiet one.")
@@ -133,7 +133,7 @@ def _not_served(side: Side) -> Iterator[Doubt]:
 
 
 def _error(repeat: Repeat) -> str:
-    """The first one that said something."""
+    """The first error message of a repeat."""
     said = next((each for each in repeat.requests if each.outcome is not Outcome.OK and each.error), None)
     return "" if said is None else f"{said.outcome.value}: {said.error[:LONGEST_ERROR]}"
 
@@ -150,7 +150,7 @@ def _outputs(result: Result) -> dict[tuple[int, int], dict[str, set[str]]]:
 
 
 def _different_outputs(result: Result) -> Iterator[Doubt]:
-    """Between the sides, and between the repeats of one side."""
+    """Outputs that differ between sides, or between repeats of a side."""
     outputs = _outputs(result)
     differ = {number: by_side for number, by_side in outputs.items() if len(set().union(*by_side.values())) > 1}
     if not differ:
@@ -168,7 +168,7 @@ def _different_outputs(result: Result) -> Iterator[Doubt]:
 
 
 def cautions(result: Result) -> list[Doubt]:
-    """What to keep in mind with numbers that are sound."""
+    """Cautions about numbers that are sound."""
     return [*_frames(result), *_together(result), *_prompts(result), *_uneven(result), *_few(result), *_source(result)]
 
 
@@ -198,7 +198,7 @@ def _comes_together(side: Side) -> bool:
 
 
 def _prompts(result: Result) -> Iterator[Doubt]:
-    """Whether the cache of a server is empty cannot be seen from outside."""
+    """Prompts that a server's prefix cache may hold, which a client cannot see."""
     servers = [side for side in result.sides if "url" in side.settings]
     shares = cached_shares(result)
     if servers and result.work.keep_prompts:

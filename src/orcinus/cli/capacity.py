@@ -1,4 +1,4 @@
-"""`orcinus capacity`: the highest request rate that keeps promises about latency."""
+"""`orcinus capacity`: the highest request rate that keeps latency objectives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 if TYPE_CHECKING:
-    from orcinus.sim.capacity import Capacity, Objectives
+    from orcinus.observe.slo import SLO
+    from orcinus.sim.capacity import Capacity
 
 WIDTH = 110  # of a line without the name of its run
 
@@ -49,7 +50,8 @@ def capacity(
     `orcinus capacity --policy orca,prefill-first,stall-free --p99-tbt 0.1`
     """
     from orcinus.cli.simulate_view import costs, over_seeds
-    from orcinus.sim.capacity import Objectives, capacity_record, together
+    from orcinus.observe.slo import capacity_slo
+    from orcinus.sim.capacity import capacity_record, together
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.record import config_record
     from orcinus.sim.run import by_seed, set_up, workload_of
@@ -58,7 +60,7 @@ def capacity(
     if configs[0].record is not None:
         raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
     check_csv(csv)
-    objectives = Objectives(p99_tbt, p99_ttft, median_delay)
+    slo = capacity_slo({"tbt.p99": p99_tbt, "ttft.p99": p99_ttft, "scheduling_delay.p50": median_delay})
     setups = [set_up(config) for config in configs]
     workload = workload_of(configs[0])
     statistics(workload)  # reads a trace, and so knows what was skipped
@@ -67,7 +69,7 @@ def capacity(
     runs: list[Capacity] = []
     with progress() as bars:
         done = bars.bar("searches", len(searches))
-        for one in in_parallel(partial(_search, objectives=objectives, tolerance=tolerance, first=first), searches):
+        for one in in_parallel(partial(_search, slo=slo, tolerance=tolerance, first=first), searches):
             runs.append(one)
             done(len(runs))
     seeds = configs[0].seeds
@@ -88,10 +90,10 @@ def capacity(
         write_csv(csv, [row for name, record in zip(names, records, strict=True) for row in _rows(name, record)])
 
 
-def _search(config: SimulationConfig, objectives: Objectives, tolerance: float, first: float) -> Capacity:
+def _search(config: SimulationConfig, slo: SLO, tolerance: float, first: float) -> Capacity:
     from orcinus.sim.capacity import find_capacity
 
-    return find_capacity(config, objectives, tolerance=tolerance, first=first)
+    return find_capacity(config, slo, tolerance=tolerance, first=first)
 
 
 def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class InProcess:
 
 
 class Server:
-    """A server at a URL, with or without `/v1` at its end. Raises `RequestError` if nobody answers there."""
+    """A server at a URL, with or without `/v1` at its end. Raises `RequestError` if no server answers there."""
 
     def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
         with needs("--url", "serve"):
@@ -176,6 +176,6 @@ def _tell(note: Note, forgotten: int) -> None:
 
 
 def engine_options_beside_model(config: Any) -> list[str]:
-    """The engine options that differ from their defaults, as flags: they mean nothing to somebody else's server."""
+    """The engine options that differ from their defaults, as flags: they mean nothing to another server."""
     changed = [f.name for f in fields(config) if f.name != "model" and getattr(config, f.name) != f.default]
     return [f"--{name.replace('_', '-')}" for name in changed]

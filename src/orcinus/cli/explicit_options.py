@@ -1,4 +1,4 @@
-"""Which options somebody gave: those that would be ignored are refused."""
+"""Options the user set explicitly; those that would be ignored are refused."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from orcinus.cli.options import NAMED
 from orcinus.errors import ConfigError
 
 
-def given(context: typer.Context) -> list[str]:
-    """The parameters of the command that do not have their defaults because nobody said anything."""
+def explicit_options(context: typer.Context) -> list[str]:
+    """Names of the options the user set explicitly."""
     return [name for name in context.params if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
 
 
 def refuse(names: Iterable[str], without: Iterable[str], reason: str) -> None:
-    """Raise `ConfigError` if one of the names is among those that cannot be."""
+    """Raise `ConfigError` if one of the names is in `without`."""
     for name in names:
         if name in without:
             flag = "the argument MODEL" if name == NAMED else "--" + name.replace("_", "-")

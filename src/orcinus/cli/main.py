@@ -113,7 +113,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _prepare_streams() -> None:
-    """Make the standard streams fit to use, whatever the shell did with them."""
+    """Make the standard streams usable, also where the shell closed them."""
     closed = sys.stdout is None  # as after `>&-`
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115

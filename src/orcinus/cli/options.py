@@ -114,7 +114,7 @@ def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: 
 
 
 def _plain(annotation: Any) -> Any:
-    """`int | None` -> int, from the text that an annotation is. Whatever has no plain type is written as a string."""
+    """`int | None` -> int, from the text that an annotation is. A type without a plain form is written as a string."""
     return {"int": int, "float": float, "bool": bool, "Path": Path}.get(str(annotation).split(" ")[0], str)
 
 

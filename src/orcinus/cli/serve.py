@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from orcinus import interrupt
-from orcinus.cli.explicit_options import given, refuse
+from orcinus.cli.explicit_options import explicit_options, refuse
 from orcinus.cli.options import NAMED, takes, takes_engine, takes_some
 from orcinus.config import EngineConfig
 from orcinus.distribution import needs
@@ -40,7 +40,7 @@ def serve(
 
     Example: `orcinus serve --port 8000`, then point any OpenAI client at http://127.0.0.1:8000/v1
     """
-    said = given(context)
+    said = explicit_options(context)
     if simulate is None:
         refuse(said, ONLY_SIMULATED, "says how a simulation goes: add --simulate MODEL, or leave it out")
         asked: EngineConfig | LiveConfig = config

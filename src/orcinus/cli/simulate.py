@@ -40,7 +40,7 @@ def simulate(
     *,
     configs: Sequence[SimulationConfig],
 ) -> None:
-    """Serve made-up requests with the real scheduler on devices that nobody needs to have.
+    """Serve made-up requests with the real scheduler on devices that you do not have.
 
     --model, --device, --software, --policy, --kv, --paper, --order and --router may hold several names with commas between:
     each is simulated with the same requests. Example: `orcinus simulate --model gpt3-175b --device a100-40g --tp 8 --pp 2
@@ -60,11 +60,11 @@ def simulate(
         check_picture(plot)
     check_csv(csv)
     make_router(configs[0].router)
-    setups = [set_up(config) for config in configs]  # whatever is wrong is said before anything runs
+    setups = [set_up(config) for config in configs]  # errors are raised before anything runs
     workload = workload_of(configs[0])
     stats = statistics(workload)
     console = Console(highlight=False)
-    lines = _Lines(requests_file)
+    lines = _RequestLines(requests_file)
     if not as_json:
         console.print(view.heading(setups[0], stats), soft_wrap=True)
         print_lines(console, CAUTION, [*view.costs(setups), *workload.notes()])
@@ -90,7 +90,7 @@ def simulate(
         draw_runs(plot, list(zip(names, seen, strict=True)), view.legend(varies, configs[0].seeds))
 
 
-def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _Lines) -> list[Outcome]:
+def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _RequestLines) -> list[Outcome]:
     """Simulate one after the other, with a bar for each."""
     from orcinus.sim.run import by_seed, together
     from orcinus.sim.run import simulate as run
@@ -106,7 +106,7 @@ def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: in
         return outcomes
 
 
-class _Lines:
+class _RequestLines:
     """Requests that were served, a JSON line each; nothing if there is no file for them."""
 
     def __init__(self, path: Path | None) -> None:
@@ -121,7 +121,7 @@ class _Lines:
         except OSError as error:
             raise ConfigError(f"cannot write {self._path}: {error.strerror or error}") from None
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _RequestLines:
         return self
 
     def __exit__(self, *_: object) -> None:

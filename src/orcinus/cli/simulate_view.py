@@ -151,7 +151,7 @@ def _columns(names: Sequence[str]) -> Table:
 
 
 def _add(shown: Table, label: str, cells: Sequence[str]) -> None:
-    """A row, unless nobody has anything to say in it."""
+    """Add a row, unless all of its cells are empty."""
     if any(cells):
         shown.add_row(label, *cells)
 

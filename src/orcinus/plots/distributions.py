@@ -14,7 +14,7 @@ EDGE = 0.005  # of the values, on either side, that say nothing about how wide a
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class DistributionPanel:
     """Values in seconds by side. `tail`: not the share that took at most so long, but the share that took longer."""
 
     label: str
@@ -23,7 +23,7 @@ class Panel:
     tail: bool = False
 
 
-def draw_distributions(path: str | Path, panels: Sequence[Panel]) -> None:
+def draw_distributions(path: str | Path, panels: Sequence[DistributionPanel]) -> None:
     """A line for every side in every panel, two panels in a row. Raises `ConfigError` if the file cannot be written."""
     columns = min(2, len(panels))
     with picture(path, -(-len(panels) // columns), columns, width=5.2, height=2.9) as axes:
@@ -50,7 +50,7 @@ def _line(values: Sequence[float], tail: bool) -> tuple[list[float], list[float]
     ]
 
 
-def _scale(place: Any, panel: Panel) -> None:
+def _scale(place: Any, panel: DistributionPanel) -> None:
     place.set(ylabel=f"share of {panel.of}" + (" that took longer" if panel.tail else ""), ylim=(0, 1.01))
     if panel.tail:
         least = 1 / max((len(values) for values in panel.values.values()), default=1)

@@ -16,7 +16,7 @@ TALL = 8  # times the most decodes of an iteration: beyond that prefills would h
 BINS = 120
 
 
-class Seen(Protocol):
+class DrawnIteration(Protocol):
     """One iteration. Moments are in seconds."""
 
     @property
@@ -35,9 +35,10 @@ class Seen(Protocol):
     def free_blocks(self) -> int: ...
 
 
-Sides = Sequence[tuple[str, Sequence[Seen]]]
+Sides = Sequence[tuple[str, Sequence[DrawnIteration]]]
+TokenRange = Callable[[DrawnIteration], tuple[int, int]]  # low and high end of a part of a bar
 
-COMPOSITION: tuple[tuple[str, Callable[[Seen], float], Callable[[Sequence[float]], float]], ...] = (
+COMPOSITION: tuple[tuple[str, Callable[[DrawnIteration], float], Callable[[Sequence[float]], float]], ...] = (
     ("requests running", lambda seen: seen.running, median),
     ("requests waiting", lambda seen: seen.waiting, median),
     ("free K/V blocks", lambda seen: seen.free_blocks, median),
@@ -89,7 +90,9 @@ def _none() -> Any:
     return NullLocator()
 
 
-def _bars(place: Any, some: Sequence[Seen], colour: str, label: str, part: Callable[[Seen], tuple[int, int]]) -> None:
+def _bars(
+    place: Any, some: Sequence[DrawnIteration], colour: str, label: str, part: Callable[[DrawnIteration], tuple[int, int]]
+) -> None:
     """Iterations that have such a part, from its low to its high end."""
     from matplotlib.collections import PolyCollection
 
@@ -120,8 +123,8 @@ def draw_composition(path: str | Path, sides: Sides) -> None:
         legend_below(axes[0][0])
 
 
-def _binned(all_: Sequence[Seen], end: float) -> list[list[Seen]]:
-    bins: list[list[Seen]] = [[] for _ in range(BINS)]
+def _binned(all_: Sequence[DrawnIteration], end: float) -> list[list[DrawnIteration]]:
+    bins: list[list[DrawnIteration]] = [[] for _ in range(BINS)]
     for seen in all_:
         first, last = (min(int(moment / end * BINS), BINS - 1) for moment in (seen.launched, seen.returned))
         for number in range(first, last + 1):

@@ -37,7 +37,7 @@ def mixed_styles() -> list[dict[str, str]]:
 
 
 def legible(name: str, longest: int = LONGEST) -> str:
-    """A name as text, whatever is in it: no formula, no line breaks, nothing that the font lacks, not too long."""
+    """A name that can be drawn: no formula, line break or missing glyph, and not too long."""
     require_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont, get_font
 

@@ -13,6 +13,7 @@ from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
+from orcinus.observe.slo import SLO
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import Machine
 from orcinus.sim.outcome import Outcome, Setup
@@ -26,70 +27,49 @@ from orcinus.workload.workload import OWN_TIMES, Workload
 UNSEEN = 0.05  # of the load, that may be too much without an objective being missed, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """An objective, what was found instead, and what was promised, in seconds."""
-
-    objective: str
-    seconds: float
-    promised: float | None
-
-    def at(self, rate: float) -> str:
-        """In words."""
-        assert self.promised is not None
-        times = self.seconds / self.promised
-        found, promised = (f"{each * 1e3:.4g} ms" for each in (self.seconds, self.promised))
-        return f"at {rate:.3g} requests/s the {self.objective} is {found}, {times:.3g} times the {promised} promised"
+def percentiles(slo: SLO, metrics: MetricsObserver) -> dict[str, float]:
+    """Seconds of every metric that the SLO bounds, such as `tbt.p99`."""
+    found = {}
+    for metric in slo.bounds:
+        latency, percentile = _parts(metric)
+        seen: Distribution = getattr(metrics, latency)
+        found[metric] = 0.0 if latency == "tbt" and not seen.count else seen.percentile(percentile)  # answers of one token
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class Objectives:
-    """What has to hold, in seconds; None = no promise. Raises `ConfigError` if nothing is promised, or the impossible."""
-
-    p99_tbt: float | None = None  # pooled over tokens
-    p99_ttft: float | None = None
-    median_delay: float | None = None  # scheduling delay, which grows without bounds when a queue does
-
-    def __post_init__(self) -> None:
-        promised = [value for value in (self.p99_tbt, self.p99_ttft, self.median_delay) if value is not None]
-        if not promised:
-            raise ConfigError("a capacity needs an objective: a P99 TBT, a P99 TTFT or a median scheduling delay")
-        if not all(0 < value < math.inf for value in promised):
-            raise ConfigError("objectives must be above 0 seconds")
-
-    def kept(self, outcome: Outcome) -> bool:
-        """Whether a simulation kept them; one that served nobody keeps none."""
-        return outcome.metrics.served > 0 and not self.missed(outcome)
-
-    def missed(self, outcome: Outcome) -> tuple[Miss, ...]:
-        """Those that a simulation did not keep, and by how much."""
-        metrics = outcome.metrics
-        found = (
-            Miss("P99 TBT", metrics.tbt.percentile(99) if metrics.tbt.count else 0.0, self.p99_tbt),
-            Miss("P99 TTFT", metrics.ttft.percentile(99), self.p99_ttft),
-            Miss("median scheduling delay", metrics.scheduling_delay.percentile(50), self.median_delay),
-        )
-        return tuple(each for each in found if each.promised is not None and not each.seconds <= each.promised)
-
-    @property
-    def unseen(self) -> float:
-        """Seconds that the last requests may wait longer than the first before an objective shows it; infinite if none does.
-
-        A queue that grows evenly to d seconds has a median delay of d / 2.
-        """
-        return min(2 * (self.median_delay or math.inf), self.p99_ttft or math.inf)
-
-    def lost(self, metrics: MetricsObserver, size: Size) -> bool:
-        """Whether they cannot be kept any more, whatever follows: too many of all that there can be are late already."""
-        return (
-            _too_many(metrics.tbt, self.p99_tbt, 0.01 * size.gaps)
-            or _too_many(metrics.ttft, self.p99_ttft, 0.01 * size.requests)
-            or _too_many(metrics.scheduling_delay, self.median_delay, 0.5 * size.requests)
-        )
+def keeps(slo: SLO, outcome: Outcome) -> bool:
+    """Whether a simulation kept an SLO; one that served no request keeps none."""
+    return outcome.metrics.served > 0 and not slo.missed(percentiles(slo, outcome.metrics))
 
 
-def _too_many(seen: Distribution, limit: float | None, allowed: float) -> bool:
-    return limit is not None and seen.count > allowed and seen.above(limit) > allowed
+def is_lost(slo: SLO, metrics: MetricsObserver, size: Size) -> bool:
+    """Whether too many of all latencies that there can be exceed a bound already."""
+    for metric, seconds in slo.bounds.items():
+        latency, percentile = _parts(metric)
+        seen: Distribution = getattr(metrics, latency)
+        allowed = (100 - percentile) / 100 * (size.gaps if latency == "tbt" else size.requests)
+        if seen.count > allowed and seen.above(seconds) > allowed:
+            return True
+    return False
+
+
+def unseen_delay(slo: SLO) -> float:
+    """Seconds of delay that the last requests may have beyond the first without a miss; infinite if any.
+
+    A queue that grows evenly to d seconds has a median delay of d / 2.
+    """
+    found = [math.inf]
+    for metric, seconds in slo.bounds.items():
+        latency, percentile = _parts(metric)
+        if latency != "tbt":
+            found.append(2 * seconds if percentile == 50 else seconds)
+    return min(found)
+
+
+def _parts(metric: str) -> tuple[str, float]:
+    """`tbt.p99` -> (tbt, 99)."""
+    latency, _, percentile = metric.partition(".p")
+    return latency, float(percentile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +124,7 @@ def own_rate(config: SimulationConfig) -> float:
 
 def find_capacity(
     config: SimulationConfig,
-    objectives: Objectives,
+    slo: SLO,
     *,
     tolerance: float = 0.025,
     first: float = 1.0,
@@ -155,20 +135,20 @@ def find_capacity(
     Every trial serves the same requests, and ends when its objectives are certainly lost; `watch` hears of each. Raises
     `ConfigError`.
     """
-    return find_capacities(config, (objectives,), tolerance=tolerance, first=first, watch=watch)[0]
+    return find_capacities(config, (slo,), tolerance=tolerance, first=first, watch=watch)[0]
 
 
 def find_capacities(
     config: SimulationConfig,
-    objectives: Sequence[Objectives],
+    slos: Sequence[SLO],
     *,
     tolerance: float = 0.025,
     first: float = 1.0,
     watch: Callable[[Trial], None] | None = None,
 ) -> list[Capacity]:
-    """The same for several objectives, in their order. A trial that says something about several of them is made once."""
+    """The same for several SLOs, in their order. A trial that says something about several of them is made once."""
     searches = [_Search(one, tolerance, first, watch) for one in by_seed(config)]
-    return [together([search.capacity(each) for search in searches]) for each in objectives]
+    return [together([search.capacity(each) for search in searches]) for each in slos]
 
 
 def capacity_record(found: Capacity) -> dict[str, Any]:
@@ -220,49 +200,52 @@ class _Search:
         self._known: dict[int, Outcome] = {}
         self._step = 0  # where the next search starts
 
-    def capacity(self, objectives: Objectives) -> Capacity:
+    def capacity(self, slo: SLO) -> Capacity:
         trials: list[Trial] = []
 
-        def keeps(step: int) -> bool:
-            outcome = self._outcome(step, objectives)
-            trials.append(Trial(self._grid.rate(step), not outcome.ended_early and objectives.kept(outcome), outcome))
+        def keeps_at(step: int) -> bool:
+            outcome = self._outcome(step, slo)
+            trials.append(Trial(self._grid.rate(step), not outcome.ended_early and keeps(slo, outcome), outcome))
             if self._watch is not None:
                 self._watch(trials[-1])
             return trials[-1].kept
 
         try:
-            found = self._grid.highest(keeps, self._step)
+            found = self._grid.highest(keeps_at, self._step)
         except NeverMissed as error:
-            raise NeverMissed(error.rate, self._advice(trials[-1], objectives)) from None
+            raise NeverMissed(error.rate, self._advice(trials[-1], slo)) from None
         if found is None:
             return Capacity(
-                0.0, tuple(trials), tuple(of_machine(self._setup.machine)), self._missed(objectives, min(trials, key=_rate))
+                0.0, tuple(trials), tuple(of_machine(self._setup.machine)), self._missed(slo, min(trials, key=_rate))
             )
         self._step, rate = found, self._grid.rate(found)
         best = next(trial for trial in reversed(trials) if trial.rate == rate)
-        return Capacity(rate, tuple(trials), (*of_machine(self._setup.machine), *self._unseen(best, objectives)))
+        return Capacity(rate, tuple(trials), (*of_machine(self._setup.machine), *self._unseen(best, slo)))
 
-    def _missed(self, objectives: Objectives, lowest: Trial) -> tuple[str, ...]:
+    def _missed(self, slo: SLO, lowest: Trial) -> tuple[str, ...]:
         """What was not kept at the lowest rate, from all of its requests."""
         outcome = lowest.outcome
         if outcome.ended_early:
             config = at_rate(self._config, lowest.rate)
             outcome = simulate(config, setup=self._setup, workload=workload_of(config))
-        return tuple(miss.at(lowest.rate) for miss in objectives.missed(outcome))
+        return tuple(
+            f"at {lowest.rate:.3g} requests/s {miss.describe('{:.4g}'.format)}"
+            for miss in slo.missed(percentiles(slo, outcome.metrics))
+        )
 
-    def _unseen(self, best: Trial, objectives: Objectives) -> tuple[str, ...]:
+    def _unseen(self, best: Trial, slo: SLO) -> tuple[str, ...]:
         """Why the requests at a rate may have ended before they could show that it is too high."""
         outcome, window = best.outcome, best.outcome.metrics.window
-        overload = objectives.unseen / window if window else math.inf
+        overload = unseen_delay(slo) / window if window else math.inf
         if not too_short(outcome) and overload <= UNSEEN:
             return ()
         hidden = f", and a load that is {overload:.0%} too high would break no promise" if overload < math.inf else ""
         return (
             f"{best.rate:.3g} requests/s is no capacity: {outcome.metrics.submitted} requests come within {window:.3g} s, one "
-            f"takes {spent(outcome.metrics):.3g} s{hidden}: {self._advice(best, objectives)}",
+            f"takes {spent(outcome.metrics):.3g} s{hidden}: {self._advice(best, slo)}",
         )
 
-    def _advice(self, trial: Trial, objectives: Objectives) -> str:
+    def _advice(self, trial: Trial, slo: SLO) -> str:
         """How many requests come for long enough, however many of them are in the system at a time.
 
         No more can be served in a second than are in it at a time, over what one takes where there are few (Little's law).
@@ -270,19 +253,19 @@ class _Search:
         machine, metrics = self._setup.machine, trial.outcome.metrics
         at_a_time = min(machine.limits.max_batch_size, machine.kv_tokens / self._size.mean_tokens) * self._config.replicas
         rate = min(trial.rate, at_a_time / spent(metrics)) if spent(metrics) > 0 else trial.rate
-        seconds = objectives.unseen / UNSEEN if objectives.unseen < math.inf else 0.0
+        seconds = unseen_delay(slo) / UNSEEN if unseen_delay(slo) < math.inf else 0.0
         return f"give --requests {rounded_up(MARGIN * max(LONG * at_a_time, rate * seconds))}"
 
-    def _outcome(self, step: int, objectives: Objectives) -> Outcome:
+    def _outcome(self, step: int, slo: SLO) -> Outcome:
         """What happens at this rate, at least until the objectives are lost."""
         known = self._known.get(step)
-        if known is None or (known.ended_early and not objectives.lost(known.metrics, self._size)):
+        if known is None or (known.ended_early and not is_lost(slo, known.metrics, self._size)):
             config = at_rate(self._config, self._grid.rate(step))
             known = self._known[step] = simulate(
                 config,
                 setup=self._setup,
                 workload=workload_of(config),
-                over=lambda metrics: objectives.lost(metrics, self._size),
+                over=lambda metrics: is_lost(slo, metrics, self._size),
             )
         return known
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.file_position import Place
+from orcinus.workload.file_position import FilePosition
 
 MOONCAKE_BLOCK = 512  # tokens; its times are milliseconds
 QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id
 
 
-def objects(place: Place, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def objects(place: FilePosition, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The objects of JSON lines, one at a time; empty lines are passed over. Raises `ConfigError`."""
     for line in place.lines(lines):
         found = place.attempt(parse, place, line)
@@ -21,7 +21,7 @@ def objects(place: Place, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def parse(place: Place, line: str) -> dict[str, Any]:
+def parse(place: FilePosition, line: str) -> dict[str, Any]:
     """One line. Raises `ConfigError` if it is no JSON object."""
     try:
         found = json.loads(line)
@@ -32,7 +32,7 @@ def parse(place: Place, line: str) -> dict[str, Any]:
     return found
 
 
-def read_block_line(place: Place, fields: dict[str, Any]) -> list[Arrival]:
+def read_block_line(place: FilePosition, fields: dict[str, Any]) -> list[Arrival]:
     """The request of a line, with its time in seconds from whenever the file counts. Raises `ConfigError`."""
     seconds = place.seconds(fields, "timestamp")
     size, unit = (QWEN_BLOCK, 1.0) if "chat_id" in fields else (MOONCAKE_BLOCK, 1e-3)

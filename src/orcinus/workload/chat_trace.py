@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.file_position import Place
+from orcinus.workload.file_position import FilePosition
 from orcinus.workload.token_counts import CountTokens
 
-MODELS = {"gpt", "chatgpt", "bing", "bard", "assistant", "model"}  # who answers; everybody else asks
+MODELS = {"gpt", "chatgpt", "bing", "bard", "assistant", "model"}  # roles that answer; all others ask
 
 
-def read_chat(place: Place, conversation: Any, count_tokens: CountTokens) -> list[Arrival]:
+def read_chat(place: FilePosition, conversation: Any, count_tokens: CountTokens) -> list[Arrival]:
     """One request for every answer, whose prompt is the conversation so far, without the words of a chat template.
 
     The turns of a conversation share their beginnings. Empty questions and answers are left out. All arrive at 0. Raises
@@ -27,7 +27,7 @@ def read_chat(place: Place, conversation: Any, count_tokens: CountTokens) -> lis
     return found
 
 
-def _turns(place: Place, conversation: Any) -> Iterator[tuple[str, str]]:
+def _turns(place: FilePosition, conversation: Any) -> Iterator[tuple[str, str]]:
     turns = conversation.get("conversations") if isinstance(conversation, dict) else None
     if not isinstance(turns, list):
         raise place.wrong("it has no list of conversations")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.file_position import Place
+from orcinus.workload.file_position import FilePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ KINDS = (
 )
 
 
-def columns_of(place: Place, header: Sequence[str]) -> Columns:
+def columns_of(place: FilePosition, header: Sequence[str]) -> Columns:
     """The first kind all of whose columns are there. Raises `ConfigError` if there is none."""
     names = {name.strip() for name in header}
     for kind in KINDS:
@@ -44,7 +44,7 @@ def columns_of(place: Place, header: Sequence[str]) -> Columns:
     raise place.wrong(f"its columns are {', '.join(sorted(names))[:200]}, but those of a trace are {known}")
 
 
-def read_csv(place: Place, file: Iterable[str]) -> Iterator[Arrival]:
+def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
     """The requests of a file with a header. Times are as they are written; dates count from the first. Raises `ConfigError`."""
     lines = place.lines(file)
     header = [name.strip() for name in next(csv.reader([next(lines)], skipinitialspace=True))]
@@ -58,7 +58,7 @@ def read_csv(place: Place, file: Iterable[str]) -> Iterator[Arrival]:
 class _Reader:
     """Rows of one file. A line is a row: no field of a trace holds a line break, so a stray quote spoils no other row."""
 
-    def __init__(self, place: Place, header: Sequence[str], kind: Columns) -> None:
+    def __init__(self, place: FilePosition, header: Sequence[str], kind: Columns) -> None:
         self._place, self._header, self._kind = place, header, kind
         self._start: datetime | None = None
 
@@ -88,7 +88,7 @@ class _Reader:
         return seconds
 
 
-def _date(place: Place, text: str) -> datetime:
+def _date(place: FilePosition, text: str) -> datetime:
     """A date of ISO 8601, in UTC if it does not say. Digits beyond microseconds are dropped."""
     try:
         date = datetime.fromisoformat(text.strip())

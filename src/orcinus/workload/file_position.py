@@ -38,7 +38,7 @@ class Skipped:
 
 
 @dataclass(slots=True)
-class Place:
+class FilePosition:
     """A file and a line of it. Readers move it on, so that every complaint names the place.
 
     With `skipped`, a row that is wrong is counted there and passed over; without, it ends the reading.

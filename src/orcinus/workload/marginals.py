@@ -1,7 +1,7 @@
 """How long one side of a request is: distributions of token counts, each a name with options.
 
 A distribution is its quantile function. One uniform draw makes one length, so that the same seed gives the same rank to
-the same request whatever the distribution: common random numbers for lengths.
+the same request under every distribution: common random numbers for lengths.
 """
 
 from __future__ import annotations

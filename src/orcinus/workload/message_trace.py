@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcinus.workload.arrival import Arrival
-from orcinus.workload.file_position import Place
+from orcinus.workload.file_position import FilePosition
 from orcinus.workload.token_counts import CountTokens
 
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -19,7 +19,7 @@ def holds_messages(fields: Mapping[str, Any]) -> bool:
     return "messages" in fields or (isinstance(body, dict) and "messages" in body)
 
 
-def read_messages(place: Place, fields: Any, count_tokens: CountTokens, answer: int | None) -> list[Arrival]:
+def read_messages(place: FilePosition, fields: Any, count_tokens: CountTokens, answer: int | None) -> list[Arrival]:
     """The one request of a line, whose prompt is its messages, without the words of a chat template. It arrives at 0.
 
     If the last message is an assistant's and the line is no body of a request, it is the answer; answers that are not there
@@ -42,25 +42,25 @@ def read_messages(place: Place, fields: Any, count_tokens: CountTokens, answer: 
     return [Arrival(0.0, prompt, tokens if most is None else min(tokens, most), max_tokens=most)]
 
 
-def _most(place: Place, request: Mapping[str, Any]) -> int | None:
+def _most(place: FilePosition, request: Mapping[str, Any]) -> int | None:
     name = next((name for name in LIMITS if request.get(name) is not None), None)
     return None if name is None else place.tokens(request, name)
 
 
-def _listed(place: Place, messages: Any) -> Sequence[Mapping[str, Any]]:
+def _listed(place: FilePosition, messages: Any) -> Sequence[Mapping[str, Any]]:
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise place.wrong("messages must be a list of objects, and not an empty one")
     return messages
 
 
-def _role(place: Place, message: Mapping[str, Any]) -> str:
+def _role(place: FilePosition, message: Mapping[str, Any]) -> str:
     role = message.get("role")
     if not isinstance(role, str):
         raise place.wrong("a message needs a role")
     return role
 
 
-def _text(place: Place, message: Mapping[str, Any]) -> str:
+def _text(place: FilePosition, message: Mapping[str, Any]) -> str:
     """Its content, and the calls of tools that it makes."""
     content = message.get("content")
     parts = [content] if isinstance(content, str) else [] if content is None else _parts(place, content)
@@ -68,7 +68,7 @@ def _text(place: Place, message: Mapping[str, Any]) -> str:
     return place.text("\n".join([*parts, *([json.dumps(calls)] if calls else [])]))
 
 
-def _parts(place: Place, content: Any) -> list[str]:
+def _parts(place: FilePosition, content: Any) -> list[str]:
     """The texts of a content in parts."""
     found = [part.get("text") if isinstance(part, dict) else part for part in content] if isinstance(content, list) else [None]
     texts = [text for text in found if isinstance(text, str)]

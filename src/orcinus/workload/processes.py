@@ -133,7 +133,7 @@ class Closed:
     """A closed loop: each of `clients` sends a request, waits for its answer, thinks, and sends the next.
 
     Thinking takes `think` seconds on average, exponentially distributed, as in the classic model of interactive users.
-    When a request comes depends on when the one before was answered: `Workload.loop` says it to whoever serves them.
+    When a request comes depends on when the one before was answered: `Workload.loop` tells it to the server of the requests.
     """
 
     clients: int

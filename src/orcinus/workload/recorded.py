@@ -10,7 +10,7 @@ from typing import Any
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.block_trace import objects
-from orcinus.workload.file_position import Place
+from orcinus.workload.file_position import FilePosition
 
 BLOCK = 16  # tokens of a prompt that are named together
 
@@ -22,7 +22,7 @@ class _Seen:
     output_tokens: int = 0
 
 
-def read_record(place: Place, lines: Iterable[str]) -> Iterator[Arrival]:
+def read_record(place: FilePosition, lines: Iterable[str]) -> Iterator[Arrival]:
     """Every request that got a token, with as many as it got, whether it ended or was cancelled.
 
     What prompts share is known in blocks of 16 tokens. A request's length is known when it ends, so the file is read to
@@ -45,7 +45,7 @@ class _Run:
         self._running: dict[str, _Seen] = {}
         self._batches: dict[int, list[str]] = {}
 
-    def read(self, place: Place, line: dict[str, Any]) -> None:
+    def read(self, place: FilePosition, line: dict[str, Any]) -> None:
         """One more. Raises `ConfigError` if it cannot follow those before it."""
         try:
             self._read(place, line)
@@ -54,7 +54,7 @@ class _Run:
         except (KeyError, TypeError, IndexError, ValueError, AttributeError):
             raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
 
-    def _read(self, place: Place, line: dict[str, Any]) -> None:
+    def _read(self, place: FilePosition, line: dict[str, Any]) -> None:
         if line["kind"] == "submit":
             self._running[line["id"]] = _Seen(place.line, _arrival(place, line))
             self.seen.append(self._running[line["id"]])
@@ -68,7 +68,7 @@ class _Run:
             del self._running[line["id"]]
 
 
-def _arrival(place: Place, submit: dict[str, Any]) -> Arrival:
+def _arrival(place: FilePosition, submit: dict[str, Any]) -> Arrival:
     prompt = submit["prompt"]
     return Arrival(
         place.seconds(submit, "at"),

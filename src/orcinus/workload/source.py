@@ -1,4 +1,4 @@
-"""Where the requests of a run come from, one at a time, whoever serves them and however time passes there."""
+"""The requests of a run, one at a time, for simulations, engines and clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 class OpenLoop:
-    """Requests that come whatever happens."""
+    """Requests of an open loop."""
 
     def __init__(self, arrivals: Iterator[Arrival]) -> None:
         self._arrivals = arrivals

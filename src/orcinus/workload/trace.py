@@ -19,13 +19,13 @@ from orcinus.workload.block_trace import objects, parse, read_block_line
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
 from orcinus.workload.chat_trace import read_chat
 from orcinus.workload.csv_trace import columns_of, read_csv
-from orcinus.workload.file_position import Place, Skipped
+from orcinus.workload.file_position import FilePosition, Skipped
 from orcinus.workload.message_trace import holds_messages, read_messages
 from orcinus.workload.recorded import read_record
 from orcinus.workload.token_counts import CountTokens, token_counter
 
-Read = Callable[[Place, TextIO, CountTokens], Iterator[Arrival]]
-ReadRow = Callable[[Place, Any, CountTokens], list[Arrival]]
+Read = Callable[[FilePosition, TextIO, CountTokens], Iterator[Arrival]]
+ReadRow = Callable[[FilePosition, Any, CountTokens], list[Arrival]]
 GZIP = b"\x1f\x8b"
 LOOKED_AT = 100  # lines until one says what a file of JSON lines is
 
@@ -68,7 +68,7 @@ class Trace:
     def kind(self) -> Kind:
         """What the file is, from its first lines."""
         with _opened(self.file) as file:
-            return self._kind(Place(self.file), file)
+            return self._kind(FilePosition(self.file), file)
 
     @property
     def counted_by(self) -> str:
@@ -82,7 +82,7 @@ class Trace:
         """
         skipped = skipped or Skipped()
         skipped.clear()
-        place = Place(self.file, skipped=None if self.reject_bad_rows else skipped)
+        place = FilePosition(self.file, skipped=None if self.reject_bad_rows else skipped)
         kind, served = self.kind, 0
         count = count_tokens or (token_counter(self.tokenizer) if kind.text else _no_counter)
         with _opened(self.file) as file:
@@ -95,7 +95,7 @@ class Trace:
         if not served:
             raise ConfigError(f"{self.file} holds no requests" + (f": {skipped.said}" if skipped.rows else ""))
 
-    def _forwards(self, place: Place, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
+    def _forwards(self, place: FilePosition, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
         """With times from the first on; those that go back are wrong."""
         first = last = None
         for arrival in arrivals:
@@ -107,7 +107,7 @@ class Trace:
             moved = (arrival.at - first) * self.scale
             yield arrival if moved == arrival.at else replace(arrival, at=moved)
 
-    def _kind(self, place: Place, file: TextIO) -> Kind:
+    def _kind(self, place: FilePosition, file: TextIO) -> Kind:
         """What the file is. Raises `ConfigError` if it is none of those that are known."""
         start, line = _first(place, file)
         if start == "[":
@@ -117,7 +117,7 @@ class Trace:
         columns = columns_of(place, next(csv.reader([line], skipinitialspace=True)))
         return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
 
-    def _kind_of_lines(self, place: Place, first: str, file: TextIO) -> Kind:
+    def _kind_of_lines(self, place: FilePosition, first: str, file: TextIO) -> Kind:
         """From the first line that is of any kind; if none is, the complaint is about the first of all."""
         number, complaint = place.line, None
         for place.line, line in enumerate((first, *islice(file, LOOKED_AT)), number):
@@ -127,7 +127,7 @@ class Trace:
                 complaint = complaint or error
         raise cast(ConfigError, complaint)
 
-    def _kind_of_line(self, place: Place, line: str) -> Kind:
+    def _kind_of_line(self, place: FilePosition, line: str) -> Kind:
         fields = parse(place, line)
         if fields.get("kind") == "engine" and fields.get("version") == VERSION:
             return Kind("recorded run", True, lambda place, file, count: read_record(place, file))
@@ -140,19 +140,19 @@ class Trace:
             f"messages), conversations, or a recorded run of version {VERSION}"
         )
 
-    def _conversation(self, place: Place, fields: Any, count: CountTokens) -> list[Arrival]:
+    def _conversation(self, place: FilePosition, fields: Any, count: CountTokens) -> list[Arrival]:
         """The requests of one conversation, in either form."""
         if isinstance(fields, dict) and holds_messages(fields):
             return read_messages(place, fields, count, self.answer)
         return read_chat(place, fields, count)
 
 
-def _each(read: ReadRow, place: Place, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
+def _each(read: ReadRow, place: FilePosition, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
     """The requests of every line of JSON."""
     return _rows(read, place, objects(place, file), count)
 
 
-def _listed(read: ReadRow, place: Place, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
+def _listed(read: ReadRow, place: FilePosition, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
     """The requests of every item of a JSON list, all of which is in memory, as JSON has no lines. Raises `ConfigError`."""
     try:
         items = json.load(file)
@@ -163,17 +163,17 @@ def _listed(read: ReadRow, place: Place, file: TextIO, count: CountTokens) -> It
     return _rows(read, place, _numbered(place, items), count)
 
 
-def _numbered(place: Place, items: Iterable[Any]) -> Iterator[Any]:
+def _numbered(place: FilePosition, items: Iterable[Any]) -> Iterator[Any]:
     for place.line, item in enumerate(items, 1):
         yield item
 
 
-def _rows(read: ReadRow, place: Place, rows: Iterable[Any], count: CountTokens) -> Iterator[Arrival]:
+def _rows(read: ReadRow, place: FilePosition, rows: Iterable[Any], count: CountTokens) -> Iterator[Arrival]:
     for row in rows:
         yield from place.attempt(read, place, row, count) or ()
 
 
-def _refuse(place: Place, what: str) -> None:
+def _refuse(place: FilePosition, what: str) -> None:
     raise place.wrong(what)
 
 
@@ -183,7 +183,10 @@ def _no_counter(text: str) -> int:
 
 
 def _opened(path: str) -> TextIO:
-    """The text of a file, packed or not. Bytes that are no UTF-8 are kept as lone surrogates, which `Place.text` refuses."""
+    """The text of a file, gzipped or not.
+
+    Bytes that are no UTF-8 become lone surrogates, which `FilePosition.text` refuses.
+    """
     try:
         with open(path, "rb") as file:
             opened: Callable[..., Any] = gzip.open if file.read(2) == GZIP else open
@@ -192,7 +195,7 @@ def _opened(path: str) -> TextIO:
         raise ConfigError(f"cannot read the trace {path}: {error.strerror or error}") from None
 
 
-def _first(place: Place, file: TextIO) -> tuple[str, str]:
+def _first(place: FilePosition, file: TextIO) -> tuple[str, str]:
     """The first letter of a file that is no blank, and its line. Raises `ConfigError` if there is none, or no text."""
     try:
         while (start := file.read(1)).isspace():  # a list of conversations may be one line of gigabytes

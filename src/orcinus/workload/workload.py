@@ -143,9 +143,9 @@ class Workload:
 
 
 class ClosedLoop:
-    """One run of a closed loop: whoever serves it tells when an answer ended, and hears when that client comes again.
+    """One run of a closed loop: told when an answer ended, it says when that client comes again.
 
-    Requests keep their order and lengths whoever sends them: the n-th to be sent is the same under every scheduler.
+    Requests keep their order and lengths: the n-th to be sent is the same under every scheduler.
     """
 
     def __init__(self, clients: int, bodies: Iterator[Arrival], pauses: Iterator[float]) -> None:

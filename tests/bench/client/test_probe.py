@@ -11,7 +11,7 @@ from orcinus.bench.client.probe import find_model, meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Target
 from orcinus.bench.client.words import WORDS
-from orcinus.bench.config import ServerConfig
+from orcinus.bench.config import EndpointConfig
 from orcinus.bench.server import ServerSystem
 from orcinus.errors import ConfigError
 from tests.bench.client.fake import Fake, Request, fake, run, token, usage
@@ -128,7 +128,7 @@ def test_the_commit_of_a_model_is_kept_if_the_server_tells_it(revision: str | No
 
     form: Form = asked(answer, lambda url: meet(Target(url)))
     assert (form.target.model, form.revision) == ("m", revision)
-    assert ServerSystem("m", form, ServerConfig(url=form.target.url)).settings["revision"] == revision
+    assert ServerSystem("m", form, EndpointConfig(url=form.target.url)).settings["revision"] == revision
 
 
 @pytest.mark.parametrize("unknown", [*((name,) for name in OPTIONAL), OPTIONAL, ("return_token_ids", "ignore_eos")])

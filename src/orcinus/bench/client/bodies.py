@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from orcinus.bench.client.exchange import Order
+from orcinus.bench.client.exchange import EncodedRequest
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.tally import Known
 from orcinus.bench.client.target import Dialect, Target, with_body
@@ -31,14 +31,14 @@ class Form:
     counted: Known = "nothing"  # what told the number of tokens when the server was asked
     revision: str | None = None  # the commit of its model, if the server told it
 
-    def orders(self, workload: Workload, draw: int = 0) -> Iterator[Order]:
+    def orders(self, workload: Workload, draw: int = 0) -> Iterator[EncodedRequest]:
         """The requests of a draw, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""
         head = self.target.head("POST", self.target.path)
         for number, arrival in enumerate(workload.untimed()):
             prompt = self.prompts.show(self.prompts.make(arrival, number, draw))
             tokens = arrival.output_tokens if self.exact_lengths else arrival.asked_tokens
             body = self.dialect.body(self.target, prompt, tokens, exact=self.exact_lengths)
-            yield Order(with_body(head, encoded(body)), arrival.prompt_tokens, tokens if self.exact_lengths else None)
+            yield EncodedRequest(with_body(head, encoded(body)), arrival.prompt_tokens, tokens if self.exact_lengths else None)
 
 
 def encoded(body: dict[str, object]) -> bytes:
@@ -52,9 +52,9 @@ def encoded(body: dict[str, object]) -> bytes:
 class Ahead:
     """Orders in their sequence, some of them written in advance."""
 
-    def __init__(self, orders: Iterator[Order], most: int = AHEAD_BYTES) -> None:
+    def __init__(self, orders: Iterator[EncodedRequest], most: int = AHEAD_BYTES) -> None:
         self._orders, self._most = orders, most
-        self._ready: deque[Order] = deque()
+        self._ready: deque[EncodedRequest] = deque()
         self.bytes = 0
 
     def prepare(self, seconds: float) -> bool:
@@ -70,7 +70,7 @@ class Ahead:
                 return True
         return False
 
-    def take(self) -> Order:
+    def take(self) -> EncodedRequest:
         """The next one, written now if it is not ready."""
         if not self._ready:
             return next(self._orders)

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: bytes out, an answer in, stamped when its bytes arrive, not when somebody gets to look at them."""
+"""An HTTP/1.1 connection that stamps bytes when they arrive, not when they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orcinus.bench.record import Outcome
 
 
 class Receiver(Protocol):
-    """Whoever waits for an answer. Moments are those of the monotonic clock, in seconds."""
+    """Receives an answer. Moments are seconds of the monotonic clock."""
 
     def on_head(self, status: int, headers: dict[str, str]) -> None:
         """The answer begins. Names of headers are lower case."""
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def drop(self) -> None:
-        """Close it at once; whoever waited hears no more."""
+        """Close it at once; its listener hears no more."""
         self._receiver, self._closed = None, True
         self.transport.abort()
 
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._receiver is None:
-            if not self._closed:  # nobody asked: what comes is no answer
+            if not self._closed:  # no request was sent: these bytes are no answer
                 self.drop()
             return
         self._now, self._heard = time.monotonic(), True
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
-            # Nobody asked for a second answer. Whether there may be one, the parser knows only now.
+            # No request asked for a second answer; only now does the parser know whether there is one.
             self._reusable = self._parser.should_keep_alive() and not self._complete
             self._complete = True
 

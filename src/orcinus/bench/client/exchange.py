@@ -23,7 +23,7 @@ ERROR_BYTES = 4096  # of a body that is an error are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EncodedRequest:
     """A request as it goes out."""
 
     request: bytes  # head and body
@@ -33,7 +33,7 @@ class Order:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request. `on_ended` hears of its ending once, whatever happens. Moments are of the monotonic clock.
+    """One request. `on_ended` is called once, at its end. Moments are of the monotonic clock.
 
     It counts as sent when its bytes are handed to the socket, or, if no connection is idle, when one begins to be made:
     how long a server takes to accept a connection is part of its latency, as in vLLM's benchmark, in guidellm and in aiperf.
@@ -41,7 +41,7 @@ class Exchange:
 
     number: int
     due: float
-    order: Order
+    order: EncodedRequest
     on_ended: Callable[[Exchange], None]
     sent: float = 0.0
     ended: float = 0.0

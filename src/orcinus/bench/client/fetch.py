@@ -11,7 +11,7 @@ from orcinus.bench.record import Outcome
 
 async def fetch(target: Target, path: str, seconds: float) -> tuple[int, bytes]:
     """Status and body of a GET. Raises `TimeoutError`, and `ConnectionError` if the connection breaks."""
-    answer, pool = _Answer(), Pool(target)
+    answer, pool = _Body(), Pool(target)
     try:
         pool.send(target.head("GET", path) + b"\r\n", answer)
         return await asyncio.wait_for(answer.whole, seconds)
@@ -19,7 +19,7 @@ async def fetch(target: Target, path: str, seconds: float) -> tuple[int, bytes]:
         await pool.close()
 
 
-class _Answer:
+class _Body:
     """Collects the body."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 DONE = b"[DONE]"
 
 
-class Usage(msgspec.Struct, gc=False):
+class TokenUsage(msgspec.Struct, gc=False):
     """Counts of tokens so far."""
 
     prompt_tokens: int | None = None
@@ -47,7 +47,7 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
     def says(self) -> str:
-        """The new text, of whatever kind; empty if there is none."""
+        """The new text: content, reasoning or completion; empty if there is none."""
         delta = self.delta
         if delta is None:
             return self.text or ""
@@ -59,7 +59,7 @@ class Frame(msgspec.Struct, gc=False):
     """One event of a stream."""
 
     choices: list[Choice] | None = None
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
     error: Any = None
     object: str | None = None
     message: Any = None

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Load:
     """One run of one workload. What was measured is in `so_far` at any time, also when the run was interrupted.
 
-    A closed loop's n-th request is the same whoever sends it. A client that was refused waits as long as the server says
+    A closed loop's n-th request is the same for every client. A client that was refused waits as long as the server says
     before it thinks and comes again; an open loop only counts refusals. `timeout`: seconds for a whole request.
     `max_delay`: seconds of the client's own delay (P99) above which the run must not be believed. `draw`: which prompts
     (`orcinus.workload.prompts`). `watch` hears now and then how many requests have ended.
@@ -65,7 +65,7 @@ class Load:
     async def prepare(self) -> None:
         """Write requests ahead: all of them, unless they are very many. Raises `ConfigError` if they cannot be written."""
         while self._orders.prepare(0.05):
-            await asyncio.sleep(0)  # somebody may want to stop it
+            await asyncio.sleep(0)  # lets a cancellation in
 
     async def run(self) -> Repeat:
         """Send everything, and wait until the last request has ended. Closes every connection, also when it is cancelled."""

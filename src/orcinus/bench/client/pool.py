@@ -24,7 +24,7 @@ class Line:
     connection: Connection | None = None
 
     def drop(self) -> None:
-        """Give up; whoever waited hears no more. Not after an ending, when others may have the connection."""
+        """Give up; the listener hears no more. Not after an ending, when others may have the connection."""
         if self.connection is not None:
             self.connection.drop()
         elif self.task is not None:

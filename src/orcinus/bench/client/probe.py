@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from orcinus.bench.client.bodies import Form, encoded
-from orcinus.bench.client.exchange import Exchange, Order
+from orcinus.bench.client.exchange import EncodedRequest, Exchange
 from orcinus.bench.client.fetch import fetch
 from orcinus.bench.client.frames import refusal_of
 from orcinus.bench.client.pool import Pool
@@ -111,7 +111,7 @@ async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
     body = form.dialect.body(form.target, form.prompts.show(prompt or usual), TOKENS, exact=form.exact_lengths)
     request = with_body(form.target.head("POST", form.target.path), encoded(body))
     ended: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
-    exchange, pool = Exchange(0, 0.0, Order(request, 0, TOKENS), ended.set_result), Pool(form.target)
+    exchange, pool = Exchange(0, 0.0, EncodedRequest(request, 0, TOKENS), ended.set_result), Pool(form.target)
     try:
         exchange.send(pool)
         await asyncio.wait([ended], timeout=PROBE_S)

@@ -1,4 +1,4 @@
-"""What is asked: prompts made up for the arrivals of a workload, as token ids or as English words."""
+"""Synthetic prompts for the arrivals of a workload, as token ids or English words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from orcinus.bench.client.words import WORDS
-from orcinus.bench.requests import Asked, hash_requests
+from orcinus.bench.requests import BenchRequest, hash_requests
 from orcinus.errors import ConfigError
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.prompts import prompt_ids
@@ -65,10 +65,10 @@ class Words:
         return max(1, round(tokens / self.each))
 
 
-def asked(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> Iterator[Asked]:
-    """All requests in their order, whoever sends them when, with the output tokens that are asked for."""
+def asked(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> Iterator[BenchRequest]:
+    """All requests in order, with the output tokens that are asked for."""
     for number, arrival in enumerate(workload.untimed()):
-        yield Asked(prompts.make(arrival, number), arrival.output_tokens if exact_lengths else arrival.asked_tokens)
+        yield BenchRequest(prompts.make(arrival, number), arrival.output_tokens if exact_lengths else arrival.asked_tokens)
 
 
 def prompts_hash(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> str:

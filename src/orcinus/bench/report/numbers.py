@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orcinus.bench.ranking import Reason, Verdict, rank
+from orcinus.bench.ranking import RankingReason, Verdict, rank
 from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, Side
 from orcinus.bench.summary import Summary, rate_of, summarize
@@ -39,7 +39,7 @@ class SideNumbers:
     def judgement(self, metric: str) -> Judgement:
         """What this side is against the first one; "" if that cannot be told, or is not asked."""
         found = self.verdicts.get(metric)
-        if found is None or found.reason in (Reason.FEW, Reason.AT_ONCE):
+        if found is None or found.reason in (RankingReason.FEW, RankingReason.AT_ONCE):
             return ""
         return {"a": "worse", "b": "better", None: "unclear"}[found.better]  # type: ignore[return-value]
 
@@ -47,11 +47,10 @@ class SideNumbers:
 def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
     """Of every side. Repeats that must not be believed are left out, unless there are no others at all."""
     invalid_too = not any(repeat.valid for side in result.sides for repeat in side.repeats)
-    goodput = {} if result.kind == "capacity" else result.objectives  # there they are promises about percentiles
     groups: dict[float | None, list[Side]] = {}
     for side in result.sides:
         groups.setdefault(rate_of(side), []).append(side)
-    found = [summarize(group, goodput, invalid_too=invalid_too) for group in groups.values()]
+    found = [summarize(group, result.goodput_slo, invalid_too=invalid_too) for group in groups.values()]
     by_name = {summary.name: summary for summaries in found for summary in summaries}
     pairs = [] if invalid_too else [(first, other) for first, *others in found for other in others]
     verdicts = {b.name: {each.metric: each for each in some} for (_, b), some in zip(pairs, rank(pairs), strict=True)}

@@ -34,7 +34,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _ReportedResult:
     """One result with all that is derived from it."""
 
     label: str
@@ -65,18 +65,20 @@ def write_report(
     return written
 
 
-def _tell(results: Sequence[tuple[str, Result]]) -> list[_Told]:
+def _tell(results: Sequence[tuple[str, Result]]) -> list[_ReportedResult]:
     stems: list[str] = []
     for label, _ in results:
         stem, number = slug(Path(label).stem), 2
         while stem in stems:
             stem, number = f"{slug(Path(label).stem)}-{number}", number + 1
         stems.append(stem)
-    return [_Told(label, result, side_numbers(result), stem) for (label, result), stem in zip(results, stems, strict=True)]
+    return [
+        _ReportedResult(label, result, side_numbers(result), stem) for (label, result), stem in zip(results, stems, strict=True)
+    ]
 
 
-def render(told: Sequence[_Told], drawn: dict[str, list[Picture]]) -> str:
-    """The page as text. Whatever came with the results is escaped."""
+def render(told: Sequence[_ReportedResult], drawn: dict[str, list[Picture]]) -> str:
+    """The page as text, with all text from results escaped."""
     environment = Environment(
         loader=PackageLoader("orcinus.bench.report"),
         autoescape=True,
@@ -90,7 +92,7 @@ def render(told: Sequence[_Told], drawn: dict[str, list[Picture]]) -> str:
     return environment.get_template("page.html").render(sections=sections, comparison=comparison)
 
 
-def _section(one: _Told, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _section(one: _ReportedResult, pictures: Sequence[Picture]) -> dict[str, Any]:
     """What the template needs of one result."""
     result, sides = one.result, one.sides
     return {
@@ -131,7 +133,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ),
         ("Seed", str(work.seed)),
         ("Hash of the prompts", work.prompts),
-        ("Promises" if result.kind == "capacity" else "Objectives", ", ".join(objectives)),
+        ("Objectives", ", ".join(objectives)),
     ]
     return [(name, value) for name, value in found if value]
 

@@ -15,7 +15,7 @@ from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.window import window
 from orcinus.bench.result import Result
 from orcinus.bench.summary import rate_of
-from orcinus.plots.distributions import Panel, draw_distributions
+from orcinus.plots.distributions import DistributionPanel, draw_distributions
 from orcinus.plots.gaps import draw_gaps
 from orcinus.plots.iterations import draw_composition, draw_timeline, linear_up_to
 from orcinus.plots.rates import draw_rates
@@ -116,7 +116,7 @@ def _sentences(*parts: str) -> str:
 def _distributions(sides: Sequence[SideNumbers], path: Path, left_out: str) -> Picture | None:
     pooled = {side.name: latencies([each for repeat in side.used for each in repeat.requests]) for side in sides}
     panels = [
-        Panel(label, of, {name: values[latency] for name, values in pooled.items() if values[latency]}, tail)
+        DistributionPanel(label, of, {name: values[latency] for name, values in pooled.items() if values[latency]}, tail)
         for latency, label, of, tail in DISTRIBUTIONS
         if any(values[latency] for values in pooled.values())
     ]
@@ -133,7 +133,7 @@ def _medians(side: SideNumbers) -> list[str]:
 
 
 def _per_metric(result: Result) -> dict[str, float]:
-    """Objectives by the metric beside which they are drawn: promises name it, and those of a goodput mean nearly everybody."""
+    """Objectives by the metric beside which they are drawn; those of a goodput at its P99."""
     return {name if "." in name else f"{name}.p99": seconds for name, seconds in result.objectives.items()}
 
 

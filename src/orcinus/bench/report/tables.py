@@ -18,7 +18,7 @@ MARKS = {"better": "▲ better", "worse": "▼ worse", "unclear": "≈ unclear",
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A number, where it lies over the repeats, and what it is against the first side."""
 
     text: str
@@ -34,7 +34,7 @@ class Table:
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[str, tuple[TableCell, ...]], ...]
 
 
 Columns = Sequence[tuple[str, str]]  # metric, heading
@@ -103,7 +103,7 @@ def outcomes(sides: Sequence[SideNumbers]) -> Table:
     for side in sides:
         total, own = sum(len(repeat.requests) for repeat in side.side.repeats), ended[side.name]
         counts = (total, total - sum(own.values()), *(own.get(outcome, 0) for outcome in shown))
-        rows.append((side.name, tuple(Cell(count(number)) for number in counts)))
+        rows.append((side.name, tuple(TableCell(count(number)) for number in counts)))
     return Table("Requests, over all repeats", ("side", "asked", "served", *(outcome.value for outcome in shown)), tuple(rows))
 
 
@@ -114,7 +114,7 @@ def client_delays(sides: Sequence[SideNumbers]) -> Table | None:
     if not any(found.values()):
         return None
     rows = tuple(
-        (name, tuple(Cell(digits(max((getattr(one, part) for one in all_), default=math.nan) * 1e3)) for part in names))
+        (name, tuple(TableCell(digits(max((getattr(one, part) for one in all_), default=math.nan) * 1e3)) for part in names))
         for name, all_ in found.items()
     )
     return Table("How late the client was, ms: the worst repeat", ("side", *(name.replace("_", " ") for name in names)), rows)
@@ -126,9 +126,9 @@ def repeats(side: SideNumbers) -> Table:
     for repeat in side.side.repeats:
         found = metrics(repeat)
         values = (found.get(metric, math.nan) * (1e3 if _is_latency(metric) else 1) for metric, _ in REPEAT)
-        state = Cell(digits(repeat.seconds)), Cell(NOTHING if repeat.load is None else digits(repeat.load))
-        valid = Cell("NO", judgement="worse") if not repeat.valid else Cell("partly" if repeat.partial else "yes")
-        rows.append((str(repeat.round + 1), (valid, *state, *(Cell(digits(value)) for value in values))))
+        state = TableCell(digits(repeat.seconds)), TableCell(NOTHING if repeat.load is None else digits(repeat.load))
+        valid = TableCell("NO", judgement="worse") if not repeat.valid else TableCell("partly" if repeat.partial else "yes")
+        rows.append((str(repeat.round + 1), (valid, *state, *(TableCell(digits(value)) for value in values))))
     headings = tuple(f"{heading} (ms)" if _is_latency(metric) else heading for metric, heading in REPEAT)
     return Table(f"{side.name}: {plural(len(rows), 'repeat')}", ("round", "valid", "seconds", "load", *headings), tuple(rows))
 
@@ -139,7 +139,7 @@ def settings(result: Result) -> Table | None:
     differ = [name for name in names if len({repr(side.settings.get(name)) for side in result.sides}) > 1]
     if not differ:
         return None
-    rows = tuple((side.name, tuple(Cell(_setting(side.settings.get(name))) for name in differ)) for side in result.sides)
+    rows = tuple((side.name, tuple(TableCell(_setting(side.settings.get(name))) for name in differ)) for side in result.sides)
     return Table("Settings in which the sides differ", ("side", *differ), rows)
 
 
@@ -154,29 +154,29 @@ def capacities(result: Result) -> Table | None:
     """Requests per second that each system can take; None if it was not looked for."""
     if not result.capacity:
         return None
-    rows = tuple((name, (Cell(digits(value)),)) for name, value in result.capacity.items())
+    rows = tuple((name, (TableCell(digits(value)),)) for name, value in result.capacity.items())
     return Table("Capacity: the highest rate at which the promises were kept, 0 if at none", ("system", "requests/s"), rows)
 
 
 def comparison(files: Sequence[tuple[str, Sequence[SideNumbers]]]) -> Table:
     """Sides of several files about the same work. They took no turns, so that ratios are those of medians."""
-    everyone = [(label, side) for label, sides in files for side in sides]
-    shown = _present([side for _, side in everyone], HEADLINE)
-    first = everyone[0][1]
+    every_side = [(label, side) for label, sides in files for side in sides]
+    shown = _present([side for _, side in every_side], HEADLINE)
+    first = every_side[0][1]
     rows = tuple(
         (f"{label}: {side.name}", tuple(_across(side, metric, None if side is first else first) for metric, _ in shown))
-        for label, side in everyone
+        for label, side in every_side
     )
     headings = tuple(f"{heading} (ms)" if _is_latency(metric) else heading for metric, heading in shown)
     return Table("The same work in several files", ("file and side", *headings), rows)
 
 
-def _across(side: SideNumbers, metric: str, first: SideNumbers | None) -> Cell:
+def _across(side: SideNumbers, metric: str, first: SideNumbers | None) -> TableCell:
     cell = _cell(side, metric, 1e3 if _is_latency(metric) else 1.0)
     if first is None or not first.median(metric):
-        return Cell(cell.text, cell.range)
+        return TableCell(cell.text, cell.range)
     ratio = side.median(metric) / first.median(metric)
-    return Cell(cell.text, cell.range, f"{ratio:.2f}×" if math.isfinite(ratio) else "")
+    return TableCell(cell.text, cell.range, f"{ratio:.2f}×" if math.isfinite(ratio) else "")
 
 
 def _setting(value: object) -> str:
@@ -205,12 +205,12 @@ def _table(caption: str, sides: Sequence[SideNumbers], columns: Columns, scale: 
     return Table(caption, ("side", *(heading for _, heading in shown)), rows)
 
 
-def _cell(side: SideNumbers, metric: str, scale: float) -> Cell:
+def _cell(side: SideNumbers, metric: str, scale: float) -> TableCell:
     found, ratio = side.summary.intervals.get(metric), side.summary.ratios.get(metric)
     if found is None:
-        return Cell(NOTHING)
+        return TableCell(NOTHING)
     judgement = side.judgement(metric)
-    return Cell(digits(found.median * scale), _range(found, scale), spell_ratio(ratio), MARKS[judgement], judgement)
+    return TableCell(digits(found.median * scale), _range(found, scale), spell_ratio(ratio), MARKS[judgement], judgement)
 
 
 def _range(interval: Interval, scale: float) -> str:
@@ -224,8 +224,8 @@ def spell_ratio(ratio: Interval | None) -> str:
     return f"{ratio.median:.2f}×" + (f" ({ratio.low:.2f}–{ratio.high:.2f})" if ratio.level else "")
 
 
-def _repeats(side: SideNumbers) -> Cell:
+def _repeats(side: SideNumbers) -> TableCell:
     """How many are behind the numbers, of how many, and how sure the intervals of their medians are."""
     level = max((found.level for found in side.summary.intervals.values()), default=0.0)
     some = f" of {len(side.side.repeats)}" if len(side.used) < len(side.side.repeats) else ""
-    return Cell(f"{len(side.used)}{some}", f"{level * 100:.0f} %" if level else "")
+    return TableCell(f"{len(side.used)}{some}", f"{level * 100:.0f} %" if level else "")

@@ -1,4 +1,4 @@
-"""`orcinus bench capacity`: the highest rate that keeps promises about latency, measured."""
+"""`orcinus bench capacity`: the highest rate that keeps latency objectives, measured."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import SEVERAL, find_systems
 from orcinus.cli.options import takes, takes_several
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
+from orcinus.observe.slo import capacity_slo
 
 
 @takes("load", LoadConfig, arrivals="poisson:rate=1", repeats=1)
-@takes("server", ServerConfig)
+@takes("server", EndpointConfig)
 @takes_several("configs", EngineConfig, SEVERAL, without=("record",))
 def capacity(
     context: typer.Context,
@@ -31,10 +32,10 @@ def capacity(
     as_json: AsJson = False,
     *,
     configs: Sequence[EngineConfig],
-    server: ServerConfig,
+    server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
-    """Find the highest request rate that keeps promises about latency, by bisection, on the engine or on a server.
+    """Find the highest request rate that keeps latency objectives, by bisection, on the engine or on a server.
 
     The search is that of `orcinus capacity`, which simulates; every rate serves the same requests, only closer together.
     Example: `orcinus bench capacity --policy orca,stall-free --p99-tbt 0.05 --workload long-prompts`
@@ -42,9 +43,8 @@ def capacity(
     from orcinus.bench.capacity import run_capacity
 
     check_out(out)
-    named = {"tbt.p99": p99_tbt, "ttft.p99": p99_ttft, "ttft.p50": median_ttft}
-    promises = {name: seconds for name, seconds in named.items() if seconds is not None}
+    slo = capacity_slo({"tbt.p99": p99_tbt, "ttft.p99": p99_ttft, "ttft.p50": median_ttft})
     with progress() as bars:
         systems, work = find_systems(context, configs, server, load, bars)
-        result = run_capacity(systems, load, work, promises, first=first, tolerance=tolerance, bar=bars.bar)
+        result = run_capacity(systems, load, work, slo, first=first, tolerance=tolerance, bar=bars.bar)
     finish(result, out, as_json)

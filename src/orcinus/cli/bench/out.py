@@ -27,7 +27,7 @@ def check_out(out: Path | None, flag: str = "--out") -> None:
 
 
 def finish(result: Result, out: Path | None, as_json: bool) -> None:
-    """Write and print a result. Exit status 1 if it must not be believed or nobody was served, 130 if it was interrupted."""
+    """Write and print a result. Exit status 1 if it must not be believed or served no request, 130 if interrupted."""
     from orcinus.bench.result import encode, write_result
     from orcinus.cli.bench.show import print_result
 
@@ -42,6 +42,6 @@ def finish(result: Result, out: Path | None, as_json: bool) -> None:
     if not result.complete:
         raise typer.Exit(interrupt.STATUS)
     repeats = [repeat for side in result.sides for repeat in side.repeats]
-    nobody = not any(request.outcome == "ok" for repeat in repeats for request in repeat.requests)
-    if nobody or any(not repeat.valid for repeat in repeats):
+    none_served = not any(request.outcome == "ok" for repeat in repeats for request in repeat.requests)
+    if none_served or any(not repeat.valid for repeat in repeats):
         raise typer.Exit(1)

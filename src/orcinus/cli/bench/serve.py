@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orcinus import interrupt
-from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import needs_client, print_notes
 from orcinus.cli.options import takes
@@ -16,14 +16,14 @@ from orcinus.errors import ConfigError
 
 
 @takes("load", LoadConfig, arrivals="poisson:rate=2", repeats=1)
-@takes("server", ServerConfig)
+@takes("server", EndpointConfig)
 def serve(
     model: Annotated[str | None, typer.Option(help="Model to ask for. Default: the only one that the server has.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give requests of equal lengths, at equal times.")] = 0,
     out: Out = None,
     as_json: AsJson = False,
     *,
-    server: ServerConfig,
+    server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
     """Measure any server of the OpenAI API, as its users do: streamed answers to requests that come when they come.

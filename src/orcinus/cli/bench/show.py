@@ -1,4 +1,4 @@
-"""A result in a terminal: its tables, and what keeps it from being believed."""
+"""A result in a terminal: its tables, cautions and doubts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
 from orcinus.observe.interval import median_interval
 
-WIDTH = 170  # of a pipe, where nobody says
+WIDTH = 170  # of a pipe, which has no width
 LEAST = 90  # of a terminal that is narrower: lines that go on below are better than names that are cut off
 ROOM = 140  # characters that intervals need beside their medians
 

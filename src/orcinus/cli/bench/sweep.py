@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import SEVERAL, find_systems
 from orcinus.cli.options import takes, takes_several
@@ -16,7 +16,7 @@ from orcinus.config import EngineConfig
 
 
 @takes("load", LoadConfig, arrivals="poisson:rate=1", repeats=3)
-@takes("server", ServerConfig)
+@takes("server", EndpointConfig)
 @takes_several("configs", EngineConfig, SEVERAL, without=("record",))
 def sweep(
     context: typer.Context,
@@ -25,7 +25,7 @@ def sweep(
     as_json: AsJson = False,
     *,
     configs: Sequence[EngineConfig],
-    server: ServerConfig,
+    server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
     """Measure the same requests at several rates: latency against throughput, for every policy.

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from orcinus import interrupt
-from orcinus.bench.config import LoadConfig, ServerConfig
+from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.evidence import CAUTION, print_lines
-from orcinus.cli.explicit_options import given, refuse
+from orcinus.cli.explicit_options import explicit_options, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, with commas between
 ENGINE = [f.name for f in fields(EngineConfig) if f.name not in ("model", "seed")]  # a server has a model, too
-SERVER = [f.name for f in fields(ServerConfig) if f.name != "url"]
+SERVER = [f.name for f in fields(EndpointConfig) if f.name != "url"]
 
 
 def find_systems(
-    context: typer.Context, configs: Sequence[EngineConfig], server: ServerConfig, load: LoadConfig, bars: Bars
+    context: typer.Context, configs: Sequence[EngineConfig], server: EndpointConfig, load: LoadConfig, bars: Bars
 ) -> tuple[Sequence[System], Work]:
     """Engines in this process, or with a URL the server there; and the work that they are given. Raises `ConfigError`."""
     check(configs, load)
@@ -38,18 +38,18 @@ def find_systems(
     if server.url is None:
         from orcinus.bench.offline import engine_systems
 
-        refuse(given(context), SERVER, "is about a server: give its --url, or leave it out")
+        refuse(explicit_options(context), SERVER, "is about a server: give its --url, or leave it out")
         return engine_systems(dict(zip(labels(configs, SEVERAL), configs, strict=True)), load, loading(bars))
     with needs_client():
         from orcinus.bench.server import server_system
 
-    refuse(given(context), ENGINE, "is for an engine in this process: leave it out, or --url")
+    refuse(explicit_options(context), ENGINE, "is for an engine in this process: leave it out, or --url")
     system, work = server_system(server, load, None if configs[0].model is None else str(configs[0].model), configs[0].seed)
     return [system], work
 
 
 def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
-    """Raise `ConfigError` for what is wrong whatever the model is, before anything is imported that takes seconds."""
+    """Raise `ConfigError` for errors that any model would have, before slow imports."""
     print_notes(load, configs[0].seed)
     for config in configs:
         make_policy(str(config.policy)), make_order(config.order)

@@ -11,7 +11,7 @@ from rich.table import Table
 from orcinus.bench.compare import overall
 from orcinus.bench.formatting import digits
 from orcinus.bench.measure import LATENCIES, PARTS
-from orcinus.bench.ranking import Reason, rank
+from orcinus.bench.ranking import RankingReason, rank
 from orcinus.bench.result import Result
 from orcinus.bench.summary import Summary, summarize
 from orcinus.observe.interval import Interval
@@ -35,10 +35,10 @@ SHARES = ("slot_use", "prefix_hit_rate")
 
 def print_sides(console: Console, result: Result, brief: bool) -> None:
     """The tables of sides that all did the same."""
-    found = summarize(result.sides, result.objectives)
+    found = summarize(result.sides, result.goodput_slo)
     sound = any(summary.values for summary in found)
     if not sound:
-        found = summarize(result.sides, result.objectives, invalid_too=True)
+        found = summarize(result.sides, result.goodput_slo, invalid_too=True)
         if not any(summary.values for summary in found):
             return
         console.print("[bold red]INVALID:[/] these figures must not be quoted, for the reasons below.", "")
@@ -58,7 +58,7 @@ def _ranking(found: Sequence[Summary]) -> Iterator[str]:
     """Which side is better than the first, by the rule of every table."""
     first, *others = found
     for other, verdicts in zip(others, rank([(first, other) for other in others]), strict=True):
-        few = next((f" {verdict.why.capitalize()}." for verdict in verdicts if verdict.reason is Reason.FEW), "")
+        few = next((f" {verdict.why.capitalize()}." for verdict in verdicts if verdict.reason is RankingReason.FEW), "")
         yield f"{other.name} against {first.name}: {overall(verdicts, first.name, other.name)}{few}"
 
 

@@ -31,8 +31,7 @@ def print_rates(console: Console, result: Result) -> None:
     if result.kind == "capacity":
         _print_capacity(console, result)
     sides = [side for side in result.sides if side.repeats]
-    objectives = {} if result.kind == "capacity" else result.objectives
-    found = {summary.name: summary for summary in summarize(sides, objectives)} if sides else {}
+    found = {summary.name: summary for summary in summarize(sides, result.goodput_slo)} if sides else {}
     shown = [column for column in COLUMNS if any(column[1] in summary.intervals for summary in found.values())]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("offered", justify="right")
@@ -56,8 +55,10 @@ def _print_capacity(console: Console, result: Result) -> None:
         tried = sum(side.settings["system"] == name for side in result.sides)
         table.add_row(name, digits(rate), f"{rate / first:.2f}x" if first else "-", str(tried))
     console.print(table, "")
-    promises = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
-    console.print(f"Promises: {promises}. 0 = kept at no rate that was tried.", *missed(result), "", sep="\n", soft_wrap=True)
+    objectives = ", ".join(f"{name} <= {seconds:g} s" for name, seconds in result.objectives.items())
+    console.print(
+        f"Objectives: {objectives}. 0 = kept at no rate that was tried.", *missed(result), "", sep="\n", soft_wrap=True
+    )
 
 
 def _cell(summary: Summary, column: tuple[str, str, float]) -> str:

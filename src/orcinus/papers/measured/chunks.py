@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from orcinus.bench.offline import Engines
 from orcinus.bench.record import Repeat
-from orcinus.bench.requests import Asked
+from orcinus.bench.requests import BenchRequest
 from orcinus.bench.result import Result
 from orcinus.bench.runner import Bar, Point
 from orcinus.config import EngineConfig
@@ -68,7 +68,7 @@ class Chunks:
 
     def prepare(self, engines: Engines, bar: Bar) -> StudyPlan:
         points: list[Point] = []
-        every: list[Asked] = []
+        every: list[BenchRequest] = []
         for ratio in self.ratios:
             workload = Workload(AllAtOnce(), Cycle((request(self.length, ratio),)), 3 * self.places, SEED)
             requests = engines.requests(workload)

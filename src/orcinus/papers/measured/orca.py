@@ -23,7 +23,7 @@ from orcinus.workload.marginals import Uniform
 from orcinus.workload.processes import AllAtOnce, Poisson
 from orcinus.workload.workload import Workload
 
-MODEL, LIMIT_MS, ALONE_MS = "175b", 190.0, 76.0  # the paper's headline: its limit, and a request that meets nobody
+MODEL, LIMIT_MS, ALONE_MS = "175b", 190.0, 76.0  # the paper's headline: its limit, and a request alone
 BLOCK = 16  # tokens
 Points = Sequence[tuple[float, float]]  # (requests per second, median latency per token), by rising load
 

@@ -56,5 +56,5 @@ def quotients(found: Mapping[int, float], base: Mapping[int, float]) -> Interval
 
 
 def exactly(value: float) -> Interval:
-    """A number that nobody measured."""
+    """An exact number as an interval."""
     return Interval(value, value, value, 1.0)

@@ -37,7 +37,7 @@ class Stalls:
     paper: ClassVar[str] = "Sarathi-Serve"
     figure: ClassVar[str] = "figures 1 and 7"
     expected: ClassVar[str] = (
-        "Whoever reads waits for a whole prompt under prefill-first and Orca, so that the time between tokens has spikes; "
+        "Under prefill-first and Orca running answers wait for a whole prompt, so that the time between tokens has spikes; "
         "SARATHI and stall-free batching keep it flat."
     )
     here: ClassVar[str] = (

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 from orcinus.bench.measure import metrics
 from orcinus.bench.offline import Engines, EngineSystem, model_name
-from orcinus.bench.requests import Asked, describe
+from orcinus.bench.requests import BenchRequest, describe
 from orcinus.bench.result import Result
 from orcinus.bench.runner import Bar, Point, System, make_result, measure_points, no_bar
 from orcinus.build import Progress as Loading
@@ -27,7 +27,7 @@ class StudyPlan:
     """What will be measured, and every request in it once."""
 
     points: Sequence[Point]
-    requests: Sequence[Asked]
+    requests: Sequence[BenchRequest]
 
 
 class Study(Protocol):
@@ -89,7 +89,7 @@ def read_study(study: Study, result: Result) -> Finding | None:
     return study.read(result) if measured else None
 
 
-def points_of(engines: Engines, workload: Workload, requests: Sequence[Asked]) -> list[Point]:
+def points_of(engines: Engines, workload: Workload, requests: Sequence[BenchRequest]) -> list[Point]:
     """Every system with the same workload."""
     systems = [EngineSystem(name, engines, requests) for name in engines.configs]
     return [Point(system.name, system, workload, system.settings) for system in systems]
@@ -98,7 +98,7 @@ def points_of(engines: Engines, workload: Workload, requests: Sequence[Asked]) -
 def capacity(system: System, workload: Workload) -> float:
     """Requests per second that a system serves when all are there from the start: what rates are measured against.
 
-    The better of two short runs, for whatever else disturbs a machine only makes it slower.
+    The better of two short runs, since disturbances only make a machine slower.
     """
     system.warm_up(workload)
     return max(metrics(system.measure(replace(workload, arrivals=AllAtOnce())))["request_throughput"] for _ in range(2))

@@ -82,7 +82,7 @@ def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) 
 
 
 def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[IterationSample]:
-    """The iterations from all prompts at once to the last with one more prompt; without `budget` nobody comes later."""
+    """Iterations from all prompts at once to the last of one more prompt, which comes only with a `budget`."""
     limits = Limits(decodes + 1, decodes * context + context, 2 * context)
     blocks = (decodes + 1) * (2 * context // BLOCK)
     replica = Replica(
@@ -98,7 +98,7 @@ def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> 
         observers=[watch := Stopwatch()],
         repeat=False,
     )
-    answer = context // 2  # more than anybody gets here
+    answer = context // 2  # more than any request gets here
     for number in range(decodes):
         replica.submit(str(number), Arrival(0.0, context - 1, answer))
     replica.dispatch()

@@ -210,7 +210,7 @@ def run_10() -> Finding:
 
 
 def run_13() -> Finding:
-    """What has to hold whatever the constants."""
+    """Row 13: orderings that hold for any constants."""
     checks: list[Comparison] = [rises(model) for model in TESTBEDS]
     ratio = most("101b", ORCAS[0]) / most("101b", FT_1)
     checks.append(Ordering(f"101b: orca(1) is close to ft(1,1), {ratio:.2f} of it", 0.9 < ratio < 1.1))

@@ -13,6 +13,7 @@ from orcinus.cost.cluster import Cluster
 from orcinus.cost.devices import find_device, find_network
 from orcinus.cost.software import Software, find_software
 from orcinus.cost.transformer import TransformerCost
+from orcinus.observe.slo import SLO
 from orcinus.papers.findings import Finding, Number, Provenance, within
 from orcinus.papers.published_sarathi_serve import (
     FIGURE_9,
@@ -29,7 +30,7 @@ from orcinus.papers.published_sarathi_serve import (
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.plots.figures import Curve, Figure, Panel
-from orcinus.sim.capacity import Objectives, find_capacities
+from orcinus.sim.capacity import find_capacities
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
 from orcinus.sim.run import set_up, simulate
@@ -39,7 +40,7 @@ from orcinus.workload.workload import make_workload
 PAPER, VLLM = "Sarathi-Serve", "vLLM (SOSP 2023)"
 MODEL, DEVICE = "mistral-7b", "a100-80g"
 TAU_9 = 256  # tokens of the chunked hybrid batches of figure 9
-SLO, DELAY = {"strict": 0.1, "relaxed": 0.5}, 2.0  # seconds: P99 time between tokens (table 3), median scheduling delay
+SLOS, DELAY = {"strict": 0.1, "relaxed": 0.5}, 2.0  # seconds: P99 time between tokens (table 3), median scheduling delay
 FEWER = 1024  # requests a trial where nothing is decided by them
 LONGEST = {"openchat": 8192, "arXiv": 16384}  # tokens of a request, prompt and answer
 SYSTEMS: dict[str, dict[str, object]] = {  # the authors' published settings, but for vLLM's smaller batches (figure 12)
@@ -165,14 +166,14 @@ def config_of(system: str, data: str, requests: int = 2048) -> SimulationConfig:
 def search(asked: CapacitySearch) -> tuple[float, ...]:
     """The capacities that were asked for, in requests per second."""
     config = config_of(asked.system, asked.data, asked.requests)
-    objectives = [Objectives(p99_tbt=target, median_delay=DELAY) for target in asked.targets]
-    return tuple(found.rate for found in find_capacities(config, objectives, first=asked.first))
+    slos = [SLO({"tbt.p99": target, "scheduling_delay.p50": DELAY}) for target in asked.targets]
+    return tuple(found.rate for found in find_capacities(config, slos, first=asked.first))
 
 
 @cache
 def capacities(data: str, requests: int) -> dict[str, dict[str, float]]:
     """The six capacities of figure 10 for one data set: by system, strict and relaxed. Searches begin at the published ones."""
-    strict, relaxed = SLO.values()
+    strict, relaxed = SLOS.values()
     both, published = (strict, relaxed), FIGURE_10[data]
     asked = (
         CapacitySearch("Sarathi-Serve, 512", data, (strict,), published["Sarathi-Serve"][0], requests),
@@ -182,7 +183,7 @@ def capacities(data: str, requests: int) -> dict[str, dict[str, float]]:
     )
     small, large, vllm, orca = in_parallel(search, asked)
     rates = {"Orca": orca, "vLLM": vllm, "Sarathi-Serve": small + large}
-    return {system: dict(zip(SLO, found, strict=True)) for system, found in rates.items()}
+    return {system: dict(zip(SLOS, found, strict=True)) for system, found in rates.items()}
 
 
 WINDOW_NOTE = (
@@ -206,7 +207,7 @@ def run_arxiv() -> Finding:
 def _figure_10(data: str, simulated: dict[str, dict[str, float]]) -> Finding:
     """Figure 10 for one data set: published against simulated capacities."""
     checks, panels = [], []
-    for place, slo in enumerate(SLO):
+    for place, slo in enumerate(SLOS):
         published = {system: rates[place] for system, rates in FIGURE_10[data].items()}
         ours = {system: rates[slo] for system, rates in simulated.items()}
         checks += [within(f"{system}, {slo}", published[system], ours[system], 0.25, "req/s") for system in published]
@@ -231,7 +232,7 @@ def _lengths_note(data: str) -> list[str]:
 def run_headline() -> Finding:
     """Row 27."""
     rates = capacities("openchat", 2048)
-    ratios = {slo: rates["Sarathi-Serve"][slo] / rates["vLLM"][slo] for slo in SLO}
+    ratios = {slo: rates["Sarathi-Serve"][slo] / rates["vLLM"][slo] for slo in SLOS}
     return Finding([within(f"over vLLM, {slo}", OVER_VLLM[slo], ratio, 0.2, "x") for slo, ratio in ratios.items()])
 
 

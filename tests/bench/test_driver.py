@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orcinus.bench.drive import Drive
-from orcinus.bench.iterations import IterationObserver
+from orcinus.bench.driver import EngineDriver, IterationObserver
 from orcinus.bench.record import Outcome, RequestRecord
-from orcinus.bench.requests import Asked, hash_tokens, make_requests
+from orcinus.bench.requests import BenchRequest, hash_tokens, make_requests
 from orcinus.core.batch import BatchResult
 from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
@@ -54,11 +53,11 @@ def engine(policy: str = "orca") -> tuple[Engine, ManualClock]:
     return Engine(scheduler, TickingExecutor(clock), clock), clock
 
 
-def drive(workload: Workload, policy: str = "orca") -> tuple[list[RequestRecord], Drive, IterationObserver]:
+def drive(workload: Workload, policy: str = "orca") -> tuple[list[RequestRecord], EngineDriver, IterationObserver]:
     world, clock = engine(policy)
     seen = IterationObserver()
     world.observers.append(seen)
-    found = Drive(world, source_of(workload), make_requests(workload, VOCABULARY), pause=clock.pass_time)
+    found = EngineDriver(world, source_of(workload), make_requests(workload, VOCABULARY), pause=clock.pass_time)
     found.run()
     return sorted(found.ended, key=lambda request: request.number), found, seen
 
@@ -106,7 +105,7 @@ def test_static_batching_hands_its_answers_out_with_the_batch() -> None:
 def test_what_can_never_be_served_is_a_record_too() -> None:
     world, clock = engine()
     workload = make_workload("all-at-once", "fixed:tokens=30,fixed:tokens=30", 1)
-    found = Drive(world, source_of(workload), [Asked((1,) * 30, 30)], pause=clock.pass_time)
+    found = EngineDriver(world, source_of(workload), [BenchRequest((1,) * 30, 30)], pause=clock.pass_time)
     found.run()
     assert found.ended[0].outcome is Outcome.REJECTED
     assert "40" in found.ended[0].error

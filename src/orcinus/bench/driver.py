@@ -1,4 +1,4 @@
-"""Serves a workload with an engine in this process, in real time, and keeps what happened."""
+"""Serves a workload with an engine in this process, in real time, and records requests and iterations."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from orcinus.bench.record import Outcome, RequestRecord
-from orcinus.bench.requests import Asked, hash_tokens
-from orcinus.core.batch import Event, Finished, Token
+from orcinus.bench.record import Iteration, Outcome, RequestRecord
+from orcinus.bench.requests import BenchRequest, hash_tokens
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.engine import Engine
+from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.interrupt import uninterrupted
@@ -27,15 +28,15 @@ def request_name(number: int) -> str:
 
 
 @dataclass(slots=True)
-class _Live:
+class _InFlight:
     number: int
-    asked: Asked
+    asked: BenchRequest
     due: float
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
 
-class Drive:
+class EngineDriver:
     """One run. Requests arrive when they are due even if an iteration is running then, as they would at a server.
 
     `pause` lets some seconds pass on the engine's clock; `watch` hears how many requests have ended.
@@ -45,7 +46,7 @@ class Drive:
         self,
         engine: Engine,
         source: Source,
-        requests: Sequence[Asked],
+        requests: Sequence[BenchRequest],
         params: SamplingParams = GREEDY,
         pause: Callable[[float], None] = time.sleep,
         watch: Callable[[int], None] | None = None,
@@ -54,7 +55,7 @@ class Drive:
         self._pause, self._watch = pause, watch
         lengths = {each.output_tokens for each in requests}
         self._params = {length: replace(params, max_tokens=length) for length in lengths}
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, _InFlight] = {}
         self._sent = 0
         self.ended: list[RequestRecord] = []
         self.start = engine.clock.now()  # of the run, on the engine's clock
@@ -77,7 +78,7 @@ class Drive:
     def _submit(self, arrival: Arrival) -> None:
         name, asked = request_name(self._sent), self._requests[self._sent]
         self._source.take(name)
-        self._live[name] = _Live(self._sent, asked, arrival.at)
+        self._live[name] = _InFlight(self._sent, asked, arrival.at)
         self._sent += 1
         params, at = self._params[asked.output_tokens], self.start + arrival.at
         request = Request(name, asked.prompt, params, at, arrival.context)
@@ -113,3 +114,36 @@ class Drive:
         self.ended.append(ended)
         if self._watch is not None:
             self._watch(len(self.ended))
+
+
+class IterationObserver(Observer):
+    """Collects the iterations of a run."""
+
+    def __init__(self) -> None:
+        self._launched: dict[int, float] = {}
+        self._seen: list[tuple[float, float, Batch]] = []
+
+    def on_batch(self, batch: Batch, now: float) -> None:
+        self._launched[batch.id] = now
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        self._seen.append((self._launched.pop(batch.id), now, batch))
+
+    def since(self, start: float) -> tuple[Iteration, ...]:
+        """All iterations in the order of their return, with moments counted from `start` on the engine's clock."""
+        return tuple(_iteration(launched - start, returned - start, batch) for launched, returned, batch in self._seen)
+
+    def cached_tokens(self) -> dict[str, int]:
+        """Prompt tokens of each request that its first iteration found in the prefix cache."""
+        found: dict[str, int] = {}
+        for _, _, batch in self._seen:
+            for chunk in batch.chunks:
+                found.setdefault(chunk.request_id, chunk.start)
+        return found
+
+
+def _iteration(launched: float, returned: float, batch: Batch) -> Iteration:
+    prefill = sum(len(chunk.tokens) for chunk in batch.chunks if chunk.start < chunk.prompt_length)
+    seen = batch.unserved
+    counts = (len(batch.chunks), prefill, batch.num_tokens - prefill, seen.num_waiting, seen.num_running, seen.free_blocks)
+    return Iteration(launched, returned, *counts)

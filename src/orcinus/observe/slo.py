@@ -1,0 +1,54 @@
+"""Service-level objectives: bounds on latencies, of one request or of percentiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orcinus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class SLO:
+    """Upper bounds on latencies in seconds, by metric.
+
+    `ttft` bounds that of every request (goodput), `ttft.p99` a percentile of all (capacity). Raises `ConfigError` for a
+    bound that is not above 0.
+    """
+
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for metric, seconds in self.bounds.items():
+            if not 0 < seconds < math.inf:
+                raise ConfigError(f"an objective must be a number of seconds above 0, not {metric} <= {seconds}")
+
+    def missed(self, found: Mapping[str, float]) -> list[Miss]:
+        """The bounds that these latencies exceed; one that is unknown or NaN counts as exceeded."""
+        seconds = {metric: found.get(metric, math.nan) for metric in self.bounds}
+        return [Miss(metric, seconds[metric], bound) for metric, bound in self.bounds.items() if not seconds[metric] <= bound]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A bound that was exceeded, in seconds; NaN of a latency that is unknown."""
+
+    metric: str
+    seconds: float
+    bound: float
+
+    def describe(self, digits: Callable[[float], str]) -> str:
+        """The miss in words; `digits` writes a number."""
+        if math.isnan(self.seconds):
+            return f"{self.metric} is unknown, as not every run has one"
+        found, times, bound = map(digits, (self.seconds * 1e3, self.seconds / self.bound, self.bound * 1e3))
+        return f"{self.metric} is {found} ms, {times} times the {bound} ms promised"
+
+
+def capacity_slo(bounds: Mapping[str, float | None]) -> SLO:
+    """The SLO of a capacity, without the bounds that are None. Raises `ConfigError` if none is left."""
+    given = {metric: seconds for metric, seconds in bounds.items() if seconds is not None}
+    if not given:
+        raise ConfigError(f"a capacity needs an objective: bound one of {', '.join(bounds)}")
+    return SLO(given)
