@@ -82,6 +82,31 @@ def test_an_error_is_one_line_that_says_what_to_do(arguments: list[str], message
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--port", "99999"], "'--port'"),
+        (["sweep", "--seeds", "1.5"], "'--seeds'"),
+        (["generate", "Hi", "--no-such-option"], "No such option: --no-such-option: see orcinus generate --help"),
+        (["no-such-command"], "No such command 'no-such-command': see orcinus --help"),
+        (["replay"], "see orcinus replay --help"),
+    ],
+)
+def test_a_usage_error_is_one_line_with_status_2(arguments: list[str], message: str) -> None:
+    done = orcinus(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["bench"]])
+def test_a_command_without_arguments_shows_its_help(group: list[str]) -> None:
+    done = orcinus(*group)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: orcinus" in done.stdout
+
+
 def test_weights_that_give_no_numbers_fail_the_request_in_one_line(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file

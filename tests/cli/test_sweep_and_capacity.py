@@ -74,6 +74,7 @@ def test_processes_do_not_change_the_results() -> None:
         (("--vary", "rate=1", "--metrics", "ttft"), "there is no metric 'ttft'"),
         (("--vary", "rate=1", "--metrics", ""), "there is no metric ''"),
         (("--vary", "rate=1", "--record", "x"), "one run"),
+        (("--vary", "rate=1", "--vary", "record=x"), "one run"),
         (("--vary", "ratio=2"), "the lengths 'sharegpt' have no ratio"),
         (("--vary", "rate=1,2", "--against", "rate=3"), "cannot compare with 'rate=3'"),
     ],

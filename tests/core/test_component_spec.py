@@ -50,6 +50,7 @@ def test_options_have_the_type_they_are_annotated_with(spelled: str, policy: Exa
     [
         ("magic", "unknown policy 'magic': choose"),
         ("example:size=big", "option size of policy 'example' must be int, not 'big'"),
+        ("example:size=" + 500 * "9", "option size of policy 'example' must be int, at most 10\\^15, not '999"),
         ("example:eager=1", "must be true or false, not '1'"),
         ("example:limit=some", "must be int or none, not 'some'"),
         ("example:colour=red", "its options are size, share, eager, limit, mode"),

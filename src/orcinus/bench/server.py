@@ -12,7 +12,7 @@ from typing import Any
 from orcinus.bench.client.bodies import Form
 from orcinus.bench.client.cache_counters import cache_counters
 from orcinus.bench.client.load import Load, execute
-from orcinus.bench.client.probe import meet
+from orcinus.bench.client.probe import find_revision, meet
 from orcinus.bench.client.prompts import asked
 from orcinus.bench.client.target import Target
 from orcinus.bench.config import EndpointConfig, LoadConfig, work_of
@@ -82,6 +82,8 @@ def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, s
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     form = execute(meet(_target(config, model), exact_lengths=not config.any_length))
+    if model:
+        form = replace(form, revision=execute(find_revision(form.target)))
     requests = list(asked(workload, form.prompts, exact_lengths=form.exact_lengths))
     name = f"{form.target.model} at {form.target.place.netloc}"
     work = work_of(load, seed, requests, form.target.model)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from orcinus.bench.formatting import plural
 from orcinus.bench.runner import turns
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_comparison import comparison
@@ -88,7 +89,7 @@ def demo(
     console.print(comparison(rounds, console))
     errors = [error for runs in rounds for run in runs for error in run.errors]
     if errors:
-        raise RequestFailed(f"{len(errors)} requests failed: {errors[0]}")
+        raise RequestFailed(f"{plural(len(errors), 'request')} failed: {errors[0]}")
 
 
 def _path(file: str) -> str:

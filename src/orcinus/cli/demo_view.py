@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from orcinus.bench.formatting import plural
 from orcinus.cli.demo_run import Run
 from orcinus.config import Resolved
 from orcinus.observe.slots import Cell, Phase
@@ -29,9 +30,8 @@ def letter(index: int) -> str:
 def title(resolved: Resolved, count: int) -> Text:
     """What is about to be served, and how to read the chart."""
     size = f"{resolved.num_parameters / 1e6:.1f} M parameters, {resolved.dtype}, {resolved.device}"
-    text = Text(
-        f"{count} requests at once, at most {resolved.limits.max_batch_size} in a batch. {resolved.architecture}, {size}.\n"
-    )
+    requests = f"{plural(count, 'request')} at once, at most {resolved.limits.max_batch_size} in a batch"
+    text = Text(f"{requests}. {resolved.architecture}, {size}.\n")
     text.append("A", STYLE[Phase.PREFILL])
     text.append(" prefill of request A   ")
     text.append("a", STYLE[Phase.DECODE])

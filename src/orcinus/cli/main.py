@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -34,6 +34,7 @@ from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError, cause, one_line
 
 DEBUG = "--debug"
+UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own click, or of the installed one
 
 app = typer.Typer(
     name="orcinus",
@@ -102,14 +103,20 @@ def run() -> None:
         _fail(f"cannot go on: {cause(error)}")
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> NoReturn:
     try:
-        app(arguments)
+        status = app(arguments, prog_name="orcinus", standalone_mode=False)
+    except UsageError as error:
+        status = 2
+        if message := error.format_message():  # empty after the help of a command without arguments
+            where = f": see {error.ctx.command_path} --help" if error.ctx is not None else ""
+            print_error(" ".join(message.split()).rstrip(".") + where)
     except SystemExit as end:
-        if end.code == interrupt.STATUS:
-            print("interrupted", file=sys.stderr)
-        sys.stdout.flush()
-        raise
+        status = end.code
+    if status == interrupt.STATUS:
+        print("interrupted", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(status)
 
 
 def _prepare_streams() -> None:

@@ -54,8 +54,8 @@ def simulate(
     from orcinus.workload.summary import statistics
 
     names = labels(configs, SEVERAL)
-    if len(configs) > 1 and configs[0].record is not None:
-        raise ConfigError("--record takes the iterations of one run: simulate one at a time")
+    if configs[0].record is not None and (len(configs) > 1 or configs[0].seeds > 1):
+        raise ConfigError("--record takes the iterations of one run: simulate one, with a single seed")
     if plot is not None:
         check_picture(plot)
     check_csv(csv)

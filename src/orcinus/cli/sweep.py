@@ -68,7 +68,7 @@ def sweep(
     if plot is not None:
         check_picture(plot)
     check_csv(csv)
-    if config.record is not None:
+    if config.record is not None or "record" in axes:
         raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
     columns = _columns(metrics)
     base = None if against is None else _base(against, axes)

@@ -15,6 +15,7 @@ from orcinus.errors import ConfigError, shown
 
 T = TypeVar("T")
 WORDS = {"true": True, "false": False, "none": None}
+MOST = 10**15  # of a whole number: more is a mistake, and its digits could fill the terminal
 NAMES = {bool: "true or false", NoneType: "none"}
 
 
@@ -89,6 +90,13 @@ def _value(annotation: object, text: str, what: str) -> object:
                 return WORDS[text.lower()]
         else:
             with suppress(ValueError):
-                return kind(text)
+                return _bounded(kind(text))
     choice = " or ".join(NAMES.get(kind, kind.__name__) if isinstance(kind, type) else repr(kind) for kind in kinds)
-    raise ConfigError(f"{what} must be {choice}, not {shown(text)}")
+    most = ", at most 10^15" if int in kinds and len(text) > len(str(MOST)) else ""
+    raise ConfigError(f"{what} must be {choice}{most}, not {shown(text)}")
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, int) and abs(value) > MOST:
+        raise ValueError
+    return value

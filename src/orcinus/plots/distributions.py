@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from orcinus.plots.style import WIDE, legend_below, legible, mixed_styles, picture, plain_log
+from orcinus.plots.style import LONGEST_RUN, WIDE, legend_below, legible, mixed_styles, picture, plain_log
 
 MOST_POINTS = 2000  # of a line: more than the picture has pixels
 EDGE = 0.005  # of the values, on either side, that say nothing about how wide a distribution is
@@ -28,8 +29,8 @@ def draw_distributions(path: str | Path, panels: Sequence[DistributionPanel]) ->
     columns = min(2, len(panels))
     with picture(path, -(-len(panels) // columns), columns, width=5.2, height=2.9) as axes:
         for place, panel in zip(axes.flat, panels, strict=False):
-            for (name, values), style in zip(panel.values.items(), mixed_styles(), strict=False):
-                place.step(*_line(values, panel.tail), where="post", label=legible(name), linewidth=1.5, **style)
+            for (name, values), style in zip(panel.values.items(), cycle(mixed_styles()), strict=False):
+                place.step(*_line(values, panel.tail), where="post", label=legible(name, LONGEST_RUN), linewidth=1.5, **style)
             place.set_xlabel(f"{panel.label} (s)")
             _scale(place, panel)
         for empty in list(axes.flat)[len(panels) :]:

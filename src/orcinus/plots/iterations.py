@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
 from orcinus.observe.latency import mean
-from orcinus.plots.style import COLOURS, legend_below, legible, mixed_styles, picture
+from orcinus.plots.style import COLOURS, LONGEST_RUN, legend_below, legible, mixed_styles, picture
 
 PREFILL, DECODE = COLOURS[0], COLOURS[4]  # dark and light, also without colours
 TALL = 8  # times the most decodes of an iteration: beyond that prefills would hide them
@@ -112,9 +113,9 @@ def draw_composition(path: str | Path, sides: Sides) -> None:
     binned = [(name, _binned(all_, end)) for name, all_ in sides]
     with picture(path, 2, 3, width=3.6, height=2.6) as axes:
         for place, (label, value, middle) in zip(axes.flat, COMPOSITION, strict=True):
-            for (name, bins), style in zip(binned, mixed_styles(), strict=False):
+            for (name, bins), style in zip(binned, cycle(mixed_styles()), strict=False):
                 heights = [middle([value(seen) for seen in some]) if some else math.nan for some in bins]
-                place.stairs(heights, edges, baseline=None, label=legible(name), linewidth=1.3, **style)
+                place.stairs(heights, edges, baseline=None, label=legible(name, LONGEST_RUN), linewidth=1.3, **style)
             place.set_title(label, loc="left", fontsize=9)
             place.set(xlim=(0, end))
             place.set_ylim(bottom=0)

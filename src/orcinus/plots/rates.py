@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orcinus.plots.style import MARKERS, WIDE, legend_below, legible, mixed_styles, picture, plain_log
+from orcinus.plots.style import LONGEST_RUN, MARKERS, WIDE, legend_below, legible, mixed_styles, picture, plain_log
 
 Span = tuple[float, float, float]  # low end, median, high end
 
@@ -56,7 +56,7 @@ def _draw(place: Any, curve: tuple[str, Sequence[RatePoint]], latency: str, numb
         medians,
         xerr=_arms(rates),
         yerr=_arms(values),
-        label=legible(curve[0]),
+        label=legible(curve[0], LONGEST_RUN),
         marker=marker,
         markersize=5,
         ecolor=bars,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orcinus.bench.client.bodies import Form
-from orcinus.bench.client.probe import find_model, meet
+from orcinus.bench.client.probe import find_card, meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Target
 from orcinus.bench.client.words import WORDS
@@ -32,7 +32,7 @@ def model_of(*names: str, status: str = "200 OK") -> str:
         assert request.line == "GET /v1/models HTTP/1.1"
         await request.whole(status, {"data": [{"id": name, "object": "model"} for name in names]})
 
-    found: str = asked(answer, lambda url: find_model(Target(url)))
+    found: str = asked(answer, lambda url: find_card(Target(url))).id
     return found
 
 
@@ -60,7 +60,7 @@ def test_lists_that_cannot_be_read(body: str) -> None:
         await request.whole("200 OK", body)
 
     with pytest.raises(ConfigError, match="cannot be read.*name one with --model"):
-        asked(answer, lambda url: find_model(Target(url)))
+        asked(answer, lambda url: find_card(Target(url)))
 
 
 def test_nobody_is_there() -> None:
@@ -68,7 +68,7 @@ def test_nobody_is_there() -> None:
         async with fake(refuse) as server:
             url = server.url
         with pytest.raises(ConfigError, match=f"{url} does not say which models it has: cannot connect"):
-            await find_model(Target(url))
+            await find_card(Target(url))
         with pytest.raises(ConfigError, match=f"{url} cannot be measured: cannot connect"):
             await meet(Target(url, "m"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -25,12 +26,24 @@ NAME_ONE = "name one with --model"
 ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
 
 
-async def find_model(target: Target) -> str:
+async def find_card(target: Target) -> _Card:
     """The only model that a server has. Raises `ConfigError` if it tells none or several, or does not answer."""
-    return (await _find_card(target)).id
+    cards = await _cards(target)
+    if len(cards) != 1:
+        names = [card.id for card in cards]
+        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        raise ConfigError(f"{target.url} has {len(names)} models{': ' if names else ''}{listed}; {NAME_ONE}")
+    return cards[0]
 
 
-async def _find_card(target: Target) -> _Card:
+async def find_revision(target: Target) -> str | None:
+    """The commit of a target's model; None if the server does not tell it."""
+    with suppress(ConfigError):
+        return next((card.revision for card in await _cards(target) if card.id == target.model), None)
+    return None
+
+
+async def _cards(target: Target) -> list[_Card]:
     try:
         status, body = await fetch(target, "/v1/models", PROBE_S)
     except TimeoutError:
@@ -40,14 +53,9 @@ async def _find_card(target: Target) -> _Card:
     if status != 200:
         raise ConfigError(f"{target.url} does not say which models it has ({refusal_of(status, body)}): {NAME_ONE}")
     try:
-        cards = msgspec.json.decode(body, type=_Cards).data
+        return list(msgspec.json.decode(body, type=_Cards).data)
     except msgspec.DecodeError as error:
         raise ConfigError(f"the list of models at {target.url} cannot be read ({error}): {NAME_ONE}") from None
-    if len(cards) != 1:
-        names = [card.id for card in cards]
-        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-        raise ConfigError(f"{target.url} has {len(names)} models{': ' if names else ''}{listed}; {NAME_ONE}")
-    return cards[0]
 
 
 async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
@@ -57,7 +65,7 @@ async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
     """
     revision = None
     if not target.model:
-        card = await _find_card(target)
+        card = await find_card(target)
         target, revision = replace(target, model=card.id), card.revision
     form = Form(target, revision=revision, prompts=Words() if target.text else Ids(), exact_lengths=exact_lengths)
     form, probed = await _with_dialect(form)
