@@ -38,12 +38,13 @@ class Miss:
     seconds: float
     bound: float
 
-    def describe(self, digits: Callable[[float], str]) -> str:
-        """The miss in words; `digits` writes a number."""
+    def describe(self, digits: Callable[[float], str], name: str = "") -> str:
+        """The miss in words; `digits` writes a number, and `name` is that of the metric if it has a better one."""
+        name = name or self.metric
         if math.isnan(self.seconds):
-            return f"{self.metric} is unknown, as not every run has one"
+            return f"{name} is unknown, as not every run has one"
         found, times, bound = map(digits, (self.seconds * 1e3, self.seconds / self.bound, self.bound * 1e3))
-        return f"{self.metric} is {found} ms, {times} times the {bound} ms promised"
+        return f"{name} is {found} ms, {times} times the {bound} ms promised"
 
 
 def capacity_slo(bounds: Mapping[str, float | None]) -> SLO:

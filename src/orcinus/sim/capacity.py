@@ -24,6 +24,7 @@ from orcinus.workload.rates import at_rate as spelled_at_rate
 from orcinus.workload.summary import statistics
 from orcinus.workload.workload import OWN_TIMES, Workload
 
+METRICS = {"tbt.p99": "the P99 TBT", "ttft.p99": "the P99 TTFT", "scheduling_delay.p50": "the median scheduling delay"}
 UNSEEN = 0.05  # of the load, that may be too much without an objective being missed, at most
 
 
@@ -229,7 +230,7 @@ class _Search:
             config = at_rate(self._config, lowest.rate)
             outcome = simulate(config, setup=self._setup, workload=workload_of(config))
         return tuple(
-            f"at {lowest.rate:.3g} requests/s {miss.describe('{:.4g}'.format)}"
+            f"at {lowest.rate:.3g} requests/s {miss.describe('{:.4g}'.format, METRICS.get(miss.metric, ''))}"
             for miss in slo.missed(percentiles(slo, outcome.metrics))
         )
 
