@@ -115,5 +115,6 @@ class RepeatMetrics(MetricsObserver):
                 live.newest = earlier[-1]
         for gap, requests in gaps.items():
             self.tbt.add(gap, requests)
-        for began, ended in pairwise(earlier):
-            self.tbt.add(ended - began, gaps.total())
+        if gaps:
+            for began, ended in pairwise(earlier):
+                self.tbt.add(ended - began, gaps.total())
