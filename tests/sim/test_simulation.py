@@ -14,7 +14,7 @@ from orcinus.errors import ConfigError
 from orcinus.observe.latency import LatencyObserver, percentile
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
-from orcinus.sim.router import ROUTERS, make_router
+from orcinus.sim.simulation import SIMULATED_ROUTERS, make_router
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.workload import make_workload
 from tests.sim.worlds import LinearCost, run
@@ -30,7 +30,7 @@ SMALL = "uniform:low=1:high=60,uniform:low=1:high=90"
     stages=st.integers(1, 3),
     depth=st.one_of(st.none(), st.integers(1, 4)),
     replicas=st.integers(1, 3),
-    router=st.sampled_from(sorted(ROUTERS)),
+    router=st.sampled_from(sorted(SIMULATED_ROUTERS)),
 )
 def test_everybody_is_served_and_every_block_comes_back(
     seed: int, policy: str, kv: str, stages: int, depth: int | None, replicas: int, router: str
@@ -51,12 +51,13 @@ def test_everybody_is_served_and_every_block_comes_back(
     assert {name: len(at) for name, at in diary.tokens.items()} == {str(i): a.output_tokens for i, a in enumerate(workload)}
     for replica in made:
         assert replica.kv.num_free == replica.kv.num_blocks
-        assert (replica.outstanding, replica.work) == (0, 0)
+        assert (replica.outstanding, replica.work, replica.queued_tokens) == (0, 0, 0)
 
 
 def test_metrics_are_those_of_the_real_engine_s_observer() -> None:
-    exact = LatencyObserver()
-    _, metrics, _ = run(make_workload("poisson:rate=4", SMALL, 60, 1), policy="stall-free", observers=[exact])
+    exact, workload = LatencyObserver(), make_workload("poisson:rate=4", SMALL, 60, 1)
+    _, metrics, _ = run(workload, policy="stall-free")
+    run(workload, policy="stall-free", observers=[exact], repeat=False)
     for mine, theirs in ((metrics.ttft, exact.ttft()), (metrics.tbt, exact.tbt()), (metrics.e2e, exact.e2e())):
         assert mine.count == len(theirs)
         assert mine.mean == pytest.approx(sum(theirs) / len(theirs))
@@ -119,16 +120,25 @@ def test_a_closed_loop_never_has_more_requests_than_clients() -> None:
     assert metrics.fairness > 0.9
 
 
-@pytest.mark.parametrize("router", ["round-robin", "least-outstanding", "least-work"])
+@pytest.mark.parametrize("router", ["round-robin", "least-outstanding", "least-work", "oracle-least-work"])
 def test_equal_requests_are_spread_evenly(router: str) -> None:
     assert sorted(placed([Arrival(0.0, 10, 9)] * 6, router, replicas=3).values()) == [0, 0, 1, 1, 2, 2]
 
 
 def test_least_work_counts_tokens_and_least_outstanding_requests() -> None:
     arrivals = [Arrival(0.0, 100, 80), Arrival(0.0, 1, 1), Arrival(0.0, 1, 1)]
-    for router, expected in (("least-outstanding", {"0": 0, "1": 1, "2": 0}), ("least-work", {"0": 0, "1": 1, "2": 1})):
-        chosen = placed(arrivals, router, replicas=2)
-        assert chosen == expected
+    for router, expected in (
+        ("least-outstanding", {"0": 0, "1": 1, "2": 0}),
+        ("least-work:answer=10", {"0": 0, "1": 1, "2": 1}),
+        ("oracle-least-work", {"0": 0, "1": 1, "2": 1}),
+    ):
+        assert placed(arrivals, router, replicas=2) == expected
+
+
+def test_only_the_oracle_knows_how_long_answers_become() -> None:
+    arrivals = [Arrival(0.0, 10, 80), Arrival(0.0, 12, 1), Arrival(0.0, 10, 1)]
+    assert placed(arrivals, "least-work", replicas=2)["2"] == 0
+    assert placed(arrivals, "oracle-least-work", replicas=2)["2"] == 1
 
 
 def test_prefix_affine_keeps_a_prefix_at_home_until_home_is_full() -> None:
@@ -155,7 +165,7 @@ def test_blocks_of_a_trace_are_shared_where_they_are_equal() -> None:
 
 
 def test_an_unknown_router_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match="round-robin, least-outstanding, least-work, prefix-affine"):
+    with pytest.raises(ConfigError, match="round-robin, least-outstanding, least-work, prefix-affine, oracle-least-work"):
         make_router("nearest")
     with pytest.raises(ConfigError, match="slack"):
         make_router("prefix-affine:slack=0.5")
@@ -169,7 +179,7 @@ def placed(arrivals: list[Arrival], router: str, replicas: int) -> dict[str, int
     sizes = {"limits": Limits(4, 4096, 512), "num_blocks": 64, "block_size": 16}
     made = [Replica(i, FixedCost(1.0), VirtualClock(), **named, **sizes) for i in range(replicas)]  # type: ignore[arg-type]
     for number, arrival in enumerate(arrivals):
-        replica = chosen.choose(arrival, made)
+        replica = made[chosen.choose(arrival.beginning, made)]
         replica.submit(str(number), arrival)
         found[str(number)] = replica.index
     return found

@@ -14,8 +14,7 @@ from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.repeats import RepeatedResult, RepeatMetrics
 from orcinus.sim.replica import Replica
-from orcinus.sim.router import make_router
-from orcinus.sim.simulation import Simulation
+from orcinus.sim.simulation import Simulation, make_router
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.source import OpenLoop, source_of
 from orcinus.workload.workload import Workload

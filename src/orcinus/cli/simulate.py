@@ -49,8 +49,8 @@ def simulate(
     from orcinus.cli import simulate_view as view
     from orcinus.plots.style import check_picture
     from orcinus.sim.record import config_record, outcome_record
-    from orcinus.sim.router import make_router
     from orcinus.sim.run import set_up, workload_of
+    from orcinus.sim.simulation import make_router
     from orcinus.workload.summary import statistics
 
     names = labels(configs, SEVERAL)

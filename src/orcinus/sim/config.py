@@ -43,7 +43,9 @@ class SimulationConfig:
     tp: int = option(1, "Tensor parallel: devices that share every layer.")
     pp: int = option(1, "Pipeline parallel: stages that share the layers.")
     replicas: int = option(1, "Replicas of the model, each on tp x pp devices.")
-    router: str = option("least-outstanding", "Router: round-robin, least-outstanding, least-work or prefix-affine.")
+    router: str = option(
+        "least-outstanding", "Router: round-robin, least-outstanding, least-work, prefix-affine or oracle-least-work."
+    )
     in_flight: int | None = option(None, "Batches in flight in a replica. Default: one for every pipeline stage.")
     policy: str = option(
         "",

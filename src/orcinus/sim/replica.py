@@ -28,7 +28,7 @@ def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
 
 
 class Replica:
-    """An engine, and how much of what it was given is still to do.
+    """A simulated engine, and its load: how much of what it was given is still to do.
 
     `repeat` lets it decide equal iterations at once. Its observers then have to know `RepeatedResult`.
     """
@@ -57,14 +57,16 @@ class Replica:
         kind = RepeatingScheduler if alone and repeat else Scheduler
         self.scheduler = kind(chosen, self.kv, limits, make_order(order))
         self.engine = Engine(self.scheduler, self.executor, clock, observers)
-        self.left: dict[str, int] = {}  # tokens of every request that is not done, prompt and answer
-        self.work = 0  # their sum
+        self.left: dict[str, int] = {}  # tokens of every request that has not ended, prompt and answer
+        self.work = 0  # their sum, which only a simulation knows
+        self.queued_tokens = 0  # the sum of the next, which a server knows, too
+        self._queued: dict[str, int] = {}  # prompt tokens of requests of which nothing was heard yet
         self._prefixes: dict[str, int] = {}
         self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache all prompts of a length are one
 
     @property
     def outstanding(self) -> int:
-        """Requests that are not done."""
+        """Requests that have not ended."""
         return len(self.left)
 
     @property
@@ -80,7 +82,9 @@ class Replica:
         prompt = self._prompt(request_id, arrival)
         request = Request(request_id, prompt, params, now, arrival.context)
         self.left[request_id] = arrival.total_tokens
-        self.work += self.left[request_id]
+        self.work += arrival.total_tokens
+        self._queued[request_id] = arrival.prompt_tokens
+        self.queued_tokens += arrival.prompt_tokens
         if ends_early:
             self.executor.answers[request_id] = arrival.output_tokens
         return self._heard(self.engine.submit(request))
@@ -96,6 +100,8 @@ class Replica:
 
     def _heard(self, events: list[Event]) -> list[Event]:
         for event in events:
+            if event.request_id in self._queued:
+                self.queued_tokens -= self._queued.pop(event.request_id)
             if isinstance(event, Finished):
                 self.work -= self.left.pop(event.request_id)
         return events

@@ -24,8 +24,7 @@ from orcinus.sim.outcome import Outcome, Setup
 from orcinus.sim.record import over_seeds
 from orcinus.sim.repeats import RepeatMetrics
 from orcinus.sim.replica import Replica
-from orcinus.sim.router import make_router
-from orcinus.sim.simulation import Simulation
+from orcinus.sim.simulation import Simulation, make_router
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload, make_workload

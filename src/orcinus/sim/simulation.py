@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 
 from orcinus.core.batch import Event, Finished
+from orcinus.core.component_spec import make
+from orcinus.routing.router import ROUTERS, Router
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
-from orcinus.sim.router import Router
 from orcinus.workload.source import Source
 
 EVERY = 128  # arrivals and endings of batches between two questions whether it is over
+
+
+class OracleLeastWork:
+    """The replica with the fewest tokens, prompts and answers, of requests that have not ended.
+
+    It knows how long answers will become, as no server does.
+    """
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[Replica]) -> int:
+        return min(range(len(loads)), key=lambda index: loads[index].work)
+
+
+SIMULATED_ROUTERS: dict[str, type[Router[Replica]]] = {**ROUTERS, "oracle-least-work": OracleLeastWork}
+
+
+def make_router(spelled: str) -> Router[Replica]:
+    """The router that `name` or `name:option=value` stands for. Raises `ConfigError` saying what there is."""
+    return make("router", SIMULATED_ROUTERS, spelled)
 
 
 class Simulation:
@@ -20,7 +39,7 @@ class Simulation:
     def __init__(
         self,
         replicas: Sequence[Replica],
-        router: Router,
+        router: Router[Replica],
         clock: VirtualClock,
         watch: Callable[[int], None] | None = None,
         over: Callable[[], bool] | None = None,
@@ -64,7 +83,7 @@ class Simulation:
             request_id = str(self.submitted)
             self.submitted += 1
             source.take(request_id)
-            replica = self.router.choose(arrival, self.replicas)
+            replica = self.replicas[self.router.choose(arrival.beginning, self.replicas)]
             visited.add(replica.index)
             self._hear(source, replica.submit(request_id, arrival))
         for index in visited:

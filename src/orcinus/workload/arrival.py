@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
 
@@ -48,6 +49,11 @@ class Arrival:
     def context(self) -> RequestContext:
         """What an engine is told beside its tokens."""
         return RequestContext(self.priority, self.client)
+
+    @property
+    def beginning(self) -> Hashable | None:
+        """Equal for requests whose prompts begin alike; None: with no other."""
+        return self.blocks[0] if self.blocks else self.prefix or None
 
     @property
     def total_tokens(self) -> int:

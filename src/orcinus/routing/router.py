@@ -1,0 +1,112 @@
+"""Routers: one a class, and one line in ROUTERS."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from orcinus.errors import ConfigError
+
+
+class Load(Protocol):
+    """What a server knows of one engine without asking it: what it sent there, and what came back."""
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that have not ended."""
+        ...
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens of requests that have no token of their answer yet."""
+        ...
+
+
+L_contra = TypeVar("L_contra", bound=Load, contravariant=True)
+
+
+class Router(Protocol[L_contra]):
+    """Sees requests in order of arrival, and the load of every engine at that moment."""
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[L_contra]) -> int:
+        """The index of the engine that serves a request. Requests with an equal `prefix` begin alike; None: with no other."""
+        ...
+
+
+class RoundRobin:
+    """Every engine in turn."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
+        chosen = self._next % len(loads)
+        self._next += 1
+        return chosen
+
+
+class LeastOutstanding:
+    """The engine with the fewest requests; the first of them if there are several."""
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
+        return min(range(len(loads)), key=lambda index: loads[index].outstanding)
+
+
+@dataclass
+class LeastWork:
+    """The engine with the fewest tokens to compute: queued prompts, and `answer` tokens for each of its requests.
+
+    How long answers will become is unknown: `answer` is what a request still generates on average.
+    """
+
+    answer: int = 128
+
+    def __post_init__(self) -> None:
+        if self.answer < 0:
+            raise ConfigError("answer of the router 'least-work' must be at least 0")
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
+        return min(range(len(loads)), key=lambda index: self._tokens(loads[index]))
+
+    def _tokens(self, load: Load) -> int:
+        return load.queued_tokens + self.answer * load.outstanding
+
+
+@dataclass
+class PrefixAffine:
+    """The engine that served this prefix last, so that it may still have its keys and values.
+
+    Unless it has `slack` times as many requests as the average and one more: then the one with the fewest, which is the
+    prefix's home from then on. The `remembered` newest prefixes have a home.
+    """
+
+    slack: float = 1.5
+    remembered: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.slack < 1 or self.remembered < 1:
+            raise ConfigError("slack and remembered of the router 'prefix-affine' must be at least 1")
+        self._homes: OrderedDict[Hashable, int] = OrderedDict()
+        self._spread = LeastOutstanding()
+
+    def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
+        home = None if prefix is None else self._homes.get(prefix)
+        most = self.slack * sum(load.outstanding for load in loads) / len(loads) + 1
+        if home is None or loads[home].outstanding > most:
+            home = self._spread.choose(prefix, loads)
+        if prefix is not None:
+            self._homes[prefix] = home
+            self._homes.move_to_end(prefix)
+            if len(self._homes) > self.remembered:
+                self._homes.popitem(last=False)
+        return home
+
+
+ROUTERS: dict[str, type[Router[Load]]] = {
+    "round-robin": RoundRobin,
+    "least-outstanding": LeastOutstanding,
+    "least-work": LeastWork,
+    "prefix-affine": PrefixAffine,
+}
