@@ -31,7 +31,7 @@ NUMBERS = count(1_000_000)  # of batches: an executor never meets one twice, nor
 def engine(bench: Bench, model: Geometry, load: Load, **options: Any) -> Iterator[Built]:
     """An engine for such a load, with random weights made on the device. `options` are further fields of its config.
 
-    The device holds one at a time: nobody may keep it when the next one is made.
+    The device holds one at a time: drop it before the next one is made.
     """
     release(bench)
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def engine(bench: Bench, model: Geometry, load: Load, **options: Any) -> Iterato
 
 
 def release(bench: Bench) -> None:
-    """Give memory that nobody refers to back to the device, where plans look for it."""
+    """Give unused memory back to the device, where plans look for it."""
     gc.collect()
     if bench.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -67,7 +67,7 @@ def run_sections(sections: Sequence[Section], results: Results, device: str, str
 
 
 def run_section(section: Section, results: Results, device: torch.device, stretch: float) -> None:
-    """One section to its end, whatever that is, and its tables."""
+    """Run one section to its end or its limit, and print its tables."""
     share, began = section.share_s * stretch, time.time()
     print(f"\n== {section.name}: {section.about} (at most {share:.0f} s)\n", flush=True)
     results.begin(section.name, began + share, results.header.get("commit"))

@@ -37,15 +37,15 @@ def pool(num_blocks: int, kv_heads: int, dim: int, dtype: torch.dtype, device: t
 def ragged(
     chunks: Sequence[tuple[int, int]], kv_heads: int, group: int, dim: int, dtype: torch.dtype, device: torch.device
 ) -> Paged:
-    """Requests of (tokens before, tokens now); (0, 0) is padding. Blocks that nobody has hold NaN."""
+    """Requests of (tokens before, tokens now); (0, 0) is padding. Blocks without an owner hold NaN."""
     needed = [-(-(start + count) // BLOCK) for start, count in chunks]
     keys, values = pool(sum(needed) + 3, kv_heads, dim, dtype, device)
     order = torch.randperm(len(keys)).tolist()
     tables = torch.full((len(chunks), max(needed)), order[-1], dtype=torch.int32)
     for row, count in enumerate(needed):
         tables[row, :count] = torch.tensor([order.pop(0) for _ in range(count)], dtype=torch.int32)
-    for nobodys in order:
-        keys[nobodys] = values[nobodys] = torch.nan
+    for unowned in order:
+        keys[unowned] = values[unowned] = torch.nan
     counts = torch.tensor([0, *(count for _, count in chunks)])
     ends = torch.tensor([start + count for start, count in chunks], dtype=torch.int32)
     batch = PagedBatch(

@@ -1,4 +1,4 @@
-"""The results file: a header, and what every section found. It is whole at any moment, whatever happens to who writes it."""
+"""The results file: a header, and what every section found. It is whole at any moment, even if its writer dies."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 Runs with the `gguf` package's own environment. Tensors keep the checkpoint's number format; norms are float32, as llama.cpp
 wants them. The vocabulary is a dummy of the kind "rwkv", the one kind that has no end of text unless told: prompts
-come as token ids, and nobody reads the text.
+come as token ids, and the text is not read.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Kind:
         return [self.environment.python if self.environment else sys.executable, self.adapter]
 
     def variables(self, threads: int) -> dict[str, str]:
-        """The process's environment: as many threads for everybody, and nothing from the hub."""
+        """The process's environment: the same threads for all, and nothing from the hub."""
         own = {name: value for name, value in os.environ.items() if not (self.environment and name == "PYTHONPATH")}
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
         quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}

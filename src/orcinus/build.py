@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Built:
     plan: Plan
 
     def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
-        """An empty engine with other limits, policy, order or K/V manager over the same weights and K/V tensors.
+        """An empty engine over the same weights and K/V tensors.
 
         For comparisons: only one of a model's engines may have requests at a time. Raises `ConfigError`.
         """
@@ -125,7 +125,7 @@ def build(
 
 
 def _tune(plan: Plan) -> None:
-    """Measure launches of attention on this device, if nobody has: before keys and values take the memory for it."""
+    """Tune attention's launch configs on this device, once: before keys and values take the memory."""
     if plan.resolved.attention in WITH_KERNELS:
         from orcinus.runtime.gpu.executor import tune_attention  # which only a machine that has triton can import
 
@@ -134,7 +134,7 @@ def _tune(plan: Plan) -> None:
 
 
 def _measure(plan: Plan, model: Decoder) -> Plan:
-    """The plan with what its largest iteration really works with. Raises `ConfigError` if there is no room for it."""
+    """The plan with its largest iteration's measured memory. Raises `ConfigError` if that does not fit."""
     log.info("planned: %s", plan.summary())
     working = None
     while working is None:
@@ -150,7 +150,7 @@ def _measure(plan: Plan, model: Decoder) -> Plan:
 
 
 def _working_bytes(plan: Plan, model: Decoder) -> int | None:
-    """What the largest iteration of a plan works with on its GPU; None if it runs out of memory."""
+    """Bytes of the largest iteration on its GPU; None if it runs out of memory."""
     link, dtype, resolved = Link(plan.device.device), plan.device.dtype, plan.resolved
     meter = CudaMeter(link.device)
     try:

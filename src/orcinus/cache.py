@@ -72,7 +72,7 @@ def _warn(message: str) -> None:
 
 
 def lend(variable: str) -> None:
-    """Give a library a folder through its environment variable, if the user neither chose one nor has a home for it."""
+    """Point a library's environment variable at our cache, if it has no folder."""
     if variable in os.environ or os.access(os.path.expanduser("~"), os.W_OK | os.X_OK):
         return
     if (folder := cache_folder()) is not None:

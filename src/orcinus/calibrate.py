@@ -1,4 +1,4 @@
-"""What iterations take on this machine: a designed set of them on the real engine, measured as the engine sees them.
+"""Measures how long iterations of the real engine take, for simulations of it.
 
 Every cell of the design puts some requests into the middle of their answers and lets others read prompts beside them.
 Batches differ in size, context and share of prompts, so that no cost hides behind another; cells come in random order,
@@ -44,7 +44,7 @@ VARIES = 1.25  # times as long as at another time, that the same iterations may 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationCell:
-    """Some requests generate at a context, while others read prompts, so many of their tokens in every iteration."""
+    """A batch to measure: requests that generate beside requests that read prompts."""
 
     decodes: int = 0
     context: int = SHORT  # prompt tokens of each request that generates
@@ -58,7 +58,7 @@ class CalibrationCell:
         return STEADY - (-self.prompts * self.length // self.chunk)
 
     def fits(self, limits: Limits, kv_tokens: int, block_size: int) -> bool:
-        """Whether an engine can run it as it is meant to be, without waiting for memory."""
+        """Whether an engine has room for all of it at once."""
         sizes = [self.context + self.answer] * self.decodes + [self.length + 1] * self.prompts
         held = sum(size + block_size for size in sizes)
         tokens = self.decodes + self.chunk
@@ -66,7 +66,10 @@ class CalibrationCell:
 
 
 def design(limits: Limits, longest: int) -> list[CalibrationCell]:
-    """Cells with batches of all sizes, contexts of up to eight times `longest` tokens together, and prompts of up to it."""
+    """Cells with batches, contexts and prompts of all sizes.
+
+    `longest` is the longest prompt; the contexts of a batch have at most eight times as many tokens together.
+    """
     most = limits.max_batch_size
     sizes = sorted({most, *(2**power for power in range(most.bit_length()))})
     contexts = {size: min(8 * longest // size, limits.max_model_len - 4 * STEADY) for size in sizes}
@@ -124,7 +127,7 @@ class _Bench:
         self._watch.pause()
 
     def _requests(self, count: int, prompt: int, answer: int) -> list[Request]:
-        """Requests that share nothing, and sample as those of a user who says nothing about it."""
+        """Requests without a common prefix, with default sampling parameters."""
         made = []
         for number in itertools.islice(self._numbers, count):
             ids = prompt_ids(Arrival(0.0, prompt, answer), number, self._llm.resolved.vocab_size)
@@ -138,7 +141,7 @@ class _Bench:
 
 
 def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | None = None) -> Calibration:
-    """Measure an idle engine for about so many seconds, and fit the costs of its iterations.
+    """A calibration of an idle engine, measured for about so many seconds.
 
     `watch` hears how many seconds have passed. Raises `ConfigError` if the engine takes one request at a time only.
     """
@@ -209,7 +212,7 @@ def _reference(bench: _Bench, found: IterationSampler) -> list[float]:
 
 
 def _longest(llm: LLM, bench: _Bench, found: IterationSampler, seconds: float) -> int:
-    """Tokens of the longest prompt worth reading, from how fast the engine reads one when it is warm."""
+    """Tokens of the longest prompt worth measuring, from the speed of a warm engine."""
     within = min(LONGEST, llm.resolved.limits.max_model_len // 2, llm.resolved.kv_tokens // 4)
     probe = min(128, within)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a user asks for (EngineConfig) and what was decided from it (Resolved). Both are frozen: nothing edits them later."""
+"""The options of an engine (EngineConfig) and what follows from them (Resolved)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def option(default: Any, doc: str, **limits: Any) -> Any:
 
 
 def take_paper(config: Any) -> None:
-    """Let the name of a paper, in a config being made, stand for its policy and K/V manager. Raises `ConfigError`."""
+    """Replace a paper's name by its policy and K/V manager. Raises `ConfigError`."""
     if config.paper is None:
         return
     if config.paper not in PAPERS:
@@ -45,7 +45,7 @@ def take_paper(config: Any) -> None:
 
 
 def dtype_name(dtype: Any) -> Any:
-    """`torch.float16` and `half` as `float16`; what is no dtype is left for others to refuse."""
+    """The usual name of a dtype; other values are returned as they are."""
     name = str(dtype) if type(dtype).__module__ == "torch" else dtype
     if not isinstance(name, str):
         return dtype
@@ -60,7 +60,7 @@ def _check_share(share: float | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Everything an engine can be asked for. The text beside each field is also its help on the command line."""
+    """The options of an engine; each field's doc is its command-line help."""
 
     model: str | Path | None = option(
         None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B, also with @REVISION. Default: the bundled model."
@@ -146,7 +146,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What was decided, and why. `Limits` and the sizes below are what the engine is built with."""
+    """What the engine is built with, and why."""
 
     folder: Path
     revision: str | None  # the commit of a hub repository

@@ -1,4 +1,4 @@
-"""Whether a file could be written, asked before the work is done that it would hold."""
+"""Whether a file could be written, asked before the work begins."""
 
 from __future__ import annotations
 

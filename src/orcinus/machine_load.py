@@ -1,4 +1,4 @@
-"""How busy the machine is with other things while something is measured on it."""
+"""How busy other processes keep the machine during a measurement."""
 
 from __future__ import annotations
 

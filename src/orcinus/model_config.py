@@ -57,7 +57,7 @@ def read_optional(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path, most_bytes: int) -> None:
-    """Raise `ModelError` unless it is a file of at most so many bytes."""
+    """Raise `ModelError` unless it is a file within this size."""
     where = f"{file.name} in {file.parent}"
     try:
         size = file.stat().st_size
@@ -70,7 +70,7 @@ def check_file(file: Path, most_bytes: int) -> None:
 
 
 def check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Raise `ModelError` if a size is no whole number, below 1, or beyond what any model can have. None says nothing."""
+    """Raise `ModelError` for sizes that no model can have; None is no size."""
     for name, most in LARGEST.items():
         value = config.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most):

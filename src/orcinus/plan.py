@@ -40,7 +40,7 @@ SIZES = ("num_blocks", "kv_memory_mib", "max_batch_tokens", "max_model_len", "ma
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model as its config and the headers of its weights describe it."""
+    """A model as its config and its weights' headers describe it."""
 
     checkpoint: Checkpoint
     num_parameters: int
@@ -50,7 +50,7 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An engine that could be built, or could not for want of memory."""
+    """An engine before it is built, with its memory budget."""
 
     config: EngineConfig
     model: PlannedModel
@@ -69,11 +69,11 @@ class Plan:
         return kv_token_bytes(spec.num_layers, spec.num_kv_heads, spec.head_dim, self.device.dtype.itemsize)
 
     def sequences(self, length: int) -> int:
-        """How many requests of so many tokens, prompt and answer, the K/V memory holds at once."""
+        """How many requests of this total length the K/V memory holds at once."""
         return self.resolved.num_blocks // -(-length // self.resolved.block_size)
 
     def check(self, found: str = "the model does not fit") -> None:
-        """Raises `ConfigError` if it does not fit, saying what was found, what is short and what would help."""
+        """Raise `ConfigError`, with what would help, if it does not fit."""
         if self.fits:
             return
         m = self.memory
@@ -86,7 +86,7 @@ class Plan:
         )
 
     def of(self, config: EngineConfig) -> Plan:
-        """The plan of another config for the same model, with the memory that there was when this one was made.
+        """The plan of another config for the same model and free memory.
 
         What this model has taken since must not count twice. Raises `ConfigError` as `make_plan` does.
         """
@@ -94,9 +94,9 @@ class Plan:
         return self._again(config)
 
     def measured(self, working: int) -> Plan:
-        """The plan for the same config now that its largest iteration is known to work with so many bytes.
+        """The plan for the same config, with its largest iteration measured.
 
-        Keys and values get more or less memory. No iteration becomes larger than the one that was measured, unless somebody
+        Keys and values get more or less memory. No iteration becomes larger than the one that was measured, unless a user
         asked for it. Raises `ConfigError`.
         """
         limits, spec = self.resolved.limits, self.model.checkpoint.spec
@@ -149,7 +149,7 @@ def _find(config: EngineConfig) -> PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast decoding can be, if reading weights, keys and values were all of it."""
+    """An upper bound of decoding speed: only memory reads count."""
 
     requests: int
     weights_bytes_per_s: float  # measured: read by a product with so many rows
@@ -170,7 +170,9 @@ class Speeds:
 
 
 def measure(plan: Plan) -> Speeds:
-    """Measure for a second or two how fast memory is read, and what follows for decoding with the planned engine.
+    """Upper bounds of decoding speed, from measured memory bandwidth.
+
+    Takes a second or two.
 
     An iteration of decodes reads the weights once for all requests, and the keys and values of each.
     """
@@ -323,11 +325,11 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
 
 
 def _round(number: int) -> int:
-    """The number, less what its binary digits after the first four are worth."""
+    """The number, rounded down to four significant binary digits."""
     digits = max(0, number.bit_length() - 4)
     return number >> digits << digits
 
 
 def _enough(memory: MemoryBudget) -> float:
-    """The share of the free memory that would do, in hundredths, rounded up."""
+    """The gpu_memory_utilization that would do, in hundredths, rounded up."""
     return -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100

@@ -1,4 +1,4 @@
-"""The shape of a decoder: all of a model that its speed and its memory depend on."""
+"""The shape of a decoder, on which its speed and memory depend."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_architecture(name: str | Path) -> Architecture:
-    """The preset of this name, or the shape that a Hugging Face config says: a config.json, or a folder with one.
+    """The preset of this name, or the shape in a Hugging Face config.json.
 
     Raises `ModelError` if it is neither.
     """
@@ -174,7 +174,7 @@ def find_architecture(name: str | Path) -> Architecture:
 
 
 def from_config(config: Mapping[str, Any], name: str) -> Architecture:
-    """The shape of a Hugging Face config (the field names of the usual families).
+    """The shape that a Hugging Face config describes.
 
     Raises `ModelError` if a size is missing or absurd, or if the model is none that can be simulated.
     """
@@ -238,7 +238,7 @@ def _check_family(config: Mapping[str, Any], name: str) -> None:
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
-    """The sliding window, if every layer has it: families that have it in some layers only say so in ways of their own."""
+    """The sliding window, if every layer has it; else None."""
     mixed = "layer_types" in config or "sliding_window_pattern" in config or not config.get("use_sliding_window", True)
     window = config.get("sliding_window")
     return window if isinstance(window, int) and not isinstance(window, bool) and window > 0 and not mixed else None
@@ -246,7 +246,7 @@ def _window(config: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Over how many devices one replica of a model is spread. Raises `ConfigError` if the model cannot be cut so."""
+    """How many devices one replica is spread over. Raises `ConfigError` for impossible numbers."""
 
     tp: int = 1  # tensor parallel: every layer over so many devices (Orca: intra-layer)
     pp: int = 1  # pipeline parallel: the layers over so many stages (Orca: inter-layer)
@@ -262,7 +262,7 @@ class Parallel:
         return self.tp * self.pp
 
     def check(self, model: Architecture) -> None:
-        """Raise `ConfigError` unless the heads, the network and the layers can be spread like this."""
+        """Raise `ConfigError` unless the model can be divided like this."""
         if model.heads % self.tp:
             fitting = [str(n) for n in range(1, 65) if model.heads % n == 0]
             raise ConfigError(

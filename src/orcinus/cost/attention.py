@@ -1,4 +1,4 @@
-"""Attention: the part of an iteration that costs by pairs of tokens, not by tokens."""
+"""The cost of attention, which grows with pairs of tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from orcinus.cost.architecture import Architecture
 
 
 def pairs_within(start: int, tokens: int, window: int | None) -> int:
-    """How many tokens `tokens` tokens from position `start` attend to, all together, if none looks back beyond `window`."""
+    """How many (query, key) pairs a chunk has within the window.
+
+    The chunk is `tokens` tokens from position `start`.
+    """
     if window is None or start + tokens <= window:
         return pairs(start, tokens)
     before, after = max(0, start - window), start + tokens - window
@@ -15,7 +18,7 @@ def pairs_within(start: int, tokens: int, window: int | None) -> int:
 
 
 def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
-    """Floating-point operations of one layer, on one of `tp` devices, for a chunk of `tokens` tokens from position `start`.
+    """Floating-point operations of a chunk, in one layer on one of `tp` devices.
 
     Two products, scores and weighted sum, of two operations each for every pair of a token and one that it attends to.
     """
@@ -23,12 +26,12 @@ def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
 
 
 def kv_read_bytes(model: Architecture, tp: int, context: int) -> int:
-    """Bytes of keys and values that one layer reads, on one of `tp` devices, for decodes that attend to `context` tokens."""
+    """Bytes of keys and values that decodes read, in one layer and on one of `tp` devices."""
     return context * model.layer_kv_bytes(tp)
 
 
 def waves(model: Architecture, tp: int, tokens: int, rows: int | None, sms: int) -> float:
-    """How much longer a chunk takes than its operations say, because its thread blocks do not fill the device: at least 1.
+    """Slowdown (at least 1) of a chunk whose thread blocks do not fill the device.
 
     A block computes `rows` tokens of one head, and as many run at a time as there are multiprocessors. A last wave that is
     partly empty, and a last block, cost as much as full ones: what makes small chunks dear (SARATHI, figure 13a).

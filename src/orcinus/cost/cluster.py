@@ -11,7 +11,7 @@ from orcinus.cost.software import Software, find_software
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Devices, what connects them, how a model is spread over them, and the software that runs it."""
+    """The devices, network, parallelism and software of a replica."""
 
     device: DeviceSpec
     network: Network

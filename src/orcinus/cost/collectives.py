@@ -1,4 +1,4 @@
-"""How long devices take to add up what each of them holds (tensor parallel), or to hand it on (pipeline parallel).
+"""Seconds of all-reduces (tensor parallel) and of sends (pipeline parallel).
 
 Where a network was measured, the measurement counts, in regimes: NCCL changes protocols and algorithms as messages grow,
 and between nodes that changes the rate by a factor of two. Elsewhere a ring is assumed (Patarasuk and Yuan, 2009): every
@@ -17,7 +17,7 @@ SHARES: dict[str, dict[str, float]] = read("network")["shares"]
 
 
 def all_reduce_seconds(network: Network, size: float, workers: int, nodes: int | None = None) -> float:
-    """Seconds until all of `workers` devices hold the sum of their messages of `size` bytes.
+    """Seconds of an all-reduce of `size` bytes over `workers` devices.
 
     `nodes` is how many nodes they are spread over, evenly; as few as possible unless it is given. One worker has nothing
     to add. Raises `ConfigError` for fewer than one, or more of them than the nodes have devices.
@@ -40,7 +40,7 @@ def all_reduce_seconds(network: Network, size: float, workers: int, nodes: int |
 
 
 def send_recv_seconds(network: Network, size: float, senders: int = 1, across: bool = True) -> float:
-    """Seconds to hand `size` bytes from one device to one other, in the next node unless `across` is false.
+    """Seconds to send `size` bytes to one device, in another node if `across`.
 
     `senders` devices of the node do so at the same time and share its network cards.
     Raises `ConfigError` if there are fewer than one or more than the node has devices.

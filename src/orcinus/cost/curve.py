@@ -1,4 +1,4 @@
-"""Times of the linear layers as a paper measured them, where that is better than any formula."""
+"""Times of linear layers as papers measured them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TILE = 128  # tokens in a tile of a matrix multiplication (SARATHI, section 4.4)
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCurve:
-    """Seconds of all linear layers of one iteration, on each of the devices that share them, against its tokens.
+    """Seconds of all linear layers of an iteration, as a function of its tokens.
 
     Between two points it is a straight line, so that a step between tiles stays one if both of its sides were measured.
     Beyond the last point, every tile adds what tiles added on average over the upper half of the measured whole ones, and
@@ -53,7 +53,7 @@ class MeasuredCurve:
 
 
 def find_linears(software: str, model: str, device: str, tp: int) -> MeasuredCurve | None:
-    """The linear layers of this model as they were measured under this software, spelled as for `find_software`, if they were.
+    """The measured curve of this model under this software; None without one.
 
     A changed efficiency of linear layers takes the formula that it belongs to instead. Raises `ConfigError` for a name that
     there is not.

@@ -1,4 +1,4 @@
-"""What iterations may run on: devices, how well each of them is used, and the networks that join them."""
+"""Devices, how well software uses them, and the networks between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED_BYTES_PER_CYCLE = 128  # that one multiprocessor moves through its shared
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What matrix multiplications reach of a data sheet: fractions of its peaks, and the seconds that it does not mention.
+    """The fractions of a device's peaks that matrix multiplications reach.
 
     Raises `ConfigError` for a fraction outside (0, 1] or a negative time.
     """
@@ -104,7 +104,7 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a collective takes among so many workers, spread over so many nodes: regimes by growing size."""
+    """The measured seconds of a collective, as regimes by growing size."""
 
     collective: Collective
     workers: int
@@ -119,7 +119,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How devices are joined, inside a node and between nodes. Rates are those of a data sheet: bytes a second, one way.
+    """The links inside a node and between nodes: bytes a second, one way.
 
     Raises `ConfigError` for a rate or a number that is not positive.
     """
@@ -138,13 +138,13 @@ class Network:
             raise ConfigError(f"sizes and rates of the network {self.name!r} must be positive")
 
     def find(self, collective: Collective, workers: int, nodes: int) -> Measured | None:
-        """The measurement among just so many workers and nodes, if there is one."""
+        """The measurement for exactly so many workers and nodes; None without one."""
         wanted = (collective, workers, nodes)
         return next((each for each in self.measured if (each.collective, each.workers, each.nodes) == wanted), None)
 
 
 def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False, faster: float = 1.0) -> tuple[Measured, ...]:
-    """Those of the profile of a DGX A100 that hold elsewhere too: within a node, within a pair, between nodes.
+    """The DGX A100's collectives that hold elsewhere too.
 
     Links that are so many times `faster` carry that much more, and begin as late as these.
     """

@@ -1,4 +1,4 @@
-"""Iterations that take what they took on a machine of one's own: least squares over recorded iterations.
+"""A cost model fitted to recorded iterations by least squares.
 
 The features are those of `StepTime`, told further apart: linear layers cost by the token, attention of
 prompts by the pair of tokens, attention of decodes by the tokens they attend to, and everything besides by the request or
@@ -49,7 +49,7 @@ class IterationSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FitError:
-    """Absolute relative errors of predictions for iterations that were held out from the fit."""
+    """Absolute relative errors on iterations held out from the fit."""
 
     median: float
     p90: float
@@ -57,7 +57,7 @@ class FitError:
 
 @dataclass(frozen=True, slots=True)
 class FittedCost:
-    """Seconds = the sum over `FEATURES` of what each costs times how often it occurs; none costs less than nothing.
+    """A cost model: seconds = the sum of `FEATURES`, each times its fitted cost (at least 0).
 
     Made by `fit`. An engine on one device: it has one stage. Raises `ConfigError` for seconds that are none.
     """
@@ -93,7 +93,7 @@ def features(work: IterationWork) -> list[float]:
 
 
 def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
-    """The iterations of a record of a real run, each from its launch to the next one: what the engine does besides is in it.
+    """The iterations of a record, each from its launch to the next one.
 
     One that left nothing to do is not among them. Raises `ConfigError` if several batches were in flight at once.
     """
@@ -117,7 +117,7 @@ def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
 
 
 def fit(iterations: Sequence[IterationSample]) -> FittedCost:
-    """The costs that explain these iterations best, and how well those of the others explain one in five of them.
+    """The costs fitted to these iterations, with their error on held-out ones.
 
     Least absolute relative error, by least squares that are weighted anew until the weights settle: on a machine that
     others use, some iterations take several times as long as the same ones a moment later, and a median does not mind.
@@ -155,7 +155,7 @@ def _solve(matrix: Floats, seconds: Floats) -> Floats:
 
 
 def _check(matrix: Floats) -> None:
-    """Raise `ConfigError` if an essential feature is always what others would make it."""
+    """Raise `ConfigError` if an essential feature depends linearly on others."""
     names = list(FEATURES)
     essential = matrix[:, [names.index(name) for name in ("iteration", *ESSENTIAL)]]
     scaled = essential / np.maximum(np.linalg.norm(essential, axis=0), 1.0)

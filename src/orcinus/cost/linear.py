@@ -1,4 +1,4 @@
-"""How long a matrix multiplication takes, and the operators between them that only move numbers.
+"""Seconds of matrix multiplications and of elementwise operators.
 
 A roofline with the steps of a real kernel in it. A product [m, k] x [k, n] is cut into tiles; every multiprocessor works
 on one tile at a time, so that time goes by the tiles of the busiest one (wave quantisation), and a tile that is partly
@@ -25,9 +25,9 @@ CORNER = 4  # of the roofline: 1 adds the two times, infinity takes the longer o
 
 
 def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
-    """Seconds of one product [m, k] x [k, n], where m counts tokens and [k, n] are weights of one device.
+    """Seconds of one product [m, k] x [k, n] of m tokens.
 
-    Activations and operations are those of 16-bit numbers whatever the weights are stored in. Never falls as m grows.
+    Activations and operations are those of 16-bit numbers even if weights are stored in others. Never falls as m grows.
     Raises `ConfigError` for sizes below 1.
     """
     if min(m, k, n) < 1 or bytes_per_weight <= 0:
@@ -43,7 +43,7 @@ def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight:
 def _tiled_seconds(
     device: DeviceSpec, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float
 ) -> float:
-    """The product in tiles of this shape and the inner dimension in `split` parts, while memory streams beside it."""
+    """Seconds of the product in such tiles, its inner dimension in `split` parts."""
     (m, k, n), (rows, columns), reached = product, tile, device.efficiency
     tiles = -(-m // rows) * -(-n // columns) * split
     busiest = -(-tiles // device.sms)
@@ -59,7 +59,7 @@ def _tiled_seconds(
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator that computes next to nothing: what it takes at least, and how well it uses the memory."""
+    """An elementwise operator: its least seconds, and its share of the bandwidth."""
 
     latency: float  # seconds
     bandwidth: float  # fraction of the device's

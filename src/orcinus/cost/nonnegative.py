@@ -1,4 +1,7 @@
-"""Least squares without negative coefficients (Lawson and Hanson, Solving Least Squares Problems, chapter 23)."""
+"""Least squares without negative coefficients.
+
+Lawson and Hanson, Solving Least Squares Problems, chapter 23.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ NOTHING = 1e-10  # relative to the largest gradient there was: less is rounding
 
 
 def least_squares(matrix: Floats, target: Floats) -> Floats:
-    """The x of at least 0, shape [n], that makes |matrix x - target| smallest; matrix [m, n], target [m].
+    """The x >= 0, shape [n], with the smallest |matrix x - target|.
+
+    `matrix` is [m, n], `target` is [m].
 
     One coefficient after the other is freed, the one that promises most, and those that would become negative are put
     back to 0.
@@ -28,7 +33,7 @@ def least_squares(matrix: Floats, target: Floats) -> Floats:
 
 
 def _back_inside(gram: Floats, product: Floats, found: Floats, free: NDArray[np.bool_]) -> Floats:
-    """The best x of the free coefficients, of which those that would become negative are taken (changes `free`)."""
+    """The best x of the free coefficients; removes negative ones from `free`."""
     while True:
         best = np.zeros(len(found))
         best[free] = np.linalg.lstsq(gram[np.ix_(free, free)], product[free], rcond=None)[0]

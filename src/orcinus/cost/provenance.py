@@ -1,4 +1,4 @@
-"""Where the constants of a cost model come from: what was measured, fitted, borrowed from another machine, or assumed."""
+"""The provenance of a cost model's constants: measured, fitted, borrowed or assumed."""
 
 from __future__ import annotations
 

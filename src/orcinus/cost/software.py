@@ -1,4 +1,4 @@
-"""What an iteration costs besides arithmetic and memory: the constants of serving systems, as far as papers let us know."""
+"""The overheads of serving systems, fitted to what papers published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARES = ("prefill_attention", "decode_attention", "matmul", "streaming")
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """Constants of a serving system's code, apart from the device it runs on. Raises `ConfigError` for impossible values."""
+    """Constants of a serving system's code. Raises `ConfigError` for impossible values."""
 
     iteration: float = 0.002  # seconds of every iteration in every stage: planning, launching, reading the result
     request: float = 2e-5  # seconds of every request in every iteration

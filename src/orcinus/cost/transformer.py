@@ -1,4 +1,4 @@
-"""How long an iteration of a transformer takes on devices that nobody needs to have: the analytic cost model."""
+"""The analytic cost model: seconds of an iteration, from data sheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from orcinus.cost.work import IterationWork
 
 
 class TransformerCost:
-    """Seconds = layers x (linears + elementwise + sums over devices + attention) + what an iteration costs besides.
+    """The analytic cost model of a transformer on a cluster.
+
+    Seconds = layers x (linears + elementwise + all-reduces + attention) + overheads.
 
     Everything that depends on the number of tokens alone is computed once for each number. `linears` replaces the four
     linear layers by a measured curve: tokens -> seconds of all of them in one iteration.
@@ -42,7 +44,7 @@ class TransformerCost:
         return times
 
     def layer_seconds(self, tokens: int) -> float:
-        """All of one layer but attention, on one of the devices that share it."""
+        """Seconds of one layer without attention, on one of its devices."""
         seconds = self._of_tokens.get(tokens)
         if seconds is None:
             linears = self.linear_seconds(tokens) if self._linears is None else self._linears(tokens) / self.model.layers
@@ -74,7 +76,7 @@ class TransformerCost:
         return (2 * twice + once) * self.cluster.software.elementwise
 
     def reduce_seconds(self, tokens: int) -> float:
-        """The sums over devices of one layer: after attention and after the feed-forward network, or one for both."""
+        """Seconds of one layer's all-reduces: one for each block, or one for both."""
         tp = self.cluster.parallel.tp
         if tp == 1:
             return 0.0

@@ -1,4 +1,4 @@
-"""What an iteration has to do, in numbers: all that a cost model needs to know of a batch."""
+"""The work of an iteration, in numbers, and the protocol of cost models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class IterationWork(NamedTuple):
         return self._replace(context=self.context + times * self.decodes, later=self.later + times)
 
     def attended(self, window: int | None) -> int:
-        """Tokens that all decodes together attend to, if none of them looks back beyond `window`."""
+        """Tokens that all decodes together attend to within `window`."""
         if window is None:
             return self.context
         if not self.contexts:

@@ -1,4 +1,4 @@
-"""Bytes that keys, values and iterations of a model take, from its numbers alone."""
+"""Bytes of keys, values and iterations, estimated from a model's sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 # Measured on CPUs (docs/log.md): the allocator and the libraries' own buffers add this to the tensors that the code names,
 LIBRARIES = 1.75
-# and compiled kernels and what every thread keeps take this much whatever the batch is.
+# and compiled kernels and what every thread keeps take this much for any batch.
 FIXED = 64 * 2**20
 SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their ids, and cumulated probabilities in float64
 
@@ -40,7 +40,7 @@ def kv_token_bytes(num_layers: int, num_kv_heads: int, head_dim: int, itemsize: 
 def working_bytes(
     model: DecoderSizes, itemsize: int, num_tokens: int, num_requests: int, model_len: int, fixed: int = FIXED
 ) -> int:
-    """An estimate of what an iteration needs besides weights and K/V memory, at its peak.
+    """Estimated peak bytes of an iteration besides weights and K/V memory.
 
     Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
     and value as projected, normalised and rotated, and the output) or inside the MLP (residual, its norm; gate and up, the
@@ -55,6 +55,9 @@ def working_bytes(
 
 
 def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int) -> int:
-    """Keys and values that one decode reads with so many tokens behind it; a layer with a window reads no more than that."""
+    """Bytes of keys and values that a decode reads at this context length.
+
+    A layer with a window reads no more than its window.
+    """
     seen = sum(min(context, window or context) for window in model.windows)
     return seen * kv_token_bytes(1, model.num_kv_heads, model.head_dim, itemsize)

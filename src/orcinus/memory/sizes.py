@@ -3,7 +3,7 @@
     a machine's memory    weights | K/V: a full batch, at most half of the rest | working memory of as many tokens as fit
     a GPU's memory        weights | working memory of 8192 tokens, at most half of the rest | K/V: all that is left | margin
 
-A machine has other uses for its memory, a GPU has not. So its keys and values come last, as in vLLM, unless somebody says how
+A machine has other uses for its memory, a GPU has not. So its keys and values come last, as in vLLM, unless a user says how
 much they may take.
 """
 
@@ -16,8 +16,10 @@ from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MIB, mib
 
-SHARE = 0.5  # of what is beside the weights, for whatever of K/V and working memory comes first and nobody asked for
-GPU_TOKENS = 8192  # of an iteration, if nobody says how many: 500 to 600 keep a GPU busy (Sarathi-Serve, figure 5)
+SHARE = (
+    0.5  # of what is beside the weights, for K/V or working memory, the one that is sized first, unless a user gave its size
+)
+GPU_TOKENS = 8192  # of an iteration, by default: 500 to 600 keep a GPU busy (Sarathi-Serve, figure 5)
 ROOM = "what there is working memory for"
 
 
@@ -61,7 +63,9 @@ class Sizes:
 
 
 def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
-    """The sizes asked for, and for the others what there is room for. They may take more than is free: then nothing fits.
+    """The sizes asked for, and for the others what there is room for.
+
+    They may take more than is free: the budget then does not fit.
 
     Raises `ConfigError` if options contradict the model or each other.
     """
@@ -74,7 +78,7 @@ def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
 
 
 def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The largest number of `low` to `high` for which something holds that holds up to some number; None if for none."""
+    """The largest number of `low` to `high` that holds, by bisection; None without one."""
     if low > high or not holds(low):
         return None
     while low < high:
@@ -84,7 +88,10 @@ def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
 
 
 def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
-    """Tokens of an iteration, at most half of what is free to work with; then all else for keys and values."""
+    """Sizes on a GPU: tokens of an iteration first, then keys and values.
+
+    An iteration works with at most half of what is free; keys and values get the rest.
+    """
     full, least = config.max_batch_size * model_len, _least_blocks(config, model_len)
     budget = min(int(space.free * SHARE), space.free - least * space.block_bytes)
     tokens, why = _tokens(config, space, model_len, full, budget)
@@ -106,7 +113,10 @@ def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
 
 
 def _kv_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
-    """K/V memory as it was asked for, or at most half of what is free; then tokens of an iteration from what is left."""
+    """Sizes on a CPU: K/V memory first, then tokens of an iteration.
+
+    K/V memory is what was asked for, or at most half of what is free.
+    """
     first = max(config.max_batch_size, min(config.max_batch_tokens or 0, config.max_batch_size * model_len))
     num_blocks, kv_reason = _num_blocks(config, space, model_len, space.free - space.working(first, model_len))
     room = num_blocks * config.block_size
@@ -130,7 +140,7 @@ def _kv_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
 
 
 def _tokens(config: EngineConfig, space: Space, model_len: int, full: int, budget: int) -> tuple[int, str]:
-    """Most tokens of an iteration that can hold `full`, and why, when so many bytes may be worked with."""
+    """The most tokens of an iteration within `budget` bytes, and why."""
     if config.max_batch_tokens is not None:
         return config.max_batch_tokens, "max_batch_tokens was asked for"
     requests = config.max_batch_size
@@ -143,7 +153,7 @@ def _tokens(config: EngineConfig, space: Space, model_len: int, full: int, budge
     usual, why = min(ceilings, key=lambda ceiling: ceiling[0])
     if space.working(min(usual, full), model_len) <= budget:
         return usual, why
-    least = min(full, requests)  # a token for everyone, whether that fits or not
+    least = min(full, requests)  # a token for each request, even if that does not fit
     return largest(lambda tokens: space.working(tokens, model_len) <= budget, least, min(usual, full)) or least, ROOM
 
 

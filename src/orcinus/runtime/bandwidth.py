@@ -13,7 +13,7 @@ SECONDS = 0.1
 
 
 def read_bandwidth(device: torch.device, num_bytes: int) -> float:
-    """Bytes per second at which all of torch's threads sum up a tensor: hardly anything computes less per byte.
+    """Bytes per second at which all of torch's threads sum a tensor.
 
     The tensor takes `num_bytes`, at most 128 MiB: what is small enough to stay in the processor's cache is read from there
     when the model runs, so it has to be here.
@@ -23,7 +23,7 @@ def read_bandwidth(device: torch.device, num_bytes: int) -> float:
 
 
 def product_bandwidth(device: torch.device, dtype: torch.dtype, num_bytes: int, inputs: int, rows: int) -> float:
-    """Bytes per second at which weights are read by their product with a batch of so many rows of `inputs` numbers.
+    """Bytes per second of weights read by a product with `rows` rows.
 
     This is what a decode does with its weights, and where computing keeps up with memory it is as fast as reading them.
     """

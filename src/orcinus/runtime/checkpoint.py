@@ -75,7 +75,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             spec = family.read(_with_defaults(config, family))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
-    except Exception as error:  # whatever a config can make its readers stumble over
+    except Exception as error:  # a config can make its readers raise anything
         raise ModelError(f"config.json in {folder} cannot be understood: {one_line(error)}") from error
     return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
 
@@ -93,7 +93,7 @@ def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
 def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
     """The checkpoint with what its weights say of it: their dtype if config.json is silent, and whether the head is tied.
 
-    A head that differs from the embedding is kept, whatever config.json says, as transformers does. That is known where the
+    A head that differs from the embedding is kept even if config.json ties them, as transformers does. That is known where the
     weights are `readable`; where only headers are, config.json is believed. Raises `ModelError` if a file cannot be read.
     """
     floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
@@ -163,7 +163,7 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
 
 
 def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
-    """Write a tensor of a file into its place on a device, in the place's dtype.
+    """Copy a tensor of a file into its place, in the place's dtype.
 
     What crosses to the device is the narrower of the two formats: a tensor whose numbers are no wider than the model's is
     converted and transposed there, a wider one before, because torch converts such copies on the CPU.
@@ -221,7 +221,7 @@ def _untied(empty: set[tuple[str, int]]) -> str:
 
 
 def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
-    """Raise `ModelError` if a tensor has another shape than its place, or numbers that its place cannot hold."""
+    """Raise `ModelError` if a tensor's shape or dtype does not suit its place."""
     if not (target.dtype in DTYPES.values() if tensor.dtype in FLOATS else EXACT.get(tensor.dtype) is target.dtype):
         raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)

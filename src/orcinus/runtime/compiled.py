@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class _Forgiving(FunctionCache):  # type: ignore[misc]
-    """A cache on a full disk, or with a damaged file, is no cache; the kernel is compiled and runs all the same."""
+    """A cache whose disk errors are ignored: the kernel is compiled again."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

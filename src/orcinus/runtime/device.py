@@ -71,7 +71,7 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def machine_of(device: str) -> str:
-    """What a device of this machine is, in words, and how many threads torch has there."""
+    """A device's description: its name, cores, and torch's threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     name = _cpu_info("model name").partition(":")[2].strip() or platform.machine()

@@ -20,7 +20,10 @@ COUNTERS = {
 
 
 def memory_available(device: torch.device) -> int:
-    """Bytes that could be allocated on the device now, those included that torch holds there and does not use."""
+    """Bytes that could be allocated on the device now.
+
+    They include what torch has reserved and does not use.
+    """
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + idle
@@ -36,7 +39,7 @@ def memory_total(device: torch.device) -> int:
 
 @contextmanager
 def told_if_short(purpose: str) -> Iterator[None]:
-    """Raises `ConfigError` if a GPU runs out of memory inside, although there had been enough when it was planned."""
+    """Raise `ConfigError` if a GPU runs out of memory inside."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -56,7 +59,7 @@ def _of_the_machine(proc: Path) -> int:
 
 
 def _of_the_groups(proc: Path, root: Path) -> Iterator[int]:
-    """What is left in each control group that this process is in, the groups around it included."""
+    """Bytes left in each control group of this process and those around it."""
     try:
         lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Weights that are made up, to measure what a geometry costs without having the model (`load_format="dummy"`, as in vLLM)."""
+"""Random weights, to measure a geometry without its model (`load_format="dummy"`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEED = 0  # not the engine's: the weights are the model, and equal models are to
 
 
 def fill_at_random(model: Decoder, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Fill a decoder where it is, tensor by tensor in its own dtype: nothing is held beside it.
+    """Fill a decoder with random weights in place, tensor by tensor.
 
     Matrices are normal with standard deviation 0.02, weights of norms 1 and biases 0. Equal on equal devices.
     `progress` hears after every tensor how many bytes have been made, and of how many.

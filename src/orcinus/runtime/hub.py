@@ -48,7 +48,9 @@ def find_config(model: str | Path, revision: str | None = None) -> Path:
 
 
 def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, dict[str, TensorHeader]]:
-    """A folder with at least config.json, and what the weight files say of their tensors; no weight is downloaded or read.
+    """A folder with config.json, and the headers of its weights.
+
+    No weight is downloaded or read.
 
     Raises `ModelError` if there is no such model.
     """
@@ -57,12 +59,12 @@ def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, 
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit of a repository that a folder of the hub's cache holds; None for any other folder."""
+    """The commit in a folder of the hub's cache; None for other folders."""
     return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
 def _locate(model: str | Path, revision: str | None) -> Path | Repository:
-    """The folder that a path leads to, also if there is an @ in its name; else the repository that can only be meant."""
+    """The folder at this path, or the hub repository of this name."""
     try:
         folder = Path(model).expanduser()
     except RuntimeError:  # ~nobody

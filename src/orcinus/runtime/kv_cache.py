@@ -22,12 +22,15 @@ class LayerKV:
     values: Tensor
 
     def write(self, batch: PackedBatch, k: Tensor, v: Tensor) -> None:
-        """Store `k` and `v`, each `[num_tokens, num_kv_heads, head_dim]`, where the block tables of `batch` say."""
+        """Store `k` and `v` in the batch's slots.
+
+        Each is `[num_tokens, num_kv_heads, head_dim]`.
+        """
         self.keys[batch.slot_blocks, :, batch.slot_offsets] = k
         self.values[batch.slot_blocks, :, batch.slot_offsets] = v
 
     def context(self, blocks: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """A copy of the first `length` keys and values behind a block table, each `[num_kv_heads, length, head_dim]`."""
+        """A copy of a context's keys and values, each `[num_kv_heads, length, head_dim]`."""
         return self._gather(self.keys, blocks, length), self._gather(self.values, blocks, length)
 
     @staticmethod
@@ -46,7 +49,10 @@ def allocate(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[LayerKV, ...]:
-    """The whole K/V memory of a model, zeroed (an operating system gives pages only when they are written)."""
+    """The K/V memory of a model, zeroed.
+
+    An operating system gives pages only when they are written.
+    """
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
     memory = torch.zeros(shape, dtype=dtype, device=device)
     return tuple(LayerKV(layer[0], layer[1]) for layer in memory)

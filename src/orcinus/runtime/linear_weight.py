@@ -1,4 +1,4 @@
-"""The weight of a linear layer, in any format, and how ranks may share it."""
+"""The protocol of linear weights, and how ranks may split them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SplitKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SplitPart:
-    """Neighbouring outputs or inputs of a weight, made of equal units that no rank may cut."""
+    """Neighbouring outputs or inputs in equal units that ranks may not cut."""
 
     size: int
     units: int  # heads, for example
@@ -43,7 +43,7 @@ class SplitPart:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a weight may be split over ranks: along which dimension, and where it may be cut.
+    """How a weight may be split over ranks: the dimension and its units.
 
     The parts are those of a fused weight (query, key, value; gate, up); they lie one after the other along the dimension.
     """
@@ -98,7 +98,7 @@ class LinearWeight(Protocol):
         ...
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor that belongs to a part of the split; None is all of it."""
+        """The view of a tensor for one part; None is all of it."""
         ...
 
     def process_after_loading(self) -> LinearWeight:
@@ -106,7 +106,10 @@ class LinearWeight(Protocol):
         ...
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x · weightᵀ + bias, `[rows, inputs]` -> `[rows, outputs]`, in the dtype of x."""
+        """x · weightᵀ + bias, in the dtype of x.
+
+        `[rows, inputs]` -> `[rows, outputs]`.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ class Operators(Protocol):
     """Operations on flat batches `[T, size]`. Results are new tensors but where it is said."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / √(mean x² + eps) · weight over the last dimension (Zhang and Sennrich, 2019)."""
+        """x / √(mean x² + eps) · weight over the last dimension (RMSNorm)."""
         ...
 
     def add_rms_norm(self, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -36,7 +36,10 @@ class Operators(Protocol):
         ...
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
-        """act(gate) · up `[T, size]` of gate and up side by side `[T, 2 · size]` (Shazeer, "GLU variants", 2020)."""
+        """act(gate) · up `[T, size]` of gate and up side by side (GLU).
+
+        The input is `[T, 2 · size]` (Shazeer, "GLU variants", 2020).
+        """
         ...
 
 

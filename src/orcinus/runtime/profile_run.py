@@ -1,4 +1,4 @@
-"""Iterations as large as the limits allow, run to see what they work with (as vLLM's profile run does).
+"""The profile run: the largest iterations, run to measure their memory.
 
     memory of a GPU    weights | working memory, measured here | keys and values: all that is left | margin
 
@@ -35,7 +35,7 @@ class Meter(Protocol):
         ...
 
     def peak(self) -> int:
-        """The most bytes that were in use at once since the start, beyond those that were in use then."""
+        """Peak bytes in use since `start`, beyond those in use then."""
         ...
 
 
@@ -66,7 +66,7 @@ def profile(
     choose: Callable[[Tensor, Sequence[Chunk]], object],
     meter: Meter,
 ) -> int:
-    """Bytes that the largest iterations of the limits work with, besides weights, keys and values.
+    """Peak bytes of the largest iterations, besides weights, keys and values.
 
     `choose` is what makes tokens of logits `[requests, vocab_size]`, in the model's dtype. Raises `torch.OutOfMemoryError`.
     """
@@ -80,7 +80,7 @@ def profile(
 
 
 def largest_batches(limits: Limits, block_size: int) -> list[Batch]:
-    """As many tokens as the limits allow, each request of them at the end of the longest context that there may be.
+    """The largest batches: all tokens, each request at the longest context.
 
     Backends differ in what is worst for them: prompts as long as can be; with them as many decodes as can be, and rows to
     sample; or as many pieces of prompts as can be, each with a context of its own.
@@ -93,7 +93,7 @@ def largest_batches(limits: Limits, block_size: int) -> list[Batch]:
 
 
 def _long_first(tokens: int, requests: int, longest: int) -> tuple[int, ...]:
-    """Tokens of each request, when the first ones have all they can and the others one."""
+    """Tokens of each request: the first ones as many as possible, the others one."""
     counts, spare = [], tokens - requests
     for _ in range(requests):
         more = min(spare, longest - 1)

@@ -1,7 +1,7 @@
-"""Copies between host and device that nobody waits for, and the moment at which they are done.
+"""Asynchronous host-device copies, and events that say when they are done.
 
 From pinned memory a device fetches by itself while the host goes on. torch's allocator gives pinned memory out again only
-when the copies that use it are done, so whoever fills it needs to keep no books. On a CPU all of this is plain memory.
+when the copies that use it are done, so its users need no bookkeeping. On a CPU all of this is plain memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orcinus.errors import EngineError
 
 
 class Mark:
-    """A moment in the order of what a device was given to do."""
+    """A point in the device's queue of work (a CUDA event)."""
 
     def __init__(self, device: torch.device, *, timed: bool = False) -> None:
         self._event: Any = torch.cuda.Event(enable_timing=timed) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ class Link:
         return torch.empty(size, dtype=torch.int32, pin_memory=self._far)
 
     def up(self, host: Tensor, into: Tensor | None = None) -> Tensor:
-        """A copy on the device, which reads `host` later: nobody may write there any more."""
+        """A copy on the device. `host` is read later: it must not be written again."""
         if into is not None:
             return into.copy_(host, non_blocking=True)
         return host.to(self.device, non_blocking=True)
@@ -64,7 +64,7 @@ class Link:
         return self.up(host.pin_memory() if self._far else host)
 
     def down(self, tensor: Tensor) -> Tensor:
-        """A copy on the host, which holds what it should from the next `mark` on."""
+        """A copy on the host, complete once the next `mark` has passed."""
         if not self._far:
             return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

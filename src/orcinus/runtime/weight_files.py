@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from orcinus.errors import ModelError, one_line
 from orcinus.model_config import MIB, read_object, shown
 
-if TYPE_CHECKING:  # whoever reads headers only does without torch, which takes a second to import
+if TYPE_CHECKING:  # readers of headers do without torch, which takes a second to import
     from torch import Tensor
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"

@@ -81,7 +81,7 @@ def _store_into(array, row, head, d, x):
 
 @numba.njit(fastmath=FAST, inline="always")
 def _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim):
-    """s = q · keysᵀ for the places [begin, end) of a block; the others weigh nothing."""
+    """s = q · keysᵀ for places [begin, end) of a block; others get weight 0."""
     for g in range(group):
         for i in range(block_size):
             scores[g, i] = NOTHING
@@ -95,7 +95,7 @@ def _score(query, keys, block, head, begin, end, scores, group, block_size, head
 
 @numba.njit(fastmath=FAST, inline="always")
 def _weigh(scores, peak, total, acc, group, block_size, head_dim):
-    """Turn scores into weights p, and rescale what was accumulated under the old maximum."""
+    """Turn scores into weights p; rescale the sums under the new maximum."""
     for g in range(group):
         m = peak[g]
         for i in range(block_size):

@@ -42,7 +42,7 @@ class FlashAttention:
         return out.flatten(1)
 
     def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, room: int, heads: Heads) -> Tensor:
-        """Attention of `q` `[rows, heads, dim]` over contexts of `room` tokens in all."""
+        """Attention of `q` `[rows, heads, dim]` over contexts of `room` tokens together."""
         before = -1
         if heads.window is not None:
             room, before = (

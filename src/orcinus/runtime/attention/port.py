@@ -32,7 +32,7 @@ class Attention(Protocol):
 
     `qkv` is contiguous `[T, (num_heads + 2 · num_kv_heads) · head_dim]`: queries, keys and values of every token as they were
     projected. Head norms and rotation come first (`angles`, None = no rotation), then the batch's keys and values are
-    written into `kv`. The result is `[T, num_heads · head_dim]`; rows of nobody hold anything. The batch is an argument:
+    written into `kv`. The result is `[T, num_heads · head_dim]`; padding rows hold anything. The batch is an argument:
     there is no global to set before a call.
     """
 
@@ -57,14 +57,20 @@ def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, h
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + head_dim / 2) of every head of `x` `[T, heads, head_dim]` (RoFormer, as Llama pairs them)."""
+    """Rotary embedding of `x` `[T, heads, head_dim]`, paired as Llama does.
+
+    The pairs are (i, i + head_dim / 2) (RoFormer).
+    """
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos[:, None], sin[:, None]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def causal_mask(start: int, count: int, window: int | None, device: torch.device) -> Tensor:
-    """`[count, start + count]`, True where a token of the chunk may look (SARATHI, figure 5: a mask shifted right)."""
+    """The causal mask of a chunk, `[count, start + count]`: True where it may look.
+
+    A mask shifted right (SARATHI, figure 5).
+    """
     queries = torch.arange(start, start + count, device=device)[:, None]
     keys = torch.arange(start + count, device=device)[None, :]
     mask = keys <= queries

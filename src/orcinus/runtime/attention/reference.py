@@ -25,7 +25,7 @@ class Part:
 
 
 def parts(batch: PagedBatch, first: int) -> Iterator[Part]:
-    """The requests of a batch whose first row is row `first` of the flat batch."""
+    """The requests of a batch; `first` is the flat row of the first."""
     firsts = batch.firsts.tolist()
     for begin, after, end, blocks in zip(firsts, firsts[1:], batch.ends.tolist(), batch.tables, strict=False):
         if after > begin:  # else it is padding

@@ -1,4 +1,4 @@
-"""What each backend needs of a machine and a model: asked before anything is loaded, and without importing the backend."""
+"""The requirements of attention backends, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLASH_HEAD_DIM = 256  # at most, and a multiple of 8, which are 16 bytes
 
 
 def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
-    """Raises `ConfigError` if the backend of this name cannot run such a model there, saying what to choose instead."""
+    """Raise `ConfigError`, with what to choose, if a backend cannot run a model there."""
     if name == "cpu" and device.type != "cpu":
         raise ConfigError("attention backend 'cpu' needs device cpu: choose auto")
     if name in WITH_KERNELS:

@@ -17,7 +17,9 @@ FEW = 16  # requests; kernels that look at all of them are compiled for powers o
 
 
 def batches(limits: Limits, block_size: int) -> Iterator[Batch]:
-    """Chunks of 1, 2, 4 … rows at the beginning and at the end of the longest context, a decode that follows, many requests.
+    """Batches that launch every variant of every kernel.
+
+    Chunks of 1, 2, 4 … rows at both ends of the longest context, a decode that follows, many requests.
 
     All block tables name the first block alone, again and again.
     """
@@ -38,7 +40,7 @@ def _chunk(rows: int, context: int, block_size: int) -> Chunk:
 
 
 def _powers(least: int, most: int) -> Iterator[int]:
-    """Powers of two from `least` on, up to `most`, and the next one if `most` is none, as far as it goes."""
+    """Powers of two from `least` that cover `most`."""
     size = least
     while size < most:
         yield size

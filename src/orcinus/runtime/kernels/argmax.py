@@ -62,7 +62,7 @@ def survey(logits: Tensor, temperature: Tensor | None) -> Survey:
 
 @triton.jit
 def peak_of(x, at):
-    """The largest of a vector, NaN if any is, and the lowest of the places `at` that have it."""
+    """The maximum of a vector (NaN if any is) and its lowest index."""
     damaged = tl.sum((x != x).to(tl.int32), 0) > 0
     x = tl.where(x != x, float("-inf"), x)
     peak = tl.max(x, 0)
@@ -72,7 +72,10 @@ def peak_of(x, at):
 
 @triton.jit
 def weight_of(x, peak, temperature):
-    """exp((x - peak) / temperature), the division exact so that equal logits stay equal and none change order."""
+    """exp((x - peak) / temperature), with an exact division.
+
+    So equal logits stay equal, and none change order.
+    """
     return tl.exp(tl.fdiv(x - peak, temperature, ieee_rounding=True))
 
 
@@ -88,7 +91,7 @@ def _survey(logits, temperatures, peaks, places, masses, stride, size, weighed: 
     if weighed:
         temperature = tl.load(temperatures + row)
         safe = tl.where(temperature > 0, temperature, 1.0)
-        sound = (peak > float("-inf")) & (peak < float("inf"))  # inf - inf would be NaN, and nobody asks for these masses
+        sound = (peak > float("-inf")) & (peak < float("inf"))  # inf - inf would be NaN; these masses are not used
         reference = tl.where(sound, peak, 0.0)
         tl.store(masses + to, tl.sum(weight_of(x, reference, safe).to(tl.float64), 0))
 

@@ -1,4 +1,4 @@
-"""Attention over K/V blocks for a flat batch of chunks and decodes alike: one kernel, online softmax.
+"""Paged attention for a flat batch of chunks and decodes: one kernel, online softmax.
 
     rows     r0 r0 r0 r0 r0 | r1 | r2 r2 r2 | padding         firsts = 0 5 6 9
     pieces   └──0───┘ └─1─┘  └2┘   └──3───┘                   at most 3 tokens each here
@@ -42,7 +42,7 @@ def paged_attention(
     shares: int | None = None,
     partials: Partials | None = None,
 ) -> Tensor:
-    """softmax(q · keysᵀ · scale) · values of every token over its own sequence; shaped like q, contiguous.
+    """softmax(q · keysᵀ · scale) · values for every token; shaped like q, contiguous.
 
     `q` is `[T, heads, dim]`, the heads of a row contiguous; `keys` and `values` are `[num_blocks, kv_heads, block_size,
     dim]`, each block contiguous, and hold the batch's own already. Rows that belong to no request are not written.
@@ -96,10 +96,10 @@ def _tokens(launch: LaunchConfig, group: int) -> int:
 
 @triton.jit
 def _request_of(firsts, piece, requests, tokens: tl.constexpr):
-    """Binary search for the request of a piece, and the number of its first piece.
+    """The request of a piece, by binary search, and its first piece.
 
     Request r begins at piece ⌊first row / tokens⌋ + r: whole pieces of the rows before it, and one more for each request
-    before it, for that may end inside one. So no two requests claim the same piece, and a few pieces are nobody's.
+    before it, for that may end inside one. So no two requests claim the same piece, and a few pieces belong to none.
     """
     base = tl.load(firsts)
     low = tl.full([], 0, tl.int32)  # not a plain 0, which would have no type if there is one request
@@ -147,7 +147,7 @@ def _visit(
 @triton.jit
 def _context_of(begin, count, start, window: tl.constexpr, tokens: tl.constexpr, shared: tl.constexpr, least: tl.constexpr,
                 block_n: tl.constexpr, peeled: tl.constexpr):  # fmt: skip
-    """The positions of this program's share, [low, high), and up to where all rows see all of them."""
+    """This program's positions [low, high), and up to where no mask is needed."""
     low = tl.maximum(0, start + begin - window + 1) if window > 0 else 0
     high = start + tl.minimum(begin + tokens, count)
     if shared:  # a least share keeps short contexts whole; the programs that are left without one end at once

@@ -1,4 +1,4 @@
-"""The few tokens of a row that a filter can leave, picked out by many programs side by side before one program searches.
+"""The few tokens of a row that filters can leave, collected in parallel.
 
 A search passes over its tokens ten or twenty times, and one program would take long over a whole vocabulary. So the census
 counts and weighs the tokens up to sixteen distances from the likeliest, and the gathering copies those up to the least
@@ -55,7 +55,7 @@ def gather(logits: Tensor, filters: tuple[Tensor, Tensor, Tensor, Tensor], seen:
 
 @triton.jit
 def filtered(index, temperatures, top_k, top_p, min_p, peaks):
-    """Whether a row has a filter, is not greedy, and has logits to choose from."""
+    """Whether a row has a filter, is not greedy, and has finite logits."""
     peak = tl.load(peaks + index)
     sound = (peak > float("-inf")) & (peak < float("inf")) & (tl.load(temperatures + index) >= 1e-5)
     return sound & ((tl.load(top_k + index) > 0) | (tl.load(top_p + index) < 1) | (tl.load(min_p + index) > 0))
@@ -100,7 +100,10 @@ def _census(logits, temperatures, top_k, top_p, min_p, peaks, counts, masses, st
 
 @triton.jit
 def _enough(number, counts, masses, size, k, p, least, total):
-    """Up to which edges all is found that top_k and min_p leave (top_p is a share of its mass), or else that top_p leaves."""
+    """The edges that enclose what top_k and min_p leave, or else top_p.
+
+    top_p is a share of the mass that those two leave.
+    """
     limited = (k > 0) & (k < size)
     wanted = tl.where(limited, k, 2147483647)
     goal = tl.where(limited | (least > 0) | (p >= 1), float("inf"), p.to(tl.float64) * total * MARGIN)

@@ -29,7 +29,9 @@ def pick_filtered(
     logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, position: Tensor,
     seen: Survey, peaks: Tensor, tokens: Tensor,
 ) -> None:  # fmt: skip
-    """Replace the token of every row that has a filter and is not greedy. For the arguments see `sample.Wishes`.
+    """Replace the tokens of rows with filters; arguments as in `sample.Wishes`.
+
+    Greedy rows are left as they are.
 
     One program a row of `logits` `[S, vocab]`; other rows end at once. `peaks` `[S]` are the rows' largest logits.
     """
@@ -51,7 +53,7 @@ def _keys(row, at, size, peak, temperature):
 
 @triton.jit
 def _amounts(row, size, peak, temperature, edges, ways: tl.constexpr, block: tl.constexpr):
-    """How many tokens have a key up to each edge, forbidden ones left out, and their mass."""
+    """The number and mass of allowed tokens up to each edge."""
     counts = tl.zeros([block, ways], tl.int32)
     masses = tl.zeros([block, ways], tl.float32)
     for begin in range(0, size, block):  # every lane sums for itself: no thread waits for another here
@@ -65,7 +67,9 @@ def _amounts(row, size, peak, temperature, edges, ways: tl.constexpr, block: tl.
 
 @triton.jit
 def _search(row, size, peak, temperature, goal, by_mass: tl.constexpr, beyond: tl.constexpr, block: tl.constexpr):
-    """The keys [low, last] of the token at which the amount of the likeliest tokens reaches the goal (`beyond`: exceeds).
+    """The keys [low, last] of the token at which the likeliest reach the goal.
+
+    With `beyond` they have to exceed it.
 
     Also the number and the mass of the tokens before these keys, and of those among them: one token, or equal ones.
     """
@@ -94,14 +98,14 @@ def _search(row, size, peak, temperature, goal, by_mass: tl.constexpr, beyond: t
 
 @triton.jit
 def _mass_of_top_k(row, size, peak, temperature, k, block: tl.constexpr):
-    """The mass of the tokens that are no less likely than the k-th."""
+    """The mass of the k likeliest tokens, ties included."""
     _, _, _, before_mass, _, among_mass = _search(row, size, peak, temperature, k.to(tl.float64), False, False, block)
     return before_mass + among_mass
 
 
 @triton.jit
 def _mass_of_top_p(row, size, peak, temperature, goal, block: tl.constexpr):
-    """The mass of the fewest likeliest tokens that have at least as much as the goal."""
+    """The mass of the smallest set of likeliest tokens that reaches the goal."""
     _, _, _, before_mass, among, among_mass = _search(row, size, peak, temperature, goal, True, False, block)
     each = among_mass / among
     missing = tl.ceil((goal - before_mass) / tl.maximum(each, 1e-300))
@@ -110,7 +114,7 @@ def _mass_of_top_p(row, size, peak, temperature, goal, block: tl.constexpr):
 
 @triton.jit
 def _mass_above(row, size, peak, temperature, least, block: tl.constexpr):
-    """The mass of the tokens that are at least `least` times as likely as the likeliest."""
+    """The mass of tokens at least `least` times as likely as the likeliest."""
     masses = tl.zeros([block], tl.float32)
     for begin in range(0, size, block):
         weights = tl.exp(-_keys(row, begin + tl.arange(0, block), size, peak, temperature).to(tl.float32, bitcast=True))
@@ -120,7 +124,7 @@ def _mass_above(row, size, peak, temperature, least, block: tl.constexpr):
 
 @triton.jit
 def _nth(row, size, peak, temperature, low, last, number, otherwise, block: tl.constexpr):
-    """The token that has `number` others before it with keys in [low, last], in the order of ids."""
+    """The token with `number` others before it, by id, in keys [low, last]."""
     token = otherwise
     passed = tl.full([], 0, tl.int32)
     for begin in range(0, size, block):
@@ -165,8 +169,8 @@ def _pick_filtered(
         low, last, _, before, among, among_mass = _search(row, among_them, peak, temperature, goal, True, True, block)
         skipped = tl.floor((goal - before) * among / tl.maximum(among_mass, 1e-300))
         skipped = tl.minimum(tl.maximum(skipped, 0.0), among.to(tl.float64) - 1).to(tl.int32)
-        nobody = tl.full([], -1, tl.int32)
-        place = _nth(row, among_them, peak, temperature, low, last, skipped, nobody, block)
+        unchosen = tl.full([], -1, tl.int32)
+        place = _nth(row, among_them, peak, temperature, low, last, skipped, unchosen, block)
         token = tl.load(ids + index * most + place, mask=(few > 0) & (place >= 0), other=0)
         token = tl.where(few > 0, token, place)
         tl.store(tokens + index, token.to(tl.int64), mask=place >= 0)

@@ -1,4 +1,4 @@
-"""Tokens that the host does not know yet go from the batch that sampled them into the batch that follows it."""
+"""Copies sampled tokens on the device into the batch that follows."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 

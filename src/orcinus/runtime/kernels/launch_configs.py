@@ -1,4 +1,4 @@
-"""How to launch attention for each class of shapes: the sizes of its tiles, warps and pipeline stages.
+"""Launch configs of attention for each class of shapes: tiles, warps, pipeline stages.
 
 Defaults were reasoned out for H100 and H200 (228 KiB of shared memory and 65,536 registers a multiprocessor). A tuned
 launch, measured on this very device, is remembered in a file and goes before them: see `tune.py`.
@@ -54,12 +54,14 @@ class ShapeClass:
 
 
 def padded(size: int, least: int = 16) -> int:
-    """The next power of two, and at least what a tensor core's product takes."""
+    """The next power of two, at least a tensor core's tile."""
     return max(least, 1 << (size - 1).bit_length())
 
 
 def default(shape: ShapeClass) -> LaunchConfig:
-    """A reasonable launch without measurements, its query tile at least as tall as one token's group of heads.
+    """The launch config without measurements.
+
+    Its query tile is at least as tall as one token's group of heads.
 
     Registers and shared memory below are what triton 3.6 makes of it for sm_90; none of these spills.
     """
@@ -75,7 +77,7 @@ def default(shape: ShapeClass) -> LaunchConfig:
 
 
 def choose(shape: ShapeClass, device: torch.device) -> LaunchConfig:
-    """The launch remembered for such a device and shape class, else the default."""
+    """The tuned launch config for this device and class, else the default."""
     return remembered().get(key(shape, device)) or default(shape)
 
 

@@ -1,4 +1,4 @@
-"""RMSNorm (Zhang and Sennrich, 2019), alone or with the sum of the residual before it: one pass instead of two."""
+"""RMSNorm (Zhang and Sennrich, 2019), alone or fused with the residual's sum."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 
@@ -16,7 +16,9 @@ MOST_SIZE = 65536  # a row lies in the registers of one program: 64 a thread of 
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
-    """x / √(mean x² + eps) · weight over the last dimension of `x` `[T, size]`, as torch's; float32 inside.
+    """x / √(mean x² + eps) · weight over the last dimension of `x` `[T, size]`.
+
+    Computed in float32.
 
     `x` may be strided by rows; `out` (made if not given) is contiguous. Raises `ConfigError` for rows too long.
     """

@@ -27,7 +27,9 @@ def penalise(logits: Tensor, ids: Tensor, counts: Tensor, repetition: Tensor, pr
 
 
 def add_biases(logits: Tensor, ids: Tensor, biases: Tensor) -> None:
-    """Add `biases` `[S, most]` float32 to the logits of the distinct `ids` `[S, most]` int32, padded with -1.
+    """Add `biases` to the logits of `ids`, in place.
+
+    `biases` are `[S, most]` float32, `ids` distinct `[S, most]` int32, padded with -1.
 
     A bias of -inf forbids a token.
     """

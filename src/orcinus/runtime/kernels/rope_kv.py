@@ -68,7 +68,7 @@ def _read(source, columns, size: tl.constexpr, there):
 
 @triton.jit
 def _gain(q_weight, k_weight, columns, size: tl.constexpr, in_q, in_v):
-    """The weight of the norm that each head is subject to `[heads, columns]`; 1 for a value."""
+    """The norm weights of the heads `[heads, columns]`; 1 for values."""
     of_q = tl.load(q_weight + columns, mask=columns < size, other=0.0).to(tl.float32)
     of_k = tl.load(k_weight + columns, mask=columns < size, other=0.0).to(tl.float32)
     return tl.where(in_v[:, None], 1.0, tl.where(in_q[:, None], of_q[None, :], of_k[None, :]))

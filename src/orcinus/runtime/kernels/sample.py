@@ -41,7 +41,9 @@ class Wishes:
 
 
 def sample(logits: Tensor, wishes: Wishes, filtered: bool, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """One token (int64) and the largest logit (float32) of each row of `logits` `[S, vocab]`, as `argmax` gives them.
+    """One token (int64) and the largest logit (float32) of each row.
+
+    `logits` are `[S, vocab]`.
 
     `filtered` says whether any row has a filter: without, the kernel for those is not launched. Penalties and biases come
     before (`penalties.py`). `logits` may be strided by rows and of any float dtype.
@@ -69,7 +71,7 @@ def _pick_plain(logits: Tensor, wishes: Wishes, seen: Survey, tokens: Tensor, pe
 
 @triton.jit
 def _first_beyond(weights, at, before, goal):
-    """The first place at which the cumulated weights, those before included, exceed the goal; it has a weight."""
+    """The first place with a weight where the cumulated weights exceed the goal."""
     cumulated = before + tl.cumsum(weights, 0)
     last = tl.max(tl.where(weights > 0, at, 0), 0)  # rounding must not lead past it
     return tl.min(tl.where((cumulated > goal) & (weights > 0), at, last), 0)

@@ -16,7 +16,9 @@ GATES = {"silu": "silu", "swish": "silu", "gelu_new": "gelu", "gelu_pytorch_tanh
 
 
 def act_mul(x: Tensor, act: str = "silu", out: Tensor | None = None) -> Tensor:
-    """act(gate) · up `[T, I]` of `x` `[T, 2I]` = gate, up side by side; both contiguous, float32 inside.
+    """act(gate) · up `[T, I]` of gate and up side by side `[T, 2I]`.
+
+    Both are contiguous; computed in float32.
 
     `act` is one of `GATES`: silu, or gelu in its tanh form. Raises `ConfigError` for another.
     """

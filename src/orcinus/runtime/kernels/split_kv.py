@@ -1,4 +1,4 @@
-"""Long contexts and few requests: shares of one context are worked on side by side, and then merged (flash-decoding).
+"""Split K/V (flash-decoding): shares of one context in parallel, then a merge.
 
 A decode of one request over eight kv heads would be eight programs on 132 multiprocessors. So its context is cut into
 shares, each program leaves the weighted mean of its share and the logarithm of the share's weight, and a second kernel
@@ -55,7 +55,7 @@ def multiprocessors(device: torch.device) -> int:
 
 
 def merge(partials: Partials, shares: int, firsts: Tensor, out: Tensor) -> None:
-    """Write the merged rows into `out` `[T, heads, dim]` (contiguous), from the first `shares` shares.
+    """Merge the first `shares` shares into `out` `[T, heads, dim]`, contiguous.
 
     `firsts` `[R + 1]` as in `PagedBatch`: rows beyond its last are left as they are.
     """
@@ -84,7 +84,7 @@ def _merge(
         highest = tl.maximum(peak, tl.max(log, 0))
         reference = tl.where(highest > float("-inf"), highest, 0.0)  # -inf - -inf would be NaN
         weight = tl.exp2(log - reference)
-        # an empty share left nothing in `outs`: whatever stands there must not be looked at
+        # an empty share left nothing in `outs`: what stands there must not be read
         wanted = (weight > 0)[:, None] & (dims < dim)[None, :]
         part = tl.load(outs + (share.to(tl.int64) * rows + row)[:, None] * dim + dims[None, :], mask=wanted, other=0.0)
         shrink = tl.exp2(peak - reference)

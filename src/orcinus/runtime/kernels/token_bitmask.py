@@ -12,7 +12,9 @@ BLOCK = 4096  # logits a program looks at, 16 a thread
 
 
 def apply_token_bitmask(logits: Tensor, rows: Tensor, bitmasks: Tensor) -> None:
-    """Forbid tokens in some `rows` `[M]` int32 of `logits` `[S, vocab]`, which may be strided by rows.
+    """Forbid tokens in some rows of `logits` `[S, vocab]`, in place.
+
+    `rows` are `[M]` int32; the logits may be strided by rows.
 
     `bitmasks` `[M, ceil(vocab / 32)]` int32 are those of `runtime.token_bitmask`. A damaged logit (NaN, +inf) stays one.
     """

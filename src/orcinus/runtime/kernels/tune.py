@@ -1,4 +1,4 @@
-"""Measure launches of the attention kernel on this device, and remember the fastest for a class of shapes.
+"""Tunes attention's launch configs on this device, and remembers the fastest.
 
 To be done before serving begins, never while a graph is captured: measuring waits for the device, and a capture may not.
 """
@@ -53,7 +53,7 @@ def tune(
     measure: Callable[[LaunchConfig], float] | None = None,
     launches: Sequence[LaunchConfig] | None = None,
 ) -> LaunchConfig:
-    """The fastest of `launches` (default `candidates`) for a shape class, remembered for this device and triton.
+    """The fastest of `launches` (default: `candidates`) for a class; it is remembered.
 
     `measure` says how many seconds a launch takes; by default it runs the kernel on a made-up batch of the class. One that
     the device has no room for is passed over. Raises `ConfigError` during the capture of a graph, without a device to
@@ -80,7 +80,7 @@ def tune(
 def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
     """Tune the classes for which nothing is remembered: about half a minute each, once for a device and compiler.
 
-    What cannot be remembered is told and not tuned again: defaults go on.
+    If the result cannot be kept, a warning says so and the defaults are used.
     """
     for shape in shapes:
         if key(shape, device) not in remembered():
@@ -92,7 +92,7 @@ def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
 
 
 def seconds(shape: ShapeClass, device: torch.device, launch: LaunchConfig) -> float:
-    """The median time of the kernel on a made-up batch of the class, decodes or chunks."""
+    """Median seconds of the kernel on a synthetic batch of the class."""
     requests, rows, context = DECODES if shape.decode else CHUNKS
     blocks = -(-context // BLOCK_SIZE)
     pool = (requests * blocks, KV_HEADS, BLOCK_SIZE, shape.head_dim)

@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         return found
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor that belongs to a part of a fused layer; None is all of it."""
+        """The view of a tensor for one part of a fused layer; None: all."""
         owner, _, kind = name.rpartition(".")
         module = self.get_submodule(owner)
         found: Tensor = module.part(kind, part) if isinstance(module, Linear) else getattr(module, kind).data
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[n, vocab_size]`, in the model's own dtype, of hidden states `[n, hidden_size]`."""
+        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`, in the model's dtype."""
         logits: Tensor = self.head(self.norm(hidden))
         return logits
 
@@ -128,7 +128,7 @@ class Embedding(nn.Module):
 
 
 class Norm(nn.Module):
-    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm over the last dimension, and the sum of the residual before it."""
+    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm, after adding the residual."""
 
     def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Norm(nn.Module):
         self.bias = make.empty(size) if spec.norm == "layer" else None
 
     def forward(self, x: Tensor, delta: Tensor | None = None) -> Tensor:
-        """The norm of `x` `[T, size]`, to which `delta` is added first, in place."""
+        """The norm of `x` `[T, size]`, after `delta` is added to it in place."""
         if self.bias is not None:
             x = x if delta is None else x.add_(delta)
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
@@ -185,7 +185,7 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """`up` holds gate and up projections in one matrix when the architecture is gated."""
+    """The feed-forward network; `up` also holds the gate if it is gated."""
 
     def __init__(self, spec: DecoderSpec, make: Factory) -> None:
         super().__init__()

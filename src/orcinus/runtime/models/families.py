@@ -51,7 +51,7 @@ class Family:
         return Place(f"{prefix}{place.parameter}.{kind}", place.part, place.transposed and kind == "weight")
 
     def source(self, parameter: str, part: int) -> str:
-        """What a checkpoint calls the tensor of a parameter or of its part: `place`, backwards."""
+        """A checkpoint's name for a parameter or its part: `place`, inverted."""
         name, _, kind = parameter.rpartition(".")
         for module, place in [*self.outer.items(), *self.inner.items()]:
             if place.part in (None, part) and f".{name}".endswith(f".{place.parameter}"):
@@ -130,7 +130,7 @@ def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
 
 
 def _read_gpt2(config: Any) -> DecoderSpec:
-    """GPT-2, and GPT-3 as far as it was published (its sparse layers were never released)."""
+    """The spec of GPT-2, and of GPT-3 without its sparse layers."""
     layers, head_dim = config.num_hidden_layers, config.hidden_size // config.num_attention_heads
     if config.hidden_size % config.num_attention_heads:
         raise ModelError(f"{config.num_attention_heads} heads cannot share {config.hidden_size} dimensions equally")

@@ -1,4 +1,4 @@
-"""Linear layers, the plain format of their weights, and the table of formats."""
+"""Linear layers, their plain weights, and the table of weight formats."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Linear(nn.Module):
         return dict(self.weight.tensors()) | ({} if self.bias is None else {"bias": self.bias})
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor that belongs to a part of the layer; None is all of it."""
+        """The view of a tensor for one part of the layer; None: all."""
         if name != "bias" or self.bias is None:
             return self.weight.part(name, part)
         split = self.weight.split

@@ -1,4 +1,4 @@
-"""Rotary frequencies from a model's config, with the scalings that stretch a context.
+"""Rotary frequencies from a config, with scalings for longer contexts.
 
 The formulas are those of `transformers`, called directly: it knows every published variant and is where checkpoints and
 their configs come from.
@@ -22,7 +22,7 @@ MOST = 1e30  # of those numbers
 
 
 def check_rope(config: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for numbers in a config.json with which no rotary embedding can be made."""
+    """Raise `ModelError` if a config's rotary numbers are impossible."""
     for name in SPELLINGS:
         settings = config.get(name)
         if settings is not None and not isinstance(settings, Mapping):
@@ -55,7 +55,10 @@ def read_rope(config: Any, head_dim: int) -> Rope:
 
 
 def _stretched(kind: str, settings: Mapping[str, Any], positions: int) -> int:
-    """Tokens of a request to which a scaling stretches the model, as vLLM reads it; `positions` are those of its config."""
+    """The longest request a scaling allows, as vLLM reads it.
+
+    `positions` are those of the config.
+    """
     if kind == "dynamic" or settings.get("factor") is None:
         return positions
     original = positions if kind == "linear" else settings["original_max_position_embeddings"]

@@ -1,4 +1,4 @@
-"""What there is to know about a decoder before its weights are read."""
+"""The shape and switches of a decoder, known before its weights."""
 
 from __future__ import annotations
 
