@@ -13,7 +13,7 @@ import pytest
 from orcinus import LLM, SamplingParams
 from orcinus.core.request import Logprobs
 from orcinus.errors import RequestFailed
-from orcinus.text.intake import Intake, bad_words_token_ids
+from orcinus.text.input_processor import InputProcessor, bad_words_token_ids
 
 PROMPT = "Once upon a time"
 LONG = SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
@@ -76,7 +76,7 @@ def test_only_allowed_tokens_come_greedy_and_drawn(llm: LLM) -> None:
         assert len(ids) == 40
     free = replace(LONG, ignore_eos=False)
     assert llm.generate(PROMPT, replace(free, allowed_token_ids=allowed))[0].finish_reason == "length", "no end is allowed"
-    ends = (*allowed, *llm._intake.eos_ids)
+    ends = (*allowed, *llm._input_processor.eos_ids)
     assert llm.generate(PROMPT, replace(free, allowed_token_ids=ends, logit_bias=dict.fromkeys(allowed, -100.0)))[0].token_ids
 
 
@@ -137,6 +137,6 @@ def test_a_request_whose_words_leave_no_token_fails_alone(llm: LLM) -> None:
 
 def test_ends_of_text_that_the_model_lacks_are_left_out() -> None:
     """A config may name ids beyond the vocabulary; before min_tokens they would have to be masked."""
-    intake = Intake(None, frozenset({1, 99}), SamplingParams(), 50, 64, lambda _: None, random.Random(0))
+    intake = InputProcessor(None, frozenset({1, 99}), SamplingParams(), 50, 64, lambda _: None, random.Random(0))
     (prepared,) = intake.prepare([[5]], SamplingParams(min_tokens=3, max_tokens=9))
     assert prepared.params.stop_token_ids == (1,)

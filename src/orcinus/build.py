@@ -32,7 +32,7 @@ from orcinus.runtime.models import Decoder
 from orcinus.runtime.profile_run import CudaMeter, profile
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
-from orcinus.text.generation import default_params, end_of_text_ids
+from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.threads import claim_process
 from orcinus.tiny import MODEL_DIR

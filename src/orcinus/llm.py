@@ -22,8 +22,8 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
-from orcinus.text.answer import Answer, Piece, RequestMetrics
-from orcinus.text.intake import Intake, Prepared, Prompt
+from orcinus.text.answer import Answer, RequestMetrics, TextDelta
+from orcinus.text.input_processor import InputProcessor, Prompt, TokenizedRequest
 from orcinus.text.tokenizer import Message
 from orcinus.threads import check_process
 
@@ -70,14 +70,16 @@ class LLM:
         rejected, seeds = self.engine.scheduler.rejection_reason, random.Random(self.config.seed)
         model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
         self.default_params = built.default_params
-        self._intake = Intake(self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds)
+        self._input_processor = InputProcessor(
+            self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds
+        )
         self._numbers = itertools.count(1)
         self._closed = False
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._readers: dict[
-            str, tuple[Answer, deque[Piece]]
-        ] = {}  # of live requests: the answer so far and where its pieces go
+            str, tuple[Answer, deque[TextDelta]]
+        ] = {}  # of live requests: the answer so far and where its deltas go
         self._abandoned: deque[str] = deque()  # requests whose reader went away while another thread held the lock
 
     @classmethod
@@ -105,8 +107,8 @@ class LLM:
         prepared, answers = self._prepare(prompts, params, context), list[Answer]()
         timelines: list[Timeline] = []  # taken while the requests live, because those of old ones are forgotten
         with _progress(progress, len(prepared)) as bar:
-            for piece in self._run(prepared, answers, timelines):
-                if piece.finish_reason:
+            for delta in self._run(prepared, answers, timelines):
+                if delta.finish_reason:
                     bar.update()
         outputs = _outputs(prepared, answers, timelines)
         failed = [one for output in outputs for one in output.outputs if one.finish_reason == Finish.FAILED.value]
@@ -133,11 +135,11 @@ class LLM:
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         **context: Any,
-    ) -> Iterator[Piece]:
-        """The pieces of all answers as they come, one per token. Requests enter the engine when the first piece is asked for.
+    ) -> Iterator[TextDelta]:
+        """The deltas of all answers as they come, one per token. Requests enter the engine when the first delta is asked for.
 
         Closing the iterator, dropping it, or an exception in the loop that reads it cancels what has not ended. A request
-        that fails ends with a piece whose `finish_reason` is `failed`; the others go on.
+        that fails ends with a delta whose `finish_reason` is `failed`; the others go on.
         """
         return self._run(self._prepare(prompts, params, context), [])
 
@@ -184,7 +186,7 @@ class LLM:
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None,
         context: dict[str, Any],
-    ) -> list[Prepared]:
+    ) -> list[TokenizedRequest]:
         check_process(self._process)
         if self._closed:
             raise RequestError("this engine is closed: make a new LLM")
@@ -192,26 +194,26 @@ class LLM:
         for name in context:
             if name not in known:
                 raise RequestError(f"there is no argument {name!r}: besides prompts and params there are {', '.join(known)}")
-        return self._intake.prepare(prompts, params, context)
+        return self._input_processor.prepare(prompts, params, context)
 
     def _run(
-        self, prepared: Sequence[Prepared], answers: list[Answer], timelines: list[Timeline] | None = None
-    ) -> Iterator[Piece]:
-        """Submit, then step the engine whenever no piece is ready. The lists are filled with one entry per prompt."""
-        inbox: deque[Piece] = deque()
+        self, prepared: Sequence[TokenizedRequest], answers: list[Answer], timelines: list[Timeline] | None = None
+    ) -> Iterator[TextDelta]:
+        """Submit, then step the engine whenever no delta is ready. The lists are filled with one entry per prompt."""
+        inbox: deque[TextDelta] = deque()
         try:
             with self._driving():
                 self._submit(prepared, answers, inbox)
                 if timelines is not None:
                     timelines += [self._timeline(answer.request_id) for answer in answers]
-            while piece := self._next_piece(answers, inbox):
-                yield piece
+            while delta := self._next_delta(answers, inbox):
+                yield delta
         finally:
             with uninterrupted():
                 self._abandoned.extend(answer.request_id for answer in answers)
                 self._cancel_abandoned()
 
-    def _submit(self, prepared: Sequence[Prepared], answers: list[Answer], inbox: deque[Piece]) -> None:
+    def _submit(self, prepared: Sequence[TokenizedRequest], answers: list[Answer], inbox: deque[TextDelta]) -> None:
         for one in prepared:
             now = self.engine.clock.now()
             request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, one.context)
@@ -222,8 +224,8 @@ class LLM:
             self._readers[request.id] = (answer, inbox)
             self._deliver(self.engine.submit(request))
 
-    def _next_piece(self, answers: Sequence[Answer], inbox: deque[Piece]) -> Piece | None:
-        """The oldest unread piece, stepping the engine until there is one; None when all requests have ended."""
+    def _next_delta(self, answers: Sequence[Answer], inbox: deque[TextDelta]) -> TextDelta | None:
+        """The oldest unread delta, stepping the engine until there is one; None when all requests have ended."""
         while True:
             with self._driving():
                 if inbox:
@@ -242,8 +244,8 @@ class LLM:
             if isinstance(event, Finished):
                 del self._readers[event.request_id]
                 _append_end(inbox, answer.end(event))
-            elif isinstance(event, Token) and (piece := answer.add(event)):
-                inbox.append(piece)
+            elif isinstance(event, Token) and (delta := answer.add(event)):
+                inbox.append(delta)
                 if answer.stopped:
                     stopped.append(event.request_id)
         for request_id in stopped:
@@ -277,7 +279,7 @@ class LLM:
                 self._lock.release()
 
 
-def _completion(prepared: Prepared, answer: Answer, timeline: Timeline) -> Completion:
+def _completion(prepared: TokenizedRequest, answer: Answer, timeline: Timeline) -> Completion:
     return Completion(
         request_id=answer.request_id,
         choice=answer.choice,
@@ -291,9 +293,11 @@ def _completion(prepared: Prepared, answer: Answer, timeline: Timeline) -> Compl
     )
 
 
-def _outputs(prepared: Sequence[Prepared], answers: Sequence[Answer], timelines: Sequence[Timeline]) -> list[RequestOutput]:
+def _outputs(
+    prepared: Sequence[TokenizedRequest], answers: Sequence[Answer], timelines: Sequence[Timeline]
+) -> list[RequestOutput]:
     """One output per prompt; its answers follow each other."""
-    together: dict[int, tuple[Prepared, Answer, list[Completion]]] = {}
+    together: dict[int, tuple[TokenizedRequest, Answer, list[Completion]]] = {}
     for one, answer, timeline in zip(prepared, answers, timelines, strict=True):
         together.setdefault(one.index, (one, answer, []))[2].append(_completion(one, answer, timeline))
     return [
@@ -308,8 +312,8 @@ def _outputs(prepared: Sequence[Prepared], answers: Sequence[Answer], timelines:
     ]
 
 
-def _append_end(inbox: deque[Piece], end: Piece) -> None:
-    """A request's ending joins its last unread token, so that a reader sees one piece per token."""
+def _append_end(inbox: deque[TextDelta], end: TextDelta) -> None:
+    """A request's ending joins its last unread token, so that a reader sees one delta per token."""
     for place in range(len(inbox) - 1, -1, -1):
         if inbox[place].request_id == end.request_id:
             last = inbox[place]

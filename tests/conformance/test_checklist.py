@@ -8,21 +8,21 @@ import pytest
 
 from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
 from orcinus.conformance.registry import Check
-from orcinus.conformance.target import Target
+from orcinus.conformance.target import ServerUnderTest
 from tests.serve.conftest import serving
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
+def target() -> Iterator[ServerUnderTest]:
     """A server of its own: the checks of what is left behind want it to themselves."""
     with serving() as running:
-        found = Target(running.url)
+        found = ServerUnderTest(running.url)
         yield found
         found.close()
 
 
 @pytest.mark.parametrize("one", [one for one in chosen() if not one.slow], ids=lambda one: one.name)
-def test_the_server_passes(target: Target, one: Check) -> None:
+def test_the_server_passes(target: ServerUnderTest, one: Check) -> None:
     result = run(one, target)
     if result.outcome == SKIP:
         pytest.skip(result.why)

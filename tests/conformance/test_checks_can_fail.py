@@ -10,14 +10,14 @@ import pytest
 
 from orcinus.conformance.checklist import FAIL, PASS, SKIP, chosen, run
 from orcinus.conformance.registry import CHECKS, Check
-from orcinus.conformance.target import Target
+from orcinus.conformance.target import ServerUnderTest
 from tests.commands import orcinus
 from tests.conformance.wrong_server import CARD, Json, answering, whole, yes_to_everything
 
 
 def outcome(name: str, respond: Callable[[str, str, Json], tuple[int, Any]]) -> tuple[str, str]:
     with answering(respond) as url:
-        target = Target(url)
+        target = ServerUnderTest(url)
         result = run(CHECKS[name], target)
         target.close()
     return result.outcome, result.why
@@ -25,7 +25,7 @@ def outcome(name: str, respond: Callable[[str, str, Json], tuple[int, Any]]) -> 
 
 def test_a_server_that_takes_everything_fails_every_row_of_the_error_table() -> None:
     with answering(yes_to_everything) as url:
-        target = Target(url)
+        target = ServerUnderTest(url)
         results = [run(one, target) for one in chosen("^(errors|bodies|unsupported):")]
         target.close()
     assert len(results) > 150
@@ -127,7 +127,7 @@ def test_a_stream_must_keep_the_rules(name: str, spoil: Callable[[list[Any]], li
 @pytest.mark.parametrize("key", ["secret", None])
 def test_keys_are_asked_for_or_every_check_of_them_fails(key: str | None) -> None:
     with answering(yes_to_everything, key) as url:
-        target = Target(url, "secret")
+        target = ServerUnderTest(url, "secret")
         outcomes = {one.name: run(one, target).outcome for one in chosen("^keys:")}
         target.close()
     assert outcomes.pop("keys: an empty one does no harm to a server without keys") == SKIP
@@ -142,7 +142,7 @@ def test_checks_of_orcinus_alone_are_skipped_elsewhere() -> None:
         return 500, {}
 
     with answering(respond) as url:
-        target = Target(url)
+        target = ServerUnderTest(url)
         results = [run(one, target) for one in chosen() if one.ours]
         target.close()
     assert {result.outcome for result in results} == {SKIP}
@@ -154,7 +154,7 @@ def test_an_answer_of_any_shape_is_a_failure_and_no_crash() -> None:
         return 200, {"object": "list", "data": [CARD]} if path == "/v1/models" else "hm"
 
     with answering(respond) as url:
-        target = Target(url)
+        target = ServerUnderTest(url)
         results = [run(one, target) for one in chosen("^(fields|logprobs|usage|streaming|clients):")]
         target.close()
     assert [result.name for result in results if result.outcome == PASS] == []

@@ -21,7 +21,7 @@ from orcinus.cost.architecture import find_architecture
 from orcinus.errors import OrcinusError
 from orcinus.plan import make_plan
 from orcinus.runtime.weight_files import INDEX, SINGLE
-from orcinus.text.generation import default_params, end_of_text_ids
+from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.tokenizer import load_tokenizer
 from tests.commands import orcinus, orcinus_process
 from tests.waiting import within

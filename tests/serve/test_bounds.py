@@ -17,7 +17,7 @@ import pytest
 
 from orcinus.errors import RequestError
 from orcinus.serve.body import parse
-from orcinus.serve.reading import MOST_BYTES, PACE, SILENCE_S, WITHIN_S, Body, Reading
+from orcinus.serve.body_reader import MOST_BYTES, PACE, SILENCE_S, WITHIN_S, Body, BodyReader
 from orcinus.serve.schema import CompletionBody
 from orcinus.text.tokenizer import Tokenizer, TooManyTokens, load_tokenizer
 from orcinus.tiny import MODEL_DIR
@@ -209,7 +209,7 @@ def test_a_trickled_body_is_408(server: Running) -> None:
 
 
 def test_patience_with_a_body_grows_with_what_came_and_has_an_end() -> None:
-    body = Body(Reading(), bytearray(), began=100.0)
+    body = Body(BodyReader(), bytearray(), began=100.0)
     assert body.patience(100.0) == SILENCE_S
     assert body.patience(109.0) == 1.0
     assert body.patience(111.0) == 0.0

@@ -23,12 +23,12 @@ from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
-from orcinus.serve.model import Model, conversation
+from orcinus.serve.request_processor import RequestProcessor, chat_encoder
 from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
+from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import check_fields
-from orcinus.serve.workers import Workers
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 from tests.serve.json_schema import Schemas
@@ -49,7 +49,7 @@ def service() -> Service:
     tokenizer = load_tokenizer(MODEL_DIR)
     assert tokenizer is not None
     found = Service(EngineClient(EngineConfig()), ServerConfig(), "m", Keys([], []))
-    found.open(Model("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, Workers()))
+    found.open(RequestProcessor("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, TextThreads()))
     return found
 
 
@@ -77,7 +77,7 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
         elif isinstance(found, TokenizeBody) and found.messages is None:
             check_without_messages(found)
         elif isinstance(found, TokenizeBody):
-            await model.tokenize(conversation(found), "messages", model.context)
+            await model.tokenize(chat_encoder(found), "messages", model.context)
         elif isinstance(found, SchedulerBody):
             _ = found.policy is None or make_policy(found.policy)
             _ = found.order is None or make_order(found.order)

@@ -18,14 +18,14 @@ from orcinus.errors import RequestError
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.serve.engine_loop import EngineLoop
-from orcinus.serve.engines import Served
+from orcinus.serve.engines import ServedEngine
 from orcinus.serve.messages import (
     Ending,
+    EngineOutput,
     FromEngine,
-    Iteration,
-    Launch,
-    Ran,
     Ready,
+    ScheduledBatch,
+    ScheduledChunk,
     Stop,
     Submit,
     TimelineFound,
@@ -33,8 +33,8 @@ from orcinus.serve.messages import (
 )
 from orcinus.serve.streams import Inbox, Streams
 from orcinus.serve.wire import decode_from_engine, decode_to_engine, encode
-from orcinus.text.answer import Piece
-from orcinus.text.intake import Prepared
+from orcinus.text.answer import TextDelta
+from orcinus.text.input_processor import TokenizedRequest
 from tests.worlds import World, build_world, solo
 
 PARAMS = SamplingParams(max_tokens=8, seed=0)
@@ -52,11 +52,11 @@ class ScriptedWire:
 
     @property
     def tokens(self) -> list[Token]:
-        return [token for one in self.sent if isinstance(one, Iteration) for token in one.tokens]
+        return [token for one in self.sent if isinstance(one, EngineOutput) for token in one.tokens]
 
     @property
     def endings(self) -> list[Finished]:
-        return [ending.finished for one in self.sent if isinstance(one, Iteration) for ending in one.endings]
+        return [ending.finished for one in self.sent if isinstance(one, EngineOutput) for ending in one.endings]
 
     def wait(self, milliseconds: int) -> bool:
         if not self.coming and (milliseconds or len(self.tokens) >= self.most):  # nothing is left to do, or enough is done
@@ -76,7 +76,7 @@ def serve(*messages: ToEngine, most: int = 1000, limits: Limits = LIMITS) -> tup
     world, timelines = build_world(Orca(), "paged", limits=limits), TimelineObserver()
     world.engine.observers[:] = [timelines]
     wire = ScriptedWire(*messages, most=most)
-    served = Served(world.engine, Ready(40, 50, 96, 24), lambda: 0.0)
+    served = ServedEngine(world.engine, Ready(40, 50, 96, 24), lambda: 0.0)
     EngineLoop(wire, served, timelines, os.getppid()).run()  # type: ignore[arg-type]
     assert not world.engine.dropped_observers
     return wire, world
@@ -93,11 +93,15 @@ def test_core_types_cross_the_border_of_processes_as_they_are() -> None:
     scores = Logprobs(-0.5, 1, ((3, -0.5), (4, -1.5)))
     timeline = Timeline("r", 0.5, 5)
     timeline.waits[Reason.BEHIND] += 2
-    iteration = Iteration(
+    iteration = EngineOutput(
         1.0,
         [Token("r", 3, 0.5), Token("s", 3, 0.5, scores, (scores, scores))],
         [Ending(Finished("r", Finish.FAILED, 1.5, "why"), timeline)],
-        [Launch(7, 0.5, 64, [Ran("r", 0, 5, True)], Unserved({"s": Reason.NO_BLOCKS}, Reason.BEHIND, 1, 2, 3))],
+        [
+            ScheduledBatch(
+                7, 0.5, 64, [ScheduledChunk("r", 0, 5, True)], Unserved({"s": Reason.NO_BLOCKS}, Reason.BEHIND, 1, 2, 3)
+            )
+        ],
     )
     for message in (iteration, TimelineFound(timeline)):
         found = decode_from_engine(encode(message))
@@ -127,7 +131,7 @@ def test_metrics_count_what_an_earlier_engine_generated() -> None:
     world.engine.observers += [timelines, metrics]
     expected = solo(PROMPT, PARAMS)
     wire = ScriptedWire(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), age=100.0))
-    EngineLoop(wire, Served(world.engine, Ready(40, 50, 96, 24), lambda: 0.0), timelines, os.getppid()).run()  # type: ignore[arg-type]
+    EngineLoop(wire, ServedEngine(world.engine, Ready(40, 50, 96, 24), lambda: 0.0), timelines, os.getppid()).run()  # type: ignore[arg-type]
     found = timelines.get("a")
     assert found is not None
     assert found.output_tokens == metrics.output_tokens == 8
@@ -160,13 +164,13 @@ def test_a_stream_moves_to_another_engine() -> None:
 
     async def scenario() -> None:
         streams, inbox = Streams(lambda cancel: None), Inbox()
-        prepared = Prepared(0, 0, None, PROMPT, PARAMS, RequestContext(client="a"))
+        prepared = TokenizedRequest(0, 0, None, PROMPT, PARAMS, RequestContext(client="a"))
         first = streams.open("a", prepared, inbox, time_left=60.0)
         assert (first.output, first.context.client) == ((), "a")
         arrival = streams.arrival("a")
         wire, _ = serve(first, most=3)
         for message in wire.sent:
-            assert isinstance(message, Iteration)
+            assert isinstance(message, EngineOutput)
             streams.take(message)
         again = streams._live["a"].submission()
         assert 3 <= len(again.output) < 8
@@ -177,11 +181,11 @@ def test_a_stream_moves_to_another_engine() -> None:
         assert again.time_left < first.time_left <= 60.0
         wire, _ = serve(again)
         for message in wire.sent:
-            assert isinstance(message, Iteration)
+            assert isinstance(message, EngineOutput)
             streams.take(message)
         pieces = []
         while not inbox.empty():
-            if isinstance(one := inbox.get_nowait(), Piece):
+            if isinstance(one := inbox.get_nowait(), TextDelta):
                 pieces.append(one)
         assert [one.token_id for one in pieces if one.token_id is not None] == solo(PROMPT, PARAMS)
         assert pieces[-1].finish_reason == "length"

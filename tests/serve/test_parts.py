@@ -15,15 +15,15 @@ from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission import Admission, Bounds, Ticket
-from orcinus.serve.answers import Reply
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready
-from orcinus.serve.model import Model
+from orcinus.serve.reply import Reply
+from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.schema import ChatBody
-from orcinus.serve.workers import Workers
+from orcinus.serve.text_threads import TextThreads
 from orcinus.text.answer import Answer, RequestMetrics
 from orcinus.text.detokenizer import ByteWriter, Detokenizer
-from orcinus.text.intake import Prepared
+from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
@@ -74,7 +74,7 @@ def test_a_request_that_is_alone_may_have_more_tokens_than_the_queue() -> None:
 
 def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:
     async def scenario() -> None:
-        workers = Workers(1, limit_s=0.2)
+        workers = TextThreads(1, limit_s=0.2)
 
         def endless() -> None:
             while True:
@@ -131,7 +131,7 @@ class SomeCall:
 
 def test_a_chat_shows_reasoning_apart() -> None:
     body = ChatBody.model_validate({"messages": [{"role": "user", "content": "?"}], "stream": True})
-    prepared = [Prepared(0, 0, None, (1, 2), SamplingParams(), RequestContext())]
+    prepared = [TokenizedRequest(0, 0, None, (1, 2), SamplingParams(), RequestContext())]
     reply = Reply(SomeCall(), 0, "m", body, prepared, Thinker())  # type: ignore[arg-type]
     words = ["<think>", "hm", "</think>", "Yes"]
     detokenizer = Detokenizer(lambda: ByteWriter(lambda token: words[token].encode()))
@@ -156,11 +156,11 @@ def test_the_bytes_of_a_texts_tokens_are_the_texts_bytes(text: str) -> None:
     assert len(text) <= tokenizer.longest_token * len(ids)
 
 
-def served(folder: Path, limit_s: float) -> Model:
+def served(folder: Path, limit_s: float) -> RequestProcessor:
     """A model as a server holds it, without an engine."""
     tokenizer = load_tokenizer(folder)
     assert tokenizer is not None
-    return Model("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, Workers(1, limit_s))
+    return RequestProcessor("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, TextThreads(1, limit_s))
 
 
 def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_served(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from orcinus.core.sampling_params import DefaultLength
 from orcinus.errors import RequestError
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready
-from orcinus.serve.model import Model
+from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.schema import ChatBody, CompletionBody
-from orcinus.serve.workers import Workers
-from orcinus.text.generation import default_params
+from orcinus.serve.text_threads import TextThreads
+from orcinus.text.generation_config import default_params
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 from tests.commands import orcinus
@@ -90,14 +90,14 @@ def test_the_length_of_generation_config_is_a_default(verbose: Path) -> None:
         assert len(llm.generate([[5] * 40], params)[0].token_ids) == 24
 
 
-def served(ready: Ready, fills: bool = False) -> Model:
+def served(ready: Ready, fills: bool = False) -> RequestProcessor:
     """A model as a server holds it, without an engine."""
     tokenizer = load_tokenizer(MODEL_DIR)
     assert tokenizer is not None
-    return Model("m", tokenizer, SamplingParams(), ready, 0, Workers(1, 5), fills)
+    return RequestProcessor("m", tokenizer, SamplingParams(), ready, 0, TextThreads(1, 5), fills)
 
 
-def answer_length(model: Model, body: ChatBody | CompletionBody) -> int:
+def answer_length(model: RequestProcessor, body: ChatBody | CompletionBody) -> int:
     """The resolved `max_tokens` of a body."""
     asked = model.chat(body, RequestContext()) if isinstance(body, ChatBody) else model.completion(body, RequestContext())
     found = asyncio.run(asked)[0].params.max_tokens

@@ -15,7 +15,7 @@ from orcinus.errors import RequestError
 from orcinus.text.answer import Answer, RequestMetrics
 from orcinus.text.detokenizer import ByteWriter, Detokenizer, PieceWriter
 from orcinus.text.reasoning import Reasoning
-from orcinus.text.stop import StopStrings
+from orcinus.text.stop_strings import StopStrings
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 

@@ -16,8 +16,8 @@ from orcinus.distribution import needs
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orcinus.conformance.checklist import Result
-    from orcinus.conformance.target import Target
+    from orcinus.conformance.checklist import CheckResult
+    from orcinus.conformance.target import ServerUnderTest
 
 STYLES = {"pass": "green", "FAIL": "bold red", "skip": "dim"}
 
@@ -58,21 +58,21 @@ def conformance(
     raise typer.Exit(1 if counts["FAIL"] else 0)
 
 
-def _reach(url: str, api_key: str | None, model: str | None) -> Target:
+def _reach(url: str, api_key: str | None, model: str | None) -> ServerUnderTest:
     import httpx
 
-    from orcinus.conformance.target import Target
+    from orcinus.conformance.target import ServerUnderTest
     from orcinus.conformance.verdict import Failed
 
     try:
-        return Target(url, api_key, model)
+        return ServerUnderTest(url, api_key, model)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"cannot reach {url}: {error}") from None
     except (Failed, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{url} is no OpenAI-compatible server, or does not let us in: {error}") from None
 
 
-def _show(result: Result, console: Console, as_json: bool) -> Result:
+def _show(result: CheckResult, console: Console, as_json: bool) -> CheckResult:
     if as_json:
         print(json.dumps(result.as_json(), ensure_ascii=False), flush=True)
     else:

@@ -6,18 +6,18 @@ import httpx
 
 from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import error_in, expect_error
-from orcinus.conformance.target import CHAT, HI, TEXT, Target
+from orcinus.conformance.target import CHAT, HI, TEXT, ServerUnderTest
 from orcinus.conformance.verdict import Skip, expect, expect_equal
 from orcinus.conformance.wire import exchange, request
 
 
-def _key(target: Target) -> str:
+def _key(target: ServerUnderTest) -> str:
     if not target.api_key:
         raise Skip("no --api-key was given")
     return target.api_key
 
 
-def _bare(target: Target, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+def _bare(target: ServerUnderTest, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
     """A request without the target's key."""
     body = {"model": target.model, "messages": HI, "max_tokens": 1} if method == "POST" else None
     return httpx.request(method, target.url + path, json=body, headers=headers, trust_env=False, timeout=60)
@@ -29,14 +29,14 @@ def _refused(answer: httpx.Response) -> None:
 
 
 @check("keys: none is 401")
-def _none(target: Target) -> None:
+def _none(target: ServerUnderTest) -> None:
     _key(target)
     for method, path in (("GET", "/v1/models"), ("POST", CHAT), ("POST", TEXT)):
         _refused(_bare(target, method, path))
 
 
 @check("keys: a wrong one is 401")
-def _wrong(target: Target) -> None:
+def _wrong(target: ServerUnderTest) -> None:
     key = _key(target)
     changed = ("A" if key[-1] != "A" else "B").join([key[:-1], ""])
     for wrong in (changed, key[:-1], key + "x", "", " ", "x" * 5000):
@@ -46,7 +46,7 @@ def _wrong(target: Target) -> None:
 
 
 @check("keys: two headers are 401 or 400")
-def _two(target: Target) -> None:
+def _two(target: ServerUnderTest) -> None:
     key = _key(target)
     for pair in ((key, "wrong"), ("wrong", key), (key, key)):
         headers = [f"Authorization: Bearer {one}" for one in pair]
@@ -56,33 +56,33 @@ def _two(target: Target) -> None:
 
 
 @check("keys: an unknown path without a key is 401", ours=True)
-def _unknown(target: Target) -> None:
+def _unknown(target: ServerUnderTest) -> None:
     _key(target)
     _refused(_bare(target, "GET", "/nope"))
 
 
 @check("keys: the pages of Orcinus need one too", ours=True)
-def _own(target: Target) -> None:
+def _own(target: ServerUnderTest) -> None:
     _key(target)
     for path in ("/metrics", "/ready", "/v1/scheduler", "/openapi.json", "/tokenizer_info"):
         _refused(_bare(target, "GET", path))
 
 
 @check("keys: /health needs none", ours=True)
-def _health(target: Target) -> None:
+def _health(target: ServerUnderTest) -> None:
     _key(target)
     expect_equal(_bare(target, "GET", "/health").status_code, 200, "status")
 
 
 @check("keys: the right one is taken")
-def _right(target: Target) -> None:
+def _right(target: ServerUnderTest) -> None:
     key = _key(target)
     expect_equal(_bare(target, "POST", CHAT, {"Authorization": f"Bearer {key}"}).status_code, 200, "status")
     expect_equal(_bare(target, "GET", "/v1/models", {"authorization": f"bearer {key}"}).status_code, 200, "status of `bearer`")
 
 
 @check("keys: an empty one does no harm to a server without keys")
-def _empty(target: Target) -> None:
+def _empty(target: ServerUnderTest) -> None:
     if target.api_key:
         raise Skip("the server has a key")
     expect_equal(_bare(target, "GET", "/v1/models", {"Authorization": "Bearer"}).status_code, 200, "status")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from orcinus.conformance.registry import Body, Check, add
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, TEXT, Target
+from orcinus.conformance.target import CHAT, TEXT, ServerUnderTest
 
 MEGABYTE = 2**20
 DEEP = 20_000
@@ -37,7 +37,7 @@ ROWS: list[tuple[str, Content, str | None, int, str | None]] = [
 
 
 def _row(content: Content, kind: str | None, status: int, code: str | None) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         path = TEXT if target.has_completions else CHAT
         target.remember()
         sent = content if isinstance(content, bytes) else content()

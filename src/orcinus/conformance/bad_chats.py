@@ -8,7 +8,7 @@ from typing import Any
 from orcinus.conformance.bad_fields import LEFT_OUT, Row, add_rows, chat, said
 from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, Json, Target
+from orcinus.conformance.target import CHAT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect
 
 SOUND = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
@@ -95,7 +95,7 @@ add_rows("errors", [*MESSAGES, *FORMATS, *TOOLS, *TEMPLATES])
 
 
 @check("errors: the address of an image is never fetched")
-def _never_fetched(target: Target) -> None:
+def _never_fetched(target: ServerUnderTest) -> None:
     with socket.create_server(("127.0.0.1", 0)) as trap:
         port = trap.getsockname()[1]
         answer = target.post(CHAT, {"messages": _image(f"http://127.0.0.1:{port}/cat.png"), "max_tokens": 1})

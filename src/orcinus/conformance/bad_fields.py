@@ -9,7 +9,7 @@ from typing import Any
 
 from orcinus.conformance.registry import Check, add, check
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, Target
+from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect
 
 
@@ -19,13 +19,13 @@ class Row:
 
     name: str
     path: str
-    fields: Json | Callable[[Target], Json]
+    fields: Json | Callable[[ServerUnderTest], Json]
     param: str | None
     status: int | set[int] = 400
     code: str | None = None
     ours: bool = False
 
-    def __call__(self, target: Target) -> None:
+    def __call__(self, target: ServerUnderTest) -> None:
         target.remember()
         start: Json = {"prompt": OPENING} if self.path == TEXT else {"messages": HI}
         fields = self.fields(target) if callable(self.fields) else self.fields
@@ -63,7 +63,7 @@ def add_rows(subject: str, rows: list[Row]) -> None:
         add(Check(f"{subject}: {row.name} is {status}", row, row.ours))
 
 
-TOO_LONG: list[tuple[str, str, Callable[[Target], Json], str | None]] = [
+TOO_LONG: list[tuple[str, str, Callable[[ServerUnderTest], Json], str | None]] = [
     ("a prompt longer than the context", TEXT, lambda target: {"prompt": "word " * target.context * 2}, "prompt"),
     ("ids longer than the context", TEXT, lambda target: {"prompt": [5] * (target.context + 1)}, "prompt"),
     ("prompt and max_tokens beyond the context", TEXT, lambda target: {"max_tokens": target.context}, None),
@@ -171,7 +171,7 @@ add_rows("errors", [*PROMPTS, *LENGTHS, *SAMPLING, *OPTIONS])
 
 
 @check("errors: 5,000,000 characters are 400 before they are tokenized")
-def _characters(target: Target) -> None:
+def _characters(target: ServerUnderTest) -> None:
     target.remember()
     began = time.monotonic()
     expect_error(target.post(TEXT, {"prompt": "word " * 1_000_000, "max_tokens": 1}), {400, 413})

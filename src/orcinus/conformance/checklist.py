@@ -20,7 +20,7 @@ from orcinus.conformance import (  # noqa: F401  (they add their checks)
     hangups,
     logprobs,
     neighbours,
-    own,
+    own_endpoints,
     prompts,
     raw,
     request_ids,
@@ -29,7 +29,7 @@ from orcinus.conformance import (  # noqa: F401  (they add their checks)
     unsupported,
 )
 from orcinus.conformance.registry import CHECKS, Check
-from orcinus.conformance.target import Target
+from orcinus.conformance.target import ServerUnderTest
 from orcinus.conformance.verdict import Failed, Skip
 
 # The order in which a reader wants them.
@@ -54,7 +54,7 @@ PASS, FAIL, SKIP = "pass", "FAIL", "skip"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """What came of a check."""
 
     name: str
@@ -67,11 +67,11 @@ class Result:
         return asdict(self) | {"outcome": self.outcome.lower()}
 
 
-def run(one: Check, target: Target) -> Result:
+def run(one: Check, target: ServerUnderTest) -> CheckResult:
     """Run one check. Nothing that the server does makes it raise."""
     began = time.monotonic()
     outcome, why = _outcome(one, target)
-    return Result(one.name, outcome, why, round(time.monotonic() - began, 3))
+    return CheckResult(one.name, outcome, why, round(time.monotonic() - began, 3))
 
 
 def chosen(only: str = "") -> list[Check]:
@@ -81,7 +81,7 @@ def chosen(only: str = "") -> list[Check]:
     return sorted(found, key=lambda one: SUBJECTS.index(one.name.partition(":")[0]))
 
 
-def _outcome(one: Check, target: Target) -> tuple[str, str]:
+def _outcome(one: Check, target: ServerUnderTest) -> tuple[str, str]:
     try:
         one.run(target)
     except Skip as reason:

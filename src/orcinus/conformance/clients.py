@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orcinus.conformance.registry import Body, Check, add, check
-from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, Stream, Target
+from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, EventStream, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect, expect_equal
 
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
@@ -37,13 +37,13 @@ WHOLE: dict[str, tuple[str, Json]] = {
 
 
 def _streamed(path: str, body: Json) -> Body:
-    def run(target: Target) -> None:
+    def run(target: ServerUnderTest) -> None:
         _counts(target.stream(path, **body))
 
     return run
 
 
-def _counts(stream: Stream) -> None:
+def _counts(stream: EventStream) -> None:
     last = stream.frames[-1]
     expect_equal(last["choices"], [], "choices of the last frame")
     expect_equal(last["usage"]["completion_tokens"], TOKENS, "completion_tokens")
@@ -61,7 +61,7 @@ for _name, (_path, _body) in WHOLE.items():
 
 
 @check("clients: lm-eval, loglikelihood of ids")
-def _loglikelihood(target: Target) -> None:
+def _loglikelihood(target: ServerUnderTest) -> None:
     prompts = [target.tokens(OPENING), target.tokens("The sea is blue")]
     body = {"prompt": prompts, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
     for choice, prompt in zip(target.ask(TEXT, body).json()["choices"], prompts, strict=True):
@@ -71,6 +71,6 @@ def _loglikelihood(target: Target) -> None:
 
 
 @check("clients: aiperf asks with X-Correlation-ID")
-def _correlation(target: Target) -> None:
+def _correlation(target: ServerUnderTest) -> None:
     answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1}, {"X-Request-ID": "r-1", "X-Correlation-ID": "c-1"})
     expect(answer.json()["choices"], "no choices")

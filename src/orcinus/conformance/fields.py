@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from orcinus.conformance.registry import Body, Check, add, check
-from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target, refused_as_unsupported
+from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, ServerUnderTest, refused_as_unsupported
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
 
 LONG = 40
@@ -25,38 +25,38 @@ def _told(answer: Json) -> str:
 
 
 @check("fields: max_tokens is kept, and the reason is length")
-def _max_tokens(target: Target) -> None:
+def _max_tokens(target: ServerUnderTest) -> None:
     found = target.chat(messages=STORY, max_tokens=5)
     expect_equal(found["usage"]["completion_tokens"], 5, "completion_tokens")
     expect_equal(found["choices"][0]["finish_reason"], "length", "finish_reason")
 
 
 @check("fields: max_completion_tokens wins over max_tokens")
-def _max_completion_tokens(target: Target) -> None:
+def _max_completion_tokens(target: ServerUnderTest) -> None:
     for fields in ({"max_completion_tokens": 4}, {"max_completion_tokens": 4, "max_tokens": 9}):
         expect_equal(target.chat(messages=STORY, **fields)["usage"]["completion_tokens"], 4, "completion_tokens")
 
 
 @check("fields: n answers, numbered")
-def _n(target: Target) -> None:
+def _n(target: ServerUnderTest) -> None:
     found = target.chat(n=3, max_tokens=4, temperature=1)
     expect_equal([one["index"] for one in found["choices"]], [0, 1, 2], "the order of choices")
 
 
 @check("fields: n answers to each of several prompts")
-def _n_each(target: Target) -> None:
+def _n_each(target: ServerUnderTest) -> None:
     found = target.complete(prompt=[OPENING, "Hello"], n=2, max_tokens=4, seed=1, temperature=1)["choices"]
     expect_equal([one["index"] for one in found], [0, 1, 2, 3], "the order of choices")
 
 
 @check("fields: a greedy answer is the same every time")
-def _greedy(target: Target) -> None:
+def _greedy(target: ServerUnderTest) -> None:
     texts = {_told(target.chat(messages=STORY, max_tokens=LONG)) for _ in range(3)}
     expect(len(texts) == 1, f"{len(texts)} different texts")
 
 
 @check("fields: a seed repeats an answer, and another seed gives another")
-def _seed(target: Target) -> None:
+def _seed(target: ServerUnderTest) -> None:
     def tell(seed: int) -> str:
         return _told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5, seed=seed))
 
@@ -65,28 +65,28 @@ def _seed(target: Target) -> None:
 
 
 @check("fields: answers without a seed differ")
-def _no_seed(target: Target) -> None:
+def _no_seed(target: ServerUnderTest) -> None:
     texts = {_told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5)) for _ in range(4)}
     expect(len(texts) > 1, "four times the same text at temperature 1.5")
 
 
 @check("fields: temperature 1e-9 is greedy")
-def _cold(target: Target) -> None:
+def _cold(target: ServerUnderTest) -> None:
     expect_equal(_text(target.complete(temperature=1e-9)), _text(target.complete()), "the text")
 
 
 @check("fields: top_k 1 is greedy")
-def _top_k(target: Target) -> None:
+def _top_k(target: ServerUnderTest) -> None:
     expect_equal(_text(target.complete(temperature=2, top_k=1)), _text(target.complete()), "the text")
 
 
 @check("fields: a tiny top_p is greedy")
-def _top_p(target: Target) -> None:
+def _top_p(target: ServerUnderTest) -> None:
     expect_equal(_text(target.complete(temperature=2, top_p=1e-6)), _text(target.complete()), "the text")
 
 
 @check("fields: a stop string ends the answer before itself")
-def _stop(target: Target) -> None:
+def _stop(target: ServerUnderTest) -> None:
     whole = _told(target.chat(messages=STORY, max_tokens=LONG))
     word = whole[len(whole) // 2 :][:4]
     for stop in (word, ["never said", word]):
@@ -96,28 +96,28 @@ def _stop(target: Target) -> None:
 
 
 @check("fields: stop null and [] stop nothing")
-def _stop_nothing(target: Target) -> None:
+def _stop_nothing(target: ServerUnderTest) -> None:
     nothing: list[list[str] | None] = [None, []]
     for stop in nothing:
         expect_equal(_text(target.complete(stop=stop)), _text(target.complete()), "the text")
 
 
 @check("fields: stop_token_ids end the answer")
-def _stop_token_ids(target: Target) -> None:
+def _stop_token_ids(target: ServerUnderTest) -> None:
     ids = _ids(target.complete(return_token_ids=True))
     choice = target.complete(stop_token_ids=[ids[3]])["choices"][0]
     expect_equal(choice["finish_reason"], "stop", "finish_reason")
 
 
 @check("fields: ignore_eos goes on to max_tokens")
-def _ignore_eos(target: Target) -> None:
+def _ignore_eos(target: ServerUnderTest) -> None:
     natural = target.chat(max_tokens=100)["usage"]["completion_tokens"]
     found = target.chat(max_tokens=natural + 20, ignore_eos=True)
     expect_equal(found["usage"]["completion_tokens"], natural + 20, "completion_tokens")
 
 
 @check("fields: min_tokens are written")
-def _min_tokens(target: Target) -> None:
+def _min_tokens(target: ServerUnderTest) -> None:
     natural = target.chat(max_tokens=100)["usage"]["completion_tokens"]
     if natural >= 100:
         raise Skip("the model does not end by itself")
@@ -126,7 +126,7 @@ def _min_tokens(target: Target) -> None:
 
 
 @check("fields: logit_bias forbids and forces a token")
-def _logit_bias(target: Target) -> None:
+def _logit_bias(target: ServerUnderTest) -> None:
     first, *_ = _ids(target.complete(return_token_ids=True))
     forbidden = _ids(target.complete(logit_bias={str(first): -100}, return_token_ids=True))
     expect(first not in forbidden, "a token with bias -100 was chosen")
@@ -135,13 +135,13 @@ def _logit_bias(target: Target) -> None:
 
 
 @check("fields: logit_bias 1e9 is cut to 100")
-def _huge_bias(target: Target) -> None:
+def _huge_bias(target: ServerUnderTest) -> None:
     target.complete(logit_bias={"5": 1e9})
     target.unharmed()
 
 
 @check("fields: return_token_ids gives as many as were counted")
-def _token_ids(target: Target) -> None:
+def _token_ids(target: ServerUnderTest) -> None:
     found = target.complete(return_token_ids=True)
     expect_equal(len(_ids(found)), found["usage"]["completion_tokens"], "the number of token_ids")
 
@@ -154,14 +154,14 @@ def _ids(answer: Json) -> list[int]:
 
 
 @check("fields: penalties change an answer")
-def _penalties(target: Target) -> None:
+def _penalties(target: ServerUnderTest) -> None:
     plain = _told(target.chat(messages=STORY, max_tokens=120))
     for name in ("presence_penalty", "frequency_penalty"):
         changed = _told(target.chat(messages=STORY, max_tokens=120, **{name: 2}))
         expect(changed != plain, f"{name} 2 changes nothing")
 
 
-def _known(target: Target, path: str, **fields: Any) -> Json:
+def _known(target: ServerUnderTest, path: str, **fields: Any) -> Json:
     """The answer to a request whose fields not every server has. Raises `Skip` if this one says so."""
     start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
     answer = target.post(path, start | {"temperature": 0, "max_tokens": 8} | fields)
@@ -172,19 +172,19 @@ def _known(target: Target, path: str, **fields: Any) -> Json:
 
 
 @check("fields: a completion without max_tokens has 16", ours=True)
-def _sixteen(target: Target) -> None:
+def _sixteen(target: ServerUnderTest) -> None:
     found = target.ask(TEXT, {"prompt": OPENING, "ignore_eos": True}).json()
     expect_equal(found["usage"]["completion_tokens"], 16, "completion_tokens")
 
 
 @check("fields: allowed_token_ids are the only ones written")
-def _allowed(target: Target) -> None:
+def _allowed(target: ServerUnderTest) -> None:
     found = _ids(_known(target, TEXT, allowed_token_ids=[300, 301], return_token_ids=True, ignore_eos=True))
     expect(set(found) <= {300, 301}, f"the tokens are {found}")
 
 
 @check("fields: bad_words are not written")
-def _bad_words(target: Target) -> None:
+def _bad_words(target: ServerUnderTest) -> None:
     plain = _text(target.complete())
     word = max(plain.split(), key=len)
     changed = str(_known(target, TEXT, bad_words=[word])["choices"][0]["text"])
@@ -192,7 +192,7 @@ def _bad_words(target: Target) -> None:
 
 
 @check("fields: include_stop_str_in_output keeps the stop string")
-def _stop_included(target: Target) -> None:
+def _stop_included(target: ServerUnderTest) -> None:
     plain = _text(target.complete())
     word = plain.split()[1]
     found = _text(_known(target, TEXT, stop=[word], include_stop_str_in_output=True))
@@ -200,7 +200,7 @@ def _stop_included(target: Target) -> None:
 
 
 @check("fields: truncate_prompt_tokens keeps the last of them")
-def _truncated(target: Target) -> None:
+def _truncated(target: ServerUnderTest) -> None:
     last = target.tokens(OPENING)[-2:]
     found = _known(target, TEXT, truncate_prompt_tokens=2, return_token_ids=True)
     expect_equal(found["usage"]["prompt_tokens"], 2, "prompt_tokens")
@@ -208,7 +208,7 @@ def _truncated(target: Target) -> None:
 
 
 @check("fields: add_generation_prompt false closes a conversation, continue_final_message goes on with it")
-def _endings(target: Target) -> None:
+def _endings(target: ServerUnderTest) -> None:
     messages = [*HI, {"role": "assistant", "content": "Once upon"}]
     usual = target.chat(messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
     closed = _known(target, CHAT, messages=messages, add_generation_prompt=False)["usage"]["prompt_tokens"]
@@ -218,7 +218,7 @@ def _endings(target: Target) -> None:
 
 
 @check("fields: prompt_logprobs have an entry for every token of a prompt, the first null")
-def _prompt_logprobs(target: Target) -> None:
+def _prompt_logprobs(target: ServerUnderTest) -> None:
     for path in (CHAT, TEXT):
         found = _known(target, path, prompt_logprobs=1)
         entries = (found if path == CHAT else found["choices"][0]).get("prompt_logprobs") or []
@@ -227,13 +227,13 @@ def _prompt_logprobs(target: Target) -> None:
 
 
 @check("fields: return_tokens_as_token_ids spells tokens as ids")
-def _as_ids(target: Target) -> None:
+def _as_ids(target: ServerUnderTest) -> None:
     tokens = _known(target, TEXT, logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"]["tokens"]
     expect(all(token.startswith("token_id:") for token in tokens), f"the tokens are {tokens}")
 
 
 @check("fields: timeout ends a request with an error", ours=True)
-def _timeout(target: Target) -> None:
+def _timeout(target: ServerUnderTest) -> None:
     answer = target.post(CHAT, {"messages": STORY, "timeout": 0.01, "max_tokens": 1000, "ignore_eos": True})
     expect(answer.status_code in (408, 504), f"status {answer.status_code}, not 408")
 
@@ -270,7 +270,7 @@ TAKEN: list[tuple[str, str, Json]] = [
 
 
 def _taken(path: str, fields: Json) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
         expect(target.ask(path, start | {"max_tokens": 2} | fields).json()["choices"], "no choices")
 
@@ -282,7 +282,7 @@ for _name, _path, _fields in TAKEN:
 
 
 @check("fields: an unknown field is named in x-ignored-fields", ours=True)
-def _ignored(target: Target) -> None:
+def _ignored(target: ServerUnderTest) -> None:
     answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "wibble": 1, "wobble": None})
     found = answer.headers.get("x-ignored-fields", "")
     expect("wibble" in found, f"x-ignored-fields is {found!r}")
@@ -290,7 +290,7 @@ def _ignored(target: Target) -> None:
 
 
 @check("fields: an unknown field of an odd name is taken or refused, never a broken answer")
-def _odd_name(target: Target) -> None:
+def _odd_name(target: ServerUnderTest) -> None:
     for name in ("a\nb", "a\r\nX-Evil: 1", "\u0000", "北京", "", "x" * 100_000):
         answer = target.post(CHAT, {"messages": HI, "max_tokens": 1, name: 1})
         expect(answer.status_code in (200, 400), f"status {answer.status_code} for {name[:20]!r}")
@@ -299,13 +299,13 @@ def _odd_name(target: Target) -> None:
 
 
 @check("fields: a field that is taken and unused is named in a header", ours=True)
-def _unused(target: Target) -> None:
+def _unused(target: ServerUnderTest) -> None:
     answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "verbosity": "low"})
     said = answer.headers.get("x-ignored-fields", "") + answer.headers.get("warnings", "")
     expect("verbosity" in said, "no header names verbosity")
 
 
-def _formatted(target: Target, response_format: Json) -> Any:
+def _formatted(target: ServerUnderTest, response_format: Json) -> Any:
     answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "temperature": 0, "response_format": response_format})
     refused_as_unsupported(answer)
     expect_equal(answer.status_code, 200, "status")
@@ -317,12 +317,12 @@ def _formatted(target: Target, response_format: Json) -> Any:
 
 
 @check("fields: response_format json_object gives an object")
-def _json_object(target: Target) -> None:
+def _json_object(target: ServerUnderTest) -> None:
     expect(isinstance(_formatted(target, {"type": "json_object"}), dict), "the answer is no object")
 
 
 @check("fields: response_format json_schema gives what the schema says")
-def _json_schema(target: Target) -> None:
+def _json_schema(target: ServerUnderTest) -> None:
     properties = {"sunny": {"type": "boolean"}, "wind": {"enum": ["north", "south"]}}
     schema = {"type": "object", "properties": properties, "required": ["sunny", "wind"], "additionalProperties": False}
     format_ = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": schema}}
@@ -331,7 +331,7 @@ def _json_schema(target: Target) -> None:
 
 
 @check("fields: tool_choice required gives a call")
-def _tools(target: Target) -> None:
+def _tools(target: ServerUnderTest) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "tools": [tool], "tool_choice": "required"})
     refused_as_unsupported(answer)

@@ -7,7 +7,7 @@ import socket
 import time
 
 from orcinus.conformance.registry import Body, Check, add, check
-from orcinus.conformance.target import CHAT, HI, STORY, Json, Target
+from orcinus.conformance.target import CHAT, HI, STORY, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect
 from orcinus.conformance.wire import connected, posting
 
@@ -15,7 +15,7 @@ ENDLESS: Json = {"messages": STORY, "max_tokens": 1500, "ignore_eos": True}
 SOON = 1.0
 
 
-def answered_soon(target: Target, within: float = SOON) -> None:
+def answered_soon(target: ServerUnderTest, within: float = SOON) -> None:
     """Raises `Failed` unless a small request is answered soon."""
     began = time.monotonic()
     target.chat(messages=HI, max_tokens=2)
@@ -23,7 +23,7 @@ def answered_soon(target: Target, within: float = SOON) -> None:
     expect(took < within, f"the next request took {took:.1f} s")
 
 
-def _idle(target: Target) -> None:
+def _idle(target: ServerUnderTest) -> None:
     """Raises `Failed` unless nothing runs, waits or holds memory soon. Only Orcinus tells."""
     if not target.is_orcinus:
         return
@@ -38,7 +38,7 @@ def _idle(target: Target) -> None:
 
 
 def _hang_up(fields: Json, after: float, reads: int) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         target.remember()
         with connected(target) as one:
             one.sendall(posting(target, CHAT, ENDLESS | fields))
@@ -71,7 +71,7 @@ for _name, _fields, _after, _reads in MOMENTS:
 
 
 @check("hang-ups: 200 requests, each dropped after 0.5 s")
-def _many(target: Target) -> None:
+def _many(target: ServerUnderTest) -> None:
     target.remember()
     with contextlib.ExitStack() as open_ones:
         ones: list[socket.socket] = []
@@ -86,7 +86,7 @@ def _many(target: Target) -> None:
 
 
 @check("hang-ups: a client that reads nothing does not hold up another")
-def _slow_reader(target: Target) -> None:
+def _slow_reader(target: ServerUnderTest) -> None:
     with connected(target) as one:
         one.sendall(posting(target, CHAT, ENDLESS | {"stream": True, "logprobs": True, "top_logprobs": 20}))
         answered_soon(target)
@@ -94,7 +94,7 @@ def _slow_reader(target: Target) -> None:
 
 
 @check("hang-ups: a connection that sends nothing does not hold up another")
-def _silent(target: Target) -> None:
+def _silent(target: ServerUnderTest) -> None:
     with contextlib.ExitStack() as open_ones:
         for _ in range(50):
             open_ones.enter_context(connected(target))

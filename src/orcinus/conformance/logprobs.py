@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from orcinus.conformance.registry import check
-from orcinus.conformance.target import CHAT, OPENING, STORY, TEXT, Json, Target
+from orcinus.conformance.target import CHAT, OPENING, STORY, TEXT, Json, ServerUnderTest
 from orcinus.conformance.verdict import Skip, expect, expect_equal
 
 CLOSE = 0.02  # between a logprob of a prompt and that of the same token as an answer, whose batches differ
@@ -18,12 +18,12 @@ def _legacy(answer: Json) -> Json:
     return found
 
 
-def _echo(target: Target, **fields: object) -> Json:
+def _echo(target: ServerUnderTest, **fields: object) -> Json:
     return target.complete(**({"echo": True, "logprobs": 1, "max_tokens": 0} | fields))
 
 
 @check("logprobs: a chat has one entry a token")
-def _chat(target: Target) -> None:
+def _chat(target: ServerUnderTest) -> None:
     found = target.chat(messages=STORY, max_tokens=6, logprobs=True, top_logprobs=3)
     content = found["choices"][0]["logprobs"]["content"]
     expect_equal(len(content), 6, "the number of entries")
@@ -36,7 +36,7 @@ def _chat(target: Target) -> None:
 
 
 @check("logprobs: bytes of a token are its bytes, also of half a character")
-def _bytes(target: Target) -> None:
+def _bytes(target: ServerUnderTest) -> None:
     fields = {"logprobs": True, "top_logprobs": 0, "max_tokens": 120, "temperature": 2, "seed": 5}
     choice = target.chat(messages=STORY, **fields)["choices"][0]
     entries = choice["logprobs"]["content"]
@@ -47,19 +47,19 @@ def _bytes(target: Target) -> None:
 
 
 @check("logprobs: a chat without top_logprobs has none of them")
-def _no_top(target: Target) -> None:
+def _no_top(target: ServerUnderTest) -> None:
     content = target.chat(max_tokens=3, logprobs=True)["choices"][0]["logprobs"]["content"]
     expect_equal([one["top_logprobs"] for one in content], [[]] * len(content), "top_logprobs")
 
 
 @check("logprobs: nobody who did not ask gets any")
-def _not_asked(target: Target) -> None:
+def _not_asked(target: ServerUnderTest) -> None:
     expect_equal(target.chat(max_tokens=2)["choices"][0].get("logprobs"), None, "logprobs of a chat")
     expect_equal(target.complete()["choices"][0].get("logprobs"), None, "logprobs of a completion")
 
 
 @check("logprobs: a completion has OpenAI's older shape")
-def _older(target: Target) -> None:
+def _older(target: ServerUnderTest) -> None:
     answer = target.complete(logprobs=2)
     found = _legacy(answer)
     expect_equal("".join(found["tokens"]), answer["choices"][0]["text"], "the tokens' text")
@@ -73,13 +73,13 @@ def _older(target: Target) -> None:
 
 
 @check("logprobs: 0 in a completion gives the chosen token's alone")
-def _zero(target: Target) -> None:
+def _zero(target: ServerUnderTest) -> None:
     found = _legacy(target.complete(logprobs=0))
     expect(all(len(top or {}) <= 1 for top in found["top_logprobs"]), "more than the chosen token")
 
 
 @check("logprobs: a stream has those of the whole")
-def _streamed(target: Target) -> None:
+def _streamed(target: ServerUnderTest) -> None:
     whole = target.chat(messages=STORY, max_tokens=6, logprobs=True, top_logprobs=1)["choices"][0]["logprobs"]["content"]
     stream = target.stream(CHAT, messages=STORY, max_tokens=6, logprobs=True, top_logprobs=1)
     entries = [one for choice in stream.choices() if choice.get("logprobs") for one in choice["logprobs"]["content"]]
@@ -89,7 +89,7 @@ def _streamed(target: Target) -> None:
 
 
 @check("logprobs: a streamed completion's offsets go on")
-def _streamed_offsets(target: Target) -> None:
+def _streamed_offsets(target: ServerUnderTest) -> None:
     stream = target.stream(TEXT, max_tokens=6, logprobs=1)
     offsets = [offset for one in stream.choices() if one.get("logprobs") for offset in one["logprobs"]["text_offset"]]
     whole = _legacy(target.complete(max_tokens=6, logprobs=1))["text_offset"]
@@ -97,26 +97,26 @@ def _streamed_offsets(target: Target) -> None:
 
 
 @check("echo: max_tokens 0 gives the prompt back")
-def _prompt_back(target: Target) -> None:
+def _prompt_back(target: ServerUnderTest) -> None:
     answer = target.complete(echo=True, max_tokens=0)
     expect_equal(answer["choices"][0]["text"], OPENING, "the text")
     expect_equal(answer["usage"]["completion_tokens"], 0, "completion_tokens")
 
 
 @check("echo: the prompt and then the answer")
-def _prompt_and_answer(target: Target) -> None:
+def _prompt_and_answer(target: ServerUnderTest) -> None:
     plain = target.complete()["choices"][0]["text"]
     expect_equal(target.complete(echo=True)["choices"][0]["text"], OPENING + plain, "the text")
 
 
 @check("echo: in a stream too")
-def _echo_streamed(target: Target) -> None:
+def _echo_streamed(target: ServerUnderTest) -> None:
     plain = target.complete(echo=True, max_tokens=8)["choices"][0]["text"]
     expect_equal(target.stream(TEXT, echo=True, max_tokens=8).text(), plain, "the text")
 
 
 @check("echo: logprobs of a prompt, the first null")
-def _prompt_logprobs(target: Target) -> None:
+def _prompt_logprobs(target: ServerUnderTest) -> None:
     found = _legacy(_echo(target))
     expect_equal("".join(found["tokens"]), OPENING, "the tokens' text")
     expect(found["token_logprobs"][0] is None and found["top_logprobs"][0] is None, "the first is not null")
@@ -125,14 +125,14 @@ def _prompt_logprobs(target: Target) -> None:
 
 
 @check("echo: with max_tokens 1 as lm-eval sends it, one more token")
-def _one_more(target: Target) -> None:
+def _one_more(target: ServerUnderTest) -> None:
     prompt = target.tokens(OPENING)
     found = _legacy(_echo(target, prompt=[prompt], max_tokens=1))
     expect_equal(len(found["tokens"]), len(prompt) + 1, "the number of tokens")
 
 
 @check("echo: several prompts of ids, each with its logprobs")
-def _several(target: Target) -> None:
+def _several(target: ServerUnderTest) -> None:
     prompts = [target.tokens(OPENING), target.tokens("The sea is blue")]
     answer = _echo(target, prompt=prompts)
     lengths = [len(choice["logprobs"]["tokens"]) for choice in answer["choices"]]
@@ -140,7 +140,7 @@ def _several(target: Target) -> None:
 
 
 @check("echo: a token has the same logprob in a prompt as in an answer")
-def _same(target: Target) -> None:
+def _same(target: ServerUnderTest) -> None:
     start = target.tokens(OPENING)
     answer = target.complete(prompt=start, logprobs=1, return_token_ids=True)
     ids = answer["choices"][0].get("token_ids")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from orcinus.conformance.registry import Body, Check, add
-from orcinus.conformance.target import CHAT, STORY, Json, Target
+from orcinus.conformance.target import CHAT, STORY, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect_equal
 
 INNOCENT: Json = {"messages": STORY, "temperature": 0, "max_tokens": 60}
@@ -21,7 +21,7 @@ NEIGHBOURS: dict[str, Json] = {
 
 
 def _beside(fields: Json) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         alone = target.ask(CHAT, INNOCENT).json()["choices"][0]["message"]["content"]
         with ThreadPoolExecutor(8) as pool:
             others = [pool.submit(target.post, CHAT, INNOCENT | fields) for _ in range(3)]

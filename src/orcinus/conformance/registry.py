@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orcinus.conformance.target import Target
+from orcinus.conformance.target import ServerUnderTest
 from orcinus.conformance.verdict import Skip
 
-Body = Callable[[Target], None]
+Body = Callable[[ServerUnderTest], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Check:
     ours: bool = False  # about endpoints, limits or words that only Orcinus has: skipped elsewhere
     slow: bool = False  # waits for many seconds on purpose
 
-    def run(self, target: Target) -> None:
+    def run(self, target: ServerUnderTest) -> None:
         """Returns if all is well. Raises `Failed` or `Skip`; anything else means an answer of a wrong shape."""
         if self.ours and not target.is_orcinus:
             raise Skip("the server is not Orcinus")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orcinus.conformance.registry import Body, Check, add, check
 from orcinus.conformance.shapes import error_in, expect_error
-from orcinus.conformance.target import CHAT, TEXT, Target
+from orcinus.conformance.target import CHAT, TEXT, ServerUnderTest
 from orcinus.conformance.verdict import Skip, expect, expect_equal
 from orcinus.conformance.wire import exchange, request
 
@@ -24,7 +24,7 @@ SPELLINGS = {
 
 
 @check("models: a list with the model in it")
-def _models(target: Target) -> None:
+def _models(target: ServerUnderTest) -> None:
     found = target.http.get("/v1/models").json()
     expect_equal(found["object"], "list", "object")
     for card in found["data"]:
@@ -33,19 +33,19 @@ def _models(target: Target) -> None:
 
 
 @check("models: one by its name")
-def _model(target: Target) -> None:
+def _model(target: ServerUnderTest) -> None:
     answer = target.http.get(f"/v1/models/{target.model}")
     expect_equal(answer.status_code, 200, "status")
     expect_equal(answer.json()["id"], target.model, "id")
 
 
 @check("models: an unknown one is 404")
-def _unknown_model(target: Target) -> None:
+def _unknown_model(target: ServerUnderTest) -> None:
     expect_error(target.http.get("/v1/models/no-such-model"), 404, code="model_not_found")
 
 
 def _head(path: str) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         whole = target.http.get(path)
         if path == "/health" and whole.status_code == 404:
             raise Skip("the server has no /health")
@@ -64,12 +64,12 @@ for _path in OWN_PAGES:
 
 
 @check("routes: HEAD of a model")
-def _head_model(target: Target) -> None:
+def _head_model(target: ServerUnderTest) -> None:
     expect_equal(target.http.head(f"/v1/models/{target.model}").status_code, 200, "status")
 
 
 def _wrong_method(method: str, path: str) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         answer = target.http.request(method, path)
         expect_error(answer, 405)
         expect(answer.headers.get("allow"), "no Allow header")
@@ -84,14 +84,14 @@ for _method, _path in WRONG:
 
 
 @check("routes: a wrong method without a body of its own, in OpenAI's form", ours=True)
-def _head_of_post(target: Target) -> None:
+def _head_of_post(target: ServerUnderTest) -> None:
     answer = target.http.head(CHAT)
     expect_equal(answer.status_code, 405, "status of HEAD")
     expect("POST" in answer.headers.get("allow", ""), "Allow does not name POST")
 
 
 @check("routes: Allow names every method of a path", ours=True)
-def _allow(target: Target) -> None:
+def _allow(target: ServerUnderTest) -> None:
     answer = target.http.options("/v1/scheduler")
     expect_error(answer, 405)
     found = {one.strip() for one in answer.headers.get("allow", "").split(",")}
@@ -99,19 +99,19 @@ def _allow(target: Target) -> None:
 
 
 @check("routes: an unknown path is 404")
-def _unknown(target: Target) -> None:
+def _unknown(target: ServerUnderTest) -> None:
     for path in ("/nope", "/v1/nope", "/v1/chat"):
         expect_error(target.http.get(path), 404)
         expect_error(target.http.post(path, json={}), 404)
 
 
 @check("routes: /v1/embeddings is 404", ours=True)
-def _embeddings(target: Target) -> None:
+def _embeddings(target: ServerUnderTest) -> None:
     expect_error(target.http.post("/v1/embeddings", json={"input": "x", "model": target.model}), 404)
 
 
 def _spelled(path: str) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         for keyed in (True, False):
             answer = exchange(target, request(target, f"GET {path} HTTP/1.1", key=keyed))
             allowed = {200, 301, 307, 308, 400, 404} if keyed or not target.api_key else {400, 401, 404}
@@ -127,21 +127,21 @@ for _name, _spelling in SPELLINGS.items():
 
 
 @check("routes: an odd Host changes nothing")
-def _host(target: Target) -> None:
+def _host(target: ServerUnderTest) -> None:
     for host in ("example.org", "127.0.0.1:1", "[::1]", "a" * 300):
         answer = exchange(target, request(target, "GET /v1/models HTTP/1.1", f"Host: {host}"))
         expect(answer.status in (200, 400, 403), f"status {answer.status} for Host: {host[:20]}")
 
 
 @check("routes: HTTP/1.1 without a Host, or with two, is 400")
-def _no_host(target: Target) -> None:
+def _no_host(target: ServerUnderTest) -> None:
     for hosts in ([], ["Host: one", "Host: two"]):
         sent = "\r\n".join(["GET /v1/models HTTP/1.1", *hosts, *(f"{name}: {value}" for name, value in target.auth.items())])
         expect_equal(exchange(target, sent.encode() + b"\r\n\r\n").status, 400, f"status with {len(hosts)} Host headers")
 
 
 @check("routes: without keys, pages of other sites get 403 and do nothing", ours=True)
-def _foreign_pages(target: Target) -> None:
+def _foreign_pages(target: ServerUnderTest) -> None:
     if target.api_key:
         raise Skip("the server has a key")
     host = target.http.base_url.netloc.decode()

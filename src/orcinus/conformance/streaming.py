@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orcinus.conformance.registry import Body, Check, add, check
-from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target
+from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect, expect_equal
 
 USAGE: Json = {"stream_options": {"include_usage": True}}
@@ -22,7 +22,7 @@ SAME: list[tuple[str, str, Json]] = [
 
 
 def _same(path: str, fields: Json) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         whole = target.ask(path, {"temperature": 0, "max_tokens": 24} | fields).json()["choices"]
         stream = target.stream(path, **fields)
         for one in whole:
@@ -38,7 +38,7 @@ for _name, _path, _fields in SAME:
 
 
 @check("streaming: the role comes with the first token", ours=True)
-def _role(target: Target) -> None:
+def _role(target: ServerUnderTest) -> None:
     deltas = [one["delta"] for one in target.stream(CHAT).choices()]
     expect(deltas[0].get("content"), "the first frame has no text")
     roles = [delta.get("role") for delta in deltas]
@@ -46,7 +46,7 @@ def _role(target: Target) -> None:
 
 
 @check("streaming: the role of each of several answers")
-def _roles(target: Target) -> None:
+def _roles(target: ServerUnderTest) -> None:
     stream = target.stream(CHAT, n=2)
     for index in (0, 1):
         roles = [one["delta"]["role"] for one in stream.choices(index) if one["delta"].get("role")]
@@ -54,7 +54,7 @@ def _roles(target: Target) -> None:
 
 
 @check("streaming: one finish reason, in the last frame with choices")
-def _reason(target: Target) -> None:
+def _reason(target: ServerUnderTest) -> None:
     for path in (CHAT, TEXT):
         stream = target.stream(path, **USAGE)
         choices = stream.choices()
@@ -63,7 +63,7 @@ def _reason(target: Target) -> None:
 
 
 @check("streaming: frames of one answer agree on id, object, created and model")
-def _heads(target: Target) -> None:
+def _heads(target: ServerUnderTest) -> None:
     for path, kind in ((CHAT, "chat.completion.chunk"), (TEXT, "text_completion")):
         frames = target.stream(path, **USAGE).frames
         heads = {(frame["id"], frame["object"], frame["created"], frame["model"]) for frame in frames}
@@ -72,7 +72,7 @@ def _heads(target: Target) -> None:
 
 
 @check("streaming: include_usage adds one last frame without choices")
-def _usage(target: Target) -> None:
+def _usage(target: ServerUnderTest) -> None:
     for path in (CHAT, TEXT):
         stream = target.stream(path, **USAGE)
         *others, last = stream.frames
@@ -83,7 +83,7 @@ def _usage(target: Target) -> None:
 
 
 @check("streaming: usage is that of the whole")
-def _same_usage(target: Target) -> None:
+def _same_usage(target: ServerUnderTest) -> None:
     whole = target.chat(messages=STORY, max_tokens=24)["usage"]
     usage = target.stream(CHAT, messages=STORY, **USAGE).frames[-1]["usage"]
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
@@ -91,7 +91,7 @@ def _same_usage(target: Target) -> None:
 
 
 @check("streaming: nobody who did not ask gets usage")
-def _no_usage(target: Target) -> None:
+def _no_usage(target: ServerUnderTest) -> None:
     for fields in ({}, {"stream_options": None}, {"stream_options": {"include_usage": False}}):
         frames = target.stream(CHAT, **fields).frames
         expect(not any(frame.get("usage") for frame in frames), "a frame has usage")
@@ -99,7 +99,7 @@ def _no_usage(target: Target) -> None:
 
 
 @check("streaming: continuous_usage_stats counts in every frame")
-def _continuous(target: Target) -> None:
+def _continuous(target: ServerUnderTest) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     frames = target.stream(CHAT, stream_options=options).frames
     counts = [frame["usage"]["completion_tokens"] for frame in frames]
@@ -108,28 +108,28 @@ def _continuous(target: Target) -> None:
 
 
 @check("streaming: every token of a greedy answer has a frame of its own")
-def _frames(target: Target) -> None:
+def _frames(target: ServerUnderTest) -> None:
     stream = target.stream(CHAT, messages=STORY, max_tokens=20, ignore_eos=True, **USAGE)
     frames, tokens = len(stream.choices()), stream.frames[-1]["usage"]["completion_tokens"]
     expect(tokens - 3 <= frames <= tokens + 2, f"{frames} frames for {tokens} tokens")
 
 
 @check("streaming: headers of events that nobody buffers")
-def _headers(target: Target) -> None:
+def _headers(target: ServerUnderTest) -> None:
     headers = target.stream(CHAT, headers={"Accept-Encoding": "gzip, br"}).headers
     expect(headers["content-type"].startswith("text/event-stream"), f"content-type is {headers['content-type']}")
     expect("content-encoding" not in headers, "the stream is compressed")
 
 
 @check("streaming: X-Accel-Buffering no and Cache-Control no-cache", ours=True)
-def _proxies(target: Target) -> None:
+def _proxies(target: ServerUnderTest) -> None:
     headers = target.stream(CHAT).headers
     expect_equal(headers.get("x-accel-buffering"), "no", "x-accel-buffering")
     expect("no-cache" in headers.get("cache-control", ""), "cache-control is not no-cache")
 
 
 @check("streaming: frames are events, each followed by an empty line")
-def _events(target: Target) -> None:
+def _events(target: ServerUnderTest) -> None:
     lines = target.stream(CHAT).lines
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         expect(line == "" or line.startswith(("data: ", ":")), f"a line {line[:40]!r}")
@@ -137,14 +137,14 @@ def _events(target: Target) -> None:
 
 
 @check("streaming: nothing follows [DONE]")
-def _done(target: Target) -> None:
+def _done(target: ServerUnderTest) -> None:
     lines = [line for line in target.stream(CHAT).lines if line]
     expect_equal(lines.count("data: [DONE]"), 1, "the number of [DONE]")
     expect_equal(lines[-1], "data: [DONE]", "the last line")
 
 
 @check("streaming: no half characters")
-def _halves(target: Target) -> None:
+def _halves(target: ServerUnderTest) -> None:
     for seed in range(3):
         stream = target.stream(CHAT, messages=STORY, temperature=2, seed=seed, max_tokens=100)
         whole = target.chat(messages=STORY, temperature=2, seed=seed, max_tokens=100)["choices"][0]["message"]["content"]
@@ -152,7 +152,7 @@ def _halves(target: Target) -> None:
 
 
 @check("streaming: return_progress tells how much of the prompt was read", ours=True)
-def _progress(target: Target) -> None:
+def _progress(target: ServerUnderTest) -> None:
     messages = [{"role": "user", "content": "Tell me a story about a fox and a hen. " * 60}]
     frames = target.stream(CHAT, messages=messages, return_progress=True).frames
     told = [frame["prompt_progress"] for frame in frames if "prompt_progress" in frame]
@@ -162,7 +162,7 @@ def _progress(target: Target) -> None:
 
 
 @check("streaming: return_token_ids in frames add up to those of the whole", ours=True)
-def _token_ids(target: Target) -> None:
+def _token_ids(target: ServerUnderTest) -> None:
     whole = target.complete(return_token_ids=True)["choices"][0]["token_ids"]
     stream = target.stream(TEXT, return_token_ids=True, max_tokens=8)
     expect_equal([one for choice in stream.choices() for one in choice.get("token_ids") or []], whole, "the ids")

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class EventStream:
     """A stream that has been read to its end: the objects in its frames, without the last `[DONE]`."""
 
     frames: list[Json]
@@ -39,7 +39,7 @@ class Stream:
         return [one["finish_reason"] for one in self.choices(index) if one.get("finish_reason")]
 
 
-class Target:
+class ServerUnderTest:
     """A server by its address. Raises `httpx.HTTPError` or `Failed` if it cannot be asked for its models."""
 
     def __init__(self, url: str, api_key: str | None = None, model: str | None = None, timeout: float = 60.0) -> None:
@@ -117,7 +117,7 @@ class Target:
         found: Json = self.ask(TEXT, {"prompt": OPENING, "temperature": 0, "max_tokens": 8} | fields).json()
         return found
 
-    def stream(self, path: str, headers: dict[str, str] | None = None, **fields: Any) -> Stream:
+    def stream(self, path: str, headers: dict[str, str] | None = None, **fields: Any) -> EventStream:
         """A greedy stream, read to its end. Raises `Failed` unless it is made of events and ends with `[DONE]`."""
         if path == TEXT and not self.has_completions:
             raise Skip("the server has no /v1/completions")
@@ -130,7 +130,7 @@ class Target:
             lines = list(answer.iter_lines())
         data = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
         expect(data and data[-1] == "[DONE]", "the stream does not end with data: [DONE]")
-        return Stream([json.loads(one) for one in data[:-1]], lines, answer.headers)
+        return EventStream([json.loads(one) for one in data[:-1]], lines, answer.headers)
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text, by the endpoint that Orcinus and vLLM have."""

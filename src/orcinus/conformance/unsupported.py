@@ -6,7 +6,7 @@ from typing import Any
 
 from orcinus.conformance.registry import Body, Check, add
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, Target
+from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect, expect_equal
 
 SCHEMA = {"type": "object", "properties": {"fox": {"type": "boolean"}}, "required": ["fox"]}
@@ -43,7 +43,7 @@ SAMPLERS: dict[str, Any] = {
 
 
 def _not_ignored(path: str, name: str, value: Any) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
         request = start | {"temperature": 0, "max_tokens": 12}
         answer = target.post(path, request | {name: value})
@@ -59,7 +59,7 @@ def _not_ignored(path: str, name: str, value: Any) -> Body:
 
 
 def _refused(name: str, value: Any) -> Body:
-    def body(target: Target) -> None:
+    def body(target: ServerUnderTest) -> None:
         answer = target.post(TEXT, {"prompt": OPENING, "max_tokens": 2, name: value})
         expect_equal(expect_error(answer, 400, name)["code"], "unsupported_parameter", "the code")
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from orcinus.conformance.target import Json, Target
+from orcinus.conformance.target import Json, ServerUnderTest
 from orcinus.conformance.verdict import Failed, expect
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """What came back on a socket."""
 
     status: int
@@ -28,7 +28,7 @@ class Answer:
 
 
 @contextmanager
-def connected(target: Target, timeout: float = 15.0) -> Iterator[socket.socket]:
+def connected(target: ServerUnderTest, timeout: float = 15.0) -> Iterator[socket.socket]:
     """A connection to the server, closed at the end whatever happens."""
     url = httpx.URL(target.url)
     plain = socket.create_connection((url.host, url.port or (443 if url.scheme == "https" else 80)), timeout)
@@ -36,7 +36,7 @@ def connected(target: Target, timeout: float = 15.0) -> Iterator[socket.socket]:
         yield one
 
 
-def request(target: Target, line: str, *headers: str, body: bytes = b"", key: bool = True) -> bytes:
+def request(target: ServerUnderTest, line: str, *headers: str, body: bytes = b"", key: bool = True) -> bytes:
     """The bytes of a request, with a Host and the API key unless told otherwise."""
     lines = [line, *headers]
     if not any(one.lower().startswith("host:") for one in headers):
@@ -46,7 +46,7 @@ def request(target: Target, line: str, *headers: str, body: bytes = b"", key: bo
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def posting(target: Target, path: str, body: Json) -> bytes:
+def posting(target: ServerUnderTest, path: str, body: Json) -> bytes:
     """The bytes of a POST with a JSON body."""
     content = json.dumps({"model": target.model} | body).encode()
     return request(
@@ -54,7 +54,7 @@ def posting(target: Target, path: str, body: Json) -> bytes:
     )
 
 
-def exchange(target: Target, sent: bytes, timeout: float = 15.0, *, then_closed: bool = False) -> Answer:
+def exchange(target: ServerUnderTest, sent: bytes, timeout: float = 15.0, *, then_closed: bool = False) -> RawResponse:
     """Send bytes and read one answer. Raises `Failed` if none comes, or if the server should close and does not."""
     began = time.monotonic()
     with connected(target, timeout) as one:
@@ -65,7 +65,7 @@ def exchange(target: Target, sent: bytes, timeout: float = 15.0, *, then_closed:
             response.begin()
             seconds = time.monotonic() - began
             headers = {name.lower(): value for name, value in response.getheaders()}
-            answer = Answer(response.status, headers, response.read(), seconds)
+            answer = RawResponse(response.status, headers, response.read(), seconds)
         except TimeoutError:
             raise Failed(f"no answer within {timeout:g} s") from None
         except (http.client.HTTPException, OSError) as error:

@@ -14,7 +14,7 @@ from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.field_types import MOST_ANSWERS
-from orcinus.serve.front import Front
+from orcinus.serve.middleware import Middleware
 from orcinus.serve.routes import generation, models, requests, scheduler, state
 from orcinus.serve.service import Service
 
@@ -30,11 +30,11 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     keys = service.keys
 
     def document() -> dict[str, Any]:
-        ready = service.model.ready if service.loaded else None
+        ready = service.processor.ready if service.loaded else None
         limits = {"vocab_size": ready.vocab_size, "max_model_len": ready.max_model_len} if ready else {}
         limits["answers"] = min(MOST_ANSWERS, service.admission.bounds.of_one_request) + 1
         return openapi.document(app, limits, with_keys=bool(keys))
 
     app.openapi = document  # type: ignore[method-assign]
     config = service.config
-    return Front(app, keys, Browsers(config.host, config.allow_origin, config.allow_host), service.metrics, access_log)
+    return Middleware(app, keys, Browsers(config.host, config.allow_origin, config.allow_host), service.metrics, access_log)

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import Request
 from pydantic import ValidationError
 
+from orcinus.serve.body_reader import BodyReader, receive
 from orcinus.serve.errors import ApiError
-from orcinus.serve.reading import Reading, receive
 from orcinus.serve.schema import Object
+from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import invalid_fields, spell, type_name
-from orcinus.serve.workers import Workers
 
 AT_ONCE = 64 * 1024  # bytes that are parsed in less time than it takes to ask a thread
 DEEPEST, MOST_FIELDS = 64, 1000
@@ -26,7 +26,7 @@ COUNTED = (  # what a body may have: to make more of it would stop all threads f
 Body = TypeVar("Body", bound=Object)
 
 
-async def read_body(request: Request, kind: type[Body], workers: Workers, reading: Reading) -> Body:
+async def read_body(request: Request, kind: type[Body], workers: TextThreads, reading: BodyReader) -> Body:
     """The body of a request; a large one is parsed beside the event loop. Raises `ApiError` 400, 408, 413, 415 or 429."""
     try:
         with reading.body() as body:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from orcinus.serve.errors import ApiError
-from orcinus.serve.origins import EVERY, HOST, PORTS, Origin, is_address, is_loopback, normal_host, parse_hosts, parse_origins
+from orcinus.serve.origins import (
+    EVERY,
+    HOST,
+    PORTS,
+    WebOrigin,
+    is_address,
+    is_loopback,
+    normal_host,
+    parse_hosts,
+    parse_origins,
+)
 
 Headers = Sequence[tuple[bytes, bytes]]
 MOST_SHOWN = 200  # characters of a header in a message
@@ -69,11 +79,11 @@ class Browsers:
 
     def _allows(self, origin: str) -> bool:
         """Whether `--allow-origin` names it."""
-        return EVERY in self.origins or ((parsed := Origin.parse(origin)) is not None and parsed in self.origins)
+        return EVERY in self.origins or ((parsed := WebOrigin.parse(origin)) is not None and parsed in self.origins)
 
     def _is_here(self, origin: str, host: str) -> bool:
         """Whether a page of this origin came from where its request goes; behind TLS, only the scheme may differ."""
-        page, found = Origin.parse(origin), HOST.fullmatch(host)
+        page, found = WebOrigin.parse(origin), HOST.fullmatch(host)
         if page is None or found is None or page.scheme not in PORTS:
             return False
         here = normal_host(found[1])

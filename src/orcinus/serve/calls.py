@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from orcinus.serve.admission import Admission, Ticket
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.streams import Inbox, News
-from orcinus.text.answer import Piece
-from orcinus.text.intake import Prepared
+from orcinus.text.answer import TextDelta
+from orcinus.text.input_processor import TokenizedRequest
 
 GRACE_S = 0.5
 REMEMBERED = 1000  # calls that have ended and can still be asked about
@@ -31,7 +31,7 @@ class Call:
     _left: int = 0
     _late: asyncio.TimerHandle | None = None
 
-    def submit(self, prepared: Sequence[Prepared], time_left: float | None) -> None:
+    def submit(self, prepared: Sequence[TokenizedRequest], time_left: float | None) -> None:
         """Queue all answers. Raises `EngineError` if the engine is gone."""
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
@@ -69,7 +69,7 @@ class Call:
                 taken.append(self._inbox.get_nowait())
             if self.hung_up:
                 return
-            self._left -= sum(isinstance(one, Piece) and one.finish_reason is not None for one in taken)
+            self._left -= sum(isinstance(one, TextDelta) and one.finish_reason is not None for one in taken)
             yield [one for one in taken if one is not None]
 
     def cancel(self) -> int:

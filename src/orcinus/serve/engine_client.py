@@ -14,9 +14,9 @@ from orcinus.serve.engine_process import EngineProcess, describe_exit
 from orcinus.serve.engines import Asked
 from orcinus.serve.messages import (
     Ask,
-    Failed,
+    EngineFailed,
+    EngineOutput,
     FromEngine,
-    Iteration,
     Loading,
     Pause,
     Ready,
@@ -29,7 +29,7 @@ from orcinus.serve.messages import (
 )
 from orcinus.serve.streams import Inbox, Streams
 from orcinus.serve.wire import ServerWire
-from orcinus.text.intake import Prepared
+from orcinus.text.input_processor import TokenizedRequest
 
 LAST_WORDS_S = 0.2  # for messages of a process that has ended
 ANSWER_S = 10.0  # that the engine may take to answer a question
@@ -53,7 +53,7 @@ class EngineClient:
         self.config = config
         self.state = EngineState()
         self.dead: str | None = None  # why the engine is gone
-        self.listeners: list[Callable[[Iteration], None]] = []  # called with every iteration, before its requests' readers
+        self.listeners: list[Callable[[EngineOutput], None]] = []  # called with every iteration, before its requests' readers
         self.streams = Streams(self._send)
         self._wire = ServerWire()
         self._process: EngineProcess | None = None
@@ -68,7 +68,7 @@ class EngineClient:
             match message:
                 case Loading():
                     self.state.loading = message
-                case Failed():
+                case EngineFailed():
                     await self._process.ended
                     raise ConfigError(message.reason)
                 case Ready():
@@ -78,7 +78,7 @@ class EngineClient:
                 case int():
                     raise ConfigError(f"the engine process {describe_exit(message)} before it was ready")
 
-    def submit(self, name: str, prepared: Prepared, inbox: Inbox, time_left: float | None = None) -> None:
+    def submit(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None) -> None:
         """Queue a request under a name of the server's own; its news goes to the inbox. Raises `EngineError`."""
         if self.dead is not None:
             raise EngineError(self.dead)
@@ -143,21 +143,21 @@ class EngineClient:
         while True:
             message = await self._receive(process)
             match message:
-                case Iteration():
+                case EngineOutput():
                     self._take(message)
                 case Using() | TimelineFound():
                     self._answer(message)
                 case Refused():
                     self._answer(ConfigError(message.reason))
-                case Failed():
+                case EngineFailed():
                     self._bury(message.reason)
                 case int():
                     self._bury(f"the engine process {describe_exit(message)}")
                     return
 
-    def _take(self, iteration: Iteration) -> None:
+    def _take(self, iteration: EngineOutput) -> None:
         self.state.last_sign = time.monotonic()
-        if iteration.launched:
+        if iteration.batches:
             self.state.slowest = max(iteration.seconds, 0.99 * self.state.slowest)
         for listener in tuple(self.listeners):
             listener(iteration)

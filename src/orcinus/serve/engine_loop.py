@@ -24,18 +24,18 @@ from orcinus.core.request import Finish, Request
 from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.parent import end_with, leave_signals_to_parent
-from orcinus.serve.engines import Served, build_served, from_wire
+from orcinus.serve.engines import ServedEngine, build_served, from_wire
 from orcinus.serve.messages import (
     Ask,
     Cancel,
     Ending,
-    Failed,
-    Iteration,
-    Launch,
+    EngineFailed,
+    EngineOutput,
     Loading,
     Pause,
-    Ran,
     Refused,
+    ScheduledBatch,
+    ScheduledChunk,
     Stop,
     Submit,
     TimelineFound,
@@ -60,22 +60,22 @@ class _Launches(Observer):
     """The batches that were launched: those in flight, and those that came back since they were last asked for."""
 
     def __init__(self) -> None:
-        self.in_flight: dict[int, Launch] = {}
+        self.in_flight: dict[int, ScheduledBatch] = {}
         self.budget = 0  # most tokens of one batch, as the engine's limits have it
         self.seconds = 0.0  # that the last one took: since it was launched, or since the one before it came back
-        self._back: list[Launch] = []
+        self._back: list[ScheduledBatch] = []
         self._last = 0.0
 
     def on_batch(self, batch: Batch, now: float) -> None:
-        ran = [Ran(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
-        self.in_flight[batch.id] = Launch(batch.id, now, self.budget, ran, batch.unserved)
+        ran = [ScheduledChunk(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
+        self.in_flight[batch.id] = ScheduledBatch(batch.id, now, self.budget, ran, batch.unserved)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launch = self.in_flight.pop(batch.id)
         self._back.append(launch)
         self.seconds, self._last = now - max(launch.at, self._last), now
 
-    def take(self) -> list[Launch]:
+    def take(self) -> list[ScheduledBatch]:
         """What came back since it was last asked for."""
         taken, self._back = self._back, []
         return taken
@@ -84,7 +84,7 @@ class _Launches(Observer):
 class EngineLoop:
     """Reads messages and runs iterations in turn."""
 
-    def __init__(self, wire: EngineWire, served: Served, timelines: TimelineObserver, parent: int) -> None:
+    def __init__(self, wire: EngineWire, served: ServedEngine, timelines: TimelineObserver, parent: int) -> None:
         self.wire, self.engine, self.timelines = wire, served.engine, timelines
         self.due_in: Callable[[], float] = served.due_in
         self.launches = _Launches()
@@ -128,7 +128,7 @@ class EngineLoop:
     def _report(self, events: list[Event], seconds: float = 0.0) -> None:
         scheduler = self.engine.scheduler
         self.wire.send(
-            Iteration(
+            EngineOutput(
                 self.engine.clock.now(),
                 [event for event in events if isinstance(event, Token)],
                 [self._ending(event) for event in events if isinstance(event, Finished)],
@@ -220,11 +220,11 @@ def main() -> None:
         wire.send(served.ready)
         loop.run()
     except OrcinusError as error:
-        wire.send(Failed(one_line(error)))
+        wire.send(EngineFailed(one_line(error)))
         status = 1
     except Exception as error:
         log.exception("the engine stopped")
-        wire.send(Failed(f"the engine stopped: {cause(error)}"))
+        wire.send(EngineFailed(f"the engine stopped: {cause(error)}"))
         status = 1
     wire.close(LINGER_S)
     sys.exit(status)

@@ -33,7 +33,7 @@ def from_wire(wire: bytes) -> Asked:
     return LiveConfig(**settings) if simulated else EngineConfig(**settings)
 
 
-class Served(NamedTuple):
+class ServedEngine(NamedTuple):
     """An engine, what clients have to know of it, and the seconds until its oldest batch in flight can be collected.
 
     An engine whose batches run in the thread that collects them can always go on: 0.
@@ -44,25 +44,25 @@ class Served(NamedTuple):
     due_in: Callable[[], float]
 
 
-def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> Served:
+def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
     """Build it. Raises `ConfigError` or `ModelError`."""
     return _simulated(config, observers) if isinstance(config, LiveConfig) else _real(config, observers, progress)
 
 
-def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress) -> Served:
+def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
     from orcinus.build import build
 
     built = build(config, observers, progress=progress)
     known = built.resolved
     ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
-    return Served(built.engine, ready, lambda: 0.0)
+    return ServedEngine(built.engine, ready, lambda: 0.0)
 
 
-def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> Served:
+def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngine:
     from orcinus.sim.live import build_live
 
     engine, executor = build_live(config, MODEL_DIR, observers)
-    return Served(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor.due_in)
+    return ServedEngine(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor.due_in)
 
 
 def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:

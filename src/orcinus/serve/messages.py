@@ -79,7 +79,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
         return self.kv_tokens // self.num_blocks
 
 
-class Failed(msgspec.Struct, tag="failed", array_like=True):
+class EngineFailed(msgspec.Struct, tag="failed", array_like=True):
     """The engine could not be built or cannot go on."""
 
     reason: str
@@ -117,7 +117,7 @@ class Ending(msgspec.Struct, array_like=True):
     timeline: Timeline | None = None
 
 
-class Ran(msgspec.Struct, array_like=True):
+class ScheduledChunk(msgspec.Struct, array_like=True):
     """One request's share of an iteration."""
 
     id: str
@@ -126,23 +126,23 @@ class Ran(msgspec.Struct, array_like=True):
     prefill: bool
 
 
-class Launch(msgspec.Struct, array_like=True):
+class ScheduledBatch(msgspec.Struct, array_like=True):
     """A batch as it was planned: the requests in it, and those left out."""
 
     batch: int
     at: float
     budget: int  # most tokens it could have had
-    ran: list[Ran]
+    chunks: list[ScheduledChunk]
     unserved: Unserved
 
 
-class Iteration(msgspec.Struct, tag="iteration", array_like=True):
+class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
     """Everything that one iteration led to, in one message; without content it is a sign of life."""
 
     at: float
     tokens: list[Token] = []
     endings: list[Ending] = []
-    launched: list[Launch] = []
+    batches: list[ScheduledBatch] = []
     running: int = 0
     waiting: int = 0
     free_blocks: int = 0
@@ -150,4 +150,4 @@ class Iteration(msgspec.Struct, tag="iteration", array_like=True):
 
 
 ToEngine = Submit | Cancel | Pause | Use | Ask | Stop
-FromEngine = Loading | Ready | Failed | Using | Refused | TimelineFound | Iteration
+FromEngine = Loading | Ready | EngineFailed | Using | Refused | TimelineFound | EngineOutput

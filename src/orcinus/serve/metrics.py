@@ -11,8 +11,8 @@ from prometheus_client.exposition import choose_encoder
 
 import orcinus
 from orcinus.observe.timeline import Stage
-from orcinus.serve.messages import Ending, Iteration, Launch, Ready
-from orcinus.text.intake import Prepared
+from orcinus.serve.messages import Ending, EngineOutput, Ready, ScheduledBatch
+from orcinus.text.input_processor import TokenizedRequest
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -88,7 +88,7 @@ class Metrics:
         facts |= {"kv_manager": ready.kv_manager, "enable_prefix_caching": ready.kv_manager == "prefix-cache"}
         Info("orcinus_cache_config", "K/V memory.", registry=self.registry).info({name: str(facts[name]) for name in facts})
 
-    def on_admission(self, prepared: Sequence[Prepared]) -> None:
+    def on_admission(self, prepared: Sequence[TokenizedRequest]) -> None:
         """Count what the answers of a request may become."""
         for one in prepared:
             if one.choice == 0:
@@ -100,7 +100,7 @@ class Metrics:
         encode, kind = choose_encoder(accept)
         return encode(self.registry), kind
 
-    def on_iteration(self, iteration: Iteration, arrival: Callable[[str], float | None]) -> None:
+    def on_iteration(self, iteration: EngineOutput, arrival: Callable[[str], float | None]) -> None:
         """Count one iteration. `arrival` says when a live request came."""
         for token in iteration.tokens:
             last = self._last.get(token.request_id)
@@ -113,8 +113,8 @@ class Metrics:
         for ending in iteration.endings:
             self._last.pop(ending.finished.request_id, None)
             self._end(ending)
-        for launch in iteration.launched:
-            self._launch(launch, iteration)
+        for batch in iteration.batches:
+            self._scheduled(batch, iteration)
         self.running.set(iteration.running)
         self.waiting.set(iteration.waiting)
         self.kv_use.set(1 - iteration.free_blocks / self.num_blocks if self.num_blocks else 0)
@@ -143,18 +143,18 @@ class Metrics:
             self.queries.inc(timeline.prompt_tokens)
             self.hits.inc(timeline.cached_tokens)
 
-    def _launch(self, launch: Launch, iteration: Iteration) -> None:
-        prompt = sum(ran.tokens for ran in launch.ran if ran.prefill)
-        total = sum(ran.tokens for ran in launch.ran)
+    def _scheduled(self, batch: ScheduledBatch, iteration: EngineOutput) -> None:
+        prompt = sum(chunk.tokens for chunk in batch.chunks if chunk.prefill)
+        total = sum(chunk.tokens for chunk in batch.chunks)
         self.iteration.observe(iteration.seconds)
         self.batch_tokens.observe(total)
-        self.batch_size.observe(len(launch.ran))
+        self.batch_size.observe(len(batch.chunks))
         self.composition.labels("prefill").inc(prompt)
         self.composition.labels("decode").inc(total - prompt)
-        self.budget_use.observe(total / max(1, launch.budget))
-        unserved = launch.unserved
+        self.budget_use.observe(total / max(1, batch.budget))
+        unserved = batch.unserved
         reasons = Tally[str](unserved.reasons.values())
-        in_queue = len(unserved.reasons) - max(0, unserved.num_running - len(launch.ran))  # with a reason of their own
+        in_queue = len(unserved.reasons) - max(0, unserved.num_running - len(batch.chunks))  # with a reason of their own
         reasons[unserved.others] += max(0, unserved.num_waiting - in_queue)
         self._show_reasons(reasons)
 

@@ -47,7 +47,7 @@ class CachedTokens(Exact):
     cached_tokens: int
 
 
-class Usage(Exact):
+class CompletionUsage(Exact):
     """Exact counts of tokens."""
 
     prompt_tokens: int
@@ -118,7 +118,7 @@ class Generated(Exact):
     created: int
     model: str
     system_fingerprint: str
-    usage: Usage
+    usage: CompletionUsage
     timings: Timings | None
 
 
@@ -220,7 +220,7 @@ class Version(Exact):
     version: str
 
 
-class Status(Exact):
+class StatusMessage(Exact):
     """How the server is."""
 
     status: str

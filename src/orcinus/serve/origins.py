@@ -17,7 +17,7 @@ EVERY = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class WebOrigin:
     """Where a page comes from, in normal form. `null` is that of pages that have none, such as files."""
 
     scheme: str
@@ -25,7 +25,7 @@ class Origin:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Origin | None:
+    def parse(cls, text: str) -> WebOrigin | None:
         """None if this is no origin."""
         if text.lower() == "null":
             return cls("null", "", 0)
@@ -60,12 +60,12 @@ def is_loopback(host: str) -> bool:
     return ip_address(host).is_loopback if is_address(host) else host == "localhost" or host.endswith(".localhost")
 
 
-def parse_origins(text: str | None) -> frozenset[Origin | str]:
+def parse_origins(text: str | None) -> frozenset[WebOrigin | str]:
     """The origins of `--allow-origin`; `*` is every one. Raises `ConfigError`."""
-    found: set[Origin | str] = set()
+    found: set[WebOrigin | str] = set()
     for one in _listed(text):
-        origin = EVERY if one == EVERY else Origin.parse(one)
-        if origin is None or (isinstance(origin, Origin) and EVERY in origin.host):
+        origin = EVERY if one == EVERY else WebOrigin.parse(one)
+        if origin is None or (isinstance(origin, WebOrigin) and EVERY in origin.host):
             raise ConfigError(f"--allow-origin {one} is no origin: write it like https://chat.example.org, or *")
         found.add(origin)
     return frozenset(found)

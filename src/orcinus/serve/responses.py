@@ -9,8 +9,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from orcinus.serve.answers import Reply, to_json
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError, response
+from orcinus.serve.reply import Reply, to_json
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

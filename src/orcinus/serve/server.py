@@ -25,12 +25,12 @@ from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import Asked
+from orcinus.serve.http_limits import BoundedProtocol
 from orcinus.serve.keys import KeySources
-from orcinus.serve.model import Model
-from orcinus.serve.protocol import BoundedProtocol
+from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.service import Service
 from orcinus.sim.live_config import LiveConfig
-from orcinus.text.generation import default_params
+from orcinus.text.generation_config import default_params
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 
@@ -166,7 +166,7 @@ async def _open(service: Service) -> None:
     client.streams.tokenizer = tokenizer
     _ = tokenizer.longest_token  # looks through the whole vocabulary, once
     params, seed = default_params(folder), client.config.seed
-    service.open(Model(service.name, tokenizer, params, ready, seed, service.workers, fills_max_tokens=simulated))
+    service.open(RequestProcessor(service.name, tokenizer, params, ready, seed, service.threads, fills_max_tokens=simulated))
 
 
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:

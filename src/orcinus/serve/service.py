@@ -16,22 +16,22 @@ from orcinus.core.request import Finish, RequestContext
 from orcinus.errors import EngineError
 from orcinus.serve.admission import Admission, Bounds
 from orcinus.serve.body import Body, read_body
+from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import Call, Calls
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import to_wire
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
-from orcinus.serve.messages import Iteration
+from orcinus.serve.messages import EngineOutput
 from orcinus.serve.metrics import REJECTIONS, Metrics
-from orcinus.serve.model import Model, sizes
-from orcinus.serve.model import prompts as prompts_of
-from orcinus.serve.reading import Reading
+from orcinus.serve.request_processor import RequestProcessor, sizes
+from orcinus.serve.request_processor import prompts as prompts_of
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
+from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import check_fields
-from orcinus.serve.workers import Workers
-from orcinus.text.intake import Prepared
+from orcinus.text.input_processor import TokenizedRequest
 
 MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
 CONTEXT_FIELDS = tuple(field.name for field in fields(RequestContext))
@@ -54,21 +54,21 @@ class Service:
         )
         self.calls = Calls(client, self.admission)
         self.metrics = Metrics(name)
-        self.workers, self.reading = Workers(), Reading()
+        self.threads, self.body_reader = TextThreads(), BodyReader()
         self.counted = 0  # texts that are tokenized for no answer
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
         self.fingerprint = ""  # equal for equal models, settings and versions
-        self._model: Model | None = None
+        self._processor: RequestProcessor | None = None
         client.listeners.append(self._on_iteration)
 
-    def open(self, model: Model) -> None:
+    def open(self, processor: RequestProcessor) -> None:
         """The engine stands: from now on requests are taken."""
-        self._model = model
-        self.metrics.on_ready(model.ready)
-        made = f"{orcinus.__version__}\0{model.ready.revision}\0".encode() + to_wire(self.client.config)
+        self._processor = processor
+        self.metrics.on_ready(processor.ready)
+        made = f"{orcinus.__version__}\0{processor.ready.revision}\0".encode() + to_wire(self.client.config)
         self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
 
-    def _on_iteration(self, iteration: Iteration) -> None:
+    def _on_iteration(self, iteration: EngineOutput) -> None:
         self.metrics.on_iteration(iteration, self.client.streams.arrival)
         self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting)
         for ending in iteration.endings:
@@ -77,21 +77,21 @@ class Service:
                 self.waits.on_end(answer)
 
     @property
-    def model(self) -> Model:
+    def processor(self) -> RequestProcessor:
         """Raises `ApiError` 503 while it is loading."""
         if self.client.dead is not None:
             raise unavailable("the engine is gone", "engine_dead")
-        if self._model is None:
+        if self._processor is None:
             raise unavailable(f"the model is loading ({self.progress()})", "loading", 2)
-        return self._model
+        return self._processor
 
     @property
     def loaded(self) -> bool:
-        return self._model is not None
+        return self._processor is not None
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The checked body of a request; its unused fields are named in a header. Raises `ApiError`."""
-        body = await read_body(request, kind, self.workers, self.reading)
+        body = await read_body(request, kind, self.threads, self.body_reader)
         request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
         return body
 
@@ -133,11 +133,11 @@ class Service:
         """Raises `ApiError` 503 if no requests are taken now."""
         if self.draining:
             raise unavailable("the server is draining", "draining")
-        _ = self.model
+        _ = self.processor
 
     def check_alive(self) -> None:
         """Raises `ApiError` 503 if there is no engine, or none that gives signs of life."""
-        _ = self.model
+        _ = self.processor
         silent = self.silent_s()
         if silent is not None:
             raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
@@ -167,13 +167,13 @@ class Service:
         return RequestContext(**given)
 
     async def call(
-        self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[Prepared]]]
-    ) -> tuple[Call, Sequence[Prepared]]:
+        self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[TokenizedRequest]]]
+    ) -> tuple[Call, Sequence[TokenizedRequest]]:
         """Let a request in, tokenize it and queue its answers: all, or none. Raises `ApiError`."""
         self.check_open()
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
-        fewest = self.model.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
+        fewest = self.processor.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
         ticket = self.admission.enter(context.client, count, fewest)
         self.waits.on_enter()
         call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", context.client, ticket)

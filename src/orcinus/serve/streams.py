@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish
 from orcinus.observe.timeline import Timeline
-from orcinus.serve.messages import Cancel, Iteration, Launch, Submit
+from orcinus.serve.messages import Cancel, EngineOutput, ScheduledBatch, Submit
 from orcinus.serve.retry_after import Progress
-from orcinus.text.answer import Answer, Piece, RequestMetrics
-from orcinus.text.intake import Prepared
+from orcinus.text.answer import Answer, RequestMetrics, TextDelta
+from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ class PromptRead:
     cached: int
 
 
-News = Piece | PromptRead | Timeline  # what a reader hears of its requests; the timeline comes right before the last piece
+News = TextDelta | PromptRead | Timeline  # what a reader hears of its requests; the timeline comes right before the last delta
 Inbox = asyncio.Queue[News | None]  # unread news; None wakes the reader up because its client is gone
 
 
@@ -38,7 +38,7 @@ Inbox = asyncio.Queue[News | None]  # unread news; None wakes the reader up beca
 class Stream:
     """One live request: what was asked, how far the answer is, and where its news goes."""
 
-    prepared: Prepared
+    prepared: TokenizedRequest
     answer: Answer
     inbox: Inbox
     deadline: float | None  # on this process's monotonic clock
@@ -76,14 +76,14 @@ class Streams:
     def __len__(self) -> int:
         return len(self._live)
 
-    def open(self, name: str, prepared: Prepared, inbox: Inbox, time_left: float | None) -> Submit:
+    def open(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None) -> Submit:
         """A new stream; returns its message to the engine. `time_left` are the seconds to its deadline."""
         now = time.monotonic()
         deadline = None if time_left is None else now + time_left
         stream = self._live[name] = Stream(prepared, self._answer(name, prepared, now), inbox, deadline)
         return stream.submission()
 
-    def _answer(self, name: str, one: Prepared, now: float) -> Answer:
+    def _answer(self, name: str, one: TokenizedRequest, now: float) -> Answer:
         shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
         detokenizer = self.tokenizer.detokenizer(one.ids, **shown) if self.tokenizer else None
         split = None if one.thinking is None else Reasoning(open=one.thinking)
@@ -104,10 +104,10 @@ class Streams:
             stream.end(Finish.FAILED, reason)
         self._live.clear()
 
-    def take(self, iteration: Iteration) -> None:
+    def take(self, iteration: EngineOutput) -> None:
         """Hand out what an iteration led to."""
-        for launch in iteration.launched:
-            self._take_launch(launch)
+        for batch in iteration.batches:
+            self._take_batch(batch)
         for token in iteration.tokens:
             if (stream := self._live.get(token.request_id)) is not None:
                 self._add(stream, token)
@@ -118,19 +118,19 @@ class Streams:
                     stream.inbox.put_nowait(ending.timeline)
                 stream.inbox.put_nowait(stream.answer.end(ending.finished))
 
-    def _take_launch(self, launch: Launch) -> None:
-        for ran in launch.ran:
-            if ran.prefill and (stream := self._live.get(ran.id)) is not None:
+    def _take_batch(self, batch: ScheduledBatch) -> None:
+        for chunk in batch.chunks:
+            if chunk.prefill and (stream := self._live.get(chunk.id)) is not None:
                 if stream.cached is None:
-                    stream.cached = ran.start
-                read = ran.start + ran.tokens, stream.cached
+                    stream.cached = chunk.start
+                read = chunk.start + chunk.tokens, stream.cached
                 stream.inbox.put_nowait(PromptRead(stream.answer.index, stream.answer.choice, *read))
 
     def _add(self, stream: Stream, token: Token) -> None:
-        piece = stream.answer.add(token)
-        if piece is None:
+        delta = stream.answer.add(token)
+        if delta is None:
             return
-        stream.inbox.put_nowait(piece)
+        stream.inbox.put_nowait(delta)
         if stream.answer.stopped:  # the engine cannot see a stop string, so it is told, and answers with the ending
             self._cancel(Cancel(token.request_id, stop=True))
         elif stream.inbox.qsize() > MOST_UNREAD:

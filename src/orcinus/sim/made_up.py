@@ -23,7 +23,7 @@ from orcinus.core.component_spec import make
 from orcinus.core.request import Logprobs
 from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.errors import ConfigError
-from orcinus.text.generation import end_of_text_ids
+from orcinus.text.generation_config import end_of_text_ids
 from orcinus.workload.lengths import make_lengths
 from orcinus.workload.marginals import MARGINALS
 from orcinus.workload.trace import Trace

@@ -1,4 +1,4 @@
-"""A request's answer as its reader sees it: from the engine's events to pieces of text."""
+"""A request's answer as its reader sees it: from the engine's events to text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from orcinus.core.request import Logprobs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.text.detokenizer import Detokenizer
 from orcinus.text.reasoning import Reasoning
-from orcinus.text.stop import StopStrings
+from orcinus.text.stop_strings import StopStrings
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextDelta:
     """One step of an answer. The last one of a request has a `finish_reason`, and no token if it ended between two."""
 
     request_id: str
@@ -24,7 +24,7 @@ class Piece:
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
     error: str | None = None
     logprobs: Logprobs | None = None
-    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first piece
+    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first delta
     reasoning: str = ""  # text of the model's reasoning, if that is told from the answer
     offset: int = 0  # characters that were certain before this token, whether they are shown or not
 
@@ -78,7 +78,7 @@ class Answer:
     def stopped(self) -> bool:
         return self._stops.stopped
 
-    def add(self, token: Token) -> Piece | None:
+    def add(self, token: Token) -> TextDelta | None:
         """The next token; None if the answer has ended before it."""
         if self.stopped:
             return None
@@ -93,7 +93,7 @@ class Answer:
         reasoning, text = ("", text) if self.split is None else self.split.add(text)
         text = self._stops.add(text, early=self._early)
         self.text += text
-        return Piece(
+        return TextDelta(
             *(self.request_id, self.index, self.choice, token.token, text),
             logprobs=token.logprobs,
             prompt_logprobs=token.prompt_logprobs,
@@ -110,7 +110,7 @@ class Answer:
         hidden = token in self.params.stop_token_ids and not self.params.include_stop_str_in_output
         return "" if self.detokenizer is None or hidden else self.detokenizer.add(token)
 
-    def end(self, finished: Finished) -> Piece:
+    def end(self, finished: Finished) -> TextDelta:
         """The request ended: what was held back, and why it ended."""
         reasoning, rest = "", "" if self.detokenizer is None else self.detokenizer.finish()
         if self.split is not None:
@@ -122,4 +122,6 @@ class Answer:
         self.error = finished.error
         self.metrics = replace(self.metrics, finished=finished.at)
         ending = self.finish_reason, self.error
-        return Piece(self.request_id, self.index, self.choice, None, rest, *ending, reasoning=reasoning, offset=self._certain)
+        return TextDelta(
+            self.request_id, self.index, self.choice, None, rest, *ending, reasoning=reasoning, offset=self._certain
+        )

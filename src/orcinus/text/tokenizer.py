@@ -15,7 +15,7 @@ from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter
-from orcinus.text.generation import end_of_text_ids
+from orcinus.text.generation_config import end_of_text_ids
 from orcinus.text.patterns import check_patterns, is_panic, limited_matching
 from orcinus.text.reasoning import BEGIN, END
 

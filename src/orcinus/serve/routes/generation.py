@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from orcinus.core.request import RequestContext
-from orcinus.serve.answers import Reply
 from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
+from orcinus.serve.reply import Reply
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.service import Service
-from orcinus.text.intake import Prepared
+from orcinus.text.input_processor import TokenizedRequest
 
-Preparing = Callable[[RequestContext], Awaitable[Sequence[Prepared]]]
+Preparing = Callable[[RequestContext], Awaitable[Sequence[TokenizedRequest]]]
 
 
 def router(service: Service) -> APIRouter:
@@ -29,7 +29,7 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, ChatBody)
-            return await answer(request, body, "chatcmpl", lambda context: service.model.chat(body, context))
+            return await answer(request, body, "chatcmpl", lambda context: service.processor.chat(body, context))
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
@@ -37,10 +37,10 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, CompletionBody)
-            return await answer(request, body, "cmpl", lambda context: service.model.completion(body, context))
+            return await answer(request, body, "cmpl", lambda context: service.processor.completion(body, context))
 
     async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
-        model, config = service.model, service.config
+        model, config = service.processor, service.config
         model.check_name(body.model)
         model.check_together(body)
         context = service.context(body, request.scope["orcinus"]["holder"])

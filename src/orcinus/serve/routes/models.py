@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 import orcinus
 from orcinus.serve.errors import invalid
 from orcinus.serve.field_rules import ENDINGS
-from orcinus.serve.model import conversation
 from orcinus.serve.openapi import (
     ANY_ERRORS,
     BODY_ERRORS,
@@ -22,6 +21,7 @@ from orcinus.serve.openapi import (
     gives,
     takes,
 )
+from orcinus.serve.request_processor import chat_encoder
 from orcinus.serve.schema import DetokenizeBody, TokenizeBody
 from orcinus.serve.service import Service
 
@@ -40,9 +40,9 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
     def card() -> dict[str, Any]:
-        length = service.model.ready.max_model_len
-        made = {"id": service.model.name, "object": "model", "created": service.created, "owned_by": "orcinus"}
-        return {**made, "max_model_len": length, "revision": service.model.ready.revision}
+        length = service.processor.ready.max_model_len
+        made = {"id": service.processor.name, "object": "model", "created": service.created, "owned_by": "orcinus"}
+        return {**made, "max_model_len": length, "revision": service.processor.ready.revision}
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
     async def models() -> dict[str, Any]:
@@ -50,19 +50,19 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/models/{name:path}", **gives(ModelCard, (404, *ANY_ERRORS)))
     async def model(name: str) -> dict[str, Any]:
-        service.model.check_name(name)
+        service.processor.check_name(name)
         return card()
 
     @routes.post("/tokenize", **takes(TokenizeBody, Tokenized, BODY_ERRORS))
     async def tokenize(request: Request) -> dict[str, Any]:
         body = await service.read(request, TokenizeBody)
-        model = service.model
+        model = service.processor
         model.check_name(body.model)
         if (body.prompt is None) == (body.messages is None):
             raise invalid("prompt", "give either prompt or messages")
         if body.messages is None:
             check_without_messages(body)
-        prompt, where = (body.prompt, "prompt") if body.messages is None else (conversation(body), "messages")
+        prompt, where = (body.prompt, "prompt") if body.messages is None else (chat_encoder(body), "messages")
         with service.counting_texts():
             ids = await model.tokenize(prompt, where, model.countable, special=body.add_special_tokens is not False)
         strings = (
@@ -73,7 +73,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/detokenize", **takes(DetokenizeBody, Detokenized, BODY_ERRORS))
     async def detokenize(request: Request) -> dict[str, Any]:
         body = await service.read(request, DetokenizeBody)
-        model = service.model
+        model = service.processor
         model.check_name(body.model)
         with service.counting_texts():
             text = await model.detokenize(body.tokens, "tokens", special=body.skip_special_tokens is False)
@@ -85,6 +85,6 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/tokenizer_info", **gives(TokenizerInfo, ANY_ERRORS))
     async def tokenizer_info() -> dict[str, Any]:
-        return {**service.model.tokenizer.facts(), "model_max_length": service.model.ready.max_model_len}
+        return {**service.processor.tokenizer.facts(), "model_max_length": service.processor.ready.max_model_len}
 
     return routes

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orcinus.errors import ConfigError, EngineError
-from orcinus.serve.answers import to_json
 from orcinus.serve.errors import ApiError, invalid, unavailable
-from orcinus.serve.messages import Iteration, Launch, Use
-from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, Status, gives, takes
+from orcinus.serve.messages import EngineOutput, ScheduledBatch, Use
+from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, StatusMessage, gives, takes
+from orcinus.serve.reply import to_json
 from orcinus.serve.responses import Events
 from orcinus.serve.schema import SchedulerBody
 from orcinus.serve.service import Service
@@ -38,30 +38,30 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/scheduler/iterations", **gives(None, (429, *ANY_ERRORS), kind="text/event-stream"))
     async def iterations() -> Response:
-        _ = service.model
+        _ = service.processor
         if len(service.watchers) >= MOST_WATCHERS:
             message = f"{MOST_WATCHERS} connections watch iterations already"
             raise ApiError(429, message, code="too_many_watchers", headers={"Retry-After": "10"})
         watcher = Watcher(service)
         return Events(watcher.frames(), {}, watcher.close, lambda scope: watcher.close())
 
-    @routes.post("/pause", **gives(Status, ANY_ERRORS))
+    @routes.post("/pause", **gives(StatusMessage, ANY_ERRORS))
     async def pause() -> dict[str, str]:
-        _ = service.model
+        _ = service.processor
         service.paused = True
         service.client.pause(True)
         return {"status": "paused"}
 
-    @routes.post("/resume", **gives(Status, ANY_ERRORS))
+    @routes.post("/resume", **gives(StatusMessage, ANY_ERRORS))
     async def resume() -> dict[str, str]:
-        _ = service.model
+        _ = service.processor
         service.paused = service.draining = False
         service.client.pause(False)
         return {"status": "ready"}
 
-    @routes.post("/drain", **gives(Status, ANY_ERRORS))
+    @routes.post("/drain", **gives(StatusMessage, ANY_ERRORS))
     async def drain() -> dict[str, str]:
-        _ = service.model
+        _ = service.processor
         service.drain()
         return {"status": "draining"}
 
@@ -76,7 +76,7 @@ def _admin(request: Request) -> None:
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
     """Make a change, which may be none, and say how the engine decides now."""
-    num_blocks = service.model.ready.num_blocks
+    num_blocks = service.processor.ready.num_blocks
     try:
         now = await service.client.use(change)
     except ConfigError as error:
@@ -106,15 +106,15 @@ class Watcher:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.dropped = 0
-        self._queue: asyncio.Queue[tuple[Launch, float] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[ScheduledBatch, float] | None] = asyncio.Queue()
         service.client.listeners.append(self.hear)
         service.watchers.append(self.close)
 
-    def hear(self, iteration: Iteration) -> None:
+    def hear(self, iteration: EngineOutput) -> None:
         """Take note of an iteration, or only count it if the watcher is too slow."""
-        for launch in iteration.launched:
+        for batch in iteration.batches:
             if self._queue.qsize() < MOST_BEHIND:
-                self._queue.put_nowait((launch, iteration.seconds))
+                self._queue.put_nowait((batch, iteration.seconds))
             else:
                 self.dropped += 1
 
@@ -131,12 +131,12 @@ class Watcher:
                 return
             yield b"data: " + to_json(self._event(*heard)) + b"\n\n"
 
-    def _event(self, launch: Launch, seconds: float) -> dict[str, Any]:
-        ran = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in launch.ran]
-        unserved = launch.unserved
+    def _event(self, batch: ScheduledBatch, seconds: float) -> dict[str, Any]:
+        chunks = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in batch.chunks]
+        unserved = batch.unserved
         counts = {"waiting": unserved.num_waiting, "running": unserved.num_running, "free_blocks": unserved.free_blocks}
         why = {"reasons": unserved.reasons, "others": unserved.others}
-        facts = {"batch": launch.batch, "at": launch.at, "seconds": seconds, "budget": launch.budget, "chunks": ran}
+        facts = {"batch": batch.batch, "at": batch.at, "seconds": seconds, "budget": batch.budget, "chunks": chunks}
         return {**facts, **counts, **why, "dropped": self.dropped}
 
     def close(self) -> None:

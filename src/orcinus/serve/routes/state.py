@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from orcinus.serve.openapi import ANY_ERRORS, Status, gives
+from orcinus.serve.openapi import ANY_ERRORS, StatusMessage, gives
 from orcinus.serve.responses import JSON
 from orcinus.serve.service import Service
 
@@ -14,12 +14,12 @@ def router(service: Service) -> APIRouter:
     """`/health`, `/ready` and `/metrics`."""
     routes = APIRouter()
 
-    @routes.get("/health", **gives(Status, (503,)))
+    @routes.get("/health", **gives(StatusMessage, (503,)))
     async def health() -> Response:
         service.check_alive()
         return JSON({"status": "ok"})
 
-    @routes.get("/ready", **gives(Status, ANY_ERRORS))
+    @routes.get("/ready", **gives(StatusMessage, ANY_ERRORS))
     async def ready() -> Response:
         service.check_open()
         service.check_alive()

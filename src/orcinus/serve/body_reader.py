@@ -24,7 +24,7 @@ CLOSE = {"Connection": "close"}
 class Body:
     """A body that is being read; its bytes count as long as it is held."""
 
-    reading: Reading
+    reading: BodyReader
     raw: bytearray
     began: float
 
@@ -46,7 +46,7 @@ class Body:
 
 
 @dataclass(eq=False)
-class Reading:
+class BodyReader:
     """All bodies that a server reads at the moment."""
 
     bytes: int = 0

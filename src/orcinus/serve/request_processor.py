@@ -1,10 +1,10 @@
-"""What the served model makes of a body: prompts as token ids, sampling parameters, and every reason why not."""
+"""From HTTP bodies to tokenized requests, with every reason to refuse them."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,10 +14,10 @@ from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
 from orcinus.serve.schema import ChatBody, CompletionBody, Message, Object, Sampling, TokenizeBody
+from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import enumerated
-from orcinus.serve.workers import Workers
 from orcinus.text.chat_template import MOST_PROCESSES
-from orcinus.text.intake import Intake, Prepared
+from orcinus.text.input_processor import InputProcessor, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
 
 DIRECT = (
@@ -26,11 +26,13 @@ DIRECT = (
 )
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
 AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
+# Of a conversation: gives token ids, or raises `RequestError`, or `TooManyTokens` for far more than the second argument.
+ChatEncoder = Callable[[Tokenizer, int], tuple[int, ...]]
 CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
 
 
 @dataclass
-class Model:
+class RequestProcessor:
     """One model and the limits of its engine. Methods raise `ApiError`."""
 
     name: str
@@ -38,15 +40,17 @@ class Model:
     defaults: SamplingParams
     ready: Ready
     seed: int
-    workers: Workers
+    threads: TextThreads
     fills_max_tokens: bool = False  # a simulated one: whoever says how long an answer may become gets it so long
-    renderers: Workers = field(default_factory=lambda: Workers(MOST_PROCESSES))  # threads that wait for chat templates
-    counters: Workers = field(default_factory=lambda: Workers(1))  # for texts that may be longer than the context
+    renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads that wait for chat templates
+    counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
         seeds = random.Random(self.seed)
-        self._intake = Intake(t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds)
+        self._input_processor = InputProcessor(
+            t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds
+        )
 
     @property
     def countable(self) -> int:
@@ -151,7 +155,7 @@ class Model:
 
     async def prepare(
         self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, context: RequestContext
-    ) -> list[Prepared]:
+    ) -> list[TokenizedRequest]:
         """Tokenize and check prompts, beside the event loop."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         room = self.context
@@ -174,7 +178,7 @@ class Model:
         if self.fills_max_tokens and not isinstance(params.max_tokens, DefaultLength):
             params = replace(params, ignore_eos=True)
         try:
-            prepared = self._intake.prepare(ids, params, context)
+            prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
             where = error.field or param
             raise invalid(where, str(error) if str(error).startswith(where) else f"{where}: {error}") from None
@@ -194,15 +198,15 @@ class Model:
             if isinstance(prompt, str):
                 if len(prompt) <= AT_ONCE:
                     return self.tokenizer.encode(prompt, special)
-                threads = self.workers if most <= self.ready.max_model_len else self.counters
+                threads = self.threads if most <= self.ready.max_model_len else self.counters
                 return await threads.run(self.tokenizer.encode, prompt, special, most)
-            return await self.renderers.run(prompt.encode, self.tokenizer, most)
+            return await self.renderers.run(prompt, self.tokenizer, most)
         except TooManyTokens as error:
             raise self._too_long(where, f"{where}: {error}", most) from None
         except RequestError as error:
             raise invalid(where, f"{where}: {error}") from None
         except TimeoutError:
-            raise invalid(where, f"{where}: reading it takes longer than {self.workers.limit_s:.0f} s") from None
+            raise invalid(where, f"{where}: reading it takes longer than {self.threads.limit_s:.0f} s") from None
 
     async def detokenize(self, ids: Sequence[int], where: str, *, special: bool) -> str:
         """The text of ids, without special tokens unless they are asked for, beside the event loop."""
@@ -211,14 +215,14 @@ class Model:
         self.check_ids(ids, where)
         return await self.counters.run(self.tokenizer.decode, ids, not special)
 
-    async def chat(self, body: ChatBody, context: RequestContext) -> list[Prepared]:
+    async def chat(self, body: ChatBody, context: RequestContext) -> list[TokenizedRequest]:
         """The prepared answers of a chat request."""
         params = self.params(
             body, body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
         )
-        return await self.prepare([conversation(body)], params, body, context)
+        return await self.prepare([chat_encoder(body)], params, body, context)
 
-    async def completion(self, body: CompletionBody, context: RequestContext) -> list[Prepared]:
+    async def completion(self, body: CompletionBody, context: RequestContext) -> list[TokenizedRequest]:
         """The prepared answers of a completion request. Without a token to generate one is, and is not shown."""
         if body.max_tokens == 0 and not body.echo:
             raise invalid("max_tokens", "max_tokens: 0 needs echo: true")
@@ -226,30 +230,6 @@ class Model:
         if body.echo and body.logprobs is not None:
             params = replace(params, prompt_logprobs=max(body.logprobs, body.prompt_logprobs or 0))
         return await self.prepare(prompts(body), params, body, context)
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Messages and tools as chat templates know them, and how the template is to end and begin them."""
-
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
-    tools: list[dict[str, Any]] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    special: bool = False  # whether the tokenizer adds its own special tokens to those of the template
-
-    def encode(self, tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
-        """As token ids. Raises `RequestError`, or `TooManyTokens` for far more than `most`."""
-        return tokenizer.encode_chat(
-            self.messages,
-            self.options,
-            tools=self.tools,
-            add_generation_prompt=self.add_generation_prompt,
-            continue_final_message=self.continue_final_message,
-            special=self.special,
-            most=most,
-        )
 
 
 def prompts(body: CompletionBody) -> list[Any]:
@@ -270,20 +250,28 @@ def _texts(message: Message) -> list[str]:
     return [message.content] if isinstance(message.content, str) else [part.text for part in message.content or ()]
 
 
-def conversation(body: ChatBody | TokenizeBody) -> Conversation:
-    """The conversation of a request. Raises `ApiError`."""
-    goes_on = bool(body.continue_final_message)
-    if goes_on and body.add_generation_prompt:
+def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
+    """The conversation of a body, ready to become token ids. Raises `ApiError`."""
+    continues = bool(body.continue_final_message)
+    if continues and body.add_generation_prompt:
         message = "continue_final_message: set add_generation_prompt to false, or leave it out; an answer has one beginning"
         raise invalid("continue_final_message", message)
-    return Conversation(
-        template_messages(body.messages or []),
-        body.chat_template_kwargs.model_dump(exclude_none=True) if body.chat_template_kwargs else {},
-        [_known(tool) for tool in body.tools or ()] or None if isinstance(body, TokenizeBody) else None,
-        body.add_generation_prompt is not False and not goes_on,
-        goes_on,
-        bool(body.add_special_tokens),
-    )
+    messages = template_messages(body.messages or [])
+    options = body.chat_template_kwargs.model_dump(exclude_none=True) if body.chat_template_kwargs else {}
+    tools = [_known(tool) for tool in body.tools or ()] or None if isinstance(body, TokenizeBody) else None
+
+    def encode(tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
+        return tokenizer.encode_chat(
+            messages,
+            options,
+            tools=tools,
+            add_generation_prompt=body.add_generation_prompt is not False and not continues,
+            continue_final_message=continues,
+            special=bool(body.add_special_tokens),
+            most=most,
+        )
+
+    return encode
 
 
 def _known(part: Object) -> dict[str, Any]:

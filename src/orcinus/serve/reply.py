@@ -17,8 +17,8 @@ from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 from orcinus.serve.logprobs import LogprobWriter
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.streams import News, PromptRead
-from orcinus.text.answer import Piece
-from orcinus.text.intake import Prepared
+from orcinus.text.answer import TextDelta
+from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.tokenizer import Tokenizer
 
 FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
@@ -29,8 +29,8 @@ to_json = msgspec.json.Encoder().encode  # numbers that are not finite become nu
 
 
 @dataclass(slots=True)
-class Part:
-    """What a piece, or several in a row, add to one answer; all of them together are the answer."""
+class ChoiceDelta:
+    """What a text delta, or several in a row, add to one answer; all of them together are the answer."""
 
     place: int  # of the choice in the response
     content: str = ""
@@ -41,7 +41,7 @@ class Part:
     finish_reason: str | None = None
     error: str | None = None
 
-    def add(self, other: Part) -> None:
+    def add(self, other: ChoiceDelta) -> None:
         """Append what comes later."""
         self.content += other.content
         self.reasoning += other.reasoning
@@ -65,7 +65,7 @@ class Reply:
         created: int,
         model: str,
         body: Sampling,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[TokenizedRequest],
         tokenizer: Tokenizer,
         fingerprint: str = "",
     ) -> None:
@@ -76,17 +76,17 @@ class Reply:
         self.id, self.created, self.model, self.fingerprint = call.id, created, model, fingerprint
         self.echo = isinstance(body, CompletionBody) and bool(body.echo)
         self.silent = isinstance(body, CompletionBody) and body.max_tokens == 0
-        self.choices: dict[int, Part] = {}
+        self.choices: dict[int, ChoiceDelta] = {}
         self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by the first answer to it
         self.last_timeline: Timeline | None = None  # of the answer that ended last
         self._echoed: dict[int, tuple[str, list[int]]] = {}  # prompt -> its text, and where in it its tokens begin
 
     # What comes from the engine
 
-    def take(self, news: Sequence[News], *, merge: bool) -> list[Part | PromptRead]:
+    def take(self, news: Sequence[News], *, merge: bool) -> list[ChoiceDelta | PromptRead]:
         """Add news to the answers; returns what is new. An ending joins its last token, with `merge` all tokens are joined."""
-        fresh: list[Part | PromptRead] = []
-        newest: dict[int, Part] = {}
+        fresh: list[ChoiceDelta | PromptRead] = []
+        newest: dict[int, ChoiceDelta] = {}
         for one in news:
             if isinstance(one, Timeline):
                 self.last_timeline = one
@@ -95,43 +95,43 @@ class Reply:
                     self.cached.setdefault(one.index, one.cached)
                 fresh.append(one)
             else:
-                part = self._part(one)
-                self.choices.setdefault(part.place, Part(part.place)).add(part)
-                before = newest.get(part.place)
+                delta = self._delta(one)
+                self.choices.setdefault(delta.place, ChoiceDelta(delta.place)).add(delta)
+                before = newest.get(delta.place)
                 if before is not None and (merge or one.token_id is None):
-                    before.add(part)
+                    before.add(delta)
                 else:
-                    newest[part.place] = part
-                    fresh.append(part)
+                    newest[delta.place] = delta
+                    fresh.append(delta)
         return fresh
 
-    def _part(self, piece: Piece) -> Part:
-        """A piece as a part of its choice: answers to the first prompt come first, then those to the second."""
-        place = piece.index * (self.body.n or 1) + piece.choice
-        part = Part(place, finish_reason=piece.finish_reason, error=piece.error)
+    def _delta(self, text_delta: TextDelta) -> ChoiceDelta:
+        """A text delta as a delta of its choice: answers to the first prompt come first, then those to the second."""
+        place = text_delta.index * (self.body.n or 1) + text_delta.choice
+        delta = ChoiceDelta(place, finish_reason=text_delta.finish_reason, error=text_delta.error)
         if self.body.prompt_logprobs is not None:
-            part.prompt_scores = piece.prompt_logprobs
-        if self.silent and part.finish_reason in FINISHED:
-            part.finish_reason = "length"
+            delta.prompt_scores = text_delta.prompt_logprobs
+        if self.silent and delta.finish_reason in FINISHED:
+            delta.finish_reason = "length"
         if self.echo and place not in self.choices:
-            self._add_prompt(part, piece)
+            self._add_prompt(delta, text_delta)
         if self.silent:
-            return part
-        part.reasoning, part.content = piece.reasoning, part.content + piece.text
-        if piece.token_id is not None:
-            part.token_ids.append(piece.token_id)
-            if piece.logprobs is not None:
-                before = len(self._prompt(piece.index)[0]) if self.echo else 0
-                part.scores.append((piece.token_id, piece.logprobs, before + piece.offset))
-        return part
+            return delta
+        delta.reasoning, delta.content = text_delta.reasoning, delta.content + text_delta.text
+        if text_delta.token_id is not None:
+            delta.token_ids.append(text_delta.token_id)
+            if text_delta.logprobs is not None:
+                before = len(self._prompt(text_delta.index)[0]) if self.echo else 0
+                delta.scores.append((text_delta.token_id, text_delta.logprobs, before + text_delta.offset))
+        return delta
 
-    def _add_prompt(self, part: Part, piece: Piece) -> None:
-        part.content, offsets = self._prompt(piece.index)
-        prompt = self.prompts[piece.index]
-        if piece.prompt_logprobs is not None and prompt.params.logprobs is not None:
+    def _add_prompt(self, delta: ChoiceDelta, text_delta: TextDelta) -> None:
+        delta.content, offsets = self._prompt(text_delta.index)
+        prompt = self.prompts[text_delta.index]
+        if text_delta.prompt_logprobs is not None and prompt.params.logprobs is not None:
             count = prompt.params.logprobs
-            cut = (replace(one, top=one.top[:count]) for one in piece.prompt_logprobs)
-            part.scores += zip(prompt.ids, (None, *cut), offsets, strict=True)
+            cut = (replace(one, top=one.top[:count]) for one in text_delta.prompt_logprobs)
+            delta.scores += zip(prompt.ids, (None, *cut), offsets, strict=True)
 
     def _prompt(self, index: int) -> tuple[str, list[int]]:
         """The text of a prompt as far as its answer does not complete it, and where its tokens begin in it."""
@@ -163,7 +163,7 @@ class Reply:
     # Streamed
 
     async def frames(self, keep_alive_s: float, interval_s: float) -> AsyncIterator[bytes]:
-        """Server-sent events to the last `[DONE]`, one for every part that says something; together if they are there."""
+        """Server-sent events to the last `[DONE]`, one for every delta that says something; together if they are there."""
         options = self.body.stream_options
         continuous = bool(options and options.continuous_usage_stats)
         begun: set[int] = set()
@@ -188,14 +188,14 @@ class Reply:
         last = _event({**self._head(CHUNK), "choices": [], "usage": self.usage()})
         yield (last if options and options.include_usage else b"") + DONE
 
-    def _frame(self, part: Part, *, first: bool, continuous: bool) -> dict[str, Any]:
-        choice = self._choice(part, whole=False)
+    def _frame(self, delta: ChoiceDelta, *, first: bool, continuous: bool) -> dict[str, Any]:
+        choice = self._choice(delta, whole=False)
         if self.is_chat and first:
             choice["delta"] = {"role": "assistant", **choice["delta"]}
         frame = {**self._head(CHUNK), "choices": [choice]}
         if first:
-            (frame if self.is_chat else choice).update(self._about_prompt(part))
-        if part.finish_reason:
+            (frame if self.is_chat else choice).update(self._about_prompt(delta))
+        if delta.finish_reason:
             frame["timings"] = self.timings()
         if continuous:
             frame["usage"] = self.usage()
@@ -208,31 +208,31 @@ class Reply:
 
     # Both
 
-    def _choice(self, part: Part, *, whole: bool) -> dict[str, Any]:
-        logprobs = self._logprobs(part) if part.scores else None
+    def _choice(self, delta: ChoiceDelta, *, whole: bool) -> dict[str, Any]:
+        logprobs = self._logprobs(delta) if delta.scores else None
         text: dict[str, Any]
         if not self.is_chat:
-            text = {"text": part.content}
+            text = {"text": delta.content}
         elif whole:
-            reasoning = {"reasoning_content": part.reasoning} if part.reasoning else {}
-            text = {"message": {"role": "assistant", "content": part.content, "refusal": None, **reasoning}}
-        elif part.reasoning and not part.content:
-            text = {"delta": {"reasoning_content": part.reasoning}}
+            reasoning = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
+            text = {"message": {"role": "assistant", "content": delta.content, "refusal": None, **reasoning}}
+        elif delta.reasoning and not delta.content:
+            text = {"delta": {"reasoning_content": delta.reasoning}}
         else:
-            text = {"delta": {"content": part.content} | ({"reasoning_content": part.reasoning} if part.reasoning else {})}
-        choice = {"index": part.place, **text, "logprobs": logprobs, "finish_reason": part.finish_reason}
+            text = {"delta": {"content": delta.content} | ({"reasoning_content": delta.reasoning} if delta.reasoning else {})}
+        choice = {"index": delta.place, **text, "logprobs": logprobs, "finish_reason": delta.finish_reason}
         if self.body.return_token_ids:
-            choice["token_ids"] = part.token_ids
-        return choice | (self._about_prompt(part) if whole and not self.is_chat else {})
+            choice["token_ids"] = delta.token_ids
+        return choice | (self._about_prompt(delta) if whole and not self.is_chat else {})
 
-    def _about_prompt(self, part: Part) -> dict[str, Any]:
+    def _about_prompt(self, delta: ChoiceDelta) -> dict[str, Any]:
         """What was asked for about the prompt of an answer: a chat's is in the response, a completion's in the choice."""
         found: dict[str, Any] = {}
-        ids = self.prompts[part.place // (self.body.n or 1)].ids
+        ids = self.prompts[delta.place // (self.body.n or 1)].ids
         if self.body.return_token_ids:
             found["prompt_token_ids"] = list(ids)
-        if self.body.prompt_logprobs is not None and part.prompt_scores is not None:
-            found["prompt_logprobs"] = self.writer.prompt(ids, part.prompt_scores, self.body.prompt_logprobs)
+        if self.body.prompt_logprobs is not None and delta.prompt_scores is not None:
+            found["prompt_logprobs"] = self.writer.prompt(ids, delta.prompt_scores, self.body.prompt_logprobs)
         return found
 
     def usage(self) -> dict[str, Any]:
@@ -250,10 +250,10 @@ class Reply:
         """Where the time went, for the answer that ended last."""
         return None if self.last_timeline is None else timings(self.last_timeline)
 
-    def _logprobs(self, part: Part) -> dict[str, Any]:
+    def _logprobs(self, delta: ChoiceDelta) -> dict[str, Any]:
         if self.is_chat:
-            return self.writer.chat(part.scores)
-        return self.writer.completion(part.scores)
+            return self.writer.chat(delta.scores)
+        return self.writer.completion(delta.scores)
 
     def _head(self, chat_kind: str) -> dict[str, Any]:
         kind = chat_kind if self.is_chat else "text_completion"
@@ -276,7 +276,7 @@ def timings(timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def failure(choice: Part) -> ApiError:
+def failure(choice: ChoiceDelta) -> ApiError:
     """Why an answer did not come to its end."""
     if choice.error == "deadline":
         return ApiError(408, "the request took longer than its timeout", code="timeout")

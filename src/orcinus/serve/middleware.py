@@ -24,7 +24,7 @@ HOST = re.compile(rb"(?:\[[0-9a-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.IGNO
 SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
 
 
-class Front:
+class Middleware:
     """The outermost layer of the application. `scope["orcinus"]` carries what it and the routes tell each other:
 
     `holder`: whose key it is; `head`: that only headers are wanted; `usage` and `status`: what the log shows, where it is not

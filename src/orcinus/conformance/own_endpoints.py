@@ -8,30 +8,30 @@ from typing import Any
 
 from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, Target
+from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect, expect_equal
 
 SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{.*\})? (-?[\d.e+-]+|NaN|[+-]Inf)( \d+)?$")
 
 
-def _json(target: Target, method: str, path: str, body: Json | None = None) -> Any:
+def _json(target: ServerUnderTest, method: str, path: str, body: Json | None = None) -> Any:
     answer = target.http.request(method, path, json=body)
     expect(answer.status_code == 200, f"{method} {path} is {answer.status_code}")
     return answer.json()
 
 
-def _finished_id(target: Target) -> str:
+def _finished_id(target: ServerUnderTest) -> str:
     return str(target.chat(max_tokens=3)["id"])
 
 
 @check("own: /health and /ready", ours=True)
-def _alive(target: Target) -> None:
+def _alive(target: ServerUnderTest) -> None:
     for path in ("/health", "/ready"):
         _json(target, "GET", path)
 
 
 @check("own: /metrics is Prometheus text", ours=True)
-def _metrics(target: Target) -> None:
+def _metrics(target: ServerUnderTest) -> None:
     target.chat(max_tokens=2)
     answer = target.http.get("/metrics")
     expect_equal(answer.status_code, 200, "status")
@@ -43,7 +43,7 @@ def _metrics(target: Target) -> None:
 
 
 @check("own: /metrics counts requests", ours=True)
-def _counted(target: Target) -> None:
+def _counted(target: ServerUnderTest) -> None:
     def total() -> float:
         answer = target.http.get("/metrics")
         expect_equal(answer.status_code, 200, "status")
@@ -56,20 +56,20 @@ def _counted(target: Target) -> None:
 
 
 @check("own: /tokenize and /detokenize undo each other", ours=True)
-def _tokenize(target: Target) -> None:
+def _tokenize(target: ServerUnderTest) -> None:
     for text in (OPENING, "naïve 北京 🐋", "  two  spaces\n"):
         ids = _json(target, "POST", "/tokenize", {"prompt": text})["tokens"]
         expect_equal(_json(target, "POST", "/detokenize", {"tokens": ids})["prompt"], text, "the text")
 
 
 @check("own: /tokenize takes messages", ours=True)
-def _tokenize_chat(target: Target) -> None:
+def _tokenize_chat(target: ServerUnderTest) -> None:
     found = _json(target, "POST", "/tokenize", {"messages": HI})
     expect_equal(found["count"], target.chat(max_tokens=1)["usage"]["prompt_tokens"], "the count")
 
 
 @check("own: /tokenize names unknown fields and refuses a template", ours=True)
-def _tokenize_fields(target: Target) -> None:
+def _tokenize_fields(target: ServerUnderTest) -> None:
     answer = target.http.post("/tokenize", json={"prompt": OPENING, "wibble": 1})
     expect_equal(answer.headers.get("x-ignored-fields", "wibble" if answer.status_code == 400 else ""), "wibble", "the header")
     answer = target.http.post("/tokenize", json={"messages": HI, "chat_template": "x"})
@@ -77,21 +77,21 @@ def _tokenize_fields(target: Target) -> None:
 
 
 @check("own: responses and frames have a system_fingerprint", ours=True)
-def _fingerprint(target: Target) -> None:
+def _fingerprint(target: ServerUnderTest) -> None:
     found = {target.chat(max_tokens=1)["system_fingerprint"]}
     found |= {frame.get("system_fingerprint") for frame in target.stream(TEXT, max_tokens=2).frames}
     expect(len(found) == 1 and all(found), f"they are {found}")
 
 
 @check("own: paths without a version", ours=True)
-def _unversioned(target: Target) -> None:
+def _unversioned(target: ServerUnderTest) -> None:
     for path in (CHAT, TEXT):
         body = {"prompt": OPENING} if path == TEXT else {"messages": HI}
         expect_equal(target.http.post(path.removeprefix("/v1"), json=body | {"max_tokens": 1}).status_code, 200, "status")
 
 
 @check("own: /tokenize and /detokenize refuse what they cannot", ours=True)
-def _tokenize_wrong(target: Target) -> None:
+def _tokenize_wrong(target: ServerUnderTest) -> None:
     for body in ({}, {"prompt": 5}, {"prompt": None}, {"prompt": ["a"]}):
         expect_error(target.http.post("/tokenize", json=body), 400, "prompt")
     for tokens, param in (([-1], "tokens"), ([10**9], "tokens"), ("a", "tokens"), ([True], "tokens"), ([5, 1.5], "tokens")):
@@ -99,12 +99,12 @@ def _tokenize_wrong(target: Target) -> None:
 
 
 @check("own: /tokenizer_info", ours=True)
-def _tokenizer_info(target: Target) -> None:
+def _tokenizer_info(target: ServerUnderTest) -> None:
     expect(isinstance(_json(target, "GET", "/tokenizer_info"), dict), "the answer is no object")
 
 
 @check("own: /openapi.json names every route", ours=True)
-def _openapi(target: Target) -> None:
+def _openapi(target: ServerUnderTest) -> None:
     paths = _json(target, "GET", "/openapi.json")["paths"]
     wanted = {CHAT, TEXT, "/v1/models", "/health", "/ready", "/metrics", "/tokenize", "/detokenize", "/v1/scheduler"}
     expect(not wanted - set(paths), f"it lacks {', '.join(sorted(wanted - set(paths)))}")
@@ -114,7 +114,7 @@ def _openapi(target: Target) -> None:
 
 
 @check("own: /v1/scheduler tells and switches", ours=True)
-def _scheduler(target: Target) -> None:
+def _scheduler(target: ServerUnderTest) -> None:
     before = _json(target, "GET", "/v1/scheduler")
     other = "orca" if before["policy"] != "orca" else "stall-free"
     try:
@@ -126,7 +126,7 @@ def _scheduler(target: Target) -> None:
 
 
 @check("own: a rejected request leaves nothing behind", ours=True)
-def _nothing_behind(target: Target) -> None:
+def _nothing_behind(target: ServerUnderTest) -> None:
     names = ("running", "waiting", "free_blocks")
 
     def state() -> list[Any]:
@@ -140,7 +140,7 @@ def _nothing_behind(target: Target) -> None:
 
 
 @check("own: a request is cancelled by its id", ours=True)
-def _cancel(target: Target) -> None:
+def _cancel(target: ServerUnderTest) -> None:
     body = {"messages": STORY, "stream": True, "max_tokens": 1500, "ignore_eos": True}
     with target.http.stream("POST", CHAT, json=body) as stream:
         lines = stream.iter_lines()
@@ -155,21 +155,21 @@ def _cancel(target: Target) -> None:
 
 
 @check("own: what is unknown cannot be cancelled", ours=True)
-def _cancel_unknown(target: Target) -> None:
+def _cancel_unknown(target: ServerUnderTest) -> None:
     for name in ("chatcmpl-0", "x" * 300, "%00"):
         expect_error(target.http.post(f"/v1/requests/{name}/cancel"), {400, 404})
     target.unharmed()
 
 
 @check("own: a request has a timeline", ours=True)
-def _timeline(target: Target) -> None:
+def _timeline(target: ServerUnderTest) -> None:
     found = _json(target, "GET", f"/v1/requests/{_finished_id(target)}/timeline")
     expect(isinstance(found, dict) and found, "the timeline is empty")
     expect_error(target.http.get("/v1/requests/chatcmpl-0/timeline"), 404)
 
 
 @check("own: /pause holds requests and /resume lets them go", ours=True)
-def _pause(target: Target) -> None:
+def _pause(target: ServerUnderTest) -> None:
     answer = target.http.post("/pause")
     try:
         expect_equal(answer.status_code, 200, "status of /pause")
@@ -181,7 +181,7 @@ def _pause(target: Target) -> None:
 
 
 @check("own: a request that is larger than the queue is told so", ours=True)
-def _queue(target: Target) -> None:
+def _queue(target: ServerUnderTest) -> None:
     answer = target.post(TEXT, {"prompt": ["x"] * 64, "n": 8, "max_tokens": 1})
     if answer.status_code != 200:  # else the queue is larger than a request can be
         expect_error(answer, 400)

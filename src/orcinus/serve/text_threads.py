@@ -42,7 +42,7 @@ class _Job:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(_TakesTooLong))
 
 
-class Workers:
+class TextThreads:
     """A few threads. A call that runs longer than `limit_s` is interrupted; waiting for a free thread does not count."""
 
     def __init__(self, count: int = 2, limit_s: float = 10.0) -> None:

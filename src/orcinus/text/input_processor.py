@@ -17,7 +17,7 @@ Prompt = str | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class TokenizedRequest:
     """One answer to be given. Its parameters are resolved: max_tokens, seed and end-of-text ids are filled in, and n is 1."""
 
     index: int  # place of the prompt in the call
@@ -32,7 +32,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class InputProcessor:
     """The rules of one model and engine. Methods raise `RequestError`."""
 
     tokenizer: Tokenizer | None
@@ -48,7 +48,7 @@ class Intake:
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None,
         context: RequestContext | Mapping[str, Any] | None = None,
-    ) -> list[Prepared]:
+    ) -> list[TokenizedRequest]:
         """All answers of a call, or an error that says which prompt is unusable and why.
 
         `context` is one for all prompts, or maps its fields to one value for all or to a list of one for each.
@@ -69,7 +69,7 @@ class Intake:
         # Seeds come after all checks: a refused call takes none from the next one.
         return [answer for one in prepared for answer in self._seeded(one)]
 
-    def _one(self, index: int, prompt: Prompt, params: SamplingParams, context: RequestContext) -> Prepared:
+    def _one(self, index: int, prompt: Prompt, params: SamplingParams, context: RequestContext) -> TokenizedRequest:
         ids = self._ids(prompt)
         room = self.max_model_len - len(ids)
         if room < 1:
@@ -79,7 +79,7 @@ class Intake:
         reason = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if reason is not None:
             raise RequestError(reason)
-        return Prepared(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
+        return TokenizedRequest(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
 
     def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
         """The parameters with lengths, ends of text and bad words filled in, for a prompt that leaves so much room."""
@@ -109,7 +109,7 @@ class Intake:
             raise RequestError(reason, "allowed_token_ids")
         return resolved
 
-    def _seeded(self, one: Prepared) -> list[Prepared]:
+    def _seeded(self, one: TokenizedRequest) -> list[TokenizedRequest]:
         """The n answers to a prompt, each with a seed."""
         seed = self.seeds.getrandbits(63) if one.params.seed is None else one.params.seed
         return [
