@@ -1,1 +1,1 @@
-"""How fast is it, against what, and can it be believed: load generators, comparisons and reports."""
+"""Benchmarks: load generators, comparisons and reports."""

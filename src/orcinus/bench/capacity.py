@@ -1,4 +1,4 @@
-"""The highest rate at which a system keeps an SLO, measured; the search is the simulator's."""
+"""The highest rate at which a system keeps an SLO, measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_capacity(
     tolerance: float,
     bar: Bar = no_bar,
 ) -> Result:
-    """Search for the capacity of each system; every rate that is tried becomes a side of the result.
+    """The capacity of each system; every rate that is tried becomes a side.
 
     A rate keeps an objective if the median of its repeats does. Ctrl-C ends it with what was measured until then. Raises
     `ConfigError`.
@@ -56,7 +56,10 @@ class Search:
         self.sides: list[Side] = []
 
     def capacity(self, system: System) -> float:
-        """Requests per second; 0 if no rate keeps the SLO. If one cannot be measured, the highest that kept it."""
+        """Requests per second; 0 if no rate keeps the SLO.
+
+        If a rate cannot be measured, the highest that kept it.
+        """
         known: dict[int, bool] = {}
         system.warm_up(self._load.make(self._work.seed))
 
@@ -90,7 +93,7 @@ class Search:
 
 
 def kept_by(repeats: Sequence[Repeat], slo: SLO) -> bool:
-    """Whether the medians of valid repeats keep an SLO; one that is unknown in a repeat does not."""
+    """Whether the medians of valid repeats keep an SLO."""
     valid = [metrics(repeat) for repeat in repeats if repeat.valid]
     if not valid or any(found["not_served"] for found in valid):
         return False
@@ -99,7 +102,7 @@ def kept_by(repeats: Sequence[Repeat], slo: SLO) -> bool:
 
 
 def missed(result: Result) -> list[str]:
-    """Of every system without a capacity: the objectives that its lowest rate missed, and by how much."""
+    """Objectives missed by systems without a capacity, and by how much."""
     lines = []
     for name in (name for name, rate in result.capacity.items() if rate == 0):
         tried = [side for side in result.sides if side.settings["system"] == name and any(r.valid for r in side.repeats)]

@@ -13,8 +13,9 @@ from orcinus.errors import ConfigError
 
 
 def compare(a: Result, b: Result, a_side: str | None = None, b_side: str | None = None) -> list[Verdict]:
-    """The metrics that both have. Raises `ConfigError` if the work differs, or if one of them must not be believed.
+    """Verdicts on the metrics of both.
 
+    Raises `ConfigError` if the work differs, or if one of them must not be believed.
     A result with several sides needs the name of the one that is meant.
     """
     different = differences(a.work, b.work)

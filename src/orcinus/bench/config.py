@@ -20,7 +20,10 @@ MOST_REQUESTS = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
-    """The requests. The text beside each field is also its help on the command line. Raises `ConfigError`."""
+    """The load of a benchmark; each field's doc is its help text.
+
+    Raises `ConfigError`.
+    """
 
     workload: str = option(
         "mixed",
@@ -56,7 +59,7 @@ class LoadConfig:
         return make_workload(self.arrivals, lengths, self.requests, seed, self.max_total)
 
     def notes(self, seed: int) -> list[str]:
-        """What has to be said of requests from a file, which is read for it. Raises `ConfigError`."""
+        """Notes on requests from a file, which is read for them. Raises `ConfigError`."""
         workload = self.make(seed)
         if isinstance(workload.lengths, Trace):
             deque(workload.untimed(), maxlen=0)

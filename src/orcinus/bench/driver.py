@@ -1,4 +1,4 @@
-"""Serves a workload with an engine in this process, in real time, and records requests and iterations."""
+"""Serves a workload with an engine in this process, in real time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _InFlight:
 
 
 class EngineDriver:
-    """One run. Requests arrive when they are due even if an iteration is running then, as they would at a server.
+    """One run; requests arrive when due, also during an iteration.
 
     `pause` lets some seconds pass on the engine's clock; `watch` hears how many requests have ended.
     """
@@ -130,7 +130,7 @@ class IterationObserver(Observer):
         self._seen.append((self._launched.pop(batch.id), now, batch))
 
     def since(self, start: float) -> tuple[Iteration, ...]:
-        """All iterations in the order of their return, with moments counted from `start` on the engine's clock."""
+        """Iterations in order of return; moments count from `start`."""
         return tuple(_iteration(launched - start, returned - start, batch) for launched, returned, batch in self._seen)
 
     def cached_tokens(self) -> dict[str, int]:

@@ -10,7 +10,10 @@ NOTHING = "–"
 
 
 def digits(value: float) -> str:
-    """Three significant digits without an exponent: 0.00123, 1.20, 123, 12346, but 12 for just that. A dash for NaN."""
+    """Three significant digits without an exponent; a dash for NaN.
+
+    0.00123, 1.20, 123, 12346, but 12 for just that.
+    """
     if not math.isfinite(value):
         return NOTHING
     if value == int(value):
@@ -27,7 +30,7 @@ def count(value: float) -> str:
 
 
 def unit_of(seconds: Iterable[float]) -> tuple[str, float]:
-    """One unit for numbers that are to be compared: its name, and how many of it make a second."""
+    """A common unit for seconds: its name, and how many make a second."""
     known = [value for value in seconds if math.isfinite(value) and value > 0]
     if known and min(known) >= 1:
         return "s", 1.0

@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of this source, with "+" if files were changed since; "" if it is not in a repository."""
+    """The commit of this source, with "+" if files changed since; or ""."""
     source = Path(orcinus.__file__).parent
     head = _said(["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"])
     inside = head and _said(["git", "-C", str(source), "ls-files", "__init__.py"])

@@ -1,4 +1,4 @@
-"""From the raw moments of a run to its metrics, under the names that vLLM, guidellm and this project's simulator use."""
+"""Metrics of a run, from its raw moments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ttft(request: RequestRecord) -> float | None:
 
 
 def gaps(request: RequestRecord) -> list[float]:
-    """Times between tokens (inter-token latency), in seconds: between frames, if tokens were not told apart."""
+    """Times between tokens (ITL), in seconds; between frames if only these are known."""
     return [after - before for before, after in zip(request.times, request.times[1:], strict=False)]
 
 
@@ -50,7 +50,7 @@ def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
 
 
 def metrics(repeat: Repeat, slo: SLO | None = None) -> dict[str, float]:
-    """Every metric of one run by name: seconds, or counts per second of `span`. What is not known is left out.
+    """Every known metric of a run by name, in seconds or per second.
 
     `slo` bounds the latencies of each request, for `goodput`.
     """
@@ -69,7 +69,10 @@ def metrics(repeat: Repeat, slo: SLO | None = None) -> dict[str, float]:
 
 
 def prefix_hit_rate(repeat: Repeat) -> float | None:
-    """Share of prompt tokens found in a prefix cache, as the answers say, or else the system's counters; None if neither."""
+    """Share of prompt tokens found in a prefix cache; None if unknown.
+
+    From the answers, or else from the system's counters.
+    """
     served = [request for request in repeat.requests if request.outcome is Outcome.OK]
     if any(request.cached_tokens is not None for request in served):  # some servers leave out zeros
         return sum(request.cached_tokens or 0 for request in served) / sum(request.prompt_tokens for request in served)

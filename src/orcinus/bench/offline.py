@@ -1,4 +1,4 @@
-"""Several configurations of the engine in this process, in turn, with the same requests over the same weights."""
+"""Measures engine configurations in this process, in turn, over the same weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Engines:
         self.settings = {name: self._settings(name) for name in configs}
 
     def engine(self, name: str) -> Engine:
-        """An empty engine: nothing is left of a run before, nor in its prefix cache."""
+        """An engine without requests, and with an empty prefix cache."""
         return self.built.another(self.configs[name])
 
     def requests(self, workload: Workload) -> list[BenchRequest]:
@@ -75,7 +75,7 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class EngineSystem:
-    """One of the configurations, ready to serve workloads whose requests, in their order, are these."""
+    """A configuration of the engine, with the requests it will serve."""
 
     name: str
     engines: Engines
@@ -97,7 +97,7 @@ class EngineSystem:
 def engine_systems(
     configs: Mapping[str, EngineConfig], load: LoadConfig, loading: Loading = silent
 ) -> tuple[list[EngineSystem], Work]:
-    """A system for every configuration, by name, and the work that they are given. Raises `ConfigError`."""
+    """A system for every configuration, and their work. Raises `ConfigError`."""
     first = next(iter(configs.values()))
     workload = load.make(first.seed)
     engines = Engines(configs, loading)
@@ -108,7 +108,7 @@ def engine_systems(
 def run_offline(
     configs: Mapping[str, EngineConfig], load: LoadConfig, *, loading: Loading = silent, bar: Bar = no_bar
 ) -> Result:
-    """Serve the same requests with every configuration, by name, in turn, and return all that was measured.
+    """Serve the same requests with every configuration in turn.
 
     Ctrl-C ends it with what was measured until then. Raises `ConfigError` before anything runs.
     """
@@ -126,7 +126,7 @@ def model_name(config: EngineConfig) -> str:
 def serve(
     engine: Engine, workload: Workload, requests: Sequence[BenchRequest], number: int = 0, watch: Watch | None = None
 ) -> Repeat:
-    """Serve the workload to its end with an engine that is still empty; `number` is that of the round.
+    """Serve a workload to its end with an empty engine, in round `number`.
 
     Raises `Interrupted` at Ctrl-C.
     """

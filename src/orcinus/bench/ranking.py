@@ -1,4 +1,4 @@
-"""Which of two sides is better in a metric: one rule for the terminal, the page, the table and `compare`.
+"""Which of two sides is better: the one rule of every table.
 
 The repeats of both sides are ranked together. If equal sides would be as far apart only seldom, one of them is better (exact
 Mann-Whitney test: nothing is assumed about how times are distributed). The more metrics and sides are compared, the further
@@ -38,7 +38,7 @@ class RankingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One metric of two sides. `better` is "a" or "b"; None if it cannot be told, for a `reason`."""
+    """The better side in a metric, "a" or "b", or the `reason` for None."""
 
     metric: str
     a: Interval
@@ -68,7 +68,10 @@ class _Comparison(NamedTuple):
 
 
 def rank(pairs: Sequence[tuple[Summary, Summary]], leave_out: Sequence[str] = ()) -> list[list[Verdict]]:
-    """The verdicts on each pair (a, b), in every metric of `METRICS` that both have; all of them count as one family."""
+    """Verdicts on each pair (a, b) in every shared metric of `METRICS`.
+
+    All of them are one family of comparisons.
+    """
     made = [
         _Comparison(number, metric, a.values[metric], b.values[metric])
         for number, (a, b) in enumerate(pairs)
@@ -101,19 +104,19 @@ def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | No
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
-    """Twice the ranks, so that those of ties, which share the mean of theirs, are whole numbers."""
+    """Twice the ranks, so that those of ties are whole numbers."""
     ordered = sorted(values)
     return [2 * ordered.index(value) + ordered.count(value) + 1 for value in values]
 
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> int:
-    """How far the ranks of `a` lie above what equal sides have on average; 0 if there is no difference at all."""
+    """How far the ranks of `a` exceed those of equal sides; 0 if equal."""
     ranks = _ranks([*a, *b])
     return len(ranks) * sum(ranks[: len(a)]) - len(a) * sum(ranks)
 
 
 def chance(a: Sequence[float], b: Sequence[float]) -> float:
-    """The probability that equal sides are as far apart as these, or further: exact, of all ways to deal the values out.
+    """The exact probability that equal sides are at least so far apart.
 
     1 if there is nothing to compare.
     """
@@ -130,17 +133,17 @@ def chance(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def least_chance(a: int, b: int) -> float:
-    """What `chance` is at least, of so many repeats: that of sides without any overlap."""
+    """The smallest `chance` of so many repeats: sides without overlap."""
     return min(1.0, 2 / math.comb(a + b, a))
 
 
 def repeats_for(comparisons: int) -> int:
-    """How many repeats of each side can tell anything at all in so many comparisons."""
+    """Repeats of each side that can decide so many comparisons."""
     return next(number for number in count(1) if least_chance(number, number) * comparisons <= 1 - LEVEL)
 
 
 def holm(chances: Sequence[float]) -> list[float]:
-    """Each chance as it is among so many: the probability that any comparison of equal sides comes out so (Holm, 1979)."""
+    """Probabilities corrected for the number of comparisons (Holm, 1979)."""
     found, worst = [1.0] * len(chances), 0.0
     for place, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
         worst = max(worst, min(1.0, (len(chances) - place) * chances[index]))

@@ -1,4 +1,4 @@
-"""What is kept of a run: raw moments of every request and iteration, from which every metric follows later."""
+"""Raw moments of every request and iteration of a run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request. Moments are seconds after the start of the run; `times` has one for each output token.
+    """One request; moments are seconds after the start of the run.
 
+    `times` has one for each output token.
     If it is not known how many tokens came with each frame of a stream, `timed` is "frames" and `times` are those of the
     frames. `output_tokens` is None if the server never said how many there were.
     """
@@ -56,7 +57,7 @@ class Iteration(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientDelay:
-    """How late the client itself was, in seconds: what of the latencies is its own fault."""
+    """The client's own delay in seconds, which is part of the latencies."""
 
     send_p50: float  # sent against due
     send_p99: float

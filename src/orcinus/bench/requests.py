@@ -26,7 +26,7 @@ class BenchRequest:
 
 
 def make_requests(workload: Workload, vocabulary: int) -> list[BenchRequest]:
-    """The requests of a workload in sending order. Raises `ConfigError` if they have no end."""
+    """A workload's requests in sending order. Raises `ConfigError` if endless."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     made = [
@@ -72,7 +72,7 @@ def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def describe(requests: Sequence[BenchRequest], **named: Any) -> Work:
-    """The requests as the work of a result; `named` are the other fields of `Work`."""
+    """The work of a result; `named` are the other fields of `Work`."""
     return Work(
         requests=len(requests),
         prompt_tokens=sum(len(each.prompt) for each in requests),

@@ -1,4 +1,4 @@
-"""The file that a benchmark leaves: everything that another person needs to check it, validated when it is read."""
+"""The JSON file of a benchmark, validated when it is read."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class System(Protocol):
         ...
 
     def warm_up(self, workload: Workload) -> None:
-        """Serve a little of it, so that nothing happens for the first time when it is measured."""
+        """Serve a few requests, so that lazy initialisation is not measured."""
         ...
 
 

@@ -28,13 +28,13 @@ WARM_UP = 8  # requests
 
 
 def _new_draws() -> Iterator[int]:
-    """Prompts that no run had before, also none of another process: a server remembers them all."""
+    """Numbers of draws that no run has used, in this process or another."""
     return count(secrets.randbits(48) + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSystem:
-    """A server that was met, and how it is measured: every run, the warm-up too, has prompts of its own."""
+    """A server under load; every run, the warm-up too, has new prompts."""
 
     name: str
     form: Form
@@ -63,7 +63,7 @@ class ServerSystem:
             raise Interrupted(load.so_far()) from None
 
     async def _run(self, load: Load) -> Repeat:
-        """The run, with the share of prompt tokens that the prefix cache had by the server's counters, if it has any."""
+        """The run, with the server's prefix hit rate if it counts one."""
         before = await cache_counters(self.form.target)
         repeat = await load.run()
         after = None if before is None else await cache_counters(self.form.target)
@@ -77,7 +77,7 @@ class ServerSystem:
 
 
 def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, seed: int) -> tuple[ServerSystem, Work]:
-    """Meet the server: find its model and what it understands. Raises `ConfigError` if it cannot be measured."""
+    """The server as a system, and its work. Raises `ConfigError`."""
     workload = load.make(seed)
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
@@ -94,7 +94,7 @@ def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, s
 
 
 def run_server(config: EndpointConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:
-    """Let a server serve the workload, as often as `load` says. Ctrl-C ends it with what was measured until then.
+    """Measure a server under the load; Ctrl-C keeps what was measured.
 
     Raises `ConfigError` before the load begins.
     """

@@ -1,4 +1,4 @@
-"""What the repeats of several sides say together: medians, how sure they are, and ratios to the first side."""
+"""Medians of repeats, their intervals, and ratios to the first side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orcinus.observe.slo import SLO
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One side. `ratios` compare it with the first one, round by round; empty for the first itself."""
+    """A side's metrics; `ratios` to the first side, round by round."""
 
     name: str
     values: Mapping[str, tuple[float, ...]]  # metric -> one value for each valid repeat
@@ -46,7 +46,7 @@ def summarize(sides: Sequence[Side], slo: SLO | None = None, *, invalid_too: boo
 
 
 def same_outputs(sides: Sequence[Side]) -> bool | None:
-    """Whether all sides gave every prompt the same tokens in all repeats; None if outputs are not known or came once."""
+    """Whether all outputs of every prompt are equal; None if unknown."""
     seen: dict[tuple[int, int], list[str]] = {}  # draw and number of a request -> hashes
     for side in sides:
         for repeat in side.repeats:
@@ -82,7 +82,7 @@ def _common(found: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> dict[str, Interval]:
-    """Intervals of the ratios in the rounds that both have: what disturbed a round disturbed both."""
+    """Intervals of the ratios in the rounds that both sides have."""
     both = sorted(set(rounds) & set(base))
     names = _common([rounds[number] for number in both] + [base[number] for number in both])
     names = [name for name in names if all(base[number][name] for number in both)]

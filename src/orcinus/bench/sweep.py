@@ -14,7 +14,7 @@ from orcinus.workload.rates import at_rate
 
 
 def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Sequence[float], bar: Bar = no_bar) -> Result:
-    """Every system at every rate, all of them in turn, once a round. Ctrl-C ends it with what was measured until then.
+    """Every system at every rate, in turn; Ctrl-C keeps what was measured.
 
     Raises `ConfigError` if the arrivals have no rate.
     """

@@ -29,7 +29,7 @@ class Doubt:
 
 
 def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
-    """Every reason not to believe a result; without that `outputs` differ, where it is said in another way."""
+    """Every reason not to believe a result; different outputs only if `outputs`."""
     found = [] if result.complete else [Doubt("It was interrupted: what is here was measured, and the rest is missing.")]
     if not any(side.repeats for side in result.sides):
         found.append(Doubt("Nothing was measured."))
@@ -76,13 +76,13 @@ def _cached(result: Result) -> Iterator[Doubt]:
 
 
 def cached_shares(result: Result) -> dict[str, float | None]:
-    """The greatest share of prompt tokens that a prefix cache had in a repeat, by side; None if a side does not tell."""
+    """Greatest prefix hit rate of each side's repeats; None if unknown."""
     shares = {side.name: [prefix_hit_rate(repeat) for repeat in side.repeats] for side in result.sides if side.repeats}
     return {name: max((each for each in some if each is not None), default=None) for name, some in shares.items()}
 
 
 def _search(result: Result) -> Iterator[Doubt]:
-    """Capacities whose search ended too early: a short workload, or a rate that could not be measured."""
+    """Capacities whose search ended early, by a short workload or invalid runs."""
     for side in result.sides:
         rate, name = side.settings.get("rate"), str(side.settings.get("system"))
         if result.kind != "capacity" or rate is None or name not in result.capacity:
@@ -98,7 +98,7 @@ def _search(result: Result) -> Iterator[Doubt]:
 
 
 def _busy(result: Result) -> Iterator[Doubt]:
-    """The machine's load before each run: other programs', and a little of the run before."""
+    """Doubts about the machine's load from other programs."""
     loads = [repeat.load for side in result.sides for repeat in side.repeats if repeat.load is not None]
     if found := crowded(loads, result.machine.cores):
         yield Doubt(f"The machine was busy: {found}. Measure again on a quiet one.")

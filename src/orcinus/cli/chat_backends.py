@@ -1,4 +1,4 @@
-"""Who answers a chat: the engine in this process, or a server of the OpenAI API somewhere else."""
+"""Backends of a chat: the engine in this process, or a server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InProcess:
                 raise RequestError(piece.error)
 
     def _fitting(self, messages: Messages, note: Note) -> tuple[tuple[int, ...], SamplingParams]:
-        """The conversation as tokens, without its oldest turns where the context has no room for them and an answer."""
+        """The conversation as tokens, without the oldest turns if too long."""
         wanted = self.params.max_tokens or 1
         forgotten = 0
         while True:
@@ -162,7 +162,7 @@ def _body_fields(params: SamplingParams) -> dict[str, Any]:
 
 
 def forget_oldest(messages: Messages) -> bool:
-    """Remove a question and its answer from the beginning; False if only the newest question is left."""
+    """Remove the oldest question and answer; False if one question is left."""
     first = 1 if messages[0]["role"] == "system" else 0
     if len(messages) == first + 1:
         return False
@@ -176,6 +176,6 @@ def _tell(note: Note, forgotten: int) -> None:
 
 
 def engine_options_beside_model(config: Any) -> list[str]:
-    """The engine options that differ from their defaults, as flags: they mean nothing to another server."""
+    """Engine options that differ from their defaults, as flags."""
     changed = [f.name for f in fields(config) if f.name != "model" and getattr(config, f.name) != f.default]
     return [f"--{name.replace('_', '-')}" for name in changed]

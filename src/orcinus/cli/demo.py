@@ -1,4 +1,4 @@
-"""`orcinus demo`: the same requests under two policies, so that a person sees what iteration-level scheduling changes."""
+"""`orcinus demo`: the same requests under two policies, side by side."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def demo(
 
 
 def _path(file: str) -> str:
-    """The file of prompts that comes with Orcinus under this name, or else the file itself."""
+    """A file of prompts that ships with Orcinus, or the file itself."""
     shipped = SHIPPED / f"{file}.txt"
     return str(shipped) if shipped.parent == SHIPPED and shipped.exists() and not Path(file).exists() else file
 
@@ -110,7 +110,7 @@ def _again(rounds: list[list[Run]], run_one: RunOne) -> None:
 
 
 def _show(console: Console, runs: list[Run], run_one: RunOne) -> None:
-    """Serve the runs: live and side by side, live one after the other, or as plain text, as the terminal allows."""
+    """Serve the runs, live or as plain text, as the terminal allows."""
     if not console.is_terminal:
         for run in runs:
             run_one(run, lambda: None)
@@ -131,7 +131,7 @@ def _live(console: Console, draw: Callable[[], RenderableType], runs: list[Run],
 
 
 def _at_times(draw: Callable[[], None]) -> Callable[[], None]:
-    """Call `draw` at most a dozen times a second, so that watching takes little from what is watched."""
+    """Call `draw` at most a dozen times a second."""
     last = 0.0
 
     def maybe() -> None:

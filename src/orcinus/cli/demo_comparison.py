@@ -1,4 +1,4 @@
-"""The closing table of the demo: medians of every policy, with ratios where the difference is beyond the noise."""
+"""The closing table of the demo: medians, and ratios beyond the noise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Values = Mapping[str, Sequence[float]]  # figure -> one value a round
 
 
 def comparison(rounds: Sequence[Sequence[Run]], console: Console) -> RenderableType:
-    """The table and its notes; `rounds` have a run of each policy, in their order."""
+    """The table and its notes; `rounds` have a run of each policy."""
     runs = [run for one in rounds for run in one]
     columns = [_values([one[place] for one in rounds]) for place in range(len(rounds[0]))]
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2, title_justify="left")
@@ -69,7 +69,7 @@ def _figures(run: Run) -> dict[str, float]:
 
 
 def _measured(columns: Sequence[Values]) -> list[tuple[int, str]]:
-    """Column and figure of everything that is compared with the first policy and may be noise."""
+    """Columns and figures that are compared with the first policy."""
     return [
         (place, name)
         for place in range(1, len(columns))
@@ -79,7 +79,7 @@ def _measured(columns: Sequence[Values]) -> list[tuple[int, str]]:
 
 
 def _clear(columns: Sequence[Values]) -> Iterator[tuple[int, str]]:
-    """Column and figure of what differs from the first policy for certain, by the rule of `orcinus.bench.ranking`."""
+    """Columns and figures whose difference exceeds the noise."""
     for place, column in enumerate(columns):
         yield from ((place, name) for name in COUNTED if not set(column[name]) & set(columns[0][name]))
     measured = _measured(columns)

@@ -45,7 +45,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Watch(Observer):
-    """Looks at every iteration, because under request-level batching no text comes for many of them."""
+    """Counts every iteration, also those without text."""
 
     look: Callable[[], None]
 

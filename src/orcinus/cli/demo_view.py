@@ -1,4 +1,4 @@
-"""How the demo looks: a chart of slots by iterations, and the texts below it."""
+"""The demo's chart of slots by iterations, and its texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_PROMPT = 40  # characters that are shown of one
 
 
 def letter(index: int) -> str:
-    """The name of a request in the chart: A, B, C, … (after Z again A)."""
+    """The letter of a request: A, B, C, …; after Z again A."""
     return chr(ord("A") + index % 26)
 
 
@@ -54,7 +54,7 @@ def side_by_side(runs: Sequence[Run], width: int) -> RenderableType:
 
 
 def panel(run: Run, width: int, runs: Sequence[Run]) -> RenderableType:
-    """One run: its chart, then a line per request with the end of its text."""
+    """A run's chart, then a line per request with its last words."""
     inner = max(20, width - 4)
     per_column = _iterations_per_column(runs, inner - len(LABEL))
     lines: list[RenderableType] = [*_chart(run, per_column), Text()]
@@ -64,7 +64,7 @@ def panel(run: Run, width: int, runs: Sequence[Run]) -> RenderableType:
 
 
 def _iterations_per_column(runs: Sequence[Run], room: int) -> int:
-    """So many that the longest run fits; the same for all runs, so that their lengths can be compared."""
+    """Iterations per column at which the longest run fits."""
     return max(1, -(-max(len(run.slots.columns) for run in runs) // max(1, room)))
 
 
@@ -85,7 +85,7 @@ def _chart(run: Run, per_column: int) -> list[Text]:
 
 
 def _summary(cells: Sequence[Cell | None]) -> Cell | None:
-    """What to show for several iterations of one slot: a prefill, which is rare, else what there is most of."""
+    """The phase shown for several iterations of a slot: prefill first."""
     prefill = next((cell for cell in cells if cell and cell.phase is Phase.PREFILL), None)
     return prefill or max(cells, key=cells.count)
 

@@ -14,7 +14,7 @@ from orcinus.config import EngineConfig
 
 @contextmanager
 def engine(config: EngineConfig) -> Iterator[Any]:
-    """An `LLM` for as long as the block lasts. Ctrl-C before it stands, while the model loads, ends the process at once.
+    """An `LLM` for the block; Ctrl-C while it loads exits at once.
 
     Exits with status 1 if an observer was dropped meanwhile, such as a record whose disk is full; the log has said why.
     """

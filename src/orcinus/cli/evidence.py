@@ -1,4 +1,4 @@
-"""How far figures of simulations can be trusted, as lines in a terminal: origins of costs, notes, cautions, doubts."""
+"""Origins, notes, cautions and doubts of simulations, as lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAUTION, DOUBT = "-", "[bold red]![/]"
 
 
 def print_evidence(console: Console, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Cautions and doubts of runs by name, each once; those that not all have, with the names of those that do."""
+    """Print cautions and doubts once each, with the runs that have them."""
     for mark, kind in ((CAUTION, "cautions"), (DOUBT, "doubts")):
         having: dict[str, list[str]] = {}
         for name, record in records.items():

@@ -84,7 +84,7 @@ def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: Sampling
 
 
 def _in_order(pieces: Iterator[Any], count: int) -> Iterator[tuple[int, Any]]:
-    """Pieces prompt by prompt, each prompt opened by None: the first unfinished one live, later ones when it is their turn."""
+    """Pieces of text, prompt by prompt; None opens each prompt."""
     kept: dict[int, list[Any]] = defaultdict(list)
     turn = 0
     yield turn, None

@@ -7,13 +7,16 @@ from typing import Any
 
 
 def varying(configs: Sequence[Any], names: Sequence[str]) -> list[str]:
-    """Those of these fields in which the configs differ; a paper stands for its policy and K/V manager."""
+    """Fields in which the configs differ; a paper stands for its pair."""
     found = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
     return [name for name in found if name not in ("policy", "kv")] if "paper" in found else found
 
 
 def labels(configs: Sequence[Any], names: Sequence[str]) -> list[str]:
-    """What sets each config apart from the others, of these fields; else its paper or its policy. Equal ones are counted."""
+    """A label for each config, from the fields that differ.
+
+    Else its paper or its policy; equal ones are counted.
+    """
     differing = varying(configs, names)
     found = [
         ", ".join(str(getattr(config, name)) for name in differing) or config.paper or str(config.policy) for config in configs

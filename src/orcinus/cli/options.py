@@ -28,8 +28,9 @@ SAMPLING = {  # the parameters worth a flag, but the seed: the engine's own --se
 
 
 def takes_engine(*, names_model: bool = False, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every field of `EngineConfig`, and the config itself as its argument `config`.
+    """Give a command a flag for every field of `EngineConfig`.
 
+    The config is its argument `config`.
     With `names_model` the model may also stand right behind the command: `orcinus serve Qwen/Qwen3-0.6B`.
     """
     parameters = _flags(EngineConfig, defaults)
@@ -41,7 +42,7 @@ def takes_engine(*, names_model: bool = False, **defaults: Any) -> Callable[[Cal
 
 
 def _config_of_named_model(**options: Any) -> EngineConfig:
-    """The config of a command that takes its model as an argument too. Raises `ConfigError` if the two differ."""
+    """The config with its model from an argument. Raises `ConfigError` if two differ."""
     named, flagged = options.pop(NAMED), options["model"]
     if None not in (named, flagged) and named != flagged:
         raise ConfigError(f"two models were given, {named} and --model {flagged}: leave out either of them")
@@ -49,19 +50,25 @@ def _config_of_named_model(**options: Any) -> EngineConfig:
 
 
 def takes(argument: str, kind: type, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every field of a dataclass, and the object itself as its argument."""
+    """Give a command a flag for every field of a dataclass.
+
+    The object is its argument `argument`.
+    """
     return _extend(argument, _flags(kind, defaults), kind)
 
 
 def takes_some(argument: str, kind: type, names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for some fields of a dataclass, and their values by name as its argument."""
+    """Give a command flags for some fields, and their values by name."""
     return _extend(argument, [flag for flag in _flags(kind, {}) if flag.name in names], dict)
 
 
 def takes_several(
     argument: str, kind: type, several: Sequence[str], without: Sequence[str] = (), **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same, but the fields `several` may hold values with commas between: the argument is a list, one for each choice."""
+    """Give a command flags whose values may be lists; one config a choice.
+
+    The fields `several` may hold values with commas between.
+    """
     kinds = {f.name: _plain(f.type) for f in fields(kind)}
     flags = [flag for flag in _flags(kind, defaults, several) if flag.name not in without]
 
@@ -81,7 +88,7 @@ def _values(name: str, kind: type, words: str) -> list[Any]:
 
 
 def _flags(kind: type, defaults: dict[str, Any], several: Sequence[str] = ()) -> list[inspect.Parameter]:
-    """A flag for every field: its help, limits and short form stand in the field's metadata. Those of `several` are text."""
+    """A flag for every field, from the field's metadata; `several` are text."""
     flags = []
     for f in fields(kind):
         limits = {name: value for name, value in f.metadata.items() if name not in ("doc", "short")}
@@ -114,14 +121,14 @@ def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: 
 
 
 def _plain(annotation: Any) -> Any:
-    """`int | None` -> int, from the text that an annotation is. A type without a plain form is written as a string."""
+    """`int | None` -> int, from an annotation's text; str if unknown."""
     return {"int": int, "float": float, "bool": bool, "Path": Path}.get(str(annotation).split(" ")[0], str)
 
 
 def _extend(
     argument: str, parameters: list[inspect.Parameter], make: Callable[..., Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that swaps the command's parameter `argument` for `parameters`, from which it is made."""
+    """A decorator that makes the parameter `argument` from `parameters`."""
     names = [parameter.name for parameter in parameters]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Findings of the papers' experiments in a terminal: what was published beside what was found, then the verdict."""
+"""Findings of the papers' experiments in a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_experiment(console: Console, row: Experiment, found: Finding, seconds:
 
 
 def print_study(console: Console, study: Study, result: Result, found: Finding | None) -> None:
-    """A study, and why its result must not be believed; `found` is None if nothing could be read in it."""
+    """Print a study and its doubts; `found` is None without a finding."""
     if not console.is_terminal:
         console = Console(width=WIDTH, highlight=False)
     console.print(f"\n[bold]{study.name}[/]: {study.paper}, {study.figure}")

@@ -1,4 +1,4 @@
-"""`orcinus plan`: whether a model fits this machine and how fast it could be, from its headers alone."""
+"""`orcinus plan`: whether a model fits, and how fast it could be."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Bars:
         self._shown = shown
 
     def bar(self, name: str, total: int) -> Callable[..., None]:
-        """A new bar, as a function that is told how much is done, of how much in all if that was not known before.
+        """A new bar, as a function of the amount done (and the total).
 
         It vanishes when everything is.
         """

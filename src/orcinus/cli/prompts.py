@@ -13,7 +13,7 @@ STDIN = "-"
 
 
 def read_prompts(arguments: Sequence[str], file: str | None) -> list[str]:
-    """The prompts to serve: arguments, or the lines of a file (`-` = standard input). Raises `RequestError` if unusable."""
+    """Prompts from arguments, a file or stdin (`-`). Raises `RequestError`."""
     if arguments and file:
         raise RequestError("prompts come either as arguments or from --file, not both")
     if arguments:
@@ -31,7 +31,7 @@ def read_prompts(arguments: Sequence[str], file: str | None) -> list[str]:
 
 
 def as_messages(llm: Any, texts: Sequence[str], raw: bool) -> list[Any]:
-    """Each text as a user's message if the model has a chat template, unless it is to be continued as it is."""
+    """Texts as user messages, if the model has a chat template."""
     chats = not raw and llm.tokenizer is not None and llm.tokenizer.chats
     return [llm.encode_chat([{"role": "user", "content": text}]) if chats else text for text in texts]
 

@@ -107,7 +107,7 @@ def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: in
 
 
 class _RequestLines:
-    """Requests that were served, a JSON line each; nothing if there is no file for them."""
+    """Writes served requests as JSON lines, if there is a file."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -69,7 +69,7 @@ def over_seeds(seeds: int) -> list[str]:
 
 
 def legend(varies: Sequence[str], seeds: int) -> str:
-    """The title of a picture's legend: what tells its lines apart, and what its bands are."""
+    """A legend's title: what varies, and what the bands are."""
     bands = [f"bands: {_level(seeds):.0%} intervals of medians over {seeds} seeds"] if seeds > 1 else []
     return "; ".join([*([", ".join(varies)] if varies else []), *bands])
 
@@ -79,7 +79,7 @@ def _level(seeds: int) -> float:
 
 
 def rows(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each run and seed: all metrics, with their units in the names."""
+    """A row for each run and seed: all metrics, with units."""
     return [
         {"run": name, "seed": one.setup.config.seed, **metric_columns(outcome_record(one))}
         for name, outcome in zip(names, outcomes, strict=True)
@@ -88,7 +88,7 @@ def rows(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[str, An
 
 
 def metric_columns(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """All metrics of a record as columns, with the ends of their intervals where there are several seeds."""
+    """All metrics of a record as columns, with intervals over seeds."""
     found: dict[str, float | None] = {}
     for metric in COLUMNS:
         name, interval = column(metric, unit_of(metric)), record.get("intervals", {}).get(metric)
@@ -103,7 +103,7 @@ def _lengths(spread: Spread) -> str:
 
 
 def print_tables(console: Console, records: Mapping[str, Record]) -> None:
-    """As many runs beside each other as the terminal is wide; a pipe gets them all."""
+    """Print runs side by side, as many as the terminal is wide."""
     names = list(records)
     fit = len(names)
     width = max(RUN, INTERVAL) if any("intervals" in record for record in records.values()) else RUN
@@ -177,7 +177,7 @@ def _stages(record: Record) -> str:
 
 
 def _latency(label: str, name: str, records: Sequence[Record]) -> list[str]:
-    """A row: mean, median and 99th percentile of every run, all in the unit that suits the first of them."""
+    """Add rows of mean, median and P99, in one unit."""
     scale, unit = (1.0, "s") if (metric_of(records[0], f"{name}.mean") or 0) >= 1 else (1e3, "ms")
     cells = [[metric_of(record, f"{name}.{part}") for part in ("mean", "p50", "p99")] for record in records]
     return [f"{label} ({unit})", *(" ".join(f"{_number(value, scale):>5}" for value in cell) for cell in cells)]

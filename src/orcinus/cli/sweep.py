@@ -94,7 +94,7 @@ def sweep(
 
 
 def _print_evidence(results: Sequence[Mapping[str, Any]], seeds: int) -> None:
-    """What the points rest on, and why some must not be believed: on stderr, as the table alone goes into a pipe."""
+    """Print origins, notes and doubts on stderr, apart from the table."""
     console = Console(stderr=True, highlight=False)
     good = {_named(one): one for one in results if "error" not in one}
     origins = [format_provenance([Provenance(**each) for each in one["costs"]]) for one in good.values()]
@@ -104,7 +104,7 @@ def _print_evidence(results: Sequence[Mapping[str, Any]], seeds: int) -> None:
 
 
 def _row(result: Mapping[str, Any], axes: Mapping[str, Any]) -> dict[str, Any]:
-    """A point as a row: its settings, all its metrics, and ratios to the base if there is one."""
+    """A point as a row: settings, metrics, and ratios to the base."""
     row = {column(axis, AXIS_UNITS.get(axis, "")): value for axis, value in result["settings"].items()}
     if "error" in result:
         return row | {"error": result["error"]}
@@ -141,7 +141,7 @@ def _draw(
 
 
 def _span(result: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
-    """The interval over seeds around a number; its ends are the number where there is none."""
+    """A number with its interval over seeds, if it has one."""
     value, found = _shown(result, name), result.get("intervals", {}).get(name)
     if value is None:
         return None
@@ -159,7 +159,7 @@ def _columns(metrics: str) -> list[str]:
 
 
 def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
-    """`name=a,b` -> the values by name, as numbers where the setting is one. Raises `ConfigError`."""
+    """`name=a,b` as values by name, numbers where possible. Raises `ConfigError`."""
     axes: dict[str, list[Any]] = {}
     for one in vary:
         name, equals, values = one.partition("=")
@@ -172,7 +172,7 @@ def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _base(against: str, axes: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
-    """The setting to compare with: its name, and its value as points have it. Raises `ConfigError` if none varies so."""
+    """The setting to compare with, and its value. Raises `ConfigError`."""
     name, _, value = against.partition("=")
     name = name.strip().replace("-", "_")
     if name not in axes or _value(name, value.strip()) not in axes[name]:
@@ -192,7 +192,7 @@ def _value(name: str, word: str) -> Any:
 
 
 def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Sequence[str], base: tuple[str, str]) -> None:
-    """Add to every result its metrics over those of the point with the base's setting and all others equal.
+    """Add to every result the ratios to its base point.
 
     A base that lacks a setting, as a policy without chunks does, is compared with all values of it.
     """
@@ -216,7 +216,7 @@ def _shown(result: Mapping[str, Any], column: str) -> float | None:
 
 
 def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
-    """A line for every point: settings, metrics with their intervals over seeds, and a mark where there are doubts."""
+    """Print a line for every point, with a mark where there are doubts."""
     table = Table(box=None, header_style="bold")
     for title in (*axes, *columns, ""):
         table.add_column(title, justify="right" if title in columns else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""Numbers behind tables and pictures as a CSV file: a row for each observation, units in the names of its columns."""
+"""CSV files: a row for each observation, units in column names."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SPELLED = {"requests/s": "requests_per_s", "tokens/s": "tokens_per_s", "s/token"
 
 
 def check_csv(path: Path | None) -> None:
-    """Raise `ConfigError` if no file can be written there, before the work is done that it would hold."""
+    """Raise `ConfigError`, before the work, if a file cannot be written."""
     if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
         raise ConfigError(f"cannot write {path}: give --csv a file in a folder that is there and can be written")
 
 
 def column(metric: str, unit: str) -> str:
-    """`ttft.p99` in `s` -> `ttft_p99_s`; a unit that the name already ends in is not repeated."""
+    """`ttft.p99` in `s` -> `ttft_p99_s`; a unit is not repeated."""
     name, spelled = metric.replace(".", "_"), SPELLED.get(unit, unit)
     return name if not spelled or name.endswith(spelled) else f"{name}_{spelled}"
 
@@ -34,7 +34,7 @@ def labelled(name: str, unit: str) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the columns that any of them has, in the order in which they turn up. Raises `ConfigError`."""
+    """Write rows with the columns of any of them. Raises `ConfigError`."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     try:
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 class WordWrap:
-    """Holds the last word back until it is whole, for only then is it known on which line it fits.
+    """Wraps streamed text, holding the last word back until it is whole.
 
     Where there is no terminal, the text goes through unchanged.
     """
@@ -32,7 +32,7 @@ class WordWrap:
         self.held = ""
 
     def _place(self, part: str) -> None:
-        """Print a word and the white space after it, on a new line if it does not fit on this one."""
+        """Print a word, on a new line if it does not fit."""
         if self.column and self.column + cell_len(part.rstrip()) > self.console.width:
             self._print("\n")
             self.column = 0

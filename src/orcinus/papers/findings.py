@@ -1,4 +1,4 @@
-"""What an experiment of a paper came to: published numbers beside ours, and orderings that hold or do not."""
+"""Findings of experiments: published numbers beside ours, and orderings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A measured median with its interval, beside what the paper says in words; never a miss."""
+    """A measured median beside what the paper says; never a miss."""
 
     what: str
     published: str
@@ -86,7 +86,7 @@ Comparison = Number | Measurement | Ordering
 
 
 def within(what: str, published: float, simulated: float, tolerance: float, unit: str = "") -> Number:
-    """A number that may be off by a share of the published one, upwards or downwards."""
+    """A number that may be off by a share of the published one."""
     return Number(what, published, simulated, -tolerance, tolerance, unit)
 
 
@@ -110,7 +110,7 @@ class Finding:
 
     @property
     def bounds(self) -> list[Number]:
-        """Numbers that are far from the published ones, of a finding that passes with them."""
+        """Numbers that pass as bounds only, if the finding passes."""
         numbers = [each for each in self.comparisons if isinstance(each, Number)]
         return [each for each in numbers if each.only_bound] if self.passed else []
 

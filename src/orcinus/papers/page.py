@@ -23,7 +23,7 @@ fitted on the row that it is judged by, except where the row says so.
 
 
 def page(results: Sequence[tuple[Experiment, Finding]], pictures: str = "pictures/papers") -> str:
-    """The whole page, in Markdown. `pictures` is the folder of the figures, from the page."""
+    """The whole page in Markdown; `pictures` is the folder of the figures."""
     parts = [HEAD, _overview(results)]
     for paper in dict.fromkeys(row.paper for row, _ in results):
         parts.append(f"## {paper}\n")
@@ -85,7 +85,7 @@ def judged(compared: Number) -> str:
 
 
 def verdict(found: Finding) -> str:
-    """Whether all checks of a row passed, and whether one of them did so as a bound only."""
+    """Pass, miss, skipped, or the bounds that are all it keeps."""
     if found.skipped or not found.passed:
         return "skipped" if found.skipped else "miss"
     return ", ".join(map(judged, found.bounds)) or "pass"

@@ -1,4 +1,4 @@
-"""Orca (Yu et al., OSDI 2022), figures 9 and 10, read off the vector drawings: accurate to half a per cent."""
+"""Orca (Yu et al., OSDI 2022): figures 9 and 10, within 0.5 %."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SARATHI (Agrawal et al., arXiv 2308.16369) published, as far as it is compared here."""
+"""What SARATHI (Agrawal et al., arXiv 2308.16369) published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Sarathi-Serve (Agrawal et al., OSDI 2024) and vLLM (Kwon et al., SOSP 2023) published, as tables."""
+"""What Sarathi-Serve (OSDI 2024) and vLLM (SOSP 2023) published, as tables."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pictures, with matplotlib: colours that the colour-blind can tell apart, and files that need nothing else."""
+"""Pictures, with matplotlib, in colours that the colour-blind can distinguish."""

@@ -1,4 +1,4 @@
-"""Figures of papers, redrawn: what was published as markers, what was simulated or measured as lines."""
+"""Figures of papers: published numbers as markers, ours as lines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Figure:
 
 
 def draw_figure(path: str | Path, figure: Figure) -> None:
-    """One figure, its panels in rows of three. Raises `ConfigError` if the file cannot be written."""
+    """Draw a figure, its panels in rows of three. Raises `ConfigError`."""
     columns = min(WIDEST, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     with picture(path, rows, columns) as axes:

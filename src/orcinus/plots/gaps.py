@@ -1,4 +1,4 @@
-"""Every gap between tokens at the moment at which it ended: where a line of them leaves the crowd, generation stalled."""
+"""Gaps between tokens over time, which show generation stalls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Gaps = tuple[str, Sequence[float], Sequence[float]]  # name of a side, moments, 
 
 
 def draw_gaps(path: str | Path, sides: Sequence[Gaps], objective: float | None = None) -> None:
-    """A panel a side, all with the same scales, and the objective as a line. Raises `ConfigError` if it cannot be written.
+    """Draw a panel a side, with the objective as a line. Raises `ConfigError`.
 
     After generation stalls as Fig. 1 of Sarathi-Serve (OSDI 2024) shows them.
     """

@@ -50,7 +50,7 @@ COMPOSITION: tuple[tuple[str, Callable[[DrawnIteration], float], Callable[[Seque
 
 
 def draw_timeline(path: str | Path, sides: Sides, window: tuple[float, float]) -> None:
-    """Iterations between two moments as bars, as wide as they were long and as high as they had tokens; a panel a side.
+    """Draw iterations as bars of their duration and tokens, a panel a side.
 
     Raises `ConfigError` if the file cannot be written.
     """
@@ -103,7 +103,7 @@ def _bars(
 
 
 def draw_composition(path: str | Path, sides: Sides) -> None:
-    """How many requests ran and waited, of what batches were made, and what K/V memory was free: a line a side.
+    """Draw batch composition and free K/V memory over time, a line a side.
 
     Time is cut into 120 equal parts, and an iteration counts in all that it touches; there is no line where nothing ran.
     Raises `ConfigError` if the file cannot be written.

@@ -14,7 +14,7 @@ Span = tuple[float, float, float]  # low end, median, high end
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One side at one rate: requests per second that it served, and its latencies in seconds by name."""
+    """A side at one rate: requests served per second, and its latencies."""
 
     rate: Span
     latencies: Mapping[str, Span]
@@ -26,7 +26,7 @@ def draw_rates(
     panels: Sequence[tuple[str, str]],
     objectives: Mapping[str, float],
 ) -> None:
-    """A panel for each (name of a latency, its label), a line for each curve, bars for the spans of its points.
+    """Draw a panel for each latency, a line for each curve.
 
     `objectives` are seconds by name of a latency. Raises `ConfigError` if the file cannot be written.
     """
@@ -73,7 +73,7 @@ def _rule(place: Any, seconds: float) -> None:
 
 
 def _arms(spans: Sequence[Span]) -> list[list[float]]:
-    """How far the ends are from the median, as matplotlib wants it: shape [2, points]."""
+    """Distances of both ends from the median, shape [2, points]."""
     return [[max(0.0, mid - low) for low, mid, _ in spans], [max(0.0, high - mid) for _, mid, high in spans]]
 
 

@@ -25,8 +25,9 @@ POINTS = 300  # of a line over several seeds
 
 
 def draw_runs(path: str | Path, runs: Sequence[tuple[str, Sequence[MetricsObserver]]], varies: str = "") -> None:
-    """Cumulative distributions of four latencies, a line for every run; `varies` says what tells the runs apart.
+    """Draw cumulative distributions of four latencies, a line for every run.
 
+    `varies` says what tells the runs apart.
     A run with several seeds is a line of medians and a band of their intervals. Raises `ConfigError` if the file cannot be
     written.
     """
@@ -55,12 +56,12 @@ def _draw(panel: Any, run: str, seeds: Sequence[Distribution], style: dict[str, 
 
 
 def _from_nothing(values: Sequence[float], shares: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The curve from share 0 on: where all values are equal it is an upright line, and would be no line without."""
+    """The curve from share 0 on, so that equal values make a line."""
     return [values[0], *values], [0.0, *shares]
 
 
 def _scale(panel: Any) -> None:
-    """Logarithmic where values differ tenfold: on less a logarithmic axis has no round numbers to show."""
+    """Logarithmic where values differ tenfold or more."""
     ends = [value for line in panel.lines for value in line.get_xdata() if value > 0]
     if ends and max(ends) > TENFOLD * min(ends):
         panel.set_xscale("log")

@@ -31,13 +31,13 @@ def styles() -> list[dict[str, str]]:
 
 
 def mixed_styles() -> list[dict[str, str]]:
-    """The same, with dashes from the second line on, for pictures that have to do without colours too."""
+    """Colour and dash of each line, distinct without colours too."""
     lines = len(COLOURS) * len(DASHES)  # all different, because four and seven have no common divisor
     return [{"color": COLOURS[line % len(COLOURS)], "linestyle": DASHES[line % len(DASHES)]} for line in range(lines)]
 
 
 def legible(name: str, longest: int = LONGEST) -> str:
-    """A name that can be drawn: no formula, line break or missing glyph, and not too long."""
+    """A name that the font can draw, without formulas and line breaks."""
     require_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -48,7 +48,7 @@ def legible(name: str, longest: int = LONGEST) -> str:
 
 
 def legend_below(place: Any, title: str = "") -> None:
-    """One legend for the whole picture, of the lines in these axes; the title says what tells them apart."""
+    """One legend below the picture; the title says what tells lines apart."""
     shown, names = place.get_legend_handles_labels()
     if names:
         room = int(place.figure.get_figwidth() * CHARACTERS_PER_INCH)
@@ -68,7 +68,7 @@ def require_matplotlib() -> None:
 
 
 def check_picture(path: str | Path) -> None:
-    """Raise `ConfigError` if a picture cannot be drawn or written there; called before the work that it shows."""
+    """Raise `ConfigError`, before the work, if a picture cannot be written."""
     require_matplotlib()
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -79,7 +79,7 @@ def check_picture(path: str | Path) -> None:
 
 @contextmanager
 def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, height: float = 3.2) -> Iterator[Any]:
-    """A grid of axes, as an array of shape [rows, columns]; written to the file when the block ends.
+    """Axes of shape [rows, columns], written to the file at the end.
 
     The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
     """
@@ -107,7 +107,10 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
 
 
 def plain_log(axis: Any, most: int = 100) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5, 10, … written as plain numbers; at 1, 10, 100, … if these would be too many."""
+    """Plain numbers at 1, 2, 5, 10, … on a logarithmic axis.
+
+    At 1, 10, 100, … if these would be more than `most`.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     low, high = axis.get_view_interval()

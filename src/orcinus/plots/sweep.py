@@ -14,7 +14,7 @@ Span = tuple[float, float, float]  # low end, median, high end
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One point of a sweep: the line that it belongs to, where on the horizontal axis, and its numbers by metric."""
+    """A point of a sweep: its line, its place, and its metrics."""
 
     line: str
     at: float
@@ -24,7 +24,7 @@ class SweepPoint:
 def draw_sweep(
     path: str | Path, points: Sequence[SweepPoint], panels: Mapping[str, str], horizontal: str, varies: str = ""
 ) -> None:
-    """A panel for every metric, whose label `panels` has, against what `horizontal` says; a line for every name of points.
+    """Draw a panel for every metric in `panels`, a line for every name.
 
     `varies` says what tells the lines apart. Where seeds give a span, it is a band. Raises `ConfigError` if the file cannot
     be written.

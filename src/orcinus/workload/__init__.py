@@ -1,1 +1,1 @@
-"""What arrives: arrival processes, length distributions and traces, all of them seeded. Nothing here knows an engine."""
+"""Workloads: arrival processes, length distributions and traces, all seeded."""

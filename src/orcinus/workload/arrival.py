@@ -12,7 +12,7 @@ from orcinus.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that comes `at` seconds after the start, and what it will turn out to need. Lengths are in tokens.
+    """A request `at` seconds after the start; lengths are in tokens.
 
     What two prompts have in common is said in one of two ways. Requests with an equal non-empty `prefix` begin with the
     same tokens, as far as the smaller of their `prefix_tokens`. Or `blocks` names the content of the prompt's leading

@@ -1,4 +1,4 @@
-"""Traces as JSON lines that name the blocks of every prompt: Mooncake (FAST 2025), and Qwen at Alibaba (ATC 2025)."""
+"""Traces of prompt blocks as JSON lines: Mooncake, and Qwen at Alibaba."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id
 
 
 def objects(place: FilePosition, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines, one at a time; empty lines are passed over. Raises `ConfigError`."""
+    """The objects of JSON lines, without empty lines. Raises `ConfigError`."""
     for line in place.lines(lines):
         found = place.attempt(parse, place, line)
         if found is not None:
@@ -33,7 +33,7 @@ def parse(place: FilePosition, line: str) -> dict[str, Any]:
 
 
 def read_block_line(place: FilePosition, fields: dict[str, Any]) -> list[Arrival]:
-    """The request of a line, with its time in seconds from whenever the file counts. Raises `ConfigError`."""
+    """The request of a line, with its time in seconds. Raises `ConfigError`."""
     seconds = place.seconds(fields, "timestamp")
     size, unit = (QWEN_BLOCK, 1.0) if "chat_id" in fields else (MOONCAKE_BLOCK, 1e-3)
     prompt = place.tokens(fields, "input_length")

@@ -13,7 +13,7 @@ MODELS = {"gpt", "chatgpt", "bing", "bard", "assistant", "model"}  # roles that 
 
 
 def read_chat(place: FilePosition, conversation: Any, count_tokens: CountTokens) -> list[Arrival]:
-    """One request for every answer, whose prompt is the conversation so far, without the words of a chat template.
+    """A request for every answer, whose prompt is the conversation so far.
 
     The turns of a conversation share their beginnings. Empty questions and answers are left out. All arrive at 0. Raises
     `ConfigError`.

@@ -1,4 +1,4 @@
-"""Traces as comma-separated values: Azure, BurstGPT, and those of Vidur and Sarathi-Serve with or without times."""
+"""CSV traces: Azure, BurstGPT, Vidur and Sarathi-Serve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orcinus.workload.file_position import FilePosition
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns of one kind of file are called. Times are dates, or seconds; `at` is empty where there are none."""
+    """Column names of one kind of file; `at` is empty without times."""
 
     at: str
     prompt: str
@@ -35,7 +35,7 @@ KINDS = (
 
 
 def columns_of(place: FilePosition, header: Sequence[str]) -> Columns:
-    """The first kind all of whose columns are there. Raises `ConfigError` if there is none."""
+    """The first kind whose columns are all there. Raises `ConfigError`."""
     names = {name.strip() for name in header}
     for kind in KINDS:
         if names.issuperset(kind.names):
@@ -45,7 +45,7 @@ def columns_of(place: FilePosition, header: Sequence[str]) -> Columns:
 
 
 def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
-    """The requests of a file with a header. Times are as they are written; dates count from the first. Raises `ConfigError`."""
+    """The requests of a CSV file; dates count from the first. Raises `ConfigError`."""
     lines = place.lines(file)
     header = [name.strip() for name in next(csv.reader([next(lines)], skipinitialspace=True))]
     reader = _Reader(place, header, columns_of(place, header))
@@ -56,7 +56,7 @@ def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
 
 
 class _Reader:
-    """Rows of one file. A line is a row: no field of a trace holds a line break, so a stray quote spoils no other row."""
+    """Rows of a file, a line each, so that a stray quote spoils one."""
 
     def __init__(self, place: FilePosition, header: Sequence[str], kind: Columns) -> None:
         self._place, self._header, self._kind = place, header, kind
@@ -89,7 +89,7 @@ class _Reader:
 
 
 def _date(place: FilePosition, text: str) -> datetime:
-    """A date of ISO 8601, in UTC if it does not say. Digits beyond microseconds are dropped."""
+    """A date of ISO 8601, UTC by default, to the microsecond."""
     try:
         date = datetime.fromisoformat(text.strip())
     except ValueError:

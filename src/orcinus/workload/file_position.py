@@ -1,4 +1,4 @@
-"""Where in a file a reader is, what it says about a value that cannot be, and which rows it passed over."""
+"""A position in a file, for messages about bad values and skipped rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Skipped:
-    """Rows of one reading of a trace that were passed over, as nothing can be served from them."""
+    """Rows of a trace that were skipped as unusable."""
 
     rows: int = 0
     first: str = ""  # what was wrong with the first of them, and where
@@ -39,7 +39,7 @@ class Skipped:
 
 @dataclass(slots=True)
 class FilePosition:
-    """A file and a line of it. Readers move it on, so that every complaint names the place.
+    """A file and a line of it; readers advance it.
 
     With `skipped`, a row that is wrong is counted there and passed over; without, it ends the reading.
     """
@@ -54,7 +54,10 @@ class FilePosition:
         return ConfigError(f"{self.unit} {self.line} of {self.file}: {what}")
 
     def attempt(self, read: Callable[..., T], *row: Any) -> T | None:
-        """What is read from this row; None if it is wrong and was skipped. Raises `ConfigError` if none may be."""
+        """The value of a row; None if the row is bad and skipped.
+
+        Raises `ConfigError` if bad rows are refused.
+        """
         try:
             return read(*row)
         except (ConfigError, RequestError) as error:  # the latter is a tokenizer's
@@ -64,7 +67,7 @@ class FilePosition:
             return None
 
     def lines(self, file: Iterable[str]) -> Iterator[str]:
-        """The lines that hold something, one at a time. Bytes that are no UTF-8 make a line wrong."""
+        """The lines that are not empty; bytes that are no UTF-8 spoil one."""
         for self.line, line in enumerate(file, 1):
             if line.isspace():
                 continue
@@ -85,7 +88,7 @@ class FilePosition:
         return fields[name]
 
     def tokens(self, fields: Mapping[str, object], name: str) -> int:
-        """A length in tokens: a whole number of at least 1, as a number or as text. Raises `ConfigError`."""
+        """A length in whole tokens, at least 1. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (1 <= number <= MOST_TOKENS and number == int(number)):
             raise self.wrong(f"{name} must be a whole number of tokens of at least 1, not {short(fields[name])}")

@@ -1,4 +1,4 @@
-"""Constants that `benchmarks/fit_lengths.py` fitted to published traces and tables, with what the fit leaves over."""
+"""Constants that `benchmarks/fit_lengths.py` fitted, with their residuals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from typing import Any
 
 @cache
 def fitted(name: str) -> dict[str, Any]:
-    """What is known of one preset: its source, its distributions, and the residuals of the fit."""
+    """A preset's source, distributions and residuals."""
     known: dict[str, dict[str, Any]] = json.loads(files("orcinus.workload").joinpath("fitted.json").read_text("utf-8"))
     return known[name]

@@ -1,4 +1,4 @@
-"""How long prompt and output of a request are, together: published data sets by name, and pairs of distributions."""
+"""Prompt and output lengths: published data sets, and pairs of distributions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Lengths(Protocol):
     """A joint distribution."""
 
     def pairs(self, shares: Floats) -> Ints:
-        """Tokens of prompt and output, shape [n, 2], at these uniform draws of shape [n, 2]."""
+        """Tokens of prompt and output, shape [n, 2], of uniform draws [n, 2]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Independent:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """The same pairs of lengths again and again, in their order: nothing is left to chance."""
+    """The same pairs of lengths in turn, without chance."""
 
     sizes: tuple[tuple[int, int], ...]
 
@@ -49,7 +49,10 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class SharedPrefix:
-    """Prompts that begin like others: with one of `prefixes` texts of `prefix` tokens, in turn, before `own` tokens."""
+    """Prompts with one of `prefixes` shared beginnings of `prefix` tokens.
+
+    `own` tokens follow.
+    """
 
     prefixes: int = 4
     prefix: int = 256
@@ -71,7 +74,7 @@ class SharedPrefix:
 
 @dataclass(frozen=True, slots=True)
 class PromptToDecode:
-    """All requests alike: `length` tokens in total, `ratio` of them prompt for each that is decoded (SARATHI's P:D)."""
+    """Equal requests of `length` tokens at a P:D `ratio` (SARATHI)."""
 
     length: int
     ratio: float
@@ -86,7 +89,7 @@ class PromptToDecode:
 
 @dataclass(frozen=True, slots=True)
 class SarathiZipf:
-    """Total lengths that are Zipf distributed, split by a fixed P:D ratio: SARATHI's simulation of GPT-3 (2.3)."""
+    """Zipf-distributed total lengths at a fixed P:D ratio (SARATHI, 2.3)."""
 
     theta: float = 0.4
     low: int = 1024
@@ -104,7 +107,10 @@ class SarathiZipf:
 
 @dataclass(frozen=True, slots=True)
 class Correlated:
-    """Two distributions joined by a Gaussian copula; a pair beyond `max_total` tokens gives up tokens of its prompt."""
+    """Two distributions joined by a Gaussian copula.
+
+    A pair beyond `max_total` tokens gives up tokens of its prompt.
+    """
 
     prompt: Marginal
     output: Marginal
@@ -121,7 +127,7 @@ class Correlated:
 
 @dataclass(frozen=True, slots=True)
 class Empirical:
-    """Requests of a trace file drawn at random with replacement. Holds the lengths of all of them in memory."""
+    """Lengths of a trace file, drawn with replacement; all are in memory."""
 
     file: str
     tokenizer: str = ""
@@ -147,7 +153,7 @@ class Empirical:
 
 
 def fitted_lengths(name: str) -> Correlated:
-    """A distribution fitted to a published trace or table: a name in fitted.json, where its residuals are."""
+    """A distribution fitted to a published trace, by its name in fitted.json."""
     known = fitted(name)
     return Correlated(_marginal(known["prompt"]), _marginal(known["output"]), known["correlation"], known["max_total"])
 
@@ -178,7 +184,7 @@ FROM_FILES = ("trace", "empirical")
 
 
 def make_lengths(spelled: str) -> Lengths | Trace:
-    """What one word stands for: a preset, a trace, or two distributions with a comma between, for prompts and outputs.
+    """A preset, a trace, or two distributions with a comma between.
 
     For example `orca`, `pd:length=1024:ratio=50`, `trace:file=azure.csv:scale=0.5`, `empirical:file=azure.csv`,
     `uniform:low=32:high=512,fixed:tokens=64`. A file's name may hold no colon. Raises `ConfigError` saying what there is.
@@ -194,7 +200,7 @@ def make_lengths(spelled: str) -> Lengths | Trace:
 
 
 def read_as(spelled: str, tokenizer: str, reject_bad_rows: bool) -> str:
-    """The same lengths with a file that is read so. Raises `ConfigError` if no file is read."""
+    """The same lengths with other options of reading. Raises `ConfigError` without a file."""
     asked = {"tokenizer": tokenizer, "reject_bad_rows": "true" if reject_bad_rows else ""}
     for option, value in asked.items():
         if value and spelled.split(":")[0] not in FROM_FILES:

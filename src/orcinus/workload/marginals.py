@@ -1,4 +1,4 @@
-"""How long one side of a request is: distributions of token counts, each a name with options.
+"""Distributions of token counts, each a name with options.
 
 A distribution is its quantile function. One uniform draw makes one length, so that the same seed gives the same rank to
 the same request under every distribution: common random numbers for lengths.
@@ -29,7 +29,7 @@ class Marginal(Protocol):
     """One distribution of lengths."""
 
     def at(self, shares: Floats) -> Ints:
-        """Lengths in tokens, at least 1, below which these shares (0..1, any shape) of all lengths lie. Same shape."""
+        """Quantile function: lengths (>= 1) at these probabilities, same shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Zipf:
-    """The k-th length from `low` to `high` with a weight of k^-theta: short ones are more common (SARATHI, 2.3)."""
+    """Lengths from `low` to `high`, the k-th with weight k^-theta (SARATHI, 2.3)."""
 
     theta: float
     low: int
@@ -94,8 +94,9 @@ class Geometric:
 
 @dataclass(frozen=True, slots=True)
 class Lognormal:
-    """Lognormal, given by its median and 90th percentile or by its mean and standard deviation, all before it is cut.
+    """Lognormal, by median and 90th percentile or by mean and deviation.
 
+    All of these are before it is cut.
     Only lengths from `low` to `high` are drawn (truncation, not clipping). All in tokens.
     """
 
@@ -134,14 +135,14 @@ class Lognormal:
         return NormalDist(math.log(self.mean) - variance / 2, math.sqrt(variance))
 
     def _limits(self) -> tuple[float, float]:
-        """Shares of the whole distribution at both ends; what rounds to `low` or `high` belongs to it."""
+        """Probabilities of both ends, with what rounds to `low` or `high`."""
         normal = self._logarithm()
         return normal.cdf(math.log(self.low - 0.5)), normal.cdf(math.log(self.high + 0.5))
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Known lengths at some shares from 0 to 1, and straight lines between them: what is fitted to a trace."""
+    """Known quantiles, interpolated linearly."""
 
     shares: tuple[float, ...]
     tokens: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Requests as OpenAI's API and its batch files have them: lists of messages. No times in them, and no token counts."""
+"""Requests as lists of OpenAI messages, without times and token counts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 def holds_messages(fields: Mapping[str, Any]) -> bool:
-    """Whether this is a request with messages: by itself, or as the body of a line of a batch file."""
+    """Whether an object is a request with messages, bare or batched."""
     body = fields.get("body")
     return "messages" in fields or (isinstance(body, dict) and "messages" in body)
 
 
 def read_messages(place: FilePosition, fields: Any, count_tokens: CountTokens, answer: int | None) -> list[Arrival]:
-    """The one request of a line, whose prompt is its messages, without the words of a chat template. It arrives at 0.
+    """The request of a line, which arrives at 0.
 
+    Its prompt is its messages, without the words of a chat template.
     If the last message is an assistant's and the line is no body of a request, it is the answer; answers that are not there
     have `answer` tokens, or as many as the request asks for at most. Raises `ConfigError`.
     """

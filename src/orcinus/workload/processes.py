@@ -33,7 +33,7 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Independent users, `rate` requests per second: gaps are exponential, and so is the wait for the first."""
+    """Poisson arrivals at `rate` requests per second."""
 
     rate: float
 
@@ -47,7 +47,7 @@ class Poisson:
 
 @dataclass(frozen=True, slots=True)
 class Gamma:
-    """Bursts: gaps with a coefficient of variation of `cv`. 1 is Poisson, above it bursty, below it even."""
+    """Gamma-distributed gaps with coefficient of variation `cv`; above 1 is bursty."""
 
     rate: float
     cv: float
@@ -64,7 +64,7 @@ class Gamma:
 
 @dataclass(frozen=True, slots=True)
 class AzureConversation:
-    """Gaps as in the Azure conversation trace of 2023: gamma, with the rate and the cv that were fitted to it.
+    """Gamma gaps fitted to the Azure conversation trace of 2023.
 
     That is its burstiness from request to request. The trace's load also drifts: a minute's count varies 13 times as much
     as here (fitted.json has both), so that for queues which build up over minutes the trace itself has to be played.
@@ -96,7 +96,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """A Poisson process whose rate goes from `start` to `end` (requests per second) in `seconds`, and then stays.
+    """A Poisson process from rate `start` to `end` within `seconds`.
 
     A unit-rate process is stretched by the inverse of the integrated rate, so that it is exact, not stepwise (Çinlar,
     Introduction to Stochastic Processes, 4.7). It may start from 0; it may not end there, as it would fall silent.
@@ -130,7 +130,7 @@ class AllAtOnce:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A closed loop: each of `clients` sends a request, waits for its answer, thinks, and sends the next.
+    """A closed loop: `clients` send, wait for the answer, think, and repeat.
 
     Thinking takes `think` seconds on average, exponentially distributed, as in the classic model of interactive users.
     When a request comes depends on when the one before was answered: `Workload.loop` tells it to the server of the requests.

@@ -1,4 +1,4 @@
-"""Prompts made up for arrivals, as token ids, that share exactly what the arrivals say they share."""
+"""Synthetic prompts as token ids, with the prefixes that arrivals share."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ FARTHEST = 24  # doublings of the rate, or halvings, before the search gives up
 
 
 def at_rate(arrivals: str, rate: float) -> str:
-    """An arrival process at another rate: the pattern is only stretched (common random numbers). Raises `ConfigError`."""
+    """An arrival process stretched to another rate. Raises `ConfigError`."""
     name = arrivals.split(":")[0]
     kind = ARRIVALS.get(name)
     if kind is None or "rate" not in options_of(kind):
@@ -32,7 +32,7 @@ class NeverMissed(ConfigError):
 
 
 class RateGrid:
-    """Rates first x 2^(step / per_doubling), so that searches for different promises meet at the same ones."""
+    """Rates first x 2^(step / per_doubling), which all searches share."""
 
     def __init__(self, first: float, tolerance: float) -> None:
         if not (0 < tolerance < 1 and 0 < first < math.inf):
@@ -46,7 +46,7 @@ class RateGrid:
         return rate
 
     def highest(self, keeps: Callable[[int], bool], start: int = 0) -> int | None:
-        """The highest step that keeps a promise, None if none does; steps around `start` are asked first.
+        """The highest step that keeps an SLO, from `start`; None if none.
 
         Growing strides enclose it, bisection finds it. Raises `NeverMissed` if every rate keeps it.
         """
@@ -57,7 +57,10 @@ class RateGrid:
         return low
 
     def _enclose(self, keeps: Callable[[int], bool], start: int) -> tuple[int | None, int]:
-        """A step that keeps the promise and one above it that does not; (None, …) if all fail."""
+        """A step that keeps the SLO and a higher one that does not.
+
+        (None, …) if all fail.
+        """
         step, stride = start, max(1, self.per_doubling // 8)
         kept = keeps(step)
         while abs(step) < FARTHEST * self.per_doubling:

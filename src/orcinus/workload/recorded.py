@@ -1,4 +1,4 @@
-"""Runs of our own, as `--record` writes them: the same requests once more, with the lengths they turned out to have."""
+"""Requests of recorded runs (`--record`), with the lengths they had."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Seen:
 
 
 def read_record(place: FilePosition, lines: Iterable[str]) -> Iterator[Arrival]:
-    """Every request that got a token, with as many as it got, whether it ended or was cancelled.
+    """Every request that got a token, with as many as it got.
 
     What prompts share is known in blocks of 16 tokens. A request's length is known when it ends, so the file is read to
     its end before the first request comes, and what was submitted (not the tokens) is in memory. Raises `ConfigError`.
@@ -83,7 +83,7 @@ def _arrival(place: FilePosition, submit: dict[str, Any]) -> Arrival:
 
 
 def _blocks(prompt: Sequence[int], salt: str) -> tuple[int, ...]:
-    """Names of the prompt's blocks, each standing for all that comes before it too, so that equal names are equal prefixes."""
+    """Names of the prompt's blocks; equal names are equal prefixes."""
     names, name = [], zlib.crc32(salt.encode())
     for start in range(0, len(prompt), BLOCK):
         name = hash((name, tuple(prompt[start : start + BLOCK])))  # of integers: the same in every process

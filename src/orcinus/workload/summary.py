@@ -1,4 +1,4 @@
-"""A workload in a few numbers, to hold against what a paper says of its data."""
+"""Statistics of a workload, to compare with what a paper says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of all requests. `rate` (per second) and `gap_cv` are None where they mean nothing: all at once, or a closed loop."""
+    """Statistics of all requests.
+
+    `rate` (per second) and `gap_cv` are None where they mean nothing: all at once, or a closed loop.
+    """
 
     requests: int
     seconds: float  # from the first arrival to the last
@@ -37,7 +40,7 @@ class Statistics:
 
 
 def statistics(workload: Workload) -> Statistics:
-    """Reads the workload once; three numbers a request are in memory. Raises `ConfigError` if it has no end, or is empty."""
+    """Statistics of a workload, read once. Raises `ConfigError` if endless or empty."""
     if workload.endless:
         raise ConfigError("a workload without end has no statistics: say how many requests")
     arrivals = workload.untimed() if isinstance(workload.arrivals, Closed) else iter(workload)

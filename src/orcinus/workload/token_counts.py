@@ -16,8 +16,9 @@ CountTokens = Callable[[str], int]
 
 @lru_cache(maxsize=2)
 def token_counter(tokenizer: str = "") -> CountTokens:
-    """Counts by the tokenizer in a folder, or by the bundled model's. Equal texts are counted once, however often read.
+    """A counter by the tokenizer in a folder, or the bundled one.
 
+    Equal texts are counted once, however often read.
     Raises `ConfigError` if there is none.
     """
     folder = Path(tokenizer) if tokenizer else Path(str(files("orcinus").joinpath("tiny/model")))

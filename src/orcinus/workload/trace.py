@@ -32,7 +32,7 @@ LOOKED_AT = 100  # lines until one says what a file of JSON lines is
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of file: its name, whether it says when requests came, whether it holds text, and how it is read."""
+    """A kind of trace file: name, whether it has times and texts, reader."""
 
     name: str
     timed: bool
@@ -42,8 +42,9 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests of a file in its order, with times multiplied by `scale` (0.5 is twice as fast). The first arrives at 0.
+    """Requests of a file in order, with times multiplied by `scale`.
 
+    0.5 is twice as fast. The first arrives at 0.
     CSV and JSON lines, gzipped or not, are read line by line, as requests are asked for: memory does not grow with the
     file. Hence sorting, which would need all of them, is left to others: a row from before the one ahead of it is wrong.
     Rows that are wrong are counted and skipped, or with `reject_bad_rows` end the reading. Text is counted by the
@@ -108,7 +109,7 @@ class Trace:
             yield arrival if moved == arrival.at else replace(arrival, at=moved)
 
     def _kind(self, place: FilePosition, file: TextIO) -> Kind:
-        """What the file is. Raises `ConfigError` if it is none of those that are known."""
+        """The kind of a file. Raises `ConfigError` if unknown."""
         start, line = _first(place, file)
         if start == "[":
             return Kind("conversations", False, partial(_listed, self._conversation), text=True)
@@ -118,7 +119,7 @@ class Trace:
         return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
 
     def _kind_of_lines(self, place: FilePosition, first: str, file: TextIO) -> Kind:
-        """From the first line that is of any kind; if none is, the complaint is about the first of all."""
+        """The kind of the first line that has one; else an error about the first."""
         number, complaint = place.line, None
         for place.line, line in enumerate((first, *islice(file, LOOKED_AT)), number):
             try:
@@ -153,7 +154,7 @@ def _each(read: ReadRow, place: FilePosition, file: TextIO, count: CountTokens) 
 
 
 def _listed(read: ReadRow, place: FilePosition, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
-    """The requests of every item of a JSON list, all of which is in memory, as JSON has no lines. Raises `ConfigError`."""
+    """The requests of a JSON list, read as a whole. Raises `ConfigError`."""
     try:
         items = json.load(file)
     except (ValueError, RecursionError) as error:
@@ -196,7 +197,7 @@ def _opened(path: str) -> TextIO:
 
 
 def _first(place: FilePosition, file: TextIO) -> tuple[str, str]:
-    """The first letter of a file that is no blank, and its line. Raises `ConfigError` if there is none, or no text."""
+    """The first letter of a file, and its line. Raises `ConfigError` if empty."""
     try:
         while (start := file.read(1)).isspace():  # a list of conversations may be one line of gigabytes
             place.line += start == "\n"

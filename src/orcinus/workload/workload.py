@@ -1,4 +1,4 @@
-"""A workload: when requests come, how long they are, how many, and a seed. The same requests every time it is read."""
+"""A workload: arrivals, lengths, number of requests, and a seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMES, LENGTHS_DRAWN, PAUSES = range(3)  # random streams of their own, so that 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Requests to serve. Iterating draws (or reads) them lazily, and again from the start each time.
+    """Requests to serve; every iteration draws the same ones, lazily.
 
     `arrivals` is None for the times of a trace. `requests` is how many at most; None for a whole trace, or without end.
     Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). `max_tokens` is what requests ask for at
@@ -67,7 +67,7 @@ class Workload:
         return self.requests is None and not isinstance(self.lengths, Trace)
 
     def notes(self) -> list[str]:
-        """What has to be said of requests from a file, a line each; what was skipped is known when it has been read."""
+        """Notes on a trace, complete once it has been read."""
         lengths = self.lengths
         if not isinstance(lengths, Trace | Empirical):
             return []
@@ -82,14 +82,14 @@ class Workload:
         return [*found, skipped.said] if skipped.rows else found
 
     def loop(self) -> ClosedLoop:
-        """A new run of a closed loop, from the start. Raises `ConfigError` if the arrivals are an open loop."""
+        """A new run of a closed loop. Raises `ConfigError` for an open one."""
         if not isinstance(self.arrivals, Closed):
             raise ConfigError("only closed arrivals have a loop: iterate over the workload")
         pauses = self.arrivals.pauses(self._stream(PAUSES))
         return ClosedLoop(self.arrivals.clients, self.untimed(), pauses)
 
     def untimed(self) -> Iterator[Arrival]:
-        """The requests in their order, each at its time in the trace, or at 0."""
+        """The requests in order, each at its time in the trace, or 0."""
         return islice(self._asking(self._bodies()), self.requests)
 
     def _asking(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
@@ -185,7 +185,7 @@ def make_workload(
 
 
 def usual_arrivals(lengths: str, otherwise: str) -> str:
-    """How requests come if nothing else is asked for: at the times of their trace, if it has some. Raises `ConfigError`."""
+    """Default arrivals: a trace's own times, if it has some. Raises `ConfigError`."""
     if lengths.split(":")[0] != "trace":
         return otherwise
     made = make_lengths(lengths)

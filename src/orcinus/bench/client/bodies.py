@@ -1,4 +1,4 @@
-"""Requests written down before they are due, so that sending one is a matter of microseconds."""
+"""Request bodies, written before they are due so that sending takes microseconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ write = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is known of a server before a run: all that decides what is sent for a workload."""
+    """How requests to a server are written: target, dialect, prompts, lengths."""
 
     target: Target
     dialect: Dialect = Dialect()
@@ -58,7 +58,7 @@ class Ahead:
         self.bytes = 0
 
     def prepare(self, seconds: float) -> bool:
-        """Write more of them, for about so long. Whether there is more to be written now."""
+        """Write more requests, for about so long; whether more remain."""
         until = time.monotonic() + seconds
         while self.bytes < self._most:
             order = next(self._orders, None)

@@ -19,19 +19,19 @@ SAMPLE = re.compile(rf"^(?:\w+[:_])?(?:gpu_)?({NAMES})_total(?:{{.*}})? (\S+)", 
 
 @dataclass(frozen=True, slots=True)
 class CacheCounters:
-    """Prompt tokens since the server started: those found in the prefix cache, and all that were looked up."""
+    """Prompt tokens found and looked up in a prefix cache since start."""
 
     hits: float
     queries: float
 
     def share_since(self, before: CacheCounters) -> float | None:
-        """The share found since then; None if nothing was looked up, or the server was started again."""
+        """The share found since then; None after a restart or without look-ups."""
         hits, queries = self.hits - before.hits, self.queries - before.queries
         return hits / queries if 0 <= hits <= queries and queries else None
 
 
 def read_counters(page: str) -> CacheCounters | None:
-    """The counters of a page in Prometheus's text format, summed over labels; None if it does not have them."""
+    """The counters of a Prometheus page, summed over labels; None if missing."""
     found: dict[str, float] = {}
     for name, value in SAMPLE.findall(page):
         found[name] = found.get(name, 0.0) + float(value)

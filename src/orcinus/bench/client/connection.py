@@ -25,11 +25,17 @@ class Receiver(Protocol):
         """It is complete. The connection may already serve another."""
 
     def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
-        """It will never be complete. `stale`: the connection had served others before, and no byte of the answer came."""
+        """The answer will never be complete.
+
+        `stale`: the connection had served others before, and no byte of the answer came.
+        """
 
 
 class Connection(asyncio.Protocol):
-    """One connection, for one answer at a time. `on_idle` and `on_closed` tell its pool that it is free, or gone."""
+    """A connection, for one answer at a time.
+
+    `on_idle` and `on_closed` tell its pool that it is free, or gone.
+    """
 
     transport: asyncio.Transport
 

@@ -1,4 +1,4 @@
-"""How late the client itself is: what of the latencies that it measures is its own fault."""
+"""The client's own delay, which is part of the latencies it measures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEAT_S = 0.005  # the heart beats that often
 
 
 class Heartbeat:
-    """Measures how late the event loop comes to its callbacks, and calls `on_beat` at every beat."""
+    """Measures the event loop's delay, and calls `on_beat` at every beat."""
 
     def __init__(self, on_beat: Callable[[], None]) -> None:
         self._on_beat = on_beat
@@ -66,7 +66,10 @@ def client_delay(requests: Sequence[RequestRecord], lags: Sequence[float]) -> Cl
 
 
 def lateness(delay: ClientDelay | None, most: float, *, sending: bool = True) -> list[str]:
-    """Why a run must not be believed: a sentence for each P99 above `most` seconds, of `sending` only where that matters."""
+    """Why a run is invalid: a sentence for each P99 above `most` seconds.
+
+    That of `sending` counts only where it matters.
+    """
     if delay is None:
         return []
     found = []

@@ -1,4 +1,4 @@
-"""Server-sent events from bytes that were cut anywhere (WHATWG HTML, 9.2.6, "interpreting an event stream")."""
+"""Server-sent events from bytes cut anywhere (WHATWG HTML, 9.2.6)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ MOST_BYTES = 4 * 2**20  # of one line: a frame is a thousandth of that
 
 
 class EventStream:
-    """The data of events, as far as they are complete. Other fields (`event`, `id`, `retry`) and comments say nothing to us."""
+    """The data of complete events; other fields and comments are ignored."""
 
     __slots__ = ("_after_cr", "_begun", "_data", "_rest")
 
@@ -18,7 +18,7 @@ class EventStream:
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of each event that these bytes complete. An event that the stream's end cuts off never comes.
+        """The data of each event that these bytes complete.
 
         Raises `ValueError` for a line that does not end.
         """

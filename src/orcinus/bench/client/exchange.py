@@ -33,8 +33,9 @@ class EncodedRequest:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request. `on_ended` is called once, at its end. Moments are of the monotonic clock.
+    """One request and its answer.
 
+    `on_ended` is called once, at its end. Moments are of the monotonic clock.
     It counts as sent when its bytes are handed to the socket, or, if no connection is idle, when one begins to be made:
     how long a server takes to accept a connection is part of its latency, as in vLLM's benchmark, in guidellm and in aiperf.
     """
@@ -150,7 +151,7 @@ class Exchange:
         self.on_ended(self)
 
     def record(self, start: float) -> RequestRecord:
-        """What is kept of it, by the clock of a run that began at `start`."""
+        """The record of the request, on the clock of a run begun at `start`."""
         assert self.outcome is not None
         tally = self.tally
         return RequestRecord(

@@ -1,4 +1,4 @@
-"""What a frame of a stream says: the parts of OpenAI's shapes, and of their dialects, that a benchmark needs.
+"""Frames of a stream: OpenAI's shapes and their dialects, as benchmarks need them.
 
 Servers differ. vLLM and Orcinus give `token_ids` when asked; counts come in every frame, or in a last one without choices;
 chats begin with a frame that has a role and no token; thoughts are `reasoning_content` or `reasoning`.
@@ -65,7 +65,7 @@ class Frame(msgspec.Struct, gc=False):
     message: Any = None
 
     def failure(self) -> str | None:
-        """What went wrong on the server, if this frame says so: in `error`, or as an object that is one."""
+        """The error that a frame reports; empty if it reports none."""
         if self.error is not None:
             return message_of(self.error)
         return message_of(self.message) if self.object == "error" else None

@@ -1,4 +1,4 @@
-"""Offers the requests of a workload to a server when they are due, and keeps what came of each."""
+"""Sends the requests of a workload when they are due, and records them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Load:
-    """One run of one workload. What was measured is in `so_far` at any time, also when the run was interrupted.
+    """One run of one workload; `so_far` holds what was measured at any time.
 
     A closed loop's n-th request is the same for every client. A client that was refused waits as long as the server says
     before it thinks and comes again; an open loop only counts refusals. `timeout`: seconds for a whole request.
@@ -63,12 +63,15 @@ class Load:
         self._load = load_average()
 
     async def prepare(self) -> None:
-        """Write requests ahead: all of them, unless they are very many. Raises `ConfigError` if they cannot be written."""
+        """Write requests ahead, all unless very many. Raises `ConfigError`."""
         while self._orders.prepare(0.05):
             await asyncio.sleep(0)  # lets a cancellation in
 
     async def run(self) -> Repeat:
-        """Send everything, and wait until the last request has ended. Closes every connection, also when it is cancelled."""
+        """Send all requests, and wait for the last to end.
+
+        Closes every connection, also when it is cancelled.
+        """
         await self.prepare()
         with _no_collections():
             try:

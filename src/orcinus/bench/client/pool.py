@@ -1,4 +1,4 @@
-"""Connections to one server that are used again, as many as there are answers at a time."""
+"""Reused connections to one server, as many as answers at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Line:
     connection: Connection | None = None
 
     def drop(self) -> None:
-        """Give up; the listener hears no more. Not after an ending, when others may have the connection."""
+        """Give up; the listener hears no more.
+
+        Not after an ending, when others may have the connection.
+        """
         if self.connection is not None:
             self.connection.drop()
         elif self.task is not None:
@@ -32,7 +35,7 @@ class Line:
 
 
 class Pool:
-    """Sends requests over idle connections, and over new ones while there is none. Nothing waits for a free connection."""
+    """Sends requests over idle connections, or over new ones if none is idle."""
 
     def __init__(self, target: Target) -> None:
         self._host, self._port, self._tls = target.host, target.port, target.tls
@@ -43,7 +46,10 @@ class Pool:
         _allow_many_connections()
 
     def send(self, request: bytes, receiver: Receiver, *, fresh: bool = False) -> Line:
-        """Send it, `fresh` over a new connection. The receiver hears of all that follows, and never before this returns."""
+        """Send a request, `fresh` over a new connection.
+
+        The receiver hears of all that follows, and never before this returns.
+        """
         while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.usable:
@@ -87,7 +93,7 @@ class Pool:
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets this process have; the usual limit is a thousand."""
+    """Raise the limit of open files as far as the system allows."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(ValueError, OSError):

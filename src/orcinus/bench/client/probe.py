@@ -1,4 +1,4 @@
-"""What is found out about a server before a run: its model, the fields that it takes, how many tokens a word has there."""
+"""Probes a server before a run: model, accepted fields, tokens per word."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
 
 
 async def find_card(target: Target) -> _Card:
-    """The only model that a server has. Raises `ConfigError` if it tells none or several, or does not answer."""
+    """The only model of a server. Raises `ConfigError` if there is not exactly one."""
     cards = await _cards(target)
     if len(cards) != 1:
         names = [card.id for card in cards]
@@ -59,7 +59,7 @@ async def _cards(target: Target) -> list[_Card]:
 
 
 async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
-    """Find out how to speak with a server: its model if none is named, its dialect, the length of its words.
+    """The form in which a server takes requests: model, dialect, length of words.
 
     Sends a few requests of one or two output tokens. Raises `ConfigError` with what the server said if it takes none of them.
     """
@@ -104,7 +104,7 @@ def _raise_unless_refused(target: Target, probed: Exchange) -> None:
 
 
 async def _calibrated(form: Form) -> Words:
-    """How many tokens words have, from the counts of one word and of all; one each if the server does not count."""
+    """Tokens per word, from the server's counts; one if it does not count."""
     words = tuple(range(len(WORDS)))
     few, many = [(await _probe(form, words[:count])).tally.prompt_tokens for count in (1, len(words))]
     if few is None or many is None or many <= few:

@@ -54,7 +54,7 @@ class Words:
         return prompt_ids(arrival, number, len(WORDS), draw)
 
     def tokens(self, shared: int, prompts: int) -> int:
-        """Tokens in which so many prompts are alike: those of `shared` words, and a chat's template in each."""
+        """Tokens in which so many prompts are alike, chat templates included."""
         return round(shared * self.each + prompts * self.around)
 
     def show(self, ids: tuple[int, ...]) -> str:
@@ -72,7 +72,7 @@ def asked(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = Tru
 
 
 def prompts_hash(workload: Workload, prompts: Ids | Words, *, exact_lengths: bool = True) -> str:
-    """Of all prompts and asked lengths: equal if two runs were about the same work. Raises `ConfigError` if there is no end."""
+    """Hash of all prompts and lengths. Raises `ConfigError` if there is no end."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     return hash_requests(asked(workload, prompts, exact_lengths=exact_lengths))

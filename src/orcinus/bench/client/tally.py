@@ -1,4 +1,4 @@
-"""Counts the tokens of one answer, and says when each of them came, as far as the server lets that be known."""
+"""Counts the tokens of an answer, with their moments as far as known."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tally:
     _count_at_text: int = 0  # at the last frame with text
 
     def add(self, frame: Frame, at: float) -> None:
-        """Take one frame that came at this second. Raises `ValueError` if it counts what cannot be."""
+        """Count a frame that came at this second. Raises `ValueError` if impossible."""
         usage = frame.usage
         if usage is not None:
             self._count(usage.prompt_tokens, usage.completion_tokens, at)
@@ -76,7 +76,7 @@ class Tally:
 
     @property
     def _stands_still(self) -> bool:
-        """Whether the count never rose though text came: at 0, or at what the first frame with text had."""
+        """Whether the count never rose though text came."""
         frames = len(self._by_frames)
         once = self._counts_everywhere and self._rises == 1 and self.counted == self._count_at_text
         return (frames > 0 and not self.counted) or (frames > 2 and once)

@@ -16,7 +16,7 @@ PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server of the OpenAI API, the model that is asked there, and the form in which it is asked.
+    """A server of the OpenAI API, its model, and the kind of requests.
 
     `prompts` are token ids, which servers take for completions only and which make lengths exact, or text, whose length is
     calibrated; None: ids for completions, text for chats. `extra` are further fields of every body, and win over ours.

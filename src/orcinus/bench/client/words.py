@@ -1,4 +1,4 @@
-"""Common English words, for prompts of text. Nearly every one is a single token in the vocabularies of present models."""
+"""Common English words, nearly all single tokens in present vocabularies."""
 
 WORDS = tuple(
     """

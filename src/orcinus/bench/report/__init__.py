@@ -1,1 +1,1 @@
-"""Results for the eye: one page that needs nothing else, pictures beside it, and a table for a README."""
+"""Reports: one HTML page, its pictures, and a table for a README."""

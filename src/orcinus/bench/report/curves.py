@@ -1,4 +1,4 @@
-"""Sides that differ in nothing but the rate at which requests come: points of one curve."""
+"""Curves of sides that differ only in the rate of arrivals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PANELS = (
 
 
 def curves(sides: Sequence[SideNumbers]) -> list[tuple[str, list[RatePoint]]]:
-    """Names and points of those with at least two rates, the latter by rate; nothing if there are none."""
+    """Curves of at least two rates, by name; points are ordered by rate."""
     groups: dict[tuple[tuple[str, Setting], ...], list[SideNumbers]] = {}
     for side in sides:
         if rate_of(side.side) is not None and "request_throughput" in side.summary.intervals:
@@ -62,6 +62,6 @@ def _span(interval: Interval) -> Span:
 
 
 def _normalized_latency(repeat: Repeat) -> float | None:
-    """End-to-end latency over output tokens, in seconds: the median over requests (Orca, OSDI 2022, section 6)."""
+    """Median end-to-end latency over output tokens, in seconds (Orca, section 6)."""
     values = [e2e(each) / each.output_tokens for each in repeat.requests if each.outcome is Outcome.OK and each.output_tokens]
     return median(values) if values else None

@@ -24,13 +24,13 @@ COLUMNS = (
 
 
 def markdown_tables(results: Sequence[tuple[str, Result, Sequence[SideNumbers]]]) -> str:
-    """A table for each of them, with its label above it if there are several."""
+    """A table for each result, with its label if there are several."""
     several = len(results) > 1
     return "\n".join(f"**{_plain(label)}**\n\n" * several + markdown_table(result, sides) for label, result, sides in results)
 
 
 def markdown_table(result: Result, sides: Sequence[SideNumbers]) -> str:
-    """A row for each side, losses among them, and below it date, machine, commit and command."""
+    """A row for each side, then date, machine, commit and command."""
     lines = [_row(COLUMNS), _row(["---", *("---:" for _ in COLUMNS[1:])])]
     lines += [_row(_cells(side)) for side in sides]
     if result.capacity:
@@ -83,7 +83,7 @@ def _plain(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Code may hold anything but a run of backticks as long as its own fence."""
+    """A code span whose fence is longer than any run of backticks inside."""
     text = " ".join(text.split())
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"

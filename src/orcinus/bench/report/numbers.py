@@ -1,4 +1,4 @@
-"""The numbers of a report: those of `orcinus.bench.summary`, with what a page wants to know besides."""
+"""The numbers of a report: summaries and verdicts of each side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Judgement = Literal["better", "worse", "unclear", ""]
 
 @dataclass(frozen=True, slots=True)
 class SideNumbers:
-    """One side, its summary against the first side at the same rate, and the repeats that this rests on.
+    """A side, its summary and verdicts, and the repeats they rest on.
 
     `verdicts`, by metric, have the first side as `a` and this one as `b`; none for the first itself.
     """
@@ -37,7 +37,7 @@ class SideNumbers:
         return math.nan if found is None else found
 
     def judgement(self, metric: str) -> Judgement:
-        """What this side is against the first one; "" if that cannot be told, or is not asked."""
+        """Better, worse or unclear against the first side; "" if not decided."""
         found = self.verdicts.get(metric)
         if found is None or found.reason in (RankingReason.FEW, RankingReason.AT_ONCE):
             return ""
@@ -45,7 +45,7 @@ class SideNumbers:
 
 
 def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
-    """Of every side. Repeats that must not be believed are left out, unless there are no others at all."""
+    """The numbers of every side, without invalid repeats unless there are no others."""
     invalid_too = not any(repeat.valid for side in result.sides for repeat in side.repeats)
     groups: dict[float | None, list[Side]] = {}
     for side in result.sides:
@@ -60,6 +60,6 @@ def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
 
 
 def _used(side: Side, invalid_too: bool) -> tuple[Repeat, ...]:
-    """As in a summary: those that were interrupted count only where there is nothing else."""
+    """The repeats of a summary; interrupted ones only if there are no others."""
     found: Sequence[Repeat] = [repeat for repeat in side.repeats if repeat.valid or invalid_too]
     return tuple(repeat for repeat in found if not repeat.partial) or tuple(found)

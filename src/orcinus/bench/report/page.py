@@ -1,4 +1,4 @@
-"""Writes the report of one or several results: a page for the browser, pictures, and a table for a README."""
+"""Writes the report of results: an HTML page, pictures and a table."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class _ReportedResult:
 def write_report(
     results: Sequence[tuple[str, Result]], html: Path, pngs: Path | None = None, markdown: Path | None = None
 ) -> list[Path]:
-    """Write one page about labelled results; also its pictures to the folder `pngs`, and a table to the file `markdown`.
+    """Write one page about labelled results; returns the files written.
 
+    `pngs`: a folder for its pictures, `markdown`: a file for a table.
     The page holds its pictures and loads nothing. Returns the files written. Raises `ConfigError` if one cannot be, or if
     there are no results.
     """

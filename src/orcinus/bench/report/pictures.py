@@ -1,4 +1,4 @@
-"""The pictures of one result: which there are, of what, and how to read them."""
+"""The pictures of a result, with their captions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ READ_COMPOSITION = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file, what it shows to those who do not see it, and how to read it."""
+    """A picture's file, its alternative text, and how to read it."""
 
     path: Path
     title: str
@@ -61,7 +61,7 @@ class Picture:
 
 
 def draw_pictures(result: Result, sides: Sequence[SideNumbers], stem: Path) -> list[Picture]:
-    """Draw those for which something was measured, to `stem` with their names appended. Raises `ConfigError`."""
+    """Draw all pictures that have data, as `stem` plus their names. Raises `ConfigError`."""
     chosen, left_out = choose(result, sides)
     runs = {side.name: repeat for side in chosen if (repeat := _looked_at(side)) is not None}
     engines = {name: repeat for name, repeat in runs.items() if repeat.iterations}
@@ -80,7 +80,7 @@ def draw_pictures(result: Result, sides: Sequence[SideNumbers], stem: Path) -> l
 
 
 def choose(result: Result, sides: Sequence[SideNumbers]) -> tuple[list[SideNumbers], str]:
-    """At most eight sides, which are shown one by one, and what to say of those that are not.
+    """At most eight sides to draw, and a sentence about the others.
 
     Of systems at several rates it is those at their capacity, or else those at the middle one of the rates that most have.
     """
@@ -133,7 +133,7 @@ def _medians(side: SideNumbers) -> list[str]:
 
 
 def _per_metric(result: Result) -> dict[str, float]:
-    """Objectives by the metric beside which they are drawn; those of a goodput at its P99."""
+    """Objectives by the metric they are drawn at; those of a goodput at P99."""
     return {name if "." in name else f"{name}.p99": seconds for name, seconds in result.objectives.items()}
 
 

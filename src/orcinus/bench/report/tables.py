@@ -1,4 +1,4 @@
-"""The tables of a page, as text that a template need only put into cells."""
+"""The tables of a page, as text for the cells of a template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKS = {"better": "▲ better", "worse": "▼ worse", "unclear": "≈ unclear",
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A number, where it lies over the repeats, and what it is against the first side."""
+    """A number, its interval, and its ratio to the first side."""
 
     text: str
     range: str = ""
@@ -30,7 +30,7 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of a name and a cell for each column but the first. `columns` name all of them, `caption` says what it is."""
+    """Named rows of cells; `columns` name all columns, `caption` the table."""
 
     caption: str
     columns: tuple[str, ...]
@@ -78,7 +78,7 @@ def headline(sides: Sequence[SideNumbers]) -> Table:
 
 
 def _unit(sides: Sequence[SideNumbers], metric: str, beside: Sequence[str]) -> tuple[str, float]:
-    """The same for all parts of a latency that stand beside each other; none for what is no latency."""
+    """One unit for all parts of a latency; none for other metrics."""
     if not _is_latency(metric):
         return "", 1.0
     parts = [name for name in beside if name.partition(".")[0] == metric.partition(".")[0]]
@@ -86,7 +86,7 @@ def _unit(sides: Sequence[SideNumbers], metric: str, beside: Sequence[str]) -> t
 
 
 def details(sides: Sequence[SideNumbers]) -> list[Table]:
-    """Every metric, in groups. Groups and columns of which nothing is known are left out."""
+    """Every metric, in groups; empty groups and columns are left out."""
     found = [_table("Throughput", sides, THROUGHPUT)]
     for latency, title in LATENCIES:
         columns = [(f"{latency}.{part}", heading) for part, heading in PARTS]
@@ -121,7 +121,7 @@ def client_delays(sides: Sequence[SideNumbers]) -> Table | None:
 
 
 def repeats(side: SideNumbers) -> Table:
-    """What was measured each time, the repeats that must not be believed among them; latencies in milliseconds."""
+    """Each repeat's metrics, invalid ones included; latencies in milliseconds."""
     rows = []
     for repeat in side.side.repeats:
         found = metrics(repeat)
@@ -151,7 +151,7 @@ def common_settings(result: Result) -> list[tuple[str, str]]:
 
 
 def capacities(result: Result) -> Table | None:
-    """Requests per second that each system can take; None if it was not looked for."""
+    """Each system's capacity in requests per second; None if none was searched."""
     if not result.capacity:
         return None
     rows = tuple((name, (TableCell(digits(value)),)) for name, value in result.capacity.items())
@@ -159,7 +159,7 @@ def capacities(result: Result) -> Table | None:
 
 
 def comparison(files: Sequence[tuple[str, Sequence[SideNumbers]]]) -> Table:
-    """Sides of several files about the same work. They took no turns, so that ratios are those of medians."""
+    """Sides of several files about the same work, with ratios of medians."""
     every_side = [(label, side) for label, sides in files for side in sides]
     shown = _present([side for _, side in every_side], HEADLINE)
     first = every_side[0][1]
@@ -225,7 +225,7 @@ def spell_ratio(ratio: Interval | None) -> str:
 
 
 def _repeats(side: SideNumbers) -> TableCell:
-    """How many are behind the numbers, of how many, and how sure the intervals of their medians are."""
+    """Repeats behind the numbers, of how many, and the intervals' level."""
     level = max((found.level for found in side.summary.intervals.values()), default=0.0)
     some = f" of {len(side.side.repeats)}" if len(side.used) < len(side.side.repeats) else ""
     return TableCell(f"{len(side.used)}{some}", f"{level * 100:.0f} %" if level else "")

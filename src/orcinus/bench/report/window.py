@@ -16,7 +16,7 @@ Runs = Sequence[tuple[str, Sequence[Iteration]]]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Seconds from the start of the runs, and why these; "" if they are all there are."""
+    """Seconds from the start of the runs; `why` is "" if they are all."""
 
     start: float
     end: float
@@ -24,7 +24,7 @@ class Window:
 
 
 def window(runs: Runs) -> Window:
-    """Around the longest iteration of all, as wide as 160 usual ones, or as three of these if that is more.
+    """Seconds around the longest iteration: 160 usual ones, or three of these.
 
     The first iteration of a side does not count, because it may have warmed something up.
     """

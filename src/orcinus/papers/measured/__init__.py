@@ -13,7 +13,7 @@ STUDIES: tuple[Study, ...] = (OrcaCurves(), Stalls(), Chunks(), Paging())
 
 
 def choose(names: str | None) -> tuple[Study, ...]:
-    """Those of `stalls,orca`, in the order of the list; all if there are none. Raises `ConfigError`."""
+    """Studies named as in `stalls,orca`; all if none. Raises `ConfigError`."""
     known = {study.name: study for study in STUDIES}
     wanted = {name.strip() for name in (names or "").split(",")} - {""}
     for name in sorted(wanted - known.keys()):

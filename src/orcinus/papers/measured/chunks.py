@@ -1,4 +1,4 @@
-"""Chunk size and P:D ratio (SARATHI, figure 9): what decodes gain that ride along with chunks of prompts."""
+"""Chunk size and P:D ratio (SARATHI, figure 9)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ Gains = Mapping[tuple[int, float], Mapping[int, float]]  # (chunk, P:D) -> by ro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunks:
-    """Requests that are all alike, `length` tokens in P:D ratios from many decodes to few, with `places` in the batch.
+    """Equal requests of `length` tokens, from many decodes to few.
 
+    `places` of them are in the batch.
     The baseline runs a whole batch of prompts and then its decodes. SARATHI puts one chunk into every iteration, and the
     decodes of the others ride along; prompts and decodes end together at P:D = C / (B - 1) - 1, so that there the gain is
     greatest. Three batches: the first one fills the engine, in the last one it empties, and the one between counts.
@@ -77,7 +78,7 @@ class Chunks:
         return StudyPlan(points, every)
 
     def balance(self, chunk: int) -> float:
-        """The P:D at which prompts and decodes end together (SARATHI, section 4.3, with the tokens that a chunk really has)."""
+        """The P:D at which prompts and decodes end together (SARATHI, 4.3)."""
         return (chunk - (self.places - 1)) / (self.places - 1)
 
     def nearest(self, chunk: int) -> int:

@@ -1,4 +1,4 @@
-"""Latency against throughput (Orca, figure 10): batches that run to their end, against a decision in every iteration."""
+"""Latency against throughput (Orca, figure 10)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Points = Sequence[tuple[float, float]]  # (requests per second, median latency p
 
 @dataclass(frozen=True, slots=True)
 class OrcaSystem:
-    """One of the systems, and how many requests it is given: slow ones get fewer, so that none takes long."""
+    """A system and its number of requests; slow ones get fewer."""
 
     name: str
     policy: str
@@ -55,7 +55,7 @@ Curves = Mapping[str, Sequence[Side]]  # of each system, by rising load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrcaCurves:
-    """Requests come at random, to every system at half of what it serves at most, at nine tenths, and beyond.
+    """Random arrivals at half of a system's capacity, at 0.9, and beyond.
 
     The K/V memory is that of eight requests of `longest` tokens, which FasterTransformer reserves for each; Orca reserves
     what a request asks for, so that larger batches fit. Request-level batching is FasterTransformer without its habit of
@@ -127,7 +127,7 @@ def normalized_latency(repeat: Repeat) -> float:
 
 
 def throughput_at(points: Points, limit: float) -> float:
-    """Requests per second at this latency, between two points; that of the first if even it takes longer.
+    """Requests per second at this latency, interpolated; at least the first point's.
 
     So a system which never kept the limit is credited with more than it could serve.
     """
@@ -150,7 +150,10 @@ def _sides_of(result: Result, system: object) -> list[Side]:
 
 
 def _sustained(sides: Sequence[Side], alone: Side) -> dict[int, float]:
-    """By round: requests per second at the limit, which is a multiple of what one request takes in the same round."""
+    """Requests per second at the latency limit, by round.
+
+    The limit is a multiple of what one request takes in the same round.
+    """
     limits = {number: ms * LIMIT_MS / ALONE_MS for number, ms in rounds(alone, normalized_latency).items()}
     throughput = [rounds(side, reading("request_throughput")) for side in sides]
     latency = [rounds(side, normalized_latency) for side in sides]
@@ -162,7 +165,7 @@ def _sustained(sides: Sequence[Side], alone: Side) -> dict[int, float]:
 
 
 def _lines(each: OrcaSystem, curves: Curves, sustained: Mapping[str, Mapping[int, float]]) -> list[Measurement]:
-    """One system: what it serves against FasterTransformer one by one, as published and here; what that is in numbers."""
+    """Measurements of one system, against FasterTransformer one by one."""
     sides = curves[each.name]
     lines = [
         Measurement(f"{each.name}: served at most", "", typical(sides[-1], reading("request_throughput")), "req/s"),
@@ -191,14 +194,14 @@ def _published_gains(series: Series | None) -> tuple[str, str]:
 
 
 def _published(series: Series) -> list[tuple[float, float]]:
-    """A curve of the figure, which draws that of 16 only where it leaves the one of 8."""
+    """A curve of the figure; that of 16 continues the one of 8."""
     own = LOADED[MODEL, series]
     shared = LOADED[MODEL, ("orca", 8)] if series == ("orca", 16) else ()
     return [*(point for point in shared if point[0] < own[0][0]), *own]
 
 
 def _figure(systems: Sequence[OrcaSystem], curves: Curves) -> Figure:
-    """Both axes against FasterTransformer one by one, so that a GPU of 2022 and this machine fit into one picture."""
+    """Both axes relative to FasterTransformer one by one."""
     alone = curves[ALONE]
     most = typical(alone[-1], reading("request_throughput")).median
     ms = typical(alone[0], normalized_latency).median

@@ -1,4 +1,4 @@
-"""Reservation against paging (vLLM, figures 2 and 13): how many requests fit into the same K/V memory at once."""
+"""Reservation against paging (vLLM, figures 2 and 13)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_THERE = 2048  # tokens that Orca (Max) reserves there
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paging:
-    """Everything is a quarter of vLLM's ShareGPT runs with OPT-13B: lengths, the longest request, and the K/V memory.
+    """vLLM's ShareGPT runs with OPT-13B, at a quarter of lengths and memory.
 
     So 7.67 of the longest requests fit, as there. The scheduling is Orca's in all three; they differ in what a request is
     given: room for the longest one, for what it asks, or for what it has. First all requests are there from the start,
@@ -131,7 +131,7 @@ def _lines(kv: str, full: Mapping[str, Side], coming: Mapping[str, Side]) -> lis
 
 
 def _figure(full: Mapping[str, Side], coming: Mapping[str, Side]) -> Figure:
-    """Two panels: how many fit, as bars; how the batch fills up when they arrive."""
+    """Requests that fit, as bars, and the batch size over time."""
     there = [(float(number), BATCHED_13[name]) for number, name in enumerate(SYSTEMS.values(), 1)]
     ours = [(float(number), typical(side, batched).median) for number, side in enumerate(full.values(), 1)]
     fit = [Curve("requests", there, published=True), Curve("requests", ours)]

@@ -1,4 +1,4 @@
-"""Generation stalls (Sarathi-Serve, figures 1 and 7): what happens to those who read while a long prompt comes in."""
+"""Generation stalls by long prompts (Sarathi-Serve, figures 1 and 7)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHOLE, CHUNKED = ("prefill-first", "orca"), ("sarathi", "stall-free")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalls:
-    """`places` clients read answers of `answer` tokens and ask again at once; every fourth has a prompt of `long` tokens.
+    """`places` clients in a closed loop; every fourth prompt has `long` tokens.
 
     All places always decode, so each long prompt meets as many readers as there can be. vLLM's prefill-first scheduling
     and Orca run it whole; SARATHI and stall-free batching cut it, so that no iteration has more than `budget` tokens.
@@ -119,7 +119,7 @@ def longest_gap(repeat: Repeat) -> float:
 
 
 def _beside(least: int) -> Callable[[Repeat], float]:
-    """The time of iterations with decodes and at least so many tokens of prompts, over that of decodes alone: medians."""
+    """Iterations with at least `least` prompt tokens over decodes alone: medians."""
 
     def ratio(repeat: Repeat) -> float:
         decodes = [each for each in repeat.iterations if each.decode_tokens]
@@ -135,7 +135,7 @@ def _seconds(iteration: Iteration) -> float:
 
 
 def _figure(sides: tuple[Side, ...]) -> Figure:
-    """The gap before every token, over the time of the first run: the paper draws the tokens of one request instead."""
+    """The gap before every token, over the time of the first run."""
     first = {side.name: whole(side)[0] for side in sides}
     top = 1.05 * max(longest_gap(repeat) for repeat in first.values())
     panels = [

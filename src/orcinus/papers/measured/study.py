@@ -1,4 +1,4 @@
-"""A study: a small version of one experiment of a paper on a real model, and how it is run."""
+"""A study: a small version of a paper's experiment on a real model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StudyPlan:
 
 
 class Study(Protocol):
-    """A small version of an experiment; its fields are all that was decided about it."""
+    """A small version of an experiment; its fields are all of its settings."""
 
     name: ClassVar[str]
     paper: ClassVar[str]
@@ -46,17 +46,18 @@ class Study(Protocol):
         ...
 
     def prepare(self, engines: Engines, bar: Bar) -> StudyPlan:
-        """What to measure. Rates are found by a short run, so that they suit a slow machine and a fast one."""
+        """What to measure, at rates found by a short run."""
         ...
 
     def read(self, result: Result) -> Finding:
-        """What was measured beside what was published. Every side of the result has a whole repeat that may be believed."""
+        """The finding; every side of the result has a whole valid repeat."""
         ...
 
 
 def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading = silent, bar: Bar = no_bar) -> Result:
-    """Load the model, find the rates, measure all systems in turn. Ctrl-C ends it with what was measured until then.
+    """Load the model, find the rates, measure all systems in turn.
 
+    Ctrl-C ends it with what was measured until then.
     Raises `ConfigError` before anything runs.
     """
     configs = study.configs(model)
@@ -84,7 +85,7 @@ def run_studies(
 
 
 def read_study(study: Study, result: Result) -> Finding | None:
-    """What can be seen in a result; None if nothing can, for a side was not measured."""
+    """The finding of a result; None if a side was not measured."""
     measured = result.sides and all(whole(side) for side in result.sides)
     return study.read(result) if measured else None
 
@@ -96,7 +97,7 @@ def points_of(engines: Engines, workload: Workload, requests: Sequence[BenchRequ
 
 
 def capacity(system: System, workload: Workload) -> float:
-    """Requests per second that a system serves when all are there from the start: what rates are measured against.
+    """Requests per second when all are there from the start.
 
     The better of two short runs, since disturbances only make a machine slower.
     """

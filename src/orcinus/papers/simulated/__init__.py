@@ -15,7 +15,7 @@ ROWS: tuple[Experiment, ...] = tuple(
 
 
 def choose(numbers: Sequence[int]) -> tuple[Experiment, ...]:
-    """The rows of these numbers, or all of them. Raises `ConfigError` if one does not exist."""
+    """The rows of these numbers; all if none. Raises `ConfigError`."""
     known = dict.fromkeys(row.number for row in ROWS)
     for wanted in numbers:
         if wanted not in known:

@@ -69,8 +69,9 @@ def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
 
 
 def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) -> tuple[float, float, float]:
-    """Seconds of an iteration of `decodes` decodes that attend to `context` tokens each, and of hybrid batches with them.
+    """Seconds of three iterations: decodes alone, with a chunk, with a prompt.
 
+    `decodes` decodes attend to `context` tokens each.
     (the decodes alone; with the last full chunk of a prompt, `budget` tokens in all; with a whole prompt). The prompt is
     `context` tokens long as well.
     """
@@ -82,7 +83,10 @@ def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) 
 
 
 def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[IterationSample]:
-    """Iterations from all prompts at once to the last of one more prompt, which comes only with a `budget`."""
+    """Iterations from all prompts at once to the last of one more prompt.
+
+    That comes only with a `budget`.
+    """
     limits = Limits(decodes + 1, decodes * context + context, 2 * context)
     blocks = (decodes + 1) * (2 * context // BLOCK)
     replica = Replica(

@@ -1,4 +1,4 @@
-"""Orca (Yu et al., OSDI 2022), section 6: iteration-level scheduling against FasterTransformer, on A100-40GB devices."""
+"""Orca (Yu et al., OSDI 2022), section 6: iteration-level scheduling against FasterTransformer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orcinus.sim.run import simulate
 
 
 class Testbed(NamedTuple):
-    """How a model is spread, and how many batches Orca keeps in flight; None = one for every stage (its n_workers)."""
+    """Parallel degrees, and batches in flight (None: one for every stage)."""
 
     tp: int
     pp: int
@@ -79,7 +79,7 @@ def batch_ms(model: str, engine: str, prompt: int, size: int) -> float:
 
 @cache
 def serve(model: str, series: Series, rate: float, requests: int = SOME, in_flight: int | None = None) -> LoadPoint:
-    """Figure 10: requests of 32 to 512 and 1 to 128 tokens come at random, `rate` of them a second."""
+    """Figure 10: random requests at `rate` per second."""
     in_flight = in_flight or TESTBEDS[model].in_flight
     metrics = ask(model, series, "orca", f"poisson:rate={rate!r}", requests, in_flight).metrics
     return LoadPoint(metrics.served / metrics.span, 1e3 * metrics.normalized_latency.percentile(50))
@@ -91,7 +91,7 @@ def most(model: str, series: Series, requests: int = MANY) -> float:
 
 
 def throughput_at(model: str, series: Series, latency: float) -> float:
-    """Requests a second that are served at this median latency in ms a token: the rate is bisected to within 2 %."""
+    """Requests per second at this median latency per token, within 2 %."""
     low, high = most(model, series) / 2, most(model, series)
     while high / low > 1.02:
         middle = (low * high) ** 0.5
@@ -100,7 +100,7 @@ def throughput_at(model: str, series: Series, latency: float) -> float:
 
 
 def first_too_large(model: str) -> int:
-    """The first of the batches of 1, 2, 4, … requests that FasterTransformer's memory does not hold at once."""
+    """The first power of two that FasterTransformer's memory does not hold."""
     size = 1
     while batch(model, "fastertransformer", 32, size).metrics.batch_size.greatest == size:
         size *= 2
@@ -132,7 +132,7 @@ def run_1() -> Finding:
 
 
 def run_2() -> Finding:
-    """The time of a batch of 101B on eight devices, and of 175B on two stages of eight."""
+    """Batch times of 101B on eight devices and 175B on sixteen."""
     return Finding(figure_9_bars("101b", "175b", tolerance=0.07), figures=[figure_9()])
 
 
@@ -185,7 +185,7 @@ def run_7() -> Finding:
 
 
 def run_9() -> Finding:
-    """Latencies of 101B, with two batches in flight on its one worker and with one."""
+    """Latencies of 101B with two batches in flight, and with one."""
     checks: list[Comparison] = []
     for rate, ms in ((0.81, 76), (2.04, 87), (4.06, 104)):
         two, one = (serve("101b", ("orca", 32), rate, MANY, in_flight).latency for in_flight in (2, 1))

@@ -1,4 +1,4 @@
-"""SARATHI (Agrawal et al., arXiv 2308.16369): its experiments with LLaMA-13B on one A6000, and all of its rows."""
+"""SARATHI (Agrawal et al., arXiv 2308.16369): LLaMA-13B on one A6000."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _table_2() -> tuple[IterationSample, IterationSample, IterationSample]:
 
 
 def _as_table_2_counts(each: IterationSample) -> float:
-    """Milliseconds of linear layers and attention: without norms and the like, and without the choice of a token."""
+    """Milliseconds of linear layers and attention, without norms and sampling."""
     cost, work = _setup(1, 1024).machine.cost, each.work
     assert isinstance(cost, TransformerCost)
     linears = cost.layer_seconds(work.tokens) - cost.elementwise_seconds(work.tokens)
@@ -112,7 +112,7 @@ def row_16() -> Finding:
 
 
 def _speed_up(batch: int) -> float:
-    """Baseline decode time per token over what each decode adds to the chunk that it rides along with."""
+    """Baseline decode time per token over a piggybacked decode's."""
     decodes, prompt = batch - 1, 4 * (256 - (batch - 1))
     hybrid = _seconds(
         each

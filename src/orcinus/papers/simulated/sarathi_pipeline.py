@@ -1,4 +1,4 @@
-"""SARATHI, figure 12: GPT-3 on 64 A100s, in a pipeline with whole prompts or with chunks, or as eight replicas."""
+"""SARATHI, figure 12: GPT-3 on 64 A100s, as a pipeline or as replicas."""
 
 from __future__ import annotations
 

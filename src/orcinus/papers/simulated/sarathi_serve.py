@@ -1,4 +1,4 @@
-"""Rows 24 to 27: Sarathi-Serve (Agrawal et al., OSDI 2024), and the batch of vLLM's Orca (Max) (Kwon et al., SOSP 2023)."""
+"""Rows 24 to 27: Sarathi-Serve (OSDI 2024), and vLLM's Orca (Max)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ NOTE_12 = (
 
 
 def trace_file() -> Path | None:
-    """The authors' trace of openchat_sharegpt4, if it is beside the repository or where ORCINUS_DATA says."""
+    """The authors' openchat_sharegpt4 trace, if present; None otherwise.
+
+    It is looked for beside the repository, or where ORCINUS_DATA says.
+    """
     folder = Path(os.environ.get("ORCINUS_DATA") or Path(__file__).parents[5] / "shared/data")
     file = folder / "traces/sharegpt_8k.csv"
     return file if file.is_file() else None
@@ -92,7 +95,7 @@ def run_table_2() -> Finding:
 
 
 def figure_9_seconds(software: Software, decodes: int, context: int) -> tuple[float, float, float]:
-    """Seconds of the three iterations of figure 9: decodes alone, with a chunk, with a whole prompt."""
+    """Seconds of decodes alone, with a chunk, with a whole prompt."""
     cluster = Cluster(software.on(find_device(DEVICE)), find_network("a100-nc96ads"), Parallel(), software)
     return iteration_seconds(TransformerCost(find_architecture(MODEL), cluster), decodes, context, TAU_9)
 
@@ -133,7 +136,7 @@ def _figure_9(simulated: dict[tuple[int, int], tuple[float, ...]]) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class CapacitySearch:
-    """A search: a system, its data, the P99 TBTs (seconds) to find its capacities for, and the rate to begin with."""
+    """A system, its data, the P99 TBTs to keep, and the first rate."""
 
     system: str
     data: str
@@ -143,7 +146,7 @@ class CapacitySearch:
 
 
 def config_of(system: str, data: str, requests: int = 2048) -> SimulationConfig:
-    """A system of figures 10 and 12 as it was set up for one of the two data sets."""
+    """A system of figures 10 and 12, set up for one data set."""
     file, longest = trace_file(), LONGEST[data]
     openchat = f"empirical:file={file}" if file else "sharegpt"
     chosen = SYSTEMS[system]
@@ -172,7 +175,10 @@ def search(asked: CapacitySearch) -> tuple[float, ...]:
 
 @cache
 def capacities(data: str, requests: int) -> dict[str, dict[str, float]]:
-    """The six capacities of figure 10 for one data set: by system, strict and relaxed. Searches begin at the published ones."""
+    """The six capacities of figure 10 for one data set.
+
+    By system, strict and relaxed; searches begin at the published ones.
+    """
     strict, relaxed = SLOS.values()
     both, published = (strict, relaxed), FIGURE_10[data]
     asked = (

@@ -1,4 +1,4 @@
-"""SARATHI, figures 9 and 13: throughput of LLaMA-13B on an A6000 by P:D ratio and by chunk size."""
+"""SARATHI, figures 9 and 13: throughput by P:D ratio and chunk size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COARSE = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 126,
 
 
 def request(length: int, ratio: float) -> tuple[int, int]:
-    """Tokens of prompt and answer. The last token of the prompt brings the first one of the answer, so D decodes make D + 1."""
+    """Tokens of prompt and answer; D decodes make D + 1 tokens."""
     decodes = max(1, round(length / (ratio + 1)))
     return length - decodes, decodes + 1
 
@@ -48,7 +48,7 @@ def gain(length: int, batch: int, chunk: int, ratio: float) -> float:
 
 @lru_cache(maxsize=100)
 def curve(length: int, chunk: int) -> Mapping[int, float]:
-    """One curve of figure 9, P:D -> gain: on the coarse grid, and at every whole ratio around its best."""
+    """A curve of figure 9: gain by P:D, finer around its best."""
     batch = LENGTHS[length]
     coarse = {ratio: gain(length, batch, chunk, ratio) for ratio in COARSE}
     best = COARSE.index(max(coarse, key=coarse.__getitem__))
@@ -58,7 +58,7 @@ def curve(length: int, chunk: int) -> Mapping[int, float]:
 
 
 def peak(length: int, chunk: int) -> int:
-    """The best whole P:D; of several that come to the same whole tokens, the one nearest to these."""
+    """The best whole P:D, the nearest of equal ones."""
     gains = curve(length, chunk)
 
     def rounding(ratio: int) -> float:
@@ -117,13 +117,13 @@ def _figure_9() -> Figure:
 
 
 def end_to_end(length: int) -> list[float]:
-    """Figure 13c: gains by chunk size, each at the P:D that balances prompts and decodes."""
+    """Figure 13c: gains by chunk size at the balanced P:D."""
     others = LENGTHS[length] - 1
     return [gain(length, others + 1, chunk, (chunk - others) / others) for chunk in CHUNKS]
 
 
 def chunked(length: int) -> tuple[list[float], list[float]]:
-    """Figures 13a and b: seconds of attention and of all of a prompt, without chunks over with them, by chunk size."""
+    """Figures 13a and b: seconds without chunks over with, by chunk size."""
     setup = set_up(replace(A6000, max_batch_size=1, max_model_len=length + 1))
     cost = setup.machine.cost
     assert isinstance(cost, TransformerCost)
