@@ -1,1 +1,1 @@
-"""What happened: observers that turn events and batches into numbers. They change nothing and cost nothing when absent."""
+"""Observers that turn batches and events into metrics, timelines and records."""

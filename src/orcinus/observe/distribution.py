@@ -10,9 +10,10 @@ SMALLEST = 1e-9
 
 
 class Distribution:
-    """A histogram with logarithmic buckets (as DDSketch, Masson et al., VLDB 2019): percentiles within 0.05 %.
+    """A histogram with logarithmic buckets: percentiles within 0.05 %.
 
-    Count, sum, least and greatest are exact. Values are seconds or counts, at least 0; those below 1e-9 count as 0.
+    It works as DDSketch does (Masson et al., VLDB 2019). Count, sum, least and greatest are exact. Values are seconds or
+    counts, at least 0; those below 1e-9 count as 0.
     """
 
     __slots__ = ("_buckets", "count", "greatest", "least", "total")
@@ -24,7 +25,7 @@ class Distribution:
         self._buckets: Counter[int | None] = Counter()  # None = zero
 
     def add(self, value: float, times: int = 1) -> None:
-        """The value was seen so many times."""
+        """Count a value `times` times."""
         self.count += times
         self.total += value * times
         if value < self.least:
@@ -35,11 +36,11 @@ class Distribution:
 
     @property
     def mean(self) -> float:
-        """NaN of nothing, as all that follows."""
+        """The arithmetic mean; NaN if there are no values, as for percentiles."""
         return self.total / self.count if self.count else math.nan
 
     def percentile(self, p: float) -> float:
-        """The p-th percentile (0-100): the smallest value that so many per cent of all do not exceed."""
+        """The p-th percentile (0-100): the smallest value that p % do not exceed."""
         if not self.count:
             return math.nan
         if p >= 100:
@@ -53,14 +54,14 @@ class Distribution:
         return self.greatest
 
     def above(self, limit: float) -> int:
-        """How many of the values exceed a limit, itself at least 0."""
+        """The number of values above a limit of at least 0."""
         if limit <= SMALLEST:
             return self.count - self._buckets[None]
         most = math.log(limit) / STEP
         return sum(times for bucket, times in self._buckets.items() if bucket is not None and bucket > most)
 
     def cumulative(self) -> tuple[list[float], list[float]]:
-        """Values and the share of all that do not exceed them: what a plot of the distribution needs."""
+        """The points of the cumulative distribution: values, and shares up to each."""
         values, shares, seen = [], [], 0
         for bucket in sorted(self._buckets, key=lambda number: -math.inf if number is None else number):
             seen += self._buckets[bucket]

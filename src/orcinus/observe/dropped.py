@@ -1,4 +1,4 @@
-"""What a user hears of an observer that failed."""
+"""The warning about an observer that failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_dropped(observer: Observer, error: Exception) -> None:
-    """Log that an engine goes on without an observer, and why."""
+    """Log that an engine dropped an observer, and why."""
     why = str(error) if isinstance(error, OrcinusError) else repr(error)
     log.warning("%s is dropped, the engine goes on without it: %s", type(observer).__name__, why)

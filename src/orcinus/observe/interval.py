@@ -1,4 +1,4 @@
-"""Medians of few repeats, and how sure they are.
+"""Medians of few repeats, with confidence intervals.
 
 Times on real machines have long tails, so that nothing is assumed about their distribution: the interval of a median lies
 between two of the measured values (Hoefler & Belli, Scientific Benchmarking of Parallel Computing Systems, SC 2015, 3.1.3).
@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median, and two values between which the true one lies with the probability `level`."""
+    """A median and its confidence interval: `level` is the probability that it holds."""
 
     median: float
     low: float
@@ -25,10 +25,11 @@ class Interval:
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """The narrowest interval between the k-th smallest and the k-th largest value that has this level.
+    """The median's confidence interval, between the k-th smallest and k-th largest value.
 
-    Its level is exact, and at least what was asked for if the values are enough. With five or fewer it is the whole range,
-    whose level is less: 94 % of five, 75 % of three, nothing of one. NaN of no values.
+    It is the narrowest that has the level. Its level is exact, and at least what was asked for if the values are enough.
+    With five or fewer it is the whole range, whose level is less: 94 % of five, 75 % of three, nothing of one. NaN of no
+    values.
     """
     ordered = sorted(values)
     if not ordered or any(math.isnan(value) for value in ordered):
@@ -40,14 +41,15 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 def coverage(count: int, rank: int) -> float:
-    """The probability that a median lies between the `rank`-th smallest and the `rank`-th largest of `count` values.
+    """The probability that the interval between two order statistics holds the median.
 
-    Each value is above the median as often as not, so that the number below it is binomial.
+    They are the `rank`-th smallest and the `rank`-th largest of `count` values. Each value is above the median as often as
+    not, so that the number below it is binomial.
     """
     outside: float = sum(math.comb(count, below) for below in range(rank)) / 2**count
     return max(0.0, 1.0 - 2.0 * outside)
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Each value over that of the same round, so that what disturbed both cancels out. NaN where there is nothing to divide."""
+    """Each value over that of the same round; NaN over 0."""
     return [value / other if other else math.nan for value, other in zip(values, base, strict=True)]

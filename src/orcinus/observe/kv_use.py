@@ -1,4 +1,4 @@
-"""What K/V memory is used for, and what of it is wasted, by kind (vLLM, SOSP 2023, section 3.1 and figure 2)."""
+"""K/V memory usage and waste, by kind (vLLM, SOSP 2023, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EVERY = 7  # iterations between two looks: looking takes longer than planning
 
 
 class KVUseObserver(Observer):
-    """Token places, averaged over time, as shares of the whole pool.
+    """Shares of the K/V pool by kind, averaged over time.
 
     used: keys and values of computed tokens. reserved: held for tokens that will be computed later. internal: held and
     never used, because a request ends sooner than it could, or in the middle of a block. external: free, but the first
-    request in the queue does not fit in. idle: free, and nobody wants it. `final` says how many tokens a request will hold
+    request in the queue does not fit in. idle: free, and no request wants it. `final` says how many tokens a request will hold
     when it is done; a real engine knows only the most that it may.
     """
 
@@ -43,7 +43,7 @@ class KVUseObserver(Observer):
         return {kind: total / self._seconds for kind, total in self._shares.items()} if self._seconds else dict(self._shares)
 
     def _close(self, now: float) -> None:
-        """What was seen at the last look held until now."""
+        """Weigh what the last look saw with the time since then."""
         if self._seen is not None:
             since, shares = self._seen
             self._seconds += now - since

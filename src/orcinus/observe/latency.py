@@ -1,4 +1,4 @@
-"""Latency as users feel it: time to first token, time between tokens, end to end; and throughput."""
+"""Latencies of every request, as exact lists; and throughput."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orcinus.core.request import Finish
 
 
 def percentile(values: Sequence[float], p: float) -> float:
-    """The p-th percentile (0-100) by linear interpolation between the closest ranks, as numpy does; NaN of nothing."""
+    """The p-th percentile (0-100), interpolated as numpy does; NaN of no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -23,7 +23,7 @@ def percentile(values: Sequence[float], p: float) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean; NaN of nothing."""
+    """The arithmetic mean; NaN of no values."""
     return math.fsum(values) / len(values) if values else math.nan
 
 
@@ -39,7 +39,7 @@ class RequestTimes:
 
 
 class LatencyObserver(Observer):
-    """Collects the moments of every request. Lists are in order of submission; time between tokens is pooled over tokens."""
+    """Collects the moments of every request, in order of submission."""
 
     def __init__(self) -> None:
         self.requests: dict[str, RequestTimes] = {}
@@ -60,11 +60,14 @@ class LatencyObserver(Observer):
         return [times.tokens[0] - times.arrival for times in self.requests.values() if times.tokens]
 
     def tbt(self) -> list[float]:
-        """Time between tokens (inter-token latency), in seconds."""
+        """Time between tokens (inter-token latency) in seconds, pooled over requests.
+
+        Tokens of one iteration, such as accepted drafts, come together: only the first of them has a gap above 0.
+        """
         return [b - a for times in self.requests.values() for a, b in zip(times.tokens, times.tokens[1:], strict=False)]
 
     def e2e(self) -> list[float]:
-        """End-to-end latency of every request that was served to its end, in seconds."""
+        """End-to-end latency of every served request, in seconds."""
         served = (Finish.STOP, Finish.LENGTH)
         return [t.finished - t.arrival for t in self.requests.values() if t.finished is not None and t.reason in served]
 

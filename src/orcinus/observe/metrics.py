@@ -1,4 +1,4 @@
-"""The metrics of a run, of a real engine or a simulated one, in memory that does not grow with the run."""
+"""Metrics of an engine, real or simulated, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVED = (Finish.STOP, Finish.LENGTH)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request that was served to its end. Moments are seconds on the engine's clock."""
+    """A served request, with its moments in seconds on the engine's clock."""
 
     request_id: str
     client: str
@@ -30,7 +30,7 @@ class Served:
 
 
 @dataclass(slots=True)
-class _Live:
+class _LiveRequest:
     arrival: float
     prompt_tokens: int
     client: str
@@ -42,12 +42,13 @@ class _Live:
 
 
 class MetricsObserver(Observer):
-    """Latencies as distributions over requests (time between tokens: over tokens), and counts of what was done.
+    """Distributions of latencies over requests, and counts of requests and tokens.
 
-    ttft: arrival to first token. tbt: between consecutive tokens of a request (inter-token latency). tpot: mean tbt of a
-    request. e2e: arrival to end. normalized_latency: e2e / generated tokens (Orca, section 6; vLLM, section 6.1).
-    scheduling_delay: arrival to first iteration (Sarathi-Serve, section 5). All in seconds; requests that were rejected,
-    cancelled or failed count in `endings` alone. `on_served` hears every request that was served to its end.
+    ttft: arrival to first token. tbt: between consecutive tokens of a request (inter-token latency), pooled over tokens; of
+    tokens that come together, such as accepted drafts, all but the first have 0. tpot: mean tbt of a request. e2e: arrival
+    to end. normalized_latency: e2e / generated tokens (Orca, section 6; vLLM, section 6.1). scheduling_delay: arrival to
+    first iteration (Sarathi-Serve, section 5). All in seconds; requests that were rejected, cancelled or failed count in
+    `endings` alone. `on_served` hears every request that was served to its end.
     """
 
     def __init__(self, limits: Limits, on_served: Callable[[Served], None] | None = None) -> None:
@@ -62,11 +63,11 @@ class MetricsObserver(Observer):
         self.first_arrival: float | None = None
         self.last_arrival: float | None = None
         self.last_ending: float | None = None
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, _LiveRequest] = {}
 
     def on_submit(self, submitted: Submitted) -> None:
         self.submitted += 1
-        self._live[submitted.request_id] = _Live(
+        self._live[submitted.request_id] = _LiveRequest(
             submitted.at, len(submitted.prompt), submitted.context.client, len(submitted.output)
         )
         self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
@@ -103,7 +104,7 @@ class MetricsObserver(Observer):
         for gap, times in gaps.items():
             self.tbt.add(gap, times)
 
-    def _end(self, live: _Live, event: Finished) -> None:
+    def _end(self, live: _LiveRequest, event: Finished) -> None:
         del self._live[event.request_id]
         self.endings[event.reason] += 1
         self.last_ending = event.at
@@ -147,7 +148,7 @@ class MetricsObserver(Observer):
 
     @property
     def fairness(self) -> float:
-        """Jain's index over the tokens of all clients: 1 = equal shares, 1 / clients = one got everything."""
+        """Jain's index over clients' tokens: 1 = equal shares, 1 / clients = one got all."""
         shares = self.client_tokens.values()
         squares = sum(share * share for share in shares)
         return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

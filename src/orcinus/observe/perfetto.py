@@ -1,4 +1,4 @@
-"""A record of iterations as a trace for https://ui.perfetto.dev or chrome://tracing: requests are tracks, iterations slices."""
+"""A record of iterations as a trace for https://ui.perfetto.dev or chrome://tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Line = Mapping[str, Any]
 
 
 def trace(lines: Iterable[Line]) -> dict[str, Any]:
-    """The trace of the lines of a record, in Chrome's JSON format (times in microseconds from the first event)."""
+    """The trace of a record in Chrome's JSON format.
+
+    Requests are tracks, iterations are slices; times are microseconds from the first event.
+    """
     drawing = _Drawing()
     for line in lines:
         if line["kind"] != "engine":
@@ -19,7 +22,7 @@ def trace(lines: Iterable[Line]) -> dict[str, Any]:
 
 
 class _Drawing:
-    """Goes through a record and draws."""
+    """The events of a trace, from the lines of a record."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -56,7 +59,7 @@ class _Drawing:
         self._name("thread_name", REQUESTS, self._tracks[name], f"{name} ({len(line['prompt'])} tokens)")
 
     def _iteration(self, batch: int, end: float) -> None:
-        """The slice of an iteration, and on the tracks of its requests what they did and how long they had waited."""
+        """Draw an iteration, and on its requests' tracks their phase and their wait."""
         line, begin = self._launched.pop(batch)
         lane = self._lanes.index(batch)
         self._lanes[lane] = None

@@ -1,4 +1,4 @@
-"""Which request sat in which place of the batch in every iteration: the picture with which Orca explains itself."""
+"""Which request had which slot in every iteration (Orca, figures 3 and 4)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class Cell:
 
 
 class SlotObserver(Observer):
-    """Slots are rows, iterations are columns. A request keeps its slot until its ending is heard; None = the slot is idle."""
+    """A table of slots (rows) by iterations (columns); None = the slot is idle.
+
+    A request keeps its slot until its ending is heard.
+    """
 
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
@@ -48,7 +51,7 @@ class SlotObserver(Observer):
 
     @property
     def use(self) -> float:
-        """Share of slots that did something, over all iterations so far."""
+        """The share of slots in use, over all iterations so far."""
         cells = [cell for column in self.columns for cell in column]
         return sum(cell is not None for cell in cells) / len(cells) if cells else 0.0
 

@@ -1,4 +1,4 @@
-"""Where the time of every request went, and why it waited."""
+"""Timelines of requests: where their time went, and why they waited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Timeline:
-    """One request's life. The seconds of the four stages add up to the time from its arrival to its end."""
+    """One request's time by stage; the stages add up to its latency."""
 
     request_id: str
     arrival: float  # on the engine's clock
@@ -45,8 +45,8 @@ class Timeline:
 
 
 @dataclass(slots=True)
-class _Live:
-    """A request that has not ended, with what is needed to bring its timeline up to date."""
+class _LiveTimeline:
+    """A live request: its timeline, and what keeps that up to date."""
 
     timeline: Timeline
     since: float  # when its stage began
@@ -55,16 +55,16 @@ class _Live:
 
 
 class TimelineObserver(Observer):
-    """Keeps the timelines of all live requests and of the last `keep` that ended."""
+    """Timelines of all live requests and of the last `keep` ended ones."""
 
     def __init__(self, keep: int = 1000) -> None:
         self.keep = keep
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, _LiveTimeline] = {}
         self._ended: OrderedDict[str, Timeline] = OrderedDict()
-        self._others: Counter[Reason] = Counter()  # iterations so far by what everybody in the queue waited for
+        self._others: Counter[Reason] = Counter()  # iterations so far, by the reason that the whole queue waited
 
     def get(self, request_id: str, now: float | None = None) -> Timeline | None:
-        """The timeline of a request; None if it is unknown or forgotten. That of a live one is brought up to `now`."""
+        """A request's timeline, up to `now` if it lives; None if unknown or forgotten."""
         live = self._live.get(request_id)
         if live is None:
             return self._ended.get(request_id)
@@ -78,7 +78,7 @@ class TimelineObserver(Observer):
     def on_submit(self, submitted: Submitted) -> None:
         timeline = Timeline(submitted.request_id, submitted.at, len(submitted.prompt))
         timeline.output_tokens = len(submitted.output)
-        self._live[submitted.request_id] = _Live(timeline, submitted.at, before=self._others.copy())
+        self._live[submitted.request_id] = _LiveTimeline(timeline, submitted.at, before=self._others.copy())
 
     def on_batch(self, batch: Batch, now: float) -> None:
         for chunk in batch.chunks:
@@ -124,18 +124,21 @@ class TimelineObserver(Observer):
                 live.timeline.output_tokens += 1
                 self._enter(live, Stage.DECODE, event.at)
 
-    def _enter(self, live: _Live, stage: Stage, now: float) -> None:
-        """Close the stage it was in. Events that are handed out late cannot turn the clock back."""
+    def _enter(self, live: _LiveTimeline, stage: Stage, now: float) -> None:
+        """Close the stage it was in and enter another.
+
+        Events that are handed out late cannot turn the clock back.
+        """
         now = max(now, live.since)
         live.timeline.seconds[live.stage] += now - live.since
         live.stage, live.since = stage, now
 
-    def _leave_queue(self, live: _Live) -> None:
+    def _leave_queue(self, live: _LiveTimeline) -> None:
         assert live.before is not None
         live.timeline.waits += self._others - live.before
         live.before = None
 
-    def _end(self, live: _Live, event: Finished) -> None:
+    def _end(self, live: _LiveTimeline, event: Finished) -> None:
         if live.before is not None:
             self._leave_queue(live)
         self._enter(live, live.stage, event.at)

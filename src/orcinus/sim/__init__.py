@@ -1,1 +1,1 @@
-"""The engine without a model: the same Engine object under a virtual clock, with a cost model in place of a machine."""
+"""The real engine under a virtual clock, with a cost model for a machine."""

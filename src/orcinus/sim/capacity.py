@@ -1,4 +1,4 @@
-"""The highest request rate at which promises about latency are kept (Sarathi-Serve, section 5.1)."""
+"""The highest request rate at which an SLO holds (Sarathi-Serve, section 5.1)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def keeps(slo: SLO, outcome: Outcome) -> bool:
 
 
 def is_lost(slo: SLO, metrics: MetricsObserver, size: Size) -> bool:
-    """Whether too many of all latencies that there can be exceed a bound already."""
+    """Whether an SLO is certainly missed: too many latencies exceed a bound."""
     for metric, seconds in slo.bounds.items():
         latency, percentile = _parts(metric)
         seen: Distribution = getattr(metrics, latency)
@@ -55,9 +55,9 @@ def is_lost(slo: SLO, metrics: MetricsObserver, size: Size) -> bool:
 
 
 def unseen_delay(slo: SLO) -> float:
-    """Seconds of delay that the last requests may have beyond the first without a miss; infinite if any.
+    """How many seconds longer the last requests may wait than the first without a miss.
 
-    A queue that grows evenly to d seconds has a median delay of d / 2.
+    Infinite if no bound would show it. A queue that grows evenly to d seconds has a median delay of d / 2.
     """
     found = [math.inf]
     for metric, seconds in slo.bounds.items():
@@ -75,7 +75,7 @@ def _parts(metric: str) -> tuple[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What there is in a workload to be late."""
+    """The numbers of requests and gaps in a workload."""
 
     requests: int
     gaps: int  # between two tokens of an answer
@@ -84,7 +84,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate that was tried. The outcome of a lost one covers what had happened when that was certain."""
+    """One rate that was tried, and its outcome up to the moment it was decided."""
 
     rate: float  # requests per second
     kept: bool
@@ -93,7 +93,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The highest rate that was seen to keep the objectives, 0 if none; and all trials in order.
+    """The highest rate that kept the SLO, 0 if none; and all trials.
 
     With several seeds `rate` is the median over `runs`, one for each, and lies in the `interval`.
     """
@@ -107,7 +107,10 @@ class Capacity:
 
 
 def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
-    """The same requests at another rate, in requests per second; a trace's own times are stretched. Raises `ConfigError`."""
+    """The same requests at another rate in requests per second.
+
+    A trace's own times are stretched. Raises `ConfigError`.
+    """
     if config.process != OWN_TIMES:
         return replace(config, arrivals=spelled_at_rate(config.process, rate))
     scale = own_rate(replace(config, lengths=with_option(config.lengths, "scale", "1"), seed=0, seeds=1)) / rate
@@ -116,7 +119,10 @@ def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
 
 @lru_cache(maxsize=16)
 def own_rate(config: SimulationConfig) -> float:
-    """Requests per second of the config's workload. Raises `ConfigError` if they come all at once, or in a closed loop."""
+    """Requests per second of the config's workload.
+
+    Raises `ConfigError` if they come all at once, or in a closed loop.
+    """
     rate = statistics(workload_of(config)).rate
     if rate is None:
         raise ConfigError(f"the requests of {config.lengths!r} come at no rate that could be varied: give --arrivals")
@@ -131,10 +137,10 @@ def find_capacity(
     first: float = 1.0,
     watch: Callable[[Trial], None] | None = None,
 ) -> Capacity:
-    """Try rates around `first` in growing strides until the answer is enclosed, then bisect to within `tolerance`.
+    """The capacity under an SLO, to within `tolerance`.
 
-    Every trial serves the same requests, and ends when its objectives are certainly lost; `watch` hears of each. Raises
-    `ConfigError`.
+    Rates around `first` are tried in growing strides until the answer is enclosed, then bisected. Every trial serves the
+    same requests, and ends when its objectives are certainly lost; `watch` hears of each. Raises `ConfigError`.
     """
     return find_capacities(config, (slo,), tolerance=tolerance, first=first, watch=watch)[0]
 
@@ -147,13 +153,13 @@ def find_capacities(
     first: float = 1.0,
     watch: Callable[[Trial], None] | None = None,
 ) -> list[Capacity]:
-    """The same for several SLOs, in their order. A trial that says something about several of them is made once."""
+    """The capacities under several SLOs, in their order; they share trials."""
     searches = [_Search(one, tolerance, first, watch) for one in by_seed(config)]
     return [together([search.capacity(each) for search in searches]) for each in slos]
 
 
 def capacity_record(found: Capacity) -> dict[str, Any]:
-    """A capacity with all trials by rising rate, as JSON can hold it; with several seeds also that of each of them."""
+    """A capacity for JSON, with its trials by rising rate and its seeds."""
     record: dict[str, Any] = {"rate": found.rate}
     if found.interval is not None:
         record |= {"low": found.interval.low, "high": found.interval.high, "level": found.interval.level}
@@ -186,13 +192,13 @@ def together(runs: Sequence[Capacity]) -> Capacity:
 
 
 def over_runs(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """What is said of several seeds: the lines of the first that has any, and how many have."""
+    """The lines of the first seed that has any, with the number that have."""
     having = [lines for lines in said if lines]
     return tuple(f"{line} (with {len(having)} of {len(said)} seeds)" for line in having[0]) if having else ()
 
 
 class _Search:
-    """Simulations at the rates of a grid, each made once whatever objectives ask for it."""
+    """Simulations at the rates of a grid, each made once for all SLOs."""
 
     def __init__(self, config: SimulationConfig, tolerance: float, first: float, watch: Callable[[Trial], None] | None) -> None:
         self._config, self._grid, self._watch = config, RateGrid(first, tolerance), watch
@@ -224,7 +230,7 @@ class _Search:
         return Capacity(rate, tuple(trials), (*of_machine(self._setup.machine), *self._unseen(best, slo)))
 
     def _missed(self, slo: SLO, lowest: Trial) -> tuple[str, ...]:
-        """What was not kept at the lowest rate, from all of its requests."""
+        """The bounds missed at the lowest rate, judged by all of its requests."""
         outcome = lowest.outcome
         if outcome.ended_early:
             config = at_rate(self._config, lowest.rate)
@@ -235,7 +241,7 @@ class _Search:
         )
 
     def _unseen(self, best: Trial, slo: SLO) -> tuple[str, ...]:
-        """Why the requests at a rate may have ended before they could show that it is too high."""
+        """Why a rate may be too high although its trial kept the SLO."""
         outcome, window = best.outcome, best.outcome.metrics.window
         overload = unseen_delay(slo) / window if window else math.inf
         if not too_short(outcome) and overload <= UNSEEN:
@@ -247,7 +253,7 @@ class _Search:
         )
 
     def _advice(self, trial: Trial, slo: SLO) -> str:
-        """How many requests come for long enough, however many of them are in the system at a time.
+        """Advice: a number of requests that come for long enough.
 
         No more can be served in a second than are in it at a time, over what one takes where there are few (Little's law).
         """
@@ -258,7 +264,7 @@ class _Search:
         return f"give --requests {rounded_up(MARGIN * max(LONG * at_a_time, rate * seconds))}"
 
     def _outcome(self, step: int, slo: SLO) -> Outcome:
-        """What happens at this rate, at least until the objectives are lost."""
+        """The outcome at a rate, at least until the SLO is lost."""
         known = self._known.get(step)
         if known is None or (known.ended_early and not is_lost(slo, known.metrics, self._size)):
             config = at_rate(self._config, self._grid.rate(step))
@@ -276,7 +282,7 @@ def _rate(trial: Trial) -> float:
 
 
 def _size(workload: Workload, machine: Machine) -> Size:
-    """Raises `ConfigError` if some could never be served: a rate at which requests are turned away keeps no promise."""
+    """The size of a workload. Raises `ConfigError` if a request could never be served."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     most = min(machine.limits.max_model_len, machine.kv_tokens)

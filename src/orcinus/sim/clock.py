@@ -1,10 +1,10 @@
-"""A clock that stands still until somebody moves it."""
+"""The clock of simulations."""
 
 from __future__ import annotations
 
 
 class VirtualClock:
-    """Seconds since the start of a simulation. It only moves forward, and in jumps."""
+    """Seconds since the start of a simulation; moves forward by jumps only."""
 
     def __init__(self, at: float = 0.0) -> None:
         self._at = at
@@ -13,6 +13,6 @@ class VirtualClock:
         return self._at
 
     def jump(self, to: float) -> None:
-        """It is `to` seconds now."""
+        """Set the time to `to` seconds."""
         assert to >= self._at, "time does not run backwards"
         self._at = to

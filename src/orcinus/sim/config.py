@@ -1,4 +1,4 @@
-"""What a simulation can be asked for."""
+"""The options of a simulation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orcinus.workload.workload import usual_arrivals
 MOST_BLOCKS = 10_000_000
 WORDS = ("model", "device", "network", "software", "router", "policy", "order", "kv", "arrivals", "lengths", "tokenizer")
 COUNTS = ("seeds", "replicas", "max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "num_blocks", "in_flight")
-MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # what nobody said otherwise
-ARRIVALS = "poisson:rate=1"  # likewise
+MODEL, POLICY, KV, NETWORK = "mistral-7b", "stall-free", "paged", "a100-dgx"  # the defaults
+ARRIVALS = "poisson:rate=1"  # the default
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationConfig:
-    """Everything a simulation can be asked for. The text beside each field is also its help on the command line.
+    """All options of a simulation; each field's text is its command-line help.
 
     Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
     """
@@ -115,16 +115,16 @@ class SimulationConfig:
 
     @property
     def process(self) -> str:
-        """The arrival process: what was asked for, or what is usual for these lengths. Raises `ConfigError`."""
+        """The arrival process asked for, or the usual one. Raises `ConfigError`."""
         return self.arrivals or usual_arrivals(self.lengths, ARRIVALS)
 
     @property
     def measured(self) -> bool:
-        """Whether the device is the file of a calibration, which says the model and the cluster too."""
+        """Whether the device is a calibration file, which names the model too."""
         return self.device.endswith(".json")
 
     def _take_defaults(self) -> None:
-        """Fill in what was left open, so that what was asked for and what is usual can be told apart before."""
+        """Fill in defaults, after options that exclude each other were checked."""
         usual = {"policy": POLICY, "kv": KV}
         if not self.measured:
             usual |= {"model": MODEL, "network": USUAL_NETWORKS.get(self.device.lower(), NETWORK)}

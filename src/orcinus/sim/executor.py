@@ -1,4 +1,4 @@
-"""An executor that computes how long a batch would take, and makes its tokens up."""
+"""An executor that computes how long a batch would take."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ END = MADE_UP + 1  # the token that ends an answer before max_tokens
 
 @dataclass(slots=True)
 class _Flight:
-    """A batch on its way through the stages, or in the middle of its repetitions."""
+    """A batch in flight, and when its iterations end."""
 
     batch: Batch
     ends: list[float]  # of every iteration that it stands for
 
 
 class SimulatedExecutor:
-    """A pipeline of stages, each busy with one batch at a time, in the order in which they were submitted.
+    """A pipeline of stages on a virtual clock; its tokens are made up.
 
-    `depth` is how many batches may be in flight: the number of stages unless told otherwise (Orca's n_workers). A batch
-    enters a stage when it has left the one before and the stage is free. Time goes by in `collect`: the clock jumps to the
-    end of the oldest batch.
+    Each stage is busy with one batch at a time, in the order of submission. `depth` is how many batches may be in flight:
+    the number of stages unless told otherwise (Orca's n_workers). A batch enters a stage when it has left the one before
+    and the stage is free. Time goes by in `collect`: the clock jumps to the end of the oldest batch.
 
     On a single stage with one batch in flight, a batch may stand for several iterations (`RepeatedBatch`).
 
@@ -64,12 +64,12 @@ class SimulatedExecutor:
         self._flights.append(_Flight(batch, ends))
 
     def _padded(self, batch: Batch) -> Batch:
-        """The batch with its empty slots, which go on like the others: in a static batch all have come equally far."""
+        """The batch with its empty slots filled by copies of its first chunk."""
         empty = self.slots - len(batch.chunks)
         return replace(batch, chunks=batch.chunks + batch.chunks[:1] * empty) if empty > 0 else batch
 
     def _pass(self, work: IterationWork, at: float) -> float:
-        """Send a batch through all stages; returns when it leaves the last one."""
+        """Send a batch through all stages; returns when it ends."""
         free = self._free
         for stage, seconds in enumerate(self.cost.stages(work)):
             if at > free[stage]:
@@ -83,7 +83,7 @@ class SimulatedExecutor:
         return at
 
     def _repeat(self, work: IterationWork, at: float, times: int) -> list[float]:
-        """Run a batch several times in a row, on the only stage; returns the end of each iteration."""
+        """Run a batch `times` times on the only stage; returns when each ends."""
         ends, begin = [], at
         for done in range(times):
             (seconds,) = self.cost.stages(work.repeated(done))
@@ -94,14 +94,14 @@ class SimulatedExecutor:
         return ends
 
     def _most(self, batch: RepeatedBatch) -> int:
-        """Iterations until the first request of a batch reaches the end of its answer."""
+        """Iterations until the first answer of a batch is complete."""
         if not self.answers:
             return batch.repeats
         left = [self.answers[c.request_id] + c.prompt_length - c.end for c in batch.chunks if c.request_id in self.answers]
         return min([batch.repeats, *left])
 
     def interrupt(self, now: float) -> None:
-        """Somebody has come: a batch that is being repeated ends with the iteration that runs now."""
+        """End a repeated batch with the iteration that runs now."""
         if self._flights and len(self._flights[-1].ends) > 1:
             ends = self._flights[-1].ends
             last = ends[-1]
@@ -118,7 +118,7 @@ class SimulatedExecutor:
         return RepeatedResult(batch.id, rows, earlier=earlier) if earlier else BatchResult(batch.id, rows)
 
     def _token(self, chunk: Chunk, earlier: int) -> int:
-        """The newest token of a request, after so many that equal iterations gave it: `END` if its answer is complete."""
+        """The token of a batch's last iteration: `END` if it completes the answer."""
         answer = self.answers.get(chunk.request_id)
         if answer is None or chunk.end + earlier + 1 - chunk.prompt_length < answer:
             return MADE_UP
@@ -126,4 +126,4 @@ class SimulatedExecutor:
         return END
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to close."""

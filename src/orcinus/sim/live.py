@@ -1,4 +1,4 @@
-"""A simulated engine for real clients. Composition root, beside `run`."""
+"""Composition of a simulated engine for real clients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from orcinus.sim.run import record_header, set_up
 
 
 def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
-    """Wire a simulated engine whose texts come from the tokenizer in a folder. Raises `ConfigError` or `ModelError`.
+    """A simulated engine and its executor, for a server.
 
-    Its clock is the machine's, so every latency is a real one, and simulated / `speed`.
+    Its texts come from the tokenizer in a folder. Raises `ConfigError` or `ModelError`. Its clock is the machine's, so
+    every latency is a real one, and simulated / `speed`.
     """
     setup = set_up(config)
     author = Author(read_vocabulary(folder), answer_lengths(config.answer_lengths))

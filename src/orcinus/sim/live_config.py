@@ -1,4 +1,4 @@
-"""What a simulation that is served can be asked for."""
+"""The options of a simulated server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ WORKLOAD = (  # clients decide these
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConfig(SimulationConfig):
-    """A simulated replica that real clients talk to: the same fields with the same defaults, but for the workload's.
+    """The options of a simulated replica that serves real clients.
 
-    Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
+    Fields and defaults are those of simulations, without the workload's. Raises `ConfigError` for values that can never be
+    right; what depends on others is checked when it is built.
     """
 
     speed: float = option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")
@@ -41,5 +42,5 @@ class LiveConfig(SimulationConfig):
 
     @classmethod
     def options(cls) -> list[str]:
-        """The fields that mean something here."""
+        """The names of the fields that a server uses."""
         return [f.name for f in fields(cls) if f.name not in WORKLOAD]

@@ -1,4 +1,4 @@
-"""What a simulated replica is: a data sheet's device with a model from a table, or an engine that was measured."""
+"""The machine of a simulated replica: computed from data sheets, or calibrated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_mem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """All that a simulation asks about one replica."""
+    """Costs, limits and memory of one simulated replica."""
 
     model: str
     device: str
@@ -44,14 +44,14 @@ class Machine:
 
 
 def find_machine(config: SimulationConfig) -> Machine:
-    """The machine that a config names: a device, or the file of a calibration. Raises `ConfigError`."""
+    """The machine that a config names. Raises `ConfigError`."""
     if config.measured:
         return _measured(config, read_calibration(Path(config.device)))
     return _computed(config)
 
 
 def _computed(config: SimulationConfig) -> Machine:
-    """A model on the devices of a data sheet."""
+    """A model on devices of a data sheet."""
     model = find_architecture(config.model)
     cluster = find_cluster(config.device, config.network, config.software, Parallel(config.tp, config.pp))
     longest, batch, block_size = (
@@ -88,7 +88,7 @@ def _computed(config: SimulationConfig) -> Machine:
 
 
 def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
-    """The engine of a calibration, with limits no higher than those it was measured with."""
+    """A calibrated engine, with limits no higher than the measured ones."""
     for name in NOT_BESIDE_A_CALIBRATION:
         if getattr(config, name) != type(config).__dataclass_fields__[name].default:
             flag = f"--{name.replace('_', '-')}"
@@ -116,7 +116,7 @@ def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
 
 
 def _at_most(config: SimulationConfig, name: str, known: int) -> int:
-    """A limit that was asked for, if it was measured. Raises `ConfigError` if it lies beyond."""
+    """The limit asked for. Raises `ConfigError` if it exceeds the measured one."""
     asked: int = getattr(config, name) or known
     if asked > known:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a config comes to before the first request, and what happened until the last."""
+"""What a config was resolved to, and the outcome of its simulation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orcinus.sim.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a config comes to: all that is decided before the first request."""
+    """A config, and the machine that it was resolved to."""
 
     config: SimulationConfig
     machine: Machine
@@ -23,9 +23,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What happened in a simulation. Seconds are simulated ones, but for `wall_seconds`.
+    """What happened in a simulation, in simulated seconds.
 
-    With several seeds it is what happened with the first of them; `runs` has all, and `intervals` the medians over them.
+    `wall_seconds` are real ones. With several seeds it is what happened with the first of them; `runs` has all, and
+    `intervals` the medians over them.
     """
 
     setup: Setup
@@ -45,7 +46,7 @@ class Outcome:
 
     @property
     def budget(self) -> int | None:
-        """The tokens that the policy aims at in an iteration, if it says so."""
+        """The policy's token budget for an iteration, if it has one."""
         policy = make_policy(self.setup.config.policy)
         found: int | None = getattr(policy, "token_budget", getattr(policy, "chunk_size", None))
         return found

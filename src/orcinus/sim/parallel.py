@@ -1,4 +1,4 @@
-"""Independent simulations, one process each, as many at a time as there are cores."""
+"""Independent calls in parallel, one process a core."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
-    """The results in the order of the items, each as soon as it and those before it are there.
+    """The results in the order of the items, as soon as they are there.
 
     Function and items cross to other processes, so they have to be picklable. With one worker everything stays in this
     process. Default: all cores.
@@ -33,14 +33,14 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | N
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(function, todo)
-        except BaseException:  # Ctrl-C above all: nobody waits for what the others are doing
+        except BaseException:  # Ctrl-C above all: the other results are not wanted
             for child in multiprocessing.active_children():
                 child.terminate()
             raise
 
 
 def _end_with_parent() -> None:
-    """Ctrl-C is the parent's to answer, and whoever has lost the parent, however it ended, has nobody left to work for."""
+    """Leave Ctrl-C to the parent process, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

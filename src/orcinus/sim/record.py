@@ -1,4 +1,4 @@
-"""The outcome of a simulation as plain numbers, for JSON, tables and sweeps."""
+"""The outcome of a simulation as plain numbers, for JSON and tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NAMES = {  # of metrics, in words
 
 
 def unit_of(metric: str) -> str:
-    """The unit of a metric, spelled as in tables: `s` of `ttft.p99`; empty for what has none."""
+    """The unit of a metric: `s` of `ttft.p99`; empty if it has none."""
     name = metric.split(".")[0]
     return UNITS.get(name, "share" if name == "kv" else "s/token" if name == OF_A_TOKEN else "s")
 
@@ -66,7 +66,7 @@ def label_of(metric: str) -> str:
 
 
 def metric_of(record: Mapping[str, Any], name: str) -> float | None:
-    """The number that a dotted name stands for in a record; None where there is none."""
+    """The number with a dotted name in a record, or None."""
     value: Any = record
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -74,13 +74,13 @@ def metric_of(record: Mapping[str, Any], name: str) -> float | None:
 
 
 def config_record(config: SimulationConfig) -> dict[str, Any]:
-    """A config as JSON can hold it, with the arrivals that are usual where none were asked for."""
+    """A config for JSON, with the default arrivals filled in."""
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
     return asked | {"arrivals": config.process}
 
 
 def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[str, Any]:
-    """What a `MetricsObserver` saw. Seconds, tokens and shares; None where there is nothing to say.
+    """Metrics for JSON: seconds, tokens and shares; None for NaN.
 
     `budget` is the policy's own limit of tokens in an iteration, if it has one.
     """
@@ -108,7 +108,7 @@ def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
-    """The config's part that was decided, and what came of it: with several seeds, medians over them and their intervals."""
+    """An outcome for JSON; with several seeds, medians and their intervals."""
     if not outcome.runs:
         return _one_record(outcome) | _evidence(outcome)
     records = [_one_record(one) for one in outcome.runs]
@@ -118,7 +118,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def _evidence(outcome: Outcome) -> dict[str, Any]:
-    """How far the numbers can be trusted, and on what they rest."""
+    """Origins of the costs, and doubts, cautions and notes about the numbers."""
     origins = [asdict(origin) for origin in outcome.setup.machine.origins]
     said = {"doubts": doubts(outcome), "cautions": cautions(outcome), "notes": list(outcome.notes)}
     return {"costs": origins, **said}
@@ -143,7 +143,7 @@ def _one_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def over_seeds(runs: Sequence[Outcome]) -> dict[str, Interval]:
-    """Medians and intervals of the metrics that every run has, by their dotted names."""
+    """Medians and intervals over seeds, by the metrics' dotted names."""
     records = [_one_record(one) for one in runs]
     found = {name: [metric_of(record, name) for record in records] for name in COLUMNS}
     return {
@@ -154,12 +154,12 @@ def over_seeds(runs: Sequence[Outcome]) -> dict[str, Interval]:
 
 
 def intervals_record(intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    """Intervals as JSON can hold them."""
+    """Intervals for JSON."""
     return {name: {"low": each.low, "high": each.high, "level": each.level} for name, each in intervals.items()}
 
 
 def _medians(values: Sequence[Any]) -> Any:
-    """What records of several seeds say together: medians of their numbers; all else is that of the first."""
+    """Records of several seeds as one: medians of numbers, else the first's values."""
     first = values[0]
     if isinstance(first, dict):
         return {key: _medians([value[key] for value in values]) for key in _shared(values)}
@@ -170,7 +170,7 @@ def _medians(values: Sequence[Any]) -> Any:
 
 
 def _shared(values: Sequence[Any]) -> Iterator[str]:
-    """Keys that all have, in the order of the first."""
+    """Keys that all records have, in the order of the first."""
     return (key for key in values[0] if all(isinstance(value, dict) and key in value for value in values))
 
 

@@ -1,4 +1,4 @@
-"""Equal iterations decided once: what makes simulations fast, and changes nothing else."""
+"""Repeated batches: many equal iterations, decided once. Simulations are fast so."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FIELDS = tuple(field.name for field in fields(Batch))
 
 @dataclass(frozen=True, slots=True)
 class RepeatedBatch(Batch):
-    """A batch of decodes that stands for up to `repeats` iterations, each with one token more of every request."""
+    """A batch of decodes that stands for up to `repeats` iterations."""
 
     repeats: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RepeatedResult(BatchResult):
-    """The result of the last of several equal iterations, and when the earlier ones ended.
+    """The result of a repeated batch's last iteration, and when earlier ones ended.
 
     In each of those, every request was given the token `MADE_UP`. Observers hear of these tokens in `on_step` alone.
     """
@@ -36,7 +36,7 @@ class RepeatedResult(BatchResult):
 
 
 class RepeatingScheduler(Scheduler):
-    """A scheduler that decides once for all iterations that are sure to be equal.
+    """A scheduler that decides once for all iterations sure to be equal.
 
     It is for executors that run one batch at a time and only tell how long it takes.
     """
@@ -54,10 +54,11 @@ class RepeatingScheduler(Scheduler):
         return RepeatedBatch(**{name: getattr(batch, name) for name in FIELDS}, repeats=repeats)
 
     def _repeats(self, batch: Batch, before: int) -> int:
-        """How many iterations like this one are sure to follow, itself included, unless a request arrives or is cancelled.
+        """The number of equal iterations that this batch begins.
 
-        All that hold K/V memory, and held it `before`, decode in it, so the next snapshot differs only in lengths until one
-        of them ends or memory runs out. A steady policy then selects the same, and admits as few as now.
+        Only an arrival or a cancellation can change that. All that hold K/V memory, and held it `before`, decode in it, so
+        the next snapshot differs only in lengths until one of them ends or memory runs out. A steady policy then selects
+        the same, and admits as few as now.
         """
         requests = len(batch.chunks)
         steady = requests == self.num_running == before and getattr(self.policy, "steady", False)
@@ -74,7 +75,7 @@ class RepeatingScheduler(Scheduler):
         return super().apply(batch, result, now)
 
     def _advance(self, batch: Batch, iterations: int) -> None:
-        """Write into the requests what the iterations before the last one did: none of them ended a request."""
+        """Write the earlier iterations into the requests; none of them ended one."""
         for chunk in batch.chunks:
             request = self._requests[chunk.request_id]
             if request.finish:  # cancelled while the batch ran
@@ -87,7 +88,7 @@ class RepeatingScheduler(Scheduler):
 
 
 class _SingleStepTime(StepTime):
-    """Learns from batches that ran once."""
+    """Learns from batches of a single iteration only."""
 
     def learn(self, batch: Batch, seconds: float) -> None:
         if not isinstance(batch, RepeatedBatch):
@@ -95,7 +96,7 @@ class _SingleStepTime(StepTime):
 
 
 class RepeatMetrics(MetricsObserver):
-    """The metrics of a run whose batches may stand for several iterations."""
+    """Metrics of an engine whose batches may be repeated."""
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         if not isinstance(result, RepeatedResult):

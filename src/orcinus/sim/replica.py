@@ -1,4 +1,4 @@
-"""One replica of a model: a real engine whose executor only tells the time."""
+"""A simulated replica: a real engine with a simulated executor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
 
 
 class Replica:
-    """A simulated engine, and its load: how much of what it was given is still to do.
+    """A simulated engine, and its load.
 
     `repeat` lets it decide equal iterations at once. Its observers then have to know `RepeatedResult`.
     """
@@ -74,7 +74,7 @@ class Replica:
         return self.executor.next_end
 
     def submit(self, request_id: str, arrival: Arrival) -> list[Event]:
-        """A request arrives now. Call `dispatch` when all that arrive now are in."""
+        """Submit a request; call `dispatch` after the last of this moment."""
         now = self.clock.now()
         self.executor.interrupt(now)
         ends_early = arrival.output_tokens < arrival.asked_tokens
@@ -93,7 +93,7 @@ class Replica:
         self.engine.dispatch()
 
     def settle(self) -> list[Event]:
-        """The oldest batch in flight is done now; what follows it starts."""
+        """Settle the oldest batch, which ends now, and start the next one."""
         events = self._heard(self.engine.settle())
         self.engine.dispatch()
         return events
@@ -107,7 +107,7 @@ class Replica:
         return events
 
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
-        """Made-up tokens: alike within a shared prefix, and nowhere else."""
+        """Made-up tokens, equal to another prompt's in a shared prefix only."""
         count = arrival.prompt_tokens
         if self.kv.stats is None:
             if count not in self._prompts:

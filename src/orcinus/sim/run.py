@@ -1,4 +1,4 @@
-"""From a config to the outcome of a simulation. The only module of `sim` that knows every concrete class."""
+"""Composition root: from a config to the outcome of its simulation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from orcinus.workload.workload import Workload, make_workload
 
 
 def set_up(config: SimulationConfig) -> Setup:
-    """Decide everything, and simulate nothing. Raises `ConfigError` if the model does not fit or cannot be cut so."""
+    """The config, resolved. Raises `ConfigError` if the model does not fit."""
     machine = find_machine(config)
     make_policy(config.policy), make_order(config.order)  # misspelled ones are reported now
     if config.kv not in KV_MANAGERS:
@@ -40,7 +40,7 @@ def set_up(config: SimulationConfig) -> Setup:
 
 
 def workload_of(config: SimulationConfig) -> Workload:
-    """The requests that a config asks for. Raises `ConfigError`."""
+    """The requests of a config. Raises `ConfigError`."""
     asked = config.max_tokens
     try:
         most: Any = asked if asked is None or asked == "pow2" else int(asked)
@@ -58,7 +58,7 @@ def simulate(
     setup: Setup | None = None,
     workload: Workload | None = None,
 ) -> Outcome:
-    """Serve the workload to its end under a virtual clock, and return what happened.
+    """The outcome of serving a config's workload under a virtual clock.
 
     With several `seeds` it is served with each in turn: `Outcome.runs` and, over them, `Outcome.intervals`. `on_served` hears
     every request that was served, in the order of their endings; `watch` how many have ended. `over` is shown the metrics now
@@ -76,14 +76,14 @@ def simulate(
 
 
 def by_seed(config: SimulationConfig) -> list[SimulationConfig]:
-    """The config once for each of its seeds. Raises `ConfigError` if only one run can be asked for."""
+    """The config once for each seed. Raises `ConfigError` for several with a record."""
     if config.seeds > 1 and config.record is not None:
         raise ConfigError("--record takes the iterations of one run: simulate a single seed")
     return [replace(config, seed=config.seed + number, seeds=1) for number in range(config.seeds)]
 
 
 def together(runs: Sequence[Outcome]) -> Outcome:
-    """The outcomes of several seeds as one; that of a single seed is itself."""
+    """The outcomes of several seeds as one."""
     return runs[0] if len(runs) == 1 else replace(runs[0], runs=tuple(runs), intervals=over_seeds(runs))
 
 
@@ -129,7 +129,7 @@ def _simulate(
 def make_replica(
     setup: Setup, clock: VirtualClock, index: int = 0, observers: Sequence[Observer] = (), *, repeat: bool = True
 ) -> Replica:
-    """One of the replicas that a setup is about; iterations are decided one by one unless they may `repeat`."""
+    """A replica of a setup; with `repeat` it decides equal iterations at once."""
     config, machine = setup.config, setup.machine
     return Replica(
         index,
@@ -148,7 +148,7 @@ def make_replica(
 
 
 def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Observer]:
-    """The onlookers that not every simulation needs."""
+    """Observers that not every simulation needs."""
     found: list[Observer] = []
     if setup.machine.cost.num_stages > 1:
         found.append(BubbleObserver(replica.executor, bubbles))
@@ -158,7 +158,7 @@ def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Obs
 
 
 def record_header(setup: Setup, depth: int) -> dict[str, Any]:
-    """What a replay has to build again."""
+    """The first line of a record: what a replay builds."""
     machine = setup.machine
     named = {name: getattr(setup.config, name) for name in ("policy", "order", "kv")}
     memory = {"block_size": machine.block_size, "num_blocks": machine.num_blocks}
@@ -166,7 +166,7 @@ def record_header(setup: Setup, depth: int) -> dict[str, Any]:
 
 
 def _final(replica: Replica) -> Callable[[Request], int]:
-    """How many tokens a request will hold when it is done, which a simulation knows."""
+    """A function: tokens that a request will hold at its end."""
 
     def final(request: Request) -> int:
         asked = request.max_known - len(request.prompt)

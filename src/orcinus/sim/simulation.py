@@ -1,4 +1,4 @@
-"""Discrete events: requests arrive at a router, and batches end on replicas. Nothing here decides what runs."""
+"""The event loop: requests arrive at a router, batches end on replicas."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EVERY = 128  # arrivals and endings of batches between two questions whether it 
 
 
 class OracleLeastWork:
-    """The replica with the fewest tokens, prompts and answers, of requests that have not ended.
+    """The replica with the fewest tokens of requests that have not ended.
 
-    It knows how long answers will become, as no server does.
+    Prompts and answers count. It knows how long answers will become, as no server does.
     """
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Replica]) -> int:
@@ -29,12 +29,12 @@ SIMULATED_ROUTERS: dict[str, type[Router[Replica]]] = {**ROUTERS, "oracle-least-
 
 
 def make_router(spelled: str) -> Router[Replica]:
-    """The router that `name` or `name:option=value` stands for. Raises `ConfigError` saying what there is."""
+    """The router spelled `name` or `name:option=value`. Raises `ConfigError`."""
     return make("router", SIMULATED_ROUTERS, spelled)
 
 
 class Simulation:
-    """Replicas behind a router, on one clock. Memory is linear in the requests that are live, not in those that come."""
+    """Replicas behind a router, on one clock. Memory grows with live requests only."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Simulation:
     ) -> None:
         self.replicas, self.router, self.clock = replicas, router, clock
         self.watch = watch  # is told how many requests have ended, whenever one does
-        self.over = over  # is asked now and then whether nobody cares for the rest
+        self.over = over  # is asked now and then whether the rest is not wanted
         self.ended_early = False
         self.submitted = self.ended = 0
         self._turns = 0
         self._ends: list[tuple[float, int]] = []  # heap of (when its oldest batch ends, replica); those out of date are skipped
 
     def run(self, source: Source) -> None:
-        """Serve every request to its end, unless it is `over` before. Raises `Stalled` if some stay unserved for ever."""
+        """Serve every request, unless `over` ends it. Raises `Stalled` as engines do."""
         while not self._over():
             end, coming = self._next_end(), source.next
             if coming is not None and (end is None or coming.at <= end):
@@ -76,7 +76,7 @@ class Simulation:
         return self.ended_early
 
     def _arrive(self, source: Source, now: float) -> None:
-        """Everything that comes at this moment, before anything is decided about any of it."""
+        """Submit all requests of this moment, then let their replicas decide."""
         self.clock.jump(now)
         visited: set[int] = set()
         while (arrival := source.next) is not None and arrival.at <= now:

@@ -1,4 +1,4 @@
-"""Many simulations, over a product of settings."""
+"""Simulations over a product of settings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def sweep(
     workers: int | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Simulate every point of `points`, in parallel; returns what `outcome_record` says of each, its config and `settings`.
+    """Records of all `points`, simulated in parallel.
 
-    A point that is impossible, because the model does not fit for example, has an `error` instead of metrics. `watch` hears
-    how many are done, of how many. Raises `ConfigError` for axes that there are not.
+    Each is an `outcome_record` with its config and `settings`. A point that is impossible, because the model does not fit
+    for example, has an `error` instead of metrics. `watch` hears how many are done, of how many. Raises `ConfigError` for
+    axes that there are not.
     """
     found, results = points(config, axes), []
     for result in in_parallel(partial(_point, axes=tuple(axes)), found, workers):
@@ -44,7 +45,7 @@ def sweep(
 
 
 def points(config: SimulationConfig, axes: Mapping[str, Sequence[Any]]) -> list[SimulationConfig]:
-    """The product of the axes, the last one fastest, without repetitions.
+    """The product of the axes, the last one fastest, without duplicates.
 
     An axis is a field of `SimulationConfig`, or `rate` of the arrivals, or `ratio` of prompt to output tokens in lengths that
     have one, or `chunk_size` of the policy: of SARATHI's chunks or of stall-free's budget. Policies that know neither are
@@ -73,7 +74,7 @@ def _at(config: SimulationConfig, values: dict[str, Any]) -> SimulationConfig:
 
 
 def _split(config: SimulationConfig, ratio: float) -> SimulationConfig:
-    """The same lengths with so many prompt tokens for each of the output. Raises `ConfigError`."""
+    """The same lengths at another prompt-to-output ratio. Raises `ConfigError`."""
     name = config.lengths.split(":")[0]
     if "ratio" not in options_of(LENGTHS.get(name)):
         raise ConfigError(f"the lengths {name!r} have no ratio of prompt to output to vary: use pd or sarathi-zipf")
@@ -81,7 +82,7 @@ def _split(config: SimulationConfig, ratio: float) -> SimulationConfig:
 
 
 def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
-    """The config with another chunk size in its policy, if that has one."""
+    """The config with another chunk size, if its policy has one."""
     known = options_of(POLICIES.get(config.policy.split(":")[0]))
     option = next((each for each in CHUNKS if each in known), None)
     if option is None:
@@ -90,7 +91,7 @@ def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
 
 
 def settings(config: SimulationConfig, axes: Sequence[str]) -> dict[str, str]:
-    """What a point has on the axes, as text; a dash for what stands nowhere in it, as chunks in a policy without them."""
+    """A point's values on the axes, as text; a dash where it has none."""
     plain = config_record(config)
     inside = {
         "rate": lambda: f"{own_rate(config):.6g}" if config.process == OWN_TIMES else _option(config.process, "rate"),
@@ -101,7 +102,7 @@ def settings(config: SimulationConfig, axes: Sequence[str]) -> dict[str, str]:
 
 
 def _option(spelled: str, *names: str) -> str:
-    """The value of the first of these options in `name:a=1:b=2`, or a dash."""
+    """The value of the first of these options, or a dash."""
     options = dict(part.split("=", 1) for part in spelled.split(":")[1:] if "=" in part)
     return next((value for name, value in options.items() if name in names), "-")
 

@@ -1,4 +1,4 @@
-"""Why the outcome of a simulation must not be believed, and what to keep in mind where it may be."""
+"""Validity of a simulation's outcome: doubts and cautions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ DIGITS = 2  # of a number of requests that is recommended
 
 
 def doubts(outcome: Outcome) -> list[str]:
-    """Every reason, a line each. With several seeds a reason is given as that one has it which needs most requests."""
+    """Why an outcome must not be believed, a line each.
+
+    With several seeds a reason is told of the seed that needs most requests.
+    """
     found = of_machine(outcome.setup.machine)
     runs = sorted(outcome.runs or (outcome,), key=enough, reverse=True)
     for reason in REASONS:
@@ -29,12 +32,12 @@ def doubts(outcome: Outcome) -> list[str]:
 
 
 def of_machine(machine: Machine) -> list[str]:
-    """Why nothing that is simulated on a machine must be believed: the doubts of its calibration."""
+    """The doubts about a machine's calibration."""
     return [f"the calibration is in doubt: {doubt}" for doubt in machine.doubts]
 
 
 def cautions(outcome: Outcome) -> list[str]:
-    """What to keep in mind with numbers that are sound."""
+    """What to keep in mind with sound numbers, a line each."""
     found = []
     served = min(one.metrics.served for one in outcome.runs or (outcome,))
     if 0 < served < TAIL:
@@ -47,18 +50,18 @@ def cautions(outcome: Outcome) -> list[str]:
 
 
 def spent(metrics: MetricsObserver) -> float:
-    """Mean seconds from a request's first iteration to its end: what it takes, however long the queue is."""
+    """Mean seconds from a request's first iteration to its end."""
     return metrics.e2e.mean - metrics.scheduling_delay.mean
 
 
 def enough(outcome: Outcome) -> int:
-    """How many requests, coming as these did, come for long against what one of them takes; 0 if unknown."""
+    """A sufficient number of requests at this rate; 0 if unknown."""
     metrics = outcome.metrics
     return rounded_up(MARGIN * LONG * spent(metrics) * metrics.submitted / metrics.window) if metrics.window else 0
 
 
 def rounded_up(count: float) -> int:
-    """A count with two digits and otherwise zeros, at least as great; 0 of what is infinite."""
+    """The count rounded up to two digits; 0 if it is infinite."""
     if not 0 < count < math.inf:
         return 0
     digits: int = 10 ** max(0, math.floor(math.log10(count)) + 1 - DIGITS)
@@ -66,7 +69,7 @@ def rounded_up(count: float) -> int:
 
 
 def too_short(outcome: Outcome) -> bool:
-    """Whether requests come for so short a time that most of it is start and end."""
+    """Whether start and end are most of the time in which requests come."""
     metrics = outcome.metrics
     return not outcome.at_once and metrics.served > 0 and metrics.window < LONG * spent(metrics)
 
@@ -111,5 +114,5 @@ REASONS = (_nothing_served, _short, _overloaded, _turned_away)
 
 
 def _all_equal(outcome: Outcome) -> bool:
-    """Whether chance had no part in it."""
+    """Whether all seeds gave the same."""
     return all(each.low == each.high for name, each in outcome.intervals.items() if name != "wall_seconds")
