@@ -57,7 +57,7 @@ def test_a_reservation_holds_what_comes_later_and_paging_does_not() -> None:
     assert shares["max-length"]["internal"] == pytest.approx((160 - 128) / 256)
 
 
-def test_free_memory_is_external_waste_while_somebody_does_not_fit() -> None:
+def test_free_memory_is_external_waste_while_a_request_does_not_fit() -> None:
     crowded, _ = observed(OpenLoop(iter([Arrival(0.0, 32, 60)] * 4)), "reservation", num_blocks=9)
     alone, _ = observed(OpenLoop(iter([Arrival(0.0, 32, 60)])), "reservation", num_blocks=9)
     assert crowded.shares["external"] > 0.1

@@ -55,8 +55,8 @@ def test_the_parts_add_up_to_the_whole_and_every_iteration_is_accounted_for(worl
         assert all(count >= 0 for count in timeline.waits.values())
 
 
-def test_iterations_without_a_part_are_counted_by_reason_for_everyone_in_the_queue() -> None:
-    """The long way round: for every batch, everybody alive and idle has exactly one reason."""
+def test_iterations_without_a_part_are_counted_by_reason_for_all_requests_in_the_queue() -> None:
+    """The long way round: for every batch, each request that lives and idles has exactly one reason."""
     for seed, policy in itertools.product(range(10), POLICIES):
         world = build_world(make_policy(policy), "paged", num_blocks=12)
         jobs = random_jobs(random.Random(seed), 20)

@@ -10,7 +10,7 @@ from orcinus.errors import ReplayDiffers
 
 
 class RecordedCost:
-    """The iterations of a record, one after the other, whatever is asked. Raises `ReplayDiffers` when they are used up.
+    """The iterations of a record, one after the other. Raises `ReplayDiffers` when they are used up.
 
     Made for engines with one batch in flight. An iteration lasts until the next launch, if that followed its return at
     once: what the engine did in between is part of it.

@@ -1,4 +1,4 @@
-"""A batch that stands for many iterations changes nothing but the time that a simulation takes."""
+"""Repeated batches change nothing but the time that a simulation takes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_every_iteration_is_the_same_with_and_without(policy: str, kv: str) -> N
     size=st.integers(1, 9),
     rate=st.sampled_from((0.5, 3.0, 20.0)),
 )
-def test_whatever_the_engine(seed: int, policy: str, kv: str, order: str, blocks: int, size: int, rate: float) -> None:
+def test_metrics_are_the_same_with_and_without(
+    seed: int, policy: str, kv: str, order: str, blocks: int, size: int, rate: float
+) -> None:
     workload = make_workload(f"poisson:rate={rate}", SMALL, 25, seed)
     limits = Limits(size, 4096, 160)
     fast, few, _ = run(workload, policy=policy, kv=kv, order=order, limits=limits, num_blocks=blocks)

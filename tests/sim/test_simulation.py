@@ -32,7 +32,7 @@ SMALL = "uniform:low=1:high=60,uniform:low=1:high=90"
     replicas=st.integers(1, 3),
     router=st.sampled_from(sorted(SIMULATED_ROUTERS)),
 )
-def test_everybody_is_served_and_every_block_comes_back(
+def test_every_request_is_served_and_every_block_comes_back(
     seed: int, policy: str, kv: str, stages: int, depth: int | None, replicas: int, router: str
 ) -> None:
     workload = make_workload("gamma:rate=5:cv=2", SMALL, 30, seed)
@@ -79,14 +79,14 @@ def test_one_request_alone_by_hand() -> None:
     assert metrics.iterations == 3
 
 
-def test_who_arrives_during_an_iteration_waits_for_its_end() -> None:
+def test_a_request_that_arrives_during_an_iteration_waits_for_its_end() -> None:
     diary, metrics, _ = run([Arrival(0.0, 10, 5), Arrival(1.5, 10, 1)], FixedCost(1.0))
     assert diary.tokens["1"] == [3.0]
     assert metrics.scheduling_delay.greatest == 0.5
 
 
 def test_a_free_stage_takes_an_arrival_at_once() -> None:
-    """With two stages and one batch in flight there is room for another: nobody waits for the first to come back."""
+    """With two stages and one batch in flight there is room for another: the second does not wait for the first."""
     diary, _, _ = run([Arrival(0.0, 10, 1), Arrival(1.2, 10, 1)], FixedCost(1.0, 2))
     assert diary.tokens == {"0": [2.0], "1": [3.2]}
 
@@ -96,7 +96,7 @@ def test_request_level_batches_give_their_answers_together() -> None:
     assert diary.tokens == {"0": [6.0] * 2, "1": [6.0] * 6}
 
 
-def test_who_asks_for_more_than_it_uses_reserves_it_and_ends_by_itself() -> None:
+def test_a_request_that_asks_for_more_than_it_uses_reserves_it() -> None:
     """Memory of 64 tokens holds two requests that ask for 16 beyond their prompts of 16, or one that asks for 48."""
     for asked, together in ((16, 2), (48, 1)):
         arrivals = [Arrival(0.0, 16, 8, max_tokens=asked)] * 2
@@ -106,7 +106,7 @@ def test_who_asks_for_more_than_it_uses_reserves_it_and_ends_by_itself() -> None
         assert [len(at) for at in diary.tokens.values()] == [8, 8]
 
 
-def test_a_request_that_never_fits_is_rejected_and_disturbs_nobody() -> None:
+def test_a_request_that_never_fits_is_rejected_without_disturbing_others() -> None:
     diary, metrics, _ = run([Arrival(0.0, 5, 2), Arrival(0.0, 500, 100), Arrival(0.0, 5, 2)], FixedCost(1.0))
     assert [end[:2] for end in diary.ends] == [("1", "rejected"), ("0", "length"), ("2", "length")]
     assert metrics.served == 2

@@ -44,7 +44,7 @@ def test_without_axes_there_is_one_point() -> None:
     assert points(TINY, {}) == [TINY]
 
 
-def test_results_are_those_of_single_simulations_whatever_runs_beside() -> None:
+def test_results_are_those_of_single_simulations() -> None:
     axes: dict[str, list[Any]] = {"max_batch_size": [2, 8], "rate": [5.0, 50.0]}
     heard: list[tuple[int, int]] = []
     alone = sweep(TINY, axes, workers=1, watch=lambda done, of: heard.append((done, of)))

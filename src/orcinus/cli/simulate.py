@@ -22,7 +22,7 @@ from orcinus.sim.config import SimulationConfig
 
 if TYPE_CHECKING:
     from orcinus.observe.metrics import Served
-    from orcinus.sim.outcome import Outcome
+    from orcinus.sim.outcome import SimulationOutcome
 
 SEVERAL = ("model", "device", "software", "policy", "kv", "paper", "order", "router")  # may be lists, with commas between
 
@@ -90,7 +90,9 @@ def simulate(
         draw_runs(plot, list(zip(names, seen, strict=True)), view.legend(varies, configs[0].seeds))
 
 
-def _run(configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _RequestLines) -> list[Outcome]:
+def _run(
+    configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _RequestLines
+) -> list[SimulationOutcome]:
     """Simulate one after the other, with a bar for each."""
     from orcinus.sim.run import by_seed, together
     from orcinus.sim.run import simulate as run

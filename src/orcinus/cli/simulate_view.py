@@ -12,7 +12,7 @@ from rich.table import Table
 from orcinus.cli.tidy import column
 from orcinus.cost.provenance import format_provenance
 from orcinus.observe.interval import median_interval
-from orcinus.sim.outcome import Outcome, Setup
+from orcinus.sim.outcome import Setup, SimulationOutcome
 from orcinus.sim.record import COLUMNS, metric_of, outcome_record, unit_of
 from orcinus.sim.validity import ENOUGH
 from orcinus.workload.summary import Spread, Statistics
@@ -78,7 +78,7 @@ def _level(seeds: int) -> float:
     return median_interval([float(number) for number in range(seeds)]).level
 
 
-def rows(names: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def rows(names: Sequence[str], outcomes: Sequence[SimulationOutcome]) -> list[dict[str, Any]]:
     """A row for each run and seed: all metrics, with units."""
     return [
         {"run": name, "seed": one.setup.config.seed, **metric_columns(outcome_record(one))}

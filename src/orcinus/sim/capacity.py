@@ -15,8 +15,8 @@ from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.observe.slo import SLO
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.machine import Machine
-from orcinus.sim.outcome import Outcome, Setup
+from orcinus.sim.machine import SimulatedMachine
+from orcinus.sim.outcome import Setup, SimulationOutcome
 from orcinus.sim.run import by_seed, set_up, simulate, workload_of
 from orcinus.sim.validity import LONG, MARGIN, ONE_SEED, of_machine, rounded_up, spent, too_short
 from orcinus.workload.rates import NeverMissed, RateGrid
@@ -38,7 +38,7 @@ def percentiles(slo: SLO, metrics: MetricsObserver) -> dict[str, float]:
     return found
 
 
-def keeps(slo: SLO, outcome: Outcome) -> bool:
+def keeps(slo: SLO, outcome: SimulationOutcome) -> bool:
     """Whether a simulation kept an SLO; one that served no request keeps none."""
     return outcome.metrics.served > 0 and not slo.missed(percentiles(slo, outcome.metrics))
 
@@ -88,7 +88,7 @@ class Trial:
 
     rate: float  # requests per second
     kept: bool
-    outcome: Outcome
+    outcome: SimulationOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class _Search:
         self._config, self._grid, self._watch = config, RateGrid(first, tolerance), watch
         self._setup: Setup = set_up(config)
         self._size = _size(workload_of(at_rate(config, first)), self._setup.machine)
-        self._known: dict[int, Outcome] = {}
+        self._known: dict[int, SimulationOutcome] = {}
         self._step = 0  # where the next search starts
 
     def capacity(self, slo: SLO) -> Capacity:
@@ -263,7 +263,7 @@ class _Search:
         seconds = unseen_delay(slo) / UNSEEN if unseen_delay(slo) < math.inf else 0.0
         return f"give --requests {rounded_up(MARGIN * max(LONG * at_a_time, rate * seconds))}"
 
-    def _outcome(self, step: int, slo: SLO) -> Outcome:
+    def _outcome(self, step: int, slo: SLO) -> SimulationOutcome:
         """The outcome at a rate, at least until the SLO is lost."""
         known = self._known.get(step)
         if known is None or (known.ended_early and not is_lost(slo, known.metrics, self._size)):
@@ -281,7 +281,7 @@ def _rate(trial: Trial) -> float:
     return trial.rate
 
 
-def _size(workload: Workload, machine: Machine) -> Size:
+def _size(workload: Workload, machine: SimulatedMachine) -> Size:
     """The size of a workload. Raises `ConfigError` if a request could never be served."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")

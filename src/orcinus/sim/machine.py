@@ -21,7 +21,7 @@ NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_mem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class SimulatedMachine:
     """Costs, limits and memory of one simulated replica."""
 
     model: str
@@ -43,14 +43,14 @@ class Machine:
         return self.num_blocks * self.block_size
 
 
-def find_machine(config: SimulationConfig) -> Machine:
+def find_machine(config: SimulationConfig) -> SimulatedMachine:
     """The machine that a config names. Raises `ConfigError`."""
     if config.measured:
         return _measured(config, read_calibration(Path(config.device)))
     return _computed(config)
 
 
-def _computed(config: SimulationConfig) -> Machine:
+def _computed(config: SimulationConfig) -> SimulatedMachine:
     """A model on devices of a data sheet."""
     model = find_architecture(config.model)
     cluster = find_cluster(config.device, config.network, config.software, Parallel(config.tp, config.pp))
@@ -72,7 +72,7 @@ def _computed(config: SimulationConfig) -> Machine:
         num_blocks=config.num_blocks,
     )
     linears = find_linears(config.software, model.name, cluster.device.name, config.tp)
-    return Machine(
+    return SimulatedMachine(
         model=model.name,
         device=cluster.device.name,
         devices=cluster.parallel.devices,
@@ -87,7 +87,7 @@ def _computed(config: SimulationConfig) -> Machine:
     )
 
 
-def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
+def _measured(config: SimulationConfig, measured: Calibration) -> SimulatedMachine:
     """A calibrated engine, with limits no higher than the measured ones."""
     for name in NOT_BESIDE_A_CALIBRATION:
         if getattr(config, name) != type(config).__dataclass_fields__[name].default:
@@ -100,7 +100,7 @@ def _measured(config: SimulationConfig, measured: Calibration) -> Machine:
         _at_most(config, "max_model_len", known.max_model_len),
         known.lookahead,
     )
-    return Machine(
+    return SimulatedMachine(
         model=measured.model,
         device=measured.machine,
         devices=1,

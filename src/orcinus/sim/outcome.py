@@ -10,7 +10,7 @@ from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import Interval
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.machine import Machine
+from orcinus.sim.machine import SimulatedMachine
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,11 @@ class Setup:
     """A config, and the machine that it was resolved to."""
 
     config: SimulationConfig
-    machine: Machine
+    machine: SimulatedMachine
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulationOutcome:
     """What happened in a simulation, in simulated seconds.
 
     `wall_seconds` are real ones. With several seeds it is what happened with the first of them; `runs` has all, and
@@ -41,7 +41,7 @@ class Outcome:
     ended_early: bool = False  # before every request was served, because `over` said so
     at_once: bool = False  # all requests were there from the start
     notes: tuple[str, ...] = ()  # what is to be said of requests from a file
-    runs: tuple[Outcome, ...] = ()  # one for each seed, if there were several
+    runs: tuple[SimulationOutcome, ...] = ()  # one for each seed, if there were several
     intervals: Mapping[str, Interval] = field(default_factory=dict)  # metric, as `ttft.p99` -> its median over seeds
 
     @property

@@ -13,7 +13,7 @@ from orcinus.core.request import Finish
 from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.outcome import Outcome
+from orcinus.sim.outcome import SimulationOutcome
 from orcinus.sim.validity import cautions, doubts
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e", "normalized_latency", "scheduling_delay")
@@ -107,7 +107,7 @@ def metrics_record(metrics: MetricsObserver, budget: int | None = None) -> dict[
     return {key: finite(value) for key, value in record.items()}
 
 
-def outcome_record(outcome: Outcome) -> dict[str, Any]:
+def outcome_record(outcome: SimulationOutcome) -> dict[str, Any]:
     """An outcome for JSON; with several seeds, medians and their intervals."""
     if not outcome.runs:
         return _one_record(outcome) | _evidence(outcome)
@@ -117,14 +117,14 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
     return found | seeds | {"intervals": intervals_record(outcome.intervals)} | _evidence(outcome)
 
 
-def _evidence(outcome: Outcome) -> dict[str, Any]:
+def _evidence(outcome: SimulationOutcome) -> dict[str, Any]:
     """Origins of the costs, and doubts, cautions and notes about the numbers."""
     origins = [asdict(origin) for origin in outcome.setup.machine.origins]
     said = {"doubts": doubts(outcome), "cautions": cautions(outcome), "notes": list(outcome.notes)}
     return {"costs": origins, **said}
 
 
-def _one_record(outcome: Outcome) -> dict[str, Any]:
+def _one_record(outcome: SimulationOutcome) -> dict[str, Any]:
     setup, machine = outcome.setup, outcome.setup.machine
     return {
         "model": machine.model,
@@ -142,7 +142,7 @@ def _one_record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def over_seeds(runs: Sequence[Outcome]) -> dict[str, Interval]:
+def over_seeds(runs: Sequence[SimulationOutcome]) -> dict[str, Interval]:
     """Medians and intervals over seeds, by the metrics' dotted names."""
     records = [_one_record(one) for one in runs]
     found = {name: [metric_of(record, name) for record in records] for name in COLUMNS}

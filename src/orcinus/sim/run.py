@@ -20,7 +20,7 @@ from orcinus.sim.bubbles import BubbleObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import find_machine
-from orcinus.sim.outcome import Outcome, Setup
+from orcinus.sim.outcome import Setup, SimulationOutcome
 from orcinus.sim.record import over_seeds
 from orcinus.sim.repeats import RepeatMetrics
 from orcinus.sim.replica import Replica
@@ -57,12 +57,12 @@ def simulate(
     over: Callable[[MetricsObserver], bool] | None = None,
     setup: Setup | None = None,
     workload: Workload | None = None,
-) -> Outcome:
+) -> SimulationOutcome:
     """The outcome of serving a config's workload under a virtual clock.
 
-    With several `seeds` it is served with each in turn: `Outcome.runs` and, over them, `Outcome.intervals`. `on_served` hears
+    With several `seeds` it is served with each in turn: the outcome's `runs` and, over them, `intervals`. `on_served` hears
     every request that was served, in the order of their endings; `watch` how many have ended. `over` is shown the metrics now
-    and then and may end a simulation before its time (`Outcome.ended_early`). `setup` and, of a single seed, `workload`
+    and then and may end a simulation before its time (`ended_early`). `setup` and, of a single seed, `workload`
     replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
     """
     if config.seeds > 1 and workload is not None:
@@ -82,7 +82,7 @@ def by_seed(config: SimulationConfig) -> list[SimulationConfig]:
     return [replace(config, seed=config.seed + number, seeds=1) for number in range(config.seeds)]
 
 
-def together(runs: Sequence[Outcome]) -> Outcome:
+def together(runs: Sequence[SimulationOutcome]) -> SimulationOutcome:
     """The outcomes of several seeds as one."""
     return runs[0] if len(runs) == 1 else replace(runs[0], runs=tuple(runs), intervals=over_seeds(runs))
 
@@ -94,7 +94,7 @@ def _simulate(
     over: Callable[[MetricsObserver], bool] | None,
     setup: Setup,
     workload: Workload,
-) -> Outcome:
+) -> SimulationOutcome:
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     began = time.perf_counter()
@@ -110,7 +110,7 @@ def _simulate(
         if replica.engine.dropped_observers:
             raise replica.engine.dropped_observers[0][1]
     busy, idle = _sums([each.executor.busy for each in replicas]), _sums([each.executor.bubbles for each in replicas])
-    return Outcome(
+    return SimulationOutcome(
         setup,
         metrics,
         {kind: sum(use.shares[kind] for use in uses) / len(uses) for kind in uses[0].shares},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.sim.machine import Machine
-from orcinus.sim.outcome import Outcome
+from orcinus.sim.machine import SimulatedMachine
+from orcinus.sim.outcome import SimulationOutcome
 
 LONG = 10  # times what a request spends in the system, that requests have to come for: start and end are then a small part
 MARGIN = 1.2  # of what is recommended: other requests are not quite like those that were seen
@@ -17,7 +17,7 @@ ONE_SEED = f"one seed does not say how much of this is chance: --seeds {ENOUGH} 
 DIGITS = 2  # of a number of requests that is recommended
 
 
-def doubts(outcome: Outcome) -> list[str]:
+def doubts(outcome: SimulationOutcome) -> list[str]:
     """Why an outcome must not be believed, a line each.
 
     With several seeds a reason is told of the seed that needs most requests.
@@ -31,12 +31,12 @@ def doubts(outcome: Outcome) -> list[str]:
     return found
 
 
-def of_machine(machine: Machine) -> list[str]:
+def of_machine(machine: SimulatedMachine) -> list[str]:
     """The doubts about a machine's calibration."""
     return [f"the calibration is in doubt: {doubt}" for doubt in machine.doubts]
 
 
-def cautions(outcome: Outcome) -> list[str]:
+def cautions(outcome: SimulationOutcome) -> list[str]:
     """What to keep in mind with sound numbers, a line each."""
     found = []
     served = min(one.metrics.served for one in outcome.runs or (outcome,))
@@ -54,7 +54,7 @@ def spent(metrics: MetricsObserver) -> float:
     return metrics.e2e.mean - metrics.scheduling_delay.mean
 
 
-def enough(outcome: Outcome) -> int:
+def enough(outcome: SimulationOutcome) -> int:
     """A sufficient number of requests at this rate; 0 if unknown."""
     metrics = outcome.metrics
     return rounded_up(MARGIN * LONG * spent(metrics) * metrics.submitted / metrics.window) if metrics.window else 0
@@ -68,17 +68,17 @@ def rounded_up(count: float) -> int:
     return math.ceil(count / digits) * digits
 
 
-def too_short(outcome: Outcome) -> bool:
+def too_short(outcome: SimulationOutcome) -> bool:
     """Whether start and end are most of the time in which requests come."""
     metrics = outcome.metrics
     return not outcome.at_once and metrics.served > 0 and metrics.window < LONG * spent(metrics)
 
 
-def _nothing_served(outcome: Outcome) -> str:
+def _nothing_served(outcome: SimulationOutcome) -> str:
     return "" if outcome.metrics.served else "not one request was served"
 
 
-def _short(outcome: Outcome) -> str:
+def _short(outcome: SimulationOutcome) -> str:
     if not too_short(outcome):
         return ""
     metrics, needed = outcome.metrics, enough(outcome)
@@ -89,7 +89,7 @@ def _short(outcome: Outcome) -> str:
     )
 
 
-def _overloaded(outcome: Outcome) -> str:
+def _overloaded(outcome: SimulationOutcome) -> str:
     metrics = outcome.metrics
     if outcome.at_once or too_short(outcome) or not metrics.served or metrics.window >= SERVED * metrics.span:
         return ""
@@ -100,7 +100,7 @@ def _overloaded(outcome: Outcome) -> str:
     )
 
 
-def _turned_away(outcome: Outcome) -> str:
+def _turned_away(outcome: SimulationOutcome) -> str:
     total, served = outcome.metrics.endings.total(), outcome.metrics.served
     if total == served or not served:
         return ""
@@ -113,6 +113,6 @@ def _turned_away(outcome: Outcome) -> str:
 REASONS = (_nothing_served, _short, _overloaded, _turned_away)
 
 
-def _all_equal(outcome: Outcome) -> bool:
+def _all_equal(outcome: SimulationOutcome) -> bool:
     """Whether all seeds gave the same."""
     return all(each.low == each.high for name, each in outcome.intervals.items() if name != "wall_seconds")

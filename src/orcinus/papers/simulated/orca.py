@@ -13,7 +13,7 @@ from orcinus.papers.published_orca import BATCH_MS, GENERATED, LOADED, MOST, SIZ
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.outcome import Outcome
+from orcinus.sim.outcome import SimulationOutcome
 from orcinus.sim.run import simulate
 
 
@@ -44,7 +44,7 @@ MANY, SOME = 600, 200  # requests of a simulation: where a number is judged, and
 # ---- experiments ----
 
 
-def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, in_flight: int | None) -> Outcome:
+def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, in_flight: int | None) -> SimulationOutcome:
     """One simulation. FasterTransformer's batches have `max_bs` slots, and are not cut into micro-batches."""
     (engine, size), (tp, pp, _) = series, TESTBEDS[model]
     config = SimulationConfig(
@@ -67,7 +67,7 @@ def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, 
 
 
 @cache
-def batch(model: str, engine: str, prompt: int, size: int) -> Outcome:
+def batch(model: str, engine: str, prompt: int, size: int) -> SimulationOutcome:
     """Figure 9: `size` equal requests at once, one batch, nothing else in flight."""
     return ask(model, (engine, size), f"fixed:tokens={prompt},fixed:tokens={GENERATED}", "all-at-once", size, in_flight=1)
 

@@ -16,7 +16,7 @@ from orcinus.papers.published_sarathi import (
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.outcome import Outcome
+from orcinus.sim.outcome import SimulationOutcome
 from orcinus.sim.run import simulate
 
 REQUESTS = 10_000
@@ -48,7 +48,7 @@ class CompletedRun:
     """How one system served them all."""
 
     ends: list[float]  # seconds, of each request, in order
-    outcome: Outcome
+    outcome: SimulationOutcome
 
     @property
     def seconds(self) -> float:
