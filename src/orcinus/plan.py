@@ -23,10 +23,9 @@ from orcinus.memory.sizes import Profiled, Space, decide_sizes, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.attention import check as check_backend
-from orcinus.runtime.bandwidth import product_bandwidth, read_bandwidth
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_weights
 from orcinus.runtime.device import Device, choose_device
-from orcinus.runtime.device_memory import memory_available, memory_total
+from orcinus.runtime.device_memory import memory_available, memory_total, product_bandwidth, read_bandwidth
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.onednn_weights import can_prepack

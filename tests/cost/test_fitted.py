@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
-from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, iterations_of
-from orcinus.cost.nonnegative import least_squares
+from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, iterations_of, least_squares
 from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 

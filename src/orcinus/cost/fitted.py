@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orcinus.core.batch import pairs
-from orcinus.cost.nonnegative import least_squares
 from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 
@@ -37,6 +36,7 @@ FEWEST = 100  # iterations
 INDEPENDENT = 0.02  # share of an essential feature that no other one explains, at least
 HELD_OUT = 5  # one iteration in so many
 ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
+ROUNDING = 1e-10  # of a gradient, relative to the largest there was
 LATEST = 2.0  # times its prediction, that an iteration counts in the mean at most
 
 
@@ -167,3 +167,36 @@ def _check(matrix: Floats) -> None:
                 f"these iterations are too much alike to tell what a {name} costs ({FEATURES[name]}): record prompts of "
                 "several lengths and answers in batches of several sizes, or let orcinus calibrate make them"
             )
+
+
+def least_squares(matrix: Floats, target: Floats) -> Floats:
+    """The x >= 0, shape [n], with the smallest |matrix x - target|.
+
+    `matrix` is [m, n], `target` is [m]. The method is Lawson and Hanson's (Solving Least Squares Problems, chapter 23): one
+    coefficient after the other is freed, the one that promises most, and those that would become negative go back to 0.
+    """
+    gram, product = matrix.T @ matrix, matrix.T @ target
+    found, free = np.zeros(len(product)), np.zeros(len(product), bool)
+    enough = ROUNDING * np.abs(product).max(initial=0.0)
+    for _ in range(3 * len(product)):
+        gradient = np.where(free, 0.0, product - gram @ found)
+        if gradient.max(initial=0.0) <= enough:
+            break
+        free[gradient.argmax()] = True
+        found = _back_inside(gram, product, found, free)
+    return found
+
+
+def _back_inside(gram: Floats, product: Floats, found: Floats, free: NDArray[np.bool_]) -> Floats:
+    """The best x of the free coefficients; removes negative ones from `free`."""
+    while True:
+        best = np.zeros(len(found))
+        best[free] = np.linalg.lstsq(gram[np.ix_(free, free)], product[free], rcond=None)[0]
+        negative = free & (best <= 0)
+        if not negative.any():
+            return best
+        steps = found[negative] / (found[negative] - best[negative])
+        found = found + steps.min() * (best - found)
+        free &= ~negative | (found > 1e-15)
+        free[np.flatnonzero(negative)[steps.argmin()]] = False
+        found = np.where(free, found, 0.0)
