@@ -23,7 +23,7 @@ _short.maxstring = _short.maxother = 80
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: its repr, at most 120 characters of it."""
+    """A value's repr, cut to 120 characters."""
     return shortened(_short.repr(value))
 
 
@@ -33,7 +33,7 @@ def shortened(text: str) -> str:
 
 
 class OrcinusError(Exception):
-    """Base of all the others: catch this one to catch everything Orcinus raises on purpose."""
+    """Base of all exceptions that Orcinus raises on purpose."""
 
 
 class ConfigError(OrcinusError, ValueError):
@@ -53,7 +53,7 @@ class RequestError(OrcinusError, ValueError):
 
 
 class RequestFailed(RequestError):
-    """A request was accepted and failed while it ran (its logits were not numbers, say).
+    """An accepted request failed while it ran (bad logits, say).
 
     `outputs` holds what `LLM.generate` would have returned, the failed ones marked by `finish_reason == "failed"`.
     """
@@ -72,7 +72,7 @@ class PolicyError(EngineError):
 
 
 class Stalled(EngineError):
-    """Requests wait, nothing is in flight and nothing was selected: the alternative is to spin for ever."""
+    """Requests wait, but nothing runs and nothing was selected."""
 
 
 class ReplayDiffers(OrcinusError):
@@ -83,7 +83,7 @@ LONGEST_CAUSE = 300  # characters
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong, in one line: kind and first line of the message, or where it was raised if it has none.
+    """An exception in one line: its kind and first line, or its place.
 
     An exception that says nothing is often raised from one that does: the innermost message of the chain is told too.
     """

@@ -45,7 +45,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOutput(Completion):
-    """What became of one prompt: its first answer, and in `outputs` all of them (one, unless `params.n` asked for more)."""
+    """The outcome of one prompt: its first answer, and all in `outputs`."""
 
     prompt: str | None  # None if it was given as token ids
     prompt_token_ids: tuple[int, ...]
@@ -58,7 +58,7 @@ class LLM:
 
     Calls without `params` sample with `default_params`, which come from the model's generation_config.json.
 
-    Methods may be called from several threads, and several streams may be read in turn: whoever needs a token drives the
+    Methods may be called from several threads, and several streams may be read in turn: a reader that needs a token drives the
     engine one iteration further, for all. Raises `ConfigError` or `ModelError` if the engine cannot be built.
     """
 
@@ -144,7 +144,9 @@ class LLM:
         return self._run(self._prepare(prompts, params, context), [])
 
     def timeline(self, request_id: str) -> Timeline:
-        """Where the time of a request went: `event.request_id` of a stream, live or among the last thousand that ended.
+        """The timeline of a live or recently ended request.
+
+        `request_id` is that of a stream's deltas.
 
         Raises `RequestError` if it is unknown.
         """
@@ -225,7 +227,10 @@ class LLM:
             self._deliver(self.engine.submit(request))
 
     def _next_delta(self, answers: Sequence[Answer], inbox: deque[TextDelta]) -> TextDelta | None:
-        """The oldest unread delta, stepping the engine until there is one; None when all requests have ended."""
+        """The oldest unread delta; None when all requests have ended.
+
+        Steps the engine until there is one.
+        """
         while True:
             with self._driving():
                 if inbox:
@@ -235,7 +240,7 @@ class LLM:
                 self._deliver(self.engine.step())
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        """Hand events to whoever reads their requests."""
+        """Hand events to the readers of their requests."""
         stopped = []
         for event in events:
             if event.request_id not in self._readers:
@@ -253,7 +258,7 @@ class LLM:
 
     @contextmanager
     def _driving(self) -> Iterator[None]:
-        """Exclusive use of the engine; afterwards nobody's abandoned request stays behind."""
+        """Exclusive use of the engine; abandoned requests are cancelled afterwards."""
         check_process(self._process)
         with uninterrupted():
             try:
@@ -266,7 +271,7 @@ class LLM:
         """Cancel requests whose reader went away.
 
         This may run inside the garbage collector, at any line of a thread that holds the lock. Then it must not wait:
-        whoever holds the lock comes here when it lets go.
+        the lock's holder comes here when it lets go.
         """
         while self._abandoned and self._process == os.getpid() and self._lock.acquire(blocking=False):
             try:
@@ -313,7 +318,7 @@ def _outputs(
 
 
 def _append_end(inbox: deque[TextDelta], end: TextDelta) -> None:
-    """A request's ending joins its last unread token, so that a reader sees one delta per token."""
+    """Join an ending to its request's last unread delta."""
     for place in range(len(inbox) - 1, -1, -1):
         if inbox[place].request_id == end.request_id:
             last = inbox[place]

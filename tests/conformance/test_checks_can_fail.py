@@ -110,7 +110,7 @@ def _usage_everywhere(found: list[Any]) -> list[Any]:
         ("streaming: frames of one answer agree on id, object, created and model", _renamed),
         ("streaming: the text is that of the whole: a chat", _other_text),
         ("streaming: include_usage adds one last frame without choices", _usage_everywhere),
-        ("streaming: nobody who did not ask gets usage", _usage_everywhere),
+        ("streaming: usage comes only if asked for", _usage_everywhere),
     ],
 )
 def test_a_stream_must_keep_the_rules(name: str, spoil: Callable[[list[Any]], list[Any]]) -> None:

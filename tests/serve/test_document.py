@@ -62,22 +62,22 @@ def schemas() -> Schemas:
 
 def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
     """Why a body is refused by everything that comes before the engine."""
-    model = service().model
+    processor = service().processor
 
     async def read() -> None:
         found = parse(json.dumps(body).encode(), kind)
         check_fields(found, strict=False)
         if isinstance(found, ChatBody | CompletionBody):
-            model.check_together(found)
+            processor.check_together(found)
             await (
-                model.chat(found, RequestContext())
+                processor.chat(found, RequestContext())
                 if isinstance(found, ChatBody)
-                else model.completion(found, RequestContext())
+                else processor.completion(found, RequestContext())
             )
         elif isinstance(found, TokenizeBody) and found.messages is None:
             check_without_messages(found)
         elif isinstance(found, TokenizeBody):
-            await model.tokenize(chat_encoder(found), "messages", model.context)
+            await processor.tokenize(chat_encoder(found), "messages", processor.context)
         elif isinstance(found, SchedulerBody):
             _ = found.policy is None or make_policy(found.policy)
             _ = found.order is None or make_order(found.order)

@@ -1,1 +1,1 @@
-"""A black-box checklist for OpenAI-compatible servers: requests go over HTTP, and nothing of the engine is imported."""
+"""A black-box checklist for OpenAI-compatible servers, over HTTP alone."""

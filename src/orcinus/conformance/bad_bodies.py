@@ -1,4 +1,4 @@
-"""Bodies that are no request: broken JSON, wrong types of content, too much of everything."""
+"""Checks of malformed bodies: broken JSON, wrong types, too much."""
 
 from __future__ import annotations
 

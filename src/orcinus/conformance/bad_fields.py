@@ -1,4 +1,4 @@
-"""Fields with values that they cannot have: the right status, an error that names the field, and a server none the worse."""
+"""Checks of invalid field values: status, named field, unharmed server."""
 
 from __future__ import annotations
 

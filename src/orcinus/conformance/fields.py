@@ -238,7 +238,7 @@ def _timeout(target: ServerUnderTest) -> None:
     expect(answer.status_code in (408, 504), f"status {answer.status_code}, not 408")
 
 
-# Fields that must be taken, whatever they do.
+# Fields that must be accepted, with or without effect.
 TAKEN: list[tuple[str, str, Json]] = [
     ("nulls of langchain", TEXT, {"logprobs": None, "seed": None, "n": 1, "prompt": [OPENING], "stop": None}),
     ("every field of a chat null", CHAT, dict.fromkeys(NULLABLE)),

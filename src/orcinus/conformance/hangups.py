@@ -1,4 +1,4 @@
-"""Clients that hang up: whatever the moment, the next request does not wait for what nobody reads."""
+"""Checks of clients that hang up at any moment."""
 
 from __future__ import annotations
 

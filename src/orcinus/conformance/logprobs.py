@@ -1,4 +1,4 @@
-"""Log-probabilities, in the shape of chats and in the older shape of completions, of answers and of prompts."""
+"""Checks of log-probabilities of chats, completions and prompts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _no_top(target: ServerUnderTest) -> None:
     expect_equal([one["top_logprobs"] for one in content], [[]] * len(content), "top_logprobs")
 
 
-@check("logprobs: nobody who did not ask gets any")
+@check("logprobs: they come only if asked for")
 def _not_asked(target: ServerUnderTest) -> None:
     expect_equal(target.chat(max_tokens=2)["choices"][0].get("logprobs"), None, "logprobs of a chat")
     expect_equal(target.complete()["choices"][0].get("logprobs"), None, "logprobs of a completion")

@@ -1,4 +1,4 @@
-"""Names that clients give their requests: they come back, and are never the server's own."""
+"""Checks that client request ids are echoed and never used inside."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from orcinus.conformance.verdict import expect, expect_equal
 
 USAGE: Json = {"stream_options": {"include_usage": True}}
 
-# Whatever is asked, the stream says what the whole says.
+# For every request a stream has the content of the response that is not streamed.
 SAME: list[tuple[str, str, Json]] = [
     ("a chat", CHAT, {"messages": HI}),
     ("a long chat", CHAT, {"messages": STORY, "max_tokens": 120}),
@@ -90,7 +90,7 @@ def _same_usage(target: ServerUnderTest) -> None:
         expect_equal(usage[name], whole[name], name)
 
 
-@check("streaming: nobody who did not ask gets usage")
+@check("streaming: usage comes only if asked for")
 def _no_usage(target: ServerUnderTest) -> None:
     for fields in ({}, {"stream_options": None}, {"stream_options": {"include_usage": False}}):
         frames = target.stream(CHAT, **fields).frames
@@ -114,7 +114,7 @@ def _frames(target: ServerUnderTest) -> None:
     expect(tokens - 3 <= frames <= tokens + 2, f"{frames} frames for {tokens} tokens")
 
 
-@check("streaming: headers of events that nobody buffers")
+@check("streaming: headers that forbid buffering")
 def _headers(target: ServerUnderTest) -> None:
     headers = target.stream(CHAT, headers={"Accept-Encoding": "gzip, br"}).headers
     expect(headers["content-type"].startswith("text/event-stream"), f"content-type is {headers['content-type']}")

@@ -1,4 +1,4 @@
-"""The server under test: what it says about itself, and how to ask it something."""
+"""The server under test, and how to send it requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """A stream that has been read to its end: the objects in its frames, without the last `[DONE]`."""
+    """A complete event stream: its JSON frames without `[DONE]`."""
 
     frames: list[Json]
     lines: list[str]
@@ -89,7 +89,7 @@ class ServerUnderTest:
         _ = self._has_health, self._control
 
     def unharmed(self) -> None:
-        """Raises `Failed` unless the server is healthy and a greedy request has the text it had at first."""
+        """Raises `Failed` unless the server still answers as it did at first."""
         if self._has_health:
             expect_equal(self.http.get("/health").status_code, 200, "afterwards the status of /health")
         expect_equal(self._control_text(), self._control, "afterwards the control text")
@@ -153,7 +153,7 @@ def why(answer: httpx.Response) -> str:
 
 
 def refused_as_unsupported(answer: httpx.Response) -> None:
-    """Raises `Skip` if the server says honestly that it does not do such a thing."""
+    """Raises `Skip` if the server refuses the feature as unsupported."""
     if answer.status_code in (400, 501) and "support" in answer.text:
         raise Skip(f"not supported by the server: {why(answer)}")
 

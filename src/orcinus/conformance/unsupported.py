@@ -1,4 +1,4 @@
-"""Fields that would change the answer: a server does what they say or refuses them, and never ignores them."""
+"""Checks that unknown answer-changing fields are refused, never ignored."""
 
 from __future__ import annotations
 

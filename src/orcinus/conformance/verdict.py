@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Failed(Exception):
-    """The server does not do what it should; the message says what it did instead."""
+    """A check failed; the message says what the server did instead."""
 
 
 class Skip(Exception):

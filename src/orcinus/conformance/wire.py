@@ -29,7 +29,7 @@ class RawResponse:
 
 @contextmanager
 def connected(target: ServerUnderTest, timeout: float = 15.0) -> Iterator[socket.socket]:
-    """A connection to the server, closed at the end whatever happens."""
+    """A connection to the server, always closed at the end."""
     url = httpx.URL(target.url)
     plain = socket.create_connection((url.host, url.port or (443 if url.scheme == "https" else 80)), timeout)
     with ssl.create_default_context().wrap_socket(plain, server_hostname=url.host) if url.scheme == "https" else plain as one:
@@ -37,7 +37,7 @@ def connected(target: ServerUnderTest, timeout: float = 15.0) -> Iterator[socket
 
 
 def request(target: ServerUnderTest, line: str, *headers: str, body: bytes = b"", key: bool = True) -> bytes:
-    """The bytes of a request, with a Host and the API key unless told otherwise."""
+    """A request as bytes, with default Host and key headers."""
     lines = [line, *headers]
     if not any(one.lower().startswith("host:") for one in headers):
         lines.append(f"Host: {httpx.URL(target.url).netloc.decode()}")

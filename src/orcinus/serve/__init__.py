@@ -1,1 +1,1 @@
-"""The OpenAI-compatible server: HTTP and text in one process, the engine in another, typed messages between them."""
+"""The OpenAI-compatible server: one process for HTTP, one for the engine."""

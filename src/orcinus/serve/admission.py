@@ -1,4 +1,4 @@
-"""Who may come in: a bound on answers and tokens inside the server, in all and for each client."""
+"""Admission control: limits on answers and tokens, in all and per client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class Admission:
     by_client: Counter[str] = field(default_factory=Counter)
 
     def enter(self, client: str, answers: int, tokens: int) -> Ticket:
-        """Let a request in. `tokens` may be a lower bound as long as nobody has counted. Raises `ApiError` 400 or 429."""
+        """Admit a request, or raise `ApiError` 400 or 429.
+
+        `tokens` may be a lower bound until they are counted.
+        """
         per_client = self.bounds.per_client
         most = self.bounds.of_one_request
         if answers > most:

@@ -1,4 +1,4 @@
-"""The application around one service: its routes, its errors, and what every request passes first."""
+"""The ASGI application: routes, error handlers and middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bytes of a request to a checked body, or an error that names the field."""
+"""Parses request bodies; errors name the field."""
 
 from __future__ import annotations
 
@@ -58,14 +58,17 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
 
 
 def _whole(value: Any) -> Any:
-    """3.0 is a whole number too, as JSON Schema has it; also in a list of token ids."""
+    """A value with whole floats as integers, as JSON Schema allows.
+
+    Also inside a list of token ids.
+    """
     if isinstance(value, list) and any(isinstance(one, float) for one in value):
         return [_whole(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _not_json(raw: bytes) -> ApiError:
-    """Why bytes are no JSON: a second reader, slower and more lenient, looks for the place."""
+    """Why bytes are not JSON, found by a slower parser."""
     if not raw.strip():
         return _no_json("the body is empty: send a JSON object")
     try:
@@ -88,7 +91,7 @@ def _not_json(raw: bytes) -> ApiError:
 
 
 class _NotJson(str):
-    """NaN or Infinity in the place of a value, or a number that no float can hold."""
+    """A NaN, an infinity, or a number no float can hold."""
 
     __slots__ = ()
 
@@ -119,7 +122,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_count(raw: bytes) -> None:
-    """Count brackets, colons and commas before anything is made of them; those in strings are looked for only in doubt."""
+    """Raises `ApiError` for too many brackets, colons or commas.
+
+    Marks inside strings are told apart only if the raw count is too high.
+    """
     for marks, most, what in COUNTED:
         if _count(raw, marks) > most and _count(_outside_strings(raw), marks) > most:
             raise _no_json(f"the body has more than {most} {what}")
@@ -134,7 +140,7 @@ def _outside_strings(raw: bytes) -> bytes:
 
 
 def _check_depth(found: Any) -> None:
-    """Level by level, because whoever nests deeply would exhaust a recursion."""
+    """Raises `ApiError` for deep nesting; works by level, without recursion."""
     level = [found]
     for _ in range(DEEPEST):
         inner = (one.values() if isinstance(one, dict) else one for one in level)

@@ -1,4 +1,4 @@
-"""Bodies from the network: how large, how slow, and how many bytes of all of them at once."""
+"""Reads bodies from the network, with limits on size and pace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOSE = {"Connection": "close"}
 
 @dataclass(eq=False)
 class Body:
-    """A body that is being read; its bytes count as long as it is held."""
+    """A body being read; its bytes count while it is held."""
 
     reading: BodyReader
     raw: bytearray

@@ -1,4 +1,4 @@
-"""What web pages may do: whose requests are taken, under which host names, and the headers that let a page read answers (CORS).
+"""Which web pages may call the server (origins, host names, CORS).
 
 A page from anywhere can make its reader's browser send requests to a server on that machine, and a name of its own can be
 made to mean 127.0.0.1 (DNS rebinding). A key keeps both out. Without one, a browser's own words decide: Origin,
@@ -63,7 +63,10 @@ class Browsers:
         return found
 
     def preflight(self, method: str, headers: Headers) -> dict[str, str] | None:
-        """What a browser is told that asks before it sends; None if this is no such question. Raises `ApiError` 403."""
+        """The answer to a CORS preflight; None if it is none.
+
+        Raises `ApiError` 403.
+        """
         told = dict(headers)
         if method != "OPTIONS" or b"origin" not in told or b"access-control-request-method" not in told:
             return None
@@ -82,7 +85,10 @@ class Browsers:
         return EVERY in self.origins or ((parsed := WebOrigin.parse(origin)) is not None and parsed in self.origins)
 
     def _is_here(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin came from where its request goes; behind TLS, only the scheme may differ."""
+        """Whether a page's origin is the host it calls.
+
+        Behind TLS only the scheme may differ.
+        """
         page, found = WebOrigin.parse(origin), HOST.fullmatch(host)
         if page is None or found is None or page.scheme not in PORTS:
             return False

@@ -1,4 +1,4 @@
-"""One HTTP request for answers, from its place in the queue to its last word."""
+"""HTTP requests for answers, from admission to their last token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEMBERED = 1000  # calls that have ended and can still be asked about
 
 @dataclass(eq=False)
 class Call:
-    """The answers that one HTTP request waits for. Whoever has one closes it, whatever happens."""
+    """The answers of one HTTP request; its holder must close it."""
 
     id: str
     owner: str  # the client whose call it is
@@ -46,7 +46,7 @@ class Call:
             self.client.streams.cancel(name, "deadline")
 
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
-        """What comes, in the order in which it comes, to the last answer's end or until the client hangs up.
+        """Lists of news in order, until the last answer ends.
 
         Several things that are there already come together; an empty list means that nothing came for `silence_s`. With an
         `interval_s`, lists come no closer to each other than that.
@@ -77,7 +77,7 @@ class Call:
         return sum(self.client.streams.cancel(name) for name in self.names)
 
     def hang_up(self) -> None:
-        """The client is gone: nobody reads on."""
+        """The client is gone: cancel its answers."""
         self.hung_up = True
         self.cancel()
         self._inbox.put_nowait(None)
@@ -113,7 +113,7 @@ class Calls:
         return call
 
     def find(self, id: str, owner: str | None) -> Call | None:  # noqa: A002
-        """The call with this id, if it is this owner's; None as owner may see all."""
+        """The call with this id and owner; owner None sees all."""
         call = self._live.get(id) or self._ended.get(id)
         return call if call is not None and owner in (None, call.owner) else None
 

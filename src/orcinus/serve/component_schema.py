@@ -1,4 +1,4 @@
-"""JSON Schema of things that are spelled with their options, and of numbers that are names: what a fuzzer may try."""
+"""JSON Schema of policies, orders and other `name:option=value` strings."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ class ServerConfig:
         """Other machines need a key, unless the user says that they do not. Raises `ConfigError`."""
         if not (is_loopback(normal_host(self.host)) or keys or self.insecure):
             raise ConfigError(
-                f"other machines can reach {self.host}: give --api-key-file, or --insecure if everybody may use this server"
+                f"other machines can reach {self.host}: give --api-key-file, or --insecure to serve every client without a key"
             )

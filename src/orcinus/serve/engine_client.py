@@ -1,4 +1,4 @@
-"""The HTTP side's view of the engine: its process, the wire to it, and the answers it streams."""
+"""The engine as HTTP sees it: process, wire and streams."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ class EngineClient:
                     raise ConfigError(f"the engine process {describe_exit(message)} before it was ready")
 
     def submit(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None) -> None:
-        """Queue a request under a name of the server's own; its news goes to the inbox. Raises `EngineError`."""
+        """Queue a request; its news goes to the inbox.
+
+        `name` is the server's own. Raises `EngineError`.
+        """
         if self.dead is not None:
             raise EngineError(self.dead)
         self._send(self.streams.open(name, prepared, inbox, time_left))
@@ -128,7 +131,7 @@ class EngineClient:
             self._wire.send(message)
 
     async def _receive(self, process: EngineProcess) -> FromEngine | int:
-        """The next message, or the exit status of a process that has ended without another one."""
+        """The next message, or the exit status of an ended process."""
         heard = asyncio.ensure_future(self._wire.receive())
         await asyncio.wait((heard, process.ended), return_when=asyncio.FIRST_COMPLETED)
         if not heard.done():  # its last words may still be on their way

@@ -1,4 +1,4 @@
-"""The engine in a process of its own: `python -m orcinus.serve.engine_loop ADDRESS PARENT`, started by `EngineProcess` alone.
+"""The engine process: `python -m orcinus.serve.engine_loop ADDRESS PARENT`, started by `EngineProcess`.
 
 Between two iterations it reads every message that has come; after each it sends one, with all that happened. It never
 waits for the other side: messages are queued by ZeroMQ's own thread.
@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class _Launches(Observer):
-    """The batches that were launched: those in flight, and those that came back since they were last asked for."""
+    """Batches in flight, and those returned since the last report."""
 
     def __init__(self) -> None:
         self.in_flight: dict[int, ScheduledBatch] = {}
@@ -112,14 +112,14 @@ class EngineLoop:
         return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
 
     def _iterate(self) -> None:
-        """Start what may be in flight and hear of the oldest batch, or, while nothing is due, give a sign of life."""
+        """Launch batches and collect the oldest; when idle, report that it lives."""
         if not (self.engine.idle or self.paused):
             self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
             self.engine.dispatch()
         elif not self.launches.in_flight:
             self._report([])
             return
-        if self.due_in() > AT_ONCE_S:  # somebody may come meanwhile, or go
+        if self.due_in() > AT_ONCE_S:  # messages may come meanwhile
             self._report([])
             return
         events = self.engine.settle()
@@ -176,7 +176,7 @@ class EngineLoop:
             heapq.heappush(self._deadlines, (now + message.time_left, message.id))
 
     def _cancel_late(self) -> None:
-        """End the requests whose time is up; those that ended before are unknown by now, which does no harm."""
+        """Cancel requests past their deadlines; ended ones are ignored."""
         now = self.engine.clock.now()
         while self._deadlines and self._deadlines[0][0] <= now:
             _, name = heapq.heappop(self._deadlines)
@@ -203,7 +203,7 @@ class EngineLoop:
 
 
 def main() -> None:
-    """Build the engine that the configuration on standard input describes, and serve it at the address."""
+    """Build the engine configured on standard input and serve it."""
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
     logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
     address, parent = sys.argv[1], int(sys.argv[2])
@@ -231,7 +231,7 @@ def main() -> None:
 
 
 def _teller(wire: EngineWire) -> Progress:
-    """Something that tells the other side how far the model is loaded, a few times a second."""
+    """A callback that reports loading progress a few times a second."""
     told_at, told = 0.0, ""
 
     def tell(stage: str, done: int, total: int) -> None:

@@ -29,7 +29,7 @@ class EngineProcess:
             self._process.stdin.close()
 
     async def stop(self) -> None:
-        """Wait for the end of a process that was told to stop; kill it if that takes too long."""
+        """Wait for a process that was told to stop, then kill it."""
         await asyncio.wait((self.ended,), timeout=STOP_S)
         if not self.ended.done():
             self._process.kill()

@@ -1,4 +1,4 @@
-"""The engine that a server was asked for: of a real model, or of a simulated one that needs no torch."""
+"""Builds the engine to serve: a model's or a simulated one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def from_wire(wire: bytes) -> Asked:
 
 
 class ServedEngine(NamedTuple):
-    """An engine, what clients have to know of it, and the seconds until its oldest batch in flight can be collected.
+    """An engine, its facts for clients, and its wait for results.
+
+    `due_in` gives the seconds until the oldest batch in flight can be collected.
 
     An engine whose batches run in the thread that collects them can always go on: 0.
     """

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}` with the right status."""
+"""Errors in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Match
 from orcinus.errors import shown
 
 TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-CLIENT_CLOSED = 499  # nginx's word for a client that went away; nobody is there to read it
+CLIENT_CLOSED = 499  # nginx's status for a client that hung up; it is only logged
 log = logging.getLogger("orcinus.serve")
 
 
@@ -73,13 +73,13 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """What all routes of a path take together; whoever takes GET takes HEAD."""
+    """The methods all routes of a path accept; GET includes HEAD."""
     matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     found = {method for route in matching for method in getattr(route, "methods", None) or ()}
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def on_any_error(request: Request, error: Exception) -> JSONResponse:
-    """Handler of defects: the client hears that it was one, and the log hears which."""
+    """Handler of unexpected exceptions: status 500, and a line in the log."""
     log.error("a defect answered %s %s with 500", request.method, request.url.path, exc_info=error)
     return response(ApiError(500, "the server has a defect; its log says which", code="internal_error"))

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 
 def needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
-    """A field that means nothing unless another one is true, but for its values `off`."""
+    """JSON Schema: a field requires another one, except for values `off`."""
     unused: JsonValue = {"properties": {field: {"enum": [None, *off]}}}
     return {"anyOf": [unused, {"properties": {other: {"const": True}}, "required": [other]}]}
 

@@ -1,4 +1,4 @@
-"""Types of the fields of requests, and the checks that pydantic has no word for."""
+"""Field types of request bodies, and checks pydantic lacks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def not_zero(value: int) -> int:
 
 
 def at_most(count: int) -> BeforeValidator:
-    """Refuses longer lists and objects before their entries are looked at: a million errors take long to tell."""
+    """A validator that refuses long lists before validating their entries."""
 
     def check(value: Any) -> Any:
         if isinstance(value, list | dict) and len(value) > count:
@@ -47,7 +47,7 @@ def at_most(count: int) -> BeforeValidator:
 
 
 def text_only(kind: Any) -> Any:
-    """The type of a part of a message, unless it is a kind of media."""
+    """The type of a message part; media types are refused."""
     if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
         raise PydanticCustomError("media", "must be 'text': the model reads no images, sounds or files")
     return kind
@@ -61,7 +61,7 @@ OptionalSwitch = Annotated[
 
 
 def text_or_list(value: Any) -> str:
-    """Which form a field has that may be a text or a list, so that an error speaks of the form that was meant."""
+    """The tag of a text-or-list field, so errors name the right form."""
     return "texts" if isinstance(value, list) else "text"
 
 

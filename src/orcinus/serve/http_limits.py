@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with bounds on what a connection may hold, and for how long, before any route or key is asked."""
+"""Uvicorn's HTTP protocol with limits on each connection's memory and time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431, 408 or 503 and closes the connection, instead of collecting what has no end.
+    """Answers 431, 408 or 503 and closes what exceeds a limit.
 
     The head of a request is collected until it is whole. An Upgrade header is then renamed: nothing is upgraded here, and a
     parser that believes otherwise takes the body for something else. What comes after the head must bring the request
@@ -172,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(ApiError(431, f"path and headers are larger than {size} KiB", code="headers_too_large"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer and close; an answer to an earlier request that is under way is finished first."""
+        """Answer and close, after any answer under way."""
         self._refused = True
         self._stop_waiting()
         cycle = self.cycle

@@ -20,7 +20,10 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whoever holds a key. `name` is the beginning of the key's digest: it tells keys apart and gives none away."""
+    """The holder of a key.
+
+    `name` is the beginning of the key's digest: it tells keys apart and reveals none.
+    """
 
     name: str
     admin: bool
@@ -81,7 +84,10 @@ def _usable(key: str) -> bytes:
 
 @dataclass
 class KeySources:
-    """Where a server's keys come from: its options, its environment and files, which are read again when they change."""
+    """The sources of API keys: options, environment and files.
+
+    Files are read again when they change.
+    """
 
     api_key: str | None = None  # several with commas
     api_key_file: Path | None = None
@@ -142,7 +148,10 @@ def _listed(keys: str | None) -> list[str]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """One key per line; blank lines and comments, which begin with #, do not count. Raises `ConfigError`."""
+    """The keys of a file: one a line. Raises `ConfigError`.
+
+    Blank lines and comments, which begin with #, do not count.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Log-probabilities in the shapes of the API: of chats, of completions, and vLLM's of prompts."""
+"""Log-probabilities in the API's shapes: chats, completions, vLLM's prompts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LogprobWriter:
         }
 
     def prompt(self, ids: Sequence[int], scores: Sequence[Logprobs], count: int) -> list[dict[str, Any] | None]:
-        """`prompt_logprobs`: for every token but the first the token itself and the `count` likeliest, by their ids."""
+        """`prompt_logprobs`: each token but the first, with the `count` likeliest."""
         return [None, *(self._prompt_entry(token, at, count) for token, at in zip(ids[1:], scores, strict=True))]
 
     def _prompt_entry(self, token: int, at: Logprobs, count: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the two processes of a server tell each other: tagged messages with the core's own types in typed fields."""
+"""Messages between a server's two processes: tagged, with core types in typed fields."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Ask(msgspec.Struct, tag="ask", array_like=True):
 
 
 class Stop(msgspec.Struct, tag="stop", array_like=True):
-    """End the process, whatever is running."""
+    """End the process at once."""
 
 
 class Loading(msgspec.Struct, tag="loading", array_like=True):
@@ -137,7 +137,7 @@ class ScheduledBatch(msgspec.Struct, array_like=True):
 
 
 class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
-    """Everything that one iteration led to, in one message; without content it is a sign of life."""
+    """Everything one iteration led to; an empty one is a heartbeat."""
 
     at: float
     tokens: list[Token] = []

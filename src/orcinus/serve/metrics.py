@@ -25,7 +25,7 @@ REJECTIONS = (
 )
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 LAG_EVERY_S = 0.1
-disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody draws when each series was begun
+disable_created_metrics()  # type: ignore[no-untyped-call]  # creation times of series are not of use
 
 
 class Metrics:

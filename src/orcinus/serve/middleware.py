@@ -1,4 +1,4 @@
-"""What every HTTP request passes first, whatever its route: a sane path, an API key or its browser, a request id, the log."""
+"""The outermost middleware: path, API key, browser checks, request id, log."""
 
 from __future__ import annotations
 
@@ -66,14 +66,17 @@ class Middleware:
                 return
             try:
                 await self.app(scope, receive, send_with_id)
-            except Exception as error:  # answered and logged where it was caught first, unless nobody did
+            except Exception as error:  # already answered and logged, unless no handler caught it
                 if not status:
                     await (await on_any_error(Request(scope), error))(scope, receive, send_with_id)
         finally:
             self._note(scope, facts["status"] or status, time.perf_counter() - began)
 
     def _early(self, scope: Scope, headers: Headers) -> Response | None:
-        """The response to what no route is asked; None if there is nothing to object. Finds out whose key it is."""
+        """The response to a request no route may see, or None.
+
+        Also finds the holder of its key.
+        """
         try:
             _check_host(scope)
             if (told := self.browsers.preflight(scope["method"], headers)) is not None:
@@ -110,7 +113,10 @@ class Middleware:
 
 
 def _check_host(scope: Scope) -> None:
-    """Raises `ApiError` 400 unless there is one valid Host, as RFC 9112 asks of HTTP/1.1; HTTP/1.0 may leave it out."""
+    """Raises `ApiError` 400 unless there is one valid Host header.
+
+    HTTP/1.0 may leave it out (RFC 9112).
+    """
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 and (hosts or scope["http_version"] == "1.1"):
         raise ApiError(400, f"send one Host header, not {len(hosts) or 'none'}", code="invalid_host")
@@ -124,6 +130,6 @@ def _listed(names: list[str]) -> bytes:
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
-    """The client's own name for its request, if it can be shown, else one of ours."""
+    """The client's request id if it is printable, else a new one."""
     sent = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
     return sent if SHOWN.fullmatch(sent) else f"req-{uuid.uuid4().hex[:24]}"

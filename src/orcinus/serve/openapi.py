@@ -282,14 +282,14 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def takes(body: type[BaseModel], ok: type[BaseModel], errors: Sequence[int], *, streams: bool = False) -> dict[str, Any]:
-    """Arguments for the decorator of a route that reads a JSON body of this kind."""
+    """Route arguments for a JSON body of this kind."""
     content = {"application/json": {"schema": {"$ref": REF.format(model=body.__name__)}}}
     extra = {"requestBody": {"content": content, "required": True}}
     return {**gives(ok, errors, kind="text/event-stream" if streams else None), "openapi_extra": extra}
 
 
 def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None = None) -> dict[str, Any]:
-    """Arguments for the decorator of a route that answers with this object, or with another kind of content."""
+    """Route arguments for a response of this kind."""
     responses: Responses = {status: {"model": Error, "description": DESCRIPTIONS[status]} for status in sorted(set(errors))}
     good: dict[str, Any] = {"description": "OK"}
     if ok is not None:

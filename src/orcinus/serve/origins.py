@@ -37,7 +37,7 @@ class WebOrigin:
 
 
 def normal_host(text: str) -> str:
-    """A host in lower case, without the dot of the root; an address in its one short form, and without brackets."""
+    """A host in normal form: lower case, no final dot, no brackets."""
     host = text.lower().removesuffix(".")
     try:
         address = ip_address(host.strip("[]"))
@@ -72,7 +72,10 @@ def parse_origins(text: str | None) -> frozenset[WebOrigin | str]:
 
 
 def parse_hosts(text: str | None) -> frozenset[str]:
-    """The hosts of `--allow-host` in normal form; `*.example.org` is every name below it, `*` any. Raises `ConfigError`."""
+    """The hosts of `--allow-host`, normalised. Raises `ConfigError`.
+
+    `*.example.org` is every name below it, `*` any.
+    """
     found = set[str]()
     for one in _listed(text):
         host = normal_host(one)

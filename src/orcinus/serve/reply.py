@@ -1,4 +1,4 @@
-"""What clients get back: objects and stream frames of chats and completions, in OpenAI's shapes."""
+"""Responses and stream frames in OpenAI's shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ to_json = msgspec.json.Encoder().encode  # numbers that are not finite become nu
 
 @dataclass(slots=True)
 class ChoiceDelta:
-    """What a text delta, or several in a row, add to one answer; all of them together are the answer."""
+    """One or several text deltas of one choice."""
 
     place: int  # of the choice in the response
     content: str = ""
@@ -106,7 +106,7 @@ class Reply:
         return fresh
 
     def _delta(self, text_delta: TextDelta) -> ChoiceDelta:
-        """A text delta as a delta of its choice: answers to the first prompt come first, then those to the second."""
+        """A text delta as a delta of its choice."""
         place = text_delta.index * (self.body.n or 1) + text_delta.choice
         delta = ChoiceDelta(place, finish_reason=text_delta.finish_reason, error=text_delta.error)
         if self.body.prompt_logprobs is not None:
@@ -134,7 +134,7 @@ class Reply:
             delta.scores += zip(prompt.ids, (None, *cut), offsets, strict=True)
 
     def _prompt(self, index: int) -> tuple[str, list[int]]:
-        """The text of a prompt as far as its answer does not complete it, and where its tokens begin in it."""
+        """The echoed text of a prompt and its tokens' offsets."""
         if index not in self._echoed:
             prompt = self.prompts[index]
             detokenizer = self.tokenizer.detokenizer(skip_special_tokens=prompt.params.skip_special_tokens)
@@ -163,7 +163,7 @@ class Reply:
     # Streamed
 
     async def frames(self, keep_alive_s: float, interval_s: float) -> AsyncIterator[bytes]:
-        """Server-sent events to the last `[DONE]`, one for every delta that says something; together if they are there."""
+        """Server-sent events, to the last `[DONE]`."""
         options = self.body.stream_options
         continuous = bool(options and options.continuous_usage_stats)
         begun: set[int] = set()
@@ -226,7 +226,10 @@ class Reply:
         return choice | (self._about_prompt(delta) if whole and not self.is_chat else {})
 
     def _about_prompt(self, delta: ChoiceDelta) -> dict[str, Any]:
-        """What was asked for about the prompt of an answer: a chat's is in the response, a completion's in the choice."""
+        """Requested facts about the prompt of an answer.
+
+        A chat's are in the response, a completion's in the choice.
+        """
         found: dict[str, Any] = {}
         ids = self.prompts[delta.place // (self.body.n or 1)].ids
         if self.body.return_token_ids:

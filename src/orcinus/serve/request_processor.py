@@ -41,7 +41,7 @@ class RequestProcessor:
     ready: Ready
     seed: int
     threads: TextThreads
-    fills_max_tokens: bool = False  # a simulated one: whoever says how long an answer may become gets it so long
+    fills_max_tokens: bool = False  # a simulation: an answer is as long as its max_tokens
     renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads that wait for chat templates
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
 
@@ -54,7 +54,7 @@ class RequestProcessor:
 
     @property
     def countable(self) -> int:
-        """Most tokens of a text that is only counted or cut, or of ids that become text."""
+        """Most tokens of a text that is counted, cut or detokenized."""
         return max(LONGEST_COUNTED, 8 * self.ready.max_model_len)
 
     @property
@@ -130,7 +130,7 @@ class RequestProcessor:
             raise invalid(error.field, str(error)) from None
 
     def _default_length(self, body: Sampling) -> DefaultLength:
-        """The length of an answer to a body that names none: generation_config.json's, else the API's."""
+        """The default `max_tokens`: generation_config.json's, else the API's."""
         own = self.defaults.max_tokens
         if isinstance(own, DefaultLength) and own is not DEFAULT_MAX_TOKENS:
             return own
@@ -209,7 +209,10 @@ class RequestProcessor:
             raise invalid(where, f"{where}: reading it takes longer than {self.threads.limit_s:.0f} s") from None
 
     async def detokenize(self, ids: Sequence[int], where: str, *, special: bool) -> str:
-        """The text of ids, without special tokens unless they are asked for, beside the event loop."""
+        """The text of token ids, computed in a thread.
+
+        Special tokens appear if `special` says so.
+        """
         if len(ids) > self.countable:
             raise self._too_long(where, f"{where}: there are {len(ids)} tokens", self.countable)
         self.check_ids(ids, where)
@@ -275,7 +278,7 @@ def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
 
 
 def _known(part: Object) -> dict[str, Any]:
-    """An object of a request for a template: what it has, without fields that are none of this API."""
+    """A request's object for a template, without unknown fields."""
     return {
         name: _known(value) if isinstance(value, Object) else value
         for name in type(part).model_fields
@@ -290,7 +293,7 @@ def _reserved(params: SamplingParams, room: int) -> int:
 
 
 def _truncated(ids: tuple[int, ...], body: Sampling, room: int) -> tuple[int, ...]:
-    """What `truncate_prompt_tokens` leaves of a prompt; -1 leaves as much as there is room for."""
+    """The prompt cut by `truncate_prompt_tokens` (-1: to fit the context)."""
     most = body.truncate_prompt_tokens
     if most is None:
         return ids
@@ -317,7 +320,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call whose arguments are an object, as templates want them; OpenAI's are the text of one."""
+    """A tool call with parsed arguments, as templates expect them."""
     function = call["function"]
     if isinstance(function["arguments"], str):
         try:

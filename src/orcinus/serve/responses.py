@@ -1,4 +1,4 @@
-"""Responses that notice when nobody is there any more."""
+"""Responses that notice when their client hangs up."""
 
 from __future__ import annotations
 

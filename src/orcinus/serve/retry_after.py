@@ -1,4 +1,7 @@
-"""When a refused request will find room: a promise that takes into account who was promised a place before."""
+"""Retry-After: predicts when a refused request will find room.
+
+Earlier promises are taken into account.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ class Progress(NamedTuple):
 
     @property
     def guess(self) -> float:
-        """Its length, as long as no answer has ended: few need all of a high limit."""
+        """Guess of its length before any answer has ended.
+
+        Few answers need all of a high limit.
+        """
         return min(self.limit, LIKELY + self.limit / 16)
 
 
@@ -75,7 +81,7 @@ class RetryAfter:
             self._margin = max(LEAST_MARGIN, self._margin * KEPT)
 
     def held(self, inside: int) -> int:
-        """Places that a client to whom nothing was promised may not take: of those who are about to come.
+        """Places held back for clients that were promised one.
 
         When a promise is due, the next client is taken for the promised one. None are held while the engine has room itself.
         """
@@ -85,7 +91,7 @@ class RetryAfter:
         return 0 if due or inside < self.slots else coming
 
     def promise(self, answers: int, free: int, live: Iterable[Progress], others: int = 0) -> int:
-        """Whole seconds after which so many answers will have a place; it is kept for them in later promises.
+        """Seconds until so many answers have a place; the promise is remembered.
 
         `free` places there are now. `live` are the answers inside, oldest first; `others` are inside as well, but not yet in
         the engine.
@@ -104,7 +110,7 @@ class RetryAfter:
         return seconds
 
     def _gap(self, now: float, answers: int, free: int, ends: Sequence[float], length_s: float) -> float:
-        """The first time by which enough has ended for these answers and for all that are promised an earlier place.
+        """The earliest time with room for these and all earlier promises.
 
         Around it no more places may be promised than come free there: `SHARED` of the slots in the time of an answer.
         """
@@ -120,7 +126,7 @@ class RetryAfter:
         return at
 
     def _take_due(self) -> bool:
-        """Take off the oldest promise that is due, if there is one; those whose clients did not come are forgotten."""
+        """Remove the oldest due promise, if any, and all forgotten ones."""
         now = self.clock()
         del self._due[: bisect.bisect_left(self._due, now - LATE_S)]
         due = bool(self._due) and self._due[0] <= now
@@ -147,7 +153,7 @@ class RetryAfter:
         return max(1.0, max(length, min(answer.limit, 2 * answer.tokens)) - answer.tokens)
 
     def _ends(self, left: Sequence[float]) -> list[float]:
-        """When answers with so many tokens left end, the first first; those in front run, and others follow in order."""
+        """When answers with so many tokens left end, in ascending order."""
         running = [0.0] * max(1, min(self._slots, len(left)))
         ends = []
         for tokens in left:

@@ -1,4 +1,4 @@
-"""The bodies of requests, field by field: names of OpenAI's API, and vLLM's where OpenAI has none."""
+"""Request bodies: OpenAI's fields, and vLLM's where OpenAI has none."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ class Object(BaseModel):
         return schema
 
     def objects(self, path: str = "") -> Iterator[tuple[str, Object]]:
-        """This object and those inside it, each with its path as a prefix of its fields: "" or "messages[2]."."""
+        """This object and its inner ones, each with its path prefix.
+
+        A prefix is "" or "messages[2].", for example.
+        """
         yield path, self
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -272,7 +275,7 @@ class ChatBody(Sampling):
 
 
 class TokenizeBody(Object):
-    """`POST /tokenize`: a text as it stands, or a conversation through the model's chat template."""
+    """`POST /tokenize`: a text, or a conversation through the chat template."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [rules.ONLY_PROMPT, rules.ONLY_MESSAGES], "not": rules.ONE_ENDING})
     unsupported = IN_TOKENIZE

@@ -1,4 +1,4 @@
-"""One server process: binds its port, starts its engine, answers, drains, and leaves an honest exit status."""
+"""The server process: bind, start the engine, serve, drain, exit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which drains at the first signal and leaves at the second, with a status of our choosing."""
+    """Uvicorn that drains at the first signal and exits at the second."""
 
     def __init__(self, config: uvicorn.Config, service: Service, sources: KeySources) -> None:
         super().__init__(config)
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
             return
         self.told_to_leave = sig
         service.drain()
-        if service.paused:  # whoever waits would wait in vain
+        if service.paused:  # waiting requests would never run
             service.client.pause(False)
         if inside:
             limit = f"{service.config.drain:g} s; a second signal cuts them off"
@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
         self._draining = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
-        """Leave when everybody has been answered, or when the time for that is over. New requests are told meanwhile."""
+        """Exit when all answers are complete or the drain time is over."""
         until = time.monotonic() + self.service.config.drain
         while self.service.admission.answers and time.monotonic() < until and self.service.client.dead is None:
             await asyncio.sleep(0.02)
@@ -177,7 +177,7 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
 
 
 async def _leave_with_engine(client: EngineClient, server: uvicorn.Server) -> None:
-    """Without an engine there is nothing to serve: whoever watches this process should start it again."""
+    """Exit when the engine dies, so that a supervisor restarts the server."""
     while client.dead is None:
         await asyncio.sleep(0.2)
     server.should_exit = True
@@ -199,7 +199,7 @@ def _has_terminal() -> bool:
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets this process have; the usual limit is a thousand."""
+    """Raise the limit of open files as far as allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

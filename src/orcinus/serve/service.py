@@ -1,4 +1,4 @@
-"""The state of a server between HTTP and its engine: whether it takes requests, whose they are, and where they are."""
+"""A server's state between HTTP and the engine."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Service:
 
     @contextmanager
     def counting_rejections(self) -> Iterator[None]:
-        """Counts an error that turns a request away for want of room or of an engine."""
+        """Counts an `ApiError` that rejects a request for want of room."""
         try:
             yield
         except ApiError as error:
@@ -124,7 +124,7 @@ class Service:
             self.counted -= 1
 
     def drain(self) -> None:
-        """Take no more requests, and let nobody stay who only looks on."""
+        """Refuse new requests and disconnect iteration-stream watchers."""
         self.draining = True
         for send_away in tuple(self.watchers):
             send_away()
@@ -136,7 +136,7 @@ class Service:
         _ = self.processor
 
     def check_alive(self) -> None:
-        """Raises `ApiError` 503 if there is no engine, or none that gives signs of life."""
+        """Raises `ApiError` 503 if the engine is gone or silent."""
         _ = self.processor
         silent = self.silent_s()
         if silent is not None:
@@ -155,7 +155,9 @@ class Service:
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
     def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
-        """The context of a body's requests: the fields of equal names, and whose request it is.
+        """The `RequestContext` of a body's requests.
+
+        Fields of equal names are taken from the body.
 
         With keys the client is the key's holder, and salts are the holder's own.
         """

@@ -1,4 +1,4 @@
-"""The folder of the socket between a server's two processes: private, short of path, and cleared when its server is gone."""
+"""A private, short-lived folder for the socket between the two processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _make() -> tuple[Path, int]:
 
 
 def _places() -> Iterator[Path]:
-    """Where temporary files go, else what a login or a service manager gives, else shared memory."""
+    """Candidate folders: temporary, login's or service manager's, shared memory."""
     with suppress(OSError):
         yield Path(tempfile.gettempdir())
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):

@@ -1,4 +1,4 @@
-"""The answers on their way: each request's text so far, and the inbox of its reader."""
+"""The answers in progress, each with the inbox of its reader."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Inbox = asyncio.Queue[News | None]  # unread news; None wakes the reader up beca
 
 @dataclass(slots=True)
 class Stream:
-    """One live request: what was asked, how far the answer is, and where its news goes."""
+    """One live request: its parameters, its answer so far, its reader."""
 
     prepared: TokenizedRequest
     answer: Answer
@@ -45,7 +45,7 @@ class Stream:
     cached: int | None = None  # how much of the prompt was found in the prefix cache, once it is read
 
     def submission(self) -> Submit:
-        """The message that makes an engine continue this answer, from its beginning or from where it is.
+        """The message that makes an engine continue this answer.
 
         It carries everything an engine needs to keep the request's place in the queue and its deadline.
         """
@@ -137,7 +137,7 @@ class Streams:
             self.cancel(token.request_id)
 
     def arrival(self, name: str) -> float | None:
-        """When a live request came, on the machine's monotonic clock, which is the engine's too."""
+        """When a live request arrived, on the machine's monotonic clock."""
         stream = self._live.get(name)
         return None if stream is None else stream.answer.metrics.arrival
 

@@ -1,4 +1,4 @@
-"""Threads for what would hold up the event loop: large bodies, long prompts, and waiting for chat templates."""
+"""Threads for text work that would block the event loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Job:
         try:
             return self.call()
         finally:
-            with self.lock:  # from here on the thread is somebody else's
+            with self.lock:  # from here on the thread may run another job
                 self.thread = None
 
     def interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""Request fields of any engine that would change the answer and do not exist here: each is refused with its replacement."""
+"""Other engines' request fields that are refused, with replacements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NULL: tuple[JsonValue, ...] = (None,)
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A field, or every field with a prefix, that is accepted only with a value that changes nothing.
+    """A refused field or prefix, and its harmless values.
 
     If one of `switches`, other fields of the object, is set to one of `switched_off`, the value does not matter.
     """
@@ -39,7 +39,7 @@ def _among(value: JsonValue, values: Iterable[JsonValue]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFields:
-    """The fields that one kind of object refuses: by name, and by prefix for whole families."""
+    """The refused fields of one kind of object."""
 
     by_name: Mapping[str, Unsupported]
     by_prefix: Mapping[str, Unsupported]
@@ -50,7 +50,7 @@ class UnsupportedFields:
         return named or next((one for prefix, one in self.by_prefix.items() if name.startswith(prefix)), None)
 
     def pattern_properties(self) -> dict[str, JsonValue]:
-        """JSON Schema of these fields: pattern of the names -> the values that are accepted."""
+        """JSON Schema of these fields: name patterns to accepted values."""
         names: dict[str, list[str]] = {}
         accepted: dict[str, list[JsonValue]] = {}
         patterns = [(re.escape(name), one) for name, one in self.by_name.items()]

@@ -1,4 +1,4 @@
-"""What is wrong with the fields of a body, in words: every wrong key is named, no value is repeated at length."""
+"""Messages for invalid bodies: every wrong field, no long values."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from orcinus.serve.socket_folder import SocketFolder
 
 
 def _decode_counter(_: type[Counter[Reason]], counts: dict[str, int]) -> Counter[Reason]:
-    """A timeline's waits: the one type of the messages that msgspec does not decode by itself."""
+    """A timeline's waits, the one type msgspec cannot decode itself."""
     return Counter({Reason(name): count for name, count in counts.items()})
 
 

@@ -31,7 +31,10 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class RequestMetrics:
-    """When things happened, in seconds on the engine's clock; None = it did not happen."""
+    """When a request's milestones happened; None = not yet.
+
+    Seconds on the engine's clock.
+    """
 
     arrival: float
     first_token: float | None = None
@@ -103,7 +106,7 @@ class Answer:
 
     @property
     def _early(self) -> bool:
-        """Whether the newest token is one of those in which no stop string is looked for."""
+        """Whether stop strings are ignored at the newest token (`min_tokens`)."""
         return len(self.token_ids) <= self.params.min_tokens
 
     def _text_of(self, token: int) -> str:

@@ -1,4 +1,4 @@
-"""Conversations to text by a model's chat template, in a process that can be killed (ADR 23)."""
+"""Renders chat templates in a process that can be killed (ADR 23)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class _Process:
         return bytes(found)
 
     def kill(self) -> int:
-        """End it, if it has not ended; returns how it ended: a negative number is a signal."""
+        """End it and return its exit status; negative = a signal."""
         self.connection.close()
         try:
             return self.popen.wait(0.2)  # it leaves by itself, or is about to be a dead one with a reason
@@ -155,7 +155,7 @@ def _close_all(idle: list[_Process]) -> None:
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as templates know it: without fields that are None, and its reasoning under the names that they read."""
+    """A message as templates expect it: no None, known reasoning names."""
     found = {name: value for name, value in message.items() if value is not None}
     reasoning = next((found[name] for name in REASONING if name in found), None)
     return found if reasoning is None else {"thinking": reasoning, **found, "reasoning_content": reasoning}

@@ -1,4 +1,4 @@
-"""Text from tokens as they come: what an answer adds to its prompt, as far as it cannot change any more."""
+"""Incremental detokenization: only text that can no longer change."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Writer(Protocol):
 
 
 class ByteWriter:
-    """For tokenizers whose tokens are bytes (byte-level BPE): UTF-8 needs no other context than an unfinished character."""
+    """Writer for byte-level tokenizers: incomplete UTF-8 is held back."""
 
     def __init__(self, raw: Callable[[int], bytes]) -> None:
         self._raw, self._utf8 = raw, _Utf8("replace")
@@ -65,11 +65,13 @@ class ByteWriter:
 
 
 class PieceWriter:
-    """For tokenizers whose tokens are pieces of text, some of them perhaps single bytes (SentencePiece, WordPiece).
+    """Writer for SentencePiece- and WordPiece-like tokenizers.
+
+    Some of their tokens may be single bytes.
 
     What a piece adds depends on its neighbours: a space at the beginning of a text is dropped, for one. So the last units of
     text are decoded with and without the new one. A unit is a piece, or the byte tokens of one whole character. A byte that
-    can be part of none is U+FFFD, whatever its neighbours are; `filler`, any token with text, stands for it in the context.
+    can be part of none is U+FFFD, with any neighbours; `filler`, any token with text, stands for it in the context.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Detokenizer:
         self._known = 0 if echo else self._writer.pending  # U+FFFD that are the prompt's
 
     def _after(self, make: Callable[[], Writer], prompt: Sequence[int]) -> Writer:
-        """A writer that has read enough of the prompt's end to go on as if it had read all."""
+        """A writer primed with as much of the prompt as matters."""
         count = TAIL
         while True:
             audible = (token for token in reversed(prompt) if token not in self._silent)

@@ -1,4 +1,4 @@
-"""What `generation_config.json` says: how a model's makers want it sampled, and what ends a text."""
+"""Reads `generation_config.json`: default sampling and end-of-text ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user gives to what the engine can run: strings to ids, and everything checked that can be checked beforehand."""
+"""From user input to tokenized, validated requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class InputProcessor:
         params: SamplingParams | Sequence[SamplingParams] | None,
         context: RequestContext | Mapping[str, Any] | None = None,
     ) -> list[TokenizedRequest]:
-        """All answers of a call, or an error that says which prompt is unusable and why.
+        """The tokenized requests of a call, or an error naming a prompt.
 
         `context` is one for all prompts, or maps its fields to one value for all or to a list of one for each.
         """
@@ -82,7 +82,7 @@ class InputProcessor:
         return TokenizedRequest(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
 
     def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
-        """The parameters with lengths, ends of text and bad words filled in, for a prompt that leaves so much room."""
+        """Resolved parameters for a prompt that leaves this much room."""
         self._check("stop token", params.stop_token_ids)
         self._check("logit_bias token", tuple(params.logit_bias))
         self._check("allowed token", params.allowed_token_ids or ())
@@ -177,7 +177,7 @@ def _contexts(given: RequestContext | Mapping[str, Any], count: int) -> list[Req
 
 
 def _whole(value: Any) -> Any:
-    """A whole number, also of numpy's or torch's kind, as Python's; anything else as it is."""
+    """Integers of numpy or torch as Python's; anything else unchanged."""
     try:
         return value if isinstance(value, bool) else operator.index(value)
     except TypeError:

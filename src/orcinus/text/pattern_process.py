@@ -29,7 +29,7 @@ def letters(pattern: str) -> list[str]:
 
 
 def texts(pattern: str) -> Iterator[str]:
-    """Repetitions of what a pattern may repeat, with and without something before it, that end in what it cannot match."""
+    """Texts that make a pattern backtrack: repetitions with a wrong end."""
     alphabet = letters(pattern)
     words = re.findall(r"\w{2,8}", pattern)
     ends = (*ENDS, "\x00" + "".join([*alphabet, *words]))

@@ -1,4 +1,4 @@
-"""The regular expressions of a tokenizer: those that take exponential time are found before they meet a text (ADR 21)."""
+"""Finds exponential regular expressions in tokenizers before they meet text (ADR 21)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PATH")  # of the 
 
 
 def check_patterns(tokenizer: Any, folder: Path) -> None:
-    """Raise `ModelError` if a regular expression of a tokenizer (of the library `tokenizers`) explodes on some text."""
+    """Raises `ModelError` if a tokenizer's regular expression explodes."""
     patterns = list(dict.fromkeys(_patterns(tokenizer)))
     if not patterns:
         return
@@ -35,7 +35,7 @@ def check_patterns(tokenizer: Any, folder: Path) -> None:
 
 @contextmanager
 def limited_matching() -> Iterator[None]:
-    """Turn the panic with which `tokenizers` ends a match of too many steps into a `RequestError`."""
+    """Turns a `tokenizers` panic on too many steps into `RequestError`."""
     try:
         yield
     except BaseException as error:
@@ -45,7 +45,10 @@ def limited_matching() -> Iterator[None]:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether it is a panic of a library written in Rust: no `Exception`, and its class cannot be imported."""
+    """Whether an exception is a panic of a Rust library.
+
+    It is no `Exception`, and its class cannot be imported.
+    """
     return type(error).__name__ == "PanicException"
 
 

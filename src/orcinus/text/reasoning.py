@@ -1,4 +1,4 @@
-"""Models that think aloud: what stands between `<think>` and `</think>` apart from the answer that follows."""
+"""Separates `<think>` reasoning from the answer that follows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ BEGIN, END = "<think>", "</think>"
 
 
 class Reasoning:
-    """A filter behind a detokenizer: text comes in pieces, and goes out as (reasoning, answer).
+    """A filter of text: (reasoning, answer) from each addition.
 
     Thinking begins at the first `<think>` if nothing but white space comes before it, or at once if the prompt has opened
     it (`open`). It ends at `</think>`, or with the text. White space around the marks belongs to neither side.
@@ -56,7 +56,7 @@ class Reasoning:
         return text
 
     def _may_end(self) -> int:
-        """Length of the longest end of the held text that is white space and the beginning of `</think>`."""
+        """Length of the longest held suffix that may begin `</think>`."""
         for length in range(min(len(END) - 1, len(self._held)), -1, -1):
             if self._held.endswith(END[:length]):
                 body = self._held[: len(self._held) - length]

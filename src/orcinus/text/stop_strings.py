@@ -1,4 +1,4 @@
-"""Stop strings: text that may be the beginning of one is held back until it no longer can be."""
+"""Stop strings: holds back text that may begin one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class StopStrings:
         self.stopped = False
 
     def add(self, text: str, *, early: bool = False) -> str:
-        """The part of what came so far that may be shown; nothing after a stop string, nor the string unless included.
+        """The text that may be shown now.
+
+        Nothing after a stop string, nor the string itself unless included.
 
         Text that comes `early`, before `min_tokens`, completes no stop string, but may begin one that later text completes.
         """
@@ -43,13 +45,13 @@ class StopStrings:
         return self._held.find(string, max(0, self._early - len(string) + 1))
 
     def _take(self, count: int, *, keep: bool = True) -> str:
-        """The beginning of the held text, which is held no longer, nor the rest unless it is kept."""
+        """Release the beginning of the held text; drop the rest unless kept."""
         shown, self._held = self._held[:count], self._held[count:] if keep else ""
         self._early = max(0, self._early - count)
         return shown
 
     def _may_begin(self) -> int:
-        """Length of the longest end of the held text that is the beginning of a stop string."""
+        """Length of the longest held suffix that begins a stop string."""
         longest = max((len(string) - 1 for string in self._strings), default=0)
         for length in range(min(longest, len(self._held)), 0, -1):
             if self._held.endswith(tuple(string[:length] for string in self._strings if len(string) > length)):

@@ -34,7 +34,7 @@ WATCH_S = 5.0  # how often a process that idles looks for its parent
 
 
 class Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which marks the assistant's words for training: here its body is shown as it is."""
+    """`{% generation %}`, a training mark: its body is shown unchanged."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -110,7 +110,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def answer(request: bytes) -> tuple[int, bytes]:
-    """Status and text of a request. Whatever goes wrong in a template is a status."""
+    """Status and text of a request; template errors are a status."""
     try:
         asked = json.loads(request)
         text = _compiled(asked["template"]).render(**asked["variables"])
@@ -130,7 +130,10 @@ def _shown(message: str) -> bytes:
 
 
 def bound_memory(size: int) -> None:
-    """Let this process have `size` bytes more than now, leave no core file, and be the first to go when memory is short."""
+    """Limit this process to `size` more bytes, and no core file.
+
+    When memory is short, the system ends it first.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as numbers:
             size += int(numbers.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

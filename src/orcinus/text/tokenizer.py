@@ -36,11 +36,14 @@ MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have
 
 
 class TooManyTokens(RequestError):
-    """A text that has more tokens than there is room for, found before all of it was tokenized."""
+    """A text with too many tokens, found before tokenizing all of it."""
 
 
 def _bytes_of_byte_level() -> dict[str, int]:
-    """Which byte a character in the name of a byte-level token stands for (GPT-2's encoder: no byte is a blank one)."""
+    """The byte behind each character of byte-level token names (GPT-2).
+
+    No byte is a blank there.
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
@@ -87,7 +90,7 @@ class Tokenizer:
         self._names: dict[int, str | None] = {}  # of the tokens that were asked for so far
 
     def encode(self, text: str, special: bool = True, most: int | None = None) -> tuple[int, ...]:
-        """The text as it stands, with what the model wants before it (a begin-of-text token, for some models) if `special`.
+        """Token ids of a text; with `special`, also the model's prefix.
 
         Raises `TooManyTokens` for a text of far more than `most` tokens, in the time that twice as many take.
         """
@@ -127,7 +130,10 @@ class Tokenizer:
         return Detokenizer(writer, prompt, silent=silent, marks=marks, echo=echo)
 
     def _decode_all(self, ids: Sequence[int]) -> str:
-        """Text of all tokens, special ones too: the tokenizer itself, without what transformers does around it."""
+        """Text of all tokens, special ones included.
+
+        From the tokenizer itself, without what transformers does around it.
+        """
         with limited_matching():
             if self._backend is None:
                 text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
@@ -148,7 +154,7 @@ class Tokenizer:
         return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
 
     def _byte(self, token: int) -> int | None:
-        """The byte that a token stands for, if it is one of those that spell what has no token of its own."""
+        """The byte of a byte-fallback token, or None."""
         name = self._name(token) or ""
         return int(name[3:5], 16) if self._falls_back and BYTE.fullmatch(name) else None
 
@@ -160,7 +166,7 @@ class Tokenizer:
         return next(((token,) for token, text in texts if text and NO_CHARACTER not in text), ())
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that one token stands for, which may be a part of a character; a special token's are its name's."""
+        """The bytes of one token; a special token's are its name's."""
         name, byte = self._name(token) or "", self._byte(token)
         if token in self._tokenizer.added_tokens_decoder:
             return name.encode()
@@ -170,7 +176,7 @@ class Tokenizer:
 
     @cached_property
     def longest_token(self) -> int:
-        """Characters of the longest token: a text of n characters has at least n / longest_token tokens."""
+        """Characters of the longest token, for lower bounds on token counts."""
         return max(map(len, self._tokenizer.get_vocab()))
 
     def facts(self) -> dict[str, Any]:
@@ -193,7 +199,7 @@ class Tokenizer:
     ) -> ChatIds:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
 
-        `options` are variables of the model's template, such as `enable_thinking`; whoever takes them from strangers decides
+        `options` are variables of the model's template, such as `enable_thinking`; a caller that takes them from strangers decides
         which names they may have. Without `add_generation_prompt` nothing opens the next turn; with `continue_final_message`
         the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text. Raises
         `TooManyTokens` for far more than `most` tokens, as `encode` does.
@@ -219,14 +225,17 @@ class Tokenizer:
         return found
 
     def _opening(self, text: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
-        """What the template writes behind the last message, if a mark of reasoning may be in it."""
+        """The template's text after the last message, if it may open reasoning."""
         if text.rfind(BEGIN) <= text.rfind(END):
             return ""
-        end, ended = _with_end(messages)  # whatever the template makes of add_generation_prompt, it shows the message
+        end, ended = _with_end(messages)  # templates show the message with or without add_generation_prompt
         return self._render(ended, variables).rpartition(end)[2]
 
     def _encode_marked(self, text: str, marks: Mapping[str, str], most: int | None) -> list[int]:
-        """A rendered text, with the tokens of `marks` (token to mark) as plain text in the place of their marks."""
+        """Token ids of a rendered text with its marks restored.
+
+        Marked tokens (token to mark) are encoded as plain text.
+        """
         tokenize, ids = partial(self._ids, add_special_tokens=False), list[int]()
         plain = {mark: tokenize(token, split_special_tokens=True) for token, mark in marks.items()}
         for part in re.split("(" + "|".join(map(re.escape, plain)) + ")", text) if plain else [text]:
@@ -255,7 +264,10 @@ class Tokenizer:
         return self._renderer.render(template, messages, **{**self._tokenizer.special_tokens_map, **variables})
 
     def _open_ended(self, messages: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
-        """A conversation up to the end of its last message's content; white space that the template drops is dropped."""
+        """A conversation cut after its last message's content.
+
+        White space that the template drops is dropped.
+        """
         last = messages[-1]
         if not last["content"]:
             raise RequestError("the last message has no content to continue")
@@ -267,7 +279,7 @@ class Tokenizer:
         return text[:place] if text.startswith(end, place) else text[:place].rstrip()
 
     def _mark(self, content: Any, marks: dict[str, str]) -> Any:
-        """Put marks in the place of what looks like a special token: no message can be ended from within.
+        """Replace special-token lookalikes by marks: no message can end itself.
 
         `marks` (token to mark) is filled with one for each token that occurs.
         """
@@ -289,7 +301,7 @@ class Tokenizer:
 
 
 def _with_end(messages: Sequence[Message], blank: str = "") -> tuple[str, list[Message]]:
-    """A text that stands nowhere else, and the messages with it behind the last one's content."""
+    """A unique marker text, and the messages with it appended."""
     end = f"\ue002{secrets.token_hex(8)}\ue003{blank}"
     return end, [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + end}]
 
@@ -322,7 +334,10 @@ def _check_files(folder: Path) -> None:
 
 
 def _read(folder: Path) -> Any:
-    """The tokenizer as transformers reads it: by the class that the folder names, or by that of its type of model."""
+    """The tokenizer as transformers loads it.
+
+    By the class the folder names, or by that of its model type.
+    """
     named = read_optional(folder / "tokenizer_config.json").get("tokenizer_class")
     local = {"local_files_only": True, "trust_remote_code": False}
     if named == "PreTrainedTokenizerFast":  # to find it any other way imports torch

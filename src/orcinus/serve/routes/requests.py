@@ -19,7 +19,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
     def find(request: Request, id: str) -> Call:  # noqa: A002
-        """The call, if it is the caller's own. Somebody else's looks like one that never was."""
+        """The caller's own call. Raises `ApiError` 404 for any other."""
         holder = request.scope["orcinus"]["holder"]
         call = service.calls.find(id, None if holder is None or holder.admin else holder.name)
         if call is None:

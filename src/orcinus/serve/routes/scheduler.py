@@ -1,4 +1,4 @@
-"""How the engine decides: see it, switch it while requests run, stop it for a moment, and watch every iteration."""
+"""Routes to inspect, switch, pause and watch the scheduler."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
 
 
 class Watcher:
-    """Somebody who looks on: every launched batch as a server-sent event."""
+    """A watcher: every launched batch as a server-sent event."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -111,7 +111,7 @@ class Watcher:
         service.watchers.append(self.close)
 
     def hear(self, iteration: EngineOutput) -> None:
-        """Take note of an iteration, or only count it if the watcher is too slow."""
+        """Queue an iteration, or count it as dropped if too many wait."""
         for batch in iteration.batches:
             if self._queue.qsize() < MOST_BEHIND:
                 self._queue.put_nowait((batch, iteration.seconds))
