@@ -77,9 +77,7 @@ class LLM:
         self._closed = False
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._readers: dict[
-            str, tuple[Answer, deque[TextDelta]]
-        ] = {}  # of live requests: the answer so far and where its deltas go
+        self._readers: dict[str, tuple[Answer, deque[TextDelta]]] = {}  # of live requests: the answer, and unread deltas
         self._abandoned: deque[str] = deque()  # requests whose reader went away while another thread held the lock
 
     @classmethod
@@ -144,12 +142,7 @@ class LLM:
         return self._run(self._prepare(prompts, params, context), [])
 
     def timeline(self, request_id: str) -> Timeline:
-        """The timeline of a live or recently ended request.
-
-        `request_id` is that of a stream's deltas.
-
-        Raises `RequestError` if it is unknown.
-        """
+        """The timeline of a live request or of one of the last thousand. Raises `RequestError` if it is unknown."""
         with self._driving():
             return self._timeline(request_id)
 
@@ -227,10 +220,7 @@ class LLM:
             self._deliver(self.engine.submit(request))
 
     def _next_delta(self, answers: Sequence[Answer], inbox: deque[TextDelta]) -> TextDelta | None:
-        """The oldest unread delta; None when all requests have ended.
-
-        Steps the engine until there is one.
-        """
+        """The next unread delta, for which the engine is stepped; None when all requests have ended."""
         while True:
             with self._driving():
                 if inbox:

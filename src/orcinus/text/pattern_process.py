@@ -1,7 +1,7 @@
 """The process that tries a tokenizer's regular expressions: `python -m orcinus.text.pattern_process`, patterns on stdin.
 
-Before a pattern it prints its index, and `done` after the last. Oniguruma gives up one match after ten million steps, whatever
-the machine; what takes long without that, the limit on this process's CPU time ends.
+Before a pattern it prints its index, and `done` after the last. Oniguruma gives up one match after ten million steps on any
+machine; what takes long without that, the limit on this process's CPU time ends.
 """
 
 from __future__ import annotations

@@ -130,10 +130,7 @@ class Tokenizer:
         return Detokenizer(writer, prompt, silent=silent, marks=marks, echo=echo)
 
     def _decode_all(self, ids: Sequence[int]) -> str:
-        """Text of all tokens, special ones included.
-
-        From the tokenizer itself, without what transformers does around it.
-        """
+        """Text of all tokens, special ones included, without the clean-up of transformers."""
         with limited_matching():
             if self._backend is None:
                 text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
@@ -199,7 +196,7 @@ class Tokenizer:
     ) -> ChatIds:
         """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
 
-        `options` are variables of the model's template, such as `enable_thinking`; a caller that takes them from strangers decides
+        `options` are variables of the model's template, such as `enable_thinking`; callers that take them from strangers decide
         which names they may have. Without `add_generation_prompt` nothing opens the next turn; with `continue_final_message`
         the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text. Raises
         `TooManyTokens` for far more than `most` tokens, as `encode` does.
