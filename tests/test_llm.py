@@ -22,6 +22,7 @@ from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
 from orcinus.observe.recorder import read_lines
 from orcinus.observe.replay import replay
 from orcinus.observe.slots import SlotObserver
+from orcinus.text.tokenizer import ChatIds
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 
@@ -484,3 +485,20 @@ def test_a_paper_stands_for_its_policy_and_manager() -> None:
         LLM(paper="orca", kv="paged")
     with pytest.raises(ConfigError, match="unknown paper 'bert': choose fastertransformer, orca"):
         LLM(paper="bert")
+
+
+def test_a_chat_has_reasoning_apart_from_the_text(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+    plain = llm.chat(messages, GREEDY)[0]  # type: ignore[arg-type]
+    assert plain.reasoning == ""
+    encode = llm.encode_chat
+
+    def thinking(conversation: Any) -> ChatIds:
+        ids = ChatIds(encode(conversation))
+        ids.thinking = True  # as if the template had ended with <think>, which this model never closes
+        return ids
+
+    monkeypatch.setattr(llm, "encode_chat", thinking)
+    output = llm.chat(messages, GREEDY)[0]  # type: ignore[arg-type]
+    assert (output.reasoning, output.text) == (plain.text.lstrip(), "")
+    assert output.token_ids == plain.token_ids

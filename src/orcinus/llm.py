@@ -24,7 +24,7 @@ from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, RequestMetrics, TextDelta
 from orcinus.text.input_processor import InputProcessor, Prompt, TokenizedRequest
-from orcinus.text.tokenizer import Message
+from orcinus.text.tokenizer import ChatIds, Message
 from orcinus.threads import check_process
 
 
@@ -35,6 +35,7 @@ class Completion:
     request_id: str
     choice: int  # 0 to n - 1
     text: str
+    reasoning: str  # of a model that reasons, before the text; of chats alone, elsewhere it is part of the text
     token_ids: tuple[int, ...]
     finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
@@ -102,7 +103,10 @@ class LLM:
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a
         request failed while running; the others are in its `outputs`.
         """
-        prepared, answers = self._prepare(prompts, params, context), list[Answer]()
+        return self._complete(self._prepare(prompts, params, context), progress)
+
+    def _complete(self, prepared: Sequence[TokenizedRequest], progress: bool | None) -> list[RequestOutput]:
+        answers = list[Answer]()
         timelines: list[Timeline] = []  # taken while the requests live, because those of old ones are forgotten
         with _progress(progress, len(prepared)) as bar:
             for delta in self._run(prepared, answers, timelines):
@@ -126,7 +130,8 @@ class LLM:
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         prompts = [self.encode_chat(conversation) for conversation in conversations]
-        return self.generate(prompts, params, progress=progress, **context)
+        prepared = self._prepare(prompts, params, context)
+        return self._complete([replace(one, thinking=prompts[one.index].thinking) for one in prepared], progress)
 
     def stream(
         self,
@@ -146,7 +151,7 @@ class LLM:
         with self._driving():
             return self._timeline(request_id)
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(self, messages: Sequence[Message]) -> ChatIds:
         """A conversation as token ids, ready for `generate` or `stream`. Raises `RequestError`."""
         if self.tokenizer is None:
             raise RequestError("this model has no tokenizer: give prompts as token ids")
@@ -212,9 +217,7 @@ class LLM:
         for one in prepared:
             now = self.engine.clock.now()
             request = Request(f"r{next(self._numbers)}", one.ids, one.params, now, one.context)
-            skip = one.params.skip_special_tokens
-            detokenizer = self.tokenizer.detokenizer(one.ids, skip_special_tokens=skip) if self.tokenizer else None
-            answer = Answer(request.id, one.index, one.choice, one.params, detokenizer, RequestMetrics(request.arrival))
+            answer = Answer.begin(request.id, one, self.tokenizer, now)
             answers.append(answer)
             self._readers[request.id] = (answer, inbox)
             self._deliver(self.engine.submit(request))
@@ -279,6 +282,7 @@ def _completion(prepared: TokenizedRequest, answer: Answer, timeline: Timeline) 
         request_id=answer.request_id,
         choice=answer.choice,
         text=answer.text,
+        reasoning=answer.reasoning,
         token_ids=tuple(answer.token_ids),
         finish_reason=answer.finish_reason or "",
         logprobs=None if prepared.params.logprobs is None else tuple(answer.logprobs),

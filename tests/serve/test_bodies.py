@@ -392,3 +392,8 @@ def test_whatever_the_schema_of_a_policy_or_order_allows_can_be_made(known: Any,
         assert not any(re.search(arm["pattern"], wrong) for arm in arms[1:])  # type: ignore[index,call-overload,arg-type]
         with pytest.raises(ConfigError):
             make(wrong)
+
+
+def test_the_last_of_equal_keys_counts() -> None:
+    """As in Python's own reader and OpenAI's API (ADR 11)."""
+    assert parse(b'{"prompt": "x", "max_tokens": 1, "max_tokens": 2}', CompletionBody).max_tokens == 2

@@ -12,9 +12,8 @@ from orcinus.core.request import Finish
 from orcinus.observe.timeline import Timeline
 from orcinus.serve.messages import Cancel, EngineOutput, ScheduledBatch, Submit
 from orcinus.serve.retry_after import Progress
-from orcinus.text.answer import Answer, RequestMetrics, TextDelta
+from orcinus.text.answer import Answer, TextDelta
 from orcinus.text.input_processor import TokenizedRequest
-from orcinus.text.reasoning import Reasoning
 from orcinus.text.tokenizer import Tokenizer
 
 MOST_UNREAD = 4096  # a reader that is so far behind is cut off
@@ -80,14 +79,8 @@ class Streams:
         """A new stream; returns its message to the engine. `time_left` are the seconds to its deadline."""
         now = time.monotonic()
         deadline = None if time_left is None else now + time_left
-        stream = self._live[name] = Stream(prepared, self._answer(name, prepared, now), inbox, deadline)
+        stream = self._live[name] = Stream(prepared, Answer.begin(name, prepared, self.tokenizer, now), inbox, deadline)
         return stream.submission()
-
-    def _answer(self, name: str, one: TokenizedRequest, now: float) -> Answer:
-        shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
-        detokenizer = self.tokenizer.detokenizer(one.ids, **shown) if self.tokenizer else None
-        split = None if one.thinking is None else Reasoning(open=one.thinking)
-        return Answer(name, one.index, one.choice, one.params, detokenizer, RequestMetrics(now), split)
 
     def cancel(self, name: str, error: str | None = None) -> bool:
         """End a live request and tell its reader why; returns whether there was one."""

@@ -8,8 +8,10 @@ from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Logprobs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.text.detokenizer import Detokenizer
+from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.reasoning import Reasoning
 from orcinus.text.stop_strings import StopStrings
+from orcinus.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Answer:
     logprobs: list[Logprobs] = field(default_factory=list)
     prompt_logprobs: tuple[Logprobs, ...] | None = None
     text: str = ""
+    reasoning: str = ""
     finish_reason: str | None = None
     error: str | None = None
     _stops: StopStrings = field(init=False)
@@ -76,6 +79,14 @@ class Answer:
 
     def __post_init__(self) -> None:
         self._stops = StopStrings(self.params.stop, include=self.params.include_stop_str_in_output)
+
+    @classmethod
+    def begin(cls, request_id: str, one: TokenizedRequest, tokenizer: Tokenizer | None, arrival: float) -> Answer:
+        """The empty answer to a request."""
+        shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
+        detokenizer = tokenizer.detokenizer(one.ids, **shown) if tokenizer else None
+        split = None if one.thinking is None else Reasoning(open=one.thinking)
+        return cls(request_id, one.index, one.choice, one.params, detokenizer, RequestMetrics(arrival), split)
 
     @property
     def stopped(self) -> bool:
@@ -95,7 +106,7 @@ class Answer:
         self._certain += len(text)
         reasoning, text = ("", text) if self.split is None else self.split.add(text)
         text = self._stops.add(text, early=self._early)
-        self.text += text
+        self.text, self.reasoning = self.text + text, self.reasoning + reasoning
         return TextDelta(
             *(self.request_id, self.index, self.choice, token.token, text),
             logprobs=token.logprobs,
@@ -120,7 +131,7 @@ class Answer:
             parts = self.split.add(rest), self.split.finish()
             reasoning, rest = ("".join(side) for side in zip(*parts, strict=True))
         rest = self._stops.add(rest, early=self._early) + self._stops.finish()
-        self.text += rest
+        self.text, self.reasoning = self.text + rest, self.reasoning + reasoning
         self.finish_reason = "stop" if self.stopped else finished.reason.value
         self.error = finished.error
         self.metrics = replace(self.metrics, finished=finished.at)
