@@ -7,13 +7,15 @@ import pytest
 from orcinus.cost.architecture import Parallel
 from orcinus.cost.cluster import find_cluster
 from orcinus.cost.devices import DEVICES, NETWORKS, USUAL_NETWORKS
-from orcinus.cost.provenance import WEAK, Provenance, format_provenance, provenance_of
+from orcinus.cost.provenance import WEAK, OperatorProvenance, format_provenance, provenance_of
 from orcinus.cost.software import known_software
 
 OWN = {"a100-40g": "a100", "a100-80g": "a100", "a6000": "a6000"}
 
 
-def found(device: str, network: str, software: str, tp: int = 1, pp: int = 1, *, curve: bool = False) -> dict[str, Provenance]:
+def found(
+    device: str, network: str, software: str, tp: int = 1, pp: int = 1, *, curve: bool = False
+) -> dict[str, OperatorProvenance]:
     cluster = find_cluster(device, network, software, Parallel(tp, pp))
     return {each.operators: each for each in provenance_of(cluster, software, curve=curve)}
 
@@ -60,8 +62,8 @@ def test_a_measured_curve_is_told_from_a_fitted_formula() -> None:
 
 
 def test_one_line_says_what_follows() -> None:
-    own, other = Provenance("a", "fitted", "on x"), Provenance("b", "borrowed", "from y")
-    assert format_provenance([own, Provenance("c", "fitted", "on x")]) == "costs: a, c fitted on x"
+    own, other = OperatorProvenance("a", "fitted", "on x"), OperatorProvenance("b", "borrowed", "from y")
+    assert format_provenance([own, OperatorProvenance("c", "fitted", "on x")]) == "costs: a, c fitted on x"
     assert format_provenance([own, other]) == "costs: a fitted on x; b borrowed from y: absolute times are estimates"
     assert set(WEAK) == {"borrowed", "derived", "assumed"}
 

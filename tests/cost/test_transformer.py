@@ -100,3 +100,17 @@ def test_memory_is_weights_activations_and_the_rest_for_keys_and_values() -> Non
 def test_what_does_not_fit_is_said_before_anything_runs(model: str, tp: int, pp: int) -> None:
     with pytest.raises(ConfigError, match="does not fit on .* raise tp or pp"):
         plan_memory(ARCHITECTURES[model], DEVICES["a100-40g"], Parallel(tp, pp), 2048, 8)
+
+
+def test_blocks_of_a_simulated_device_fit_or_are_refused() -> None:
+    """What is asked for may take the place of activations and margin; nothing may exceed the device."""
+    model, device = ARCHITECTURES["opt-13b"], DEVICES["a100-40g"]
+    found = plan_memory(model, device, Parallel(), 2048, 64, block_size=16)
+    most = (device.memory_bytes - found.budget.weights) // (16 * found.kv_token)
+    assert found.budget.fits
+    assert found.num_blocks < most
+    assert plan_memory(model, device, Parallel(), 2048, 64, block_size=16, num_blocks=most).budget.fits
+    with pytest.raises(ConfigError, match=f"num_blocks={most + 1} does not fit beside the weights on a100-40g: at most {most}"):
+        plan_memory(model, device, Parallel(), 2048, 64, block_size=16, num_blocks=most + 1)
+    with pytest.raises(ConfigError, match="not one K/V block of 50000 tokens fits"):
+        plan_memory(model, device, Parallel(), 2048, 64, block_size=50_000)

@@ -202,7 +202,7 @@ def test_a_model_length_beyond_the_positions_is_refused(folder: Path) -> None:
 def test_an_end_of_text_id_that_the_model_lacks_is_no_stop(folder: Path) -> None:
     (folder / "generation_config.json").write_text('{"eos_token_id": [5, 200, -1, "x"]}')
     with load(folder) as llm:
-        assert llm._intake.eos_ids == {5}
+        assert llm._input_processor.eos_ids == {5}
         assert llm.generate([[1]], SamplingParams(max_tokens=3, min_tokens=3, temperature=0))[0].finish_reason == "length"
 
 

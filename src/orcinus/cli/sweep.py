@@ -18,7 +18,7 @@ from orcinus.cli.options import takes
 from orcinus.cli.progress import progress
 from orcinus.cli.simulate_view import legend, metric_columns, over_seeds
 from orcinus.cli.tidy import Csv, check_csv, column, labelled, write_csv
-from orcinus.cost.provenance import Provenance, format_provenance
+from orcinus.cost.provenance import OperatorProvenance, format_provenance
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.record import COLUMNS, METRICS, label_of, metric_of
@@ -97,7 +97,7 @@ def _print_evidence(results: Sequence[Mapping[str, Any]], seeds: int) -> None:
     """Print origins, notes and doubts on stderr, apart from the table."""
     console = Console(stderr=True, highlight=False)
     good = {_named(one): one for one in results if "error" not in one}
-    origins = [format_provenance([Provenance(**each) for each in one["costs"]]) for one in good.values()]
+    origins = [format_provenance([OperatorProvenance(**each) for each in one["costs"]]) for one in good.values()]
     notes = [note for one in good.values() for note in one["notes"]]
     print_lines(console, CAUTION, [*dict.fromkeys([*origins, *notes]), *over_seeds(seeds)])
     print_evidence(console, good)

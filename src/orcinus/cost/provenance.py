@@ -16,7 +16,7 @@ PROFILED = "a100"  # whose kernels of all kinds were measured
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class OperatorProvenance:
     """One family of operators. `source` says on what it was measured or fitted, whose it is, or why there is nothing better."""
 
     operators: str
@@ -24,7 +24,7 @@ class Provenance:
     source: str
 
 
-def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Provenance, ...]:
+def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[OperatorProvenance, ...]:
     """All families that this cluster uses. `software` is spelled as on a command line; `curve`: its linears were measured."""
     name = software.partition(":")[0]
     device = cluster.device
@@ -37,7 +37,7 @@ def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Prov
     )
 
 
-def format_provenance(found: Sequence[Provenance]) -> str:
+def format_provenance(found: Sequence[OperatorProvenance]) -> str:
     """One line: what is known of this machine, what is not, and what follows from it."""
     groups: dict[tuple[str, str], list[str]] = {}
     for each in found:
@@ -47,33 +47,37 @@ def format_provenance(found: Sequence[Provenance]) -> str:
     return f"costs: {said}" + (": absolute times are estimates" if weak else "")
 
 
-def _linears(device: DeviceSpec, software: str, *, curve: bool) -> Provenance:
+def _linears(device: DeviceSpec, software: str, *, curve: bool) -> OperatorProvenance:
     if curve:
-        return Provenance(
+        return OperatorProvenance(
             "linear layers", "measured", f"on {device.name} ({known_software()[software]['fitted_on'].split(',')[0]})"
         )
     return _of_device("linear layers", device, device.efficiency.device)
 
 
-def _of_device(operators: str, device: DeviceSpec, source: str) -> Provenance:
+def _of_device(operators: str, device: DeviceSpec, source: str) -> OperatorProvenance:
     own = _same_chip(device, source)
-    return Provenance(operators, "fitted", f"on {source}") if own else Provenance(operators, "borrowed", f"from {source}")
+    return (
+        OperatorProvenance(operators, "fitted", f"on {source}")
+        if own
+        else OperatorProvenance(operators, "borrowed", f"from {source}")
+    )
 
 
-def _of_software(operators: str, device: DeviceSpec, software: str) -> Provenance:
+def _of_software(operators: str, device: DeviceSpec, software: str) -> OperatorProvenance:
     if software not in known_software():
-        return Provenance(operators, "assumed", "as usual shares and seconds (no software named)")
+        return OperatorProvenance(operators, "assumed", "as usual shares and seconds (no software named)")
     measured_on = known_software()[software]["device"]
     if _same_chip(device, measured_on.split("-")[0]):
-        return Provenance(operators, "fitted", f"on {software}, {measured_on}")
-    return Provenance(operators, "borrowed", f"from {software}, {measured_on}")
+        return OperatorProvenance(operators, "fitted", f"on {software}, {measured_on}")
+    return OperatorProvenance(operators, "borrowed", f"from {software}, {measured_on}")
 
 
 def _same_chip(device: DeviceSpec, source: str) -> bool:
     return device.name.split("-")[0] == source
 
 
-def _collectives(cluster: Cluster) -> Iterator[Provenance]:
+def _collectives(cluster: Cluster) -> Iterator[OperatorProvenance]:
     parallel, network = cluster.parallel, cluster.network
     if parallel.tp > 1:
         yield _collective(cluster, "sums over devices", "all_reduce", parallel.tp, -(-parallel.tp // network.node_size))
@@ -82,10 +86,10 @@ def _collectives(cluster: Cluster) -> Iterator[Provenance]:
         yield _collective(cluster, "hand-over between stages", "send_recv", 2, 2 if across else 1)
 
 
-def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> Provenance:
+def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> OperatorProvenance:
     network = cluster.network
     if network.find(collective, workers, nodes) is None:
-        return Provenance(operators, "derived", f"from the data sheet of {network.name}")
+        return OperatorProvenance(operators, "derived", f"from the data sheet of {network.name}")
     if network.profile == network.name:
-        return Provenance(operators, "measured", f"on {network.name}")
-    return Provenance(operators, "borrowed", f"from {network.profile}, for {network.name}")
+        return OperatorProvenance(operators, "measured", f"on {network.name}")
+    return OperatorProvenance(operators, "borrowed", f"from {network.profile}, for {network.name}")

@@ -10,7 +10,7 @@ from orcinus.cost.architecture import Parallel, find_architecture
 from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.cluster import find_cluster
 from orcinus.cost.curve import find_linears
-from orcinus.cost.provenance import Provenance, provenance_of
+from orcinus.cost.provenance import OperatorProvenance, provenance_of
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
@@ -33,7 +33,7 @@ class SimulatedMachine:
     limits: Limits
     block_size: int  # tokens
     num_blocks: int
-    origins: tuple[Provenance, ...]  # of the costs
+    origins: tuple[OperatorProvenance, ...]  # of the costs
     weights: int | None = None  # bytes on each device, where they are known
     doubts: tuple[str, ...] = ()  # why its costs must not be believed
 
@@ -110,7 +110,7 @@ def _measured(config: SimulationConfig, measured: Calibration) -> SimulatedMachi
         limits=limits,
         block_size=config.block_size or measured.block_size,
         num_blocks=config.num_blocks or measured.num_blocks,
-        origins=(Provenance("all operators", "fitted", f"on {cost.iterations} iterations of {measured.machine}"),),
+        origins=(OperatorProvenance("all operators", "fitted", f"on {cost.iterations} iterations of {measured.machine}"),),
         doubts=measured.doubts,
     )
 
