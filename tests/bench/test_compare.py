@@ -33,7 +33,7 @@ def test_what_lies_within_the_noise_is_not_ranked() -> None:
     verdicts = compare(runs(*FAST), runs(*BETWEEN))
     assert {verdict.better for verdict in verdicts} == {None}
     assert {verdict.why for verdict in verdicts} == {"there is no difference beyond the noise"}
-    assert overall(verdicts) == "Nobody can tell which is better."
+    assert overall(verdicts) == "Which is better cannot be told."
 
 
 def test_few_repeats_are_not_ranked_however_far_apart() -> None:

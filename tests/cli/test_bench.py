@@ -30,7 +30,7 @@ def test_offline_measures_every_combination_and_leaves_a_file(tmp_path: Path) ->
         assert name in done.stdout
     assert "All outputs are the same, token by token." in done.stdout
     assert "with 98%" in done.stdout
-    assert "Nobody can tell which is better. More repeats are needed: measure both at least 8 times." in done.stdout
+    assert "Which is better cannot be told. More repeats are needed: measure both at least 8 times." in done.stdout
     assert f"is in {out}" in done.stderr
     assert found.command[1:3] == ("bench", "offline")
 
@@ -92,7 +92,7 @@ def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
     write_result(tmp_path / "a.json", numbered(1.0, 1.1, 2.2, 1.1, 1.0, 1.2, 1.1))
     done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "a.json"))
     assert done.returncode == 1
-    assert "Nobody can tell which is better." in done.stdout
+    assert "Which is better cannot be told." in done.stdout
     lines = [
         json.loads(line) for line in orcinus("bench", "compare", *[str(tmp_path / "a.json")] * 2, "--json").stdout.splitlines()
     ]
