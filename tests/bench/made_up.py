@@ -52,7 +52,7 @@ def side(name: str, repeats: int = 3, settings: Mapping[str, Setting] | None = N
 def repeat(
     round_: int = 0, *, seed: str = "", requests: int = 20, tokens: int = 20, faster: float = 1.0, **changes: Any
 ) -> Repeat:
-    """One run: requests come at random, and now and then a long prompt makes everybody wait."""
+    """One run: requests come at random, and now and then a long prompt makes all wait."""
     random_ = random.Random(seed)
     records, at = [], 0.0
     for number in range(requests):

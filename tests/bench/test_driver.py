@@ -23,7 +23,7 @@ LIMITS = Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
 
 
 class ManualClock:
-    """Stands still until somebody lets time pass."""
+    """Stands still until time is let pass."""
 
     def __init__(self) -> None:
         self.time = 100.0

@@ -1,4 +1,4 @@
-"""Who is measured when, and what is left when somebody presses Ctrl-C."""
+"""Sides are measured in turn, and Ctrl-C keeps what was measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FakeSystem:
         self.diary.append(f"{self.name} warms up")
 
 
-def test_everybody_runs_once_a_round_and_each_round_begins_with_another() -> None:
+def test_every_side_runs_once_a_round_and_each_round_begins_with_another() -> None:
     assert list(turns("abc", 4)) == [
         *[(0, "a"), (0, "b"), (0, "c")],
         *[(1, "b"), (1, "c"), (1, "a")],

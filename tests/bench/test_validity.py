@@ -48,7 +48,7 @@ def test_a_sound_result_says_what_was_looked_at() -> None:
     assert "output of a request is the same" in checked(result)
 
 
-def test_outputs_that_nobody_kept_are_not_said_to_be_the_same() -> None:
+def test_outputs_that_were_not_kept_are_not_said_to_be_the_same() -> None:
     side = made_up.side("orca")
     without = replace(
         side,

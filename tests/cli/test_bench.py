@@ -88,7 +88,7 @@ def test_compare_ranks_what_can_be_ranked(tmp_path: Path) -> None:
     assert "b in 0" in done.stdout
 
 
-def test_compare_says_when_nobody_can_tell(tmp_path: Path) -> None:
+def test_compare_says_when_it_cannot_tell(tmp_path: Path) -> None:
     write_result(tmp_path / "a.json", numbered(1.0, 1.1, 2.2, 1.1, 1.0, 1.2, 1.1))
     done = orcinus("bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "a.json"))
     assert done.returncode == 1

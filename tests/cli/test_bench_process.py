@@ -72,7 +72,7 @@ def test_a_server_is_swept_and_its_capacity_found(server: Running) -> None:
 
 
 def test_a_late_client_is_called_invalid(server: Running) -> None:
-    """Nobody reads every answer within a nanosecond."""
+    """No client reads every answer within a nanosecond."""
     done = orcinus("bench", "serve", "--url", server.url, "--requests", "4", "--max-delay", "1e-9")
     assert done.returncode == 1
     assert "INVALID" in done.stdout

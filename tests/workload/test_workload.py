@@ -112,7 +112,7 @@ def test_a_closed_loop_has_no_more_first_requests_than_requests() -> None:
 
 
 @given(st.lists(st.integers(0, 2), min_size=5, max_size=20), st.integers(0, 99))
-def test_whoever_comes_next_the_nth_request_and_pause_are_the_same(turns: list[int], seed: int) -> None:
+def test_the_nth_request_and_pause_are_the_same_in_any_order_of_turns(turns: list[int], seed: int) -> None:
     workload = make_workload("closed:clients=3:think=2", "orca", seed=seed)
 
     def follow(loop: ClosedLoop, clients: list[int]) -> list[tuple[float, int, int]]:
@@ -226,6 +226,6 @@ def test_a_power_of_two_is_not_asked_for_beyond_the_longest_request() -> None:
 
 
 @pytest.mark.parametrize("asked", [0, -1, "pow3", 1.5])
-def test_what_nobody_can_ask_for(asked: object) -> None:
+def test_what_cannot_be_asked_for(asked: object) -> None:
     with pytest.raises(ConfigError, match="at least 1, or pow2"):
         make_workload("poisson:rate=1", "orca", 5, max_tokens=asked)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ NONE = ClientDelay(send_p50=0, send_p99=0, send_max=0, loop_p50=0, loop_p99=0, l
 
 
 def beats(blocked: float) -> list[float]:
-    """The lags of a loop that somebody blocks for some seconds."""
+    """The lags of a loop that is blocked for some seconds."""
 
     async def test() -> list[float]:
         heart = Heartbeat(lambda: None)
@@ -30,7 +30,7 @@ def beats(blocked: float) -> list[float]:
     return asyncio.run(test())
 
 
-def test_a_blocked_loop_was_late_for_everybody_who_would_have_come() -> None:
+def test_a_blocked_loop_was_late_for_every_beat_it_missed() -> None:
     """One late beat among hundreds would hide in any percentile: so the beats that were left out count as well."""
     late = sorted(lag for lag in beats(0.2) if lag > 0.1)
     assert max(late) >= 0.2 - BEAT_S

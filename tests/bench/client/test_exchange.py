@@ -41,7 +41,7 @@ def test_another_length_than_was_asked_for(tokens: int) -> None:
     assert one.outcome is Outcome.OK
 
 
-def test_an_answer_that_nobody_counted_is_no_failure() -> None:
+def test_an_answer_without_a_count_is_no_failure() -> None:
     async def answer(request: Request) -> None:
         await request.head()
         for number in (1, 2):
@@ -177,7 +177,7 @@ def test_connections_that_end_too_early(when: str) -> None:
     assert len(one.times) == {"after a token": 1, "after the last token": 2}.get(when, 0)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     async def test() -> list[RequestRecord]:
         async with fake(good) as server:
             form = server.form()
@@ -202,7 +202,7 @@ def test_a_server_that_falls_silent(after: int) -> None:
 
 
 def test_a_stream_is_over_when_it_says_so() -> None:
-    """Even if the connection then hangs: whoever reads it has everything."""
+    """Even if the connection then hangs: its reader has everything."""
 
     async def answer(request: Request) -> None:
         await request.head()
@@ -303,7 +303,7 @@ def test_a_server_that_breaks_every_connection_is_not_asked_again_and_again() ->
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_what_nobody_asked_for_is_no_answer(later: bool) -> None:
+def test_bytes_without_a_request_are_no_answer(later: bool) -> None:
     """Bytes after an answer: the next request goes over another connection."""
     more = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 2\r\n\r\nxx"
 
@@ -344,7 +344,7 @@ def test_refused_clients_wait_a_second_if_they_are_told_nothing(said: dict[str, 
     assert second.due - first.ended == pytest.approx(waits, abs=0.1)
 
 
-def test_an_open_loop_waits_for_nobody() -> None:
+def test_an_open_loop_does_not_wait() -> None:
     async def answer(request: Request) -> None:
         await request.whole("429 Too Many Requests", "", retry_after="60")
 

@@ -195,7 +195,7 @@ def test_nothing_was_measured_before_a_run() -> None:
     assert load.so_far().client is None
 
 
-def test_somebody_may_watch() -> None:
+def test_a_run_can_be_watched() -> None:
     seen: list[int] = []
     served(at_once, "constant:rate=50", 25, watch=seen.append)
     assert seen == sorted(seen)

@@ -63,7 +63,7 @@ def test_lists_that_cannot_be_read(body: str) -> None:
         asked(answer, lambda url: find_card(Target(url)))
 
 
-def test_nobody_is_there() -> None:
+def test_no_server_is_there() -> None:
     async def test() -> None:
         async with fake(refuse) as server:
             url = server.url
@@ -202,7 +202,7 @@ def test_words_are_calibrated(around: int, each: int, fields: dict[str, Any]) ->
     assert met(counting(around, each), **fields).prompts == Words(around, each)
 
 
-def test_where_nobody_counts_a_word_is_a_token() -> None:
+def test_without_counts_a_word_is_a_token() -> None:
     assert met(strict("include_usage"), prompts="text").prompts == Words(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Results that nobody measured, for what is said about them."""
+"""Synthetic results, for what is said about them."""
 
 from __future__ import annotations
 

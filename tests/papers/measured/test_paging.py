@@ -73,7 +73,7 @@ def test_noise_hides_what_is_smaller_than_it() -> None:
     assert [shape.passed for shape in seen.orderings] == [True, True, False, False, False, False]
 
 
-def test_only_iterations_in_which_somebody_waits_say_how_many_fit() -> None:
+def test_only_iterations_with_waiting_requests_say_how_many_fit() -> None:
     one = [iteration(0.1, waiting=2, requests=6), iteration(0.1, waiting=1, requests=8), iteration(0.1, requests=1)]
     assert batched(repeat(0, [request(0, (1.0,))], one)) == pytest.approx(7)
     assert math.isnan(batched(repeat(0, [request(0, (1.0,))], one[2:])))

@@ -86,7 +86,7 @@ def test_an_iteration_is_what_the_cost_model_says_of_it() -> None:
 
 @pytest.mark.parametrize("system", sarathi_serve.SYSTEMS)
 def test_systems_are_set_up_as_published(system: str) -> None:
-    """And whoever runs at a third of the published strict rate keeps the strict objective, even over few requests."""
+    """And a system that runs at a third of the published strict rate keeps the strict objective, even over few requests."""
     config = sarathi_serve.config_of(system, "openchat")
     setup = set_up(config)
     assert setup.machine.limits.max_model_len == 8192
