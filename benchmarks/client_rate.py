@@ -20,11 +20,11 @@ from collections import Counter
 
 from orcinus.bench.client.bodies import Form
 from orcinus.bench.client.delay import Heartbeat
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.probe import meet
 from orcinus.bench.client.target import Target
 from orcinus.bench.measure import span
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 from orcinus.observe.latency import percentile
 from orcinus.parent import killed_with_this
 from orcinus.workload.workload import make_workload
@@ -101,14 +101,14 @@ async def idle(seconds: float) -> None:
 async def offer(form: Form, rate: int, seconds: float, seed: int) -> None:
     """One line of the table."""
     lengths = f"fixed:tokens={PROMPT},fixed:tokens={TOKENS}"
-    load = Load(form, make_workload(f"poisson:rate={rate}", lengths, int(rate * seconds), seed), timeout=30)
+    load = LoadGenerator(form, make_workload(f"poisson:rate={rate}", lengths, int(rate * seconds), seed), timeout=30)
     await load.prepare()
     cpu, began = time.process_time(), time.monotonic()
     repeat = await load.run()
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     outcomes = Counter(request.outcome for request in repeat.requests)
     count, delay = len(repeat.requests), repeat.client
-    assert outcomes == {Outcome.OK: count}, outcomes
+    assert outcomes == {RequestOutcome.OK: count}, outcomes
     assert delay is not None
     sending = max(request.sent for request in repeat.requests)
     print(

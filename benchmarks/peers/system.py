@@ -10,7 +10,7 @@ from typing import Any
 
 from driver import Peer, PeerFailed
 
-from orcinus.bench.record import Outcome, Repeat, RequestRecord
+from orcinus.bench.record import Repeat, RequestOutcome, RequestRecord
 from orcinus.bench.requests import BenchRequest, hash_tokens
 from orcinus.bench.result import Setting, Side
 from orcinus.machine_load import load_average
@@ -95,7 +95,7 @@ def _records(asked: Sequence[BenchRequest], answer: Mapping[str, Any]) -> Iterat
             sent=0.0,
             ended=end,
             times=tuple(moments),
-            outcome=Outcome.OK if len(ids) == each.output_tokens else Outcome.WRONG_LENGTH,
+            outcome=RequestOutcome.OK if len(ids) == each.output_tokens else RequestOutcome.WRONG_LENGTH,
             output=hash_tokens(ids),
         )
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orcinus.bench.record import ClientDelay, Iteration, Outcome, Repeat, RequestRecord
-from orcinus.bench.result import Machine, Result, Setting, Side, Work
+from orcinus.bench.record import ClientDelay, Iteration, Repeat, RequestOutcome, RequestRecord
+from orcinus.bench.result import Host, Result, Setting, Side, Work
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac{a}$\" | _`x`\n日本"
 
@@ -21,7 +21,7 @@ def result(sides: Sequence[Side] | None = None, **changes: Any) -> Result:
         command=("orcinus", "bench", "offline", "--policies", "orca,stall-free:token_budget=64"),
         commit="0123456789ab",
         versions={"python": "3.12.1", "orcinus": "0.1.0"},
-        machine=Machine(system="Linux-6.1", processor="A processor", cores=2, memory_mib=7952),
+        machine=Host(system="Linux-6.1", processor="A processor", cores=2, memory_mib=7952),
         work=work(),
         sides=tuple([side("orca"), side("stall-free", faster=1.3)] if sides is None else sides),
     )
@@ -68,7 +68,7 @@ def repeat(
 CLIENT = ClientDelay(send_p50=1e-4, send_p99=1e-3, send_max=2e-3, loop_p50=1e-4, loop_p99=1e-3, loop_max=2e-3)
 
 
-def spoil(record: RequestRecord, outcome: Outcome, error: str = "") -> RequestRecord:
+def spoil(record: RequestRecord, outcome: RequestOutcome, error: str = "") -> RequestRecord:
     """The same request, ended in another way."""
     return replace(record, outcome=outcome, error=error)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orcinus.bench.record import Outcome, Repeat, RequestRecord
-from orcinus.bench.result import Machine, Result, Side, Work
+from orcinus.bench.record import Repeat, RequestOutcome, RequestRecord
+from orcinus.bench.result import Host, Result, Side, Work
 
 
 def request(number: int, sent: float, times: Sequence[float], prompt: int = 10, **other: Any) -> RequestRecord:
@@ -15,7 +15,7 @@ def request(number: int, sent: float, times: Sequence[float], prompt: int = 10, 
     return RequestRecord(number=number, prompt_tokens=prompt, sent=sent, times=tuple(times), **(fields | other))
 
 
-def lost(number: int, outcome: Outcome, error: str = "") -> RequestRecord:
+def lost(number: int, outcome: RequestOutcome, error: str = "") -> RequestRecord:
     return request(number, 0.0, (), outcome=outcome, error=error, ended=1.0)
 
 
@@ -53,7 +53,7 @@ def result(*sides: Side, **changed: Any) -> Result:
         "command": ("orcinus", "bench", "offline"),
         "commit": "0123456789ab",
         "versions": {"orcinus": "0.1.0"},
-        "machine": Machine(system="Linux", processor="a processor", cores=2, memory_mib=1024),
+        "machine": Host(system="Linux", processor="a processor", cores=2, memory_mib=1024),
         "work": work(),
     }
     return Result(sides=sides, **(fields | changed))

@@ -10,7 +10,7 @@ import pytest
 from orcinus.bench.capacity import kept_by, missed, run_capacity
 from orcinus.bench.config import LoadConfig
 from orcinus.bench.formatting import digits
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Setting
 from orcinus.bench.sweep import read_rates, run_sweep
 from orcinus.bench.validity import doubts
@@ -125,8 +125,8 @@ def test_the_median_of_the_repeats_decides() -> None:
 @pytest.mark.parametrize(
     "repeats",
     [
-        [repeat(lost(0, Outcome.REJECTED))],
-        [repeat(*run_of(1.0).requests, lost(1, Outcome.REJECTED))],
+        [repeat(lost(0, RequestOutcome.REJECTED))],
+        [repeat(*run_of(1.0).requests, lost(1, RequestOutcome.REJECTED))],
         [run_of(1.0, problems=("the client was late",))],
         [],
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orcinus.bench.driver import EngineDriver, IterationObserver
-from orcinus.bench.record import Outcome, RequestRecord
+from orcinus.bench.record import RequestOutcome, RequestRecord
 from orcinus.bench.requests import BenchRequest, hash_tokens, make_requests
 from orcinus.core.batch import BatchResult
 from orcinus.core.component_spec import make_order, make_policy
@@ -66,7 +66,7 @@ def test_a_request_alone() -> None:
     """Prefill gives the first token, then one comes with every iteration."""
     (one,), _, _ = drive(make_workload("all-at-once", "fixed:tokens=5,fixed:tokens=3", 1))
     assert one.times == (TICK, 2 * TICK, 3 * TICK)
-    assert (one.sent, one.ended, one.prompt_tokens, one.output_tokens, one.outcome) == (0, 3 * TICK, 5, 3, Outcome.OK)
+    assert (one.sent, one.ended, one.prompt_tokens, one.output_tokens, one.outcome) == (0, 3 * TICK, 5, 3, RequestOutcome.OK)
 
 
 def test_a_request_arrives_when_it_is_due_even_if_an_iteration_runs_then() -> None:
@@ -107,7 +107,7 @@ def test_what_can_never_be_served_is_a_record_too() -> None:
     workload = make_workload("all-at-once", "fixed:tokens=30,fixed:tokens=30", 1)
     found = EngineDriver(world, source_of(workload), [BenchRequest((1,) * 30, 30)], pause=clock.pass_time)
     found.run()
-    assert found.ended[0].outcome is Outcome.REJECTED
+    assert found.ended[0].outcome is RequestOutcome.REJECTED
     assert "40" in found.ended[0].error
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from orcinus.bench.measure import gaps, is_good, metrics, read_slo, tpot, ttft
-from orcinus.bench.record import Iteration, Outcome
+from orcinus.bench.record import Iteration, RequestOutcome
 from orcinus.errors import ConfigError
 from orcinus.observe.slo import SLO
 from tests.bench.made_up_runs import lost, repeat, request
@@ -44,7 +44,7 @@ def test_throughput_counts_from_the_first_request_to_the_last_ending() -> None:
 
 
 def test_what_was_not_served_counts_as_that_and_as_nothing_else() -> None:
-    served, refused = request(0, 0.0, (0.5, 1.0)), lost(1, Outcome.REJECTED)
+    served, refused = request(0, 0.0, (0.5, 1.0)), lost(1, RequestOutcome.REJECTED)
     found = metrics(repeat(served, refused))
     assert (found["requests"], found["not_served"]) == (1, 1)
     assert found["request_throughput"] == pytest.approx(1.0)
@@ -66,7 +66,7 @@ def test_frames_of_several_tokens_are_no_tokens_per_time() -> None:
 
 
 def test_nothing_served_has_no_latencies() -> None:
-    found = metrics(repeat(lost(0, Outcome.TIMEOUT)))
+    found = metrics(repeat(lost(0, RequestOutcome.TIMEOUT)))
     assert found["requests"] == 0
     assert not [name for name in found if name.startswith(("ttft", "tbt", "tpot", "e2e"))]
 

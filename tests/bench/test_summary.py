@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.summary import same_outputs, summarize
 from tests.bench.made_up_runs import lost, repeat, request, run_of, side
 
@@ -45,7 +45,7 @@ def test_a_side_without_repeats_has_nothing_to_say() -> None:
 
 
 def test_a_metric_that_one_repeat_lacks_is_left_out() -> None:
-    nothing = repeat(lost(0, Outcome.TIMEOUT), number=1)
+    nothing = repeat(lost(0, RequestOutcome.TIMEOUT), number=1)
     (found,) = summarize([side("a", run_of(1), nothing)])
     assert found.median("ttft.p50") is None
     assert found.median("requests") == 0.5
@@ -58,7 +58,7 @@ def test_same_outputs(outputs: tuple[str, str], expected: bool | None) -> None:
 
 
 def test_outputs_of_what_failed_are_not_compared() -> None:
-    sides = [side("a", run_of(1), run_of(1)), side("b", repeat(lost(0, Outcome.RESET)))]
+    sides = [side("a", run_of(1), run_of(1)), side("b", repeat(lost(0, RequestOutcome.RESET)))]
     assert same_outputs(sides) is True
 
 

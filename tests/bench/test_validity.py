@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 from orcinus.bench.result import Result, Side
 from orcinus.bench.validity import Doubt, cautions, checked, doubts
 from tests.bench import made_up, made_up_runs
@@ -18,7 +18,7 @@ def told(found: list[Doubt]) -> str:
     return " ".join(" ".join((doubt.what, *doubt.details)) for doubt in found)
 
 
-def spoilt(side: Side, outcome: Outcome, error: str = "") -> Side:
+def spoilt(side: Side, outcome: RequestOutcome, error: str = "") -> Side:
     """The first request of each repeat ended in another way."""
     return replace(
         side,
@@ -73,7 +73,7 @@ def test_repeats_that_must_not_be_believed() -> None:
 
 def test_requests_that_were_not_served() -> None:
     result = made_up.result(
-        [spoilt(made_up.side("orca"), Outcome.WRONG_LENGTH), spoilt(made_up.side("b"), Outcome.FAILED, "why")]
+        [spoilt(made_up.side("orca"), RequestOutcome.WRONG_LENGTH), spoilt(made_up.side("b"), RequestOutcome.FAILED, "why")]
     )
     assert "orca: 3 of 60 requests were not served as asked (3 wrong length)" in told(doubts(result))
     assert "b: 3 of 60 requests were not served as asked (3 failed)" in told(doubts(result))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from orcinus.bench.record import Iteration, Outcome, RequestRecord
+from orcinus.bench.record import Iteration, RequestOutcome, RequestRecord
 from orcinus.bench.requests import BenchRequest, hash_tokens
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.engine import Engine
@@ -19,7 +19,7 @@ from orcinus.workload.source import Source
 
 LONGEST_PAUSE_S = 0.0005  # while there is nothing to do: a longer sleep may wake up late
 GREEDY = SamplingParams(temperature=0)  # at the engine's door nothing ends a text but these parameters: lengths are exact
-OUTCOMES = {Finish.LENGTH: Outcome.OK, Finish.REJECTED: Outcome.REJECTED}
+OUTCOMES = {Finish.LENGTH: RequestOutcome.OK, Finish.REJECTED: RequestOutcome.REJECTED}
 
 
 def request_name(number: int) -> str:
@@ -96,9 +96,9 @@ class EngineDriver:
     def _end(self, event: Finished) -> None:
         live, at = self._live.pop(event.request_id), event.at - self.start
         self._source.ended(event.request_id, at)
-        outcome = OUTCOMES.get(event.reason, Outcome.FAILED)
-        if outcome is Outcome.OK and len(live.tokens) != live.asked.output_tokens:
-            outcome = Outcome.WRONG_LENGTH
+        outcome = OUTCOMES.get(event.reason, RequestOutcome.FAILED)
+        if outcome is RequestOutcome.OK and len(live.tokens) != live.asked.output_tokens:
+            outcome = RequestOutcome.WRONG_LENGTH
         ended = RequestRecord(
             number=live.number,
             prompt_tokens=len(live.asked.prompt),

@@ -10,16 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import orcinus
-from orcinus.bench.result import Machine
+from orcinus.bench.result import Host
 from orcinus.machine_load import usable_cores
 
 PACKAGES = ("torch", "transformers", "numba", "numpy", "safetensors")
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def this_machine() -> Machine:
+def this_machine() -> Host:
     """What is here."""
-    return Machine(
+    return Host(
         system=platform.platform(terse=True),
         processor=_processor(),
         cores=usable_cores(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from orcinus.bench.record import Outcome, Repeat, RequestRecord
+from orcinus.bench.record import Repeat, RequestOutcome, RequestRecord
 from orcinus.errors import ConfigError
 from orcinus.observe.latency import mean, percentile
 from orcinus.observe.slo import SLO
@@ -40,7 +40,7 @@ def e2e(request: RequestRecord) -> float:
 
 def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
     """All samples of each latency, of the requests that are `ok`; `tbt` is pooled over tokens."""
-    served = [request for request in requests if request.outcome is Outcome.OK]
+    served = [request for request in requests if request.outcome is RequestOutcome.OK]
     return {
         "ttft": [value for request in served if (value := ttft(request)) is not None],
         "tbt": [gap for request in served for gap in gaps(request)],
@@ -73,7 +73,7 @@ def prefix_hit_rate(repeat: Repeat) -> float | None:
 
     From the answers, or else from the system's counters.
     """
-    served = [request for request in repeat.requests if request.outcome is Outcome.OK]
+    served = [request for request in repeat.requests if request.outcome is RequestOutcome.OK]
     if any(request.cached_tokens is not None for request in served):  # some servers leave out zeros
         return sum(request.cached_tokens or 0 for request in served) / sum(request.prompt_tokens for request in served)
     return repeat.counters.get("prefix_hit_rate")
@@ -87,7 +87,7 @@ def span(repeat: Repeat) -> float:
 
 
 def _throughput(repeat: Repeat, slo: SLO | None) -> dict[str, float]:
-    served, seconds = [request for request in repeat.requests if request.outcome is Outcome.OK], span(repeat)
+    served, seconds = [request for request in repeat.requests if request.outcome is RequestOutcome.OK], span(repeat)
     found: dict[str, float] = {"requests": len(served), "not_served": len(repeat.requests) - len(served)}
     if seconds <= 0:
         return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.driver import EngineDriver, IterationObserver, request_name
 from orcinus.bench.measure import read_slo
-from orcinus.bench.record import Outcome, Repeat, RequestRecord
+from orcinus.bench.record import Repeat, RequestOutcome, RequestRecord
 from orcinus.bench.requests import BenchRequest, check_lengths, make_requests
 from orcinus.bench.result import Result, Setting, Work
 from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
@@ -167,7 +167,7 @@ def _repeat(engine: Engine, drive: EngineDriver, iterations: IterationObserver, 
 
 
 def _problems(ended: Sequence[RequestRecord]) -> Iterator[str]:
-    wrong = [request for request in ended if request.outcome is not Outcome.OK]
+    wrong = [request for request in ended if request.outcome is not RequestOutcome.OK]
     if wrong:
         first = wrong[0]
         yield f"{len(wrong)} of {len(ended)} requests were not served as asked: {first.outcome}. {first.error}".strip()

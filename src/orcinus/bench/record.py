@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """How a request ended. Only those that are `ok` have latencies."""
 
     OK = "ok"
@@ -36,7 +36,7 @@ class RequestRecord:
     ended: float
     times: tuple[float, ...] = ()
     timed: Literal["tokens", "frames"] = "tokens"
-    outcome: Outcome = Outcome.OK
+    outcome: RequestOutcome = RequestOutcome.OK
     error: str = ""
     output: str = ""  # hash of its token ids, or of its text
     cached_tokens: int | None = None  # prompt tokens found in the prefix cache; None if the server does not say

@@ -17,7 +17,7 @@ Setting = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Host:
     """Where it ran."""
 
     system: str
@@ -67,7 +67,7 @@ class Result:
     command: tuple[str, ...]
     commit: str  # of the source, with "+" if it was changed since; "" if it is not in a repository
     versions: dict[str, str]
-    machine: Machine
+    machine: Host
     work: Work
     sides: tuple[Side, ...]
     objectives: dict[str, float] = field(default_factory=dict)  # seconds: of the goodput, or of a capacity's percentiles

@@ -11,7 +11,7 @@ from typing import Any
 
 from orcinus.bench.client.bodies import Form
 from orcinus.bench.client.cache_counters import cache_counters
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.probe import find_revision, meet
 from orcinus.bench.client.prompts import asked
 from orcinus.bench.client.target import Target
@@ -56,13 +56,13 @@ class ServerSystem:
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
         timeout, delay = self.config.timeout, self.config.max_delay
         draw = 0 if self.config.keep_prompts else next(self._draws)
-        load = Load(self.form, workload, timeout=timeout, max_delay=delay, round=number, draw=draw, watch=watch)
+        load = LoadGenerator(self.form, workload, timeout=timeout, max_delay=delay, round=number, draw=draw, watch=watch)
         try:
             return execute(self._run(load))
         except KeyboardInterrupt:
             raise Interrupted(load.so_far()) from None
 
-    async def _run(self, load: Load) -> Repeat:
+    async def _run(self, load: LoadGenerator) -> Repeat:
         """The run, with the server's prefix hit rate if it counts one."""
         before = await cache_counters(self.form.target)
         repeat = await load.run()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orcinus.bench.measure import metrics
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Side
 from orcinus.observe.interval import Interval, median_interval, ratios
 from orcinus.observe.slo import SLO
@@ -51,7 +51,7 @@ def same_outputs(sides: Sequence[Side]) -> bool | None:
     for side in sides:
         for repeat in side.repeats:
             for request in repeat.requests:
-                if request.outcome is Outcome.OK:
+                if request.outcome is RequestOutcome.OK:
                     seen.setdefault((repeat.draw, request.number), []).append(request.output)
     hashes = list(seen.values())
     if any("" in each for each in hashes) or all(len(each) == 1 for each in hashes):

@@ -10,7 +10,7 @@ from orcinus.bench import summary
 from orcinus.bench.formatting import plural
 from orcinus.bench.measure import gaps, prefix_hit_rate
 from orcinus.bench.ranking import METRICS, repeats_for
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Result, Side
 from orcinus.machine_load import crowded
 
@@ -50,10 +50,10 @@ def checked(result: Result) -> str:
     )
 
 
-def not_served(side: Side) -> Mapping[Outcome, int]:
+def not_served(side: Side) -> Mapping[RequestOutcome, int]:
     """How many requests ended so, over all repeats."""
     ended = Counter(each.outcome for repeat in side.repeats for each in repeat.requests)
-    return {outcome: ended[outcome] for outcome in Outcome if ended[outcome] and outcome is not Outcome.OK}
+    return {outcome: ended[outcome] for outcome in RequestOutcome if ended[outcome] and outcome is not RequestOutcome.OK}
 
 
 def _problems(side: Side) -> Iterator[Doubt]:
@@ -134,7 +134,7 @@ def _not_served(side: Side) -> Iterator[Doubt]:
 
 def _error(repeat: Repeat) -> str:
     """The first error message of a repeat."""
-    said = next((each for each in repeat.requests if each.outcome is not Outcome.OK and each.error), None)
+    said = next((each for each in repeat.requests if each.outcome is not RequestOutcome.OK and each.error), None)
     return "" if said is None else f"{said.outcome.value}: {said.error[:LONGEST_ERROR]}"
 
 
@@ -144,7 +144,7 @@ def _outputs(result: Result) -> dict[tuple[int, int], dict[str, set[str]]]:
     for side in result.sides:
         for repeat in side.repeats:
             for each in repeat.requests:
-                if each.outcome is Outcome.OK and each.output:
+                if each.outcome is RequestOutcome.OK and each.output:
                     found.setdefault((repeat.draw, each.number), {}).setdefault(side.name, set()).add(each.output)
     return found
 

@@ -13,7 +13,7 @@ from orcinus.plots.figures import Figure
 FAR = 2.0  # times off, that no tolerance of a reproduction would call a pass
 
 
-class Provenance(StrEnum):
+class NumberSource(StrEnum):
     """Where a published number comes from, and how exact it is."""
 
     PRINTED = "P"  # text or table: exact

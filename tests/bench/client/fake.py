@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orcinus.bench.client.bodies import Form
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.target import Target
 from orcinus.bench.record import Repeat
 from orcinus.workload.workload import make_workload
@@ -151,7 +151,9 @@ def measured(answer: Answer, arrivals: str = "constant:rate=100", requests: int 
     async def test() -> Repeat:
         async with fake(answer) as server:
             form = server.form(exact_lengths=options.pop("exact_lengths", True))
-            return await Load(form, workload(arrivals, requests, tokens), **{"timeout": 5, "max_delay": 5, **options}).run()
+            return await LoadGenerator(
+                form, workload(arrivals, requests, tokens), **{"timeout": 5, "max_delay": 5, **options}
+            ).run()
 
     found: Repeat = run(test())
     return found

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.bench.client.events import EventStream
+from orcinus.bench.client.events import SSEDecoder
 
 
 def events(*pieces: bytes) -> list[bytes]:
-    stream = EventStream()
+    stream = SSEDecoder()
     return [event for piece in pieces for event in stream.feed(piece)]
 
 

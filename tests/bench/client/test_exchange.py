@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orcinus.bench.client.events import MOST_BYTES
-from orcinus.bench.client.load import Load
-from orcinus.bench.record import Outcome, RequestRecord
+from orcinus.bench.client.load_generator import LoadGenerator
+from orcinus.bench.record import RequestOutcome, RequestRecord
 from tests.bench.client.fake import Request, fake, measured, run, token, usage, workload
 
 
@@ -26,7 +26,7 @@ async def good(request: Request) -> None:
 
 def test_a_whole_answer() -> None:
     (one,) = ended(good)
-    assert (one.outcome, one.error, one.output_tokens, one.timed, len(one.times)) == (Outcome.OK, "", 3, "tokens", 3)
+    assert (one.outcome, one.error, one.output_tokens, one.timed, len(one.times)) == (RequestOutcome.OK, "", 3, "tokens", 3)
     assert 0 <= one.due <= one.sent <= one.times[0] <= one.times[-1] <= one.ended
 
 
@@ -36,9 +36,9 @@ def test_another_length_than_was_asked_for(tokens: int) -> None:
         await request.tokens(tokens)
 
     (one,) = ended(answer)
-    assert (one.outcome, one.error) == (Outcome.WRONG_LENGTH, f"{tokens} output tokens, not 3")
+    assert (one.outcome, one.error) == (RequestOutcome.WRONG_LENGTH, f"{tokens} output tokens, not 3")
     (one,) = ended(answer, exact_lengths=False)
-    assert one.outcome is Outcome.OK
+    assert one.outcome is RequestOutcome.OK
 
 
 def test_an_answer_without_a_count_is_no_failure() -> None:
@@ -49,7 +49,7 @@ def test_an_answer_without_a_count_is_no_failure() -> None:
         await request.end()
 
     (one,) = ended(answer)
-    assert (one.outcome, one.output_tokens, one.timed, len(one.times)) == (Outcome.OK, None, "frames", 2)
+    assert (one.outcome, one.output_tokens, one.timed, len(one.times)) == (RequestOutcome.OK, None, "frames", 2)
 
 
 def test_a_stream_may_end_without_done_if_it_said_why() -> None:
@@ -59,7 +59,7 @@ def test_a_stream_may_end_without_done_if_it_said_why() -> None:
             await request.frame(token(number, last=number == 3))
         await request.raw(b"0\r\n\r\n")
 
-    assert ended(answer)[0].outcome is Outcome.OK
+    assert ended(answer)[0].outcome is RequestOutcome.OK
 
 
 def test_what_the_server_says_of_lengths_is_kept() -> None:
@@ -78,7 +78,7 @@ def test_not_now(status: str) -> None:
         await request.whole(status, {"error": {"message": "the queue is full"}}, retry_after="0")
 
     (one,) = ended(answer)
-    assert (one.outcome, one.error) == (Outcome.REJECTED, f"status {status[:3]}: the queue is full")
+    assert (one.outcome, one.error) == (RequestOutcome.REJECTED, f"status {status[:3]}: the queue is full")
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Internal Server Error", "302 Found"])
@@ -86,7 +86,7 @@ def test_other_statuses(status: str) -> None:
     async def answer(request: Request) -> None:
         await request.whole(status, {"error": {"message": "no"}})
 
-    assert [(one.outcome, one.error) for one in ended(answer, 2)] == [(Outcome.FAILED, f"status {status[:3]}: no")] * 2
+    assert [(one.outcome, one.error) for one in ended(answer, 2)] == [(RequestOutcome.FAILED, f"status {status[:3]}: no")] * 2
 
 
 def test_an_error_in_the_middle_of_a_stream() -> None:
@@ -97,8 +97,8 @@ def test_an_error_in_the_middle_of_a_stream() -> None:
         await request.end()
 
     first, second = ended(answer, 2)
-    assert (first.outcome, first.error, first.output_tokens) == (Outcome.FAILED, "out of memory", 1)
-    assert second.outcome is Outcome.FAILED  # over a connection of its own
+    assert (first.outcome, first.error, first.output_tokens) == (RequestOutcome.FAILED, "out of memory", 1)
+    assert second.outcome is RequestOutcome.FAILED  # over a connection of its own
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_frames_that_cannot_be_read(frame: str) -> None:
         await request.end()
 
     (one,) = ended(answer)
-    assert one.outcome is Outcome.MALFORMED
+    assert one.outcome is RequestOutcome.MALFORMED
     assert one.error.startswith("a frame that cannot be read")
 
 
@@ -121,7 +121,7 @@ def test_text_that_is_no_utf8() -> None:
         await request.chunk(b'data: {"choices": [{"text": "\xff"}]}\n\n')
         await request.end()
 
-    assert ended(answer)[0].outcome is Outcome.MALFORMED
+    assert ended(answer)[0].outcome is RequestOutcome.MALFORMED
 
 
 def test_a_line_without_end() -> None:
@@ -132,7 +132,7 @@ def test_a_line_without_end() -> None:
                 await request.chunk(b"x" * 2**18)
 
     (one,) = ended(answer)
-    assert (one.outcome, one.error) == (Outcome.MALFORMED, f"a line of more than {MOST_BYTES} bytes")
+    assert (one.outcome, one.error) == (RequestOutcome.MALFORMED, f"a line of more than {MOST_BYTES} bytes")
 
 
 @pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x16\x03\x01", b"HTTP/1.1 abc\r\n\r\n"])
@@ -141,7 +141,7 @@ def test_what_is_no_http(raw: bytes) -> None:
         await request.raw(raw)
 
     (one,) = ended(answer)
-    assert one.outcome is Outcome.MALFORMED
+    assert one.outcome is RequestOutcome.MALFORMED
     assert one.error.startswith("this is no HTTP")
 
 
@@ -151,7 +151,7 @@ def test_an_answer_that_is_no_stream() -> None:
 
     (one,) = ended(answer)
     assert (one.outcome, one.error) == (
-        Outcome.MALFORMED,
+        RequestOutcome.MALFORMED,
         "an answer of application/json that is no stream, or has no ending",
     )
 
@@ -172,7 +172,7 @@ def test_connections_that_end_too_early(when: str) -> None:
         request.out.transport.abort()
 
     (one,) = ended(answer)
-    assert one.outcome is Outcome.RESET
+    assert one.outcome is RequestOutcome.RESET
     assert one.error
     assert len(one.times) == {"after a token": 1, "after the last token": 2}.get(when, 0)
 
@@ -181,10 +181,10 @@ def test_no_server_listens() -> None:
     async def test() -> list[RequestRecord]:
         async with fake(good) as server:
             form = server.form()
-        return list((await Load(form, workload("closed:clients=2", 4), timeout=5).run()).requests)
+        return list((await LoadGenerator(form, workload("closed:clients=2", 4), timeout=5).run()).requests)
 
     found = run(test())
-    assert [one.outcome for one in found] == [Outcome.RESET] * 4
+    assert [one.outcome for one in found] == [RequestOutcome.RESET] * 4
     assert all("cannot connect" in one.error for one in found)
 
 
@@ -197,7 +197,7 @@ def test_a_server_that_falls_silent(after: int) -> None:
         await asyncio.sleep(20)
 
     (one,) = ended(answer, timeout=0.2)
-    assert (one.outcome, len(one.times)) == (Outcome.TIMEOUT, after)
+    assert (one.outcome, len(one.times)) == (RequestOutcome.TIMEOUT, after)
     assert 0.2 <= one.ended - one.sent < 2.0
 
 
@@ -212,7 +212,7 @@ def test_a_stream_is_over_when_it_says_so() -> None:
         await asyncio.sleep(20)
 
     (one,) = ended(answer, timeout=1.0)
-    assert one.outcome is Outcome.OK
+    assert one.outcome is RequestOutcome.OK
     assert one.ended - one.sent < 0.9
 
 
@@ -235,7 +235,7 @@ def test_bodies_may_have_any_framing() -> None:
             await request.raw(stream)
             request.out.close()
 
-    assert [one.outcome for one in ended(answer, 3)] == [Outcome.OK] * 3
+    assert [one.outcome for one in ended(answer, 3)] == [RequestOutcome.OK] * 3
 
 
 def test_what_is_said_in_advance_is_no_answer() -> None:
@@ -243,25 +243,25 @@ def test_what_is_said_in_advance_is_no_answer() -> None:
         await request.raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
         await request.tokens(3)
 
-    assert [one.outcome for one in ended(answer, 2)] == [Outcome.OK] * 2
+    assert [one.outcome for one in ended(answer, 2)] == [RequestOutcome.OK] * 2
 
 
 def connections(
     answer: Any, requests: int = 3, arrivals: str = "closed:clients=1:think=0.02"
-) -> tuple[list[Outcome], int, int]:
+) -> tuple[list[RequestOutcome], int, int]:
     """How requests ended, and how many connections and requests the server saw."""
 
-    async def test() -> tuple[list[Outcome], int, int]:
+    async def test() -> tuple[list[RequestOutcome], int, int]:
         async with fake(answer) as server:
-            repeat = await Load(server.form(), workload(arrivals, requests), timeout=5).run()
+            repeat = await LoadGenerator(server.form(), workload(arrivals, requests), timeout=5).run()
             return [one.outcome for one in repeat.requests], server.connections, len(server.requests)
 
-    found: tuple[list[Outcome], int, int] = run(test())
+    found: tuple[list[RequestOutcome], int, int] = run(test())
     return found
 
 
 def test_connections_are_used_again() -> None:
-    assert connections(good) == ([Outcome.OK] * 3, 1, 3)
+    assert connections(good) == ([RequestOutcome.OK] * 3, 1, 3)
 
 
 def test_a_server_may_want_a_connection_for_each_request() -> None:
@@ -270,7 +270,7 @@ def test_a_server_may_want_a_connection_for_each_request() -> None:
         await request.frame({"choices": [{"token_ids": [1, 2, 3]}]})
         await request.end()
 
-    assert connections(answer) == ([Outcome.OK] * 3, 3, 3)
+    assert connections(answer) == ([RequestOutcome.OK] * 3, 3, 3)
 
 
 def test_a_connection_that_was_closed_while_it_was_idle_costs_nothing() -> None:
@@ -278,7 +278,7 @@ def test_a_connection_that_was_closed_while_it_was_idle_costs_nothing() -> None:
         await good(request)
         request.out.close()
 
-    assert connections(answer) == ([Outcome.OK] * 3, 3, 3)
+    assert connections(answer) == ([RequestOutcome.OK] * 3, 3, 3)
 
 
 def test_a_connection_that_is_closed_as_we_write_is_replaced_once() -> None:
@@ -288,7 +288,7 @@ def test_a_connection_that_is_closed_as_we_write_is_replaced_once() -> None:
         else:
             await good(request)
 
-    assert connections(answer) == ([Outcome.OK] * 3, 2, 4)
+    assert connections(answer) == ([RequestOutcome.OK] * 3, 2, 4)
 
 
 def test_a_server_that_breaks_every_connection_is_not_asked_again_and_again() -> None:
@@ -299,7 +299,7 @@ def test_a_server_that_breaks_every_connection_is_not_asked_again_and_again() ->
             await good(request)
 
     outcomes, made, seen = connections(answer, requests=2)
-    assert (outcomes, made, seen) == ([Outcome.OK, Outcome.RESET], 2, 3)
+    assert (outcomes, made, seen) == ([RequestOutcome.OK, RequestOutcome.RESET], 2, 3)
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -316,7 +316,7 @@ def test_bytes_without_a_request_are_no_answer(later: bool) -> None:
             await asyncio.sleep(0.002)
             await request.raw(more)
 
-    assert connections(answer, arrivals="constant:rate=20") == ([Outcome.OK] * 3, 3, 3)
+    assert connections(answer, arrivals="constant:rate=20") == ([RequestOutcome.OK] * 3, 3, 3)
 
 
 @pytest.mark.parametrize("date", [False, True])
@@ -331,7 +331,7 @@ def test_refused_clients_wait_as_long_as_they_are_told(date: bool) -> None:
             await good(request)
 
     first, second = ended(answer, 2)
-    assert (first.outcome, second.outcome) == (Outcome.REJECTED, Outcome.OK)
+    assert (first.outcome, second.outcome) == (RequestOutcome.REJECTED, RequestOutcome.OK)
     assert second.due - first.ended == pytest.approx(1.5 if date else 0.5, abs=0.6 if date else 0.1)
 
 
@@ -349,5 +349,5 @@ def test_an_open_loop_does_not_wait() -> None:
         await request.whole("429 Too Many Requests", "", retry_after="60")
 
     repeat = measured(answer, "constant:rate=50", 5)
-    assert [one.outcome for one in repeat.requests] == [Outcome.REJECTED] * 5
+    assert [one.outcome for one in repeat.requests] == [RequestOutcome.REJECTED] * 5
     assert repeat.seconds < 60

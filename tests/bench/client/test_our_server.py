@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.probe import meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Dialect, Target
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.workload.workload import make_workload
 from tests.serve.conftest import Running
 
@@ -23,7 +23,7 @@ def served(server: Running, arrivals: str, fields: dict[str, Any], without: tupl
         form = await meet(Target(server.url, **fields), exact_lengths=exact)
         assert form.dialect.unused == ()
         form = replace(form, dialect=Dialect(frozenset(OPTIONAL) - set(without)))
-        return await Load(form, make_workload(arrivals, SHORT, 12), timeout=60, max_delay=10).run()
+        return await LoadGenerator(form, make_workload(arrivals, SHORT, 12), timeout=60, max_delay=10).run()
 
     return execute(test())
 
@@ -32,7 +32,7 @@ def served(server: Running, arrivals: str, fields: dict[str, Any], without: tupl
 def test_completions_of_ids_have_exact_lengths(server: Running, arrivals: str) -> None:
     repeat = served(server, arrivals, {})
     wanted = {(one.prompt_tokens, one.output_tokens) for one in make_workload("all-at-once", SHORT, 12)}
-    assert {one.outcome for one in repeat.requests} == {Outcome.OK}
+    assert {one.outcome for one in repeat.requests} == {RequestOutcome.OK}
     assert {(one.prompt_tokens, one.output_tokens) for one in repeat.requests} == wanted
     assert all(one.timed == "tokens" and len(one.times) == one.output_tokens for one in repeat.requests)
     assert server.idle()
@@ -42,7 +42,7 @@ def test_completions_of_ids_have_exact_lengths(server: Running, arrivals: str) -
 def test_texts_have_nearly_the_length_that_was_asked_for(server: Running, fields: dict[str, Any]) -> None:
     repeat = served(server, "closed:clients=4", fields)
     wanted = [one.prompt_tokens for one in make_workload("all-at-once", SHORT, 12)]
-    assert {one.outcome for one in repeat.requests} == {Outcome.OK}
+    assert {one.outcome for one in repeat.requests} == {RequestOutcome.OK}
     found = sum(one.prompt_tokens for one in repeat.requests)
     assert found == pytest.approx(sum(wanted), rel=0.2)
 
@@ -66,7 +66,7 @@ def test_equal_requests_have_equal_answers(server: Running) -> None:
 
 def test_answers_may_end_by_themselves(server: Running) -> None:
     repeat = served(server, "closed:clients=4", {"api": "chat"}, exact=False)
-    assert {one.outcome for one in repeat.requests} == {Outcome.OK}
+    assert {one.outcome for one in repeat.requests} == {RequestOutcome.OK}
 
 
 def test_a_full_queue_refuses(server: Running) -> None:
@@ -75,10 +75,10 @@ def test_a_full_queue_refuses(server: Running) -> None:
     async def test() -> Repeat:
         form = await meet(Target(server.url))
         workload = make_workload("all-at-once", "fixed:tokens=64,fixed:tokens=32", 300)
-        return await Load(form, workload, timeout=60, max_delay=10).run()
+        return await LoadGenerator(form, workload, timeout=60, max_delay=10).run()
 
     outcomes = [one.outcome for one in execute(test()).requests]
-    assert set(outcomes) == {Outcome.OK, Outcome.REJECTED}
+    assert set(outcomes) == {RequestOutcome.OK, RequestOutcome.REJECTED}
     assert server.idle()
 
 

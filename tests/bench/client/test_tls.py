@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orcinus.bench.client.bodies import Form
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.target import Target
-from orcinus.bench.record import Outcome, RequestRecord
+from orcinus.bench.record import RequestOutcome, RequestRecord
 from tests.bench.client.fake import Fake, Request, workload
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
@@ -43,14 +43,14 @@ def test_https(trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context)
         server.port = listening.sockets[0].getsockname()[1]
         form = Form(Target(f"https://127.0.0.1:{server.port}", "m"))
-        found = (await Load(form, workload("closed:clients=1", 3), timeout=5).run()).requests
+        found = (await LoadGenerator(form, workload("closed:clients=1", 3), timeout=5).run()).requests
         listening.close()
         await asyncio.sleep(0.05)
         return list(found)
 
     records = execute(asyncio.wait_for(test(), 30))
     if trusted:
-        assert [one.outcome for one in records] == [Outcome.OK] * 3
+        assert [one.outcome for one in records] == [RequestOutcome.OK] * 3
     else:
-        assert [one.outcome for one in records] == [Outcome.RESET] * 3
+        assert [one.outcome for one in records] == [RequestOutcome.RESET] * 3
         assert "certificate" in records[0].error

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 from orcinus.bench.result import Result
 from tests.bench import made_up
 
+REJECTED = RequestOutcome.REJECTED
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -77,7 +78,9 @@ def refused() -> Result:
     made = made_up.side("orca")
     repeats = tuple(
         replace(
-            each, requests=tuple(made_up.spoil(one, Outcome.REJECTED, "503") for one in each.requests), problems=("rejected",)
+            each,
+            requests=tuple(made_up.spoil(one, REJECTED, "503") for one in each.requests),
+            problems=("rejected",),
         )
         for each in made.repeats
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import httptools
 
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 
 
 class Receiver(Protocol):
@@ -24,7 +24,7 @@ class Receiver(Protocol):
     def on_end(self, at: float) -> None:
         """It is complete. The connection may already serve another."""
 
-    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
+    def on_lost(self, outcome: RequestOutcome, reason: str, *, stale: bool) -> None:
         """The answer will never be complete.
 
         `stale`: the connection had served others before, and no byte of the answer came.
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(Outcome.MALFORMED, f"this is no HTTP: {error}")
+            self._fail(RequestOutcome.MALFORMED, f"this is no HTTP: {error}")
             return
         if self._complete:
             self._finish()
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
             self._now = time.monotonic()
             self._finish()
         else:
-            self._fail(Outcome.RESET, str(error) if error is not None else "the server closed the connection")
+            self._fail(RequestOutcome.RESET, str(error) if error is not None else "the server closed the connection")
 
     # What the parser tells
 
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         if receiver is not None:  # it may have given up while its last bytes were read
             receiver.on_end(self._now)
 
-    def _fail(self, outcome: Outcome, reason: str) -> None:
+    def _fail(self, outcome: RequestOutcome, reason: str) -> None:
         receiver, stale = self._receiver, self._answered and not self._heard
         if not self._closed:
             self.drop()

@@ -6,7 +6,7 @@ BOM = b"\xef\xbb\xbf"
 MOST_BYTES = 4 * 2**20  # of one line: a frame is a thousandth of that
 
 
-class EventStream:
+class SSEDecoder:
     """The data of complete events; other fields and comments are ignored."""
 
     __slots__ = ("_after_cr", "_begun", "_data", "_rest")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from orcinus.bench.client.events import EventStream
+from orcinus.bench.client.events import SSEDecoder
 from orcinus.bench.client.frames import DONE, read_frame, refusal_of, shortened
 from orcinus.bench.client.pool import Line, Pool
 from orcinus.bench.client.tally import Tally
-from orcinus.bench.record import Outcome, RequestRecord
+from orcinus.bench.record import RequestOutcome, RequestRecord
 
 REFUSALS = (429, 503)  # the server says: not now
 LONGEST_WAIT_S = 60.0  # that a Retry-After makes us wait
@@ -46,7 +46,7 @@ class Exchange:
     on_ended: Callable[[Exchange], None]
     sent: float = 0.0
     ended: float = 0.0
-    outcome: Outcome | None = None  # None until it has ended
+    outcome: RequestOutcome | None = None  # None until it has ended
     error: str = ""
     status: int = 0  # of HTTP
     retry_after: float = 0.0  # seconds, if the server refused
@@ -54,7 +54,7 @@ class Exchange:
     _pool: Pool | None = None
     _line: Line | None = None
     _headers: dict[str, str] = field(default_factory=dict)
-    _events: EventStream = field(default_factory=EventStream)
+    _events: SSEDecoder = field(default_factory=SSEDecoder)
     _kept: bytearray = field(default_factory=bytearray)
     _done: float | None = None  # when [DONE] came
     _again: bool = False
@@ -66,7 +66,7 @@ class Exchange:
 
     def expire(self) -> None:
         """It has taken too long."""
-        self._give_up(Outcome.TIMEOUT, f"no complete answer within {time.monotonic() - self.sent:.3g} s")
+        self._give_up(RequestOutcome.TIMEOUT, f"no complete answer within {time.monotonic() - self.sent:.3g} s")
 
     # What its connection tells
 
@@ -80,7 +80,7 @@ class Exchange:
         try:
             events = self._events.feed(data)
         except ValueError as error:
-            self._give_up(Outcome.MALFORMED, str(error))
+            self._give_up(RequestOutcome.MALFORMED, str(error))
             return
         for event in events:
             if self.outcome is None and self._done is None:
@@ -93,18 +93,18 @@ class Exchange:
             self._refuse(at)
         elif self._done is None and not self.tally.ended:
             kind = self._headers.get("content-type", "without a type")
-            self._end(Outcome.MALFORMED, f"an answer of {shortened(kind, 60)} that is no stream, or has no ending", at)
+            self._end(RequestOutcome.MALFORMED, f"an answer of {shortened(kind, 60)} that is no stream, or has no ending", at)
         else:
-            self._end(Outcome.OK, "", self._done or at)
+            self._end(RequestOutcome.OK, "", self._done or at)
 
-    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
+    def on_lost(self, outcome: RequestOutcome, reason: str, *, stale: bool) -> None:
         if self.outcome is not None:
             return
         if stale and not self._again and self._pool is not None:  # closed while it was idle, as we wrote
             self._again = True
             self._line = self._pool.send(self.order.request, self, fresh=True)
         elif self._done is not None:
-            self._end(Outcome.OK, "", self._done)
+            self._end(RequestOutcome.OK, "", self._done)
         else:
             self._end(outcome, reason, time.monotonic())
 
@@ -119,33 +119,33 @@ class Exchange:
             failure = frame.failure()
             self.tally.add(frame, at)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            self._give_up(Outcome.MALFORMED, f"a frame that cannot be read: {shortened(str(error))}")
+            self._give_up(RequestOutcome.MALFORMED, f"a frame that cannot be read: {shortened(str(error))}")
             return
         if failure is not None:
-            self._give_up(Outcome.FAILED, failure)
+            self._give_up(RequestOutcome.FAILED, failure)
 
     def _refuse(self, at: float) -> None:
         message = refusal_of(self.status, bytes(self._kept))
         if self.status in REFUSALS:
             self.retry_after = _seconds(self._headers.get("retry-after", ""))
-            self._end(Outcome.REJECTED, message, at)
+            self._end(RequestOutcome.REJECTED, message, at)
         else:
-            self._end(Outcome.FAILED, message, at)
+            self._end(RequestOutcome.FAILED, message, at)
 
-    def _give_up(self, outcome: Outcome, error: str) -> None:
+    def _give_up(self, outcome: RequestOutcome, error: str) -> None:
         if self.outcome is not None:
             return
         if self._line is not None:
             self._line.drop()
         if self._done is not None:
-            self._end(Outcome.OK, "", self._done)
+            self._end(RequestOutcome.OK, "", self._done)
         else:
             self._end(outcome, error, time.monotonic())
 
-    def _end(self, outcome: Outcome, error: str, at: float) -> None:
+    def _end(self, outcome: RequestOutcome, error: str, at: float) -> None:
         wanted, found = self.order.output_tokens, self.tally.output_tokens
-        if outcome is Outcome.OK and wanted is not None and found not in (wanted, None):
-            outcome, error = Outcome.WRONG_LENGTH, f"{found} output tokens, not {wanted}"
+        if outcome is RequestOutcome.OK and wanted is not None and found not in (wanted, None):
+            outcome, error = RequestOutcome.WRONG_LENGTH, f"{found} output tokens, not {wanted}"
         self.outcome, self.error, self.ended = outcome, error, at
         self._line = None
         self.on_ended(self)

@@ -6,7 +6,7 @@ import asyncio
 
 from orcinus.bench.client.pool import Pool
 from orcinus.bench.client.target import Target
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 
 
 async def fetch(target: Target, path: str, seconds: float) -> tuple[int, bytes]:
@@ -36,6 +36,6 @@ class _Body:
         if not self.whole.done():
             self.whole.set_result((self._status, bytes(self._body)))
 
-    def on_lost(self, outcome: Outcome, reason: str, *, stale: bool) -> None:
+    def on_lost(self, outcome: RequestOutcome, reason: str, *, stale: bool) -> None:
         if not self.whole.done():
             self.whole.set_exception(ConnectionError(reason))

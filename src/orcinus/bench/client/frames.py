@@ -38,7 +38,7 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class StreamChoice(msgspec.Struct, gc=False):
     """What a frame adds to the answer."""
 
     text: str | None = None
@@ -58,7 +58,7 @@ class Choice(msgspec.Struct, gc=False):
 class Frame(msgspec.Struct, gc=False):
     """One event of a stream."""
 
-    choices: list[Choice] | None = None
+    choices: list[StreamChoice] | None = None
     usage: TokenUsage | None = None
     error: Any = None
     object: str | None = None

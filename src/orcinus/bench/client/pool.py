@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcinus.bench.client.connection import Connection, Receiver
 from orcinus.bench.client.target import Target
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 
 try:
     import resource
@@ -80,7 +80,7 @@ class Pool:
                 lambda: Connection(self._idle.append, self._open.discard), host, port, ssl=self._tls, server_hostname=name
             )
         except OSError as error:  # of TLS, too
-            receiver.on_lost(Outcome.RESET, f"cannot connect: {error.strerror or error}", stale=False)
+            receiver.on_lost(RequestOutcome.RESET, f"cannot connect: {error.strerror or error}", stale=False)
             return
         self._open.add(connection)
         if self._address is None:
@@ -89,7 +89,7 @@ class Pool:
         if connection.usable:
             connection.send(request, receiver)
         else:
-            receiver.on_lost(Outcome.RESET, "the server closed the connection", stale=False)
+            receiver.on_lost(RequestOutcome.RESET, "the server closed the connection", stale=False)
 
 
 def _allow_many_connections() -> None:

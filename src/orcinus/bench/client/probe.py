@@ -16,14 +16,14 @@ from orcinus.bench.client.pool import Pool
 from orcinus.bench.client.prompts import FIRST_ID, IDS, Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Dialect, Target, with_body
 from orcinus.bench.client.words import WORDS
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 from orcinus.errors import ConfigError
 
 PROBE_S = 60.0  # for one answer: a server may have to warm up
 TOKENS = 2  # of the answer to a probe
 STRICT = (400, 422)  # statuses with which a server refuses a field
 NAME_ONE = "name one with --model"
-ANSWERED = (Outcome.OK, Outcome.WRONG_LENGTH)
+ANSWERED = (RequestOutcome.OK, RequestOutcome.WRONG_LENGTH)
 
 
 async def find_card(target: Target) -> _Card:
@@ -95,7 +95,7 @@ async def _with_dialect(form: Form) -> tuple[Form, Exchange]:
 
 def _raise_unless_refused(target: Target, probed: Exchange) -> None:
     """Only a status that speaks of the request's fields is worth another try."""
-    if probed.outcome is Outcome.REJECTED:
+    if probed.outcome is RequestOutcome.REJECTED:
         raise ConfigError(f"{target.url} is busy or not ready: {probed.error}; try again later")
     if probed.status in (401, 403):
         raise ConfigError(f"{target.url} wants another API key: {probed.error}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from orcinus.bench.measure import e2e
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.result import Setting, Side
 from orcinus.bench.summary import rate_of
@@ -63,5 +63,6 @@ def _span(interval: Interval) -> Span:
 
 def _normalized_latency(repeat: Repeat) -> float | None:
     """Median end-to-end latency over output tokens, in seconds (Orca, section 6)."""
-    values = [e2e(each) / each.output_tokens for each in repeat.requests if each.outcome is Outcome.OK and each.output_tokens]
+    served = [each for each in repeat.requests if each.outcome is RequestOutcome.OK]
+    values = [e2e(each) / each.output_tokens for each in served if each.output_tokens]
     return median(values) if values else None

@@ -18,7 +18,7 @@ from orcinus.bench.report import tables
 from orcinus.bench.report.markdown import markdown_tables
 from orcinus.bench.report.numbers import SideNumbers, side_numbers
 from orcinus.bench.report.pictures import Picture, draw_pictures
-from orcinus.bench.result import Machine, Result
+from orcinus.bench.result import Host, Result
 from orcinus.bench.summary import rate_of
 from orcinus.bench.validity import cautions, checked, doubts
 from orcinus.errors import ConfigError
@@ -139,7 +139,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def _machine(machine: Machine) -> str:
+def _machine(machine: Host) -> str:
     return ", ".join(
         [machine.processor, f"{machine.cores} cores", f"{machine.memory_mib / 1024:.1f} GiB", *machine.gpus, machine.system]
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orcinus.bench.formatting import digits, plural
 from orcinus.bench.measure import gaps, latencies
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.report.curves import PANELS, curves
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.window import window
@@ -151,7 +151,7 @@ def _rates(sides: Sequence[SideNumbers], objectives: Mapping[str, float], path: 
 
 
 def _gaps(runs: Mapping[str, Repeat], objective: float | None, path: Path, left_out: str) -> Picture | None:
-    served = {name: [each for each in run.requests if each.outcome is Outcome.OK] for name, run in runs.items()}
+    served = {name: [each for each in run.requests if each.outcome is RequestOutcome.OK] for name, run in runs.items()}
     found = [
         (name, [moment for each in some for moment in each.times[1:]], [gap for each in some for gap in gaps(each)])
         for name, some in served.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcinus.bench.formatting import NOTHING, count, digits, plural, unit_of
 from orcinus.bench.measure import metrics
-from orcinus.bench.record import Outcome
+from orcinus.bench.record import RequestOutcome
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.result import Result
 from orcinus.bench.validity import not_served
@@ -98,7 +98,7 @@ def details(sides: Sequence[SideNumbers]) -> list[Table]:
 def outcomes(sides: Sequence[SideNumbers]) -> Table:
     """How requests ended, over all repeats; only the endings that there were."""
     ended = {side.name: not_served(side.side) for side in sides}
-    shown = [outcome for outcome in Outcome if any(outcome in some for some in ended.values())]
+    shown = [outcome for outcome in RequestOutcome if any(outcome in some for some in ended.values())]
     rows = []
     for side in sides:
         total, own = sum(len(repeat.requests) for repeat in side.side.repeats), ended[side.name]

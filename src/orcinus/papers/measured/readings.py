@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from orcinus.bench.measure import e2e, metrics
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Side
 from orcinus.observe.interval import Interval, median_interval, ratios
 
@@ -20,7 +20,7 @@ def reading(metric: str) -> Reading:
 
 def per_token(repeat: Repeat) -> list[float]:
     """End-to-end latency over generated tokens of every request, in milliseconds (Orca, 6.2): normalized latency."""
-    served = [each for each in repeat.requests if each.outcome is Outcome.OK and each.output_tokens]
+    served = [each for each in repeat.requests if each.outcome is RequestOutcome.OK and each.output_tokens]
     return [1e3 * e2e(each) / (each.output_tokens or 1) for each in served]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orcinus.papers.findings import Finding, Provenance
+from orcinus.papers.findings import Finding, NumberSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,5 +18,5 @@ class Experiment:
     setup: str  # what is simulated
     tolerance: str
     calibrated: str  # which constants were fitted, and on what; "nothing" if none
-    source: Provenance
+    source: NumberSource
     run: Callable[[], Finding]

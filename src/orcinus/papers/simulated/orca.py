@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from orcinus.papers.findings import Comparison, Finding, Number, Ordering, Provenance, within
+from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, within
 from orcinus.papers.published_orca import BATCH_MS, GENERATED, LOADED, MOST, SIZES, Series
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.plots.figures import Curve, Figure, Panel
@@ -283,11 +283,11 @@ TRAFFIC = f"prompts of 32 to 512 and outputs of 1 to 128 tokens, Poisson arrival
 FIT = "request_layer, prompt_token and reduce, one set for 13B, 101B and 175B, on the 36 bars of Fig. 9"
 FT_FIT = "request_layer, reduce and hand_over of FasterTransformer on its 22 bars of Fig. 9"
 NOTHING = "nothing beyond Fig. 9"
-PRINTED, VECTOR = Provenance.PRINTED, Provenance.VECTOR
+PRINTED, VECTOR = NumberSource.PRINTED, NumberSource.VECTOR
 
 
 def _row(
-    number: int, figure: str, setup: str, tolerance: str, fitted: str, run: Callable[[], Finding], source: Provenance = VECTOR
+    number: int, figure: str, setup: str, tolerance: str, fitted: str, run: Callable[[], Finding], source: NumberSource = VECTOR
 ) -> Experiment:
     return Experiment(number, "Orca", figure, setup, tolerance, fitted, source, run)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orcinus.cost.fitted import IterationSample
 from orcinus.cost.transformer import TransformerCost
-from orcinus.papers.findings import Finding, Number, Ordering, Provenance, within
+from orcinus.papers.findings import Finding, Number, NumberSource, Ordering, within
 from orcinus.papers.published_sarathi import (
     CHUNKS,
     DECODE_MAXIMAL,
@@ -154,7 +154,7 @@ ROWS: tuple[Experiment, ...] = (
         "LLaMA-13B on an A6000: iterations of 1024 prompt tokens, of 4 decodes, and of 1021 prompt tokens with 3 decodes.",
         "±5 %, gain ±15 %",
         "linears on figure 7, two attention rates on this table (and figure 3), the form of chunked attention on figure 13a",
-        Provenance.PRINTED,
+        NumberSource.PRINTED,
         row_14,
     ),
     Experiment(
@@ -164,7 +164,7 @@ ROWS: tuple[Experiment, ...] = (
         f"LLaMA-13B on an A6000: iterations of 256 and 257 prompt tokens; chunks of 64 to 512 end to end, {ALIKE}.",
         "±8 points; ordering strict",
         "linears on figure 7, which shows the step; attention in chunks on figure 13a",
-        Provenance.VECTOR,
+        NumberSource.VECTOR,
         row_15,
     ),
     Experiment(
@@ -174,7 +174,7 @@ ROWS: tuple[Experiment, ...] = (
         "LLaMA-13B on an A6000: a batch of prompts of 1024 tokens, then of decodes, both per token.",
         "±12 %",
         FITTED,
-        Provenance.PRINTED,
+        NumberSource.PRINTED,
         row_16,
     ),
     Experiment(
@@ -185,7 +185,7 @@ ROWS: tuple[Experiment, ...] = (
         "to an iteration with one chunk; mean over four chunks of a prompt.",
         "±20 %, falling",
         FITTED,
-        Provenance.VECTOR,
+        NumberSource.VECTOR,
         row_17,
     ),
     Experiment(
@@ -195,7 +195,7 @@ ROWS: tuple[Experiment, ...] = (
         f"A6000, batch 6, P:D 50, chunks of 256 against whole prompts and decodes in batches of their own; {ALIKE}.",
         "±7 %",
         FITTED,
-        Provenance.PRINTED,
+        NumberSource.PRINTED,
         row_18,
     ),
     Experiment(
@@ -206,7 +206,7 @@ ROWS: tuple[Experiment, ...] = (
         f"a coarse grid and then one by one around its best; {ALIKE}.",
         "±1",
         FITTED,
-        Provenance.VECTOR,
+        NumberSource.VECTOR,
         positions,
     ),
     Experiment(
@@ -216,7 +216,7 @@ ROWS: tuple[Experiment, ...] = (
         "The same runs, against whole prompts and decodes in batches of their own.",
         "±7 %",
         FITTED,
-        Provenance.VECTOR,
+        NumberSource.VECTOR,
         heights,
     ),
     PIPELINE,

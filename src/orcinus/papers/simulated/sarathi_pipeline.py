@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orcinus.papers.findings import Comparison, Finding, Number, Ordering, Provenance, within
+from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, within
 from orcinus.papers.published_sarathi import (
     BUBBLES,
     FEWER_BUBBLES,
@@ -122,6 +122,6 @@ PIPELINE = Experiment(
     "256; or eight replicas of TP8, batch 11, request-level.",
     "ratios ±50 %, bubbles at least 3x fewer, ordering strict",
     "nothing here; attention on LLaMA-13B on an A6000 (table 2, figures 3 and 13a), linear layers of the A100 on measured ones",
-    Provenance.VECTOR,
+    NumberSource.VECTOR,
     figure_12,
 )

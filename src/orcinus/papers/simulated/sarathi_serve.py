@@ -14,7 +14,7 @@ from orcinus.cost.devices import find_device, find_network
 from orcinus.cost.software import Software, find_software
 from orcinus.cost.transformer import TransformerCost
 from orcinus.observe.slo import SLO
-from orcinus.papers.findings import Finding, Number, Provenance, within
+from orcinus.papers.findings import Finding, Number, NumberSource, within
 from orcinus.papers.published_sarathi_serve import (
     FIGURE_9,
     FIGURE_10,
@@ -293,10 +293,10 @@ SEARCH = (
     "(relaxed) and median scheduling delay of at most 2 s, to 2.2 %; batch 128, Orca 16 with K/V room for the longest; trials "
     "end once they are lost"
 )
-PRINTED = Provenance.PRINTED
+PRINTED = NumberSource.PRINTED
 ROWS: tuple[Experiment, ...] = (
     Experiment(
-        24, PAPER, "Table 2", "the authors' trace of openchat_sharegpt4", "exact", "nothing", Provenance.PRINTED, run_table_2
+        24, PAPER, "Table 2", "the authors' trace of openchat_sharegpt4", "exact", "nothing", NumberSource.PRINTED, run_table_2
     ),
     Experiment(
         25,
@@ -305,12 +305,12 @@ ROWS: tuple[Experiment, ...] = (
         "Mistral-7B, 1x A100-80GB: one iteration of the engine with 1, 32 or 64 decodes at 1, 2 or 4 K tokens",
         "±20 %",
         "iteration, request, prefill_attention, decode_attention on this figure",
-        Provenance.IMAGE,
+        NumberSource.IMAGE,
         run_figure_9,
     ),
-    Experiment(26, PAPER, "Figure 10, openchat", SEARCH, "±25 %", CALIBRATED, Provenance.IMAGE, run_figure_10),
+    Experiment(26, PAPER, "Figure 10, openchat", SEARCH, "±25 %", CALIBRATED, NumberSource.IMAGE, run_figure_10),
     Experiment(
-        27, PAPER, "Headline", "Sarathi-Serve over vLLM in row 26", "±20 %", CALIBRATED, Provenance.PRINTED, run_headline
+        27, PAPER, "Headline", "Sarathi-Serve over vLLM in row 26", "±20 %", CALIBRATED, NumberSource.PRINTED, run_headline
     ),
     Experiment(
         0,
@@ -319,7 +319,7 @@ ROWS: tuple[Experiment, ...] = (
         f"{SEARCH}; 1024 requests, P99 TBT 0.1 to 0.5 s",
         "±25 %, shown only",
         CALIBRATED,
-        Provenance.IMAGE,
+        NumberSource.IMAGE,
         run_figure_12,
     ),
     Experiment(
@@ -329,7 +329,7 @@ ROWS: tuple[Experiment, ...] = (
         f"{SEARCH}; 1024 requests of at most 16 K tokens",
         "±25 %, shown only",
         CALIBRATED,
-        Provenance.IMAGE,
+        NumberSource.IMAGE,
         run_arxiv,
     ),
     Experiment(
@@ -339,7 +339,7 @@ ROWS: tuple[Experiment, ...] = (
         "OPT-13B, 1x A100-40GB, ShareGPT at 2 req/s, 400 requests, K/V room for 2048 tokens each",
         "exact; K/V places ±5 %",
         "nothing",
-        Provenance.PRINTED,
+        NumberSource.PRINTED,
         run_orca_max,
     ),
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orcinus.bench.client.load import Load, execute
+from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.prompts import Ids, asked
-from orcinus.bench.record import Outcome, Repeat
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.errors import ConfigError
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import make_workload
@@ -34,7 +34,9 @@ def served(answer: Any, arrivals: str, requests: int, tokens: int = 3, **options
 
     async def test() -> tuple[Repeat, Fake, float]:
         async with fake(answer) as server:
-            load = Load(server.form(), workload(arrivals, requests, tokens), **{"timeout": 10, "max_delay": 5, **options})
+            load = LoadGenerator(
+                server.form(), workload(arrivals, requests, tokens), **{"timeout": 10, "max_delay": 5, **options}
+            )
             repeat = await load.run()
             server.requests.sort(key=lambda request: numbers[tuple(request.body["prompt"])])
             return repeat, server, load.start
@@ -52,7 +54,7 @@ def median(values: list[float]) -> float:
 @pytest.mark.parametrize("arrivals", ["poisson:rate=50", "constant:rate=50", "closed:clients=3", "closed:clients=3:think=0.05"])
 def test_requests_are_sent_when_they_are_due(arrivals: str) -> None:
     repeat, server, start = served(slow, arrivals, 12, tokens=4)
-    assert [one.outcome for one in repeat.requests] == [Outcome.OK] * 12
+    assert [one.outcome for one in repeat.requests] == [RequestOutcome.OK] * 12
     assert [one.number for one in repeat.requests] == list(range(12))
     late = [one.sent - one.due for one in repeat.requests]
     assert min(late) >= 0
@@ -115,18 +117,18 @@ def test_the_time_to_accept_a_connection_is_the_servers(monkeypatch: pytest.Monk
 
     async def test() -> Repeat:
         async with fake(at_once) as server:
-            return await Load(server.form(), workload("all-at-once", 1), timeout=5).run()
+            return await LoadGenerator(server.form(), workload("all-at-once", 1), timeout=5).run()
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", slowly)
     (one,) = asyncio.run(test()).requests
-    assert one.outcome is Outcome.OK
+    assert one.outcome is RequestOutcome.OK
     assert one.sent < 0.1
     assert one.times[0] - one.sent > 0.15
 
 
 def test_many_at_once_use_a_connection_each() -> None:
     repeat, server, _ = served(slow, "all-at-once", 200, tokens=4)
-    assert [one.outcome for one in repeat.requests] == [Outcome.OK] * 200
+    assert [one.outcome for one in repeat.requests] == [RequestOutcome.OK] * 200
     assert server.connections == 200
     assert repeat.valid, repeat.problems
 
@@ -171,7 +173,7 @@ def test_an_interrupted_run_keeps_what_has_ended_and_leaves_no_connection() -> N
 
     async def test() -> tuple[Repeat, bool]:
         async with fake(answer) as server:
-            load = Load(server.form(), workload("constant:rate=100", 100), timeout=20)
+            load = LoadGenerator(server.form(), workload("constant:rate=100", 100), timeout=20)
             running = asyncio.create_task(load.run())
             while len(load.so_far().requests) < 3:
                 await asyncio.sleep(0.02)
@@ -185,12 +187,12 @@ def test_an_interrupted_run_keeps_what_has_ended_and_leaves_no_connection() -> N
 
     repeat, clean = run(test())
     assert clean
-    assert [(one.number, one.outcome) for one in repeat.requests] == [(number, Outcome.OK) for number in range(3)]
+    assert [(one.number, one.outcome) for one in repeat.requests] == [(number, RequestOutcome.OK) for number in range(3)]
     assert repeat.seconds == max(one.ended for one in repeat.requests)
 
 
 def test_nothing_was_measured_before_a_run() -> None:
-    load = Load(Fake(at_once, port=1).form(), workload("constant:rate=1", 1), timeout=1)
+    load = LoadGenerator(Fake(at_once, port=1).form(), workload("constant:rate=1", 1), timeout=1)
     assert load.so_far().requests == ()
     assert load.so_far().client is None
 
@@ -207,7 +209,7 @@ def test_every_run_of_a_workload_asks_the_same() -> None:
     def bodies(arrivals: str, mixed: str) -> list[tuple[Any, Any]]:
         async def test() -> list[tuple[Any, Any]]:
             async with fake(jittered) as server:
-                await Load(server.form(), make_workload(arrivals, mixed, 20), timeout=5).run()
+                await LoadGenerator(server.form(), make_workload(arrivals, mixed, 20), timeout=5).run()
                 # sorted, because connections that are made at the same time may be accepted in any order
                 return sorted((request.body["prompt"], request.body["max_tokens"]) for request in server.requests)
 
@@ -233,7 +235,7 @@ def test_extra_fields_that_are_no_json_are_refused_before_anything_is_sent() -> 
             form = server.form()
             form.target.extra["x"] = object()  # type: ignore[index]
             with pytest.raises(ConfigError, match="extra fields must be JSON"):
-                await Load(form, workload("constant:rate=1", 1), timeout=1).run()
+                await LoadGenerator(form, workload("constant:rate=1", 1), timeout=1).run()
             return len(server.requests)
 
     assert run(test()) == 0
@@ -242,9 +244,9 @@ def test_extra_fields_that_are_no_json_are_refused_before_anything_is_sent() -> 
 def test_it_runs_on_asyncios_own_loop_too() -> None:
     async def test() -> Repeat:
         async with fake(at_once) as server:
-            return await Load(server.form(), workload("closed:clients=2", 6), timeout=5).run()
+            return await LoadGenerator(server.form(), workload("closed:clients=2", 6), timeout=5).run()
 
-    assert [one.outcome for one in asyncio.run(test()).requests] == [Outcome.OK] * 6
+    assert [one.outcome for one in asyncio.run(test()).requests] == [RequestOutcome.OK] * 6
 
 
 def test_where_uvloop_is_missing_asyncio_serves(monkeypatch: pytest.MonkeyPatch) -> None:

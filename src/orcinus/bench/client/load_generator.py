@@ -28,7 +28,7 @@ WATCHED_S = 0.1  # between two calls of `watch`
 T = TypeVar("T")
 
 
-class Load:
+class LoadGenerator:
     """One run of one workload; `so_far` holds what was measured at any time.
 
     A closed loop's n-th request is the same for every client. A client that was refused waits as long as the server says
