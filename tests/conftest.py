@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tests.cpu_seconds import CpuSeconds
+from tests.examples import load_examples
 from tests.serve.conftest import server  # noqa: F401  (a fixture for everybody)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-settings.register_profile("shared-machine", deadline=None)  # machines are noisy: a slow example is no failure
-settings.load_profile("shared-machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: runs with --all alone, because what it tests is represented without it, too")
     config.pluginmanager.register(CpuSeconds(config))
+    load_examples(every=config.getoption("--all"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Products of choices: every two values meet in `make test`, and every combination runs in `make test-all`."""
+"""Products of choices: `make test` runs a part in which everything occurs, and `make test-all` every combination."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ import pytest
 
 def product(*axes: Iterable[Hashable], name: Callable[..., str] | None = None) -> list[Any]:
     """All combinations as parameters of a test; those outside `pairwise` are marked `full`. `name` gives their ids."""
-    sizes = [tuple(axis) for axis in axes]
-    chosen = set(pairwise(*sizes))
+    return _parameters([tuple(axis) for axis in axes], pairwise(*axes), name)
+
+
+def in_turn(first: Iterable[Hashable], second: Iterable[Hashable]) -> list[Any]:
+    """The same of two choices, of which `make test` need not run every pair: each value of `first` with one of `second`."""
+    axes = [tuple(first), tuple(second)]
+    return _parameters(axes, list(zip(axes[0], itertools.cycle(axes[1]), strict=False)), None)
+
+
+def _parameters(axes: list[tuple[Any, ...]], chosen: list[tuple[Any, ...]], name: Callable[..., str] | None) -> list[Any]:
     name = name or (lambda *row: "-".join(map(str, row)))
+    rows = set(chosen)
     return [
-        pytest.param(*row, id=name(*row), marks=() if row in chosen else pytest.mark.full) for row in itertools.product(*sizes)
+        pytest.param(*row, id=name(*row), marks=() if row in rows else pytest.mark.full) for row in itertools.product(*axes)
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from orcinus import EngineConfig, build
@@ -18,6 +18,7 @@ from orcinus.errors import ConfigError
 from orcinus.memory.sizes import GPU_TOKENS
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime.device_memory import memory_available, memory_total, told_if_short
+from tests.examples import examples
 from tests.gpus import MIB, pretend_gpu
 
 Gpu = Callable[..., None]
@@ -140,7 +141,7 @@ def test_what_is_suggested_fits(gpu: Gpu, free: int, options: dict[str, Any], kn
     tokens=st.sampled_from([None, 1, 4096, 100_000]),
     ratio=st.sampled_from([None, 0.2, 1.0, 4.0]),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sizes_add_up(
     gpu: Gpu, free: int, share: float, size: int, length: int | None, tokens: int | None, ratio: float | None
 ) -> None:

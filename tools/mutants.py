@@ -1,6 +1,6 @@
 """Mutation score of the core: how many random changes of its code make a test fail.
 
-`python -m tools.mutants --count 300 src/orcinus/core` runs, for every mutant, the tests that reach the changed line, in a
+`python -m tools.mutants --count 300 src/orcinus/core` runs, for every mutant, the tests that reach the changed function, in a
 forked process that loads the mutated module in place of the real one. Prints the survivors, and the score with its 95 %
 confidence interval. Mutants come in random order, so Ctrl-C leaves a smaller sample that is as good.
 """
@@ -20,7 +20,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,9 @@ class Mutant:
     file: Path
     place: int
     variant: int
-    lines: range
+    line: int
+    function: int  # where it begins; 0: the change is outside of functions and runs before any test
     text: str
-    at_import: bool  # outside of functions: it runs before any test
 
     def code(self) -> CodeType:
         tree = ast.parse(self.file.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ class Mutant:
         return compile(ast.fix_missing_locations(_Replace(old, new).visit(tree)), str(self.file), "exec")
 
     def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.lines.start}: {self.text}"
+        return f"{self.file.relative_to(ROOT)}:{self.line}: {self.text}"
 
 
 class _Replace(ast.NodeTransformer):
@@ -152,17 +152,17 @@ def _expressions(node: ast.expr) -> Iterator[ast.AST]:
 def mutants(file: Path) -> Iterator[Mutant]:
     """All of one file."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    inside = {id(child) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
+    home = dict[int, int]()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):  # the innermost comes last
+        first = (function.decorator_list[0] if function.decorator_list else function).lineno
+        home |= {id(node): first for statement in function.body for node in ast.walk(statement)}
     for place, node in enumerate(mutable(tree)):
-        at_import = id(node) not in inside
-        if isinstance(node, ast.Assign | ast.Expr) and at_import:
+        if isinstance(node, ast.Assign | ast.Expr) and id(node) not in home:
             continue  # a module without one of its names cannot even be imported
         for variant, new in enumerate(variants(node)):
-            first = getattr(node, "lineno", None) or min(one.lineno for one in ast.walk(node) if hasattr(one, "lineno"))
-            last = getattr(node, "test", node)
-            lines = range(first, (getattr(last, "end_lineno", None) or first) + 1)
+            line = min(one.lineno for one in ast.walk(node) if isinstance(one, ast.expr | ast.stmt))
             old, text = (ast.unparse(each).splitlines()[0] for each in (node, new))
-            yield Mutant(file, place, variant, lines, f"`{old}` -> `{text}`", at_import)
+            yield Mutant(file, place, variant, line, home.get(id(node), 0), f"`{old}` -> `{text}`")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -175,33 +175,39 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
         if name != self.name:
             return None
-        loader = importlib.machinery.SourceFileLoader(name, str(self.mutant.file))
-        loader.get_code = lambda _: self.mutant.code()  # type: ignore[method-assign]
-        return importlib.util.spec_from_file_location(name, self.mutant.file, loader=loader)
+        return importlib.util.spec_from_file_location(name, self.mutant.file, loader=_Loader(self.mutant, name))
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, mutant: Mutant, name: str) -> None:
+        super().__init__(name, str(mutant.file))
+        self.mutant = mutant
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.mutant.code()
 
 
 class _Reach:
-    """A pytest plugin: which lines each test reaches, and its CPU seconds."""
+    """A pytest plugin: which functions of a folder each test reaches, by file and first line, and its CPU seconds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.lines = str(folder), dict[str, list[tuple[str, int]]]()
+        self.folder, self.functions = str(folder), dict[str, list[tuple[str, int]]]()
         self.seconds = dict[str, float]()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        seen = set[tuple[str, int]]()
+        seen, began = set[tuple[str, int]](), time.process_time()
 
-        def local(frame: FrameType, event: str, value: object) -> Any:
-            seen.add((frame.f_code.co_filename, frame.f_lineno))
-            return local
+        def called(frame: FrameType, event: str, value: object) -> None:
+            seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
-        began = time.process_time()
-        sys.settrace(lambda frame, *_: local(frame, *_) if frame.f_code.co_filename.startswith(self.folder) else None)
+        sys.settrace(called)
         try:
             result = yield
         finally:
             sys.settrace(None)
-        self.lines[item.nodeid], self.seconds[item.nodeid] = sorted(seen), time.process_time() - began
+        self.functions[item.nodeid] = [(file, line) for file, line in seen if file.startswith(self.folder)]
+        self.seconds[item.nodeid] = time.process_time() - began
         return result
 
 
@@ -221,23 +227,18 @@ def in_child(work: Callable[[], int], seconds: int = resource.RLIM_INFINITY, *, 
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def tests_by_line(folder: Path, found: Path) -> tuple[dict[tuple[str, int], list[str]], list[str]]:
-    """Tests that reach each line, the quickest first; and all tests, in the same order."""
+def reach(folder: Path, found: Path) -> dict[str, set[tuple[str, int]]]:
+    """The functions that each test reaches; the quickest test is first."""
 
     def work() -> int:
         plugin = _Reach(folder)
         status = pytest.main([*PYTEST, *TESTS], plugins=[plugin])
-        found.write_text(json.dumps([plugin.lines, plugin.seconds]), encoding="utf-8")
+        found.write_text(json.dumps([plugin.functions, plugin.seconds]), encoding="utf-8")
         return int(status)
 
     assert in_child(work) == 0, "the tests fail without a mutant"
-    lines, seconds = json.loads(found.read_text(encoding="utf-8"))
-    by_line = defaultdict[tuple[str, int], list[str]](list)
-    tests = sorted(seconds, key=seconds.__getitem__)
-    for test in tests:
-        for file, line in lines[test]:
-            by_line[file, line].append(test)
-    return by_line, tests
+    functions, seconds = json.loads(found.read_text(encoding="utf-8"))
+    return {test: set(map(tuple, functions[test])) for test in sorted(seconds, key=seconds.__getitem__)}
 
 
 def survives(mutant: Mutant, tests: Sequence[str]) -> bool:
@@ -246,6 +247,10 @@ def survives(mutant: Mutant, tests: Sequence[str]) -> bool:
         return int(pytest.main([*PYTEST, "-x", *tests]))
 
     return in_child(work, CPU_SECONDS, quiet=True) == 0
+
+
+def reaches(functions: set[tuple[str, int]], file: str, line: int) -> bool:
+    return (file, line) in functions if line else any(name == file for name, _ in functions)
 
 
 def interval(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -271,15 +276,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = scratch
-        by_line, tests = tests_by_line(folder, Path(scratch) / "reached.json")
+        reached = reach(folder, Path(scratch) / "reached.json")
         counts: Counter[str] = Counter()
         try:
             for mutant in chosen:
-                lines = range(10**6) if mutant.at_import else mutant.lines
-                reached = {
-                    test for (file, line), by in by_line.items() if file == str(mutant.file) and line in lines for test in by
-                }
-                asked = [test for test in tests if test in reached]
+                file, line = str(mutant.file), mutant.function
+                asked = [test for test, functions in reached.items() if reaches(functions, file, line)]
                 alive = not asked or survives(mutant, asked)
                 counts["survived" if alive else "killed"] += 1
                 if alive:

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Event
@@ -18,6 +18,7 @@ from orcinus.core.policies import POLICIES
 from orcinus.core.request import Finish
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
+from tests.examples import examples
 from tests.product import product
 from tests.worlds import Job, build_world, check_all, random_jobs, run
 
@@ -65,7 +66,7 @@ def test_cancelling_disturbs_nobody_else_and_the_same_workload_gives_the_same_ba
     assert batches[1] == batches[2]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.sampled_from(PRODUCT),
     st.integers(0, 2**32),
@@ -97,7 +98,7 @@ def test_any_limits_and_any_memory_that_holds_one_request_are_enough(
     check_all(world, jobs, run(world, jobs))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.sampled_from(PRODUCT),
     st.lists(

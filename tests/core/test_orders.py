@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.component_spec import make_order
@@ -18,6 +18,7 @@ from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
+from tests.examples import examples
 from tests.worlds import Job, World, build_world, random_jobs, run
 
 
@@ -130,7 +131,7 @@ HANDICAPS: dict[str, Callable[[Request], float]] = {
 }
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.sampled_from(list(HANDICAPS)), st.integers(0, 2**32))
 def test_waiting_for_others_is_bounded(order: str, seed: int) -> None:
     """Only those who arrive within the difference of the handicaps can overtake (and under fcfs nobody can)."""
@@ -146,7 +147,7 @@ def test_the_orders_do_overtake() -> None:
     assert len(overtakings(jobs, "shortest-first:aging=2000")) > 10
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**32), st.integers(1, 5))
 def test_service_of_backlogged_clients_stays_close(seed: int, batch_size: int) -> None:
     """While both wait, counters differ by at most U, so that service differs by at most 2 U (the paper's theorem 4.4)."""

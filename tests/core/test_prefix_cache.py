@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Reason
@@ -14,6 +14,7 @@ from orcinus.core.policies import Orca, StallFree
 from orcinus.core.request import Finish, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
+from tests.examples import examples
 from tests.worlds import Job, World, build_world, check_all, random_jobs, run
 
 PREFIX = tuple(range(10))
@@ -141,7 +142,7 @@ def test_a_failed_request_leaves_nothing_behind_to_share() -> None:
     assert cache.admit(two) == 0
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(st.integers(0, 2**32), st.integers(0, 12), st.sampled_from([1, 2, 4, 7]), st.sampled_from([1, 2, 3]))
 def test_books_balance_under_sharing_preemption_and_cancellation(seed: int, spare: int, block_size: int, depth: int) -> None:
     num_blocks = -(-40 // block_size) + spare

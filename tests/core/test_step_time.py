@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, Chunk, pairs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.step_time import StepTime
+from tests.examples import examples
 
 PARAMS = SamplingParams()
 
@@ -108,7 +109,7 @@ def test_a_cold_model_trusts_itself_for_twice_what_it_has_seen() -> None:
     assert model.trusted_tokens == 32
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 600), st.floats(1e-6, 100)), min_size=1, max_size=60))
 def test_whatever_it_is_told_predictions_are_numbers_that_grow_with_the_work(steps: list[tuple[int, int, float]]) -> None:
     model = StepTime()

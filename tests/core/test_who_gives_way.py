@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, Reason
@@ -20,6 +20,7 @@ from orcinus.core.request import Request, RequestContext, Status
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Grant, Limits, Selection, View
+from tests.examples import examples
 from tests.worlds import Job, World, build_world, check_all, random_jobs, run
 
 TIGHT = 11  # blocks of 4 tokens: one request of 40 tokens and a bit
@@ -135,7 +136,7 @@ def watched_world(policy: str, order: str, kv: str, *, depth: int = 1, num_block
     return World(engine, world.kv, world.record)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     st.sampled_from(list(POLICIES)),
     st.sampled_from(ORDERED),
@@ -151,7 +152,7 @@ def test_no_two_requests_preempt_each_other_in_turn(policy: str, order: str, kv:
     assert not {(victim, taker) for taker, victim in taken} & taken
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.sampled_from(["fcfs", "priority:aging=7", "shortest-first:aging=2000"]), st.integers(0, 2**32))
 def test_a_request_is_admitted_again_before_those_behind_it(order: str, seed: int) -> None:
     """So the bound on waiting of an order by rank holds with preemptions: no later rank ever runs first or takes memory."""
@@ -172,7 +173,7 @@ def test_the_orders_do_preempt() -> None:
         assert len(pairs) > 5, order
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**32), st.integers(2, 5))
 def test_service_of_backlogged_clients_stays_close_under_preemption(seed: int, batch_size: int) -> None:
     """What was taken from a request is not charged again, so the bound of `fair` is the same."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.view import Limits
@@ -19,6 +19,7 @@ from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, iterations_of, least_squares
 from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
+from tests.examples import examples
 
 Chunk = tuple[int, int, bool]
 SECONDS = (2e-3, 5e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7)
@@ -57,7 +58,7 @@ def test_neighbours_who_slow_some_iterations_down_only_raise_the_mean(seed: int)
         assert found.stages(each.work)[0] == pytest.approx(1.2 * each.seconds, rel=0.1)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 2**32))
 def test_more_work_never_takes_less_time(seed: int) -> None:
     rng = random.Random(seed)

@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Reason
@@ -18,6 +18,7 @@ from orcinus.core.request import Finish
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.observe.timeline import Stage, Timeline, TimelineObserver
+from tests.examples import examples
 from tests.worlds import Job, World, build_world, random_jobs, run
 
 
@@ -35,7 +36,7 @@ def job(prompt: int = 4, output: int = 4, when: int = 0) -> Job:
     return Job(when, tuple(range(prompt)), SamplingParams(max_tokens=output, seed=0))
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(
     st.sampled_from(list(itertools.product(POLICIES, KV_MANAGERS, (1, 2)))),
     st.integers(0, 2**32),

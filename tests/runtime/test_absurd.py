@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from orcinus import LLM, EngineConfig, SamplingParams
@@ -24,6 +24,7 @@ from orcinus.runtime.weight_files import INDEX, SINGLE
 from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.tokenizer import load_tokenizer
 from tests.commands import orcinus, orcinus_process
+from tests.examples import examples
 from tests.waiting import within
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -369,7 +370,7 @@ def _one_line() -> Iterator[list[Any]]:
         assert len(lines) == 1, lines
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     changes=st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=3),
     without=st.sets(st.sampled_from(KEYS), max_size=2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from orcinus.runtime.attention import ATTENTION, Heads
 from orcinus.runtime.attention.reference import parts
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
+from tests.examples import examples
 
 PARAMS = SamplingParams()
 HERE = ("reference", "cpu")  # the others are in tests/runtime/gpu
@@ -90,7 +91,7 @@ def compare(
 SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 1, 2, 7, 20])), min_size=1, max_size=5)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.sampled_from(HERE), SIZES, st.sampled_from([None, 1, 5, 16, 33]))
 def test_random_ragged_batches(name: str, sizes: list[tuple[int, int]], window: int | None) -> None:
     assert compare(name, sizes, block_size=8, kv_heads=2, group=3, dim=20, window=window) < 1e-5

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,6 +23,7 @@ from orcinus.runtime.device import choose_device
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import Decoder, Factory
 from orcinus.runtime.profile_run import CudaMeter, largest_batches, profile
+from tests.examples import examples
 
 Made = Callable[[str], tuple[Any, Path]]
 
@@ -113,7 +114,7 @@ def test_no_smaller_iteration_works_with_more(checkpoint: Made) -> None:
         return profile(model, torch.float32, device, 16, limits, lambda logits, _: logits.sort(), LiveTensors())
 
     @given(st.tuples(*[st.integers(1, 12)] * 2), st.tuples(*[st.integers(1, 300)] * 2), st.tuples(*[st.integers(1, 128)] * 2))
-    @settings(max_examples=25)
+    @examples(25)
     def smaller_is_less(size: tuple[int, int], tokens: tuple[int, int], length: tuple[int, int]) -> None:
         smaller, larger = (measured(Limits(*map(pick, (size, tokens, length)))) for pick in (min, max))
         assert 0 < smaller <= larger * 1.02  # batches of equal tokens differ in a few words

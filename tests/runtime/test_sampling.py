@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import philox, uniform
 from orcinus.runtime.sampling import sample
+from tests.examples import examples
 
 PROBABILITIES = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 
@@ -114,7 +115,7 @@ ANY_PARAMS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(ANY_PARAMS, min_size=1, max_size=6), st.integers(0, 1000))
 def test_a_row_never_depends_on_its_neighbours(many: list[dict[str, Any]], seed: int) -> None:
     rows = torch.randn(len(many), 40, generator=torch.Generator().manual_seed(seed)).bfloat16().float()  # with ties

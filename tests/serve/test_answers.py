@@ -49,7 +49,9 @@ def test_a_chat_gives_what_the_python_api_gives(server: Running) -> None:
     assert found["usage"]["total_tokens"] == 50 + len(expected.prompt_token_ids)
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_tokens": 40}, {"stop": ["a"]}, {"logprobs": True, "top_logprobs": 2}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"max_tokens": 40}, {"stop": ["a"]}, {"logprobs": True, "top_logprobs": 2, "max_tokens": 40}]
+)
 def test_the_stream_says_what_the_whole_says(server: Running, fields: dict[str, Any]) -> None:
     whole = chat(server, messages=STORY, **fields)["choices"][0]
     frames = stream(

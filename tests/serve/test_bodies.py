@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.component_spec import make_order, make_policy
@@ -19,6 +19,7 @@ from orcinus.serve.component_schema import numbers_below, spelled_schema
 from orcinus.serve.errors import ApiError
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, TokenizeBody
 from orcinus.serve.validation import check_fields
+from tests.examples import examples
 
 HI = [{"role": "user", "content": "Hi"}]
 STARTS: dict[type[Object], dict[str, Any]] = {
@@ -381,7 +382,7 @@ def test_whatever_the_schema_of_a_policy_or_order_allows_can_be_made(known: Any,
     for arm in arms[1:]:
         pattern = re.compile(arm["pattern"])  # type: ignore[index,call-overload,arg-type]
 
-        @settings(max_examples=30)
+        @examples(30)
         @given(st.from_regex(pattern, fullmatch=True))
         def can_be_made(spelled: str) -> None:
             make(spelled)

@@ -21,6 +21,7 @@ from orcinus.serve.body_reader import MOST_BYTES, PACE, SILENCE_S, WITHIN_S, Bod
 from orcinus.serve.schema import CompletionBody
 from orcinus.text.tokenizer import Tokenizer, TooManyTokens, load_tokenizer
 from orcinus.tiny import MODEL_DIR
+from tests.product import in_turn
 from tests.serve.conftest import Running, serving
 from tests.waiting import wait_until, within
 
@@ -324,8 +325,7 @@ COMPLEX = {
 }
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
-@pytest.mark.parametrize("what", COMPLEX)
+@pytest.mark.parametrize(("what", "path"), in_turn(COMPLEX, ["/v1/completions", "/v1/chat/completions", "/tokenize"]))
 def test_bodies_of_very_many_values_are_refused_before_they_are_made(server: Running, path: str, what: str) -> None:
     raw = json.dumps(COMPLEX[what], separators=(",", ":")).encode()
     assert len(raw) < MOST_BYTES

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from orcinus.config import EngineConfig
@@ -31,6 +31,7 @@ from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import check_fields
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
+from tests.examples import examples
 from tests.serve.json_schema import Schemas
 
 # What JSON Schema cannot say: sums and comparisons of fields, and what only a tokenizer knows.
@@ -94,7 +95,7 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
     known = schemas()
     schema = known.named[kind.__name__]
 
-    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @examples(60, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         body = data.draw(known.values(schema))

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.product import in_turn
 from tests.serve.conftest import Running
 
 INNOCENT = {"prompt": "There was once a robot", "max_tokens": 40, "temperature": 0, "ignore_eos": True, "logprobs": 1}
@@ -55,17 +56,19 @@ NASTY: dict[str, Callable[[Running], object]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[INNOCENT, SAMPLED], ids=["greedy", "sampled"])
-def innocent(request: pytest.FixtureRequest, server: Running) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A request, and what it gets alone."""
-    return request.param, post(server, request.param).json()["choices"][0]
+BODIES = {"greedy": INNOCENT, "sampled": SAMPLED}
 
 
-@pytest.mark.parametrize("nasty", NASTY)
+@pytest.fixture(scope="module")
+def alone(server: Running) -> dict[str, dict[str, Any]]:
+    """What each body gets alone."""
+    return {name: post(server, body).json()["choices"][0] for name, body in BODIES.items()}
+
+
+@pytest.mark.parametrize(("nasty", "innocent"), in_turn(NASTY, BODIES))
 def test_an_innocent_request_gets_what_it_gets_alone(
-    server: Running, nasty: str, innocent: tuple[dict[str, Any], dict[str, Any]]
+    server: Running, nasty: str, innocent: str, alone: dict[str, dict[str, Any]]
 ) -> None:
-    body, alone = innocent
     stop = threading.Event()
 
     def disturb() -> None:
@@ -75,13 +78,14 @@ def test_an_innocent_request_gets_what_it_gets_alone(
     with ThreadPoolExecutor(4) as pool:
         disturbing = [pool.submit(disturb) for _ in range(3)]
         time.sleep(0.05)
-        found = post(server, body).json()["choices"][0]
+        found = post(server, BODIES[innocent]).json()["choices"][0]
         stop.set()
         for one in disturbing:
             one.result()
-    assert found["text"] == alone["text"]
-    assert found["logprobs"]["tokens"] == alone["logprobs"]["tokens"]
-    assert found["logprobs"]["token_logprobs"] == pytest.approx(alone["logprobs"]["token_logprobs"], abs=1e-4)
+    expected = alone[innocent]
+    assert found["text"] == expected["text"]
+    assert found["logprobs"]["tokens"] == expected["logprobs"]["tokens"]
+    assert found["logprobs"]["token_logprobs"] == pytest.approx(expected["logprobs"]["token_logprobs"], abs=1e-4)
     assert server.idle()
 
 

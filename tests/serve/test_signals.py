@@ -85,7 +85,9 @@ def streams(server: Running, count: int, then: Callable[[], object]) -> list[lis
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: signal.Signals(number).name
+    "number",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGINT, signal.SIGHUP],  # TERM alone: test_process.py
+    ids=lambda number: signal.Signals(number).name,
 )
 def test_a_signal_to_all_processes_drains(number: int) -> None:
     with serving(*SIMULATED, "--max-batch-size", "16") as server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.kv import KV_MANAGERS
@@ -11,6 +11,7 @@ from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.core.view import Limits
 from orcinus.workload.workload import make_workload
+from tests.examples import examples
 from tests.sim.worlds import run
 
 SMALL = "uniform:low=1:high=60,uniform:low=1:high=90"
@@ -30,7 +31,7 @@ def test_every_iteration_is_the_same_with_and_without(policy: str, kv: str) -> N
         assert replica.kv.num_free == 24
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 10_000),
     policy=st.sampled_from(sorted(POLICIES)),

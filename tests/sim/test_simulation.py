@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.kv import KV_MANAGERS
@@ -17,12 +17,13 @@ from orcinus.sim.replica import Replica
 from orcinus.sim.simulation import SIMULATED_ROUTERS, make_router
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.workload import make_workload
+from tests.examples import examples
 from tests.sim.worlds import LinearCost, run
 
 SMALL = "uniform:low=1:high=60,uniform:low=1:high=90"
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=st.integers(0, 1000),
     policy=st.sampled_from(sorted(POLICIES)),

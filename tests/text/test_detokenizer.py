@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.text.tokenizer import Tokenizer
+from tests.examples import examples
 from tests.text.vocabularies import MAKERS, ids_of, tokenizer
 
 KINDS = sorted(MAKERS)
@@ -102,7 +103,7 @@ def spell(one: Tokenizer, char: str) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_pieces_joined_are_what_the_answer_adds_wherever_the_prompt_ends(kind: str, data: st.DataObject) -> None:
     one = made(kind)
     ids = data.draw(some_ids(one, 10))
@@ -203,7 +204,7 @@ def test_a_token_costs_the_same_however_many_there_were(kind: str, monkeypatch: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=25)
+@examples(25)
 def test_tokens_without_text_between_others_change_nothing(kind: str, data: st.DataObject) -> None:
     one = made(kind)
     ids = data.draw(some_ids(one, 10))

@@ -1,23 +1,24 @@
 """The tokenizer of the bundled model: nothing is lost, and chats look as ChatML does."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from orcinus.tiny import MODEL_DIR
+from tests.examples import examples
 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL_DIR)
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text())
 def test_any_text_round_trips(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.binary())
 def test_any_bytes_round_trip(raw: bytes) -> None:
     text = raw.decode("latin-1")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.errors import ConfigError
@@ -19,6 +19,7 @@ from orcinus.workload.marginals import Fixed
 from orcinus.workload.processes import Poisson
 from orcinus.workload.summary import Spread, statistics
 from orcinus.workload.workload import ClosedLoop, Workload, make_workload
+from tests.examples import examples
 
 DATA = Path(os.environ.get("ORCINUS_DATA", Path(__file__).parents[3] / "shared" / "data")) / "traces"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published traces are not part of the project")
@@ -42,7 +43,7 @@ def trace(tmp_path: Path) -> str:
     return f"trace:file={path}"
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(PROCESSES, PRESETS, st.integers(0, 2**64))
 def test_the_same_words_and_seed_are_the_same_requests_every_time(arrivals: str, lengths: str, seed: int) -> None:
     workload = make_workload(arrivals, lengths, 50, seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
@@ -15,6 +15,7 @@ from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample
 from orcinus.runtime.transfers import Link
+from tests.examples import examples
 
 VOCABULARY = 61
 PROMPT = 4
@@ -49,7 +50,7 @@ def both(logits: torch.Tensor, chunks: list[Chunk]) -> tuple[Sampled, Sampled]:
     return CHOOSE(logits.clone(), chunks).read(), sample(logits.float(), chunks)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(PARAMS, min_size=1, max_size=4), st.integers(0, 2**20))
 def test_the_same_tokens_and_log_probabilities(wishes: list[dict[str, Any]], seed: int) -> None:
     logits = torch.randn(len(wishes), VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
@@ -17,6 +17,7 @@ from orcinus.runtime.attention import ATTENTION, ReferenceAttention, flash
 from orcinus.runtime.attention.flash import FlashAttention
 from orcinus.runtime.attention.port import causal_mask
 from orcinus.runtime.attention.reference import fused
+from tests.examples import examples
 from tests.runtime.gpu.batches import MIXED, SIZES, Case, nothing_else_was_written, run, truth
 
 DOCUMENTED = signature(varlen_attn)
@@ -76,7 +77,7 @@ def half(sizes: list[tuple[int, int]], window: int | None = None, kv_heads: int 
     return Case(sizes, window, kv_heads=kv_heads, dim=dim, dtype=torch.float16)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(SIZES, st.sampled_from([None, 1, 5, 16, 33]), st.booleans())
 def test_random_ragged_batches(sizes: list[tuple[int, int]], window: int | None, padded: bool) -> None:
     """Equal to the formula in float64 and to the reference, whatever room there is for padding."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,6 +17,7 @@ from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.random import uniform
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
+from tests.examples import examples
 
 VOCABULARY = 40
 NEAR = 1e-5  # a choice that hangs on less is left to rounding
@@ -89,7 +90,7 @@ def literal(x: NDArray[np.float64], params: SamplingParams, prompt: list[int], o
 
 
 @pytest.mark.parametrize("where", CHOOSERS)
-@settings(max_examples=40)
+@examples(40)
 @given(PARAMS, st.lists(IDS, min_size=1, max_size=4), st.lists(IDS, max_size=6), st.integers(0, 10**6), st.booleans())
 def test_equals_the_transcription(
     where: str, wishes: dict[str, Any], prompt: list[int], output: list[int], seed: int, coarse: bool

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.runtime.attention import ReferenceAttention
 from orcinus.runtime.attention.triton import TritonAttention
+from tests.examples import examples
 from tests.runtime.gpu.batches import MIXED, SIZES, Case, nothing_else_was_written, run, truth, written
 
 WINDOWS = st.sampled_from([None, 1, 5, 16, 33])
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(SIZES, WINDOWS, st.booleans(), st.booleans(), st.booleans())
 def test_random_ragged_batches(
     sizes: list[tuple[int, int]], window: int | None, normed: bool, rotated: bool, padded: bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from orcinus.runtime.kernels.launch_configs import LaunchConfig
 from orcinus.runtime.kernels.split_kv import Partials
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
+from tests.examples import examples
 from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv, joined
 
 CPU = torch.device("cpu")
@@ -85,7 +86,7 @@ SIZES = st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 1, 1, 2, 7, 1
 )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     SIZES,
     st.sampled_from([None, None, 1, 5, 16]),

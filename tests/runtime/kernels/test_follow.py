@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.runtime.kernels.follow import BLOCK, follow
+from tests.examples import examples
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.lists(st.integers(-1, 9), max_size=2 * BLOCK + 3))
 def test_every_row_with_a_source_takes_its_token_and_no_other_changes(places: list[int]) -> None:
     sources, sampled = torch.tensor(places, dtype=torch.int32), torch.arange(100, 110)

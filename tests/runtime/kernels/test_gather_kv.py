@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from orcinus.runtime.kernels.gather_kv import gather_contexts
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PagedBatch
+from tests.examples import examples
 
 NOWHERE = 10**6  # a block that does not exist, an end that none has
 
@@ -52,7 +53,7 @@ def expected(kv: LayerKV, batch: PagedBatch, sizes: list[tuple[int, int]], windo
 SIZES = st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0, 1, 2, 7, 40])), min_size=1, max_size=5)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(SIZES, st.sampled_from([None, 1, 5, 16]), st.sampled_from([8, 16, 20]), st.integers(0, 50))
 def test_each_context_stands_where_it_is_said_to_begin(
     sizes: list[tuple[int, int]], window: int | None, block_size: int, spare: int

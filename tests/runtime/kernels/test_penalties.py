@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.sampling import adjust
+from tests.examples import examples
 
 VOCAB = 12
 HISTORIES = st.tuples(st.lists(st.integers(0, VOCAB - 1), min_size=1), st.lists(st.integers(0, VOCAB - 1)))
@@ -25,7 +26,7 @@ def lists(rows: list[dict[int, float]], dtype: torch.dtype) -> tuple[torch.Tenso
     return torch.tensor(ids, dtype=torch.int32), torch.tensor(values, dtype=dtype)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.lists(
         st.tuples(HISTORIES, st.sampled_from([1.0, 1.5, 0.7]), st.sampled_from([0.0, 0.5]), st.sampled_from([0.0, -0.3])),

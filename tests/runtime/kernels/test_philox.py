@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.runtime.kernels.philox import uniform
 from orcinus.runtime.random import uniform as on_the_host
+from tests.examples import examples
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
 
@@ -17,7 +18,7 @@ def ours(seeds: list[int], positions: list[int]) -> list[float]:
     return [float(u) for u in uniform(torch.tensor(seeds), torch.tensor(positions))]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 2**63 - 1)), min_size=1, max_size=50))
 def test_any_seed_and_position(pairs: list[tuple[int, int]]) -> None:
     seeds, positions = map(list, zip(*pairs, strict=True))

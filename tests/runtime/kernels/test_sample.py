@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime import sampling
 from orcinus.runtime.kernels.argmax import PIECE
 from orcinus.runtime.kernels.sample import Wishes, sample
+from tests.examples import examples
 
 
 def rows_of(params: list[dict[str, Any]], position: int) -> tuple[Wishes, bool, list[Chunk]]:
@@ -53,7 +54,7 @@ ANY_PARAMS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(ANY_PARAMS, min_size=1, max_size=3), st.integers(0, 10**6), st.integers(2, 150))
 def test_any_mixture_of_rows(params: list[dict[str, Any]], seed: int, size: int) -> None:
     compare(4 * torch.randn(len(params), size, generator=torch.Generator().manual_seed(seed)), params, position=seed + 1)
