@@ -1,4 +1,4 @@
-"""The folder for compiled kernels and tuned launches: one that only this user can write to, or none."""
+"""A folder for compiled kernels, private to this user; or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder(own_variable: str | None = None) -> Path | None:
-    """A private folder that can be written, made if need be; None if there is none, and then nothing is kept.
+    """A private writable folder, created if needed; None if there is none.
 
     `own_variable` names the environment variable with which a library lets users choose its folder. What is loaded from a
     cache is run, so a folder that another user could have filled is passed over, even if it was asked for.
@@ -33,7 +33,7 @@ def cache_folder(own_variable: str | None = None) -> Path | None:
 
 
 def _candidates(own_variable: str | None) -> Iterator[Path]:
-    """In order: what the user says, what systemd gives a service, the user's caches, and a folder among temporary files."""
+    """Folders to try: the user's choice, systemd's, the user's caches, a temporary one."""
     if own_variable is not None and (own := os.environ.get(own_variable)):
         yield Path(own)
     if given := os.environ.get("CACHE_DIRECTORY"):  # CacheDirectory= of systemd; several with colons between

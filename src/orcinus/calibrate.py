@@ -202,7 +202,7 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
 
 
 def _reference(bench: _Bench, found: IterationSampler) -> list[float]:
-    """Seconds of an iteration that generates one token: the median of each of several runs."""
+    """Seconds of an iteration of one decode: the medians of several runs."""
     medians = []
     for _ in range(REFERENCE_RUNS):
         begun = len(found.found)

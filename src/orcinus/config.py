@@ -27,7 +27,7 @@ LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
-    """A field of a config: its doc is its help on the command line, where `limits` (min, max, …) hold as well."""
+    """A config field; `doc` and `limits` (min, max, …) also feed the command line."""
     return field(default=default, metadata={"doc": doc, **limits})
 
 

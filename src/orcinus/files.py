@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def can_write(path: str | Path) -> bool:
-    """Whether this user may write a file there: over the one there is, or as a new one in its folder."""
+    """Whether this user may create or overwrite a file there."""
     path = Path(path)
     if path.exists():
         return not path.is_dir() and os.access(path, os.W_OK)

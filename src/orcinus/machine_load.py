@@ -17,7 +17,7 @@ TAKEN = 0.15  # of the cores: more that others take is a busy machine
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """Seconds until the moment `at`: of the cores that this process may use, and of this process."""
+    """CPU seconds used at the moment `at`: of our cores, and of this process."""
 
     at: float
     busy: float
@@ -26,7 +26,7 @@ class CpuTimes:
 
 
 def load_average() -> float | None:
-    """Processes that wanted a core during the last minute, on average; None where the system does not count them."""
+    """The load average of the last minute; None where the system has none."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):

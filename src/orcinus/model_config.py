@@ -1,4 +1,4 @@
-"""The JSON files of a model folder, read within bounds: nothing they say makes a reader loop or fill the memory."""
+"""The JSON files of a model folder, read within bounds of time and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine will be, decided from headers alone: format, limits, memory, and what to change if it does not fit.
+"""The plan of an engine, from headers alone: format, limits, memory, remedies.
 
 Building an engine, `orcinus info` and `orcinus plan` all ask here, so that what runs out of memory is told before a weight is
 read, or downloaded.
@@ -119,12 +119,14 @@ class Plan:
         )
 
     def remedies(self) -> list[tuple[str, Any]]:
-        """Options of which each, changed alone to this value, makes it fit: tried, not guessed."""
+        """Options (name, value), each of which alone makes it fit; all tried."""
         return [] if self.fits else list(_remedies(self))
 
 
 def make_plan(config: EngineConfig) -> Plan:
-    """Decide everything from headers; only a stored head that should be tied is read, and compared with the embedding.
+    """The plan of a config, from headers alone.
+
+    Only a stored head that should be tied is read, and compared with the embedding.
 
     Raises `ConfigError` or `ModelError` for what memory could not mend.
     """
@@ -148,7 +150,7 @@ def _find(config: EngineConfig) -> PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """An upper bound of decoding speed: only memory reads count."""
+    """An upper bound of decoding speed for one batch size."""
 
     requests: int
     weights_bytes_per_s: float  # measured: read by a product with so many rows
@@ -161,7 +163,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """What this machine, as busy as it is, can hardly exceed: nothing is counted but reading memory."""
+    """Upper bounds of decoding speed on this machine: only memory reads count."""
 
     context: int  # tokens behind every decode: half of the longest request
     kv_bytes_per_s: float  # measured

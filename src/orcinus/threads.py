@@ -1,4 +1,4 @@
-"""Threads of the libraries: how they wait, and that they do not survive a fork."""
+"""Threads of libraries: how they wait, and a guard against forks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _owner: int | None = None  # the process in which an engine started threads firs
 
 
 def set_waiting() -> None:
-    """Say how threads wait and what is kept, unless the user did. Libraries read it once, when they are loaded."""
+    """Set the environment of thread pools, unless the user did.
+
+    Libraries read it once, when they are loaded.
+    """
     # Threads that spin for long while they wait make small models many times slower on a busy machine, and threads that
     # sleep at once make them twice as slow on a quiet one.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -27,7 +30,10 @@ def claim_process() -> None:
 
 
 def check_process(owner: int) -> None:
-    """Raises `EngineError` in a fork of the process `owner`: OpenMP, Numba and CUDA would hang or abort there."""
+    """Raise `EngineError` in a fork of the process `owner`.
+
+    OpenMP, Numba and CUDA would hang or abort there.
+    """
     if os.getpid() != owner:
         raise EngineError(
             "this process was forked from one that has an engine, and its threads did not come along: start processes with "

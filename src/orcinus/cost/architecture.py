@@ -78,7 +78,10 @@ class Architecture:
 
 
 def _gpt(name: str, layers: int, hidden: int, heads: int, vocab: int = 50257) -> Architecture:
-    """GPT-3 (Brown et al., 2020, table 2.1) and OPT: all heads alike, feed-forward networks of four times the width."""
+    """GPT-3 (Brown et al., 2020, table 2.1) or OPT.
+
+    All heads are alike; feed-forward networks have four times the width.
+    """
     return Architecture(
         name=name,
         layers=layers,

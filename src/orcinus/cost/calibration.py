@@ -1,4 +1,4 @@
-"""What a calibration leaves behind: the costs of iterations and the engine they were measured on, in a small JSON file."""
+"""A calibration as a JSON file: costs of iterations and the engine measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KIND, VERSION = "orcinus calibration", 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """An engine as a simulation has to know it. `limits` and K/V memory are those it was measured with.
+    """A measured engine: its costs, limits and K/V memory.
 
     Raises `ConfigError` for sizes below 1.
     """

@@ -95,7 +95,7 @@ PROFILE = "a100-dgx"  # the one network that was measured
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """One protocol of a collective: seconds = latency + size / rate, for messages of up to `up_to` bytes."""
+    """A regime of a collective: seconds = latency + size / rate, up to `up_to` bytes."""
 
     up_to: float
     latency: float

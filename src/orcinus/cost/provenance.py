@@ -17,7 +17,7 @@ PROFILED = "a100"  # whose kernels of all kinds were measured
 
 @dataclass(frozen=True, slots=True)
 class OperatorProvenance:
-    """One family of operators. `source` says on what it was measured or fitted, whose it is, or why there is nothing better."""
+    """The provenance of one family of operators; `source` is for people."""
 
     operators: str
     basis: Basis
@@ -25,7 +25,10 @@ class OperatorProvenance:
 
 
 def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[OperatorProvenance, ...]:
-    """All families that this cluster uses. `software` is spelled as on a command line; `curve`: its linears were measured."""
+    """The provenance of each operator family of a cluster.
+
+    `software` is spelled as on the command line; with `curve` its linear layers were measured.
+    """
     name = software.partition(":")[0]
     device = cluster.device
     return (
@@ -38,7 +41,7 @@ def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Oper
 
 
 def format_provenance(found: Sequence[OperatorProvenance]) -> str:
-    """One line: what is known of this machine, what is not, and what follows from it."""
+    """One line on how far the constants hold for this machine."""
     groups: dict[tuple[str, str], list[str]] = {}
     for each in found:
         groups.setdefault((each.basis, each.source), []).append(each.operators)

@@ -60,7 +60,7 @@ class Software:
 
 
 def known_software() -> dict[str, Any]:
-    """What was fitted for each serving system: constants, what they were fitted on, and how well."""
+    """The fitted constants of each serving system, with sources and residuals."""
     folder = resources.files("orcinus.cost.constants").joinpath("software")
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
     return {file.name.removesuffix(".json"): json.loads(file.read_text(encoding="utf-8")) for file in files}

@@ -85,7 +85,7 @@ class TransformerCost:
         return times * (all_reduce_seconds(self.cluster.network, size, tp) + self.cluster.software.reduce)
 
     def attention_seconds(self, work: IterationWork) -> float:
-        """Attention of one layer: each chunk of a prompt by itself, then all decodes together.
+        """Seconds of one layer's attention: chunks one by one, decodes together.
 
         A kernel that gives a thread block to every head of every request (Orca, section 5) and in it goes through the tokens
         one by one is as slow as the longest chunk, however many there are: `Software.prompt_token`.

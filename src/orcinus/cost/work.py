@@ -9,7 +9,7 @@ from orcinus.core.batch import Batch
 
 
 class IterationWork(NamedTuple):
-    """One iteration. A chunk of one token is a decode: it costs the same, whether its token was generated or read."""
+    """The work of one iteration; a chunk of one token counts as a decode."""
 
     tokens: int
     requests: int
@@ -21,7 +21,7 @@ class IterationWork(NamedTuple):
     later: int = 0  # iterations since then
 
     def repeated(self, times: int) -> IterationWork:
-        """The work after so many iterations more of the same decodes: each attends to one token more every time."""
+        """The work of the same decodes, this many iterations later."""
         return self._replace(context=self.context + times * self.decodes, later=self.later + times)
 
     def attended(self, window: int | None) -> int:

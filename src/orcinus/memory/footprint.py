@@ -33,7 +33,7 @@ class DecoderSizes(Protocol):
 
 
 def kv_token_bytes(num_layers: int, num_kv_heads: int, head_dim: int, itemsize: int) -> int:
-    """Bytes of one token's keys and values over all layers (Orca's "slot"); `itemsize` is that of a number."""
+    """Bytes of one token's keys and values over all layers (Orca's "slot")."""
     return 2 * num_layers * num_kv_heads * head_dim * itemsize
 
 

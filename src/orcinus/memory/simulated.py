@@ -1,4 +1,4 @@
-"""The memory of the devices of a simulated replica: weights, activations, and keys and values with the rest."""
+"""The memory budget of a simulated replica's devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def plan_memory(
     block_size: int = 1,
     num_blocks: int | None = None,
 ) -> SimulatedMemory:
-    """How the memory of a device is divided. `utilization` is the share of it that may be used (vLLM's name and default).
+    """How the memory of a simulated device is divided.
+
+    `utilization` is the share of it that may be used (vLLM's name and default).
 
     Activations are those of an iteration of `max_batch_tokens` tokens that samples for `max_batch_size` requests: two
     hidden states and a residual, the widest product, and logits in 32 bits. Blocks are as many as there is room for;

@@ -1,4 +1,4 @@
-"""How many tokens and K/V blocks an engine has room for: from bytes and from what was asked for, to sizes with reasons.
+"""How many tokens and K/V blocks an engine has room for, and why.
 
     a machine's memory    weights | K/V: a full batch, at most half of the rest | working memory of as many tokens as fit
     a GPU's memory        weights | working memory of 8192 tokens, at most half of the rest | K/V: all that is left | margin
@@ -25,7 +25,7 @@ ROOM = "what there is working memory for"
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What a GPU's largest iteration took when it was run: estimates of others are corrected by it."""
+    """A GPU's measured largest iteration, which corrects estimates of others."""
 
     working: int  # bytes, measured
     estimated: int  # bytes that had been estimated for it

@@ -1,4 +1,4 @@
-"""A checkpoint folder: its config, its architecture and its weights, none of them taken on trust."""
+"""A checkpoint folder: config, architecture and weights, all of them checked."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
-    """How the weights of linear layers are made: by the quantization method that config.json names."""
+    """The format of linear weights, by the quant_method in config.json."""
     settings = config.get("quantization_config") or {}
     method = settings.get("quant_method") if isinstance(settings, Mapping) else None
     found = LINEAR_WEIGHTS.get(method) if isinstance(method, str) or not settings else None
@@ -91,7 +91,7 @@ def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
 
 
 def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
-    """The checkpoint with what its weights say of it: their dtype if config.json is silent, and whether the head is tied.
+    """The checkpoint completed from its weights: their dtype, and whether the head is tied.
 
     A head that differs from the embedding is kept even if config.json ties them, as transformers does. That is known where the
     weights are `readable`; where only headers are, config.json is believed. Raises `ModelError` if a file cannot be read.
@@ -120,7 +120,7 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
 def outline(
     spec: DecoderSpec, dtype: torch.dtype = torch.float32, linear_weight: MakeLinearWeight = PlainWeight.make
 ) -> Decoder:
-    """The decoder without memory: shapes only. Raises `ModelError` if there can be no such decoder."""
+    """The decoder on the meta device. Raises `ModelError` if it is impossible."""
     return Decoder(spec, ATTENTION["reference"](), Factory(torch.device("meta"), dtype, linear_weight=linear_weight))
 
 
@@ -257,7 +257,7 @@ def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
 
 
 def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
-    """A config as transformers reads it: with the family's defaults, and old spellings of rope made new.
+    """A config as transformers reads it, with defaults and current rope names.
 
     A null says nothing in the settings of rope either, of which transformers would calculate with it.
     """
@@ -275,7 +275,7 @@ def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Let transformers warn of nothing: what is wrong with a config is said by us, or not at all."""
+    """Silence transformers' warnings: we report errors of configs ourselves."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -40,7 +40,7 @@ class _Forgiving(FunctionCache):  # type: ignore[misc]
 
 
 def keep_compiled(kernel: Any) -> Any:
-    """The kernel itself; what is compiled of it is kept in `cache_folder`, if there is one."""
+    """The kernel, with its compiled code cached in `cache_folder` if possible."""
     folder = cache_folder("NUMBA_CACHE_DIR")
     if folder is None:
         return kernel

@@ -27,7 +27,7 @@ class Device:
 
 
 def choose_device(device: str, dtype: str, checkpoint_dtype: torch.dtype | None) -> Device:
-    """Resolve what the user asked for. Raises `ConfigError` if this machine or this torch cannot do it."""
+    """The device and dtype for what was asked. Raises `ConfigError` if unavailable."""
     chosen = _device(device)
     if dtype == "auto":
         return Device(chosen, *_auto_dtype(chosen, checkpoint_dtype))

@@ -1,4 +1,4 @@
-"""The memory of a device or machine: how much there is, and how fast it reads."""
+"""The memory of a device or machine: its size and its bandwidth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a name to a folder, or to what its headers say: a local path, or a repository of the Hugging Face hub."""
+"""Models by name: a local folder, or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Repository(NamedTuple):
-    """A repository of the hub. `revision` is a branch, a tag or a commit; None = its main branch."""
+    """A repository of the hub, at a branch, tag or commit (None: main)."""
 
     name: str
     revision: str | None = None
@@ -31,7 +31,7 @@ class Repository(NamedTuple):
 
 
 def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
-    """The folder with the model's files, downloaded first if need be: all of them, or all but the weights.
+    """The folder of a model, downloaded if needed, with or without weights.
 
     `commit` is what the revision was found to be before, wherever it points by now. Raises `ModelError` if there is none.
     """

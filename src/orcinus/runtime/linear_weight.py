@@ -64,14 +64,14 @@ class Split:
         return slice(start, start + self.parts[part].size)
 
     def shards(self, rank: int, ranks: int) -> tuple[slice, ...]:
-        """What a rank holds of each part, counted within the part. Raises `ConfigError` if it cannot be divided so."""
+        """A rank's slice of each part. Raises `ConfigError` if units would be cut."""
         if self.kind is SplitKind.VOCABULARY:
             return tuple(slice(each.size * rank // ranks, each.size * (rank + 1) // ranks) for each in self.parts)
         return tuple(each.shard(rank, ranks) for each in self.parts)
 
 
 class LinearWeight(Protocol):
-    """A weight `[outputs, inputs]` in some format. Formats of checkpoints are registered in `LINEAR_WEIGHTS`."""
+    """A weight `[outputs, inputs]` in some format; `LINEAR_WEIGHTS` lists them."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,7 +90,7 @@ class LinearWeight(Protocol):
 
     @property
     def split(self) -> Split:
-        """How it may be split over ranks. A format that stores groups of numbers has larger units than its layer."""
+        """How it may be split over ranks; formats with groups have larger units."""
         ...
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -102,7 +102,7 @@ class LinearWeight(Protocol):
         ...
 
     def process_after_loading(self) -> LinearWeight:
-        """The weight to serve with, now that its tensors are filled: itself, or one in a faster layout."""
+        """The weight to serve with after loading: itself, or a faster layout."""
         ...
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Operators(Protocol):
-    """Operations on flat batches `[T, size]`. Results are new tensors but where it is said."""
+    """Operations on flat batches `[T, size]`; results are new tensors unless said otherwise."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x / √(mean x² + eps) · weight over the last dimension (RMSNorm)."""

@@ -1,4 +1,4 @@
-"""Random numbers without state: one uniform number per (seed, position), the same on every machine.
+"""Stateless random numbers: one per (seed, position), equal on all machines.
 
 A generator with state would tie a request's text to how often it was called, and so to its neighbours, to chunking and to
 preemptions. A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a hash
@@ -18,7 +18,10 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 def philox(key: NDArray[np.uint64], counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Philox4x32-10: four 32-bit words per row (as uint64) `[n, 4]`, from 64-bit keys `[n]` and 64-bit counters `[n]`."""
+    """Philox4x32-10: four 32-bit words (as uint64) per row, `[n, 4]`.
+
+    Keys and counters are `[n]`, of 64 bits.
+    """
     zero = np.zeros_like(counter)
     x = [counter & LOW, counter >> HALF, zero, zero]
     k = [key & LOW, key >> HALF]

@@ -31,7 +31,7 @@ class Mark:
             self._event.synchronize()
 
     def seconds_until(self, later: Mark) -> float:
-        """Of the device's time, between two timed marks that it has passed; 0 on a CPU."""
+        """Seconds of the device between two timed marks; 0 on a CPU."""
         if self._event is None or later._event is None:
             return 0.0
         return float(self._event.elapsed_time(later._event)) / 1000
@@ -75,7 +75,10 @@ class Link:
             torch.cuda.empty_cache()
 
     def check(self) -> None:
-        """Raises `EngineError` if the device takes no more work: after some errors all calls fail until the process ends."""
+        """Raise `EngineError` if the device takes no more work.
+
+        After some errors all calls fail until the process ends.
+        """
         if self._far:
             try:
                 torch.cuda.synchronize(self.device)

@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: what their headers say, and the tensors one at a time."""
+"""The safetensors files of a model folder: headers, and tensors one by one."""
 
 from __future__ import annotations
 

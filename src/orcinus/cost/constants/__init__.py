@@ -1,4 +1,4 @@
-"""Constants fitted by `benchmarks/fit_costs.py`, one JSON file a subject: values, what they were fitted on, and residuals."""
+"""Constants fitted by `benchmarks/fit_costs.py`, in JSON, with sources and residuals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention over K/V blocks: the one operation that looks at requests one by one. One backend a file, and one line here."""
+"""Attention over K/V blocks: one backend a file, and one line here."""
 
 from __future__ import annotations
 

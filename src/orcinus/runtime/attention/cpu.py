@@ -1,4 +1,4 @@
-"""Attention on a CPU: all decodes of an iteration in one kernel that reads keys and values where they are."""
+"""Attention on a CPU: all decodes of an iteration in one paged kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERYTHING = np.int64(2**62)  # a reach that no sequence exceeds
 
 
 class CpuAttention:
-    """Decodes: one Numba kernel over (head, request), at memory bandwidth. Prompts: torch's fused attention, one by one.
+    """Decodes in one Numba kernel; prompts in torch's fused attention.
 
     A prompt computed in one piece attends to its own fresh keys; only a later chunk of a prompt copies its context, once
     for all its tokens.
@@ -55,5 +55,5 @@ class CpuAttention:
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The same memory as a numpy array; bfloat16, which numpy lacks, as its 16 bits."""
+    """The same memory as a numpy array; bfloat16 as its 16 bits."""
     return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.contiguous().numpy()

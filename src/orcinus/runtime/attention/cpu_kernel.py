@@ -1,4 +1,4 @@
-"""The decode kernel for CPUs: flash-decoding over K/V blocks, compiled by Numba for one geometry at a time.
+"""The decode kernel for CPUs: flash-decoding over K/V blocks, compiled by Numba.
 
 Every (key/value head, request) pair is one task. It walks the request's blocks once, reads each key and value once for
 all query heads of the group, and keeps a running maximum and sum (online softmax), so nothing is copied and nothing of
@@ -39,7 +39,10 @@ FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder
 
 @numba.njit(fastmath=FAST, inline="always")
 def _exp(x):
-    """e**x for x <= 0 in float32: 2**whole by its bits times a polynomial for 2**fraction; relative error below 4e-6."""
+    """e**x for x <= 0 in float32, with a relative error below 4e-6.
+
+    2**whole by its bits times a polynomial for 2**fraction.
+    """
     t = max(x * LOG2_E, F32(-126))
     whole = np.floor(t)
     f = t - whole
@@ -59,7 +62,7 @@ def _load_of(x):
 
 
 def _store(array, row, head, d, x):
-    """Put a float32 into the output; into bfloat16 it is rounded to nearest, ties to even."""
+    """Store a float32; bfloat16 is rounded to nearest, ties to even."""
 
 
 @overload(_store, inline="always")

@@ -1,4 +1,4 @@
-"""Attention on a GPU with torch's FlashAttention for chunks of prompts: decodes go through our own kernel."""
+"""Attention on a GPU: FlashAttention for chunks, our own kernel for decodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orcinus.runtime.pack import PackedBatch, PagedBatch
 
 
 class FlashAttention:
-    """Decodes read keys and values where they are; chunks read a copy of theirs, all of them in one variable-length call.
+    """Decodes read K/V in place; chunks read a copy, in one variable-length call.
 
     FlashAttention-2 (Dao, 2023), which torch brings along, takes contexts that lie end to end; of K/V blocks it would want
     256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. In a

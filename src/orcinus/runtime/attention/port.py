@@ -1,4 +1,4 @@
-"""What every attention backend does: from the fused projection to what the heads have seen."""
+"""The protocol of attention backends, and what they share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Attention(Protocol):
 
 
 def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, each `[T, its heads, head_dim]`, normalised and rotated; the last two are in `kv` then."""
+    """Queries, keys and values, normalised and rotated; keys and values are also stored.
+
+    Each is `[T, its heads, head_dim]`.
+    """
     sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
     q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
     if heads.norms is not None:
@@ -67,7 +70,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_mask(start: int, count: int, window: int | None, device: torch.device) -> Tensor:
-    """The causal mask of a chunk, `[count, start + count]`: True where it may look.
+    """The causal mask of a chunk, `[count, start + count]`; True is visible.
 
     A mask shifted right (SARATHI, figure 5).
     """

@@ -1,4 +1,4 @@
-"""Selective batching, literally (Orca, section 4.1): split the flat batch by request, attend one by one, merge."""
+"""Selective batching, literally (Orca, section 4.1): split, attend one by one, merge."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def attend(q: Tensor, kv: LayerKV, part: Part, heads: Heads) -> Tensor:
 
 
 def fused(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """torch's attention of one request: `q` `[count, heads, dim]`, keys and values `[kv_heads, length, dim]`; no mask = causal.
+    """torch's attention of one request; causal without a mask.
+
+    `q` is `[count, heads, dim]`, keys and values are `[kv_heads, length, dim]`.
 
     The batch dimension of one is what lets torch take its fused kernel for grouped-query heads, 2 to 4 times faster on a CPU.
     """

@@ -1,4 +1,4 @@
-"""Attention on a GPU: one Triton kernel over K/V blocks for decodes, and once more for chunks of prompts."""
+"""Attention on a GPU: one Triton kernel, launched for decodes and for chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orcinus.runtime.pack import PackedBatch
 
 
 class TritonAttention:
-    """Norms, rotation and the write of keys and values in one kernel; then decodes and chunks, each launched in its own way.
+    """One kernel prepares q, k and v; another attends, for decodes and chunks.
 
     Sizes alone decide what is launched, so that all of it can be captured in a CUDA graph.
     """

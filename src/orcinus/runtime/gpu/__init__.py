@@ -1,1 +1,1 @@
-"""What keeps a GPU busy: captured graphs, and tokens that are chosen where the next batch reads them."""
+"""The GPU path: captured graphs, and sampling on the device."""

@@ -1,4 +1,4 @@
-"""What runs before the first request comes: every way of launching kernels, so that none is compiled between two tokens.
+"""Warm-up batches, so that no kernel is compiled while requests run.
 
 Captured graphs do not meet all of them: what is too large for a graph runs eagerly, and so do all batches without graphs.
 """

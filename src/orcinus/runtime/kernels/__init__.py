@@ -1,4 +1,6 @@
-"""The GPU path's kernels, in Triton: one concept a file. Every file but `launches` can be imported only where triton is.
+"""The GPU path's kernels, in Triton: one concept a file.
+
+Every file but `launch_configs` can be imported only where triton is.
 
 All of them are made to be captured in a CUDA graph: what they launch depends on the shapes of tensors and on numbers
 that the host knows, never on values that lie on the device, and nothing waits for the device.

@@ -1,4 +1,4 @@
-"""The likeliest token of every row, in two stages: a large vocabulary is read by many programs side by side.
+"""The likeliest token of every row, in two stages for large vocabularies.
 
 The first stage, the survey, is the first of random sampling too: it also says how much probability is where.
 """
@@ -29,7 +29,9 @@ class Survey:
 
 
 def argmax(logits: Tensor, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """Of each row of `logits` `[S, vocab]`: the token of the largest (the lowest if several are equal), and that logit.
+    """The likeliest token (the lowest of equals) and its logit, for each row.
+
+    `logits` are `[S, vocab]`.
 
     Tokens are int64, logits float32, each `[S]`. A peak that is NaN or +inf says that the row is damaged, one of -inf that
     every token is forbidden; the token means nothing then. `logits` may be strided by rows and of any float dtype.
@@ -49,7 +51,10 @@ def chosen(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def survey(logits: Tensor, temperature: Tensor | None) -> Survey:
-    """Stage one. Masses are measured only with `temperature` `[S]` float32, in whose rows 0 stands for greedy."""
+    """Stage one: the maximum of each part, and its mass if `temperature` is given.
+
+    `temperature` is `[S]` float32, where 0 stands for greedy.
+    """
     rows, size = logits.shape
     shape, device = (rows, triton.cdiv(size, PIECE)), logits.device
     seen = Survey(*(torch.empty(shape, dtype=dtype, device=device) for dtype in (torch.float32, torch.int32, torch.float64)))

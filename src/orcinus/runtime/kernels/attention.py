@@ -88,7 +88,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
 
 
 def _tokens(launch: LaunchConfig, group: int) -> int:
-    """Tokens of a piece: as many as the tile's rows hold with all heads of the group."""
+    """Tokens of a piece: a tile's rows divided by the heads of a group."""
     if launch.block_m < group:
         raise ConfigError(f"block_m {launch.block_m} does not hold {group} query heads of one kv head: take {padded(group)}")
     return launch.block_m // group
@@ -118,7 +118,10 @@ def _visit(
     dim: tl.constexpr, dim_padded: tl.constexpr, block_size: tl.constexpr, window: tl.constexpr,
     block_n: tl.constexpr, edge: tl.constexpr,
 ):  # fmt: skip
-    """Attend to the positions [n, n + block_n): the step of online softmax. `edge` = some row may not see all of them."""
+    """One step of online softmax, over positions [n, n + block_n).
+
+    `edge`: some row may not see all of them.
+    """
     at = n + tl.arange(0, block_n)
     dims = tl.arange(0, dim_padded)
     inside = at < high

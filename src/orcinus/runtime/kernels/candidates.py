@@ -72,14 +72,14 @@ def total_mass(index, pieces, found, shares, peak, temperature, pieces_padded: t
 
 @triton.jit
 def distance_of(row, at, size, peak, temperature):
-    """How far below the likeliest each logit is, over the temperature: at least 0, infinite if forbidden."""
+    """(peak - logit) / temperature: at least 0, infinite if forbidden."""
     x = tl.load(row + at, mask=at < size, other=float("-inf")).to(tl.float32)
     return tl.abs(tl.fdiv(x - peak, temperature, ieee_rounding=True))
 
 
 @triton.jit
 def _edge(number):
-    """Distances 1, 2 … 12, and then further and further apart: 17, 30, 51, 80."""
+    """The distance of an edge: 1, 2 … 12, then 17, 30, 51, 80."""
     beyond = tl.maximum(number - 11, 0)
     return (number + 1 + 4 * beyond * beyond).to(tl.float32)
 

@@ -47,7 +47,7 @@ def pick_filtered(
 
 @triton.jit
 def _keys(row, at, size, peak, temperature):
-    """Of each logit: a whole number, 0 for the likeliest and more the less likely; forbidden ones have the most."""
+    """An integer key of each logit: 0 for the likeliest, largest if forbidden."""
     return distance_of(row, at, size, peak, temperature).to(tl.int32, bitcast=True)
 
 
@@ -139,7 +139,10 @@ def _nth(row, size, peak, temperature, low, last, number, otherwise, block: tl.c
 
 @triton.jit
 def _kept(row, size, peak, temperature, total, k, p, least, whole, block: tl.constexpr):
-    """The mass of the tokens that the filters leave. `whole` = size of the vocabulary: no top-k reaches beyond it."""
+    """The mass of the tokens that the filters leave.
+
+    `whole` is the size of the vocabulary, which bounds top-k.
+    """
     kept = total
     if (k > 0) & (k < whole):
         kept = _mass_of_top_k(row, size, peak, temperature, k, block)

@@ -1,4 +1,4 @@
-"""Copies of the contexts of a batch, end to end: for attention that cannot read through a block table.
+"""Gathers the contexts of a batch for attention without block tables.
 
 request 0      request 1   request 2 (padding)         tables = [7 3] [4 9]
 └ 7 ┘└ 3 ┘     └ 4 ┘└ 9 ┘                              a program: a few rows of the copy, one kv head
@@ -23,8 +23,10 @@ ROWS = 32  # of a program: 8 KiB of keys with heads of 128 in bfloat16
 def gather_contexts(
     keys: Tensor, values: Tensor, batch: PagedBatch, num_rows: int, window: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the requests of a batch look at: their keys and values, each `[num_rows, kv_heads, dim]`, and `[R + 1]` int32,
-    where each context begins in these and where the last one ends.
+    """The contexts of a batch, end to end: keys, values and their boundaries.
+
+    Keys and values are each `[num_rows, kv_heads, dim]`; boundaries are `[R + 1]` int32, where each context begins in these
+    and where the last one ends.
 
     `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. A context ends with the
     request's own tokens; with a `window` it begins with the first that any of these can see. `num_rows` is how much room

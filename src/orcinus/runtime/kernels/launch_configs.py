@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
-    """How one kernel is launched. A tile is `block_m` rows (tokens × query heads of one kv head) by `block_n` positions."""
+    """How one kernel is launched.
+
+    A tile is `block_m` rows (tokens × query heads of one kv head) by `block_n` positions.
+    """
 
     block_m: int
     block_n: int
@@ -83,13 +86,13 @@ def choose(shape: ShapeClass, device: torch.device) -> LaunchConfig:
 
 @cache
 def key(shape: ShapeClass, device: torch.device) -> str:
-    """What a launch is remembered under: a compiler or a device of another name has to be measured anew."""
+    """The key of a tuned launch: device, compiler and shape class."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{name}, triton {version('triton')}, {shape}"
 
 
 def memory_file() -> Path | None:
-    """Where tuned launches are remembered: `launches.json` in the cache folder; None if there is none."""
+    """The file of tuned launches, `launches.json`; None without a cache folder."""
     folder = cache_folder()
     return None if folder is None else folder / "launches.json"
 

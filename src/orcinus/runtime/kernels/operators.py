@@ -10,7 +10,7 @@ from orcinus.runtime.operators import PLAIN
 
 
 class FusedOperators:
-    """Triton kernels, and torch for what has none: rows longer than a program holds, rare activations."""
+    """Triton kernels; torch for very long rows and rare activations."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return rms_norm(x, weight, eps) if x.shape[-1] <= MOST_SIZE else PLAIN.rms_norm(x, weight, eps)

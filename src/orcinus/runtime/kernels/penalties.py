@@ -1,4 +1,4 @@
-"""Penalties and biases: the few logits of a row that a request changes, in place, before a token is chosen.
+"""Penalties and logit biases, in place, before a token is chosen.
 
 Which tokens these are is known on the host (the request's history), so each row brings a short list of distinct ids.
 The formulas are those of `runtime.sampling.adjust`: repetition penalty from CTRL (Keskar et al., 2019, section 4.1),

@@ -1,4 +1,4 @@
-"""The uniform numbers of `runtime.random`, on a device: Philox4x32-10 as a hash of (seed, position).
+"""The uniform numbers of `runtime.random`, on a device (Philox4x32-10).
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Whole numbers only, so every bit is the same.
 """
@@ -16,7 +16,10 @@ BLOCK = 1024
 
 
 def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
-    """One number of [0, 1) per pair, float64 with 53 random bits. Both `[n]` int64, a seed of 64 bits as it is signed."""
+    """One number of [0, 1) per (seed, position), float64 with 53 random bits.
+
+    Both are `[n]` int64; a seed's 64 bits are read as signed.
+    """
     out = torch.empty(seeds.shape, dtype=torch.float64, device=seeds.device)
     if len(out):
         _uniform[(triton.cdiv(len(out), BLOCK),)](seeds, positions, out, len(out), block=BLOCK)

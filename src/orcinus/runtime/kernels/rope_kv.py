@@ -1,4 +1,4 @@
-"""From the fused projection to attention's inputs in one pass: head norms, rotation, and keys and values into their slots.
+"""Head norms, rotation and the K/V write in one pass.
 
 qkv row   q0 q1 … | k0 k1 … | v0 v1 …        a program takes one token and a few of these heads
              │         │         │
@@ -31,7 +31,7 @@ def rope_and_write(
     norms: tuple[Tensor, Tensor, float] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Queries `[T, heads, dim]`, contiguous and ready for attention; the token's key and value are written to their slot.
+    """Queries `[T, heads, dim]`, contiguous; keys and values are written to their slots.
 
     `qkv` is contiguous `[T, (heads + 2 · kv_heads) · dim]`; `angles` cosine and sine, each `[T, rotary_dim / 2]` of any
     float dtype (float32 is best), the rope's scale in them already, None = no rotation: the pairs (i, i + rotary_dim / 2)
@@ -76,7 +76,7 @@ def _gain(q_weight, k_weight, columns, size: tl.constexpr, in_q, in_v):
 
 @triton.jit
 def _write(part, columns, size: tl.constexpr, q_at, in_q, k_at, in_k, v_at, in_v):
-    """Every head of a part to where it belongs: a query, a key or a value."""
+    """Store every head of a part: queries, keys or values."""
     part = part.to(q_at.dtype.element_ty)
     inside = (columns < size)[None, :]
     tl.store(q_at[:, None] + columns[None, :], part, mask=in_q[:, None] & inside)

@@ -1,4 +1,4 @@
-"""Random tokens: the inverse of each row's distribution at one uniform number, as `runtime.sampling.draw` does it.
+"""Random tokens by inversion at one uniform number, as `runtime.sampling.draw`.
 
 Rows are greedy, plain (temperature alone) or filtered (top-k, top-p, min-p); one batch may mix them.
 
@@ -30,7 +30,7 @@ from orcinus.runtime.kernels.philox import uniform_of
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the rows ask for, each tensor `[S]`. Names and meanings are those of `SamplingParams`."""
+    """The sampling parameters of the rows, each `[S]`, named as in `SamplingParams`."""
 
     temperature: Tensor  # float32; below 1e-5 = greedy
     top_k: Tensor  # int32; 0 or less = all

@@ -1,4 +1,4 @@
-"""act(gate) · up of a gated MLP (SwiGLU, GeGLU: Shazeer, 2020) in one pass over the fused projection."""
+"""act(gate) · up of a gated MLP (SwiGLU, GeGLU: Shazeer, 2020)."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 

@@ -26,7 +26,7 @@ AT_ONCE = 16  # shares whose means are added together, however few there are: 16
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """What the shares leave for the merge. One of these serves all layers, one after another."""
+    """Partial results of the shares; one of these serves all layers."""
 
     outs: Tensor  # [shares, T, heads, dim] float32: mean of the share's values, weighted by its own softmax
     logs: Tensor  # [shares, T, heads] float32: base-2 logarithm of the sum of weights; -inf of an empty share
@@ -39,7 +39,7 @@ class Partials:
 
 
 def choose_shares(programs: int, most_context: int, device: torch.device) -> int:
-    """How many shares a context is cut into at most: enough for two programs on each multiprocessor, one if there are.
+    """The most shares of a context: enough for two programs on each multiprocessor.
 
     From numbers that the host knows before it launches; a sequence shorter than `most_context` uses fewer of them, so
     `most_context` may be the longest that a captured graph will ever meet.

@@ -1,4 +1,4 @@
-"""Forbidden tokens: the logits of some rows become -inf where the row's bitmask says so, in place."""
+"""Sets the logits of forbidden tokens to -inf, in place, by bitmask."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 

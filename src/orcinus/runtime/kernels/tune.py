@@ -78,7 +78,7 @@ def tune(
 
 
 def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
-    """Tune the classes for which nothing is remembered: about half a minute each, once for a device and compiler.
+    """Tune the classes without a remembered launch, about half a minute each.
 
     If the result cannot be kept, a warning says so and the defaults are used.
     """

@@ -1,4 +1,4 @@
-"""Models as data: a row per architecture, and one decoder that all of them are."""
+"""Models as data: a row per architecture, and one decoder for all."""
 
 from __future__ import annotations
 

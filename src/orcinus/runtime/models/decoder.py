@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         )
 
     def linears(self) -> dict[str, Linear]:
-        """Linear layers by name. Those of a tied model have no head: its weight is the embedding's."""
+        """Linear layers by name, without a tied head."""
         named = {name: module for name, module in self.named_modules() if isinstance(module, Linear)}
         return {name: linear for name, linear in named.items() if not (self.spec.tied and linear is self.head)}
 
@@ -51,13 +51,13 @@ class Decoder(nn.Module):
         return sum(p.numel() for p in self.parameters()) + sum(linear.num_parameters for linear in self.linears().values())
 
     def num_bytes(self, *, prepacked: bool) -> int:
-        """Bytes of the weights. A tied embedding is there twice if weights are prepacked: for look-ups, and for the output."""
+        """Bytes of the weights; a prepacked model holds a tied embedding twice."""
         twice = self.head.num_bytes if prepacked and self.spec.tied else 0
         return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
 
     @property
     def decode_bytes(self) -> int:
-        """Bytes of the weights any iteration reads: all but embeddings, of which it looks up a few rows."""
+        """Bytes of the weights that every iteration reads: all but embeddings."""
         looked_up = self.embed.weight.nbytes + (0 if self.positions is None else self.positions.weight.nbytes)
         linears = {*self.linears().values(), self.head}
         return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears)
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         return sum(parameter.nbytes for parameter in self.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint fills, by name: of linear layers, and the parameters of embeddings and norms."""
+        """All tensors that a checkpoint fills, by name."""
         found: dict[str, Tensor] = {}
         linears = self.linears()
         for name, module in self.named_modules():
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         return len(module.weight.split.parts) if isinstance(module, Linear) else 1
 
     def process_after_loading(self) -> None:
-        """Let every linear layer take the layout that is fastest here. Nothing can be loaded into it afterwards."""
+        """Let every linear layer take its fastest layout, which cannot be loaded into."""
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight = module.weight.process_after_loading()

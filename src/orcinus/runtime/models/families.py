@@ -1,4 +1,4 @@
-"""The registry: how each architecture's config and weight names map to the one decoder. A Llama-like model is one row."""
+"""The registry of architectures: their configs and weight names. A Llama-like model is one row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Switch = bool | str  # a constant, or the name of the config field that says it
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a checkpoint's tensor goes: a parameter of ours, or one part of a fused one."""
+    """Where a checkpoint's tensor goes: a parameter, or a part of one."""
 
     parameter: str
     part: int | None = None  # 0, 1, 2 = query, key, value; 0, 1 = gate, up
@@ -25,7 +25,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An architecture: how to read its config, and where its tensors go. Names are those inside `WRAPPERS`."""
+    """An architecture: how to read its config, and where its tensors go.
+
+    Names are those inside `WRAPPERS`.
+    """
 
     model_type: str  # in configs
     base: str  # the architecture of a checkpoint without a head, which is no other model if the head is tied
@@ -118,7 +121,7 @@ def llama_like(
 
 
 def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
-    """Sliding windows: on the layers that `layer_types` names, else on all of them if the config has one."""
+    """The sliding window of each layer, by `layer_types` if the config has it."""
     window = getattr(config, "sliding_window", None)
     types = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     if window is not None and window < 1:

@@ -58,7 +58,7 @@ LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWe
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Makes parameters that wait to be filled: no time is spent on random values that a checkpoint replaces."""
+    """Makes uninitialised parameters, for a checkpoint to fill."""
 
     device: torch.device
     dtype: torch.dtype  # of activations, norms and embeddings; a format of linear weights may have others

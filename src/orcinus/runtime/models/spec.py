@@ -11,7 +11,10 @@ from orcinus.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary position embedding: angles are position · inverse_frequencies; cos and sin are multiplied by `scale`."""
+    """Rotary position embedding.
+
+    Angles are position · inverse_frequencies; cos and sin are multiplied by `scale`.
+    """
 
     inverse_frequencies: tuple[float, ...]  # half as many as the head has dimensions
     scale: float = 1.0
@@ -58,7 +61,7 @@ class DecoderSpec:
 
     @property
     def longest_request(self) -> int:
-        """Most tokens of a request: positions that were trained, or to which rope scaling stretches them."""
+        """The most tokens of a request, rope scaling included."""
         return max(self.max_position_embeddings, self.rope.positions if self.rope else 0)
 
     @property
