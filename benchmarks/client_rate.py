@@ -1,4 +1,4 @@
-"""How many requests per second the client of `orcinus bench serve` offers before it is late itself.
+"""The highest request rate that `orcinus bench serve`'s client can offer.
 
     python benchmarks/client_rate.py [--rates 1000,2000,3000,4000,5000,6000] [--seconds 5] [--repeats 3] [--gap 0]
 

@@ -1,4 +1,4 @@
-"""Decode attention on a CPU: the paged kernel against what torch alone can do, and against the machine's memory bandwidth.
+"""Decode attention on a CPU: the paged kernel, torch, and the memory's bandwidth.
 
     python benchmarks/cpu_attention.py [--threads 2] [--repeats 15]
 

@@ -1,4 +1,4 @@
-"""Which combination of policy and K/V manager serves best overall, and so is the default.
+"""Which policy and K/V manager serve best overall: the defaults.
 
     python benchmarks/defaults.py [--repeats 3] [--num-blocks 320]
 

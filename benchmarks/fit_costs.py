@@ -1,4 +1,4 @@
-"""Fits the constants of the cost model to published measurements, and says how far it is from them.
+"""Fits the cost model's constants to published measurements, with residuals.
 
     python benchmarks/fit_costs.py [--data ../shared/data] [--check]
 
@@ -54,7 +54,7 @@ Row = dict[str, str]
 
 
 def data_folder(given: str | None = None) -> Path:
-    """Where the measurements are: as given, or as ORCINUS_DATA says, or beside the repository."""
+    """The folder of measurements: given, in ORCINUS_DATA, or beside the repository."""
     return Path(given or os.environ.get("ORCINUS_DATA") or ROOT.parent / "shared/data")
 
 
@@ -67,7 +67,7 @@ def rows_of(file: Path) -> list[Row]:
 
 
 def widths(row: Row) -> dict[str, tuple[int, int]]:
-    """[k, n] of each product on one device. Heads of keys and values that are too few are held by several devices."""
+    """[k, n] of each product on one device; few K/V heads are replicated."""
     hidden, heads, kv_heads, ffn = (int(row[name]) for name in ("n_embd", "n_head", "n_kv_head", "n_expanded_embd"))
     tp = int(row["num_tensor_parallel_workers"])
     head, up = hidden // heads, ffn * (2 if row["use_gated_mlp"] == "True" else 1)
@@ -120,13 +120,13 @@ def product_residuals(device: DeviceSpec, measured: dict[Key, float]) -> dict[st
 
 
 def loss(points: Iterable[Point]) -> float:
-    """Mean and root mean square of the logarithmic error together: the tail counts, outliers do not decide."""
+    """The sum of mean and root mean square of the logarithmic errors."""
     each = np.array([math.log(predicted / measured) for measured, predicted in points])
     return float(np.abs(each).mean() + 0.5 * np.sqrt((each**2).mean()))
 
 
 def simplex(badness: Callable[[Sequence[float]], float], start: Sequence[float], steps: int) -> list[float]:
-    """The positive numbers that make `badness` smallest, found by Nelder and Mead's method on their logarithms."""
+    """The positive numbers that minimise `badness` (Nelder-Mead on their logarithms)."""
 
     def value(point: Any) -> tuple[float, Any]:
         return badness([float(f"{number:.4g}") for number in np.exp(point)]), point
@@ -233,7 +233,7 @@ def measured_collective(folder: Path, collective: str) -> dict[tuple[int, int], 
 
 
 def line(sizes: Any, times: Any) -> tuple[float, float]:
-    """Latency and rate that make the sum of relative errors small: least squares, reweighted until outliers weigh little."""
+    """Latency and rate with small relative errors, by reweighted least squares."""
     weights = 1 / times
     for _ in range(20):
         columns = np.stack([np.ones_like(sizes), sizes], axis=1) * weights[:, None]
@@ -249,7 +249,7 @@ def predicted(regimes: Sequence[Regime], sizes: Any) -> list[float]:
 
 
 def fit_regimes(sizes: Any, times: Any) -> list[Regime]:
-    """The fewest regimes that are good enough, with the best ends (dynamic programming over the sum of errors)."""
+    """The fewest regimes that are good enough, by dynamic programming."""
     ends = np.unique(np.round(np.concatenate([np.linspace(0, len(sizes), GRID), np.linspace(0, len(sizes) * 0.15, 12)])))
     spans: dict[tuple[int, int], tuple[float, Regime]] = {}
     for end in map(int, ends):
@@ -271,7 +271,7 @@ def fit_regimes(sizes: Any, times: Any) -> list[Regime]:
 
 
 def fit_share(groups: dict[tuple[int, int], Any], traffic: Callable[[int], float]) -> dict[str, float]:
-    """One latency for all groups within a node, and the fraction of NVLink 3's 300 GB/s that their large messages reach.
+    """The latency within a node, and the reached fraction of NVLink 3's 300 GB/s.
 
     `traffic` is how often each device of so many sends the whole message.
     """

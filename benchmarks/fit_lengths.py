@@ -1,4 +1,4 @@
-"""Fits the length presets to published traces and tables, and writes src/orcinus/workload/fitted.json with the residuals.
+"""Fits the length presets to published traces and tables, with residuals.
 
     python benchmarks/fit_lengths.py
 

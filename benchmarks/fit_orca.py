@@ -1,4 +1,4 @@
-"""Fits the constants of Orca's engine and of FasterTransformer to figure 9 of Orca (Yu et al., OSDI 2022).
+"""Fits Orca's engine and FasterTransformer to Orca's figure 9 (OSDI 2022).
 
     python benchmarks/fit_orca.py [--check]
 

@@ -1,4 +1,4 @@
-"""Fits the constants of SARATHI (arXiv 2308.16369) to its own measurements of LLaMA-13B on an A6000, and writes them down.
+"""Fits SARATHI's constants (arXiv 2308.16369) to its LLaMA-13B on an A6000.
 
 What is fitted, and on what:
 

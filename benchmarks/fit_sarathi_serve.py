@@ -1,4 +1,4 @@
-"""Fits the constants of the vLLM fork that Sarathi-Serve measured, to its figure 9, and says how far they are from it.
+"""Fits Sarathi-Serve's vLLM fork to its figure 9, with residuals.
 
     python benchmarks/fit_sarathi_serve.py [--check]
 

@@ -42,7 +42,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def interpret(folder: str) -> None:
-    """Let triton interpret the kernels, and keep what they are tuned to out of the user's cache. Before triton is imported."""
+    """Let triton interpret kernels, with a cache of its own; call before importing triton."""
     os.environ.update(TRITON_INTERPRET="1", XDG_CACHE_HOME=folder)
 
 
@@ -57,7 +57,7 @@ def child(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
 
 
 def parent(options: argparse.Namespace, words: Sequence[str], file: Path) -> int:
-    """Let a child run the sections that the file does not have, and sum up."""
+    """Run the missing sections in child processes, and sum up."""
     sections, results = choose(options.only), Results(file)
     os.environ.update({ASKED: " ".join(words), "HF_HUB_OFFLINE": "1"})  # no library fetches anything
     results.forget([section.name for section in sections], options.again)

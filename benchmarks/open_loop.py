@@ -1,4 +1,4 @@
-"""Offers requests to an engine at fixed moments, as users do, however far it has fallen behind."""
+"""Offers requests to an engine at fixed moments (an open loop)."""
 
 from __future__ import annotations
 

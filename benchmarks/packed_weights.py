@@ -1,4 +1,4 @@
-"""Products with plain and with packed weights: what a batch of so many rows reads per second.
+"""Products with plain and with packed weights: GB/s at several batch sizes.
 
     python benchmarks/packed_weights.py [--threads N] [--repeats 15]
 
@@ -29,7 +29,7 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def measure(shape: tuple[int, int], dtype: torch.dtype, rows: int, repeats: int) -> str:
-    """One line: both bandwidths in GB/s, and how many times faster packed weights are."""
+    """One line: both bandwidths in GB/s, and the speed-up of packed weights."""
     weights = [torch.randn(shape).to(dtype) for _ in range(max(1, BYTES // (shape[0] * shape[1] * dtype.itemsize)))]
     packed, x = [prepack(weight) for weight in weights], torch.randn(rows, shape[1]).to(dtype)
     plain_s, packed_s = [], []

@@ -1,4 +1,4 @@
-"""What it costs to plan an iteration: 256 requests running, 10,000 waiting, every policy and queue order.
+"""The cost of planning an iteration, with 256 running and 10,000 waiting requests.
 
     python benchmarks/planning.py [--profile POLICY]
 
@@ -37,7 +37,7 @@ def result(batch: Batch) -> BatchResult:
 
 
 def filled(order: str, answers: int) -> Scheduler:
-    """A scheduler with 256 requests in the middle of answers of so many tokens, and 10,000 waiting behind them."""
+    """A scheduler with 256 running requests, mid-answer, and 10,000 waiting ones."""
     rng, ids = random.Random(0), itertools.count()
     num_blocks = (RUNNING + 1) * LIMITS.max_model_len // 16
     scheduler = Scheduler(make_policy("orca"), PrefixCache(num_blocks, 16), LIMITS, make_order(order))

@@ -1,4 +1,4 @@
-"""How many who obey Retry-After find room: a simulated server behind real sockets, and more clients than it has places.
+"""The share of clients that find room when they obey Retry-After.
 
     python benchmarks/retry_after.py --clients 200 --answers 1 [-- options of `orcinus serve`]
 

@@ -1,4 +1,4 @@
-"""A server under load: many streaming clients for a while, then a burst that is far larger than its queue.
+"""A server under load: many streams, then a burst beyond its queue.
 
     python benchmarks/server_load.py [--clients 256] [--seconds 60] [--burst 2000]
 
@@ -55,7 +55,7 @@ class Seen:
 
 
 def body(prompt: str, stream: bool) -> dict[str, Any]:
-    """A request whose answer is always the same, and whose prompt the server has to compute."""
+    """A request with a fixed answer and a prompt that is not cached."""
     fixed = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
     return {"prompt": prompt, "stream": stream, "cache_salt": str(next(SALTS)), **fixed}
 

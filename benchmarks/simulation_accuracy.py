@@ -1,4 +1,4 @@
-"""A calibrated simulation beside the real engine: the same Poisson arrivals, the same lengths, this machine, this hour.
+"""A calibrated simulation beside the real engine, on the same requests.
 
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/simulation_accuracy.py [--own-time] [--loads 0.3,0.6,0.9]
 

@@ -1,4 +1,4 @@
-"""How fast the simulator is: iterations and requests per second of CPU time, on one core.
+"""The simulator's speed: iterations and requests per CPU second.
 
     python benchmarks/simulator.py [--million] [--profile NAME]
 

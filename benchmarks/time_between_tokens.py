@@ -1,4 +1,4 @@
-"""Time between tokens while long prompts arrive among running answers: every policy on one workload, in one run.
+"""Time between tokens under every policy, while long prompts arrive.
 
     python benchmarks/time_between_tokens.py [--policies a,b,c] [--tbt 0.02] [--repeats 3] [--disturb 4] [--out FILE]
 
@@ -74,7 +74,7 @@ def disturbed(processes: int, start: float, end: float) -> Iterator[None]:
 
 
 def serve(llm: LLM, policy: str, arrivals: list[Arrival], seconds: float, processes: int = 0) -> dict[str, float]:
-    """Serve the workload in real time; returns latencies in milliseconds, tokens per second, and how the prediction did."""
+    """Latencies (ms), tokens per second and prediction errors of a real run."""
     llm.engine.use(make_policy(policy))
     with disturbed(processes, seconds / 3, 2 * seconds / 3):
         watch = offer(llm, arrivals)

@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu.py` measures: one section a file, and around them where results, limits and tables are kept."""
+"""The sections of `benchmarks/gpu.py`, one a file, and their harness."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Attention by itself: GB/s of the keys and values that decodes read, TFLOP/s of prompts, beside torch's own on the same data.
+"""Attention alone: GB/s of decodes and TFLOP/s of prompts, beside torch's.
 
 torch's attention gets keys and values that were gathered into one contiguous tensor beforehand, which is the best case for
 it: an engine that used it would have to copy them first, or keep them so.
@@ -48,7 +48,7 @@ class Data:
 
 
 def make(bench: Bench, model: Geometry, requests: int, context: int, rows: int) -> Data | None:
-    """As many batches as caches cannot hold; None if one alone is more than fits."""
+    """More batches than caches hold; None if one alone does not fit."""
     blocks = -(-context // BLOCK) * requests
     num_bytes = 2 * blocks * BLOCK * model.kv_heads * model.head_dim * bench.dtype.itemsize
     if 2 * num_bytes > bench.sizes.most_bytes:
@@ -98,7 +98,7 @@ def prompt(bench: Bench, before: int, rows: int) -> None:
 
 
 def rates(bench: Bench, rings: dict[str, Ring], work: float, unit: str) -> dict[str, float | None]:
-    """Time and rate of our attention for so much work, the others' rates, and how far their results are from ours."""
+    """A row: our time and rate, the others' rates, and the differences."""
     took = seconds_in_turn(bench, rings)
     found = {name: None if each is None else work / each for name, each in took.items()}
     ours, us = found.pop("orcinus"), took["orcinus"]
@@ -131,7 +131,7 @@ def sides(bench: Bench, model: Geometry, data: Data, rows: int) -> dict[str, Rin
 
 
 def difference(rings: dict[str, Ring], took: dict[str, float | None]) -> float | None:
-    """How far the others' results are from ours at most, relative to ours; None if none of them runs."""
+    """The largest relative difference from ours; None without another result."""
     if took["orcinus"] is None:
         return None
     ours = torch.as_tensor(rings["orcinus"][0]()).float()

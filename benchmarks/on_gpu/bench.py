@@ -1,4 +1,4 @@
-"""What a section is given: device, sizes, the time that is left, and a place for what it finds."""
+"""What a section is given: device, sizes, time left, and its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from on_gpu.sizes import Sizes
 
 
 class Bench:
-    """One section's view of the run. What it finds is in the file at once, so that a section may end at any moment."""
+    """One section's view of the run; every figure is written at once."""
 
     def __init__(self, device: torch.device, sizes: Sizes, results: Results, section: str, until: float) -> None:
         self.device, self.sizes, self.results = device, sizes, results

@@ -1,4 +1,4 @@
-"""What the device can do at best: the figures that the other sections are measured by."""
+"""Ceilings of the device, by which the other sections are measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(bench: Bench) -> None:
 
 
 def copy_rate(bench: Bench) -> float:
-    """GB/s of a copy on the device, what is read and what is written counted together."""
+    """GB/s of a copy on the device, reads and writes together."""
     source, target = (_numbers(bench, bench.sizes.copy_bytes // 4, torch.float32) for _ in range(2))
     return 2 * source.nbytes / seconds(bench, [lambda: target.copy_(source)]) / 1e9
 
@@ -37,7 +37,10 @@ def read_rate(bench: Bench) -> float:
 
 
 def gemm_rate(bench: Bench) -> float:
-    """TFLOP/s of a large square product of random matrices (zeros would take less power, and so be faster)."""
+    """TFLOP/s of a large square product of random matrices.
+
+    Zeros would take less power, and so be faster.
+    """
     side = bench.sizes.gemm_side
     a, b = (_numbers(bench, side * side, bench.dtype).view(side, side) for _ in range(2))
     out = torch.empty_like(a)
@@ -45,7 +48,10 @@ def gemm_rate(bench: Bench) -> float:
 
 
 def layer_products(bench: Bench, model: Geometry, rows: int) -> None:
-    """A row for each product of a layer, and one for a whole layer; weights come from memory, as in a model."""
+    """A row for each product of a layer, and one for the layer.
+
+    Weights come from memory, as in a model.
+    """
     whole_s, whole_flops, whole_bytes = 0.0, 0, 0
     for name, (outputs, inputs) in model.linears.items():
         count = ring_size(bench, outputs * inputs * bench.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""The models of the benchmark as sizes: what an iteration of them reads and computes, and the config.json that asks for one."""
+"""The benchmark's models as sizes: bytes, operations and config.json."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Geometry:
 
     @property
     def weights_read(self) -> int:
-        """Weights that every iteration reads: all of them but the embedding, unless it is the head as well."""
+        """Weights that every iteration reads: all but an untied embedding."""
         norms = self.hidden * (2 * self.layers + 1) + (2 * self.layers * self.head_dim if self.family == "qwen3" else 0)
         return self.layers * self.layer_weights + norms + self.vocab * self.hidden
 
@@ -58,7 +58,10 @@ class Geometry:
         return 2 * self.layers * self.kv_heads * self.head_dim
 
     def flops(self, tokens: int, pairs: int, samples: int) -> int:
-        """Of an iteration: two for each weight and token, four for each pair of tokens and each number of a query."""
+        """Floating-point operations of an iteration.
+
+        Two for each weight and token, four for each pair of tokens and each number of a query.
+        """
         products = 2 * tokens * self.layers * self.layer_weights + 2 * samples * self.vocab * self.hidden
         return products + 4 * pairs * self.layers * self.heads * self.head_dim
 
@@ -89,7 +92,7 @@ class Geometry:
         }
 
     def write(self, folder: Path, positions: int, dtype: str) -> Path:
-        """A folder with the config alone: the weights are made up where they are needed. Returns it."""
+        """Write a folder with the config alone, and return it."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config(positions, dtype), indent=1), encoding="utf-8")
         return folder

@@ -1,4 +1,4 @@
-"""Greedy texts of the device beside those of the reference on the CPU, both in float32, and where they part.
+"""Greedy texts in float32 on the device and on the CPU, and where they part.
 
 Two machines add in another order, so that a text may part where two tokens are almost equally likely: the gap of their
 logits says whether it was that. A wrong kernel parts at gaps that no rounding explains.
@@ -68,7 +68,7 @@ def prompts(bench: Bench) -> list[tuple[int, ...]]:
 def answers(
     bench: Bench, model: Path | None, asked: Sequence[tuple[int, ...]], *, device: str, attention: str, top: int | None
 ) -> Answers:
-    """Greedy tokens of all prompts, served together, and how likely the likeliest were if `top` of them are asked for."""
+    """Greedy tokens of all prompts, served together, with `top` log-probabilities."""
     release(bench)
     config = {"model": model, "device": device, "dtype": "float32", "attention": attention, "max_model_len": POSITIONS}
     built = build(
@@ -87,7 +87,7 @@ def answers(
 
 
 def write(model: Geometry, folder: Path) -> None:
-    """A checkpoint with random weights, spread so that no token repeats itself for ever."""
+    """Write a checkpoint with random weights that do not repeat one token."""
     config = transformers.AutoConfig.from_pretrained(model.write(folder, POSITIONS, "float32"))
     torch.manual_seed(0)
     made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -42,7 +42,7 @@ def installed(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Of this repository, and whether its files are others; None where there is no repository."""
+    """The commit, and whether files were changed; None without a repository."""
     found = said("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     changed = found and said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
     return f"{found}, changed" if changed else found

@@ -27,12 +27,15 @@ BROKEN = 3  # exit status: the device refuses everything after an error, and ano
 
 
 class OutOfTime(BaseException):
-    """The share of a section is spent. No `Exception`: what keeps others' errors to itself must not keep this one."""
+    """A section's time is spent; no `Exception`, so that engines do not catch it."""
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` inside when the time is over. Only in the main thread; a call into C is waited for."""
+    """Raise `OutOfTime` inside after so many seconds.
+
+    Only in the main thread; a call into C is waited for.
+    """
 
     def over(number: int, frame: FrameType | None) -> None:
         raise OutOfTime
@@ -111,7 +114,7 @@ def free(device: str) -> None:
 
 
 def usable(device: str) -> bool:
-    """Whether the device still answers: after an illegal access it never does again in this process."""
+    """Whether the device still answers; not after an illegal access."""
     try:
         if device != "cpu":
             torch.cuda.synchronize(device)

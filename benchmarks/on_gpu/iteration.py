@@ -1,4 +1,4 @@
-"""Iterations alone, without planning: decodes beside the bytes that they have to read, prompts beside what they compute."""
+"""Iterations without planning: decodes beside their bytes, prompts beside their operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one(bench: Bench, model: Geometry, eager: bool) -> None:
 
 
 def load(bench: Bench) -> Load:
-    """Room for the largest batch at the longest context, and for the longest prompt."""
+    """An engine's load: the largest batch, longest context and longest prompt."""
     sizes = bench.sizes
     longest = max(sizes.iteration_contexts) + WARM_UP + sizes.iterations + 1
     prompt = max(sizes.iteration_prompts)
@@ -55,7 +55,7 @@ def measure(bench: Bench, model: Geometry, executor: Executor, mode: str) -> Non
 
 
 def decode(bench: Bench, model: Geometry, executor: Executor, mode: str, requests: int, context: int) -> None:
-    """The floor: all weights once, and the keys and values of every request, at the speed of a copy."""
+    """The byte floor: weights once, and all K/V, at the speed of a copy."""
     count = WARM_UP + bench.sizes.iterations
     took = intervals(executor, decodes(requests, context, count, executor.chains))[WARM_UP:]
     typical = statistics.median(took)

@@ -1,4 +1,4 @@
-"""Every kernel on the device beside float64, for every dtype: head sizes, groups, windows, chunks and decodes."""
+"""Every kernel on the device beside float64, for every dtype."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(bench: Bench) -> None:
 
 
 def report(bench: Bench, kernel: str, dtype: str, cases: Iterator[Case] | list[Case]) -> None:
-    """A row: the worst of the cases, relative to what it may be. One that raises counts as the worst of all."""
+    """A row: the worst case, relative to its limit; an exception is the worst."""
     worst, done = ("", 0.0, 0.0), 0
     try:
         for special, measure, limit in cases:
@@ -65,7 +65,7 @@ def _measured(bench: Bench, measure: Callable[[], float], name: str) -> float:
 
 
 def _attention(bench: Bench, dtype: str) -> Iterator[Case]:
-    """Each head size with another group, as chunks and as decodes, with and without a window."""
+    """Attention cases: head sizes, groups, chunks, decodes, windows."""
     groups = cycle(bench.sizes.groups)
     for number, dim in enumerate(bench.sizes.head_dims):
         for chunks in (bench.sizes.chunks, bench.sizes.decodes):
@@ -103,7 +103,7 @@ def _ropes(bench: Bench, dtype: str) -> Iterator[Case]:
 
 
 def _rope(bench: Bench, dtype: str, dim: int, rotary: int, normed: bool) -> float:
-    """Queries, keys and values: the largest of their errors. The first row is padding, and must not be written."""
+    """The largest error of queries, keys and values; padding must stay unwritten."""
     rows, kv_heads, heads = bench.sizes.rows, 2, 6
     qkv = _random(bench, dtype, rows, (heads + 2 * kv_heads) * dim)
     angle = torch.rand(rows, rotary // 2, device=bench.device) * 6
@@ -202,7 +202,7 @@ def _samples(bench: Bench, dtype: str) -> Iterator[Case]:
 
 
 def _sample(bench: Bench, logits: Tensor, wish: tuple[float, int, float, float]) -> float:
-    """The largest distance of a row: how far its uniform number is outside of its token's share."""
+    """The largest distance of a row's uniform number from its token's share."""
     rows, device = len(logits), bench.device
     temperature, top_k, top_p, min_p = wish
     seeds = torch.randint(-(2**62), 2**62, (rows,))

@@ -56,7 +56,10 @@ def ragged(
 
 
 def alike(requests: int, context: int, rows: int, count: int, device: torch.device) -> list[PagedBatch]:
-    """So many batches with nothing in common, of equal requests: the last `rows` of `context` tokens are the queries."""
+    """Batches of equal requests with nothing in common.
+
+    The last `rows` of `context` tokens are the queries.
+    """
     blocks = -(-context // BLOCK)
     tables = torch.randperm(count * requests * blocks, device=device).int().view(count, requests, blocks)
     firsts = torch.arange(requests + 1, dtype=torch.int32, device=device) * rows

@@ -1,4 +1,4 @@
-"""The results file: a header, and what every section found. It is whole at any moment, even if its writer dies."""
+"""The results file: a header and sections; replaced whole, never half written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Results:
         self.read()
 
     def read(self) -> None:
-        """Take what the file says; nothing if there is none. Raises `ConfigError` if it holds something else."""
+        """Read the file, if there is one. Raises `ConfigError` for other contents."""
         if not self.file.exists():
             return
         try:
@@ -34,14 +34,14 @@ class Results:
             raise ConfigError(f"{self.file} holds no results of this benchmark: give another --out") from None
 
     def write(self) -> None:
-        """Replace the file by what is known now. Numbers that are no numbers become null."""
+        """Replace the file; NaN and infinities become null."""
         fresh = self.file.with_name(f"{self.file.name}.{os.getpid()}")
         found = finite({"header": self.header, "sections": self.sections})
         fresh.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
         fresh.replace(self.file)
 
     def check(self, device: str, toy: bool) -> None:
-        """Raises `ConfigError` if the file is about another device, or about toys: figures of both must not mix."""
+        """Raise `ConfigError` if the file is about another device, or about toys."""
         known = self.header.get("device"), self.header.get("toy")
         if self.sections and known != (device, toy):
             raise ConfigError(f"{self.file} holds results of {known[0]}, this is {device}: give another --out")
@@ -63,7 +63,7 @@ class Results:
         self.write()
 
     def forget(self, names: list[str], ended_too: bool) -> None:
-        """Sections that are to be run again: those that failed, and those that ended if this is wanted."""
+        """Drop failed sections, and ended ones if asked, so that they run again."""
         for name in names:
             if name in self.sections and (ended_too or self.sections[name]["state"] not in ENDED):
                 del self.sections[name]

@@ -1,4 +1,4 @@
-"""The sections of the benchmark: what each is about, and how many seconds it may take. No heavy import: it is read first."""
+"""The sections of the benchmark and their seconds; without heavy imports."""
 
 from __future__ import annotations
 

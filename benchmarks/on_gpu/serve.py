@@ -69,7 +69,7 @@ def serve(engine: Engine, jobs: Sequence[Job], temperature: float = 0.0) -> Serv
 
 @dataclass(slots=True)
 class Reads(Observer):
-    """Counts what the iterations that really ran had to read: the weights once, and every chunk's context."""
+    """Counts iterations and the context tokens they read."""
 
     iterations: int = 0
     context: int = 0  # tokens whose keys and values were read

@@ -1,4 +1,4 @@
-"""How much is measured: all of it on a device, and toys that only show that every section runs."""
+"""Sizes of all sections: full ones for a device, toys for a CPU."""
 
 from __future__ import annotations
 

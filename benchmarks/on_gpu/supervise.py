@@ -1,4 +1,4 @@
-"""The run as a whole: a child process runs the sections; one that dies or hangs is replaced, and the rest goes on.
+"""Supervision: a child runs the sections; one that dies or hangs is replaced.
 
 A kernel that reads where it must not leaves a process with a device that refuses everything, and one that never ends
 cannot be interrupted from within: neither may cost the sections that come after it.
@@ -40,7 +40,7 @@ def supervise(sections: Sequence[Section], results: Results, command: Command, g
 
 
 def watch(child: subprocess.Popen[bytes], results: Results, grace_s: float) -> str:
-    """Wait for its end, or until a section takes much too long; returns what there is to say."""
+    """Wait for a child's end or a section's limit; return what happened."""
     until = time.time() + 4 * START_S
     while child.poll() is None:
         time.sleep(POLL_S)
@@ -53,7 +53,7 @@ def watch(child: subprocess.Popen[bytes], results: Results, grace_s: float) -> s
 
 
 def to_blame(results: Results, todo: Sequence[str]) -> str | None:
-    """The section that a child left unfinished; the first one if it began none, for it would do so again."""
+    """The section a child left unfinished; the first if it began none."""
     if results.running:
         return results.running
     return todo[0] if todo[0] not in results.sections else None

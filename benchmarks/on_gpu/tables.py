@@ -9,7 +9,7 @@ from on_gpu.results import Row
 
 
 def cell(column: str, value: Any) -> str:
-    """A value as people read it: a column whose name ends in `share` holds fractions, shown as per cent."""
+    """A cell as text; a column that ends in `share` is in per cent."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -20,7 +20,7 @@ def cell(column: str, value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """About four digits, none of them after the point if there are four before it."""
+    """A number with about four significant digits."""
     size = abs(value)
     if value == 0 or 1000 <= size < 1e15:
         return f"{value:,.0f}"
@@ -30,7 +30,7 @@ def number(value: float) -> str:
 
 
 def text_table(title: str, rows: Sequence[Row]) -> str:
-    """All rows below each other under the names of their cells; words stand left, numbers right."""
+    """Rows as a text table; words stand left, numbers right."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[cell(column, row.get(column)) for column in columns] for row in rows]
     heads = [column.replace("_", " ") for column in columns]

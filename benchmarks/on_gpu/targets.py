@@ -82,7 +82,7 @@ TARGETS = (
 
 
 def target_rows(results: Results) -> list[Row]:
-    """A row for each target; in a toy run the figures mean nothing, and the verdict says so."""
+    """A row for each target; a toy run is not judged."""
     rows = [target.row(results) for target in TARGETS]
     if results.header.get("toy"):
         for row in rows:

@@ -1,4 +1,4 @@
-"""How long calls take: medians, the sides in turn, on a device without the host's time to launch them."""
+"""Median seconds of calls, in turn, without the host's launch time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_CALLS = 200  # in one graph
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A ring, played once: as a captured graph on a device, if it can be captured."""
+    """One side: a ring of calls, captured as a graph where possible."""
 
     play: Call
     calls: int
@@ -58,7 +58,7 @@ def ring_size(bench: Bench, num_bytes: int, most: int = 64) -> int:
 
 
 def _prepare(bench: Bench, ring: Ring, name: str) -> _Side:
-    """Compile and warm up; on a device, capture as many rounds of the ring as take a while.
+    """A warmed-up side; on a device, a captured graph of many rounds.
 
     What cannot be captured is timed with its launches, and a fact says so.
     """
@@ -77,7 +77,7 @@ def _prepare(bench: Bench, ring: Ring, name: str) -> _Side:
 
 
 def _capture(calls: Ring) -> torch.cuda.CUDAGraph | None:
-    """The calls as a graph; None if one of them does what no capture can hold, as waiting for the device."""
+    """The calls as a CUDA graph; None if they cannot be captured."""
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):

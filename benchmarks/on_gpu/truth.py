@@ -46,7 +46,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The pairs (i, i + half) of the first 2 · half numbers of every head of `x` `[T, heads, dim]`; the rest passes."""
+    """Rotary embedding of the first 2 · half numbers of every head of `x`.
+
+    `x` is `[T, heads, dim]`; the pairs are (i, i + half).
+    """
     half = cos.shape[-1]
     first, second, rest = torch.split(x, [half, half, x.shape[-1] - 2 * half], dim=-1)
     cos, sin = cos[:, None], sin[:, None]
@@ -61,7 +64,7 @@ def gated(x: Tensor, act: str) -> Tensor:
 
 
 def penalised(logits: Tensor, ids: Tensor, counts: Tensor, repetition: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
-    """The logits of seen tokens divided by the repetition penalty, or multiplied; those of generated ones lowered."""
+    """Logits after repetition, presence and frequency penalties."""
     wide, at = logits.double(), ids.clamp(min=0).long()
     x = wide.gather(1, at)
     again = repetition.double()[:, None]
@@ -74,7 +77,7 @@ def penalised(logits: Tensor, ids: Tensor, counts: Tensor, repetition: Tensor, p
 
 
 def distance(logits: Tensor, token: int, u: float, temperature: float, top_k: int, top_p: float, min_p: float) -> float:
-    """How far the uniform number is outside of the share of [0, 1) that a token has, once filters have left what they leave.
+    """The distance of a uniform number from its token's share of [0, 1).
 
     0 = exactly this token was to be chosen. 1 = one that no filter leaves, or of greedy rows another than the likeliest.
     """

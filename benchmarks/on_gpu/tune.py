@@ -1,4 +1,4 @@
-"""The attention kernel's launches for both models, measured here; the fastest are remembered, and used from now on."""
+"""Tunes attention's launch configs for both models; the fastest are remembered."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _row(bench: Bench, table: str, shape: ShapeClass, launch: LaunchConfig, time
 
 
 class MadeUp:
-    """Batches of one class: decodes of many requests, or two whole prompts; their keys and values come from memory."""
+    """Batches of one shape class: many decodes, or two whole prompts."""
 
     def __init__(self, bench: Bench, model: Geometry, shape: ShapeClass) -> None:
         context = bench.sizes.tune_context

@@ -1,4 +1,4 @@
-"""One workload from end to end: tokens/s beside its byte floor, and how busy the device is."""
+"""One workload end to end: tokens/s beside its floor, and device utilisation."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def watched(bench: Bench, built: Built, jobs: list[Job]) -> None:
 
 
 def times(executor: Any, on: bool) -> tuple[float, float]:
-    """Switch the executor's own times on or off, and read them: seconds busy and idle. Zeros if it has none."""
+    """The executor's busy and idle seconds (0 without), switched on or off."""
     if hasattr(executor, "timed"):
         executor.timed = on
     return getattr(executor, "busy", 0.0), getattr(executor, "idle", 0.0)
 
 
 def one_at_a_time(bench: Bench, built: Built, jobs: list[Job]) -> None:
-    """The same without overlap: an iteration is planned when the one before it has come back."""
+    """The same without overlap: one batch in flight."""
     executor: Any = built.engine.executor
     depth = executor.depth
     executor.depth = 1
