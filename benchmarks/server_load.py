@@ -122,12 +122,12 @@ def cpu_s(pid: int) -> float:
 
 
 async def metric(port: int, name: str) -> dict[str, float]:
-    """The samples of one metric, by their labels."""
+    """The last sample of each of a metric's series, by its suffix."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
-    return {labels: float(value) for labels, value in re.findall(rf"^{name}(\S*) (\S+)", text, re.MULTILINE)}
+    return {suffix: float(value) for suffix, value in re.findall(rf"^{name}(\w*){{.*}} (\S+)", text, re.MULTILINE)}
 
 
 async def soak(port: int, pids: tuple[int, int], clients: int, seconds: float, expected: dict[str, list[int]]) -> None:

@@ -132,13 +132,15 @@ def test_unknown_requests_are_404(server: Running) -> None:
 
 def samples(server: Running) -> dict[str, float]:
     text = server.http.get("/metrics").text
-    return {
-        sample.name + ("".join(f"[{value}]" for value in sample.labels.values()) if "le" not in sample.labels else "[le]"): (
-            sample.value
-        )
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            assert labels.pop("model_name") == "orcinus-tiny"
+            found[sample.name + ("[le]" if "le" in labels else "".join(f"[{value}]" for value in labels.values()))] = (
+                sample.value
+            )
+    return found
 
 
 def test_metrics_count_what_was_done(server: Running) -> None:
@@ -191,12 +193,15 @@ def test_metrics_say_what_was_asked_for_and_why_requests_were_turned_away(server
 
     assert (more("orcinus_request_params_n_count"), more("orcinus_request_params_n_sum")) == (1, 3)
     assert (more("orcinus_request_params_max_tokens_count"), more("orcinus_request_params_max_tokens_sum")) == (3, 12)
+    longest = "orcinus_request_max_num_generation_tokens"
+    assert (more(f"{longest}_count"), more(f"{longest}_sum")) == (1, 4)
     reasons = ("too_many_answers", "context_length_exceeded", "draining", "queue_full", "loading")
     assert [more(f"orcinus_admission_rejections_total[{reason}]") for reason in reasons] == [1, 1, 1, 0, 0]
     families = text_string_to_metric_families(server.http.get("/metrics").text)
     (info,) = (family.samples[0] for family in families if family.name == "orcinus_cache_config_info")
     state = server.scheduler()
     assert info.labels == {
+        "model_name": "orcinus-tiny",
         "block_size": "16",
         "num_gpu_blocks": str(state["num_blocks"]),
         "cache_dtype": "float32",
@@ -299,7 +304,7 @@ def test_iterations_can_be_watched_live(server: Running) -> None:
         (openapi.Detokenized, lambda s: s.post("/detokenize", json={"tokens": [5, 6]})),
         (openapi.TokenizerInfo, lambda s: s.get("/tokenizer_info")),
         (openapi.SchedulerState, lambda s: s.get("/v1/scheduler")),
-        (openapi.Status, lambda s: s.get("/health")),
+        (openapi.StatusMessage, lambda s: s.get("/health")),
         (openapi.Error, lambda s: s.get("/nope")),
         (openapi.Error, lambda s: s.post("/v1/completions", json={})),
     ],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
@@ -28,11 +28,23 @@ LAG_EVERY_S = 0.1
 disable_created_metrics()  # type: ignore[no-untyped-call]  # creation times of series are not of use
 
 
+class _Labelled:
+    """A registry whose samples all carry the model's name, as vLLM's do."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        self._registry, self._label = registry, {"model_name": model}
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample._replace(labels=self._label | sample.labels) for sample in family.samples]
+            yield family
+
+
 class Metrics:
     """Everything that is counted, in a registry of its own. It hears every iteration before the requests do."""
 
     def __init__(self, model: str) -> None:
-        self.registry = r = CollectorRegistry()
+        self.model, self.registry = model, (r := CollectorRegistry())
         self.num_blocks = 0
         Info("orcinus", "The server.", registry=r).info({"version": orcinus.__version__, "model": model})
 
@@ -58,6 +70,7 @@ class Metrics:
         self.params_max = histogram("request_params_max_tokens", "Most tokens that an answer was to have.", SIZES)
         self.prompt_length = histogram("request_prompt_tokens", "Tokens of a prompt.", SIZES)
         self.answer_length = histogram("request_generation_tokens", "Tokens of an answer.", SIZES)
+        self.longest = histogram("request_max_num_generation_tokens", "Tokens of the longest of a prompt's answers.", SIZES)
         self.success = counter("request_success", "Requests that ended, by the reason.", "finished_reason")
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens computed or found in the prefix cache.")
         self.generation_tokens = counter("generation_tokens", "Tokens generated.")
@@ -79,6 +92,7 @@ class Metrics:
             self.rejections.labels(reason)
         self.lag = histogram("event_loop_lag_seconds", "How late the HTTP process's event loop is.", FAST)
         self._last: dict[str, float] = {}  # of live requests: when their last token came
+        self._siblings: dict[str, list[int]] = {}  # of live requests: answers left to their prompt, tokens of the longest
         self._seen: set[str] = set()  # reasons that have been shown
 
     def on_ready(self, ready: Ready) -> None:
@@ -88,17 +102,20 @@ class Metrics:
         facts |= {"kv_manager": ready.kv_manager, "enable_prefix_caching": ready.kv_manager == "prefix-cache"}
         Info("orcinus_cache_config", "K/V memory.", registry=self.registry).info({name: str(facts[name]) for name in facts})
 
-    def on_admission(self, prepared: Sequence[TokenizedRequest]) -> None:
-        """Count what the answers of a request may become."""
-        for one in prepared:
+    def on_admission(self, prepared: Sequence[TokenizedRequest], names: Sequence[str]) -> None:
+        """Count what the answers of a request may become. The names are those of its answers in the engine."""
+        siblings: dict[int, list[int]] = {}
+        for name, one in zip(names, prepared, strict=True):
             if one.choice == 0:
-                self.params_n.observe(sum(other.index == one.index for other in prepared))
+                siblings[one.index] = [sum(other.index == one.index for other in prepared), 0]
+                self.params_n.observe(siblings[one.index][0])
             self.params_max.observe(one.params.max_tokens or 0)
+            self._siblings[name] = siblings[one.index]
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""
         encode, kind = choose_encoder(accept)
-        return encode(self.registry), kind
+        return encode(_Labelled(self.registry, self.model)), kind
 
     def on_iteration(self, iteration: EngineOutput, arrival: Callable[[str], float | None]) -> None:
         """Count one iteration. `arrival` says when a live request came."""
@@ -123,6 +140,11 @@ class Metrics:
 
     def _end(self, ending: Ending) -> None:
         finished, timeline = ending.finished, ending.timeline
+        tokens = 0 if timeline is None else timeline.output_tokens
+        if (siblings := self._siblings.pop(finished.request_id, None)) is not None:
+            siblings[:] = siblings[0] - 1, max(siblings[1], tokens)
+            if not siblings[0]:
+                self.longest.observe(siblings[1])
         self.success.labels(finished.error if finished.error == "deadline" else finished.reason).inc()
         if timeline is None:
             return

@@ -187,7 +187,7 @@ class Service:
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             call.submit(prepared, left)
-            self.metrics.on_admission(prepared)
+            self.metrics.on_admission(prepared, call.names)
         except EngineError:
             call.close()
             raise unavailable("the engine is gone", "engine_dead") from None
