@@ -22,7 +22,7 @@ def at_rate(arrivals: str, rate: float) -> str:
 
 
 class NeverMissed(ConfigError):
-    """A promise that no rate breaks: the requests end too soon."""
+    """An SLO that every rate keeps, because the requests end too soon."""
 
     def __init__(self, rate: float, advice: str = "give more --requests") -> None:
         self.rate = rate

@@ -155,7 +155,7 @@ def capacities(result: Result) -> Table | None:
     if not result.capacity:
         return None
     rows = tuple((name, (TableCell(digits(value)),)) for name, value in result.capacity.items())
-    return Table("Capacity: the highest rate at which the promises were kept, 0 if at none", ("system", "requests/s"), rows)
+    return Table("Capacity: the highest rate that kept the objectives, 0 if none did", ("system", "requests/s"), rows)
 
 
 def comparison(files: Sequence[tuple[str, Sequence[SideNumbers]]]) -> Table:
