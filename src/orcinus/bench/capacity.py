@@ -45,7 +45,7 @@ def run_capacity(
 
 
 class _NotMeasured(Exception):
-    """No run at this rate may be believed, so what it keeps is unknown."""
+    """A rate without a valid run, so that what it keeps is unknown."""
 
 
 class Search:

@@ -23,7 +23,7 @@ OUTCOMES = {Finish.LENGTH: RequestOutcome.OK, Finish.REJECTED: RequestOutcome.RE
 
 
 def request_name(number: int) -> str:
-    """The id, within its engine, of the request with this place in the workload."""
+    """The engine's id of the request at this place in the workload."""
     return f"r{number}"
 
 
@@ -134,7 +134,7 @@ class IterationObserver(Observer):
         return tuple(_iteration(launched - start, returned - start, batch) for launched, returned, batch in self._seen)
 
     def cached_tokens(self) -> dict[str, int]:
-        """Prompt tokens of each request that its first iteration found in the prefix cache."""
+        """Prompt tokens that each request's first iteration found cached."""
         found: dict[str, int] = {}
         for _, _, batch in self._seen:
             for chunk in batch.chunks:

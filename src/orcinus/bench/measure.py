@@ -27,7 +27,7 @@ def gaps(request: RequestRecord) -> list[float]:
 
 
 def tpot(request: RequestRecord) -> float | None:
-    """Time per output token after the first, in seconds; None for fewer than two tokens."""
+    """Seconds per output token after the first; None for fewer than two."""
     if request.output_tokens is None or request.output_tokens < 2 or not request.times:
         return None
     return (request.times[-1] - request.times[0]) / (request.output_tokens - 1)
@@ -39,7 +39,7 @@ def e2e(request: RequestRecord) -> float:
 
 
 def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
-    """All samples of each latency, of the requests that are `ok`; `tbt` is pooled over tokens."""
+    """All samples of each latency of `ok` requests; `tbt` over tokens."""
     served = [request for request in requests if request.outcome is RequestOutcome.OK]
     return {
         "ttft": [value for request in served if (value := ttft(request)) is not None],

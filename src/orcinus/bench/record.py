@@ -43,7 +43,7 @@ class RequestRecord:
 
 
 class Iteration(NamedTuple):
-    """One iteration of the model. Moments are seconds after the start of the run."""
+    """One iteration; moments are seconds after the start of the run."""
 
     launched: float
     returned: float

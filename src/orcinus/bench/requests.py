@@ -19,7 +19,7 @@ DIGITS = 16  # of a hash: enough to tell apart what differs by mistake
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """A request of a benchmark: its prompt, and the exact length of its answer."""
+    """A prompt, and the exact length of its answer."""
 
     prompt: tuple[int, ...]
     output_tokens: int

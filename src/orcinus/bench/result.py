@@ -29,7 +29,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What had to be done. Two results are about the same work if these are equal.
+    """The work of a result; equal work can be compared.
 
     Prompts are drawn anew for every run on a server, so that its prefix cache does not know them: the same work has the
     same lengths in the same order, and prompts that share as much. `prompts` is the hash of draw 0, which stands for all.
@@ -76,7 +76,7 @@ class Result:
 
     @property
     def goodput_slo(self) -> SLO:
-        """The bounds on each request; none in a capacity, whose objectives are about percentiles."""
+        """The bounds on each request; none in a capacity."""
         return SLO() if self.kind == "capacity" else SLO(self.objectives)
 
 
@@ -108,7 +108,7 @@ def read_result(path: str | Path) -> Result:
 
 
 def _of_version_1(result: Result) -> Result:
-    """The same, as it is now: then a server was sent the same prompts in every run."""
+    """A result of version 1 as one of now: servers got equal prompts."""
     kept = any("url" in side.settings for side in result.sides)
     return replace(result, version=VERSION, work=replace(result.work, keep_prompts=kept))
 
@@ -123,7 +123,7 @@ class _Versioned(msgspec.Struct):
 
 
 def _check_version(path: str | Path, content: bytes) -> None:
-    """A file of another version would be reported as full of mistakes, where there is only one."""
+    """Raise `ConfigError` for a file of another version."""
     try:
         found = msgspec.json.decode(content, type=_Versioned).version
     except (msgspec.DecodeError, RecursionError) as error:
@@ -133,7 +133,7 @@ def _check_version(path: str | Path, content: bytes) -> None:
 
 
 def _rounded(result: Result) -> object:
-    """Moments to the microsecond: what is behind that is noise, and takes half of the file."""
+    """The result with moments rounded to microseconds, at half the size."""
     return _round(msgspec.to_builtins(result))
 
 

@@ -22,7 +22,7 @@ def no_bar(name: str, total: int) -> Callable[..., None]:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a run. `repeat` is what was measured of it."""
+    """Ctrl-C in the middle of a run; `repeat` is its part."""
 
     def __init__(self, repeat: Repeat) -> None:
         super().__init__()
@@ -38,8 +38,9 @@ class System(Protocol):
     def settings(self) -> Mapping[str, Setting]: ...
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
-        """Serve it to its end; `number` is that of the round, and `watch` hears how many requests have ended.
+        """Serve a workload to its end, in round `number`.
 
+        `watch` hears how many requests have ended.
         Raises `Interrupted` at Ctrl-C.
         """
         ...

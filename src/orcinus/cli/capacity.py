@@ -97,7 +97,7 @@ def _search(config: SimulationConfig, slo: SLO, tolerance: float, first: float) 
 
 
 def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for every rate that was tried, with the capacity that came of all of them."""
+    """A row for every tried rate, with the capacity found."""
     found = {"capacity_requests_per_s": record["rate"]}
     found |= {f"capacity_{end}_requests_per_s": record[end] for end in ("low", "high") if end in record}
     units = {"rate": "requests/s", **dict.fromkeys(("p99_tbt", "p99_ttft", "median_delay"), "s")}
@@ -108,7 +108,7 @@ def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _print(console: Console, names: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
-    """A line for every run; a capacity that must not be believed has a question mark."""
+    """Print a line for every run; a doubted capacity has a question mark."""
     if not console.is_terminal:  # a pipe is as wide as it needs to be
         console = Console(width=WIDTH + max(map(len, names)), highlight=False)
     table = Table(box=None, header_style="bold")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orcinus import interrupt
-from orcinus.cli.chat_backends import InProcess, Partner, Server, engine_options_beside_model
+from orcinus.cli.chat_backends import ChatBackend, InProcess, Server, engine_options_beside_model
 from orcinus.cli.engine import engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
@@ -52,7 +52,7 @@ def chat(
 
 
 @contextmanager
-def _partner(url: str | None, key: str | None, config: EngineConfig, params: SamplingParams) -> Iterator[Partner]:
+def _partner(url: str | None, key: str | None, config: EngineConfig, params: SamplingParams) -> Iterator[ChatBackend]:
     """Who answers, for as long as the block lasts."""
     if url is None:
         with engine(config) as llm:
@@ -82,7 +82,7 @@ def _ask(console: Console) -> str | None:
 class Conversation:
     """The messages so far, and how a line changes them."""
 
-    def __init__(self, partner: Partner, console: Console, system: str | None) -> None:
+    def __init__(self, partner: ChatBackend, console: Console, system: str | None) -> None:
         self.partner, self.console = partner, console
         self.messages: list[dict[str, str]] = []
         self.failed = 0
@@ -115,7 +115,7 @@ class Conversation:
         self.console.print(Text(text, "dim"))
 
     def say(self, text: str) -> None:
-        """Send a user's message and print the answer as it comes. A turn that fails is taken back."""
+        """Send a message and print the answer; a failed turn is undone."""
         self.messages.append({"role": "user", "content": text})
         answer, tokens, start = "", 0, time.perf_counter()
         wrapped = WordWrap(self.console)

@@ -16,13 +16,16 @@ Messages = list[dict[str, str]]
 Note = Callable[[str], None]  # tells the user something apart from the answer
 
 
-class Partner(Protocol):
-    """Answers a conversation, whose oldest turns it removes from the list where the context has no room for them."""
+class ChatBackend(Protocol):
+    """Answers a conversation, without the oldest turns if it is too long.
+
+    They are removed from the list.
+    """
 
     name: str
 
     def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
-        """Pieces of text, each with the number of tokens that it brings. Raises `RequestError`."""
+        """Pieces of text with their numbers of tokens. Raises `RequestError`."""
         ...
 
 
@@ -55,7 +58,10 @@ class InProcess:
 
 
 class Server:
-    """A server at a URL, with or without `/v1` at its end. Raises `RequestError` if no server answers there."""
+    """A server at a URL. Raises `RequestError` if no server answers.
+
+    The URL may end in `/v1`.
+    """
 
     def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
         with needs("--url", "serve"):
@@ -155,7 +161,7 @@ def _refusal(response: Any) -> RequestError:
 
 
 def _body_fields(params: SamplingParams) -> dict[str, Any]:
-    """The parameters that differ from the defaults: other servers may not know the rest."""
+    """Parameters that differ from the defaults; other servers may lack the rest."""
     default = SamplingParams()
     found = {name: getattr(params, name) for name in (*SAMPLING, "stop") if getattr(params, name) != getattr(default, name)}
     return {**found, "temperature": params.temperature, "max_tokens": params.max_tokens}

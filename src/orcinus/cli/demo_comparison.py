@@ -53,7 +53,7 @@ def _values(runs: Sequence[Run]) -> Values:
 
 
 def _figures(run: Run) -> dict[str, float]:
-    """What came of one run: milliseconds, percents, counts. NaN where nothing can be told."""
+    """The figures of one run; NaN of what is unknown."""
     ttft, e2e, tbt = run.latency.ttft(), run.latency.e2e(), [] if run.held else run.latency.tbt()
     return {
         "iterations": len(run.slots.columns),

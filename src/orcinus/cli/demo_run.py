@@ -39,7 +39,7 @@ class Run:
         return make_policy(self.policy).holds_answers
 
     def index(self, request_id: str) -> int:
-        """Which prompt a request is: requests are submitted in the order of the prompts."""
+        """The prompt of a request, by the order of submission."""
         return list(self.latency.requests).index(request_id)
 
 

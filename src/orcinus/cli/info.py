@@ -1,4 +1,4 @@
-"""`orcinus info`: what an engine would be built with on this machine, and why."""
+"""`orcinus info`: what an engine would be on this machine, and why."""
 
 from __future__ import annotations
 

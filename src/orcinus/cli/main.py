@@ -76,7 +76,10 @@ def options(
 
 
 def run() -> None:
-    """Run a command. An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130."""
+    """Run a command.
+
+    An error of ours is one line on stderr and exit status 1; Ctrl-C is status 130.
+    """
     arguments = sys.argv[1:]
     flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = DEBUG in flags

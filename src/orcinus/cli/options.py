@@ -1,4 +1,4 @@
-"""Options that several commands share, made from the fields of the objects they fill."""
+"""Options of several commands, made from fields of dataclasses."""
 
 from __future__ import annotations
 

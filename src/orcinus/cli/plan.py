@@ -132,7 +132,7 @@ def _mib(num_bytes: int) -> str:
 
 
 def _at_once(plan: Any) -> list[tuple[str, str]]:
-    """What the K/V memory holds. (A K/V manager that reserves may let fewer in.)"""
+    """Requests that the K/V memory holds; a reserving manager may admit fewer."""
     most = plan.resolved.limits.max_batch_size
     return [
         (f"of {length} tokens", f"{count}" + (f" (the batch takes {most})" if count > most else ""))

@@ -1,4 +1,4 @@
-"""How the outcome of simulations looks: a heading, then a column for every run."""
+"""Outcomes of simulations in a terminal, a column for every run."""
 
 from __future__ import annotations
 

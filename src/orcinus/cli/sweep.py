@@ -149,7 +149,7 @@ def _span(result: Mapping[str, Any], name: str) -> tuple[float, float, float] | 
 
 
 def _columns(metrics: str) -> list[str]:
-    """The metrics of the table. Raises `ConfigError` for one that no result can have."""
+    """The metrics of the table. Raises `ConfigError` for unknown ones."""
     columns = [name.strip() for name in metrics.split(",") if name.strip()]
     for each in columns or [""]:
         if each not in COLUMNS:

@@ -1,4 +1,4 @@
-"""Text that comes in pieces, broken between words at the edge of the terminal."""
+"""Word wrap for streamed text at the edge of the terminal."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _legend(panel: Panel, ours: str) -> str | None:
 
 
 def _name(curve: Curve) -> str:
-    """Its entry in the legend, which has one for both curves of a label."""
+    """A curve's legend entry, one for both curves of a label."""
     return "_" if curve.published else curve.label
 
 

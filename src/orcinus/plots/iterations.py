@@ -71,7 +71,7 @@ def draw_timeline(path: str | Path, sides: Sides, window: tuple[float, float]) -
 
 
 def linear_up_to(sides: Sides) -> int | None:
-    """Tokens above which the axis of `draw_timeline` is logarithmic; None if it is not."""
+    """Tokens above which the timeline's axis is logarithmic; None if linear."""
     decodes = max((seen.decode_tokens for _, all_ in sides for seen in all_), default=0)
     tallest = max((seen.prefill_tokens + seen.decode_tokens for _, all_ in sides for seen in all_), default=0)
     return decodes if 0 < TALL * decodes < tallest else None

@@ -1,4 +1,4 @@
-"""Conversations in ShareGPT's form. There are no times in them, and no token counts."""
+"""Conversations in ShareGPT's form, without times and token counts."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
 
 
 class _Reader:
-    """Rows of a file, a line each, so that a stray quote spoils one."""
+    """Rows of a file; each line is a row."""
 
     def __init__(self, place: FilePosition, header: Sequence[str], kind: Columns) -> None:
         self._place, self._header, self._kind = place, header, kind

@@ -95,7 +95,7 @@ class FilePosition:
         return int(number)
 
     def seconds(self, fields: Mapping[str, object], name: str) -> float:
-        """A moment of at least 0, in the unit of the file. Raises `ConfigError`."""
+        """A moment of at least 0, in the file's unit. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (number >= 0 and math.isfinite(number)):
             raise self.wrong(f"{name} must be a finite time of at least 0, not {short(fields[name])}")

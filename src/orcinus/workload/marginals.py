@@ -79,7 +79,7 @@ class Zipf:
 
 @dataclass(frozen=True, slots=True)
 class Geometric:
-    """Memoryless with this mean: the widest assumption where nothing but a mean is known."""
+    """Memoryless lengths with this mean."""
 
     mean: float
 

@@ -122,7 +122,7 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True)
 class AllAtOnce:
-    """Everything is there at the start: the offline case, in which only throughput counts."""
+    """All requests at the start: the offline case."""
 
     def moments(self, rng: Generator) -> Iterator[float]:
         return repeat(0.0)

@@ -1,4 +1,4 @@
-"""The same requests at other rates, and the highest rate at which something holds."""
+"""Requests at other rates, and the search for the highest one."""
 
 from __future__ import annotations
 

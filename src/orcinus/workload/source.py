@@ -1,4 +1,4 @@
-"""The requests of a run, one at a time, for simulations, engines and clients."""
+"""The requests of a run, one at a time, for any server."""
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ from orcinus.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Lengths in tokens. Percentiles are interpolated linearly; `std` is that of the whole population."""
+    """Statistics of lengths in tokens.
+
+    Percentiles are interpolated linearly; `std` is that of the whole population.
+    """
 
     mean: float
     median: float

@@ -1,4 +1,4 @@
-"""How many tokens a text has, for traces that hold text and no lengths."""
+"""Token counts of texts, for traces without lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trace files of every kind we know, told apart by their columns or keys."""
+"""Trace files, told apart by their columns or keys."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Trace:
         return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
 
     def _kind_of_lines(self, place: FilePosition, first: str, file: TextIO) -> Kind:
-        """The kind of the first line that has one; else an error about the first."""
+        """The kind of the first line that has one; else an error."""
         number, complaint = place.line, None
         for place.line, line in enumerate((first, *islice(file, LOOKED_AT)), number):
             try:

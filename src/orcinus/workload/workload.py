@@ -143,7 +143,7 @@ class Workload:
 
 
 class ClosedLoop:
-    """One run of a closed loop: told when an answer ended, it says when that client comes again.
+    """One run of a closed loop: each answer's end triggers the next request.
 
     Requests keep their order and lengths: the n-th to be sent is the same under every scheduler.
     """
@@ -152,12 +152,12 @@ class ClosedLoop:
         self._clients, self._bodies, self._pauses = clients, bodies, pauses
 
     def first(self) -> Iterator[Arrival]:
-        """The first request of every client, all at 0; fewer if there are not so many requests."""
+        """The first request of every client, all at 0."""
         for number in range(self._clients):
             yield from self._next(f"client-{number}", 0.0)
 
     def again(self, client: str, ended: float) -> Arrival | None:
-        """That client's next request after an answer that ended at this second; None when all requests were sent."""
+        """The client's next request after an answer; None if all are sent."""
         return next(self._next(client, ended + next(self._pauses)), None)
 
     def _next(self, client: str, at: float) -> Iterator[Arrival]:

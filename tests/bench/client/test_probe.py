@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orcinus.bench.client.bodies import Form
-from orcinus.bench.client.probe import find_card, meet
+from orcinus.bench.client.probe import find_card, find_revision, meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Target
 from orcinus.bench.client.words import WORDS
@@ -114,6 +114,16 @@ def test_a_server_that_takes_everything_is_asked_once() -> None:
     assert (form.dialect.unused, form.counted, form.prompts) == ((), "token ids", Ids())
     assert len(server.requests) == 1
     assert server.requests[0].body["max_tokens"] == server.requests[0].body["min_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "revision"), [("200 OK", "m", "0123abc"), ("200 OK", "other", None), ("404 Not Found", "m", None)]
+)
+def test_the_commit_of_a_named_model_is_asked_for(status: str, name: str, revision: str | None) -> None:
+    async def answer(request: Request) -> None:
+        await request.whole(status, {"data": [{"id": "a", "revision": None}, {"id": name, "revision": "0123abc"}]})
+
+    assert asked(answer, lambda url: find_revision(Target(url, "m"))) == revision
 
 
 @pytest.mark.parametrize("revision", ["0123abc", None])

@@ -32,7 +32,7 @@ class Form:
     revision: str | None = None  # the commit of its model, if the server told it
 
     def orders(self, workload: Workload, draw: int = 0) -> Iterator[EncodedRequest]:
-        """The requests of a draw, each written when it is taken. Raises `ConfigError` if `extra` is no JSON."""
+        """The requests of a draw, written lazily. Raises `ConfigError` for bad `extra`."""
         head = self.target.head("POST", self.target.path)
         for number, arrival in enumerate(workload.untimed()):
             prompt = self.prompts.show(self.prompts.make(arrival, number, draw))

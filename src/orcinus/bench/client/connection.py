@@ -1,4 +1,4 @@
-"""An HTTP/1.1 connection that stamps bytes when they arrive, not when they are read."""
+"""An HTTP/1.1 connection that stamps bytes on arrival."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Heartbeat:
         self.start()
 
     def _note(self) -> None:
-        """One lag, and those of the beats that were left out meanwhile: each would have waited for the rest of the time.
+        """Record a lag, and those of the beats it made late.
 
         Otherwise a loop that was blocked for a second would have one late beat among hundreds in time (Gil Tene's
         "coordinated omission", corrected as HdrHistogram does, by the expected interval).

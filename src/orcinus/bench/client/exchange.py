@@ -1,4 +1,4 @@
-"""One request and its answer, from the moment it is due to its record."""
+"""One request and its answer, from due time to record."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Exchange:
 
 
 def _seconds(header: str) -> float:
-    """What a Retry-After says, as seconds or as a date, within what one waits."""
+    """Seconds of a Retry-After header, from a number or a date, bounded."""
     try:
         found = float(header)
     except ValueError:

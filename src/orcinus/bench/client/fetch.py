@@ -1,4 +1,4 @@
-"""One short answer of a server that is no stream: its models, its counters."""
+"""Single GET requests to a server: models, counters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orcinus.bench.record import RequestOutcome
 
 
 async def fetch(target: Target, path: str, seconds: float) -> tuple[int, bytes]:
-    """Status and body of a GET. Raises `TimeoutError`, and `ConnectionError` if the connection breaks."""
+    """Status and body of a GET. Raises `TimeoutError` or `ConnectionError`."""
     answer, pool = _Body(), Pool(target)
     try:
         pool.send(target.head("GET", path) + b"\r\n", answer)

@@ -27,7 +27,7 @@ ANSWERED = (RequestOutcome.OK, RequestOutcome.WRONG_LENGTH)
 
 
 async def find_card(target: Target) -> _Card:
-    """The only model of a server. Raises `ConfigError` if there is not exactly one."""
+    """The only model of a server. Raises `ConfigError` for none or several."""
     cards = await _cards(target)
     if len(cards) != 1:
         names = [card.id for card in cards]
@@ -37,7 +37,7 @@ async def find_card(target: Target) -> _Card:
 
 
 async def find_revision(target: Target) -> str | None:
-    """The commit of a target's model; None if the server does not tell it."""
+    """The commit of a target's model; None if the server has none."""
     with suppress(ConfigError):
         return next((card.revision for card in await _cards(target) if card.id == target.model), None)
     return None
@@ -74,7 +74,7 @@ async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
 
 
 async def _with_dialect(form: Form) -> tuple[Form, Exchange]:
-    """The form with all fields that the server takes, and its answer to them.
+    """The form with all fields the server accepts, and its answer.
 
     If it refuses them together, each is tried on top of those that it took.
     """

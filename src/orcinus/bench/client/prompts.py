@@ -1,4 +1,4 @@
-"""Synthetic prompts for the arrivals of a workload, as token ids or English words."""
+"""Synthetic prompts for arrivals, as token ids or English words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ids:
         return tuple(FIRST_ID + each for each in prompt_ids(arrival, number, IDS, draw))
 
     def tokens(self, shared: int, prompts: int) -> int:
-        """Tokens in which so many prompts are alike, of `shared` that were made alike."""
+        """Tokens that so many prompts share, of `shared` made equal."""
         return shared
 
     def show(self, ids: tuple[int, ...]) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ def _others(side: Side) -> tuple[tuple[str, Setting], ...]:
 
 
 def _names(groups: Sequence[tuple[tuple[str, Setting], ...]]) -> list[str]:
-    """The name of each system, or else what sets it apart from the others."""
+    """Names of the systems, or what sets each apart."""
     common = set(groups[0]).intersection(*groups) if groups else set()
     return [
         str(

@@ -1,4 +1,4 @@
-"""A table for a README, with the line that says where it comes from."""
+"""A Markdown table of a result, with its origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which iterations a picture shows, when there are too many to tell them apart."""
+"""The seconds of a run that a picture of iterations shows."""
 
 from __future__ import annotations
 

@@ -21,13 +21,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what --out would wri
 
 
 def check_out(out: Path | None, flag: str = "--out") -> None:
-    """Raise `ConfigError` if nothing can be written there, before the work is done that it would hold."""
+    """Raise `ConfigError`, before the work, if the file cannot be written."""
     if out is not None and not can_write(out):
         raise ConfigError(f"cannot write {out}: give {flag} a file in a folder that is there and can be written")
 
 
 def finish(result: Result, out: Path | None, as_json: bool) -> None:
-    """Write and print a result. Exit status 1 if it must not be believed or served no request, 130 if interrupted."""
+    """Write and print a result, and exit with its status.
+
+    1 if it must not be believed or served no request, 130 if interrupted.
+    """
     from orcinus.bench.result import encode, write_result
     from orcinus.cli.bench.show import print_result
 

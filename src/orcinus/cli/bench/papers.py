@@ -60,7 +60,7 @@ def papers(
 
 
 def _make(folder: Path | None) -> None:
-    """Raises `ConfigError` if it cannot be, before the work is done that it would hold."""
+    """Make a folder. Raises `ConfigError` before the work begins."""
     if folder is None:
         return
     try:

@@ -86,7 +86,7 @@ def _client(result: Result) -> list[str]:
 
 
 def _outputs(result: Result, counts: Sequence[int]) -> list[str]:
-    """That they are the same, or, where they are not, why they may be so; that they are not is a doubt."""
+    """A note on equal outputs, or on why outputs may differ."""
     same = same_outputs(result.sides)
     if same is None or sum(counts) < 2:
         return []

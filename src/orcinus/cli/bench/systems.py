@@ -32,7 +32,7 @@ SERVER = [f.name for f in fields(EndpointConfig) if f.name != "url"]
 def find_systems(
     context: typer.Context, configs: Sequence[EngineConfig], server: EndpointConfig, load: LoadConfig, bars: Bars
 ) -> tuple[Sequence[System], Work]:
-    """Engines in this process, or with a URL the server there; and the work that they are given. Raises `ConfigError`."""
+    """Engines in this process, or a server, and their work. Raises `ConfigError`."""
     check(configs, load)
     interrupt.raise_exception()
     if server.url is None:
@@ -56,7 +56,7 @@ def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
 
 
 def print_notes(load: LoadConfig, seed: int) -> None:
-    """Say on stderr whose times a trace is served at, whose tokens it has, and what was skipped. Raises `ConfigError`."""
+    """Print notes on a trace on stderr. Raises `ConfigError`."""
     print_lines(Console(stderr=True, highlight=False), CAUTION, load.notes(seed))
 
 

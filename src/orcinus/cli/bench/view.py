@@ -1,4 +1,4 @@
-"""How measured sides look in a terminal: a line for each, medians with their intervals, ratios to the first."""
+"""Measured sides in a terminal: medians, intervals, ratios to the first."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def times(value: float) -> str:
 
 
 def spelled(interval: Interval | None, write: Callable[[float], str] = digits, factor: float = 1.0, brief: bool = False) -> str:
-    """A median with its interval, unless in brief; a dash if it was not measured."""
+    """A median with its interval, or alone if `brief`; else a dash."""
     if interval is None:
         return "-"
     values = [write(value * factor) for value in (interval.median, interval.low, interval.high)]

@@ -1,4 +1,4 @@
-"""How rates that were tried look in a terminal: a line for each system at each of them."""
+"""Tried rates in a terminal: a line for each system and rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (  # title, metric, what it is multiplied by
 
 
 def print_rates(console: Console, result: Result) -> None:
-    """A group of lines for every rate; of a capacity, what was found comes first. Intervals are for pictures."""
+    """Print a group of lines for every rate, after the capacities."""
     if result.kind == "capacity":
         _print_capacity(console, result)
     sides = [side for side in result.sides if side.repeats]

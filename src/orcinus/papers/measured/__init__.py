@@ -1,4 +1,4 @@
-"""Experiments that are measured on a real model of this machine: studies, by name."""
+"""Studies: experiments measured on a real model of this machine, by name."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _lines(each: OrcaSystem, curves: Curves, sustained: Mapping[str, Mapping[int
 
 
 def _published_gains(series: Series | None) -> tuple[str, str]:
-    """Over FasterTransformer one by one: requests per second at most, and at the limit."""
+    """Published throughput over FasterTransformer one by one: most, and at the limit."""
     if series is None:
         return "", ""
     base = ("fastertransformer", 1)

@@ -100,7 +100,7 @@ class Paging:
 
 
 def batched(repeat: Repeat) -> float:
-    """How many requests fit: mean batch size of the iterations in which requests wait."""
+    """Mean batch size of the iterations in which requests wait."""
     crowded = [each.requests for each in repeat.iterations if each.waiting]
     return mean(crowded) if crowded else float("nan")
 

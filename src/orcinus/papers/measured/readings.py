@@ -19,7 +19,7 @@ def reading(metric: str) -> Reading:
 
 
 def per_token(repeat: Repeat) -> list[float]:
-    """End-to-end latency over generated tokens of every request, in milliseconds (Orca, 6.2): normalized latency."""
+    """Normalized latency: milliseconds per generated token, by request (Orca, 6.2)."""
     served = [each for each in repeat.requests if each.outcome is RequestOutcome.OK and each.output_tokens]
     return [1e3 * e2e(each) / (each.output_tokens or 1) for each in served]
 

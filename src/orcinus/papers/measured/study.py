@@ -42,7 +42,7 @@ class Study(Protocol):
     arrivals: ClassVar[str]  # when they come
 
     def configs(self, model: str | None) -> Mapping[str, EngineConfig]:
-        """The systems that are compared, over the same weights and the same K/V memory."""
+        """The systems to compare, over the same weights and K/V memory."""
         ...
 
     def prepare(self, engines: Engines, bar: Bar) -> StudyPlan:

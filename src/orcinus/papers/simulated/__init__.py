@@ -1,4 +1,4 @@
-"""Experiments that the simulator repeats: the rows of the acceptance table, then those besides."""
+"""Experiments repeated in the simulator: acceptance rows, then those besides."""
 
 from __future__ import annotations
 

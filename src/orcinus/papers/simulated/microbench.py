@@ -1,4 +1,4 @@
-"""Microbenchmarks of papers: requests of chosen lengths on one replica of the real engine."""
+"""Microbenchmarks of papers on one replica of the real engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK = 16  # tokens of K/V
 
 
 class Stopwatch(Observer):
-    """Every iteration, of an engine with one batch in flight that is not repeated."""
+    """Records every iteration of an engine with one batch in flight."""
 
     def __init__(self) -> None:
         self.found: list[IterationSample] = []
@@ -37,7 +37,7 @@ class Stopwatch(Observer):
 
 
 def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[IterationSample]:
-    """Every iteration that serves these requests, which are (tokens of prompt, tokens of answer)."""
+    """Every iteration that serves these requests: (prompt, answer) tokens."""
     watch = Stopwatch()
     chosen = replace(setup, config=replace(setup.config, policy=policy))
     replica = make_replica(chosen, VirtualClock(), observers=[watch], repeat=False)
@@ -50,7 +50,7 @@ def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -
 
 
 def endings(config: SimulationConfig, prompt: int, answer: int, requests: int) -> list[float]:
-    """When each of these requests, all alike, had its whole answer: seconds, in order."""
+    """When each of these equal requests ended: seconds, in order."""
     ends: list[float] = []
     lengths = f"fixed:tokens={prompt},fixed:tokens={answer}"
     asked = replace(config, arrivals="all-at-once", lengths=lengths, requests=requests, max_model_len=prompt + answer)
