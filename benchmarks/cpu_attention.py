@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from orcinus.core.batch import Batch, Chunk
+from orcinus.core.batch import Batch, Chunk, NewRequest
+from orcinus.core.executor_state import RequestStates
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.attention import CpuAttention, Heads, ReferenceAttention
 from orcinus.runtime.kv_cache import LayerKV
@@ -53,9 +55,13 @@ def decodes(requests: int, context: int) -> PackedBatch:
     """One decode per request, its blocks scattered over the pool."""
     per_request = context // BLOCK
     blocks = torch.randperm(requests * per_request).view(requests, per_request).tolist()
-    params = SamplingParams()
-    chunks = tuple(Chunk(f"r{i}", (0,), context - 1, tuple(table), True, params) for i, table in enumerate(blocks))
-    return pack(Batch(1, chunks), BLOCK)
+    chunks = tuple(Chunk(f"r{i}", (0,), context - 1) for i in range(requests))
+    prompt, params = (0,) * context, SamplingParams()
+    new = tuple(NewRequest(f"r{i}", prompt, (), params, RequestContext(), (tuple(table),)) for i, table in enumerate(blocks))
+    batch, states = Batch(1, chunks, new), RequestStates()
+    states.apply(batch)
+    (packed,) = pack(batch, states, BLOCK)
+    return packed
 
 
 def gather(q: Tensor, kv: LayerKV, batch: PackedBatch, scale: float) -> Tensor:

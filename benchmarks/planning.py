@@ -51,8 +51,9 @@ def filled(order: str, answers: int) -> Scheduler:
 
     arrive(RUNNING)
     for step in range(answers):
-        batch = scheduler.plan(float(step))
-        assert batch is not None
+        planned = scheduler.plan(float(step))
+        assert planned is not None
+        batch, _ = planned
         scheduler.apply(batch, result(batch), float(step))
     arrive(WAITING)
     return scheduler
@@ -63,12 +64,13 @@ def microseconds(scheduler: Scheduler, iterations: int) -> tuple[float, float]:
     plans, applies = [], []
     for step in range(iterations):
         began = time.perf_counter()
-        batch = scheduler.plan(float(step))
-        planned = time.perf_counter()
-        assert batch is not None
+        planned = scheduler.plan(float(step))
+        ended = time.perf_counter()
+        assert planned is not None
+        batch, _ = planned
         scheduler.apply(batch, result(batch), float(step))
-        plans.append(planned - began)
-        applies.append(time.perf_counter() - planned)
+        plans.append(ended - began)
+        applies.append(time.perf_counter() - ended)
     return statistics.median(plans) * 1e6, statistics.median(applies) * 1e6
 
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from orcinus import LLM, SamplingParams
-from orcinus.core.batch import Reason
 from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.policies import RequestLevel
+from orcinus.core.unserved import Reason
 from orcinus.errors import ConfigError, ModelError, RequestError, RequestFailed
 from orcinus.observe.recorder import read_lines
 from orcinus.observe.replay import replay
@@ -294,8 +294,9 @@ def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -
     poisoned = next(token for token in range(300, 400) if token not in llm.tokenizer.encode("Hello"))
     forward = llm.engine.executor.model.forward  # type: ignore[attr-defined]
 
-    def poisoning(batch: Any, kv: Any) -> torch.Tensor:
-        hidden: torch.Tensor = forward(batch, kv)
+    def poisoning(batches: Any, kv: Any) -> torch.Tensor:
+        hidden: torch.Tensor = forward(batches, kv)
+        (batch,) = batches
         for sampled in batch.sample_rows.tolist():
             if batch.tokens[sampled] == poisoned:
                 hidden[sampled] = torch.nan

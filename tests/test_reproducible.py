@@ -10,6 +10,7 @@ import pytest
 from orcinus import LLM, SamplingParams
 from orcinus.core.batch import Batch
 from orcinus.core.ports import Observer
+from orcinus.core.unserved import Unserved
 from orcinus.llm import Completion
 
 PROMPT = "The cat sat on 6 mats and" * 2  # 18 tokens: a block of 16 and two more
@@ -25,7 +26,7 @@ class Borders(Observer):
     def __init__(self) -> None:
         self.seen: list[list[tuple[int, int]]] = []
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self.seen.append([(chunk.start, chunk.end) for chunk in batch.chunks])
 
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted, Token
 from orcinus.core.component_spec import make_order
 from orcinus.core.engine import Engine
+from orcinus.core.executor_state import RequestStates, accepted
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.ports import KVManager, Observer, Policy
-from orcinus.core.request import Finish, Request, RequestContext
+from orcinus.core.ports import Drafter, KVManager, Observer, Policy
+from orcinus.core.request import Finish, Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.core.scheduler import Scheduler
+from orcinus.core.scheduler import NO_OVERLAP, Scheduler
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 
 VOCABULARY = 50
+OVERLAP = Overlap(prefill=True, decode=True)
 
 
 def next_token(sequence: Sequence[int]) -> int:
@@ -34,7 +38,7 @@ def next_token(sequence: Sequence[int]) -> int:
 
 
 def solo(prompt: Sequence[int], params: SamplingParams) -> list[int]:
-    """What a request must be given, whoever its neighbours are."""
+    """What a request must be given, whatever its neighbours are."""
     sequence = list(prompt)
     assert params.max_tokens is not None
     for _ in range(params.max_tokens):
@@ -56,45 +60,85 @@ class StepClock:
 
 
 class MemoryExecutor:
-    """Writes token ids where keys and values would go, and reads them back through the block tables."""
+    """Writes token ids where keys and values would go, and reads them back through the block tables it was told of."""
 
-    def __init__(self, depth: int, block_size: int, *, chains: bool = False) -> None:
-        self.depth, self.block_size, self.chains = depth, block_size, chains
-        self.memory: dict[int, int] = {}
+    def __init__(self, depth: int, block_size: int, overlap: Overlap = NO_OVERLAP) -> None:
+        self.depth, self.block_size, self.overlap = depth, block_size, overlap
+        self.requests = RequestStates()
+        self.memory: dict[tuple[int, int], int] = {}  # (group of layers, slot) -> token
         self.sampled: dict[tuple[int, str], int] = {}  # (batch, request) -> its token
         self.in_flight: deque[Batch] = deque()
+        self.last_batch = 0
         self.closed = False
 
     def submit(self, batch: Batch) -> None:
         assert len(self.in_flight) < self.depth
+        for chunk in batch.chunks:
+            assert chunk.follows in (None, self.last_batch), "a chunk may follow the last batch only"
+            before = [one for other in self.in_flight for one in other.chunks if one.request_id == chunk.request_id]
+            assert not before or (self.overlap.decode if before[-1].samples else self.overlap.prefill), "in flight twice"
+            assert not any(one.drafts for one in before), "a batch is planned behind drafts"
+        self.requests.apply(batch)
         self.in_flight.append(batch)
+        self.last_batch = batch.id
 
     def collect(self) -> BatchResult:
         batch = self.in_flight.popleft()
         for chunk in batch.chunks:
             for offset, token in enumerate(self._tokens(chunk)):
-                self.memory[self._slot(chunk, chunk.start + offset)] = token
+                self._write(chunk, chunk.start + offset, token)
         rows = tuple(self._sample(chunk) for chunk in batch.chunks)
         self.sampled |= {(batch.id, chunk.request_id): row[0] for chunk, row in zip(batch.chunks, rows, strict=True) if row}
-        return BatchResult(batch.id, rows)
+        result = BatchResult(batch.id, rows)
+        self.requests.receive(batch, result)
+        return result
 
     def _tokens(self, chunk: Chunk) -> tuple[int, ...]:
         if chunk.follows is None:
             return chunk.tokens
-        assert self.chains, "this executor was told to follow"
+        assert self.overlap.decode, "this executor was told to follow"
         assert len(chunk.tokens) == 1
         return (self.sampled[chunk.follows, chunk.request_id],)
 
     def close(self) -> None:
         self.closed = True
 
-    def _slot(self, chunk: Chunk, position: int) -> int:
-        return chunk.blocks[position // self.block_size] * self.block_size + position % self.block_size
+    def _slots(self, chunk: Chunk, position: int) -> list[tuple[int, int]]:
+        """Where a position lies in every group of layers."""
+        block, offset = divmod(position, self.block_size)
+        tables = self.requests[chunk.request_id].blocks
+        return [(group, table[block] * self.block_size + offset) for group, table in enumerate(tables)]
+
+    def _write(self, chunk: Chunk, position: int, token: int) -> None:
+        self.memory |= dict.fromkeys(self._slots(chunk, position), token)
+
+    def _read(self, chunk: Chunk, position: int) -> int:
+        (token,) = {self.memory[slot] for slot in self._slots(chunk, position)}  # all groups agree
+        return token
 
     def _sample(self, chunk: Chunk) -> tuple[int, ...]:
-        if not chunk.samples:
+        """One token behind every row that draws one, and of these what holds."""
+        if chunk.drafts is None:
             return ()
-        return (next_token([self.memory[self._slot(chunk, position)] for position in range(chunk.end)]),)
+        known = [self._read(chunk, position) for position in range(chunk.end)]
+        return accepted(chunk, tuple(next_token(known[:end]) for end in range(chunk.end - chunk.drafts, chunk.end + 1)))
+
+
+class GuessingDrafter:
+    """Knows this world's model, and errs now and then."""
+
+    def __init__(self, seed: int = 0, right: float = 0.7) -> None:
+        self.rng, self.right = random.Random(seed), right
+        self.guesses = 0
+
+    def draft(self, request: Request, most: int) -> tuple[int, ...]:
+        sequence, guesses = [*request.prompt, *request.output], []
+        for _ in range(self.rng.randint(0, min(most, 4))):
+            guess = next_token(sequence)
+            guesses.append(guess if self.rng.random() < self.right else (guess + 1) % VOCABULARY)
+            sequence.append(guesses[-1])
+        self.guesses += len(guesses)
+        return tuple(guesses)
 
 
 @dataclass
@@ -104,41 +148,63 @@ class Record(Observer):
     limits: Limits
     block_size: int
     shares: bool  # whether the manager lets requests share blocks
-    chains: bool = False  # whether a request may be in several batches in flight
+    overlap: Overlap = NO_OVERLAP  # how a request may be in several batches in flight
     submitted: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
+    unserved: list[Unserved] = field(default_factory=list)  # beside each batch
     tokens: dict[str, list[int]] = field(default_factory=dict)
     endings: dict[str, Finished] = field(default_factory=dict)
-    _in_flight: list[Batch] = field(default_factory=list)
+    known: RequestStates = field(default_factory=RequestStates)  # what executors know
+    _in_flight: list[tuple[Batch, dict[str, tuple[int, ...]]]] = field(default_factory=list)  # and every group's tables
 
     def on_submit(self, submitted: Submitted) -> None:
         self.submitted.append(submitted.request_id)
         self.tokens[submitted.request_id] = []
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         assert 1 <= len(batch.chunks) <= self.limits.max_batch_size
         assert 1 <= batch.num_tokens <= self.limits.max_batch_tokens
         assert all(chunk.tokens for chunk in batch.chunks)
+        self._check_deltas(batch)
+        self.known.apply(batch)
         self.batches.append(batch)
-        self._in_flight.append(batch)
-        chunks = [chunk for one in self._in_flight for chunk in one.chunks]
-        held = {chunk.request_id: chunk.blocks for chunk in chunks}  # the newest table of each request
+        self.unserved.append(unserved)
+        tables = {chunk.request_id: tuple(chain(*self.known[chunk.request_id].blocks)) for chunk in batch.chunks}
+        self._in_flight.append((batch, tables))
+        chunks = [chunk for one, _ in self._in_flight for chunk in one.chunks]
+        held = {name: table for _, tables in self._in_flight for name, table in tables.items()}  # the newest of each request
         blocks = [block for table in held.values() for block in table]
-        if self.chains or len(set(blocks)) < len(blocks):  # else no two tables have a block in common
-            self._check_private(chunks, Counter(blocks))
+        if any(self.overlap) or len(set(blocks)) < len(blocks):  # else no two tables have a block in common
+            self._check_private(chunks, held, Counter(blocks))
         ids = [chunk.request_id for chunk in chunks]
-        assert self.chains or len(ids) == len(set(ids)), "a request is in flight twice"
+        assert any(self.overlap) or len(ids) == len(set(ids)), "a request is in flight twice"
         assert len({chunk.request_id for chunk in batch.chunks}) == len(batch.chunks), "a request is in a batch twice"
 
-    def _check_private(self, chunks: Sequence[Chunk], users: Counter[int]) -> None:
+    def _check_deltas(self, batch: Batch) -> None:
+        """`new` comes with a first chunk; `removed` names what executors know, once its last batch was collected."""
+        new, removed, ids = ([one.request_id for one in batch.new], batch.removed, {chunk.request_id for chunk in batch.chunks})
+        assert set(new) <= ids
+        assert len(new) == len(set(new))
+        assert len(removed) == len(set(removed))
+        assert all(name in self.known for name in removed), "an executor does not know what it shall forget"
+        assert all(name not in self.known or name in removed for name in new), "an executor knows a new request"
+        assert all(name in new or (name in self.known and name not in removed) for name in ids), "a chunk of an unknown request"
+        in_flight = {chunk.request_id for one, _ in self._in_flight for chunk in one.chunks}
+        assert not in_flight.intersection(removed), "a request is removed while in flight"
+
+    def _check_private(self, chunks: Sequence[Chunk], tables: Mapping[str, tuple[int, ...]], users: Counter[int]) -> None:
         """What is written belongs to one request alone; what is only read may be shared."""
         for chunk in chunks:
+            groups = len(self.known[chunk.request_id].blocks)
+            table = tables[chunk.request_id]
+            size = len(table) // groups
             first, last = chunk.start // self.block_size, (chunk.end - 1) // self.block_size
-            private = chunk.blocks[first : last + 1] if self.shares else chunk.blocks
-            assert all(users[block] == 1 for block in private), "a block belongs to two requests"
+            written = [table[group * size + place] for group in range(groups) for place in range(first, last + 1)]
+            assert all(users[block] == 1 for block in (written if self.shares else table)), "a block belongs to two requests"
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        assert self._in_flight.pop(0) is batch, "batches return in order"
+        assert self._in_flight.pop(0)[0] is batch, "batches return in order"
+        self.known.receive(batch, result)
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -163,7 +229,8 @@ def build_world(
     kv: str | Callable[[], KVManager],
     *,
     depth: int = 1,
-    chains: bool = False,
+    overlap: Overlap = NO_OVERLAP,
+    drafter: Drafter | None = None,
     num_blocks: int = 24,
     block_size: int = 4,
     limits: Limits | None = None,
@@ -171,9 +238,9 @@ def build_world(
 ) -> World:
     limits = limits or Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
     manager = KV_MANAGERS[kv](num_blocks, block_size, limits) if isinstance(kv, str) else kv()
-    record = Record(limits, manager.block_size, manager.stats is not None, chains)
-    executor = MemoryExecutor(depth, manager.block_size, chains=chains)
-    engine = Engine(Scheduler(policy, manager, limits, make_order(order)), executor, StepClock(), [record])
+    record = Record(limits, manager.block_size, manager.stats is not None, overlap)
+    executor = MemoryExecutor(depth, manager.block_size, overlap)
+    engine = Engine(Scheduler(policy, manager, limits, make_order(order), drafter), executor, StepClock(), [record])
     return World(engine, manager, record)
 
 

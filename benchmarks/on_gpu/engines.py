@@ -19,8 +19,9 @@ from on_gpu.paged import BLOCK
 from on_gpu.sizes import Load
 from orcinus.build import Built, build
 from orcinus.config import EngineConfig
-from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
 from orcinus.core.ports import Executor
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=1)
@@ -90,16 +91,23 @@ def decodes(requests: int, context: int, iterations: int, chained: bool) -> list
     def chunk(number: int, step: int) -> Chunk:
         follows = ids[step - 1] if chained and step else None
         token, start = (0 if follows else 7 + number % 50), context - 1 + step
-        return Chunk(names[number], (token,), start, tables[number], True, GREEDY, (), context - 1, follows)
+        return Chunk(names[number], (token,), start, follows=follows)
 
-    return [Batch(ids[step], tuple(chunk(number, step) for number in range(requests))) for step in range(iterations)]
+    new = tuple(_new(name, (0,) * context, table) for name, table in zip(names, tables, strict=True))
+    steps = [tuple(chunk(number, step) for number in range(requests)) for step in range(iterations)]
+    return [Batch(ids[step], chunks, () if step else new) for step, chunks in enumerate(steps)]
 
 
 def prompts(tokens: int, vocab: int, iterations: int) -> list[Batch]:
     """Iterations of one whole prompt, each of another request over the same blocks."""
     table, ids = tuple(range(-(-tokens // BLOCK))), [next(NUMBERS) for _ in range(iterations)]
     prompt = tuple((31 * at) % vocab for at in range(tokens))
-    return [Batch(each, (Chunk(f"p{each}", prompt, 0, table, True, GREEDY, (), tokens),)) for each in ids]
+    return [Batch(each, (Chunk(f"p{each}", prompt, 0),), (_new(f"p{each}", prompt, table),)) for each in ids]
+
+
+def _new(name: str, prompt: tuple[int, ...], table: tuple[int, ...]) -> NewRequest:
+    """A request that has all blocks it will need from its first iteration on."""
+    return NewRequest(name, prompt, (), GREEDY, RequestContext(), (table,))
 
 
 def intervals(executor: Executor, batches: Sequence[Batch]) -> list[float]:
@@ -118,4 +126,4 @@ def intervals(executor: Executor, batches: Sequence[Batch]) -> list[float]:
 def check(result: BatchResult) -> None:
     """A failed iteration takes no time: it must not count."""
     if result.errors:
-        raise RuntimeError(next(iter(result.errors.values())))
+        raise RuntimeError(next(iter(result.errors.values())).text)

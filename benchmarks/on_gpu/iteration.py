@@ -57,7 +57,7 @@ def measure(bench: Bench, model: Geometry, executor: Executor, mode: str) -> Non
 def decode(bench: Bench, model: Geometry, executor: Executor, mode: str, requests: int, context: int) -> None:
     """The byte floor: weights once, and all K/V, at the speed of a copy."""
     count = WARM_UP + bench.sizes.iterations
-    took = intervals(executor, decodes(requests, context, count, executor.chains))[WARM_UP:]
+    took = intervals(executor, decodes(requests, context, count, executor.overlap.decode))[WARM_UP:]
     typical = statistics.median(took)
     read = requests * (context + WARM_UP + bench.sizes.iterations / 2)  # tokens of context, in the middle of the run
     num_bytes = (model.weights_read + read * model.kv_numbers) * bench.dtype.itemsize

@@ -14,6 +14,7 @@ from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Unserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,6 @@ class Reads(Observer):
     iterations: int = 0
     context: int = 0  # tokens whose keys and values were read
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self.iterations += 1
         self.context += sum(chunk.end for chunk in batch.chunks)

@@ -15,10 +15,11 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
 from orcinus import LLM, SamplingParams
-from orcinus.core.batch import Batch, BatchResult, Reason
+from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.component_spec import make_policy
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
+from orcinus.core.unserved import Reason, Unserved
 
 POLICIES = {
     "request-level": "request-level",
@@ -44,14 +45,11 @@ class Watch(Observer):
     cells: list[dict[str, tuple[str, int]]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self.began = now
-        column = {
-            chunk.request_id: (PREFILL if chunk.start < chunk.prompt_length else DECODE, len(chunk.tokens))
-            for chunk in batch.chunks
-        }
+        column = {chunk.request_id: (PREFILL if chunk.prefill else DECODE, len(chunk.tokens)) for chunk in batch.chunks}
         paused = (Reason.PROMPTS_FIRST, Reason.ONE_PROMPT, Reason.BUDGET_SPENT, Reason.LATENCY)
-        column |= {name: (HELD, 0) for name, reason in batch.unserved.reasons.items() if reason in paused and name in self.seen}
+        column |= {name: (HELD, 0) for name, reason in unserved.reasons.items() if reason in paused and name in self.seen}
         self.cells.append(column)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:

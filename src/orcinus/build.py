@@ -195,5 +195,5 @@ def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:
         "num_blocks": resolved.num_blocks,
         "block_size": resolved.block_size,
         "depth": executor.depth,
-        "chains": executor.chains,
+        "overlap": list(executor.overlap),
     }

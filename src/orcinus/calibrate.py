@@ -20,6 +20,7 @@ from orcinus.core.batch import Batch
 from orcinus.core.policies.stall_free import StallFree
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration
 from orcinus.cost.fitted import FEWEST, IterationSample, fit
@@ -94,7 +95,7 @@ class IterationSampler(Observer):
         self.found: list[IterationSample] = []
         self._begun: tuple[IterationWork, float] | None = None
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         if self._begun is not None:
             self.found.append(IterationSample(self._begun[0], now - self._begun[1]))
         self._begun = work_of(batch), now

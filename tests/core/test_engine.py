@@ -13,11 +13,12 @@ from orcinus.core.batch import BatchResult, Event, Finished, Token
 from orcinus.core.component_spec import make_policy
 from orcinus.core.policies import Orca, StallFree
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Logprobs, Request, Status
+from orcinus.core.request import Failure, Finish, FinishCode, Logprobs, Overlap, Request, Status
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.core.view import Grant, Limits, Selection, View
 from orcinus.errors import ConfigError, PolicyError, RequestError, Stalled
-from tests.worlds import MemoryExecutor, build_world
+from tests.worlds import OVERLAP, MemoryExecutor, build_world
 
 PARAMS = SamplingParams(max_tokens=4, seed=0)
 
@@ -97,7 +98,9 @@ def test_a_row_that_fails_ends_its_request_and_no_other() -> None:
             chunks = self.in_flight[0].chunks
             result = super().collect()
             return BatchResult(
-                result.batch_id, result.tokens, errors={i: "no" for i, c in enumerate(chunks) if c.request_id == "bad"}
+                result.batch_id,
+                result.tokens,
+                errors={i: Failure(FinishCode.EXECUTOR_FAILED, "no") for i, c in enumerate(chunks) if c.request_id == "bad"},
             )
 
     world = build_world(Orca(), "paged")
@@ -167,8 +170,8 @@ def test_a_misspelled_policy_says_what_there_is(spelled: str, message: str) -> N
         make_policy(spelled)
 
 
-@pytest.mark.parametrize("chains", [False, True])
-def test_an_iteration_lasts_from_its_launch_or_from_the_end_of_the_one_it_had_to_wait_for(chains: bool) -> None:
+@pytest.mark.parametrize("overlap", [NO_OVERLAP, OVERLAP])
+def test_an_iteration_lasts_from_its_launch_or_from_the_end_of_the_one_it_had_to_wait_for(overlap: Overlap) -> None:
     """Batches that follow one another run one after the other; those of a pipeline overlap."""
 
     class Moments(Observer):
@@ -181,7 +184,7 @@ def test_an_iteration_lasts_from_its_launch_or_from_the_end_of_the_one_it_had_to
         def on_step(self, *told: Any) -> None:
             self.ends.append(told[-1])
 
-    world, moments, learnt = build_world(Orca(), "paged", depth=2, chains=chains), Moments(), list[float]()
+    world, moments, learnt = build_world(Orca(), "paged", depth=2, overlap=overlap), Moments(), list[float]()
     world.engine.observers.append(moments)
     world.engine.scheduler.step_time.learn = lambda batch, seconds: learnt.append(seconds)  # type: ignore[method-assign]
     for name in "ab":
@@ -189,9 +192,9 @@ def test_an_iteration_lasts_from_its_launch_or_from_the_end_of_the_one_it_had_to
     while not world.engine.idle:
         world.engine.step()
     before = [-math.inf, *moments.ends]
-    began = [max(pair) for pair in zip(moments.launches, before, strict=False)] if chains else moments.launches
+    began = [max(pair) for pair in zip(moments.launches, before, strict=False)] if overlap.decode else moments.launches
     assert learnt == [end - start for start, end in zip(began, moments.ends, strict=True)]
-    assert (began != moments.launches) == chains
+    assert (began != moments.launches) == overlap.decode
 
 
 def test_a_prompt_that_is_read_twice_is_scored_once() -> None:

@@ -21,9 +21,9 @@ def test_reservation_takes_prompt_and_max_tokens_at_admission() -> None:
     kv, one = Reservation(10, 4), request(5, 8)
     assert kv.can_admit(one)
     assert kv.admit(one) == 0
-    assert len(kv.blocks(one)) == 4  # ceil(13 / 4)
+    assert len(kv.blocks(one)[0]) == 4  # ceil(13 / 4)
     assert kv.grow(one, 13)
-    assert len(kv.blocks(one)) == 4
+    assert len(kv.blocks(one)[0]) == 4
     kv.release(one)
     assert kv.num_free == 10
 
@@ -50,13 +50,13 @@ def test_orca_max_of_the_vllm_paper_holds_seven_requests() -> None:
 def test_paged_takes_known_tokens_then_block_by_block() -> None:
     kv, one = Paged(10, 4, watermark=0), request(5, 20)
     kv.admit(one)
-    assert len(kv.blocks(one)) == 2
+    assert len(kv.blocks(one)[0]) == 2
     one.computed = 5
     assert kv.grow(one, 3)
-    assert len(kv.blocks(one)) == 2
+    assert len(kv.blocks(one)[0]) == 2
     one.computed = 8
     assert kv.grow(one, 1)
-    assert len(kv.blocks(one)) == 3
+    assert len(kv.blocks(one)[0]) == 3
 
 
 def test_paged_growth_that_fails_takes_nothing() -> None:
@@ -110,7 +110,7 @@ def test_blocks_belong_to_one_request_each(kind: type[Reservation | Paged], size
             admitted.append(one)
         elif admitted:
             kv.release(admitted.pop(0))
-    owned = [block for one in admitted for block in kv.blocks(one)]
+    owned = [block for one in admitted for block in kv.blocks(one)[0]]
     assert len(owned) == len(set(owned))
     assert len(owned) + kv.num_free == 12
     for one in admitted:

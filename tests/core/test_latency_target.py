@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from orcinus.core.batch import Batch, BatchResult, Reason
+from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.engine import Engine
 from orcinus.core.kv import Paged
 from orcinus.core.policies import LatencyTarget, StallFree
 from orcinus.core.ports import Policy
 from orcinus.core.request import Request
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.core.scheduler import Scheduler
+from orcinus.core.scheduler import NO_OVERLAP, Scheduler
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits
 from orcinus.observe.latency import LatencyObserver, percentile
 from orcinus.observe.timeline import TimelineObserver
@@ -33,7 +34,7 @@ class TimedExecutor:
     """Takes as long as its machine says."""
 
     depth = 1
-    chains = False
+    overlap = NO_OVERLAP
 
     def __init__(self, clock: VirtualClock, machine: Machine) -> None:
         self.clock, self.machine = clock, machine
@@ -146,11 +147,11 @@ def test_a_cold_engine_begins_with_small_iterations() -> None:
     while not engine.idle:
         plan = engine.scheduler.plan
 
-        def noted(now: float, plan=plan, **rest):  # type: ignore[no-untyped-def]
-            batch = plan(now, **rest)
-            if batch is not None:
-                sizes.append(batch.num_tokens)
-            return batch
+        def noted(*moment, plan=plan):  # type: ignore[no-untyped-def]
+            planned = plan(*moment)
+            if planned is not None:
+                sizes.append(planned[0].num_tokens)
+            return planned
 
         engine.scheduler.plan = noted  # type: ignore[method-assign]
         engine.step()

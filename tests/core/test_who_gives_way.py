@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Batch, Reason
+from orcinus.core.admission import Admission
+from orcinus.core.batch import Batch
 from orcinus.core.component_spec import make_order, make_policy
-from orcinus.core.engine import Engine
+from orcinus.core.next_batch import NextBatch
 from orcinus.core.orders import ORDERS, Fair
 from orcinus.core.policies import POLICIES, Orca, StallFree
-from orcinus.core.ports import Observer
+from orcinus.core.ports import KVManager, Observer, Order
 from orcinus.core.request import Request, RequestContext, Status
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.core.scheduler import Scheduler
+from orcinus.core.scheduler import NO_OVERLAP
+from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Grant, Limits, Selection, View
 from tests.examples import examples
-from tests.worlds import Job, World, build_world, check_all, random_jobs, run
+from tests.worlds import OVERLAP, Job, World, build_world, check_all, random_jobs, run
 
 TIGHT = 11  # blocks of 4 tokens: one request of 40 tokens and a bit
 ORDERED = [*ORDERS, "priority:aging=1", "shortest-first:aging=2000"]
@@ -96,44 +98,57 @@ def test_it_leaves_even_the_batch_that_is_being_planned_and_its_tokens_return_to
     world.engine.step()  # each needs a block more: `c` came first and took the last one, and is given up for `b`
     batch = world.record.batches[-1]
     assert [chunk.request_id for chunk in batch.chunks] == ["b", "a"]
-    assert batch.unserved.reasons == {"c": Reason.PREEMPTED}
+    assert world.record.unserved[-1].reasons == {"c": Reason.PREEMPTED}
     policy.budget = 64
     finish(world)
     assert [one.preemptions for one in requests] == [0, 0, 1]
 
 
-class Watched(Scheduler):
-    """A scheduler that notes who took whose memory, and who was admitted past whom."""
+class Watched(Admission):
+    """An admission that notes which request took whose memory, and which was admitted past which."""
 
-    taken: set[tuple[str, str]]  # (who needed it, who gave way)
-    overtaken: list[tuple[Request, Request]]  # (who was admitted, who was ahead of it in the queue)
-    in_need: Request
+    def __init__(self, kv: KVManager, order: Order) -> None:
+        super().__init__(kv, order)
+        self.taken: set[tuple[str, str]] = set()  # (the one in need, the one that gave way)
+        self.overtaken: list[tuple[Request, Request]] = []  # (the one admitted, the one ahead of it in the queue)
+        self.in_need: Request | None = None
 
-    def _make_room(self, request, count, draft):  # type: ignore[no-untyped-def]
+    def make_room(self, request: Request, count: int, batch: NextBatch) -> bool:
         self.in_need = request
-        return super()._make_room(request, count, draft)
+        return super().make_room(request, count, batch)
 
-    def _preempt(self, victim, draft):  # type: ignore[no-untyped-def]
+    def preempt(self, victim: Request) -> None:
+        assert self.in_need is not None
         self.taken.add((self.in_need.id, victim.id))
-        behind = [one for one in self._running if one.precedence > victim.precedence]
+        behind = [one for one in self.running if one.precedence > victim.precedence]
         assert all(one.in_flight for one in behind), "others behind it could have given way"
         assert self.in_need.precedence < victim.precedence
-        super()._preempt(victim, draft)
+        super().preempt(victim)
 
-    def _admit(self, request, draft):  # type: ignore[no-untyped-def]
-        ahead = [one for one in self.order.all() if self.order.rank(one) < self.order.rank(request)]
-        admitted = super()._admit(request, draft)
+    def admit(self, request: Request, batch: NextBatch) -> bool:
+        ahead = [one for one in self.waiting.all() if self.waiting.rank(one) < self.waiting.rank(request)]
+        admitted = super().admit(request, batch)
         self.overtaken += [(request, one) for one in ahead if admitted]
         return admitted
 
 
 def watched_world(policy: str, order: str, kv: str, *, depth: int = 1, num_blocks: int = TIGHT) -> World:
     limits = Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
-    world = build_world(make_policy(policy), kv, depth=abs(depth), chains=depth < 0, num_blocks=num_blocks, limits=limits)
-    scheduler = Watched(make_policy(policy), world.kv, limits, make_order(order))
-    scheduler.taken, scheduler.overtaken = set(), []
-    engine = Engine(scheduler, world.engine.executor, world.engine.clock, [world.record])
-    return World(engine, world.kv, world.record)
+    world = build_world(
+        make_policy(policy),
+        kv,
+        depth=abs(depth),
+        overlap=OVERLAP if depth < 0 else NO_OVERLAP,
+        num_blocks=num_blocks,
+        limits=limits,
+    )
+    world.engine.scheduler.admission = Watched(world.kv, make_order(order))
+    return world
+
+
+def watched(world: World) -> Watched:
+    assert isinstance(world.engine.scheduler.admission, Watched)
+    return world.engine.scheduler.admission
 
 
 @examples(150)
@@ -148,7 +163,7 @@ def test_no_two_requests_preempt_each_other_in_turn(policy: str, order: str, kv:
     world = watched_world(policy, order, kv, depth=depth)
     jobs = random_jobs(random.Random(seed), 20, cancels=True)
     check_all(world, jobs, run(world, jobs))
-    taken = world.engine.scheduler.taken  # type: ignore[attr-defined]
+    taken = watched(world).taken
     assert not {(victim, taker) for taker, victim in taken} & taken
 
 
@@ -159,7 +174,7 @@ def test_a_request_is_admitted_again_before_those_behind_it(order: str, seed: in
     world = watched_world("stall-free", order, "paged")
     jobs = random_jobs(random.Random(seed), 25)
     run(world, jobs)
-    assert world.engine.scheduler.overtaken == []  # type: ignore[attr-defined]
+    assert watched(world).overtaken == []
 
 
 def test_the_orders_do_preempt() -> None:
@@ -169,7 +184,7 @@ def test_the_orders_do_preempt() -> None:
         for seed in range(5):
             world = watched_world("stall-free", order, "paged")
             run(world, random_jobs(random.Random(seed), 25))
-            pairs |= world.engine.scheduler.taken  # type: ignore[attr-defined]
+            pairs |= watched(world).taken
         assert len(pairs) > 5, order
 
 
@@ -195,7 +210,7 @@ def test_service_of_backlogged_clients_stays_close_under_preemption(seed: int, b
     bound = 20 * order.prompt_cost + batch_size * 15 * order.output_cost
 
     class Check(Observer):
-        def on_batch(self, batch: Batch, now: float) -> None:
+        def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
             if len({one.context.client for one in order.all()}) == 2:
                 assert abs(order.counters["a"] - order.counters["b"]) <= bound
 

@@ -15,8 +15,9 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES, Orca
-from orcinus.core.request import Request, RequestContext
+from orcinus.core.request import Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
 from orcinus.observe.dropped import warn_of_dropped
 from orcinus.observe.perfetto import trace
@@ -24,17 +25,17 @@ from orcinus.observe.recorder import StepRecorder, read_lines
 from orcinus.observe.replay import _request as request_of
 from orcinus.observe.replay import replay
 from tests.product import product
-from tests.worlds import Job, World, build_world, random_jobs, run
+from tests.worlds import OVERLAP, Job, World, build_world, random_jobs, run
 
 Lines = list[dict[str, Any]]
 
 
 def recorded_world(
-    path: Path, policy: str, kv: str, order: str, depth: int, *, chains: bool = False
+    path: Path, policy: str, kv: str, order: str, depth: int, *, overlap: Overlap = NO_OVERLAP
 ) -> tuple[World, StepRecorder]:
-    world = build_world(make_policy(policy), kv, depth=depth, chains=chains, num_blocks=12, order=order)
+    world = build_world(make_policy(policy), kv, depth=depth, overlap=overlap, num_blocks=12, order=order)
     limits = world.engine.scheduler.limits
-    sizes = {"num_blocks": 12, "block_size": 4, "depth": depth, "chains": chains}
+    sizes = {"num_blocks": 12, "block_size": 4, "depth": depth, "overlap": list(overlap)}
     recorder = StepRecorder(
         path, {"policy": policy, "order": order, "kv": kv, "limits": {f: getattr(limits, f) for f in limits.__slots__}, **sizes}
     )
@@ -51,10 +52,10 @@ def record(
     jobs: list[Job],
     *,
     switch: bool = False,
-    chains: bool = False,
+    overlap: Overlap = NO_OVERLAP,
 ) -> Lines:
     """Run jobs and return what was recorded."""
-    world, recorder = recorded_world(path, policy, kv, order, depth, chains=chains)
+    world, recorder = recorded_world(path, policy, kv, order, depth, overlap=overlap)
     step, turn = world.engine.step, itertools.count()
 
     def maybe_switch():  # type: ignore[no-untyped-def]
@@ -143,11 +144,11 @@ def test_what_a_line_says(tmp_path: Path) -> None:
     assert [len(row) for row in back["tokens"]] == [1, 0]
 
 
-@pytest.mark.parametrize(("depth", "chains"), [(1, False), (2, False), (2, True), (4, True)])
-def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(depth: int, chains: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("depth", "overlap"), [(1, NO_OVERLAP), (2, NO_OVERLAP), (2, OVERLAP), (4, OVERLAP)])
+def test_the_trace_has_a_track_per_request_and_a_slice_per_iteration(depth: int, overlap: Overlap, tmp_path: Path) -> None:
     jobs = random_jobs(random.Random(3), 15, cancels=True)
     policy = "stall-free:token_budget=9"
-    lines = record(tmp_path / "steps.jsonl", policy, "prefix-cache", "fcfs", depth, jobs, chains=chains)
+    lines = record(tmp_path / "steps.jsonl", policy, "prefix-cache", "fcfs", depth, jobs, overlap=overlap)
     drawn = json.loads(json.dumps(trace(lines)))["traceEvents"]
     launches = [line for line in lines if line["kind"] == "launch"]
     assert sum(event["name"].startswith("iteration") for event in drawn) == len(launches)

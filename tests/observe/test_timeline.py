@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Reason
 from orcinus.core.component_spec import make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES, Orca, PrefillFirst, RequestLevel, Sarathi, StallFree
 from orcinus.core.ports import Policy
 from orcinus.core.request import Finish
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits
 from orcinus.observe.timeline import Stage, Timeline, TimelineObserver
 from tests.examples import examples

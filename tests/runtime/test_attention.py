@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,18 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus.core.batch import Batch, Chunk
-from orcinus.core.sampling_params import SamplingParams
 from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import ATTENTION, Heads
 from orcinus.runtime.attention.reference import parts
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
 from tests.examples import examples
+from tests.seam import Part, batch_of
 
-PARAMS = SamplingParams()
 HERE = ("reference", "cpu")  # the others are in tests/runtime/gpu
 NUM_BLOCKS = 64
+
+
+def packed_batch(chunks: Sequence[Part], block_size: int) -> PackedBatch:
+    (packed,) = pack(*batch_of(chunks), block_size)
+    return packed
 
 
 def ragged_batch(sizes: list[tuple[int, int]], block_size: int, seed: int) -> PackedBatch:
@@ -29,8 +34,8 @@ def ragged_batch(sizes: list[tuple[int, int]], block_size: int, seed: int) -> Pa
     chunks = []
     for index, (start, count) in enumerate(sizes):
         table = tuple(next(blocks) for _ in range(-(-(start + count) // block_size)))
-        chunks.append(Chunk(f"r{index}", (0,) * count, start, table, True, PARAMS))
-    return pack(Batch(1, tuple(chunks)), block_size)
+        chunks.append(Part(f"r{index}", (0,) * count, start, table))
+    return packed_batch(chunks, block_size)
 
 
 def filled_kv(batch: PackedBatch, block_size: int, heads: int, dim: int, dtype: torch.dtype) -> LayerKV:
@@ -124,13 +129,13 @@ def test_the_decode_kernel_survives_large_scores() -> None:
 
 def test_packing_flattens_a_mixed_batch() -> None:
     """The paper's example: requests of 1, 1, 2 and 3 tokens make 7 rows."""
-    chunks = (
-        Chunk("x1", (11,), 5, (3, 9), True, PARAMS),
-        Chunk("x2", (12,), 3, (4,), True, PARAMS),
-        Chunk("x3", (13, 14), 0, (7,), True, PARAMS),
-        Chunk("x4", (15, 16, 17), 4, (1, 2), False, PARAMS),
+    parts_of_all = (
+        Part("x1", (11,), 5, (3, 9)),
+        Part("x2", (12,), 3, (4,)),
+        Part("x3", (13, 14), 0, (7,)),
+        Part("x4", (15, 16, 17), 4, (1, 2), samples=False),
     )
-    packed = pack(Batch(1, chunks), 4)
+    packed = packed_batch(parts_of_all, 4)
     assert packed.tokens.tolist() == [11, 12, 13, 14, 15, 16, 17]
     assert packed.positions.tolist() == [5, 3, 0, 1, 4, 5, 6]
     assert packed.slot_blocks.tolist() == [9, 4, 7, 7, 2, 2, 2]

@@ -35,11 +35,12 @@ def test_the_largest_batches_are_as_large_as_the_limits_allow(size: int, tokens:
     for batch in batches:
         assert batch.num_tokens == tokens
         assert len({chunk.request_id for chunk in batch.chunks}) == len(batch.chunks) <= size
-        for chunk in batch.chunks:
+        for chunk, new in zip(batch.chunks, batch.new, strict=True):
             assert chunk.samples
             assert chunk.tokens
             assert chunk.end == length
-            assert chunk.blocks == (0,) * -(-length // block_size)
+            assert new.request_id == chunk.request_id
+            assert new.blocks == ((0,) * -(-length // block_size),)
     counts = [[len(chunk.tokens) for chunk in batch.chunks] for batch in batches]
     assert min(map(len, counts)) == -(-tokens // length), "as few prompts as can have them"
     assert max(map(len, counts)) == min(size, tokens), "as many requests as can be"

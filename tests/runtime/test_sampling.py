@@ -10,27 +10,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Chunk
+from orcinus.core.executor_state import Row
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import philox, uniform
 from orcinus.runtime.sampling import sample
 from tests.examples import examples
+from tests.seam import row as drawn
 
 PROBABILITIES = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 
 
-def chunk(position: int = 1, history: tuple[int, ...] = (0,), prompt_length: int = 1, **params: Any) -> Chunk:
-    given = SamplingParams(**{"seed": 0, **params})
-    return Chunk("r", (0,), position - 1, (0,), True, given, history, prompt_length)
+def wish(position: int = 1, history: tuple[int, ...] = (0,), prompt_length: int = 1, **params: Any) -> Row:
+    return drawn(history, prompt_length, SamplingParams(**{"seed": 0, **params}), position)
 
 
-def chosen(rows: torch.Tensor, chunks: list[Chunk]) -> list[int]:
+def chosen(rows: torch.Tensor, chunks: list[Row]) -> list[int]:
     return sample(rows.clone(), chunks).tokens
 
 
 def frequencies(draws: int = 20_000, **params: Any) -> torch.Tensor:
     """How often each of the five tokens is drawn."""
-    chunks = [chunk(position, **params) for position in range(1, draws + 1)]
+    chunks = [wish(position, **params) for position in range(1, draws + 1)]
     tokens = chosen(PROBABILITIES.log().repeat(draws, 1), chunks)
     return torch.bincount(torch.tensor(tokens), minlength=5) / draws
 
@@ -51,7 +51,7 @@ def test_uniform_numbers_are_uniform_and_depend_on_seed_and_position_alone() -> 
 
 
 def test_greedy_takes_the_most_likely() -> None:
-    assert chosen(PROBABILITIES.log()[None], [chunk(temperature=0)]) == [0]
+    assert chosen(PROBABILITIES.log()[None], [wish(temperature=0)]) == [0]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -98,7 +98,7 @@ def test_filters_keep_the_likely_and_renormalise(params: dict[str, Any], kept: l
 )
 def test_top_k_keeps_what_is_as_likely_as_the_kth(params: dict[str, Any], kept: list[int]) -> None:
     logits = torch.tensor([1.0, 2.0, 1.0, 2.0, 1.0, 0.0, 0.0])
-    chunks = [chunk(position, **params) for position in range(1, 400)]
+    chunks = [wish(position, **params) for position in range(1, 400)]
     assert set(chosen(logits.repeat(len(chunks), 1), chunks)) == set(kept)
 
 
@@ -119,7 +119,7 @@ ANY_PARAMS = st.fixed_dictionaries(
 @given(st.lists(ANY_PARAMS, min_size=1, max_size=6), st.integers(0, 1000))
 def test_a_row_never_depends_on_its_neighbours(many: list[dict[str, Any]], seed: int) -> None:
     rows = torch.randn(len(many), 40, generator=torch.Generator().manual_seed(seed)).bfloat16().float()  # with ties
-    chunks = [chunk(3, (1, 2, 3), 1, **params) for params in many]
+    chunks = [wish(3, (1, 2, 3), 1, **params) for params in many]
     alone = [chosen(row[None], [one])[0] for row, one in zip(rows, chunks, strict=True)]
     assert chosen(rows, chunks) == alone
 
@@ -127,28 +127,28 @@ def test_a_row_never_depends_on_its_neighbours(many: list[dict[str, Any]], seed:
 def test_penalties_follow_their_formulas() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0, 0.0]])
     history, prompt = (0, 1, 2, 1, 1), 2  # prompt: 0 1; output: 2 1 1
-    assert chosen(logits, [chunk(5, history, prompt, temperature=0, repetition_penalty=1.3)]) == [0]  # 1.54 > 1.46
-    assert chosen(logits, [chunk(5, history, prompt, temperature=0, frequency_penalty=1.0)]) == [0]  # token 1 lost 2
-    assert chosen(logits, [chunk(5, history, prompt, temperature=0, presence_penalty=-1.0)]) == [1]  # token 1 gained 1
-    assert chosen(logits, [chunk(5, (0, 0), 2, temperature=0, repetition_penalty=2.0)]) == [1]  # the prompt counts here
-    assert chosen(logits, [chunk(5, (0, 0), 2, temperature=0, presence_penalty=2.0)]) == [0]  # and not here
+    assert chosen(logits, [wish(5, history, prompt, temperature=0, repetition_penalty=1.3)]) == [0]  # 1.54 > 1.46
+    assert chosen(logits, [wish(5, history, prompt, temperature=0, frequency_penalty=1.0)]) == [0]  # token 1 lost 2
+    assert chosen(logits, [wish(5, history, prompt, temperature=0, presence_penalty=-1.0)]) == [1]  # token 1 gained 1
+    assert chosen(logits, [wish(5, (0, 0), 2, temperature=0, repetition_penalty=2.0)]) == [1]  # the prompt counts here
+    assert chosen(logits, [wish(5, (0, 0), 2, temperature=0, presence_penalty=2.0)]) == [0]  # and not here
 
 
 def test_bias_forces_and_forbids() -> None:
     logits = PROBABILITIES.log()[None]
-    assert chosen(logits, [chunk(temperature=0, logit_bias={4: 100.0})]) == [4]
-    assert chosen(logits, [chunk(temperature=0, logit_bias={0: -100.0})]) == [1]
+    assert chosen(logits, [wish(temperature=0, logit_bias={4: 100.0})]) == [4]
+    assert chosen(logits, [wish(temperature=0, logit_bias={0: -100.0})]) == [1]
 
 
 def test_stops_are_forbidden_until_min_tokens() -> None:
     logits, params = PROBABILITIES.log()[None], {"temperature": 0, "stop_token_ids": (0,), "min_tokens": 2}
-    assert chosen(logits, [chunk(position=4, prompt_length=4, **params)]) == [1]
-    assert chosen(logits, [chunk(position=5, prompt_length=4, **params)]) == [1]
-    assert chosen(logits, [chunk(position=6, prompt_length=4, **params)]) == [0]
+    assert chosen(logits, [wish(position=4, prompt_length=4, **params)]) == [1]
+    assert chosen(logits, [wish(position=5, prompt_length=4, **params)]) == [1]
+    assert chosen(logits, [wish(position=6, prompt_length=4, **params)]) == [0]
 
 
 def test_logprobs_are_the_models_own_and_ranked() -> None:
-    (plain,) = sample(PROBABILITIES.log()[None], [chunk(temperature=0, logprobs=2, logit_bias={2: 50.0})]).logprobs
+    (plain,) = sample(PROBABILITIES.log()[None], [wish(temperature=0, logprobs=2, logit_bias={2: 50.0})]).logprobs
     assert plain is not None
     assert plain.rank == 3
     assert plain.logprob == pytest.approx(np.log(0.15), abs=1e-6)
@@ -159,7 +159,7 @@ def test_logprobs_are_the_models_own_and_ranked() -> None:
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_of_equally_likely_tokens_the_chosen_one_stands_first(temperature: float, top: int) -> None:
     levels = torch.randint(3, (60, 12), generator=torch.Generator().manual_seed(top)).float()
-    sampled = sample(levels.clone(), [chunk(place, temperature=temperature, logprobs=top) for place in range(1, 61)])
+    sampled = sample(levels.clone(), [wish(place, temperature=temperature, logprobs=top) for place in range(1, 61)])
     for row, token, found in zip(levels, sampled.tokens, sampled.logprobs, strict=True):
         assert found is not None
         by_id = sorted(range(12), key=lambda other: (-row[other].item(), other != token, other))
@@ -175,7 +175,7 @@ def test_of_equally_likely_tokens_the_chosen_one_stands_first(temperature: float
 def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
     rows = PROBABILITIES.log().repeat(3, 1)
     rows[1, 3] = poison
-    chunks = [chunk(temperature=t, logprobs=1) for t in (0, 0, 1)]
+    chunks = [wish(temperature=t, logprobs=1) for t in (0, 0, 1)]
     sampled = sample(rows.clone(), chunks)
     assert list(sampled.errors) == [1]
     assert sampled.tokens[2] == chosen(PROBABILITIES.log()[None], [chunks[2]])[0]
@@ -183,8 +183,8 @@ def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
 
 def test_parameters_that_forbid_every_token_fail_their_row_alone() -> None:
     rows = PROBABILITIES.log().repeat(2, 1)
-    forbidding = chunk(position=2, prompt_length=2, min_tokens=2, stop_token_ids=(0, 1, 2, 3, 4))
-    sampled = sample(rows, [forbidding, chunk(temperature=0)])
+    forbidding = wish(position=2, prompt_length=2, min_tokens=2, stop_token_ids=(0, 1, 2, 3, 4))
+    sampled = sample(rows, [forbidding, wish(temperature=0)])
     assert list(sampled.errors) == [0]
     assert "forbid every token" in sampled.errors[0]
     assert sampled.tokens[1] == 0
@@ -192,7 +192,7 @@ def test_parameters_that_forbid_every_token_fail_their_row_alone() -> None:
 
 def test_a_seed_repeats_its_draws() -> None:
     logits = torch.zeros(1, 1000)
-    draws = [chosen(logits, [chunk(position, seed=3)])[0] for position in range(1, 30)]
-    assert draws == [chosen(logits, [chunk(position, seed=3)])[0] for position in range(1, 30)]
+    draws = [chosen(logits, [wish(position, seed=3)])[0] for position in range(1, 30)]
+    assert draws == [chosen(logits, [wish(position, seed=3)])[0] for position in range(1, 30)]
     assert len(set(draws)) > 20
-    assert draws != [chosen(logits, [chunk(position, seed=4)])[0] for position in range(1, 30)]
+    assert draws != [chosen(logits, [wish(position, seed=4)])[0] for position in range(1, 30)]

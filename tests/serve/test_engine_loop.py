@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from orcinus.core.batch import Finished, Reason, Token, Unserved
+from orcinus.core.batch import Finished, Token
 from orcinus.core.policies.orca import Orca
 from orcinus.core.request import Finish, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Limits
 from orcinus.errors import RequestError
 from orcinus.observe.metrics import MetricsObserver

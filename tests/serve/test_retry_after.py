@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orcinus.serve.admission import Admission, Bounds, Ticket
+from orcinus.serve.admission_control import AdmissionControl, Bounds, Ticket
 from orcinus.serve.errors import ApiError
 from orcinus.serve.retry_after import LATE_S, MOST_S, Progress, RetryAfter
 from orcinus.sim.clock import VirtualClock
@@ -42,7 +42,7 @@ class World:
     def __post_init__(self) -> None:
         self.clock, self.random = VirtualClock(), random.Random(7)
         self.retry = RetryAfter(self.slots, self.clock.now)
-        self.admission = Admission(Bounds(self.bound), self.promise, self.retry.held)
+        self.admission = AdmissionControl(Bounds(self.bound), self.promise, self.retry.held)
         self.inside: list[Inside] = []
         self._numbers = itertools.count()
         self._coming: list[tuple[float, int, int, bool]] = []  # when, in which order, who, whether as it was told

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost, IterationWork, work_of
 from orcinus.sim.clock import VirtualClock
@@ -16,12 +17,15 @@ from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 PARAMS = SamplingParams(max_tokens=100, seed=0)
 
 
-def decode(name: str, start: int = 10, prompt: int = 10) -> Chunk:
-    return Chunk(name, (0,), start, (), True, PARAMS, (), prompt)
+NEW = NewRequest("a", (0,) * 10, (), PARAMS, RequestContext(), ((),))
+
+
+def decode(name: str, start: int = 10) -> Chunk:
+    return Chunk(name, (0,), start)
 
 
 def prefill(name: str, tokens: int, *, samples: bool = True) -> Chunk:
-    return Chunk(name, (0,) * tokens, 0, (), samples, PARAMS, (), tokens)
+    return Chunk(name, (0,) * tokens, 0, drafts=0 if samples else None, prefill=True)
 
 
 class ByTokens:
@@ -132,12 +136,12 @@ def test_an_answer_ends_before_max_tokens_with_a_token_that_says_so() -> None:
     executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
     executor.answers["a"] = 3
     for start, token in ((10, MADE_UP), (11, END)):  # the second and the third token of the answer
-        executor.submit(Batch(start, (decode("a", start), decode("b", start))))
+        executor.submit(Batch(start, (decode("a", start), decode("b", start)), (NEW,)))
         assert executor.collect().tokens == ((token,), (MADE_UP,))
 
 
 def test_a_repeated_batch_ends_with_the_first_answer() -> None:
     executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
     executor.answers["a"] = 4
-    executor.submit(RepeatedBatch(1, (decode("a"), decode("b")), repeats=9))
+    executor.submit(RepeatedBatch(1, (decode("a"), decode("b")), (NEW,), repeats=9))
     assert executor.collect() == RepeatedResult(1, ((END,), (MADE_UP,)), earlier=(1.0, 2.0))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Finished, Submitted, Token
+from orcinus.core.batch import Batch, BatchResult, Chunk, Finished, Token
 from orcinus.core.component_spec import make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
@@ -28,6 +28,7 @@ from orcinus.sim.made_up import Author, Vocabulary, answer_lengths, read_vocabul
 from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
 from orcinus.sim.run import set_up
 from orcinus.tiny import MODEL_DIR
+from tests.seam import row
 from tests.sim.test_real_time import Wall
 from tests.sim.worlds import LinearCost
 
@@ -45,13 +46,14 @@ def answer(
 ) -> tuple[list[int], list[BatchResult]]:
     """One request's answer, decode by decode."""
     writer = author(length)
-    writer.begin(Submitted("r", prompt, params, 0.0))
+    writer.begin("r", prompt, params)
     written: list[int] = []
     results = []
     while not written or (written[-1] not in params.stop_token_ids and len(written) < (params.max_tokens or 0)):
         known = (*prompt, *written)
-        chunk = Chunk("r", known[-1:], len(known) - 1, (0,), True, params, known, len(prompt))
-        results.append(writer.write(Batch(len(written), (chunk,))))
+        chunk = Chunk("r", known[-1:], len(known) - 1)
+        state = row(known, len(prompt), params).request
+        results.append(writer.write(Batch(len(written), (chunk,)), {"r": state}))
         written += results[-1].tokens[0]
     return written, results
 
@@ -109,7 +111,7 @@ def serve(
             elif isinstance(event, Token):
                 texts.setdefault(event.request_id, []).append(event.token)
     assert engine.dropped_observers == []
-    assert executor.author.idle
+    assert executor.idle
     return texts, ends
 
 
@@ -195,9 +197,10 @@ def test_log_probabilities_are_those_of_a_model_that_knows_nothing(count: int) -
 def test_a_prompt_that_is_scored_has_an_entry_for_every_token_but_the_first() -> None:
     prompt, asked = (7, 8, 9, 10), params(prompt_logprobs=1)
     writer = author()
-    writer.begin(Submitted("r", prompt, asked, 0.0))
-    chunks = [Chunk("r", prompt[a:b], a, (0,), b == 4, asked, prompt, 4) for a, b in ((0, 2), (2, 4))]
-    scored = [writer.write(Batch(0, (chunk,))).prompt_logprobs[0] for chunk in chunks]
+    writer.begin("r", prompt, asked)
+    chunks = [Chunk("r", prompt[a:b], a, drafts=0 if b == 4 else None) for a, b in ((0, 2), (2, 4))]
+    known = {"r": row(prompt, 4, asked).request}
+    scored = [writer.write(Batch(0, (chunk,)), known).prompt_logprobs[0] for chunk in chunks]
     assert [one.top[0][0] for part in scored for one in part] == [8, 9, 10]
 
 

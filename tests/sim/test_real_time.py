@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orcinus.core.batch import Batch, Chunk, Submitted
+from orcinus.core.batch import Batch, Chunk, Finished, NewRequest, Submitted
+from orcinus.core.request import Finish, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost
 from orcinus.sim.made_up import Author, Vocabulary
@@ -42,8 +43,9 @@ def executor(wall: Wall, seconds: float, stages: int = 1, speed: float = 1.0) ->
     return made
 
 
-def batch(number: int, name: str = "a", start: int = 1) -> Batch:
-    return Batch(number, (Chunk(name, (5,), start, (0,), True, PARAMS, (), 2),))
+def batch(number: int, name: str = "a") -> Batch:
+    """A decode of a request that executors meet anew."""
+    return Batch(number, (Chunk(name, (5,), 1),), (NewRequest(name, (5, 6), (), PARAMS, RequestContext(), ((0,),)),))
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 10.0])
@@ -78,11 +80,10 @@ def test_a_machine_that_is_too_slow_loses_time_and_never_hurries_for_long() -> N
     assert wall.at - began == pytest.approx(10 * 0.1 - MOST_LATE_S)
 
 
-def test_whoever_comes_first_after_a_pause_waits_for_a_whole_iteration() -> None:
+def test_the_first_request_after_a_pause_waits_for_a_whole_iteration() -> None:
     wall = Wall()
     tested = executor(wall, 0.02, speed=0.5)
-    for name in "ab":
-        tested.author.end(name)
+    tested.on_events([Finished(name, Finish.LENGTH, wall.at) for name in "ab"])
     wall.at += 0.03  # less than the simulation may be late
     tested.on_submit(Submitted("c", (5,), PARAMS, wall.at))
     tested.submit(batch(1, "c"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.ports import Observer
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel, IterationWork
 from orcinus.observe.metrics import MetricsObserver
@@ -42,7 +43,7 @@ class Diary(Observer):
     started: list[float] = field(default_factory=list)  # when batches were launched
     held: Counter[str] = field(default_factory=Counter)  # tokens of repeated batches whose answer is held back
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self.started.append(now)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:

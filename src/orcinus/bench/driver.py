@@ -13,6 +13,7 @@ from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Unserved
 from orcinus.interrupt import uninterrupted
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.source import Source
@@ -120,30 +121,30 @@ class IterationObserver(Observer):
     """Collects the iterations of a run."""
 
     def __init__(self) -> None:
-        self._launched: dict[int, float] = {}
-        self._seen: list[tuple[float, float, Batch]] = []
+        self._launched: dict[int, tuple[float, Unserved]] = {}
+        self._seen: list[tuple[float, float, Batch, Unserved]] = []
 
-    def on_batch(self, batch: Batch, now: float) -> None:
-        self._launched[batch.id] = now
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
+        self._launched[batch.id] = now, unserved
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        self._seen.append((self._launched.pop(batch.id), now, batch))
+        launched, unserved = self._launched.pop(batch.id)
+        self._seen.append((launched, now, batch, unserved))
 
     def since(self, start: float) -> tuple[Iteration, ...]:
         """Iterations in order of return; moments count from `start`."""
-        return tuple(_iteration(launched - start, returned - start, batch) for launched, returned, batch in self._seen)
+        return tuple(_iteration(begun - start, ended - start, batch, unserved) for begun, ended, batch, unserved in self._seen)
 
     def cached_tokens(self) -> dict[str, int]:
         """Prompt tokens that each request's first iteration found cached."""
         found: dict[str, int] = {}
-        for _, _, batch in self._seen:
+        for _, _, batch, _ in self._seen:
             for chunk in batch.chunks:
                 found.setdefault(chunk.request_id, chunk.start)
         return found
 
 
-def _iteration(launched: float, returned: float, batch: Batch) -> Iteration:
-    prefill = sum(len(chunk.tokens) for chunk in batch.chunks if chunk.start < chunk.prompt_length)
-    seen = batch.unserved
+def _iteration(launched: float, returned: float, batch: Batch, seen: Unserved) -> Iteration:
+    prefill = sum(len(chunk.tokens) for chunk in batch.chunks if chunk.prefill)
     counts = (len(batch.chunks), prefill, batch.num_tokens - prefill, seen.num_waiting, seen.num_running, seen.free_blocks)
     return Iteration(launched, returned, *counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from orcinus.conformance.bad_fields import LEFT_OUT, Row, add_rows, chat, said
+from orcinus.conformance.bad_fields import LEFT_OUT, BadCase, add_rows, chat, said
 from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import expect_error
 from orcinus.conformance.target import CHAT, Json, ServerUnderTest
@@ -40,7 +40,7 @@ def _refs(count: int) -> Json:
     return _schema(**{"$ref": "#/$defs/d0", "$defs": names | {f"d{count}": {"type": "string"}}})
 
 
-MESSAGES: list[Row] = [
+MESSAGES: list[BadCase] = [
     chat("no messages field", "messages", messages=LEFT_OUT),
     chat("messages null", "messages", messages=None),
     chat("no messages", "messages", messages=[]),

@@ -14,7 +14,7 @@ from orcinus.conformance.verdict import expect
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BadCase:
     """One wrong request: what is wrong, and what must come back."""
 
     name: str
@@ -41,14 +41,18 @@ class Row:
 LEFT_OUT: Any = object()  # the value of a field that is not sent at all
 
 
-def text(name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any) -> Row:
+def text(
+    name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any
+) -> BadCase:
     """A wrong completion."""
-    return Row(name, TEXT, fields, param, status, code, ours)
+    return BadCase(name, TEXT, fields, param, status, code, ours)
 
 
-def chat(name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any) -> Row:
+def chat(
+    name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any
+) -> BadCase:
     """A wrong chat."""
-    return Row(name, CHAT, fields, param, status, code, ours)
+    return BadCase(name, CHAT, fields, param, status, code, ours)
 
 
 def said(*content: Any) -> list[Json]:
@@ -56,7 +60,7 @@ def said(*content: Any) -> list[Json]:
     return [{"role": "user", "content": one} for one in content]
 
 
-def add_rows(subject: str, rows: list[Row]) -> None:
+def add_rows(subject: str, rows: list[BadCase]) -> None:
     """Make every row a check."""
     for row in rows:
         status = row.status if isinstance(row.status, int) else " or ".join(map(str, sorted(row.status)))
@@ -88,7 +92,7 @@ PROMPTS = [
     text("an object as a prompt", "prompt", prompt={"text": "Hi"}),
     text("100,000 prompts", "prompt", prompt=["x"] * 100_000),
     text("65 prompts", "prompt", ours=True, prompt=["x"] * 65),
-    *(Row(name, path, fields, param, 400, "context_length_exceeded") for name, path, fields, param in TOO_LONG),
+    *(BadCase(name, path, fields, param, 400, "context_length_exceeded") for name, path, fields, param in TOO_LONG),
     text("an unknown model", "model", status=404, code="model_not_found", model="no-such-model"),
     chat("an unknown model in a chat", "model", status=404, code="model_not_found", model="no-such-model"),
     text("a number as a model", "model", model=7),

@@ -1,15 +1,29 @@
-"""What crosses the seam: a Batch goes to the executor, a BatchResult comes back, and the world hears events."""
+"""What crosses the seam: a Batch goes to the executor, a BatchResult comes back, and observers hear events. Plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from orcinus.core.request import Finish, Logprobs, RequestContext
+from orcinus.core.request import Failure, Finish, FinishCode, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
+
+BlockTables = tuple[tuple[int, ...], ...]  # one block table per group of layers
+
+
+class NewRequest(NamedTuple):
+    """A request that an executor does not know (yet, or any more: it was preempted).
+
+    It comes with the batch that holds its first chunk. The executor keeps it until its id stands in `Batch.removed`.
+    """
+
+    request_id: str
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]  # generated so far: not empty after a preemption or a restart
+    params: SamplingParams
+    context: RequestContext
+    blocks: BlockTables  # whole tables, the blocks of this batch's chunk included
 
 
 class Chunk(NamedTuple):
@@ -21,29 +35,20 @@ class Chunk(NamedTuple):
     request_id: str
     tokens: tuple[int, ...]
     start: int  # position of the first token = tokens whose keys and values are already in memory
-    blocks: tuple[int, ...]  # K/V block table: position p lies in blocks[p // block_size]
-    samples: bool  # whether the last token's logits choose the next token (false in the middle of a prompt)
-    params: SamplingParams
-    history: Sequence[int] = ()  # every known token, given only if params.needs_history or `scored`
-    prompt_length: int = 0  # how many of the known tokens are the prompt
-    follows: int | None = None  # the batch in flight that samples its only token, which is not known yet; None: it is known
+    new_blocks: BlockTables = ((),)  # per group: to append to the table that the executor knows
+    drafts: int | None = 0  # None: draw nothing; else the last `drafts` tokens are guesses, and up to `drafts` + 1 are drawn
+    prefill: bool = False  # whether the first token belongs to the prompt
+    follows: int | None = None  # the last batch, if that samples the only token, which is not known yet
+
+    @property
+    def samples(self) -> bool:
+        """Whether a token is drawn after its last one."""
+        return self.drafts is not None
 
     @property
     def end(self) -> int:
         """Position after the last token = the length of the sequence it attends to."""
         return self.start + len(self.tokens)
-
-    @property
-    def banned(self) -> set[int]:
-        """Tokens that may not be sampled for it."""
-        return self.params.banned(self.end - self.prompt_length, self.history)
-
-    @property
-    def scored(self) -> int:
-        """How many of its tokens have to say how likely the prompt's next token was: the first so many."""
-        if self.params.prompt_logprobs is None:
-            return 0
-        return max(0, min(self.end, self.prompt_length - 1) - self.start)
 
 
 def pairs(start: int, tokens: int) -> int:
@@ -51,43 +56,18 @@ def pairs(start: int, tokens: int) -> int:
     return tokens * start + tokens * (tokens + 1) // 2
 
 
-class Reason(StrEnum):
-    """Why a request has no part in an iteration."""
-
-    BATCH_FULL = "batch full"
-    BUDGET_SPENT = "budget spent"
-    NO_BLOCKS = "no blocks"
-    BEHIND = "behind an older request"
-    NOT_READY = "not ready"  # a request before it computes a prefix that both share
-    STATIC_BATCH = "static batch running"
-    PROMPTS_FIRST = "prompts first"
-    ONE_PROMPT = "one prompt at a time"
-    LATENCY = "latency target"
-    PREEMPTED = "preempted"
-    NOT_CHOSEN = "not chosen"
-
-
-@dataclass(frozen=True, slots=True)
-class Unserved:
-    """Who had no part in an iteration, why, and how full the engine was when it was planned."""
-
-    reasons: Mapping[str, Reason]  # of those that hold K/V memory and could have run, and of those that were refused
-    others: Reason  # of everybody else in the queue
-    num_waiting: int
-    num_running: int
-    free_blocks: int
-
-
-NOBODY = Unserved(MappingProxyType({}), Reason.NOT_CHOSEN, 0, 0, 0)
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One iteration: the chunks whose tokens run as one flat batch."""
+    """One iteration: the chunks whose tokens run as one flat batch, and what changed since the batch before.
+
+    An executor applies `removed`, then `new`, then the chunks' `new_blocks`, once, before any work
+    (`executor_state.RequestStates` does).
+    """
 
     id: int
     chunks: tuple[Chunk, ...]
-    unserved: Unserved = NOBODY  # for onlookers; executors have no use for it
+    new: tuple[NewRequest, ...] = ()
+    removed: tuple[str, ...] = ()  # finished, cancelled or preempted requests whose last batch was collected
 
     @property
     def num_tokens(self) -> int:
@@ -104,10 +84,10 @@ class BatchResult:
     """What an executor returns for a batch, row by row in the order of its chunks."""
 
     batch_id: int
-    tokens: tuple[tuple[int, ...], ...]  # () for a chunk that does not sample; more than one if speculative
-    logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if nobody asked
-    prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of `scored` prompt tokens
-    errors: Mapping[int, str] = field(default_factory=dict)  # row -> why this request failed
+    tokens: tuple[tuple[int, ...], ...]  # () for a chunk that draws nothing; the accepted drafts come before the drawn token
+    logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if no request asked
+    prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of the chunk's prompt tokens
+    errors: Mapping[int, Failure] = field(default_factory=dict)  # row -> why this request failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +114,13 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request ended; nothing follows. `error` says why, if it was rejected or failed."""
+    """A request ended; nothing follows. `code` and `error` say why, if it was rejected or failed."""
 
     request_id: str
     reason: Finish
     at: float
     error: str | None = None
+    code: FinishCode | None = None
 
 
 Event = Token | Finished
-
-
-def at_moment(event: Event, now: float) -> Event:
-    """The event as it is heard if it was held back until now."""
-    return replace(event, at=now) if isinstance(event, Finished) else event._replace(at=now)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, Event, Submitted
 from orcinus.core.component_spec import spell
+from orcinus.core.held_answers import HeldAnswers
 from orcinus.core.ports import Clock, Executor, Observer, Order, Policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.errors import Stalled
 
@@ -32,10 +34,12 @@ class Engine:
         on_dropped: Callable[[Observer, Exception], None] | None = None,
     ) -> None:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
-        self.observers, self.on_dropped = list(observers), on_dropped
+        self.on_dropped = on_dropped
+        self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
         self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
         self._returned = -math.inf  # when the last one came back
+        self._held = HeldAnswers()
 
     @property
     def idle(self) -> bool:
@@ -58,9 +62,10 @@ class Engine:
         """
         now = self.clock.now()
         events = self.scheduler.cancel(request_id, now, reason)
+        events = self._held.cancel(request_id, reason, now) or events  # it has ended, or it ends with what it has
         if events:
             self._tell(lambda observer: observer.on_cancel(request_id, reason, now))
-        return self._announce(events)
+        return self._announce([*events, *self._hold([], now)])
 
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
         """Decide the coming iterations by another policy, queue order or limits. Requests in the engine stay as they are.
@@ -88,15 +93,15 @@ class Engine:
         """Start batches until as many are in flight as may be, or nothing can run."""
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
-            batch = self.scheduler.plan(now, chains=self.executor.chains)
-            if batch is None:
+            planned = self.scheduler.plan(now, self.executor.overlap)
+            if planned is None:
                 return
-            self._launch(batch, now)
+            self._launch(*planned, now)
 
-    def _launch(self, batch: Batch, now: float) -> None:
+    def _launch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._in_flight.append((batch, now))
         self.executor.submit(batch)
-        self._tell(lambda observer: observer.on_batch(batch, now))
+        self._tell(lambda observer: observer.on_batch(batch, unserved, now))
 
     def settle(self) -> list[Event]:
         """Wait for the oldest batch in flight, and return what happened. Raises `Stalled` as `step` does."""
@@ -109,11 +114,16 @@ class Engine:
             return []
         result = self.executor.collect()
         (batch, launched), now = self._in_flight.popleft(), self.clock.now()
-        began = max(launched, self._returned) if self.executor.chains else launched
+        began = max(launched, self._returned) if self.executor.overlap.decode else launched  # one after the other
         self.scheduler.step_time.learn(batch, now - began)
         self._returned = now
         self._tell(lambda observer: observer.on_step(batch, result, now))
-        return self._announce(self.scheduler.apply(batch, result, now))
+        return self._announce(self._hold(self.scheduler.apply(batch, result, now), now))
+
+    def _hold(self, events: list[Event], now: float) -> list[Event]:
+        """What may be heard now of what happened: all of it, or nothing until the batch has ended (request-level policies)."""
+        hold = self.scheduler.policy.holds_answers and self.scheduler.num_running > 0
+        return self._held.passed(events, now, hold=hold)
 
     def _announce(self, events: list[Event]) -> list[Event]:
         if events:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orcinus.core.batch import Batch, BatchResult, Event, Submitted
-from orcinus.core.request import Finish, Request
+from orcinus.core.batch import Batch, BatchResult, BlockTables, Event, Submitted
+from orcinus.core.request import Finish, Overlap, Request
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits, Selection, View
 
 
@@ -29,14 +30,17 @@ class Executor(Protocol):
         ...
 
     @property
-    def chains(self) -> bool:
-        """Whether a batch may carry on requests that are in flight in the batch before it, which it follows (`Chunk.follows`).
+    def overlap(self) -> Overlap:
+        """Which requests in flight the next batch may carry on.
 
-        So an executor that runs one batch after the other can be given the next one while it works.
+        Chunks of a prompt need only batches that run in order, as in a pipeline. A decode may follow the last batch alone
+        (`Chunk.follows`): its token is filled in where that batch draws it.
         """
         ...
 
-    def submit(self, batch: Batch) -> None: ...
+    def submit(self, batch: Batch) -> None:
+        """Take the batch's `removed`, `new` and new blocks into account, once, and start it or queue it."""
+        ...
 
     def collect(self) -> BatchResult:
         """The result of the oldest batch in flight; waits for it."""
@@ -103,7 +107,9 @@ class KVManager(Protocol):
         """Give every block of the request back. Without effect if it holds none."""
         ...
 
-    def blocks(self, request: Request) -> tuple[int, ...]: ...
+    def blocks(self, request: Request) -> BlockTables:
+        """The request's block tables, one per group of layers; empty ones if it holds nothing."""
+        ...
 
 
 class Order(Protocol):
@@ -147,9 +153,10 @@ class Order(Protocol):
 class Policy(Protocol):
     """An opinion about the next iteration: a pure function of a snapshot.
 
-    It may also have an attribute `steady`: true if, having run everybody in the view as a decode and admitted nobody, it
-    would do the same again until somebody arrives or ends, however much time passes. Simulations then decide once for many
-    iterations. And an attribute `pads_batches`: true if an iteration computes every slot of the batch, empty ones too.
+    It may also have three attributes, each False if absent. `steady`: having run the whole view as decodes and admitted no
+    request, it would do the same again until a request arrives or ends, however much time passes; simulations then decide
+    once for many iterations. `pads_batches`: an iteration computes every slot of the batch, empty ones too. `preempts`: it
+    may wish preemptions, so it sees the queue even when no place is free.
     """
 
     @property
@@ -158,6 +165,14 @@ class Policy(Protocol):
         ...
 
     def select(self, view: View) -> Selection: ...
+
+
+class Drafter(Protocol):
+    """Guesses what a decode will generate, so that one iteration can verify several tokens (speculative decoding)."""
+
+    def draft(self, request: Request, most: int) -> tuple[int, ...]:
+        """At most `most` guesses for the tokens behind the newest known one."""
+        ...
 
 
 class Observer(Protocol):
@@ -170,8 +185,8 @@ class Observer(Protocol):
         """A request came to the door."""
         return
 
-    def on_batch(self, batch: Batch, now: float) -> None:
-        """A batch was handed to the executor."""
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
+        """A batch was handed to the executor; `unserved` says why other requests have no part in it."""
         return
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain, islice
-from typing import overload
+from typing import NamedTuple
 
-from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.errors import RequestError, shown
 
 MOST_URGENT = 1_000_000
@@ -32,13 +30,26 @@ class Finish(StrEnum):
     FAILED = "failed"  # the executor could not compute it
 
 
-@dataclass(frozen=True, slots=True)
-class Logprobs:
-    """Log-probabilities at one position, of the model's own distribution (before masks, penalties and temperature)."""
+class FinishCode(StrEnum):
+    """What exactly went wrong with a request that was rejected, cancelled or failed. Programs read this, people the text."""
 
-    logprob: float  # of the chosen token
-    rank: int  # of the chosen token; 1 = the most likely
-    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first; of equals the chosen one
+    NEVER_FITS = "never_fits"  # rejected: the whole K/V pool is too small for it
+    TOO_LONG = "too_long"  # rejected: longer than the model's context
+    DEADLINE = "deadline"  # cancelled: its time was over
+    ALL_FORBIDDEN = "all_forbidden"  # failed: its parameters forbid every token
+    BAD_LOGITS = "bad_logits"  # failed: the model's output is not finite
+    OUT_OF_MEMORY = "out_of_memory"  # failed: its iteration did not fit into the device's memory
+    EXECUTOR_FAILED = "executor_failed"  # failed: its iteration raised
+
+
+class Failure(NamedTuple):
+    """Why a request could not be served: for programs and for people."""
+
+    code: FinishCode
+    text: str
+
+
+NOTHING_ALLOWED = Failure(FinishCode.ALL_FORBIDDEN, ALL_FORBIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +74,56 @@ class RequestContext:
                 raise RequestError(f"{name} must be a string, not {shown(getattr(self, name))}")
 
 
+NO_CONTEXT = RequestContext()
+
+
+class Overlap(NamedTuple):
+    """What the next batch may carry on while it is in flight in an earlier one."""
+
+    prefill: bool = False  # the next chunk of a prompt whose chunk before is in flight, in any batch
+    decode: bool = False  # a decode whose token the last batch draws: the executor fills it in (`Chunk.follows`)
+
+
+class Flight(NamedTuple):
+    """A request's part of a batch in flight."""
+
+    batch: int
+    tokens: int  # that it certainly computes: the chunk without its drafts
+    samples: bool
+    drafts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Log-probabilities at one position, of the model's own distribution (before masks, penalties and temperature)."""
+
+    logprob: float  # of the chosen token
+    rank: int  # of the chosen token; 1 = the most likely
+    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first; of equals the chosen one
+
+
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request for its whole life. Only `Scheduler` assigns to it.
+    """One request for its whole life. Only the scheduler and its admission assign to it.
 
     Prefill, chunked prefill, decode and recomputation after a preemption are one rule: `computed`, the tokens whose keys
     and values are in memory, catches up with `known`, the tokens there are. Plans are made with what both will be when the
-    batches in flight have come back: `launched` and `known + promised`.
+    batches in flight have come back: `launched` and `known + promised`. Drafts are not known.
     """
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams  # resolved: max_tokens and seed are set, and the model's end-of-text is in stop_token_ids
     arrival: float  # seconds on the engine's clock
-    context: RequestContext = RequestContext()
+    context: RequestContext = NO_CONTEXT
     output: list[int] = field(default_factory=list)
     prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
     computed: int = 0
-    flying: int = 0  # tokens that batches in flight compute
-    promised: tuple[int, ...] = ()  # ids of the batches in flight that will give it a token, in their order
-    cached: int = 0  # tokens that were found computed when it was first admitted
+    flights: tuple[Flight, ...] = ()  # the batches in flight that it is part of, the oldest first
+    sent: tuple[int, ...] | None = None  # blocks that the executor knows, per group of layers; None: it knows no such request
     preemptions: int = 0
+    leaving: bool = False  # its policy wished it preempted: that happens when it is not in flight any more
     newest_token: float | None = None  # when the last token came
-    in_flight: int = 0  # batches that it is part of and that have not come back yet
     number: int = 0  # how many requests were submitted up to this one: decides between equal arrivals
     rank: float = 0.0  # its place in the queue's order when it was first admitted; see `precedence`
     status: Status = Status.WAITING
@@ -107,14 +145,26 @@ class Request:
         return len(self.prompt) + len(self.output)
 
     @property
+    def in_flight(self) -> int:
+        """Batches that it is part of and that have not come back yet."""
+        return len(self.flights)
+
+    @property
     def launched(self) -> int:
-        """What `computed` will be when the batches in flight have come back."""
-        return self.computed + self.flying
+        """What `computed` will be, at least, when the batches in flight have come back."""
+        return self.computed + sum(flight.tokens for flight in self.flights)
+
+    @property
+    def promised(self) -> int:
+        """Tokens that the batches in flight will give it, at least."""
+        return sum(flight.samples for flight in self.flights)
 
     @property
     def pending(self) -> int:
         """Tokens the next iterations have to run before another one can be sampled."""
-        return self.known + len(self.promised) - self.launched
+        if not self.flights:  # as mostly
+            return len(self.prompt) + len(self.output) - self.computed
+        return self.known + self.promised - self.launched
 
     @property
     def max_known(self) -> int:
@@ -132,19 +182,24 @@ class Request:
         """Whether only the newest generated token is pending."""
         return self.pending == 1 and bool(self.output or self.promised)
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether a batch may follow those in flight without waiting for them: there is something to run, and it is known what.
+    def schedulable(self, overlap: Overlap, last_batch: int) -> bool:
+        """Whether the next batch may hold it: it has not ended, and is not in flight or may be carried on all the same."""
+        if self.finish or self.leaving:
+            return False
+        return not self.flights or self._schedulable_ahead(overlap, last_batch)
 
-        A penalty, or a bad word of several tokens, has to see the token that is promised; a request that is promised its last
-        token has nothing to run.
+    def _schedulable_ahead(self, overlap: Overlap, last_batch: int) -> bool:
+        """Whether the next batch may carry it on although it is in flight.
+
+        The rest of a prompt is known. A token that is promised may be followed only in the very next batch, unless it is
+        the last one, or the next has to be chosen with it in sight (penalties, bad words of several tokens, drafts).
         """
-        ends = len(self.output) + len(self.promised) == self.params.max_tokens
-        return not (self.promised and (ends or self.params.needs_history))
-
-    def history(self) -> KnownTokens:
-        """The tokens known now, without copying them."""
-        return KnownTokens(self.prompt, self.output, self.known)
+        if not any(flight.samples for flight in self.flights):
+            return overlap.prefill
+        newest = self.flights[-1]
+        ends = len(self.output) + self.promised == self.params.max_tokens
+        follows = newest.batch == last_batch and not newest.drafts
+        return overlap.decode and follows and not ends and not self.params.needs_history
 
     def tokens(self, start: int, count: int) -> tuple[int, ...]:
         """`count` tokens from position `start`, across the border of prompt and output."""
@@ -152,31 +207,3 @@ class Request:
         if start >= border:
             return tuple(self.output[start - border : end - border])
         return self.prompt[start:end] + tuple(self.output[: max(0, end - border)])
-
-
-class KnownTokens(Sequence[int]):
-    """The first `length` tokens of a prompt and an output that may grow further: a frozen view, made in no time."""
-
-    __slots__ = ("_length", "_output", "_prompt")
-
-    def __init__(self, prompt: tuple[int, ...], output: list[int], length: int) -> None:
-        self._prompt, self._output, self._length = prompt, output, length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[int]:
-        return islice(chain(self._prompt, self._output), self._length)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
-    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
-        return tuple(self)[index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))

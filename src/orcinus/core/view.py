@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orcinus.core.batch import Reason
 from orcinus.core.request import Request
 from orcinus.core.step_time import StepTime
+from orcinus.core.unserved import Reason
 from orcinus.errors import ConfigError, shown
 
 
@@ -54,9 +54,11 @@ class Grant(NamedTuple):
 class Selection:
     """Grants in the order in which to serve them, and the tokens they may spend together (None = the machine's limit).
 
-    Grants may be made as they are asked for: the scheduler stops asking when the batch is full.
+    Grants may be made as they are asked for: the scheduler stops asking when the batch is full. Requests to `preempt` give
+    way before the first grant is served; one in flight gives way when it is back, and is not carried on until then.
     """
 
     grants: Iterable[Grant]
     token_budget: int | None = None
     otherwise: Reason = Reason.NOT_CHOSEN  # why those that were not granted anything wait
+    preempt: Iterable[Request] = ()  # running requests that lose their memory first, and wait again

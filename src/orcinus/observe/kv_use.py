@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orcinus.core.batch import Batch, Reason
+from orcinus.core.batch import Batch
 from orcinus.core.ports import Observer
 from orcinus.core.request import Request
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.unserved import Reason, Unserved
 
 EVERY = 7  # iterations between two looks: looking takes longer than planning
 
@@ -28,11 +29,11 @@ class KVUseObserver(Observer):
         self._looks = 0
         self._seen: tuple[float, dict[str, float]] | None = None  # the last look: when, and what
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._looks += 1
         if self._looks % EVERY == 1:
             self._close(now)
-            self._seen = now, self._look(batch)
+            self._seen = now, self._look(unserved)
 
     def on_close(self) -> None:
         self._seen = None
@@ -50,18 +51,19 @@ class KVUseObserver(Observer):
             for kind, share in shares.items():
                 self._shares[kind] += share * (now - since)
 
-    def _look(self, batch: Batch) -> dict[str, float]:
+    def _look(self, unserved: Unserved) -> dict[str, float]:
         kv = self._scheduler.kv
         used = reserved = held = 0
         for request in self._scheduler.running:
-            room = len(kv.blocks(request)) * kv.block_size
+            tables = kv.blocks(request)
+            room = len(tables[0]) * kv.block_size
             held += room
             used += min(request.computed, room)
             reserved += max(0, min(self._final(request), room) - request.computed)
         places = kv.num_blocks * kv.block_size
         taken = places - kv.num_free * kv.block_size
         scale = taken / held if held else 0.0  # below 1 if requests share blocks
-        refused = Reason.NO_BLOCKS in batch.unserved.reasons.values()
+        refused = Reason.NO_BLOCKS in unserved.reasons.values()
         free = (places - taken) / places
         return {
             "used": used * scale / places,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orcinus.core.batch import Batch, Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.observe.distribution import Distribution
 
@@ -73,11 +74,11 @@ class MetricsObserver(Observer):
         self.first_arrival = submitted.at if self.first_arrival is None else min(self.first_arrival, submitted.at)
         self.last_arrival = submitted.at if self.last_arrival is None else max(self.last_arrival, submitted.at)
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         tokens = 0
         for chunk in batch.chunks:
             tokens += len(chunk.tokens)
-            if chunk.start < chunk.prompt_length:
+            if chunk.prefill:
                 live = self._live.get(chunk.request_id)
                 if live is not None and live.launched is None:
                     live.launched = now

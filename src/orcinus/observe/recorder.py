@@ -12,10 +12,12 @@ from typing import Any, TextIO
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 
 
 class StepRecorder(Observer):
@@ -51,14 +53,13 @@ class StepRecorder(Observer):
     def on_use(self, policy: str, order: str, limits: Limits, now: float) -> None:
         self._write("use", {"at": now, "policy": policy, "order": order, "limits": asdict(limits)})
 
-    def on_batch(self, batch: Batch, now: float) -> None:
-        unserved = batch.unserved
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._write(
             "launch",
             {
                 "at": now,
                 "batch": batch.id,
-                "chunks": [[c.request_id, c.start, len(c.tokens), int(c.samples)] for c in batch.chunks],
+                "chunks": chunk_lines(batch),
                 "waiting": unserved.num_waiting,
                 "running": unserved.num_running,
                 "free_blocks": unserved.free_blocks,
@@ -68,7 +69,7 @@ class StepRecorder(Observer):
         )
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        failed = {"errors": dict(result.errors)} if result.errors else {}
+        failed = {"errors": {row: list(failure) for row, failure in result.errors.items()}} if result.errors else {}
         self._write("return", {"at": now, "batch": batch.id, "tokens": result.tokens, **failed})
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -101,6 +102,11 @@ class StepRecorder(Observer):
         return ConfigError(f"cannot record to {self._path}: {error.strerror or error}")
 
 
+def chunk_lines(batch: Batch) -> list[list[str | int]]:
+    """The chunks of a batch as a record has them: request, start, tokens, and whether it samples."""
+    return [[chunk.request_id, chunk.start, len(chunk.tokens), int(chunk.samples)] for chunk in batch.chunks]
+
+
 def _params(submitted: Submitted) -> dict[str, Any]:
     """Sampling parameters as JSON can hold them."""
     params = submitted.params
@@ -124,6 +130,8 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except ValueError:
             raise ConfigError(f"line {number} of {path} is no JSON: it was cut short, or is no record of iterations") from None
-    if not lines or not isinstance(lines[0], dict) or lines[0].get("kind") != "engine" or lines[0].get("version") != VERSION:
-        raise ConfigError(f"{path} is no record of iterations (version {VERSION}): make one with --record FILE")
+    first = lines[0] if lines and isinstance(lines[0], dict) else {}
+    if first.get("kind") != "engine" or first.get("version") not in READABLE:
+        versions = " or ".join(map(str, READABLE))
+        raise ConfigError(f"{path} is no record of iterations (version {versions}): make one with --record FILE")
     return lines

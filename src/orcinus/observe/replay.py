@@ -10,11 +10,12 @@ from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.request import Finish, Request, RequestContext
+from orcinus.core.request import Failure, Finish, FinishCode, Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError, ReplayDiffers
+from orcinus.observe.recorder import chunk_lines
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class _Lines:
     def __init__(self, lines: Sequence[Mapping[str, Any]], clock: _Clock) -> None:
         self.lines, self.clock = lines, clock
         self.place = 1
-        self.depth, self.chains = int(lines[0]["depth"]), bool(lines[0].get("chains", False))
+        self.depth, self.overlap = int(lines[0]["depth"]), _overlap(lines[0])
 
     @property
     def line(self) -> Mapping[str, Any]:
@@ -62,7 +63,7 @@ class _Lines:
         return line
 
     def submit(self, batch: Batch) -> None:
-        ours = [[c.request_id, c.start, len(c.tokens), int(c.samples)] for c in batch.chunks]
+        ours = chunk_lines(batch)
         theirs = self.next("launch")
         if ours != theirs["chunks"]:
             where = f"line {self.place}: iteration {theirs['batch']}"
@@ -73,7 +74,9 @@ class _Lines:
         line = self.next("return")
         self.clock.at = at
         tokens = tuple(tuple(row) for row in line["tokens"])
-        return BatchResult(line["batch"], tokens, errors={int(row): why for row, why in line.get("errors", {}).items()})
+        return BatchResult(
+            line["batch"], tokens, errors={int(row): _failure(told) for row, told in line.get("errors", {}).items()}
+        )
 
     def close(self) -> None:
         """Nothing is held."""
@@ -127,6 +130,16 @@ def _engine(header: Mapping[str, Any], script: _Lines, clock: _Clock) -> Engine:
         raise ConfigError(f"the record names the K/V manager {header['kv']!r}, which there is not: {', '.join(KV_MANAGERS)}")
     kv = KV_MANAGERS[header["kv"]](header["num_blocks"], header["block_size"], limits)
     return Engine(Scheduler(make_policy(header["policy"]), kv, limits, make_order(header["order"])), script, clock)
+
+
+def _overlap(header: Mapping[str, Any]) -> Overlap:
+    """Version 1 had one property for both kinds of overlap."""
+    return Overlap(*header["overlap"]) if "overlap" in header else Overlap(*(bool(header.get("chains")),) * 2)
+
+
+def _failure(told: str | Sequence[str]) -> Failure:
+    """Version 1 had the text alone."""
+    return Failure(FinishCode.EXECUTOR_FAILED, told) if isinstance(told, str) else Failure(FinishCode(told[0]), told[1])
 
 
 def _request(line: Mapping[str, Any]) -> Request:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from orcinus.core.batch import Batch, Event, Finished
 from orcinus.core.ports import Observer
+from orcinus.core.unserved import Unserved
 
 
 class Phase(Enum):
@@ -36,11 +37,11 @@ class SlotObserver(Observer):
         self.columns: list[tuple[Cell | None, ...]] = []
         self._slots: dict[str, int] = {}
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         column: list[Cell | None] = [None] * self.num_slots
         for chunk in batch.chunks:
             slot = self._slot(chunk.request_id)
-            phase = Phase.PREFILL if chunk.start < chunk.prompt_length else Phase.DECODE
+            phase = Phase.PREFILL if chunk.prefill else Phase.DECODE
             column[slot] = Cell(chunk.request_id, phase)
         self.columns.append(tuple(column))
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orcinus.core.batch import Batch, Event, Finished, Reason, Submitted
+from orcinus.core.batch import Batch, Chunk, Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
+from orcinus.core.unserved import Reason, Unserved
 
 
 class Stage(StrEnum):
@@ -80,7 +81,7 @@ class TimelineObserver(Observer):
         timeline.output_tokens = len(submitted.output)
         self._live[submitted.request_id] = _LiveTimeline(timeline, submitted.at, before=self._others.copy())
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         for chunk in batch.chunks:
             live = self._live.get(chunk.request_id)
             if live is None:
@@ -90,16 +91,14 @@ class TimelineObserver(Observer):
                 if not timeline.prefill_iterations:
                     timeline.cached_tokens = chunk.start
                 self._leave_queue(live)
-            decodes = len(chunk.tokens) == 1 and chunk.start >= chunk.prompt_length
-            self._enter(live, Stage.DECODE if decodes else Stage.PREFILL, now)
+            self._enter(live, Stage.DECODE if _decodes(chunk) else Stage.PREFILL, now)
             if live.stage is Stage.PREFILL:
                 timeline.prefill_iterations += 1
             else:
                 timeline.decode_iterations += 1
-        self._note_unserved(batch, now)
+        self._note_unserved(unserved, now)
 
-    def _note_unserved(self, batch: Batch, now: float) -> None:
-        unserved = batch.unserved
+    def _note_unserved(self, unserved: Unserved, now: float) -> None:
         for request_id, reason in unserved.reasons.items():
             live = self._live.get(request_id)
             if live is None:
@@ -148,3 +147,8 @@ class TimelineObserver(Observer):
         self._ended[timeline.request_id] = timeline
         while len(self._ended) > self.keep:
             self._ended.popitem(last=False)
+
+
+def _decodes(chunk: Chunk) -> bool:
+    """Whether a chunk runs one generated token, with or without guesses behind it."""
+    return not chunk.prefill and len(chunk.tokens) - (chunk.drafts or 0) == 1

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.core.batch import Batch, BatchResult, Chunk
-from orcinus.core.request import Logprobs
+from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
+from orcinus.core.executor_state import RequestState, RequestStates, Row, accepted, rows_to_draw
+from orcinus.core.request import NO_CONTEXT, Failure, FinishCode, Logprobs, Overlap
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import cause
 from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
@@ -26,15 +28,23 @@ from orcinus.runtime.transfers import Link, Mark
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
 GREEDY = SamplingParams(temperature=0)
-# A decode and a prompt, in blocks of any size:
-FIRST = tuple(Batch(0, (Chunk("warm-up", (0,) * count, 0, (0,) * count, True, GREEDY),)) for count in (1, 2))
 log = logging.getLogger(__name__)
 
 
-class Chooser(Protocol):
-    """Chooses a token for each row of logits `[len(chunks), vocab_size]`, which it may overwrite."""
+def lone_batch(batch_id: int, tokens: int, context: int, table: tuple[int, ...], params: SamplingParams = GREEDY) -> Batch:
+    """A batch of one request that is met and forgotten with it: the last `tokens` tokens of a context. For warm-up."""
+    new = NewRequest("warm-up", (0,) * context, (), params, NO_CONTEXT, (table,))
+    return Batch(batch_id, (Chunk("warm-up", (0,) * tokens, context - tokens),), (new,))
 
-    def __call__(self, logits: Tensor, chunks: Sequence[Chunk]) -> Choice: ...
+
+# A decode and a prompt, in blocks of any size:
+FIRST = tuple(lone_batch(0, count, count, (0,) * count) for count in (1, 2))
+
+
+class Chooser(Protocol):
+    """Chooses a token for each row of logits `[len(rows), vocab_size]`, which it may overwrite."""
+
+    def __call__(self, logits: Tensor, rows: Sequence[Row]) -> Choice: ...
 
 
 class Eager:
@@ -43,28 +53,28 @@ class Eager:
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], inputs: Inputs) -> None:
         self.model, self.kv, self.inputs = model, kv, inputs
 
-    def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:
-        packed, firsts = self.inputs.load(batch, shape, before)
-        return Ran(self.model(packed, self.kv), packed.sample_rows, firsts)
+    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
+        packed, firsts = self.inputs.load(batch, shape, requests, before)
+        return Ran(self.model(packed, self.kv), packed[0].sample_rows, firsts)
 
 
 @dataclass(slots=True)
-class Flight:
+class LaunchedBatch:
     """A batch between submit and collect."""
 
     batch: Batch
-    errors: dict[int, str] = field(default_factory=dict)  # row -> why it did not run
-    rows: tuple[int, ...] = ()  # those that run
+    errors: dict[int, Failure] = field(default_factory=dict)  # chunk -> why it did not run
+    rows: tuple[int, ...] = ()  # the chunks that run
     choice: Choice | None = None
     scores: dict[int, list[Scores]] = field(default_factory=dict)  # row -> of its prompt tokens, piece by piece
     began: Mark | None = None
-    done: Mark | None = None  # None: nobody tried to launch it yet
+    done: Mark | None = None  # None: it was not launched yet
 
 
 class TorchExecutor:
     """Launches batches in order, and reads what became of them.
 
-    If it `chains`, a batch is launched when it is submitted, so that the device has the next one before it is done with the
+    With `overlap`, a batch is launched when it is submitted, so that the device has the next one before it is done with the
     last; otherwise it runs in the thread that collects it. A batch that raises fails its own requests and nothing else; one
     that runs out of memory fails the request with most tokens in it, and runs again without that one. If collecting is
     interrupted (Ctrl-C), the batch stays the oldest in flight. Raises `EngineError` when the device itself has failed.
@@ -72,32 +82,36 @@ class TorchExecutor:
 
     def __init__(
         self, model: Decoder, kv: Sequence[LayerKV], link: Link, *, run: Runner | None = None, choose: Chooser = choose,
-        chains: bool = False,
+        overlap: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.kv, self.link, self.choose, self.chains = model, kv, link, choose, chains
+        self.model, self.kv, self.link, self.choose, self.overlap = model, kv, link, choose, Overlap(overlap, overlap)
         self.run = run or Eager(model, kv, Inputs(link, kv[0].keys.shape[2]))
-        self.depth = 2 if chains else 1
+        self.depth = 2 if overlap else 1
         self.timed = False  # whether `busy` and `idle` are measured
         self.waited = self.busy = self.idle = 0.0  # seconds: the host for the device; the device at work, and between batches
         self.launches = 0
-        self._queue: deque[Flight] = deque()
+        self.requests = RequestStates()  # made from the batches and their results
+        self._queue: deque[LaunchedBatch] = deque()
         self._before: Before | None = None
         self._last: Mark | None = None  # when the device was done with the batch collected last
 
     def warm_up(self, batches: Iterable[Batch] = FIRST) -> None:
-        """Run batches whose results nobody wants, so that kernels are compiled before the first request comes.
+        """Run batches whose results are dropped, so that kernels are compiled before the first request comes.
 
-        Their block tables are to name the first block alone, where they leave keys: whoever is given it overwrites them.
+        Warm-up writes only to block 0; its first real owner overwrites it.
         """
         for batch in batches:
-            flight = Flight(batch)
+            self.requests.apply(batch)
+            flight = LaunchedBatch(batch)
             self._launch(flight)
             self._read(flight)
-            self._before = _to_follow(flight) if self.chains else None
+            self._before = _to_follow(flight) if self.overlap.decode else None
+        self.requests.clear()
 
     def submit(self, batch: Batch) -> None:
-        self._queue.append(Flight(batch))
-        if self.chains:
+        self.requests.apply(batch)
+        self._queue.append(LaunchedBatch(batch))
+        if self.overlap.decode:
             for flight in self._queue:  # in their order, should one of them have been interrupted
                 if flight.done is None:
                     self._start(flight)
@@ -112,12 +126,13 @@ class TorchExecutor:
             self.link.check()
             result = _failed(flight.batch, error)
         self._queue.popleft()
+        self.requests.receive(flight.batch, result)
         return result
 
     def close(self) -> None:
         self._queue.clear()
 
-    def _start(self, flight: Flight) -> None:
+    def _start(self, flight: LaunchedBatch) -> None:
         try:
             self._launch(flight)
         except Exception as error:
@@ -125,22 +140,22 @@ class TorchExecutor:
             flight.rows, flight.choice, flight.errors = (), None, dict(_failed(flight.batch, error).errors)
             with self.link.on():
                 flight.done = self.link.mark(timed=self.timed)
-        if self.chains:
+        if self.overlap.decode:
             self._before = _to_follow(flight)
 
     @torch.inference_mode()
-    def _launch(self, flight: Flight) -> None:
+    def _launch(self, flight: LaunchedBatch) -> None:
         """Give the batch to the device: all of it, or what memory is enough for."""
         with self.link.on():
             flight.began = self.link.mark(timed=self.timed) if self.timed else None
             flight.rows, flight.errors = tuple(range(len(flight.batch.chunks))), {}
             while flight.rows and not self._computed(flight):
                 _give_up_one(flight)
-                self.link.free()  # only now, when nobody holds the error any more, and with it what was computed so far
+                self.link.free()  # only now, when the error is gone, and with it what was computed so far
             flight.done = self.link.mark(timed=self.timed)
         self.launches += 1
 
-    def _computed(self, flight: Flight) -> bool:
+    def _computed(self, flight: LaunchedBatch) -> bool:
         """Launch what is left of the batch; False if memory is not enough for it."""
         try:
             self._compute(flight)
@@ -150,33 +165,36 @@ class TorchExecutor:
             return False
         return True
 
-    def _compute(self, flight: Flight) -> None:
+    def _compute(self, flight: LaunchedBatch) -> None:
         batch, flight.scores, flight.choice = flight.batch, {}, None
         if flight.errors:
             batch = replace(batch, chunks=tuple(batch.chunks[row] for row in flight.rows))
-        ran = self.run(batch, shape_of(batch), self._before)
+        ran = self.run(batch, shape_of(batch, self.requests), self.requests, self._before)
         flight.scores = self._score_prompts(flight, batch, ran)
-        chunks = [chunk for chunk in batch.chunks if chunk.samples]
-        if chunks:
-            hidden = ran.hidden.index_select(0, ran.sample_rows[: len(chunks)])
-            flight.choice = self.choose(self.model.logits(hidden), chunks)
+        rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, self.requests[chunk.request_id])]
+        if rows:
+            hidden = ran.hidden.index_select(0, ran.sample_rows[: len(rows)])
+            flight.choice = self.choose(self.model.logits(hidden), rows)
 
-    def _score_prompts(self, flight: Flight, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
+    def _score_prompts(self, flight: LaunchedBatch, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
         """How likely each prompt token was after those before it, for requests that want to know."""
         found = {}
         for row, chunk, first in zip(flight.rows, batch.chunks, ran.firsts, strict=True):
-            if chunk.scored:
-                nexts = np.array(chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored], np.int64)
-                scores: list[Scores] = []
-                for at in range(0, chunk.scored, SCORED_AT_ONCE):
-                    some = self.link.numbers(nexts[at : at + SCORED_AT_ONCE])
-                    logits = self.model.logits(ran.hidden[first + at : first + at + len(some)]).float()
-                    top = chunk.params.prompt_logprobs or 0
-                    scores.append(Scores.of(logits.log_softmax(dim=-1), some, top).down(self.link))
-                found[row] = scores
+            request = self.requests[chunk.request_id]
+            nexts = np.array(request.scored(chunk), np.int64)
+            if len(nexts):
+                top = request.params.prompt_logprobs or 0
+                found[row] = [
+                    self._scores(ran.hidden[first + at : first + at + SCORED_AT_ONCE], nexts[at : at + SCORED_AT_ONCE], top)
+                    for at in range(0, len(nexts), SCORED_AT_ONCE)
+                ]
         return found
 
-    def _read(self, flight: Flight) -> BatchResult:
+    def _scores(self, hidden: Tensor, tokens: NDArray[np.int64], top: int) -> Scores:
+        logits = self.model.logits(hidden[: len(tokens)]).float()
+        return Scores.of(logits.log_softmax(dim=-1), self.link.numbers(tokens), top).down(self.link)
+
+    def _read(self, flight: LaunchedBatch) -> BatchResult:
         """Wait for the device, and spread what it found over all chunks of the batch."""
         if flight.done is not None:
             asked = time.perf_counter()
@@ -184,15 +202,20 @@ class TorchExecutor:
             self.waited += time.perf_counter() - asked
             self._measure(flight.began, flight.done)
         chunks = flight.batch.chunks
-        sampling = _sampling(flight)
         sampled = flight.choice.read() if flight.choice else Sampled([], [], {})
         tokens: list[tuple[int, ...]] = [()] * len(chunks)
         logprobs: list[tuple[Logprobs, ...]] = [()] * len(chunks)
-        for row, token, asked_for in zip(sampling, sampled.tokens, sampled.logprobs, strict=True):
-            tokens[row] = (token,)
-            logprobs[row] = (asked_for,) if asked_for else ()
-        errors = flight.errors | {sampling[place]: reason for place, reason in sampled.errors.items()}
-        prompts = {row: _scored(chunks[row], scores) for row, scores in flight.scores.items()}
+        errors = dict(flight.errors)
+        for row, first, count in _drawn(flight):
+            bad = next((place for place in range(count) if first + place in sampled.errors), count)
+            if bad == 0:
+                errors[row] = sampled.errors[first]
+            else:  # behind a bad row nothing holds
+                tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
+            asked_for = sampled.logprobs[first : first + len(tokens[row])] if bad else [sampled.logprobs[first]]
+            logprobs[row] = tuple(one for one in asked_for if one is not None)
+        tops = {row: self.requests[chunks[row].request_id].params.prompt_logprobs or 0 for row in flight.scores}
+        prompts = {row: _scored(scores, tops[row]) for row, scores in flight.scores.items()}
         return BatchResult(flight.batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
 
     def _measure(self, began: Mark | None, done: Mark) -> None:
@@ -202,14 +225,19 @@ class TorchExecutor:
         self._last = done if began is not None else None
 
 
-def _sampling(flight: Flight) -> list[int]:
-    """The rows that are given a token."""
-    return [row for row in flight.rows if flight.batch.chunks[row].samples]
+def _drawn(flight: LaunchedBatch) -> Iterator[tuple[int, int, int]]:
+    """For every chunk that draws tokens: its place in the batch, the first row that is its own, and how many are."""
+    first = 0
+    for row in flight.rows:
+        drafts = flight.batch.chunks[row].drafts
+        if drafts is not None:
+            yield row, first, drafts + 1
+            first += drafts + 1
 
 
-def _to_follow(flight: Flight) -> Before:
-    """What the next batch has to know of this one: nothing, if nobody in it was given a token."""
-    places = {flight.batch.chunks[row].request_id: place for place, row in enumerate(_sampling(flight))}
+def _to_follow(flight: LaunchedBatch) -> Before:
+    """What the next batch has to know of this one: nothing, if no token is drawn in it."""
+    places = {flight.batch.chunks[row].request_id: first for row, first, _ in _drawn(flight)}
     tokens = flight.choice.tokens if flight.choice else torch.empty(0, dtype=torch.int64)
     return Before(flight.batch.id, tokens, places)
 
@@ -227,13 +255,14 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _give_up_one(flight: Flight) -> None:
+def _give_up_one(flight: LaunchedBatch) -> None:
     """Leave out the request with most tokens, the last of them if several have as many."""
     chunks = flight.batch.chunks
     worst = max(flight.rows, key=lambda row: (len(chunks[row].tokens), row))
-    flight.errors[worst] = (
+    flight.errors[worst] = Failure(
+        FinishCode.OUT_OF_MEMORY,
         f"memory was short in an iteration in which this request had the most tokens ({len(chunks[worst].tokens)}): "
-        "lower max_batch_tokens, or give K/V memory less"
+        "lower max_batch_tokens, or give K/V memory less",
     )
     flight.rows = tuple(row for row in flight.rows if row != worst)
     log.warning("batch %d runs again without request %s, for want of memory", flight.batch.id, chunks[worst].request_id)
@@ -241,10 +270,9 @@ def _give_up_one(flight: Flight) -> None:
 
 def _failed(batch: Batch, error: Exception) -> BatchResult:
     log.debug("batch %d failed", batch.id, exc_info=error)
-    reason = f"the iteration failed: {cause(error)}"
-    return BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), reason))
+    failure = Failure(FinishCode.EXECUTOR_FAILED, f"the iteration failed: {cause(error)}")
+    return BatchResult(batch.id, ((),) * len(batch.chunks), errors=dict.fromkeys(range(len(batch.chunks)), failure))
 
 
-def _scored(chunk: Chunk, scores: Sequence[Scores]) -> tuple[Logprobs, ...]:
-    top = chunk.params.prompt_logprobs or 0
+def _scored(scores: Sequence[Scores], top: int) -> tuple[Logprobs, ...]:
     return tuple(one for piece in scores for one in piece.read([top] * len(piece.ranks)))

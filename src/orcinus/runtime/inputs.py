@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
+from orcinus.core.executor_state import RequestState
 from orcinus.runtime.pack import PackedBatch, Packer, Shape
 from orcinus.runtime.transfers import Link
 
@@ -22,7 +23,7 @@ class Before:
     places: Mapping[str, int]  # request -> which of them is its
 
     def place(self, chunk: Chunk) -> int:
-        """Where a chunk's token is; -1 for a request that failed there, whose result nobody will read."""
+        """Where a chunk's token is; -1 for a request that failed there, whose result is never read."""
         assert chunk.follows == self.batch_id, "a batch follows the one that was launched before it"
         return self.places.get(chunk.request_id, -1)
 
@@ -42,7 +43,7 @@ class Ran:
 class Runner(Protocol):
     """Runs the layers of a model over a batch, and only launches them where a device works by itself."""
 
-    def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran: ...
+    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran: ...
 
 
 class Inputs:
@@ -52,12 +53,20 @@ class Inputs:
         self.link, self.feed, self.packer = link, feed, Packer(block_size)
 
     def load(
-        self, batch: Batch, shape: Shape, before: Before | None, into: Tensor | None = None
-    ) -> tuple[PackedBatch, list[int]]:
-        """The batch, padded to `shape`, and the first row of every chunk. `into` = memory of the device `[shape.words]`."""
+        self,
+        batch: Batch,
+        shape: Shape,
+        requests: Mapping[str, RequestState],
+        before: Before | None,
+        into: Tensor | None = None,
+    ) -> tuple[tuple[PackedBatch, ...], list[int]]:
+        """The batch for every group of layers, padded to `shape`, and the first row of every chunk.
+
+        `into` = memory of the device `[shape.words]`.
+        """
         words = self.link.empty(shape.words)
-        firsts = self.packer.fill(words.numpy(), batch, shape, before.place if before is not None else None)
+        firsts = self.packer.fill(words.numpy(), batch, shape, requests, before.place if before is not None else None)
         packed = PackedBatch.over(self.link.up(words, into), shape)
         if self.feed is not None and before is not None and any(chunk.follows is not None for chunk in batch.chunks):
-            self.feed(packed.tokens[: shape.decodes], packed.sources, before.tokens)
+            self.feed(packed[0].tokens[: shape.decodes], packed[0].sources, before.tokens)
         return packed, firsts

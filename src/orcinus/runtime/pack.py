@@ -10,9 +10,10 @@ device; padding is for a captured graph, whose shapes are larger than the batch 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
+from orcinus.core.executor_state import RequestState
 
 Words = NDArray[np.int32]
+Tables: TypeAlias = "tuple[array[int], ...]"  # block tables of a request, one per group of layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Shape:
     chunk_rows: int  # rows of all chunks together
     most_rows: int  # of one chunk
     samples: int  # rows whose logits are wanted
+    groups: int  # of layers, each with block tables of its own
     blocks: int  # of the longest block table
     most_context: int  # tokens of the longest sequence
     chunk_context: int  # tokens of all sequences together of which there are chunks
@@ -64,17 +68,19 @@ class Shape:
     @property
     def sizes(self) -> list[int]:
         """Numbers in each part of `Layout`."""
-        decodes = [self.decodes + 1, self.decodes, self.decodes * self.blocks]
-        chunks = [self.chunks + 1, self.chunks, self.chunks * self.blocks]
-        return [self.rows] * 4 + [self.decodes, self.samples, *decodes, *chunks]
+        decodes = [self.decodes + 1, self.decodes, self.groups * self.decodes * self.blocks]
+        chunks = [self.chunks + 1, self.chunks, self.groups * self.chunks * self.blocks]
+        rows = [self.rows, self.rows, self.groups * self.rows, self.rows]
+        return [*rows, self.decodes, self.samples, *decodes, *chunks]
 
     def holds(self, other: Shape) -> bool:
         """Whether another batch could be padded to this shape."""
         return all(getattr(self, name) >= getattr(other, name) for name in self.__slots__)
 
 
-def shape_of(batch: Batch) -> Shape:
+def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
     """The smallest shape that holds a batch."""
+    tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
     counts = [len(chunk.tokens) for chunk in batch.chunks]
     longer = [count for count in counts if count > 1]
     ends = [chunk.end for chunk in batch.chunks]
@@ -83,8 +89,9 @@ def shape_of(batch: Batch) -> Shape:
         chunks=len(longer),
         chunk_rows=sum(longer),
         most_rows=max(longer, default=0),
-        samples=sum(chunk.samples for chunk in batch.chunks),
-        blocks=max((len(chunk.blocks) for chunk in batch.chunks), default=0),
+        samples=sum(chunk.drafts + 1 for chunk in batch.chunks if chunk.drafts is not None),
+        groups=len(tables[0]) if tables else 1,
+        blocks=max((len(table) for groups in tables for table in groups), default=0),
         most_context=max(ends, default=0),
         chunk_context=sum(chunk.end for chunk in batch.chunks if len(chunk.tokens) > 1),
     )
@@ -101,30 +108,31 @@ class Layout:
 
     tokens: Any  # [rows]
     positions: Any  # [rows]
-    slot_blocks: Any  # [rows]
+    slot_blocks: Any  # [groups, rows]
     slot_offsets: Any  # [rows]
     sources: Any  # [decodes]
     sample_rows: Any  # [samples]
     decode_firsts: Any  # [decodes + 1]
     decode_ends: Any  # [decodes]
-    decode_tables: Any  # [decodes, blocks]
+    decode_tables: Any  # [groups, decodes, blocks]
     chunk_firsts: Any  # [chunks + 1]
     chunk_ends: Any  # [chunks]
-    chunk_tables: Any  # [chunks, blocks]
+    chunk_tables: Any  # [groups, chunks, blocks]
 
     @classmethod
     def over(cls, words: Any, shape: Shape) -> Layout:
         """Views of `words` `[shape.words]`, an array or a tensor of int32."""
         sizes = shape.sizes
         parts: list[Any] = [words[begin : begin + size] for begin, size in zip(_begins(sizes), sizes, strict=False)]
-        parts[8] = parts[8].reshape(shape.decodes, shape.blocks)
-        parts[11] = parts[11].reshape(shape.chunks, shape.blocks)
+        parts[2] = parts[2].reshape(shape.groups, shape.rows)
+        parts[8] = parts[8].reshape(shape.groups, shape.decodes, shape.blocks)
+        parts[11] = parts[11].reshape(shape.groups, shape.chunks, shape.blocks)
         return cls(*parts)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """One iteration's input: T rows, of which the first D are decodes, all tensors int32 on one device."""
+    """One iteration's input for a group of layers: T rows, of which the first D are decodes; int32 tensors on one device."""
 
     tokens: Tensor  # [T] token ids
     positions: Tensor  # [T] position of each token in its own sequence
@@ -137,52 +145,65 @@ class PackedBatch:
     chunk_context: int  # tokens of all their sequences together, or more
 
     @classmethod
-    def over(cls, words: Tensor, shape: Shape) -> PackedBatch:
-        """What `fill` wrote, wherever it was copied to."""
+    def over(cls, words: Tensor, shape: Shape) -> tuple[PackedBatch, ...]:
+        """What `fill` wrote, wherever it was copied to: for every group of layers its block tables, the rest shared."""
         at = Layout.over(words, shape)
-        decodes = PagedBatch(at.decode_firsts, at.decode_ends, at.decode_tables, 1, shape.most_context)
-        chunks = PagedBatch(at.chunk_firsts, at.chunk_ends, at.chunk_tables, shape.most_rows, shape.most_context)
-        rows = at.tokens, at.positions, at.slot_blocks, at.slot_offsets, at.sources, at.sample_rows
+        return tuple(cls._group(at, shape, group) for group in range(shape.groups))
+
+    @classmethod
+    def _group(cls, at: Layout, shape: Shape, group: int) -> PackedBatch:
+        decodes = PagedBatch(at.decode_firsts, at.decode_ends, at.decode_tables[group], 1, shape.most_context)
+        chunks = PagedBatch(at.chunk_firsts, at.chunk_ends, at.chunk_tables[group], shape.most_rows, shape.most_context)
+        rows = at.tokens, at.positions, at.slot_blocks[group], at.slot_offsets, at.sources, at.sample_rows
         return cls(*rows, decodes, chunks, shape.chunk_context)
 
 
 class Packer:
-    """Writes batches down as numbers. It remembers the block tables that it saw last, most of which come again unchanged."""
+    """Writes batches down as numbers."""
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
-        self._tables: dict[str, tuple[tuple[int, ...], Words]] = {}
 
-    def fill(self, words: Words, batch: Batch, shape: Shape, source: Callable[[Chunk], int] | None = None) -> list[int]:
+    def fill(
+        self,
+        words: Words,
+        batch: Batch,
+        shape: Shape,
+        requests: Mapping[str, RequestState],
+        source: Callable[[Chunk], int] | None = None,
+    ) -> list[int]:
         """Write a batch into `words` `[shape.words]`. Returns the first row of every chunk, in the order of the batch.
 
-        `source` says where the token of a chunk that follows another batch is to be found.
+        `requests` holds the block tables; `source` says where the token of a chunk that follows another batch is to be found.
         """
         at = Layout.over(words, shape)
-        self._tables = {chunk.request_id: self._table(chunk) for chunk in batch.chunks}
+        tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
         numbers = range(len(batch.chunks))
         decodes = [number for number in numbers if len(batch.chunks[number].tokens) == 1]
         chunks = [number for number in numbers if len(batch.chunks[number].tokens) > 1]
-        self._decodes(at, [batch.chunks[number] for number in decodes], shape, source)
+        self._decodes(at, [batch.chunks[number] for number in decodes], [tables[number] for number in decodes], shape, source)
         firsts = dict(zip(decodes, range(len(decodes)), strict=True))
         row = shape.decodes
         for place, number in enumerate(chunks):
             firsts[number] = row
-            self._chunk(at, batch.chunks[number], row, place, shape.decodes)
+            self._chunk(at, batch.chunks[number], tables[number], row, place, shape.decodes)
             row += len(batch.chunks[number].tokens)
         at.chunk_firsts[len(chunks) :] = row - shape.decodes
         _pad(at, slice(row, shape.rows))
-        wanted = [firsts[number] + len(chunk.tokens) - 1 for number, chunk in enumerate(batch.chunks) if chunk.samples]
+        ends = [firsts[number] + len(chunk.tokens) for number, chunk in enumerate(batch.chunks)]
+        wanted = [
+            row
+            for chunk, end in zip(batch.chunks, ends, strict=True)
+            if chunk.drafts is not None
+            for row in range(end - 1 - chunk.drafts, end)
+        ]
         at.sample_rows[: len(wanted)] = wanted
         at.sample_rows[len(wanted) :] = 0
         return [firsts[number] for number in numbers]
 
-    def _table(self, chunk: Chunk) -> tuple[tuple[int, ...], Words]:
-        """A chunk's block table, and the same as an array."""
-        known = self._tables.get(chunk.request_id)
-        return known if known and known[0] is chunk.blocks else (chunk.blocks, np.array(chunk.blocks, np.int32))
-
-    def _decodes(self, at: Layout, chunks: Sequence[Chunk], shape: Shape, source: Callable[[Chunk], int] | None) -> None:
+    def _decodes(
+        self, at: Layout, chunks: Sequence[Chunk], tables: Sequence[Tables], shape: Shape, source: Callable[[Chunk], int] | None
+    ) -> None:
         count = len(chunks)
         rows = slice(0, count)
         starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
@@ -191,39 +212,40 @@ class Packer:
         at.decode_ends[rows] = starts + 1
         at.sources[:] = -1
         if any(chunk.follows is not None for chunk in chunks):
-            assert source is not None, "a chunk follows a batch, and nobody knows where its token is"
+            assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
-        for row, chunk in enumerate(chunks):
-            _, table = self._tables[chunk.request_id]
-            at.decode_tables[row, : len(table)] = table
-        at.slot_blocks[rows] = at.decode_tables[np.arange(count), starts // self.block_size]
+        for row, groups in enumerate(tables):
+            for group, table in enumerate(groups):
+                at.decode_tables[group, row, : len(table)] = np.frombuffer(table, np.int32)
+        at.slot_blocks[:, rows] = at.decode_tables[:, np.arange(count), starts // self.block_size]
         at.slot_offsets[rows] = starts % self.block_size
         at.decode_firsts[: count + 1] = np.arange(count + 1)
         at.decode_firsts[count + 1 :] = count
         _pad(at, slice(count, shape.decodes))
 
-    def _chunk(self, at: Layout, chunk: Chunk, row: int, place: int, decodes: int) -> None:
+    def _chunk(self, at: Layout, chunk: Chunk, groups: Tables, row: int, place: int, decodes: int) -> None:
         rows, positions = slice(row, row + len(chunk.tokens)), np.arange(chunk.start, chunk.end, dtype=np.int32)
-        _, table = self._tables[chunk.request_id]
         at.tokens[rows] = chunk.tokens
         at.positions[rows] = positions
-        at.slot_blocks[rows] = table[positions // self.block_size]
         at.slot_offsets[rows] = positions % self.block_size
         at.chunk_firsts[place] = row - decodes
         at.chunk_ends[place] = chunk.end
-        at.chunk_tables[place, : len(table)] = table
+        for group, table in enumerate(groups):
+            blocks = np.frombuffer(table, np.int32)
+            at.slot_blocks[group, rows] = blocks[positions // self.block_size]
+            at.chunk_tables[group, place, : len(blocks)] = blocks
 
 
 def _pad(at: Layout, rows: slice) -> None:
-    """Rows of nobody: token 0 at position 0, whose key and value are written nowhere."""
+    """Rows of padding: token 0 at position 0, whose key and value are written nowhere."""
     for column in (at.tokens, at.positions, at.slot_offsets):
         column[rows] = 0
-    at.slot_blocks[rows] = -1
+    at.slot_blocks[:, rows] = -1
 
 
-def pack(batch: Batch, block_size: int) -> PackedBatch:
-    """A batch on the CPU, in the smallest shape that holds it."""
-    shape = shape_of(batch)
+def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) -> tuple[PackedBatch, ...]:
+    """A batch on the CPU, in the smallest shape that holds it, for every group of layers."""
+    shape = shape_of(batch, requests)
     words = torch.empty(shape.words, dtype=torch.int32)
-    Packer(block_size).fill(words.numpy(), batch, shape)
+    Packer(block_size).fill(words.numpy(), batch, shape, requests)
     return PackedBatch.over(words, shape)

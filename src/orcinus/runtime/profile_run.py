@@ -14,7 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orcinus.core.batch import Batch, Chunk
+from orcinus.core.batch import Batch, Chunk, NewRequest
+from orcinus.core.executor_state import RequestStates, Row, rows_to_draw
+from orcinus.core.request import NO_CONTEXT
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
@@ -63,7 +65,7 @@ def profile(
     device: torch.device,
     block_size: int,
     limits: Limits,
-    choose: Callable[[Tensor, Sequence[Chunk]], object],
+    choose: Callable[[Tensor, Sequence[Row]], object],
     meter: Meter,
 ) -> int:
     """Peak bytes of the largest iterations, besides weights, keys and values.
@@ -109,13 +111,17 @@ def _alike(tokens: int, requests: int) -> tuple[int, ...]:
 
 
 def _batch(counts: Sequence[int], longest: int, block_size: int) -> Batch:
-    table = (0,) * -(-longest // block_size)
-    chunks = [Chunk(str(row), (0,) * count, longest - count, table, True, PARAMS) for row, count in enumerate(counts)]
-    return Batch(0, tuple(chunks))
+    table, prompt = (0,) * -(-longest // block_size), (0,) * longest
+    chunks = [Chunk(str(row), (0,) * count, longest - count) for row, count in enumerate(counts)]
+    new = [NewRequest(chunk.request_id, prompt, (), PARAMS, NO_CONTEXT, (table,)) for chunk in chunks]
+    return Batch(0, tuple(chunks), tuple(new))
 
 
 @torch.inference_mode()
-def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Chunk]], object]) -> None:
-    ran = run(batch, shape_of(batch), None)
-    choose(run.model.logits(ran.hidden.index_select(0, ran.sample_rows)), batch.chunks)
+def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Row]], object]) -> None:
+    requests = RequestStates()
+    requests.apply(batch)
+    ran = run(batch, shape_of(batch, requests), requests, None)
+    rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, requests[chunk.request_id])]
+    choose(run.model.logits(ran.hidden.index_select(0, ran.sample_rows)), rows)
     run.model.logits(ran.hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored

@@ -9,23 +9,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orcinus.core.batch import Chunk
-from orcinus.core.request import Logprobs
-from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.executor_state import Row
+from orcinus.core.request import NOTHING_ALLOWED, Failure, FinishCode, Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import uniform
 from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask
 from orcinus.runtime.transfers import Link
 
-NOT_FINITE = "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them"
+NOT_FINITE = Failure(
+    FinishCode.BAD_LOGITS,
+    "its logits are not finite numbers: the weights are damaged, or the dtype is too narrow for them",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One row per sampling chunk: its token, its log-probabilities if asked for, or why it has none."""
+    """One token per row, its log-probabilities if asked for, or why it has none."""
 
     tokens: list[int]
     logprobs: list[Logprobs | None]
-    errors: dict[int, str]
+    errors: dict[int, Failure]
 
 
 class Choice(Protocol):
@@ -55,72 +58,68 @@ class Chosen:
         return self.sampled
 
 
-def choose(logits: Tensor, chunks: Sequence[Chunk]) -> Chosen:
-    """One token per row of `logits` `[len(chunks), vocab_size]`, with torch's operations, and waiting for them."""
-    return Chosen(sample(logits.float(), chunks))
+def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
+    """One token per row of `logits` `[len(rows), vocab_size]`, with torch's operations, and waiting for them."""
+    return Chosen(sample(logits.float(), rows))
 
 
-def sample(logits: Tensor, chunks: Sequence[Chunk]) -> Sampled:
-    """Choose one token per row of `logits` `[len(chunks), vocab_size]` (float32, overwritten)."""
+def sample(logits: Tensor, rows: Sequence[Row]) -> Sampled:
+    """Choose one token per row of `logits` `[len(rows), vocab_size]` (float32, overwritten)."""
     errors = _not_finite(logits.sum(dim=-1), NOT_FINITE)  # NaN and infinities survive a sum
     logits[list(errors)] = 0
-    plain = {row: logits[row].log_softmax(dim=-1) for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None}
-    for row, chunk in enumerate(chunks):
-        adjust(logits[row], chunk)
+    plain = {place: logits[place].log_softmax(dim=-1) for place, row in enumerate(rows) if row.params.logprobs is not None}
+    for place, row in enumerate(rows):
+        adjust(logits[place], row)
     likeliest, first = logits.max(dim=-1)
-    errors |= _not_finite(likeliest, ALL_FORBIDDEN)
+    errors |= _not_finite(likeliest, NOTHING_ALLOWED)
     tokens = first.tolist()
-    for rows in _alike(chunks):
-        for row, token in zip(rows, draw(logits[rows], [chunks[row] for row in rows]), strict=True):
-            tokens[row] = token
-    logprobs: list[Logprobs | None] = [None] * len(chunks)
-    for row, likely in plain.items():
-        top = chunks[row].params.logprobs or 0
-        logprobs[row] = Scores.of(likely[None], torch.tensor(tokens[row : row + 1], device=likely.device), top).read([top])[0]
+    for places in _alike(rows):
+        for place, token in zip(places, draw(logits[places], [rows[place] for place in places]), strict=True):
+            tokens[place] = token
+    logprobs: list[Logprobs | None] = [None] * len(rows)
+    for place, likely in plain.items():
+        top = rows[place].params.logprobs or 0
+        chosen = torch.tensor(tokens[place : place + 1], device=likely.device)
+        logprobs[place] = Scores.of(likely[None], chosen, top).read([top])[0]
     return Sampled(tokens, logprobs, errors)
 
 
-def _not_finite(values: Tensor, reason: str) -> dict[int, str]:
-    return {row: reason for row, finite in enumerate(torch.isfinite(values).tolist()) if not finite}
+def _not_finite(values: Tensor, failure: Failure) -> dict[int, Failure]:
+    return {place: failure for place, finite in enumerate(torch.isfinite(values).tolist()) if not finite}
 
 
-def adjust(logits: Tensor, chunk: Chunk) -> None:
+def adjust(logits: Tensor, row: Row) -> None:
     """Forbidden tokens, biases and penalties of one request, in vLLM's order, in place on its row `[vocab_size]`."""
-    params = chunk.params
-    bitmask = token_bitmask(chunk, len(logits))
+    params = row.params
+    bitmask = token_bitmask(row, len(logits))
     if bitmask is not None:
         apply_token_bitmask(logits, bitmask)
     if params.logit_bias:
         ids = torch.tensor(list(params.logit_bias), device=logits.device)
         logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
     if params.penalised:
-        seen = torch.tensor(chunk.history, device=logits.device)
+        counts = row.request.counts
+        ids = torch.tensor(counts.ids, device=logits.device)
         if params.repetition_penalty != 1:  # CTRL (Keskar et al., 2019), section 4.1, on prompt and output
-            ids, _ = _counts(seen)
             values = logits[ids]
             logits[ids] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-        ids, counts = _counts(seen[chunk.prompt_length :])
-        logits[ids] -= params.presence_penalty + params.frequency_penalty * counts
+        generated = torch.tensor(counts.generated, device=logits.device)
+        ids, generated = ids[generated > 0], generated[generated > 0]
+        logits[ids] -= params.presence_penalty + params.frequency_penalty * generated
 
 
-def _counts(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct ids, and how often each occurs."""
-    distinct, counts = torch.unique(ids, return_counts=True)
-    return distinct, counts
-
-
-def draw(logits: Tensor, chunks: Sequence[Chunk]) -> list[int]:
+def draw(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """Random tokens for rows `[n, vocab_size]` that agree on `filters`: invert the distribution at one uniform number."""
-    device, first = logits.device, chunks[0].params
-    seeds = [chunk.params.seed or 0 for chunk in chunks]
-    u = torch.from_numpy(uniform(seeds, [chunk.end for chunk in chunks])).to(device)
-    temperature = torch.tensor([chunk.params.temperature for chunk in chunks], device=device)
+    device, first = logits.device, rows[0].params
+    seeds = [row.params.seed or 0 for row in rows]
+    u = torch.from_numpy(uniform(seeds, [row.position for row in rows])).to(device)
+    temperature = torch.tensor([row.params.temperature for row in rows], device=device)
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
     if not filters(first):
         return _invert(torch.softmax(scaled, dim=-1), u).tolist()
     values, ids = _likeliest(scaled, first.top_k)
-    top_p = torch.tensor([chunk.params.top_p for chunk in chunks], device=device)
-    min_p = torch.tensor([chunk.params.min_p for chunk in chunks], device=device)
+    top_p = torch.tensor([row.params.top_p for row in rows], device=device)
+    min_p = torch.tensor([row.params.min_p for row in rows], device=device)
     weights = values.exp()  # 1 for the likeliest
     weights *= weights >= min_p[:, None]
     cumulated = weights.cumsum(dim=-1, dtype=torch.float64)
@@ -162,12 +161,12 @@ def filters(params: SamplingParams) -> bool:
     return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
 
 
-def _alike(chunks: Sequence[Chunk]) -> list[list[int]]:
-    """Rows that are not greedy, grouped so that each group runs the same operations whoever else is in the batch."""
+def _alike(rows: Sequence[Row]) -> list[list[int]]:
+    """Rows that are not greedy, grouped so that each group runs the same operations, whatever else is in the batch."""
     groups: dict[tuple[bool, int], list[int]] = {}
-    for row, chunk in enumerate(chunks):
-        if not chunk.params.greedy:
-            groups.setdefault((filters(chunk.params), max(0, chunk.params.top_k)), []).append(row)
+    for place, row in enumerate(rows):
+        if not row.params.greedy:
+            groups.setdefault((filters(row.params), max(0, row.params.top_k)), []).append(place)
     return list(groups.values())
 
 

@@ -9,17 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.core.batch import Chunk
+from orcinus.core.executor_state import Row
 
 Bitmask = NDArray[np.int32]  # [ceil(vocab_size / 32)]: token t is bit t % 32 of word t // 32, 1 = allowed
 
 
-def token_bitmask(chunk: Chunk, vocab_size: int) -> Bitmask | None:
-    """The bitmask of a chunk that samples, or None if every token is allowed."""
-    params = chunk.params
+def token_bitmask(row: Row, vocab_size: int) -> Bitmask | None:
+    """The bitmask of a row, or None if every token is allowed."""
+    params = row.params
     if params.allowed_token_ids is None and not params.bad_words_token_ids and not params.min_tokens:
         return None  # as for most rows
-    banned = chunk.banned
+    banned = row.banned
     if params.allowed_token_ids is None and not banned:
         return None
     bits = np.ones(-(-vocab_size // 32) * 32, np.uint8)

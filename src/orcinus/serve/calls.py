@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from orcinus.serve.admission import Admission, Ticket
+from orcinus.serve.admission_control import AdmissionControl, Ticket
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.streams import Inbox, News
 from orcinus.text.answer import TextDelta
@@ -93,7 +93,7 @@ class Call:
 class Calls:
     """The calls inside, and the last ones that left."""
 
-    def __init__(self, client: EngineClient, admission: Admission) -> None:
+    def __init__(self, client: EngineClient, admission: AdmissionControl) -> None:
         self.client, self.admission = client, admission
         self._live: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()

@@ -21,6 +21,7 @@ from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
+from orcinus.core.unserved import Unserved
 from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.parent import end_with, leave_signals_to_parent
@@ -66,9 +67,9 @@ class _Launches(Observer):
         self._back: list[ScheduledBatch] = []
         self._last = 0.0
 
-    def on_batch(self, batch: Batch, now: float) -> None:
-        ran = [ScheduledChunk(c.request_id, c.start, len(c.tokens), c.start < c.prompt_length) for c in batch.chunks]
-        self.in_flight[batch.id] = ScheduledBatch(batch.id, now, self.budget, ran, batch.unserved)
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
+        ran = [ScheduledChunk(c.request_id, c.start, len(c.tokens), c.prefill) for c in batch.chunks]
+        self.in_flight[batch.id] = ScheduledBatch(batch.id, now, self.budget, ran, unserved)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launch = self.in_flight.pop(batch.id)

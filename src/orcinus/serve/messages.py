@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from orcinus.core.batch import Finished, Token, Unserved
+from orcinus.core.batch import Finished, Token
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Unserved
 from orcinus.observe.timeline import Timeline
 
 

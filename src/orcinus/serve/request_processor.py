@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orcinus.core.request import Request, RequestContext
+from orcinus.core.request import Failure, FinishCode, Request, RequestContext
 from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
@@ -62,11 +62,11 @@ class RequestProcessor:
         """Most tokens of a prompt and its answer."""
         return min(self.ready.max_model_len, self.ready.kv_tokens)
 
-    def _rejection_reason(self, request: Request) -> str | None:
-        total = request.max_known
-        if total > self.context:
-            return f"{len(request.prompt)} prompt tokens and {total - len(request.prompt)} of answer exceed the context"
-        return None
+    def _rejection_reason(self, request: Request) -> Failure | None:
+        prompt, total = len(request.prompt), request.max_known
+        if total <= self.context:
+            return None
+        return Failure(FinishCode.TOO_LONG, f"{prompt} prompt tokens and {total - prompt} of answer exceed the context")
 
     def check_name(self, name: str | None) -> None:
         """404 for a model that is not served here."""

@@ -14,7 +14,7 @@ from starlette.requests import Request
 import orcinus
 from orcinus.core.request import Finish, RequestContext
 from orcinus.errors import EngineError
-from orcinus.serve.admission import Admission, Bounds
+from orcinus.serve.admission_control import AdmissionControl, Bounds
 from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import Call, Calls
@@ -49,7 +49,7 @@ class Service:
         self.draining = self.paused = False
         self.created = int(time.time())
         self.waits = RetryAfter(min(getattr(client.config, "max_batch_size", None) or DEFAULT_SLOTS, config.max_queue))
-        self.admission = Admission(
+        self.admission = AdmissionControl(
             Bounds(config.max_queue, config.max_queue_tokens, config.max_queue_per_key), self.retry_after, self.waits.held
         )
         self.calls = Calls(client, self.admission)

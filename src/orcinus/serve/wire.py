@@ -8,7 +8,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from orcinus.core.batch import Reason
+from orcinus.core.unserved import Reason
 from orcinus.serve.messages import FromEngine, ToEngine
 from orcinus.serve.socket_folder import SocketFolder
 

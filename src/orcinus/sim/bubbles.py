@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from orcinus.core.batch import Batch, Event, Finished
 from orcinus.core.ports import Observer
+from orcinus.core.unserved import Unserved
 from orcinus.observe.distribution import Distribution
 from orcinus.sim.executor import SimulatedExecutor
 
@@ -18,7 +19,7 @@ class BubbleObserver(Observer):
         self._executor, self._per_request = executor, per_request
         self._live: defaultdict[str, float] = defaultdict(float)
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         seconds = self._executor.newest_bubbles
         for chunk in batch.chunks:
             self._live[chunk.request_id] += seconds

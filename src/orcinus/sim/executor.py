@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.cost.work import CostModel, IterationWork, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
@@ -41,7 +42,8 @@ class SimulatedExecutor:
     def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
         self.cost, self.clock, self.slots = cost, clock, slots
         self.depth = depth or cost.num_stages
-        self.chains = False  # a stage takes up a request when the last one has let go of it, as in Orca
+        self.overlap = NO_OVERLAP  # a stage takes up a request when the last one has let go of it, as in Orca
+        self._prompts: dict[str, int] = {}  # tokens of the prompts of live requests
         self.busy = [0.0] * cost.num_stages  # seconds that each stage has worked
         self.bubbles = [0.0] * cost.num_stages  # seconds that each stage waited although a batch was in flight
         self.newest_bubbles = 0.0  # in front of the batch that was submitted last, over all stages
@@ -58,6 +60,9 @@ class SimulatedExecutor:
         now = self.clock.now()
         if not self._flights:
             self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
+        for request_id in batch.removed:
+            del self._prompts[request_id]
+        self._prompts |= {new.request_id: len(new.prompt) for new in batch.new}
         self.newest_bubbles = 0.0
         work = work_of(self._padded(batch))
         ends = self._repeat(work, now, self._most(batch)) if isinstance(batch, RepeatedBatch) else [self._pass(work, now)]
@@ -97,8 +102,12 @@ class SimulatedExecutor:
         """Iterations until the first answer of a batch is complete."""
         if not self.answers:
             return batch.repeats
-        left = [self.answers[c.request_id] + c.prompt_length - c.end for c in batch.chunks if c.request_id in self.answers]
+        left = [self.answers[c.request_id] - self._generated(c) for c in batch.chunks if c.request_id in self.answers]
         return min([batch.repeats, *left])
+
+    def _generated(self, chunk: Chunk) -> int:
+        """Tokens of the answer up to the end of a chunk."""
+        return chunk.end - self._prompts[chunk.request_id]
 
     def interrupt(self, now: float) -> None:
         """End a repeated batch with the iteration that runs now."""
@@ -120,7 +129,7 @@ class SimulatedExecutor:
     def _token(self, chunk: Chunk, earlier: int) -> int:
         """The token of a batch's last iteration: `END` if it completes the answer."""
         answer = self.answers.get(chunk.request_id)
-        if answer is None or chunk.end + earlier + 1 - chunk.prompt_length < answer:
+        if answer is None or self._generated(chunk) + earlier + 1 < answer:
             return MADE_UP
         del self.answers[chunk.request_id]
         return END

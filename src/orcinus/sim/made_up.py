@@ -11,17 +11,18 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Submitted
+from orcinus.core.batch import Batch, BatchResult, Chunk
 from orcinus.core.component_spec import make
-from orcinus.core.request import Logprobs
-from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.executor_state import RequestState, Row, accepted, rows_to_draw
+from orcinus.core.request import NOTHING_ALLOWED, Failure, Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
 from orcinus.text.generation_config import end_of_text_ids
 from orcinus.workload.lengths import make_lengths
@@ -63,66 +64,67 @@ class Author:
         self._answers: dict[str, _Answer] = {}
         self._logprob = -math.log(vocabulary.size)
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is live."""
-        return not self._answers
-
-    def begin(self, submitted: Submitted) -> None:
-        """A request came to the door."""
-        params, end = submitted.params, self.vocabulary.end
-        key = _key(submitted.prompt, 0 if self._greedy(params) else params.seed or 0)
+    def begin(self, request_id: str, prompt: Sequence[int], params: SamplingParams) -> None:
+        """A request runs for the first time, or again after a preemption."""
+        end = self.vocabulary.end
+        key = _key(prompt, 0 if self._greedy(params) else params.seed or 0)
         length = None
         wanted = end in params.stop_token_ids and params.logit_bias.get(end, 0) > -ABSOLUTE
         if wanted and _allowed(params, end, params.banned(params.min_tokens)):
             length = max(self.lengths(_draw(key, LENGTH), _draw(key, LENGTH + 1)), params.min_tokens + 1)
-        self._answers[submitted.request_id] = _Answer(key, length)
+        self._answers[request_id] = _Answer(key, length)
 
     def end(self, request_id: str) -> None:
-        """It has ended."""
+        """It has ended, or gave way."""
         self._answers.pop(request_id, None)
 
-    def write(self, batch: Batch) -> BatchResult:
-        """What a batch comes to."""
-        chosen = [self._token(chunk) if chunk.samples else None for chunk in batch.chunks]
-        tokens = tuple(() if token is None else (token,) for token in chosen)
-        errors = {row: ALL_FORBIDDEN for row, chunk in enumerate(batch.chunks) if chunk.samples and chosen[row] is None}
-        asked = any(chunk.params.logprobs is not None for chunk in batch.chunks)
-        logprobs = tuple(self._logprobs(*pair) for pair in zip(batch.chunks, tokens, strict=True)) if asked else None
-        prompts = {row: self._scored(chunk) for row, chunk in enumerate(batch.chunks) if chunk.scored}
-        return BatchResult(batch.id, tokens, logprobs, prompts, errors)
+    def write(self, batch: Batch, requests: Mapping[str, RequestState]) -> BatchResult:
+        """The result of a batch."""
+        tokens: list[tuple[int, ...]] = []
+        logprobs: list[tuple[Logprobs, ...]] = []
+        errors: dict[int, Failure] = {}
+        for place, chunk in enumerate(batch.chunks):
+            rows = rows_to_draw(chunk, requests[chunk.request_id])
+            drawn = tuple(self._token(chunk.request_id, row) for row in rows)
+            known = tuple(token for token in drawn if token is not None)
+            if len(known) < len(drawn):
+                errors[place] = NOTHING_ALLOWED
+            tokens.append(accepted(chunk, known) if rows and place not in errors else ())
+            logprobs.append(self._logprobs(requests[chunk.request_id].params, tokens[-1]))
+        prompts = {place: found for place, chunk in enumerate(batch.chunks) if (found := self._scored(chunk, requests))}
+        return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
 
-    def _token(self, chunk: Chunk) -> int | None:
+    def _token(self, request_id: str, row: Row) -> int | None:
         """The next one; None if every token is forbidden."""
-        answer, index = self._answers[chunk.request_id], chunk.end - chunk.prompt_length
+        answer, index = self._answers[request_id], row.position - row.request.prompt_length
         if index + 1 == answer.length:
             return self.vocabulary.end
-        choices = self._choices(chunk)
+        choices = self._choices(row)
         return choices[int(_draw(answer.key, index) * len(choices))] if choices else None
 
-    def _choices(self, chunk: Chunk) -> Sequence[int]:
-        params, banned = chunk.params, chunk.banned
+    def _choices(self, row: Row) -> Sequence[int]:
+        params, banned = row.params, row.banned
         forced = [token for token, bias in params.logit_bias.items() if bias >= ABSOLUTE and _allowed(params, token, banned)]
         words: Sequence[int] = params.allowed_token_ids or self.vocabulary.words
         if banned:
             words = [word for word in words if word not in banned]
         unwanted = {token for token, bias in params.logit_bias.items() if bias <= -ABSOLUTE}
         if max(params.presence_penalty, params.frequency_penalty, params.repetition_penalty - 1) > 0:
-            unwanted |= set(chunk.history[chunk.prompt_length :])
+            unwanted |= set(row.request.tokens[row.request.prompt_length :])
         return forced or ([word for word in words if word not in unwanted] if unwanted else words) or words
 
     def _greedy(self, params: SamplingParams) -> bool:
         """Whether only one token is left to choose from, all of them being equally likely."""
         return params.greedy or params.top_k == 1 or params.top_p * len(set(self.vocabulary.words)) <= 1
 
-    def _logprobs(self, chunk: Chunk, tokens: tuple[int, ...]) -> tuple[Logprobs, ...]:
-        count = chunk.params.logprobs
+    def _logprobs(self, params: SamplingParams, tokens: tuple[int, ...]) -> tuple[Logprobs, ...]:
+        count = params.logprobs
         return () if count is None else tuple(self._ignorant(token, count) for token in tokens)
 
-    def _scored(self, chunk: Chunk) -> tuple[Logprobs, ...]:
+    def _scored(self, chunk: Chunk, requests: Mapping[str, RequestState]) -> tuple[Logprobs, ...]:
         """Of the prompt's tokens behind those of a chunk."""
-        nexts = chunk.history[chunk.start + 1 : chunk.start + 1 + chunk.scored]
-        return tuple(self._ignorant(token, chunk.params.prompt_logprobs or 0) for token in nexts)
+        request = requests[chunk.request_id]
+        return tuple(self._ignorant(token, request.params.prompt_logprobs or 0) for token in request.scored(chunk))
 
     def _ignorant(self, token: int, count: int) -> Logprobs:
         """Every token of the vocabulary is as likely as any other; the one that was chosen stands first among them."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
+from orcinus.core.executor_state import RequestStates
 from orcinus.core.ports import Observer
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
@@ -54,7 +55,7 @@ class RealTimeClock(VirtualClock):
 class RealTimeExecutor(SimulatedExecutor, Observer):
     """Takes as long as the simulated one would, and answers with what an author makes up.
 
-    It has to hear of its engine's requests as an observer: a batch does not tell a prompt.
+    It observes its engine only to hear when work begins after a pause.
     """
 
     clock: RealTimeClock
@@ -62,7 +63,14 @@ class RealTimeExecutor(SimulatedExecutor, Observer):
     def __init__(self, cost: CostModel, clock: RealTimeClock, author: Author, depth: int | None = None, slots: int = 0) -> None:
         super().__init__(cost, clock, depth, slots)
         self.author = author
-        self._written: deque[BatchResult] = deque()
+        self.requests = RequestStates()
+        self._live: set[str] = set()
+        self._written: deque[tuple[Batch, BatchResult]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is live."""
+        return not self._live
 
     def due_in(self) -> float:
         """Real seconds until the oldest batch in flight can be collected; 0 if it can be, or if there is none."""
@@ -70,18 +78,23 @@ class RealTimeExecutor(SimulatedExecutor, Observer):
 
     def submit(self, batch: Batch) -> None:
         super().submit(batch)
-        self._written.append(self.author.write(batch))
+        self.requests.apply(batch)
+        for request_id in batch.removed:
+            self.author.end(request_id)
+        for new in batch.new:
+            self.author.begin(new.request_id, new.prompt, new.params)
+        self._written.append((batch, self.author.write(batch, self.requests)))
 
     def collect(self) -> BatchResult:
         super().collect()
-        return self._written.popleft()
+        batch, result = self._written.popleft()
+        self.requests.receive(batch, result)
+        return result
 
     def on_submit(self, submitted: Submitted) -> None:
-        if self.author.idle:
+        if self.idle:
             self.clock.wake()
-        self.author.begin(submitted)
+        self._live.add(submitted.request_id)
 
     def on_events(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Finished):
-                self.author.end(event.request_id)
+        self._live.difference_update(event.request_id for event in events if isinstance(event, Finished))

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 from orcinus.core.batch import Batch, BatchResult, Event
 from orcinus.core.ports import KVManager, Order, Policy
-from orcinus.core.scheduler import Scheduler
+from orcinus.core.request import Overlap
+from orcinus.core.scheduler import NO_OVERLAP, Scheduler
 from orcinus.core.step_time import StepTime
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.observe.metrics import MetricsObserver
 
@@ -45,13 +47,16 @@ class RepeatingScheduler(Scheduler):
         super().__init__(policy, kv, limits, order)
         self.step_time = _SingleStepTime()
 
-    def plan(self, now: float, *, chains: bool = False) -> Batch | None:
+    def plan(self, now: float, overlap: Overlap = NO_OVERLAP) -> tuple[Batch, Unserved] | None:
         before = self.num_running
-        batch = super().plan(now, chains=chains)
-        repeats = self._repeats(batch, before) if batch is not None else 1
-        if batch is None or repeats == 1:
-            return batch
-        return RepeatedBatch(**{name: getattr(batch, name) for name in FIELDS}, repeats=repeats)
+        planned = super().plan(now, overlap)
+        if planned is None:
+            return None
+        batch, unserved = planned
+        repeats = self._repeats(batch, before)
+        if repeats > 1:
+            batch = RepeatedBatch(**{name: getattr(batch, name) for name in FIELDS}, repeats=repeats)
+        return batch, unserved
 
     def _repeats(self, batch: Batch, before: int) -> int:
         """The number of equal iterations that this batch begins.
@@ -62,19 +67,19 @@ class RepeatingScheduler(Scheduler):
         """
         requests = len(batch.chunks)
         steady = requests == self.num_running == before and getattr(self.policy, "steady", False)
-        if not (steady and all(c.samples and len(c.tokens) == 1 and c.start >= c.prompt_length for c in batch.chunks)):
+        if not (steady and all(c.samples and len(c.tokens) == 1 and not c.prefill for c in batch.chunks)):
             return 1
-        most = min(request.max_known - request.known for request in self._running)
+        most = min(request.max_known - request.known for request in self.admission.running)
         if not self.kv.preallocates:
             most = min(most, self.kv.num_free // requests * self.kv.block_size)
         return max(1, min(most, MOST_REPEATS))
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         if isinstance(result, RepeatedResult):
-            self._advance(batch, len(result.earlier))
+            self._write_earlier(batch, len(result.earlier))
         return super().apply(batch, result, now)
 
-    def _advance(self, batch: Batch, iterations: int) -> None:
+    def _write_earlier(self, batch: Batch, iterations: int) -> None:
         """Write the earlier iterations into the requests; none of them ended one."""
         for chunk in batch.chunks:
             request = self._requests[chunk.request_id]
@@ -84,7 +89,7 @@ class RepeatingScheduler(Scheduler):
             assert grown, "a batch was repeated beyond what memory was sure to hold"
             request.output += (MADE_UP,) * iterations
             request.computed += iterations
-            self._waiting.generated(request, iterations)
+            self.order.generated(request, iterations)
 
 
 class _SingleStepTime(StepTime):

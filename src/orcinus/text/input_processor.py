@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orcinus.core.request import Request, RequestContext
+from orcinus.core.request import Failure, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ class InputProcessor:
     default_params: SamplingParams
     vocab_size: int
     max_model_len: int
-    rejection_reason: Callable[[Request], str | None]  # why the scheduler would reject a request at the door
+    rejection_reason: Callable[[Request], Failure | None]  # why the scheduler would reject a request
     seeds: random.Random  # for requests without a seed of their own
 
     def prepare(
@@ -76,9 +76,9 @@ class InputProcessor:
             size = f"the prompt has {len(ids)} tokens, and the model length of {self.max_model_len}"
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
         resolved = self._resolved(params, room)
-        reason = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
-        if reason is not None:
-            raise RequestError(reason)
+        failure = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
+        if failure is not None:
+            raise RequestError(failure.text)
         return TokenizedRequest(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
 
     def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:

@@ -8,13 +8,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus.core.batch import Batch, Chunk
-from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.batch import Batch
+from orcinus.core.executor_state import RequestStates
 from orcinus.runtime.attention import Attention, Heads
 from orcinus.runtime.attention.port import Angles, split
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, Packer, Shape, pack, shape_of
 from tests.runtime.test_attention import exact
+from tests.seam import Part, batch_of
 
 NUM_BLOCKS = 64
 NOWHERE = 10**6  # a block that does not exist, an end that none has: whoever uses such a number fails
@@ -39,14 +40,14 @@ class Case:
     def random(self) -> torch.Generator:
         return torch.Generator().manual_seed(len(self.sizes) + self.dim)
 
-    def batch(self) -> Batch:
+    def batch(self) -> tuple[Batch, RequestStates]:
         """Its blocks are scattered over the pool."""
         blocks = iter(torch.randperm(NUM_BLOCKS, generator=self.random()).tolist())
         chunks = []
         for index, (start, count) in enumerate(self.sizes):
             table = tuple(next(blocks) for _ in range(-(-(start + count) // self.block_size)))
-            chunks.append(Chunk(f"r{index}", (0,) * count, start, table, True, SamplingParams()))
-        return Batch(1, tuple(chunks))
+            chunks.append(Part(f"r{index}", (0,) * count, start, table))
+        return batch_of(chunks)
 
     def memory(self) -> tuple[LayerKV, ...]:
         """Two layers, of which the second is meant, everything random: what a token must not see is there too."""
@@ -108,16 +109,17 @@ def with_room(shape: Shape) -> Shape:
 
 def run(attention: Attention, case: Case, *, padded: bool = False, device: str = "cpu") -> Outcome:
     """One layer's attention. Whatever padding could be mistaken for is not a number, or leads nowhere."""
-    batch, layers = case.batch(), tuple(LayerKV(kv.keys.to(device), kv.values.to(device)) for kv in case.memory())
-    shape = with_room(shape_of(batch)) if padded else shape_of(batch)
+    (batch, states), layers = case.batch(), tuple(LayerKV(kv.keys.to(device), kv.values.to(device)) for kv in case.memory())
+    shape = shape_of(batch, states)
+    shape = with_room(shape) if padded else shape
     words = torch.full((shape.words,), NOWHERE, dtype=torch.int32)
-    firsts = Packer(case.block_size).fill(words.numpy(), batch, shape)
-    angles = case.angles(PackedBatch.over(words, shape).positions)
+    firsts = Packer(case.block_size).fill(words.numpy(), batch, shape, states)
+    angles = case.angles(PackedBatch.over(words, shape)[0].positions)
     qkv = torch.full((shape.rows, (case.group + 2) * case.kv_heads * case.dim), torch.nan, dtype=case.dtype)
     for first, rows in zip(firsts, case.projected(), strict=True):
         qkv[first : first + len(rows)] = rows
     there = None if angles is None else (angles[0].to(device), angles[1].to(device))
-    out = attention(qkv.to(device), there, layers[-1], PackedBatch.over(words.to(device), shape), case.heads(device=device))
+    out = attention(qkv.to(device), there, layers[-1], PackedBatch.over(words.to(device), shape)[0], case.heads(device=device))
     assert out.shape == (shape.rows, case.kv_heads * case.group * case.dim)
     assert out.dtype is case.dtype
     chunks = [out[first : first + count].cpu() for first, (_, count) in zip(firsts, case.sizes, strict=True)]
@@ -126,7 +128,7 @@ def run(attention: Attention, case: Case, *, padded: bool = False, device: str =
 
 def truth(case: Case) -> Outcome:
     """The formula, token by token, in float64 from the same numbers."""
-    packed = pack(case.batch(), case.block_size)
+    (packed,) = pack(*case.batch(), case.block_size)
     kv = LayerKV(case.memory()[-1].keys.double(), case.memory()[-1].values.double())
     order = sorted(range(len(case.sizes)), key=lambda index: case.sizes[index][1] > 1)  # as a batch is packed: decodes first
     counts = [case.sizes[index][1] for index in order]
@@ -140,9 +142,11 @@ def truth(case: Case) -> Outcome:
 def written(case: Case) -> Tensor:
     """Which slots the batch's own tokens take, `[num_blocks, block_size]`."""
     slots = torch.zeros(NUM_BLOCKS, case.block_size, dtype=torch.bool)
-    for chunk in case.batch().chunks:
+    batch, states = case.batch()
+    for chunk in batch.chunks:
+        (table,) = states[chunk.request_id].blocks
         for position in range(chunk.start, chunk.end):
-            slots[chunk.blocks[position // case.block_size], position % case.block_size] = True
+            slots[table[position // case.block_size], position % case.block_size] = True
     return slots
 
 

@@ -10,12 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Chunk
+from orcinus.core.executor_state import Row
 from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample
 from orcinus.runtime.transfers import Link
 from tests.examples import examples
+from tests.seam import row
 
 VOCABULARY = 61
 PROMPT = 4
@@ -41,12 +42,12 @@ PARAMS = st.fixed_dictionaries(
 )
 
 
-def chunk(row: int, params: dict[str, Any], generated: int = 3) -> Chunk:
-    history = [(row // 2 * 5 + place * place) % VOCABULARY for place in range(PROMPT + generated)]  # 0 1 4 9, 16 25 36
-    return Chunk(f"r{row}", (history[-1],), len(history) - 1, (0,), True, SamplingParams(seed=row, **params), history, PROMPT)
+def wish(number: int, params: dict[str, Any], generated: int = 3) -> Row:
+    history = [(number // 2 * 5 + place * place) % VOCABULARY for place in range(PROMPT + generated)]  # 0 1 4 9, 16 25 36
+    return row(history, PROMPT, SamplingParams(seed=number, **params))
 
 
-def both(logits: torch.Tensor, chunks: list[Chunk]) -> tuple[Sampled, Sampled]:
+def both(logits: torch.Tensor, chunks: list[Row]) -> tuple[Sampled, Sampled]:
     return CHOOSE(logits.clone(), chunks).read(), sample(logits.float(), chunks)
 
 
@@ -54,7 +55,7 @@ def both(logits: torch.Tensor, chunks: list[Chunk]) -> tuple[Sampled, Sampled]:
 @given(st.lists(PARAMS, min_size=1, max_size=4), st.integers(0, 2**20))
 def test_the_same_tokens_and_log_probabilities(wishes: list[dict[str, Any]], seed: int) -> None:
     logits = torch.randn(len(wishes), VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
-    ours, theirs = both(logits, [chunk(row, params) for row, params in enumerate(wishes)])
+    ours, theirs = both(logits, [wish(row, params) for row, params in enumerate(wishes)])
     assert ours.tokens == theirs.tokens
     assert ours.errors == theirs.errors == {}
     for mine, other in zip(ours.logprobs, theirs.logprobs, strict=True):
@@ -70,7 +71,7 @@ def test_a_damaged_row_and_one_without_any_token_left_fail_alone() -> None:
     logits[1, 5] = math.inf
     forbidden = {"min_tokens": 9, "stop_token_ids": tuple(range(VOCABULARY))}
     ours, theirs = both(
-        logits, [chunk(row, {} if row < 2 else forbidden if row == 2 else {"temperature": 0}) for row in range(4)]
+        logits, [wish(row, {} if row < 2 else forbidden if row == 2 else {"temperature": 0}) for row in range(4)]
     )
     assert ours.errors == theirs.errors == {0: NOT_FINITE, 1: NOT_FINITE, 2: ALL_FORBIDDEN}
     assert ours.tokens[3] == theirs.tokens[3] == int(logits[3].argmax())
@@ -80,5 +81,5 @@ def test_a_damaged_row_and_one_without_any_token_left_fail_alone() -> None:
 def test_warming_up_leaves_nothing_behind() -> None:
     CHOOSE.warm_up(VOCABULARY, torch.float32)
     logits = torch.randn(1, VOCABULARY)
-    ours, theirs = both(logits, [chunk(0, {"temperature": 0})])
+    ours, theirs = both(logits, [wish(0, {"temperature": 0})])
     assert ours == theirs

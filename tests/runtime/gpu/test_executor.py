@@ -29,7 +29,7 @@ DIFFERENT = [  # for the kernels: rotation, windows, biases, head norms, layers 
 def test_greedy_tokens_equal_transformers(name: str, checkpoint: Made) -> None:
     model, folder = checkpoint(name)
     with LLM(folder, policy="stall-free:token_budget=5", **SIZES) as llm:
-        assert (llm.engine.executor.depth, llm.engine.executor.chains) == (2, True)
+        assert (llm.engine.executor.depth, llm.engine.executor.overlap) == (2, (True, True))
         outputs = llm.generate(PROMPTS, SamplingParams(max_tokens=3, temperature=0))
     assert [list(output.token_ids) for output in outputs] == [generated(model, prompt, 3) for prompt in PROMPTS]
 

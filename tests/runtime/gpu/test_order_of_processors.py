@@ -11,13 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.random import uniform
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
 from tests.examples import examples
+from tests.seam import row
 
 VOCABULARY = 40
 NEAR = 1e-5  # a choice that hangs on less is left to rounding
@@ -101,8 +101,8 @@ def test_equals_the_transcription(
     params, history = SamplingParams(seed=seed, max_tokens=99, **wishes), [*prompt, *output]
     (u,) = uniform([seed], [len(history)])
     wanted = literal(logits[0].double().numpy(), params, prompt, output, float(u))
-    chunk = Chunk("r", tuple(history[-1:]), len(history) - 1, (0,), True, params, history, len(prompt))
-    sampled = CHOOSERS[where](logits.clone(), [chunk]).read()  # type: ignore[operator]
+    wish = row(history, len(prompt), params)
+    sampled = CHOOSERS[where](logits.clone(), [wish]).read()  # type: ignore[operator]
     assert (sampled.tokens, sampled.errors) == ([wanted], {})
 
 
@@ -119,6 +119,6 @@ def test_equals_the_transcription(
 )
 def test_what_is_decided_by_the_order(where: str, fields: dict[str, Any], wanted: int) -> None:
     params = SamplingParams(temperature=0, max_tokens=9, **fields)
-    chunk = Chunk("r", (0,), 0, (0,), True, params, (0,), 1)
+    wish = row((0,), 1, params)
     logits = torch.tensor([[1.0, 1.5, -9.0, -9.0]])
-    assert CHOOSERS[where](logits, [chunk]).read().tokens == [wanted]  # type: ignore[operator]
+    assert CHOOSERS[where](logits, [wish]).read().tokens == [wanted]  # type: ignore[operator]

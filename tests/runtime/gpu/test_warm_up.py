@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orcinus import LLM, SamplingParams
+from orcinus.core.executor_state import RequestStates
 from orcinus.core.view import Limits
 from orcinus.runtime.gpu.warm_up import batches
 from orcinus.runtime.pack import shape_of
@@ -43,4 +44,6 @@ def test_no_batch_is_larger_than_a_request_could_make_it(limits: Limits) -> None
     for batch in batches(limits, 16):
         assert len(batch.chunks) <= limits.max_batch_size
         assert batch.num_tokens <= limits.max_batch_tokens
-        assert shape_of(batch).most_context <= limits.max_model_len
+        states = RequestStates()
+        states.apply(batch)
+        assert shape_of(batch, states).most_context <= limits.max_model_len

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.batch import Chunk
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.sampling import adjust
 from tests.examples import examples
+from tests.seam import row as drawn
 
 VOCAB = 12
 HISTORIES = st.tuples(st.lists(st.integers(0, VOCAB - 1), min_size=1), st.lists(st.integers(0, VOCAB - 1)))
@@ -39,7 +39,7 @@ def test_equals_the_formulas(rows: list[tuple[tuple[list[int], list[int]], float
     wanted, seen = logits.clone(), []
     for row, ((prompt, output), repetition, presence, frequency) in enumerate(rows):
         params = SamplingParams(repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency)
-        adjust(wanted[row], Chunk("r", (0,), 0, (), True, params, (*prompt, *output), len(prompt)))
+        adjust(wanted[row], drawn((*prompt, *output), len(prompt), params))
         generated = Counter(output)
         seen.append({token: generated[token] for token in sorted({*prompt, *output})})
     penalties = (torch.tensor(column, dtype=torch.float32) for column in list(zip(*rows, strict=True))[1:])

@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus.core.batch import Chunk
+from orcinus.core.executor_state import Row
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime import sampling
 from orcinus.runtime.kernels.argmax import PIECE
 from orcinus.runtime.kernels.sample import Wishes, sample
 from tests.examples import examples
+from tests.seam import row as drawn
 
 
-def rows_of(params: list[dict[str, Any]], position: int) -> tuple[Wishes, bool, list[Chunk]]:
-    """Wishes for the kernel, and the same as chunks. Row i draws for position + i."""
+def rows_of(params: list[dict[str, Any]], position: int) -> tuple[Wishes, bool, list[Row]]:
+    """Wishes for the kernel, and the same as rows. Row i draws for position + i."""
     all_params = [SamplingParams(**{"seed": 0, **some}) for some in params]
-    chunks = [Chunk("r", (0,), position + i - 1, (0,), True, some, (0,), 1) for i, some in enumerate(all_params)]
+    rows = [drawn((0,), 1, some, position + i) for i, some in enumerate(all_params)]
 
     def column(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.tensor([getattr(some, name) for some in all_params], dtype=dtype)
@@ -34,12 +35,12 @@ def rows_of(params: list[dict[str, Any]], position: int) -> tuple[Wishes, bool, 
         column("seed", torch.int64),
         torch.arange(position, position + len(params)),
     )
-    return wishes, any(some.top_k > 0 or some.top_p < 1 or some.min_p > 0 for some in all_params), chunks
+    return wishes, any(some.top_k > 0 or some.top_p < 1 or some.min_p > 0 for some in all_params), rows
 
 
 def compare(logits: Tensor, params: list[dict[str, Any]], position: int = 1) -> None:
-    wishes, filtered, chunks = rows_of(params, position)
-    wanted = sampling.sample(logits.clone(), chunks).tokens
+    wishes, filtered, rows = rows_of(params, position)
+    wanted = sampling.sample(logits.clone(), rows).tokens
     assert sample(logits, wishes, filtered)[0].tolist() == wanted
 
 
@@ -117,8 +118,8 @@ def test_forbidden_tokens_are_never_drawn(filters: dict[str, Any]) -> None:
 def test_a_damaged_row_harms_nobody_else() -> None:
     logits = torch.randn(4, 40)
     params: list[dict[str, Any]] = [{}, {"top_p": 0.9}, {"top_k": 3}, {"temperature": 0}]
-    wishes, filtered, chunks = rows_of(params, 7)
-    wanted = sampling.sample(logits.clone(), chunks).tokens
+    wishes, filtered, rows = rows_of(params, 7)
+    wanted = sampling.sample(logits.clone(), rows).tokens
     for row, poison in ((0, torch.nan), (1, torch.inf), (2, -torch.inf)):
         broken = logits.clone()
         broken[row] = poison
@@ -130,8 +131,8 @@ def test_a_damaged_row_harms_nobody_else() -> None:
 
 def test_a_narrow_dtype_is_widened_and_rows_may_be_strided() -> None:
     wide = torch.randn(3, 90).bfloat16()
-    wishes, filtered, chunks = rows_of([{}, {"top_p": 0.9}, {"temperature": 0}], 5)
-    wanted = sampling.sample(wide[:, :60].float(), chunks).tokens
+    wishes, filtered, rows = rows_of([{}, {"top_p": 0.9}, {"temperature": 0}], 5)
+    wanted = sampling.sample(wide[:, :60].float(), rows).tokens
     assert sample(wide[:, :60], wishes, filtered)[0].tolist() == wanted
 
 

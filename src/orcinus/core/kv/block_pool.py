@@ -5,45 +5,50 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar
 
+from orcinus.core.batch import BlockTables
 from orcinus.core.ports import PrefixStats
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
 
 class BlockPool:
-    """Blocks of `block_size` tokens each, owned by at most one request (vLLM, section 4.2, without sharing)."""
+    """Blocks of `block_size` tokens each, owned by at most one request (vLLM, section 4.2, without sharing).
+
+    A request has one block table per group of layers: layers that keep different parts of a context have different tables.
+    """
 
     preallocates: ClassVar[bool] = False
     stats: PrefixStats | None = None
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, groups: int = 1) -> None:
         if num_blocks < 1 or block_size < 1:
             raise ConfigError(f"a K/V pool needs at least 1 block of 1 token, not {num_blocks} of {block_size}")
-        self.num_blocks, self.block_size = num_blocks, block_size
+        self.num_blocks, self.block_size, self.groups = num_blocks, block_size, groups
         self._free: deque[int] = deque(range(num_blocks))
-        self._tables: dict[str, tuple[int, ...]] = {}  # tuples, so that a batch can carry them as they are
+        self._none: BlockTables = ((),) * groups
+        self._tables: dict[str, BlockTables] = {}
 
     @property
     def num_free(self) -> int:
         return len(self._free)
 
     def blocks_for(self, tokens: int) -> int:
-        """How many blocks so many tokens fill."""
-        return -(-tokens // self.block_size)
+        """How many blocks so many tokens fill, over all groups of layers."""
+        return -(-tokens // self.block_size) * self.groups
 
     def can_ever_hold(self, request: Request) -> bool:
         return self.blocks_for(request.max_known) <= self.num_blocks
 
     def extend(self, request: Request, tokens: int) -> bool:
-        """Let the request's table reach `tokens` tokens. False, and nothing taken, if blocks are short."""
-        table = self._tables.get(request.id, ())
-        if tokens <= len(table) * self.block_size:  # as in most iterations
-            self._tables[request.id] = table
+        """Let the request's tables reach `tokens` tokens. False, and nothing taken, if blocks are short."""
+        tables = self._tables.get(request.id, self._none)
+        short = -(-tokens // self.block_size) - len(tables[0])
+        if short <= 0:  # as in most iterations
+            self._tables[request.id] = tables
             return True
-        short = self.blocks_for(tokens) - len(table)
-        if short > self.num_free:
+        if short * self.groups > self.num_free:
             return False
-        self._tables[request.id] = table + tuple([self._take() for _ in range(short)])
+        self._tables[request.id] = tuple(table + tuple([self._take() for _ in range(short)]) for table in tables)
         return True
 
     def _take(self) -> int:
@@ -54,10 +59,11 @@ class BlockPool:
         return True  # without a prefix cache nobody can use what another computes
 
     def release(self, request: Request) -> None:
-        self._free.extend(self._tables.pop(request.id, ()))
+        for table in self._tables.pop(request.id, ()):
+            self._free.extend(table)
 
-    def blocks(self, request: Request) -> tuple[int, ...]:
-        return self._tables.get(request.id, ())
+    def blocks(self, request: Request) -> BlockTables:
+        return self._tables.get(request.id, self._none)
 
     def commit(self, request: Request) -> None:
         """Nothing to note: without a prefix cache nobody else reads these blocks."""

@@ -11,11 +11,11 @@ class Paged(BlockPool):
     """Room for the known tokens at admission, then block by block; the scheduler preempts when the pool is empty.
 
     `watermark` is the share of blocks that an admission leaves free, so that the running requests can grow a while
-    before somebody must be preempted. A request that has the pool to itself may use all of it.
+    before one must be preempted. A request that has the pool to itself may use all of it.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01) -> None:
-        super().__init__(num_blocks, block_size)
+    def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01, groups: int = 1) -> None:
+        super().__init__(num_blocks, block_size, groups)
         if not 0 <= watermark < 1:
             raise ConfigError(f"the watermark of the paged K/V manager must be at least 0 and below 1, not {watermark}")
         self.watermark_blocks = round(watermark * num_blocks)

@@ -6,6 +6,7 @@ from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 
 from orcinus.core.kv.paged import Paged
 from orcinus.core.ports import PrefixStats
@@ -14,7 +15,7 @@ from orcinus.core.request import Request
 
 @dataclass(slots=True)
 class _Cached:
-    block: int
+    blocks: tuple[int, ...]  # one per group of layers
     tokens: tuple[int, ...]  # compared too, so that not even equal digests could mix up two texts
 
 
@@ -31,8 +32,8 @@ class PrefixCache(Paged):
 
     stats: PrefixStats
 
-    def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01) -> None:
-        super().__init__(num_blocks, block_size, watermark)
+    def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01, groups: int = 1) -> None:
+        super().__init__(num_blocks, block_size, watermark, groups)
         self.stats = PrefixStats()
         self._users = [0] * num_blocks
         self._cached: dict[bytes, _Cached] = {}
@@ -48,39 +49,39 @@ class PrefixCache(Paged):
     def can_admit(self, request: Request) -> bool:
         found = self._match(request)
         spare = self.watermark_blocks if self._tables else 0
-        unused = sum(block in self._unused for block in found)
-        return self.blocks_for(request.known) - len(found) + spare <= self.num_free - unused
+        unused = sum(block in self._unused for blocks in found for block in blocks)
+        return self.blocks_for(request.known) - len(found) * self.groups + spare <= self.num_free - unused
 
     def ready(self, request: Request) -> bool:
         most, found = self._most(request), len(self._match(request))
-        return found == most or self._computing.get(self._chain(request, most)[found], request.id) == request.id
+        return found == most or self._computing.get(self._digest_chain(request, most)[found], request.id) == request.id
 
     def admit(self, request: Request) -> int:
         found = self._match(request)
-        for block in found:
+        for block in chain.from_iterable(found):
             self._users[block] += 1
             self._unused.pop(block, None)
-        self._tables[request.id] = found
+        self._tables[request.id] = tuple(zip(*found, strict=True)) or self._none
         taken = self.extend(request, request.known)
         assert taken, "admit without can_admit"
-        for digest in self._chain(request, self._most(request))[len(found) : self._most(request)]:
+        for digest in self._digest_chain(request, self._most(request))[len(found) : self._most(request)]:
             self._computing.setdefault(digest, request.id)
         self.stats.queries += request.known
         self.stats.hits += len(found) * self.block_size
         return len(found) * self.block_size
 
     def commit(self, request: Request) -> None:
-        table, full = self._tables[request.id], request.computed // self.block_size
-        if full == 0 or table[full - 1] in self._digests:
+        tables, full = self._tables[request.id], request.computed // self.block_size
+        if full == 0 or tables[0][full - 1] in self._digests:
             return  # as in all iterations but one of every block
-        chain = self._chain(request, full)
+        digests = self._digest_chain(request, full)
         for place in range(full - 1, -1, -1):  # from the newest backwards, to what has been noted before
-            block, digest = table[place], chain[place]
-            if block in self._digests:
+            blocks, digest = tuple(table[place] for table in tables), digests[place]
+            if blocks[0] in self._digests:
                 break
-            if digest not in self._cached:  # else somebody else computed the same at the same time
-                self._cached[digest] = _Cached(block, self._tokens(request, place))
-                self._digests[block] = digest
+            if digest not in self._cached:  # else another request computed the same at the same time
+                self._cached[digest] = _Cached(blocks, self._tokens(request, place))
+                self._digests.update(dict.fromkeys(blocks, digest))
             if self._computing.get(digest) == request.id:
                 del self._computing[digest]
 
@@ -88,7 +89,8 @@ class PrefixCache(Paged):
         for digest in self._chains.pop(request.id, ()):
             if self._computing.get(digest) == request.id:
                 del self._computing[digest]
-        for block in reversed(self._tables.pop(request.id, ())):  # the ends of texts are forgotten before their beginnings
+        tables = self._tables.pop(request.id, self._none)
+        for block in chain.from_iterable(map(reversed, tables)):  # the ends of texts are forgotten before their beginnings
             self._users[block] -= 1
             if self._users[block] == 0:
                 if block in self._digests:
@@ -101,7 +103,11 @@ class PrefixCache(Paged):
             block = self._free.popleft()
         else:
             block, _ = self._unused.popitem(last=False)
-            del self._cached[self._digests.pop(block)]
+            for other in self._cached.pop(self._digests[block]).blocks:  # the other groups' blocks are of no use without it
+                del self._digests[other]
+                if other != block:
+                    del self._unused[other]
+                    self._free.append(other)
             self.stats.evictions += 1
         self._users[block] = 1
         return block
@@ -110,24 +116,24 @@ class PrefixCache(Paged):
         """How many blocks of a request could be found at most. Who scores the prompt has to compute it."""
         return 0 if request.params.prompt_logprobs is not None else (request.known - 1) // self.block_size
 
-    def _match(self, request: Request) -> tuple[int, ...]:
-        """The blocks that hold the beginning of its tokens."""
+    def _match(self, request: Request) -> list[tuple[int, ...]]:
+        """The blocks that hold the beginning of its tokens, place by place, one per group each."""
         found = []
-        chain = self._chain(request, self._most(request))
+        digests = self._digest_chain(request, self._most(request))
         for place in range(self._most(request)):
-            cached = self._cached.get(chain[place])
+            cached = self._cached.get(digests[place])
             if cached is None or cached.tokens != self._tokens(request, place):
                 break
-            found.append(cached.block)
-        return tuple(found)
+            found.append(cached.blocks)
+        return found
 
-    def _chain(self, request: Request, count: int) -> list[bytes]:
+    def _digest_chain(self, request: Request, count: int) -> list[bytes]:
         """The digests of its first blocks, `count` at least, each made of the one before it and of the block's tokens."""
-        chain = self._chains.setdefault(request.id, [])
-        while len(chain) < count:
-            before = chain[-1] if chain else sha256(request.context.cache_salt.encode("utf-8", "surrogatepass")).digest()
-            chain.append(sha256(before + array("q", self._tokens(request, len(chain))).tobytes()).digest())
-        return chain
+        digests = self._chains.setdefault(request.id, [])
+        while len(digests) < count:
+            before = digests[-1] if digests else sha256(request.context.cache_salt.encode("utf-8", "surrogatepass")).digest()
+            digests.append(sha256(before + array("q", self._tokens(request, len(digests))).tobytes()).digest())
+        return digests
 
     def _tokens(self, request: Request, place: int) -> tuple[int, ...]:
         return request.tokens(place * self.block_size, self.block_size)

@@ -37,8 +37,8 @@ class Reservation(_Reserved):
 class MaxLength(_Reserved):
     """FasterTransformer: room for the model's whole length, however short the request (Orca, section 6.2)."""
 
-    def __init__(self, num_blocks: int, block_size: int, max_model_len: int) -> None:
-        super().__init__(num_blocks, block_size)
+    def __init__(self, num_blocks: int, block_size: int, max_model_len: int, groups: int = 1) -> None:
+        super().__init__(num_blocks, block_size, groups)
         self.max_model_len = max_model_len
 
     def reservation(self, request: Request) -> int:

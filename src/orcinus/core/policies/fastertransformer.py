@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import ClassVar
 
-from orcinus.core.batch import Reason
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, Selection, View
 
 

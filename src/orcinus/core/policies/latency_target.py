@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar
 
-from orcinus.core.batch import Reason, pairs
+from orcinus.core.batch import pairs
 from orcinus.core.policies.phases import by_phase
 from orcinus.core.request import Request
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, Selection, View
 from orcinus.errors import ConfigError, shown
 

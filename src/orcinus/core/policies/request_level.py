@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from orcinus.core.batch import Reason
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, Selection, View
 from orcinus.errors import ConfigError, shown
 

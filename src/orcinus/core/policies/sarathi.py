@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar
 
-from orcinus.core.batch import Reason
 from orcinus.core.policies.phases import at_least, by_phase
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, Selection, View
 
 

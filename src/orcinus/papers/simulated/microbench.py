@@ -9,6 +9,7 @@ from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.policies.orca import Orca
 from orcinus.core.policies.stall_free import StallFree
 from orcinus.core.ports import Observer
+from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.cost.fitted import IterationSample
 from orcinus.cost.work import CostModel, work_of
@@ -29,7 +30,7 @@ class Stopwatch(Observer):
         self.found: list[IterationSample] = []
         self._launched = 0.0
 
-    def on_batch(self, batch: Batch, now: float) -> None:
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._launched = now
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:

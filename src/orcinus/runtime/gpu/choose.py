@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.core.batch import Chunk
-from orcinus.core.request import Logprobs
-from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.batch import NewRequest
+from orcinus.core.executor_state import RequestState, Row
+from orcinus.core.request import NO_CONTEXT, NOTHING_ALLOWED, Logprobs
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
@@ -44,7 +45,7 @@ class Choosing:
             logprobs[row] = found
         peaks = self.host_peaks.numpy()
         broken = np.flatnonzero(~np.isfinite(peaks)).tolist()
-        errors = {row: ALL_FORBIDDEN if peaks[row] == -math.inf else NOT_FINITE for row in broken}
+        errors = {row: NOTHING_ALLOWED if peaks[row] == -math.inf else NOT_FINITE for row in broken}
         return Sampled(tokens, logprobs, errors)
 
 
@@ -54,12 +55,12 @@ class KernelChooser:
     def __init__(self, link: Link) -> None:
         self.link = link
 
-    def __call__(self, logits: Tensor, chunks: Sequence[Chunk]) -> Choosing:
-        asked = [row for row, chunk in enumerate(chunks) if chunk.params.logprobs is not None]
+    def __call__(self, logits: Tensor, rows: Sequence[Row]) -> Choosing:
+        asked = [place for place, row in enumerate(rows) if row.params.logprobs is not None]
         plain = self._plain(logits, asked) if asked else None
-        logits = self._adjusted(logits, chunks)
-        tokens, peaks = self._draw(logits, [chunk.params for chunk in chunks], [chunk.end for chunk in chunks])
-        tops = tuple(chunks[row].params.logprobs or 0 for row in asked)
+        logits = self._adjusted(logits, rows)
+        tokens, peaks = self._draw(logits, [row.params for row in rows], [row.position for row in rows])
+        tops = tuple(rows[place].params.logprobs or 0 for place in asked)
         scores = None
         if plain is not None:
             mine = tokens.index_select(0, self.link.numbers(np.array(asked)))
@@ -72,7 +73,8 @@ class KernelChooser:
         for params in (SamplingParams(temperature=0, logprobs=1), plain, replace(plain, top_p=0.9)):
             for wanted in (params, replace(params, frequency_penalty=1.0, logit_bias={0: 1.0}, allowed_token_ids=(0,))):
                 logits = torch.zeros(1, vocab_size, dtype=dtype, device=self.link.device)
-                self(logits, [Chunk("warm-up", (0,), 1, (0,), True, wanted, (0, 0), 1)]).read()
+                state = RequestState.of(NewRequest("warm-up", (0,), (0,), wanted, NO_CONTEXT, ((0,),)))
+                self(logits, [Row(state, 2)]).read()
 
     def _plain(self, logits: Tensor, rows: list[int]) -> Tensor:
         """Log-probabilities of the model's own distribution, before anything is done to it."""
@@ -98,31 +100,31 @@ class KernelChooser:
         seed, position = there[4:].view(torch.int64).view(2, wide)[:, :count]
         return Wishes(temperature, there[3, :count], top_p, min_p, seed, position)
 
-    def _adjusted(self, logits: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    def _adjusted(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
         """Logits with forbidden tokens, biases and penalties, in vLLM's order; in float32 if there are any."""
-        penalised = any(chunk.params.penalised for chunk in chunks)
-        if not penalised and not any(_masks_or_biases(chunk.params) for chunk in chunks):
+        penalised = any(row.params.penalised for row in rows)
+        if not penalised and not any(_masks_or_biases(row.params) for row in rows):
             return logits  # as mostly: to look for what changes each row is slow
         logits = logits.float()
-        bitmasks = [token_bitmask(chunk, logits.shape[1]) for chunk in chunks]
-        rows = [row for row, bitmask in enumerate(bitmasks) if bitmask is not None]
-        if rows:
+        bitmasks = [token_bitmask(row, logits.shape[1]) for row in rows]
+        masked = [place for place, bitmask in enumerate(bitmasks) if bitmask is not None]
+        if masked:
             words = np.stack([bitmask for bitmask in bitmasks if bitmask is not None])
-            apply_token_bitmask(logits, self.link.numbers(np.array(rows, np.int32)), self.link.numbers(words))
-        biases = [chunk.params.logit_bias for chunk in chunks]
+            apply_token_bitmask(logits, self.link.numbers(np.array(masked, np.int32)), self.link.numbers(words))
+        biases = [row.params.logit_bias for row in rows]
         if any(biases):
             ids = self._ragged([list(one) for one in biases], -1, np.int32)
             add_biases(logits, ids, self._ragged([list(one.values()) for one in biases], 0, np.float32))
         if penalised:
-            self._penalise(logits, chunks)
+            self._penalise(logits, rows)
         return logits
 
-    def _penalise(self, logits: Tensor, chunks: Sequence[Chunk]) -> None:
-        seen = [_counts(chunk) if chunk.params.penalised else (NONE, NONE) for chunk in chunks]
+    def _penalise(self, logits: Tensor, rows: Sequence[Row]) -> None:
+        seen = [_counts(row) if row.params.penalised else (NONE, NONE) for row in rows]
         ids, counts = (self._ragged([one[part] for one in seen], fill, np.int32) for part, fill in ((0, -1), (1, 0)))
         names = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-        strengths = np.empty((len(names), _wide(len(chunks))), np.float32)
-        strengths[:, : len(chunks)] = [[getattr(chunk.params, name) for chunk in chunks] for name in names]
+        strengths = np.empty((len(names), _wide(len(rows))), np.float32)
+        strengths[:, : len(rows)] = [[getattr(row.params, name) for row in rows] for name in names]
         penalise(logits, ids, counts, *self.link.numbers(strengths))
 
     def _ragged(self, rows: Sequence[Sequence[float] | NDArray[np.int64]], fill: int, kind: type[np.generic]) -> Tensor:
@@ -142,8 +144,7 @@ def _masks_or_biases(params: SamplingParams) -> bool:
     return bool(params.logit_bias or params.min_tokens or params.allowed_token_ids or params.bad_words_token_ids)
 
 
-def _counts(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counts(row: Row) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct tokens of prompt and output, and how often each was generated."""
-    history = np.array(chunk.history, np.int64)
-    ids, places = np.unique(history, return_inverse=True)
-    return ids, np.bincount(places[chunk.prompt_length :], minlength=len(ids))
+    counts = row.request.counts
+    return np.array(counts.ids), np.array(counts.generated)

@@ -24,7 +24,7 @@ def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limi
     """An executor that launches ahead, warmed up. `graphs` captures batches of up to `limits`; else all run eagerly."""
     eager = Eager(model, kv, Inputs(link, kv[0].keys.shape[2], follow))
     chooser = KernelChooser(link)
-    executor = TorchExecutor(model, kv, link, run=eager, choose=chooser, chains=True)
+    executor = TorchExecutor(model, kv, link, run=eager, choose=chooser, overlap=True)
     executor.warm_up(batches(limits, eager.inputs.packer.block_size))
     with link.on():
         chooser.warm_up(model.spec.vocab_size, kv[0].keys.dtype)

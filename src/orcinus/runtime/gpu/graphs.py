@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orcinus.core.batch import Batch
+from orcinus.core.executor_state import RequestState
 from orcinus.core.view import Limits
 from orcinus.runtime.executor import Eager, out_of_memory
 from orcinus.runtime.inputs import Before, Ran
@@ -27,7 +28,7 @@ CHUNK_ROWS = (32, 64, 128, 256, 512)  # rows of chunks in one batch
 MOST_CHUNKS = 8  # requests that they may belong to
 SECONDS = 60.0  # no capture begins later than this after the first one
 SHARE = 0.25  # of the memory that is free before the first one: graphs keep their activations
-NOBODY = Batch(0, ())
+NO_CHUNKS = Batch(0, ())
 log = logging.getLogger(__name__)
 
 Replay = Callable[[], None]
@@ -35,7 +36,7 @@ Work = Callable[[], Tensor]
 
 
 class CudaCapture:
-    """Records what is launched. All graphs share their memory: they run one after the other, and nobody reads an old result.
+    """Records what is launched. All graphs share their memory: they run one after the other, and no old result is read.
 
     They also share a stream of their own, and with it cuBLAS's workspace (32 MiB on Hopper, for each stream that it meets).
     torch gives that back when the first graph of the stream goes (pytorch issue 193402), so none goes before all do.
@@ -82,7 +83,7 @@ class Graph:
 
     shape: Shape
     words: Tensor  # [shape.words] what it reads: a batch
-    batch: PackedBatch  # views of the same
+    batch: tuple[PackedBatch, ...]  # views of the same, one per group of layers
     hidden: Tensor  # [shape.rows, hidden_size] what it writes
     replay: Replay
 
@@ -99,13 +100,13 @@ class Graphed:
         self.graphs: dict[tuple[int, int], Graph] = {}  # (decodes, rows of chunks)
         self.captured: dict[int, list[int]] = {}  # rows of chunks -> numbers of decodes, ascending
 
-    def __call__(self, batch: Batch, shape: Shape, before: Before | None) -> Ran:
+    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
         graph = self._find(shape)
         if graph is None:
-            return self.eager(batch, shape, before)
-        packed, firsts = self.eager.inputs.load(batch, graph.shape, before, into=graph.words)
+            return self.eager(batch, shape, requests, before)
+        packed, firsts = self.eager.inputs.load(batch, graph.shape, requests, before, into=graph.words)
         graph.replay()
-        return Ran(graph.hidden, packed.sample_rows, firsts)
+        return Ran(graph.hidden, packed[0].sample_rows, firsts)
 
     def capture(self, free: Callable[[], int], seconds: float = SECONDS) -> None:
         """Capture all sizes, the largest first, for so many seconds and a quarter of the free memory at most."""
@@ -132,12 +133,13 @@ class Graphed:
         length = self.limits.max_model_len
         blocks = -(-length // self.eager.inputs.packer.block_size)
         chunks = min(MOST_CHUNKS, rows // 2)
-        return Shape(decodes, chunks, rows, rows, decodes + chunks, blocks, length, chunks * length)
+        groups = self.eager.model.spec.num_kv_groups
+        return Shape(decodes, chunks, rows, rows, decodes + chunks, groups, blocks, length, chunks * length)
 
     @torch.inference_mode()
     def _record(self, shape: Shape) -> Graph:
         words = torch.empty(shape.words, dtype=torch.int32, device=self.eager.inputs.link.device)
-        packed, _ = self.eager.inputs.load(NOBODY, shape, None, into=words)
+        packed, _ = self.eager.inputs.load(NO_CHUNKS, shape, {}, None, into=words)
         hidden, replay = self._capture(lambda: self.eager.model(packed, self.eager.kv))
         return Graph(shape, words, packed, hidden, replay)
 

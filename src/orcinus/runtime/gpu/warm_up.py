@@ -6,12 +6,12 @@ Captured graphs do not meet all of them: what is too large for a graph runs eage
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from orcinus.core.batch import Batch, Chunk
-from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.batch import Batch
 from orcinus.core.view import Limits
+from orcinus.runtime.executor import lone_batch
 
-PARAMS = SamplingParams(temperature=0)
 MOST_ROWS = 256  # more than any tile of queries holds
 FEW = 16  # requests; kernels that look at all of them are compiled for powers of two from here on
 
@@ -23,20 +23,21 @@ def batches(limits: Limits, block_size: int) -> Iterator[Batch]:
 
     All block tables name the first block alone, again and again.
     """
-    most = min(limits.max_batch_tokens, limits.max_model_len)
+    most, longest = min(limits.max_batch_tokens, limits.max_model_len), limits.max_model_len
+
+    def lone(batch_id: int, rows: int, context: int) -> Batch:
+        return lone_batch(batch_id, rows, context, (0,) * -(-context // block_size))
+
     for rows in _powers(1, min(MOST_ROWS, most)):
-        yield Batch(0, (_chunk(rows, rows, block_size),))
-        yield Batch(1, (_chunk(rows, limits.max_model_len, block_size),))
-    yield Batch(2, (_chunk(1, 1, block_size),))
-    yield Batch(3, (_chunk(1, min(2, limits.max_model_len), block_size)._replace(follows=2),))
+        yield lone(0, rows, rows)
+        yield lone(1, rows, longest)
+    yield lone(2, 1, 1)
+    follower = lone(3, 1, min(2, longest))
+    yield replace(follower, chunks=(follower.chunks[0]._replace(follows=2),))
     if most > 1:
         for requests in _powers(FEW, min(limits.max_batch_size, limits.max_batch_tokens // 2)):
-            yield Batch(4, (_chunk(2, 2, block_size),) * requests)
-
-
-def _chunk(rows: int, context: int, block_size: int) -> Chunk:
-    """The last rows of a context."""
-    return Chunk("warm-up", (0,) * rows, context - rows, (0,) * -(-context // block_size), True, PARAMS)
+            one = lone(4, 2, 2)
+            yield replace(one, chunks=one.chunks * requests)
 
 
 def _powers(least: int, most: int) -> Iterator[int]:

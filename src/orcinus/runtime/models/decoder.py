@@ -94,15 +94,19 @@ class Decoder(nn.Module):
             if isinstance(module, Linear):
                 module.weight = module.weight.process_after_loading()
 
-    def forward(self, batch: PackedBatch, kv: Sequence[LayerKV]) -> Tensor:
-        """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`."""
-        x = self.embed.weight[batch.tokens]
+    def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV]) -> Tensor:
+        """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`.
+
+        `batches` is one batch as each group of layers sees it: they differ in block tables alone.
+        """
+        tokens, positions = batches[0].tokens, batches[0].positions
+        x = self.embed.weight[tokens]
         if self.positions is not None:
-            x = x + self.positions.weight[batch.positions]
-        angles = self._angles(batch.positions, x.dtype)
+            x = x + self.positions.weight[positions]
+        angles = self._angles(positions, x.dtype)
         delta = None
-        for layer, layer_kv in zip(self.layers, kv, strict=True):
-            delta = layer(x, delta, angles, batch, layer_kv)
+        for layer, group, layer_kv in zip(self.layers, self.spec.kv_groups, kv, strict=True):
+            delta = layer(x, delta, angles, batches[group], layer_kv)
         return x if delta is None else x.add_(delta)
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> Angles | None:

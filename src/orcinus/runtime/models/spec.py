@@ -65,6 +65,16 @@ class DecoderSpec:
         return max(self.max_position_embeddings, self.rope.positions if self.rope else 0)
 
     @property
+    def kv_groups(self) -> tuple[int, ...]:
+        """Per layer: which of a request's block tables is its own. One table serves all layers of today's models."""
+        return (0,) * self.num_layers
+
+    @property
+    def num_kv_groups(self) -> int:
+        """Block tables of a request."""
+        return max(self.kv_groups, default=0) + 1
+
+    @property
     def num_layers(self) -> int:
         return len(self.windows)
 

@@ -33,7 +33,7 @@ class Ticket:
 
 
 @dataclass
-class Admission:
+class AdmissionControl:
     """Keeps count of who is inside.
 
     `retry_after` predicts in how many seconds so many answers will find room; `held` says how many free places are promised.

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from orcinus.core.batch import Finished, Reason, Token
+from orcinus.core.batch import Finished, Token
 from orcinus.core.component_spec import make_policy
 from orcinus.core.request import Finish, Request
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits
-from tests.worlds import World, build_world, solo
+from tests.worlds import OVERLAP, World, build_world, solo
 
 PROMPT = (1, 2, 3)
 LIMITS = Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
 
 
 def world(policy: str = "orca", kv: str = "paged", **other: int) -> World:
-    return build_world(make_policy(policy), kv, depth=2, chains=True, limits=LIMITS, **other)  # type: ignore[arg-type]
+    return build_world(make_policy(policy), kv, depth=2, overlap=OVERLAP, limits=LIMITS, **other)  # type: ignore[arg-type]
 
 
 def request(name: str = "r", prompt: tuple[int, ...] = PROMPT, at: float = 0.0, **params: object) -> Request:
@@ -46,7 +47,7 @@ def test_a_request_is_promised_no_more_tokens_than_it_may_have() -> None:
     assert here.record.endings["r"].reason is Finish.LENGTH
 
 
-def test_the_end_of_a_text_is_seen_one_step_late_and_costs_one_token_that_nobody_hears_of() -> None:
+def test_the_end_of_a_text_is_seen_one_step_late_and_costs_one_token_that_is_never_heard_of() -> None:
     stop = solo(PROMPT, SamplingParams(max_tokens=1))[0]
     here = world()
     here.engine.submit(request(stop_token_ids=(stop,)))
@@ -121,7 +122,7 @@ def test_the_youngest_is_not_carried_on_while_an_elder_lacks_the_memory_that_it_
     here.engine.submit(request("younger", prompt=(2,) * 9, at=1.0, max_tokens=12))
     while not here.engine.idle:
         here.engine.step()
-        unserved = here.record.batches[-1].unserved.reasons
+        unserved = here.record.unserved[-1].reasons
         if unserved.get("elder") is Reason.NO_BLOCKS:
             assert all(chunk.request_id != "younger" for chunk in here.record.batches[-1].chunks)
     assert here.engine.scheduler.preemptions >= 1

@@ -1,0 +1,130 @@
+"""Who holds K/V memory: waiting requests are admitted, and running ones preempted when memory is short."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from itertools import takewhile
+from operator import attrgetter
+
+from orcinus.core.next_batch import NextBatch
+from orcinus.core.ports import KVManager, Order
+from orcinus.core.request import Failure, FinishCode, Request, Status
+from orcinus.core.unserved import Reason
+from orcinus.errors import PolicyError
+
+PRECEDENCE = attrgetter("precedence")
+SUBMISSION = attrgetter("arrival", "number")
+
+
+class Admission:
+    """The waiting queue and the running requests, which hold K/V memory.
+
+    After the first failed admission no later request is admitted in that iteration. When blocks run out, the running
+    request that is last in the queue's order loses its own and starts over later (recomputation), never one ahead of the
+    request in need.
+    """
+
+    def __init__(self, kv: KVManager, order: Order) -> None:
+        self.kv, self.waiting = kv, order
+        self.running: list[Request] = []  # by precedence: the last one gives way first
+        self.preemptions = 0
+        self._removed: list[str] = []
+
+    def take_removed(self) -> tuple[str, ...]:
+        """The requests that executors need not know any more, since this was last asked."""
+        removed, self._removed = tuple(self._removed), []
+        return removed
+
+    def rejection_reason(self, request: Request, max_model_len: int) -> Failure | None:
+        """Why a request could not be served even alone, or None if it could."""
+        prompt, total = len(request.prompt), request.max_known
+        lengths = f"prompt of {prompt} tokens + max_tokens {total - prompt}"
+        if not self.kv.can_ever_hold(request):
+            pool = self.kv.num_blocks * self.kv.block_size
+            advice = "shorten them or give the pool more memory"
+            return Failure(FinishCode.NEVER_FITS, f"{lengths} never fit the K/V pool of {pool} tokens: {advice}")
+        if total > max_model_len:
+            advice = "shorten the prompt, lower max_tokens or raise max_model_len"
+            return Failure(FinishCode.TOO_LONG, f"{lengths} = {total} exceed the model length of {max_model_len}: {advice}")
+        return None
+
+    def fits(self, request: Request) -> bool:
+        """Whether a waiting request would be admitted now."""
+        return self.kv.can_admit(request) and self.kv.ready(request)
+
+    def admit(self, request: Request, batch: NextBatch) -> bool:
+        """Let a request in, unless the door is closed, the batch full, memory short, or its prefix about to be computed."""
+        if not batch.door_open:
+            return False
+        if batch.places <= 0:
+            batch.refuse(request, Reason.BATCH_FULL)
+            return False
+        if not self.kv.ready(request):
+            batch.refused[request] = Reason.NOT_READY  # nothing is short, so the door stays open for those behind it
+            return False
+        if not self.kv.can_admit(request):
+            batch.refuse(request, Reason.NO_BLOCKS)
+            return False
+        batch.places -= 1
+        if not request.preemptions:  # once for its whole life, or two requests could preempt each other in turn
+            request.rank = self.waiting.rank(request)
+        self.waiting.admit(request)
+        request.computed = self.kv.admit(request)
+        request.status = Status.RUNNING
+        insort(self.running, request, key=PRECEDENCE)
+        return True
+
+    def make_room(self, request: Request, count: int, batch: NextBatch) -> bool:
+        """Let the request's blocks reach `count` tokens further. While memory is short, the last running request gives way."""
+        while not self.kv.grow(request, count):
+            behind = list(takewhile(lambda other: other is not request, reversed(self.running)))
+            victim = next((other for other in behind if not other.flights), None)
+            if victim is None:  # it keeps what it has and waits for those ahead, or for the return of those behind
+                batch.short_of_memory = bool(behind) and any(batch.overlap)
+                batch.refuse(request, Reason.NO_BLOCKS)
+                return False
+            batch.drop(victim)
+            self.preempt(victim)
+            batch.refuse(victim, Reason.PREEMPTED)  # its memory is for those ahead of it, not for those behind it
+        return True
+
+    def preempt_wished(self, request: Request, batch: NextBatch) -> None:
+        """Preempt as the policy wishes: at once, or when the request is not in flight any more. Raises `PolicyError`."""
+        if request not in self.running or request.finish:
+            raise PolicyError(f"the policy preempts request {request.id!r}, which does not run")
+        if request.flights:
+            request.leaving = True
+        else:
+            self.preempt(request)
+            batch.places += 1
+        batch.refused[request] = Reason.PREEMPTED
+
+    def preempt(self, victim: Request) -> None:
+        """Take a running request's blocks. It is not in flight, waits again, and starts over later."""
+        self._give_back(victim)
+        victim.status, victim.computed, victim.leaving = Status.WAITING, 0, False
+        victim.preemptions += 1
+        self.preemptions += 1
+        self.waiting.add(victim)
+
+    def leave(self, request: Request) -> None:
+        """Forget a request that has ended and is not in flight."""
+        self._give_back(request)
+
+    def _give_back(self, request: Request) -> None:
+        self.kv.release(request)
+        if request in self.running:
+            self.running.remove(request)
+        if request.sent is not None:
+            self._removed.append(request.id)
+            request.sent = None
+
+    def reorder(self, order: Order, requests: Iterable[Request]) -> None:
+        """Move the queue into another order, and rank all live requests by it."""
+        for request in sorted(self.waiting.all(), key=SUBMISSION):
+            order.add(request)
+        self.waiting = order
+        for request in requests:
+            request.rank = order.rank(request)
+        self.running.sort(key=PRECEDENCE)

@@ -1,0 +1,40 @@
+"""Batches as deltas: what executors do not know yet, and what they may forget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orcinus.core.batch import Batch, BlockTables, Chunk, NewRequest
+from orcinus.core.next_batch import Share
+from orcinus.core.ports import KVManager
+from orcinus.core.request import Flight, Request
+
+
+def build_batch(batch_id: int, shares: Mapping[Request, Share], kv: KVManager, removed: tuple[str, ...]) -> Batch:
+    """The batch that runs these shares. From here on its requests are in flight, and executors know their blocks."""
+    new: list[NewRequest] = []
+    chunks: list[Chunk] = []
+    for request, share in shares.items():
+        tables = kv.blocks(request)
+        if request.sent is None:
+            output = tuple(request.output)
+            new.append(NewRequest(request.id, request.prompt, output, request.params, request.context, tables))
+        chunks.append(_chunk(request, share, _unsent(tables, request.sent)))
+        request.sent = tuple([len(table) for table in tables])
+        request.flights += (Flight(batch_id, share.tokens, share.samples, len(share.drafts)),)
+    return Batch(batch_id, tuple(chunks), tuple(new), removed)
+
+
+def _unsent(tables: BlockTables, sent: tuple[int, ...] | None) -> BlockTables:
+    """The ends of the block tables that executors do not know; a new request brings its tables itself."""
+    if sent is None:
+        return ((),) * len(tables)
+    return tuple([table[count:] for table, count in zip(tables, sent, strict=True)])
+
+
+def _chunk(request: Request, share: Share, new_blocks: BlockTables) -> Chunk:
+    start = request.launched
+    follows = request.flights[-1].batch if start >= request.known else None
+    tokens = request.tokens(start, share.tokens) if follows is None else (0,)  # any token: the executor fills it in
+    drafts = len(share.drafts) if share.samples else None
+    return Chunk(request.id, tokens + share.drafts, start, new_blocks, drafts, start < len(request.prompt), follows)

@@ -1,0 +1,119 @@
+"""What an executor remembers of its requests: the sum of the batches and results so far."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
+from orcinus.core.request import RequestContext
+from orcinus.core.sampling_params import SamplingParams
+
+
+class TokenCounts:
+    """How often each token occurs: all tokens seen, and how often each was generated. Grows by what is new."""
+
+    __slots__ = ("_counted", "_places", "generated", "ids")
+
+    def __init__(self) -> None:
+        self.ids = array("q")  # distinct tokens of prompt and output
+        self.generated = array("q")  # how often each of them stands in the output
+        self._places: dict[int, int] = {}
+        self._counted = 0
+
+    def catch_up(self, tokens: array[int], prompt_length: int) -> None:
+        """Count the tokens that came since the last call."""
+        for position in range(self._counted, len(tokens)):
+            token = tokens[position]
+            place = self._places.setdefault(token, len(self.ids))
+            if place == len(self.ids):
+                self.ids.append(token)
+                self.generated.append(0)
+            self.generated[place] += position >= prompt_length
+        self._counted = len(tokens)
+
+
+@dataclass(slots=True)
+class RequestState:
+    """One request as an executor knows it."""
+
+    prompt_length: int
+    params: SamplingParams
+    context: RequestContext
+    tokens: array[int]  # prompt and output, as far as results were collected
+    blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
+    _counts: TokenCounts | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, new: NewRequest) -> RequestState:
+        tokens = array("q", new.prompt)
+        tokens.extend(new.output)
+        return cls(len(new.prompt), new.params, new.context, tokens, tuple(array("i", table) for table in new.blocks))
+
+    @property
+    def counts(self) -> TokenCounts:
+        """Counts of its tokens, for penalties; each token is counted once."""
+        if self._counts is None:
+            self._counts = TokenCounts()
+        self._counts.catch_up(self.tokens, self.prompt_length)
+        return self._counts
+
+    def scored(self, chunk: Chunk) -> tuple[int, ...]:
+        """The prompt tokens that come after a chunk's, to be scored by its rows; () if the request does not ask."""
+        if self.params.prompt_logprobs is None:
+            return ()
+        return tuple(self.tokens[chunk.start + 1 : min(chunk.end + 1, self.prompt_length)])
+
+
+class RequestStates(dict[str, RequestState]):
+    """The requests that an executor knows, by their ids. Derived: equal to a rebuild from the engine's requests."""
+
+    def apply(self, batch: Batch) -> None:
+        """Take a batch's `removed`, `new` and new blocks into account, in this order; once for each batch."""
+        for request_id in batch.removed:
+            del self[request_id]
+        for new in batch.new:
+            self[new.request_id] = RequestState.of(new)
+        for chunk in batch.chunks:
+            for table, blocks in zip(self[chunk.request_id].blocks, chunk.new_blocks, strict=True):
+                table.extend(blocks)
+
+    def receive(self, batch: Batch, result: BatchResult) -> None:
+        """Append the tokens of a result, in the order of the batches."""
+        for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
+            self[chunk.request_id].tokens.extend(tokens)
+
+
+class Row(NamedTuple):
+    """One token to draw: for which request, behind how many tokens."""
+
+    request: RequestState
+    position: int  # tokens before it: those known, and the drafts in front of it
+
+    @property
+    def params(self) -> SamplingParams:
+        return self.request.params
+
+    @property
+    def banned(self) -> set[int]:
+        """Tokens that may not be drawn."""
+        return self.params.banned(self.position - self.request.prompt_length, self.request.tokens)
+
+
+def rows_to_draw(chunk: Chunk, request: RequestState) -> list[Row]:
+    """The rows of a chunk whose logits are wanted: one behind each draft, and one behind its last known token."""
+    if chunk.drafts is None:
+        return []
+    return [Row(request, chunk.end - drafts) for drafts in range(chunk.drafts, -1, -1)]
+
+
+def accepted(chunk: Chunk, drawn: tuple[int, ...]) -> tuple[int, ...]:
+    """The drawn tokens that hold: up to the first that differs from the draft behind which the next one was drawn.
+
+    Each was drawn with its own position's random number, so what holds is what would have been drawn one by one
+    ("Fast Inference from Transformers via Speculative Decoding", ICML 2023, with equal draws instead of equal odds).
+    """
+    drafts = chunk.tokens[len(chunk.tokens) - (chunk.drafts or 0) :]
+    right = next((place for place, draft in enumerate(drafts) if drawn[place] != draft), len(drafts))
+    return drawn[: right + 1]
