@@ -36,7 +36,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_admission_keeps_its_bounds_and_forgets_whoever_leaves(steps: list[tuple[str, int, int, int, bool]]) -> None:
-    admission = AdmissionControl(Bounds(answers=10, tokens=100, per_client=5), lambda answers: 7)
+    admission = AdmissionControl(Bounds(answers=10, tokens=100, per_client=5), lambda answers, client: 7)
     inside: list[Ticket] = []
     refusals: list[tuple[int, str]] = []
     for client, answers, fewest, tokens, leaves in steps:
@@ -65,7 +65,7 @@ def test_admission_keeps_its_bounds_and_forgets_whoever_leaves(steps: list[tuple
 
 
 def test_a_request_that_is_alone_may_have_more_tokens_than_the_queue() -> None:
-    admission = AdmissionControl(Bounds(tokens=100), lambda answers: 1)
+    admission = AdmissionControl(Bounds(tokens=100), lambda answers, client: 1)
     ticket = admission.enter("", 1, 10)
     admission.resize(ticket, 500)
     with pytest.raises(ApiError, match="the queue holds 500 tokens"):

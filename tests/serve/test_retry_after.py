@@ -47,7 +47,7 @@ class World:
         self._numbers = itertools.count()
         self._coming: list[tuple[float, int, int, bool]] = []  # when, in which order, who, whether as it was told
 
-    def promise(self, answers: int) -> int:
+    def promise(self, answers: int, client: str | None = None) -> int:
         live = [Progress(one.tokens, one.limit) for one in self.inside]
         return self.retry.promise(answers, self.bound - self.admission.answers, live)
 
@@ -178,3 +178,17 @@ def test_bounds_of_a_promise() -> None:
     assert RetryAfter(1).promise(1, 0, [Progress(0, 10**9)] * 1000) == MOST_S
     assert RetryAfter(1).promise(3, 5, []) == 2
     assert RetryAfter(4).promise(2, 0, [], others=4) == 2, "answers that are not in the engine yet, and nothing is known"
+
+
+def test_a_client_at_its_own_limit_waits_for_its_own_answers() -> None:
+    waits = RetryAfter(slots=8, clock=lambda: 0.0)
+    for _ in range(30):
+        waits.on_iteration(0.1, running=2, waiting=0)
+    short, long = Progress(90, 100), Progress(10, 1000)
+    soon = waits.own_room(1, 0, [(long, False), (short, True)])
+    late = waits.own_room(1, 0, [(long, True), (short, False)])
+    assert soon < 10 < late
+    assert waits.own_room(2, 0, [(long, True), (short, True)]) == late, "both have to end"
+    assert waits.own_room(2, 1, [(long, True), (short, True)]) == soon, "one place is free, and the short one ends first"
+    assert waits.own_room(1, 0, [(long, False)]) == 1
+    assert waits._due == [], "nothing was promised"

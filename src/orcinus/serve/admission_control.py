@@ -40,7 +40,7 @@ class AdmissionControl:
     """
 
     bounds: Bounds
-    retry_after: Callable[[int], int]
+    retry_after: Callable[[int, str | None], int]  # of a client, if it is at its own limit
     held: Callable[[int], int] = lambda inside: 0  # of those free, with so many answers inside
     answers: int = 0
     tokens: int = 0
@@ -61,6 +61,7 @@ class AdmissionControl:
                 f"you have {self.by_client[client]} answers in the queue and may have {per_client}",
                 "client_queue_full",
                 answers,
+                client,
             )
         self.check_room(answers)
         self._check_tokens(self.tokens, tokens, answers)
@@ -95,6 +96,6 @@ class AdmissionControl:
         if not self.by_client[ticket.client]:
             del self.by_client[ticket.client]
 
-    def _full(self, what: str, code: str, answers: int) -> ApiError:
-        seconds = str(self.retry_after(answers))
+    def _full(self, what: str, code: str, answers: int, client: str | None = None) -> ApiError:
+        seconds = str(self.retry_after(answers, client))
         return ApiError(429, f"{what}; try again in {seconds} s", code=code, headers={"Retry-After": seconds})

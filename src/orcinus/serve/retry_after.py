@@ -102,12 +102,24 @@ class RetryAfter:
         inside = list(live)
         left = [self._left(one) for one in inside]
         typical = (sum(left) + sum(one.tokens for one in inside)) / len(left) if left else 1.0
-        ends = self._ends(left + [typical] * (others + len(self._due) + answers))
+        ends = sorted(self._ends(left + [typical] * (others + len(self._due) + answers)))
         seconds = math.ceil(self._gap(now, answers, free, ends, typical * self._iteration) - now)
         seconds = max(LEAST_S, min(MOST_S, seconds))
         for _ in range(answers):
             bisect.insort(self._due, now + seconds)
         return seconds
+
+    def own_room(self, answers: int, free: int, live: Sequence[tuple[Progress, bool]]) -> int:
+        """Seconds until enough of a client's own answers have ended for so many more; nothing is promised.
+
+        `free` of the client's places are left. `live` are all answers, oldest first, and whether they are the client's.
+        """
+        ends = self._ends([self._left(one) for one, _ in live])
+        own = sorted(end for end, (_, its) in zip(ends, live, strict=True) if its)
+        if not own:  # its answers are not in the engine yet
+            return LEAST_S
+        seconds = PROMPTS_S + self._margin * own[max(0, min(len(own), answers - free) - 1)]
+        return max(LEAST_S, min(MOST_S, math.ceil(seconds)))
 
     def _gap(self, now: float, answers: int, free: int, ends: Sequence[float], length_s: float) -> float:
         """The earliest time with room for these and all earlier promises.
@@ -153,11 +165,11 @@ class RetryAfter:
         return max(1.0, max(length, min(answer.limit, 2 * answer.tokens)) - answer.tokens)
 
     def _ends(self, left: Sequence[float]) -> list[float]:
-        """When answers with so many tokens left end, in ascending order."""
+        """When each of these answers ends, by its tokens left; those behind wait for a slot."""
         running = [0.0] * max(1, min(self._slots, len(left)))
         ends = []
         for tokens in left:
             end = running[0] + tokens * self._iteration
             heapq.heapreplace(running, end)
             ends.append(end)
-        return sorted(ends)
+        return ends

@@ -147,10 +147,13 @@ class Service:
         silent = time.monotonic() - self.client.state.last_sign
         return silent if silent > max(HEARTBEAT_S, 10 * self.client.state.slowest) else None
 
-    def retry_after(self, answers: int) -> int:
-        """Seconds after which so many answers will find room."""
+    def retry_after(self, answers: int, client: str | None = None) -> int:
+        """Seconds until so many answers find room: among all, or among those of a client that has reached its own limit."""
         if self.paused:  # nothing ends until the server is resumed
             return PAUSED_S
+        if client is not None:
+            free = self.admission.bounds.of_one_request - self.admission.by_client[client]
+            return self.waits.own_room(answers, free, self.client.streams.progress_and_owner(client))
         live, inside = self.client.streams.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 

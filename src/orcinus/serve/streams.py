@@ -142,3 +142,7 @@ class Streams:
     def all_progress(self) -> list[Progress]:
         """How far all live requests are, the oldest first."""
         return [stream.progress for stream in self._live.values()]
+
+    def progress_and_owner(self, client: str) -> list[tuple[Progress, bool]]:
+        """The same, and whether each request is this client's."""
+        return [(stream.progress, stream.prepared.context.client == client) for stream in self._live.values()]
