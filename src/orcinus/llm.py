@@ -17,7 +17,7 @@ from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Logprobs, Request, RequestContext
+from orcinus.core.request import Finish, FinishCode, Logprobs, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.interrupt import uninterrupted
@@ -41,7 +41,8 @@ class Completion:
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
     metrics: RequestMetrics
     timeline: Timeline  # where its time went, and why it waited
-    error: str | None = None
+    error: str | None = None  # why it failed, for people
+    code: FinishCode | None = None  # why it failed, for programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +290,7 @@ def _completion(prepared: TokenizedRequest, answer: Answer, timeline: Timeline) 
         metrics=answer.metrics,
         timeline=timeline,
         error=answer.error,
+        code=answer.code,
     )
 
 
@@ -316,7 +318,8 @@ def _append_end(inbox: deque[TextDelta], end: TextDelta) -> None:
     for place in range(len(inbox) - 1, -1, -1):
         if inbox[place].request_id == end.request_id:
             last = inbox[place]
-            inbox[place] = replace(last, text=last.text + end.text, finish_reason=end.finish_reason, error=end.error)
+            ending = {"finish_reason": end.finish_reason, "error": end.error, "code": end.code}
+            inbox[place] = replace(last, text=last.text + end.text, **ending)  # type: ignore[arg-type]
             return
     inbox.append(end)
 

@@ -11,7 +11,7 @@ import pytest
 
 from orcinus.core.batch import Finished, Token
 from orcinus.core.policies.orca import Orca
-from orcinus.core.request import Finish, Logprobs, RequestContext
+from orcinus.core.request import Finish, FinishCode, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Limits
@@ -144,8 +144,8 @@ def test_metrics_count_what_an_earlier_engine_generated() -> None:
 def test_a_deadline_counts_from_what_is_left_of_it() -> None:
     long = replace(PARAMS, max_tokens=30)
     wire, _ = serve(Submit("late", PROMPT, long, age=1000.0, time_left=20.0), Submit("a", PROMPT, PARAMS))
-    endings = {one.request_id: one.reason for one in wire.endings}
-    assert endings == {"late": Finish.CANCELLED, "a": Finish.LENGTH}
+    endings = {one.request_id: (one.reason, one.code) for one in wire.endings}
+    assert endings == {"late": (Finish.CANCELLED, FinishCode.DEADLINE), "a": (Finish.LENGTH, None)}
     assert 0 < sum(token.request_id == "late" for token in wire.tokens) < 30
 
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish, RequestContext
+from orcinus.core.request import Finish, FinishCode, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission_control import AdmissionControl, Bounds, Ticket
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready
-from orcinus.serve.reply import Reply
+from orcinus.serve.reply import FAILURES, ChoiceDelta, Reply, failure
 from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.text_threads import TextThreads
@@ -195,3 +195,12 @@ def test_what_can_only_be_too_long_is_refused_before_it_is_tokenized() -> None:
         model.fewest_tokens([100_000], "prompt")
     assert caught.value.code == "context_length_exceeded"
     assert model.fewest_tokens([11], "prompt") == 1
+
+
+@pytest.mark.parametrize("code", FinishCode)
+def test_every_code_of_an_ending_has_a_status(code: FinishCode) -> None:
+    assert code in FAILURES
+    error = failure(ChoiceDelta(0, finish_reason="failed", error="its words", code=code))
+    assert error.status in (400, 408, 500)
+    told = failure(ChoiceDelta(0, finish_reason="failed", error="other words", code=code))
+    assert (error.status, error.code) == (told.status, told.code), "words decide nothing"

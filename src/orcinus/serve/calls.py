@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from orcinus.core.request import FinishCode
 from orcinus.serve.admission_control import AdmissionControl, Ticket
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.streams import Inbox, News
@@ -43,7 +44,7 @@ class Call:
 
     def _end_late(self) -> None:
         for name in self.names:
-            self.client.streams.cancel(name, "deadline")
+            self.client.streams.cancel(name, FinishCode.DEADLINE)
 
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
         """Lists of news in order, until the last answer ends.

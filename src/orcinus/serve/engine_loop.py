@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
 from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish, Request
+from orcinus.core.request import Finish, FinishCode, Request
 from orcinus.core.unserved import Unserved
 from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.observe.timeline import TimelineObserver
@@ -182,9 +182,8 @@ class EngineLoop:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, name = heapq.heappop(self._deadlines)
             events = self.engine.cancel(name)
-            ended = [replace(e, error="deadline") if isinstance(e, Finished) and e.request_id == name else e for e in events]
-            if ended:
-                self._report(ended)
+            if events:
+                self._report([_late(event) if event.request_id == name else event for event in events])
 
     def _use(self, message: Use) -> None:
         scheduler = self.engine.scheduler
@@ -201,6 +200,11 @@ class EngineLoop:
         now = chosen.max_batch_size, chosen.max_batch_tokens, self.paused
         counts = scheduler.num_running, scheduler.num_waiting, scheduler.kv.num_free
         self.wire.send(Using(spell(scheduler.policy), spell(scheduler.order), *now, *counts))
+
+
+def _late(event: Event) -> Event:
+    """An ending whose reason is the request's deadline."""
+    return replace(event, code=FinishCode.DEADLINE, error="its time is up") if isinstance(event, Finished) else event
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
+from orcinus.core.request import FinishCode
 from orcinus.observe.timeline import Stage
 from orcinus.serve.messages import Ending, EngineOutput, Ready, ScheduledBatch
 from orcinus.text.input_processor import TokenizedRequest
@@ -145,7 +146,7 @@ class Metrics:
             siblings[:] = siblings[0] - 1, max(siblings[1], tokens)
             if not siblings[0]:
                 self.longest.observe(siblings[1])
-        self.success.labels(finished.error if finished.error == "deadline" else finished.reason).inc()
+        self.success.labels(finished.code if finished.code is FinishCode.DEADLINE else finished.reason).inc()
         if timeline is None:
             return
         self.preemptions.inc(timeline.preemptions)

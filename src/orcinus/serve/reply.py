@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from orcinus.core.request import Logprobs
+from orcinus.core.request import Finish, FinishCode, Logprobs
 from orcinus.observe.timeline import Stage, Timeline
 from orcinus.serve.calls import Call
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
@@ -22,6 +22,20 @@ from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.tokenizer import Tokenizer
 
 FINISHED = ("stop", "length")  # OpenAI's words; anything else is an error
+FAILED = (500, "the request failed while it ran", "request_failed")
+TOLD = (500, "the request failed while it ran: {error}", "request_failed")
+TOO_LARGE = (400, "the request can never be served: it is longer than the engine's memory", "invalid_value")
+FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Finish` -> status, message, error code
+    FinishCode.DEADLINE: (408, "the request took longer than its timeout", "timeout"),
+    FinishCode.NEVER_FITS: TOO_LARGE,
+    FinishCode.TOO_LONG: TOO_LARGE,
+    FinishCode.ALL_FORBIDDEN: TOLD,
+    FinishCode.BAD_LOGITS: TOLD,
+    FinishCode.OUT_OF_MEMORY: FAILED,
+    FinishCode.EXECUTOR_FAILED: FAILED,
+    Finish.REJECTED: TOO_LARGE,
+    Finish.CANCELLED: (CLIENT_CLOSED, "the request was cancelled", "cancelled"),
+}
 CHUNK = "chat.completion.chunk"
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -40,6 +54,7 @@ class ChoiceDelta:
     prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first
     finish_reason: str | None = None
     error: str | None = None
+    code: FinishCode | None = None
 
     def add(self, other: ChoiceDelta) -> None:
         """Append what comes later."""
@@ -48,7 +63,7 @@ class ChoiceDelta:
         self.token_ids += other.token_ids
         self.scores += other.scores
         self.prompt_scores = self.prompt_scores or other.prompt_scores
-        self.finish_reason, self.error = other.finish_reason, other.error
+        self.finish_reason, self.error, self.code = other.finish_reason, other.error, other.code
 
     @property
     def says_something(self) -> bool:
@@ -108,7 +123,7 @@ class Reply:
     def _delta(self, text_delta: TextDelta) -> ChoiceDelta:
         """A text delta as a delta of its choice."""
         place = text_delta.index * (self.body.n or 1) + text_delta.choice
-        delta = ChoiceDelta(place, finish_reason=text_delta.finish_reason, error=text_delta.error)
+        delta = ChoiceDelta(place, finish_reason=text_delta.finish_reason, error=text_delta.error, code=text_delta.code)
         if self.body.prompt_logprobs is not None:
             delta.prompt_scores = text_delta.prompt_logprobs
         if self.silent and delta.finish_reason in FINISHED:
@@ -281,15 +296,8 @@ def timings(timeline: Timeline) -> dict[str, Any]:
 
 def failure(choice: ChoiceDelta) -> ApiError:
     """Why an answer did not come to its end."""
-    if choice.error == "deadline":
-        return ApiError(408, "the request took longer than its timeout", code="timeout")
-    if choice.finish_reason == "rejected":
-        return ApiError(400, "the request can never be served: it is longer than the engine's memory", code="invalid_value")
-    if choice.finish_reason == "cancelled":
-        return ApiError(CLIENT_CLOSED, "the request was cancelled", code="cancelled")
-    if choice.error and choice.error.startswith(("its parameters", "its logits")):
-        return ApiError(500, f"the request failed while it ran: {choice.error}", code="request_failed")
-    return ApiError(500, "the request failed while it ran", code="request_failed")
+    status, message, code = FAILURES.get(choice.code or choice.finish_reason or "", FAILED)
+    return ApiError(status, message.format(error=choice.error), code=code)
 
 
 def _event(content: dict[str, Any]) -> bytes:

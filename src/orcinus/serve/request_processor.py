@@ -180,8 +180,7 @@ class RequestProcessor:
         try:
             prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
-            where = error.field or param
-            raise invalid(where, str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+            raise invalid(error.field or param, str(error) if error.field else f"{param}: {error}") from None
         cut = body.truncate_prompt_tokens is not None  # then the texts may be longer than what is left of them
         texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]
         echo = isinstance(body, CompletionBody) and bool(body.echo)

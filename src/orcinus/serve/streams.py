@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Finish
+from orcinus.core.request import Finish, FinishCode
 from orcinus.observe.timeline import Timeline
 from orcinus.serve.messages import Cancel, EngineOutput, ScheduledBatch, Submit
 from orcinus.serve.retry_after import Progress
@@ -53,9 +53,9 @@ class Stream:
         left = None if self.deadline is None else self.deadline - now
         return Submit(self.answer.request_id, one.ids, one.params, one.context, tuple(self.answer.token_ids), age, left)
 
-    def end(self, finish: Finish, error: str | None) -> None:
+    def end(self, finish: Finish, error: str | None = None, code: FinishCode | None = None) -> None:
         """Tell the reader that the answer ended here, without word from the engine."""
-        ending = Finished(self.answer.request_id, finish, time.monotonic(), error)
+        ending = Finished(self.answer.request_id, finish, time.monotonic(), error, code)
         self.inbox.put_nowait(self.answer.end(ending))
 
     @property
@@ -82,13 +82,13 @@ class Streams:
         stream = self._live[name] = Stream(prepared, Answer.begin(name, prepared, self.tokenizer, now), inbox, deadline)
         return stream.submission()
 
-    def cancel(self, name: str, error: str | None = None) -> bool:
+    def cancel(self, name: str, code: FinishCode | None = None) -> bool:
         """End a live request and tell its reader why; returns whether there was one."""
         stream = self._live.pop(name, None)
         if stream is None:
             return False
         self._cancel(Cancel(name))
-        stream.end(Finish.CANCELLED, error)
+        stream.end(Finish.CANCELLED, code=code)
         return True
 
     def fail_all(self, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orcinus.core.batch import Finished, Token
-from orcinus.core.request import Logprobs
+from orcinus.core.request import FinishCode, Logprobs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.text.detokenizer import Detokenizer
 from orcinus.text.input_processor import TokenizedRequest
@@ -24,7 +24,8 @@ class TextDelta:
     token_id: int | None  # None only for an ending without a token
     text: str  # what became certain; may be empty while a character or a stop string is incomplete
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
-    error: str | None = None
+    error: str | None = None  # why, for people
+    code: FinishCode | None = None  # why, for programs
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first delta
     reasoning: str = ""  # text of the model's reasoning, if that is told from the answer
@@ -74,6 +75,7 @@ class Answer:
     reasoning: str = ""
     finish_reason: str | None = None
     error: str | None = None
+    code: FinishCode | None = None
     _stops: StopStrings = field(init=False)
     _certain: int = 0  # characters
 
@@ -133,9 +135,9 @@ class Answer:
         rest = self._stops.add(rest, early=self._early) + self._stops.finish()
         self.text, self.reasoning = self.text + rest, self.reasoning + reasoning
         self.finish_reason = "stop" if self.stopped else finished.reason.value
-        self.error = finished.error
+        self.error, self.code = finished.error, finished.code
         self.metrics = replace(self.metrics, finished=finished.at)
-        ending = self.finish_reason, self.error
+        ending = self.finish_reason, self.error, self.code
         return TextDelta(
             self.request_id, self.index, self.choice, None, rest, *ending, reasoning=reasoning, offset=self._certain
         )

@@ -105,7 +105,7 @@ class InputProcessor:
             bad_words_token_ids=tuple(dict.fromkeys((*params.bad_words_token_ids, *words))),
         )
         if resolved.allowed_token_ids is not None and resolved.banned(0).issuperset(resolved.allowed_token_ids):
-            reason = "nothing can be generated: bad_words or min_tokens forbid all of allowed_token_ids"
+            reason = "allowed_token_ids: nothing can be generated, because bad_words or min_tokens forbid all of them"
             raise RequestError(reason, "allowed_token_ids")
         return resolved
 
