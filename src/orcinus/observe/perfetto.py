@@ -64,13 +64,13 @@ class _Drawing:
         lane = self._lanes.index(batch)
         self._lanes[lane] = None
         facts = {key: line[key] for key in ("waiting", "running", "free_blocks", "why", "others")}
-        facts |= {"tokens": sum(count for _, _, count, _ in line["chunks"]), "requests": len(line["chunks"])}
+        facts |= {"tokens": sum(count for _, _, count, *_ in line["chunks"]), "requests": len(line["chunks"])}
         self._slice(f"iteration {batch}", ENGINE, lane, begin, end, facts)
-        for name, start, count, _ in line["chunks"]:
+        for name, start, count, _, *drafts in line["chunks"]:
             idle_since = self._idle_since[name]
             if begin - idle_since > 1:
                 self._slice("waiting", REQUESTS, self._tracks[name], idle_since, begin, {})
-            phase = "decode" if count == 1 and start >= self._prompts[name] else "prefill"
+            phase = "decode" if count - sum(drafts) == 1 and start >= self._prompts[name] else "prefill"
             facts = {"tokens": count, "start": start}
             # An iteration that followed another began for its requests when that one ended: slices of a track may not cross.
             self._slice(phase, REQUESTS, self._tracks[name], max(begin, idle_since), end, facts)

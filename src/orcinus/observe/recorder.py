@@ -103,8 +103,9 @@ class StepRecorder(Observer):
 
 
 def chunk_lines(batch: Batch) -> list[list[str | int]]:
-    """The chunks of a batch as a record has them: request, start, tokens, and whether it samples."""
-    return [[chunk.request_id, chunk.start, len(chunk.tokens), int(chunk.samples)] for chunk in batch.chunks]
+    """The chunks of a batch as a record has them: request, start, tokens, whether it samples, and drafts if there are any."""
+    drafts = ([chunk.drafts] if chunk.drafts else [] for chunk in batch.chunks)
+    return [[c.request_id, c.start, len(c.tokens), int(c.samples), *more] for c, more in zip(batch.chunks, drafts, strict=True)]
 
 
 def _params(submitted: Submitted) -> dict[str, Any]:

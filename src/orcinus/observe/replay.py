@@ -39,7 +39,7 @@ class _Clock:
 
 
 class _Lines:
-    """The record as an executor: it expects the recorded launches, and returns the recorded results."""
+    """The record as an executor that expects its launches and returns its results."""
 
     def __init__(self, lines: Sequence[Mapping[str, Any]], clock: _Clock) -> None:
         self.lines, self.clock = lines, clock
@@ -68,6 +68,12 @@ class _Lines:
         if ours != theirs["chunks"]:
             where = f"line {self.place}: iteration {theirs['batch']}"
             raise ReplayDiffers(f"{where} was recorded with the chunks {theirs['chunks']}, and is {ours} now")
+
+    def draft(self, request: Request, most: int) -> tuple[int, ...]:
+        """As many guesses as the record has; the recorded result says which of them hold."""
+        chunks = {name: drafts for name, _, _, _, *drafts in self.line.get("chunks", ())}
+        count: int = sum(chunks.get(request.id, ()))
+        return (0,) * count
 
     def collect(self) -> BatchResult:
         at = self.line.get("at", self.clock.at)
@@ -129,7 +135,8 @@ def _engine(header: Mapping[str, Any], script: _Lines, clock: _Clock) -> Engine:
     if header["kv"] not in KV_MANAGERS:
         raise ConfigError(f"the record names the K/V manager {header['kv']!r}, which there is not: {', '.join(KV_MANAGERS)}")
     kv = KV_MANAGERS[header["kv"]](header["num_blocks"], header["block_size"], limits)
-    return Engine(Scheduler(make_policy(header["policy"]), kv, limits, make_order(header["order"])), script, clock)
+    scheduler = Scheduler(make_policy(header["policy"]), kv, limits, make_order(header["order"]), script)
+    return Engine(scheduler, script, clock)
 
 
 def _overlap(header: Mapping[str, Any]) -> Overlap:

@@ -106,8 +106,8 @@ class SimulatedExecutor:
         return min([batch.repeats, *left])
 
     def _generated(self, chunk: Chunk) -> int:
-        """Tokens of the answer up to the end of a chunk."""
-        return chunk.end - self._prompts[chunk.request_id]
+        """Tokens of the answer up to the end of a chunk, drafts aside: a simulation rejects them."""
+        return chunk.end - (chunk.drafts or 0) - self._prompts[chunk.request_id]
 
     def interrupt(self, now: float) -> None:
         """End a repeated batch with the iteration that runs now."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from orcinus.core.batch import Batch, BatchResult, Event
-from orcinus.core.ports import KVManager, Order, Policy
+from orcinus.core.ports import Drafter, KVManager, Order, Policy
 from orcinus.core.request import Overlap
 from orcinus.core.scheduler import NO_OVERLAP, Scheduler
 from orcinus.core.step_time import StepTime
@@ -43,8 +43,10 @@ class RepeatingScheduler(Scheduler):
     It is for executors that run one batch at a time and only tell how long it takes.
     """
 
-    def __init__(self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None) -> None:
-        super().__init__(policy, kv, limits, order)
+    def __init__(
+        self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None, drafter: Drafter | None = None
+    ) -> None:
+        super().__init__(policy, kv, limits, order, drafter)
         self.step_time = _SingleStepTime()
 
     def plan(self, now: float, overlap: Overlap = NO_OVERLAP) -> tuple[Batch, Unserved] | None:
@@ -66,7 +68,7 @@ class RepeatingScheduler(Scheduler):
         the same, and admits as few as now.
         """
         requests = len(batch.chunks)
-        steady = requests == self.num_running == before and getattr(self.policy, "steady", False)
+        steady = self.drafter is None and requests == self.num_running == before and getattr(self.policy, "steady", False)
         if not (steady and all(c.samples and len(c.tokens) == 1 and not c.prefill for c in batch.chunks)):
             return 1
         most = min(request.max_known - request.known for request in self.admission.running)
