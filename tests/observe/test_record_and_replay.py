@@ -81,7 +81,7 @@ def test_a_replay_takes_the_same_decisions(policy: str, kv: str, order: str, tmp
     assert done.tokens > 5
 
 
-def test_whoever_comes_and_goes_while_a_batch_is_in_flight_is_replayed(tmp_path: Path) -> None:
+def test_arrivals_and_cancellations_while_a_batch_is_in_flight_are_replayed(tmp_path: Path) -> None:
     """An engine process hears of requests between the launch of a batch and its return."""
     path = tmp_path / "steps.jsonl"
     world, recorder = recorded_world(path, "orca", "paged", "fcfs", 2)
@@ -200,7 +200,7 @@ def test_calls_without_effect_leave_no_trace(tmp_path: Path) -> None:
     world.engine.submit(first)
     with pytest.raises(PolicyError, match="already in use"):
         world.engine.submit(Request("a", (3, 4), SamplingParams(max_tokens=9, seed=0), 1.0))
-    world.engine.cancel("nobody")
+    world.engine.cancel("unknown")
     while not world.engine.idle:
         world.engine.step()
     world.engine.cancel("a")
@@ -246,7 +246,7 @@ def test_places_that_cannot_be_written_or_read(make: Callable[[Path], Path], tmp
         read_lines(make(tmp_path))
 
 
-def test_a_recorder_that_fails_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_recorder_that_fails_disturbs_no_request(tmp_path: Path) -> None:
     world = build_world(Orca(), "paged")
     recorder = StepRecorder(tmp_path / "steps.jsonl", {})
     recorder.close()  # writing to it raises from now on

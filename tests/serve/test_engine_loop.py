@@ -72,12 +72,26 @@ class ScriptedWire:
         self.sent.append(decode_from_engine(encode(message)))
 
 
-def serve(*messages: ToEngine, most: int = 1000, limits: Limits = LIMITS) -> tuple[ScriptedWire, World]:
+class Paced:
+    """The part of an executor with a clock of its own that hears of the ends of pauses."""
+
+    woken = 0
+
+    def due_in(self) -> float:
+        return 0.0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def serve(
+    *messages: ToEngine, most: int = 1000, limits: Limits = LIMITS, paced: Paced | None = None
+) -> tuple[ScriptedWire, World]:
     """What an engine says to these messages."""
     world, timelines = build_world(Orca(), "paged", limits=limits), TimelineObserver()
     world.engine.observers[:] = [timelines]
     wire = ScriptedWire(*messages, most=most)
-    served = ServedEngine(world.engine, Ready(40, 50, 96, 24), lambda: 0.0)
+    served = ServedEngine(world.engine, Ready(40, 50, 96, 24), paced)  # type: ignore[arg-type]
     EngineLoop(wire, served, timelines, os.getppid()).run()  # type: ignore[arg-type]
     assert not world.engine.dropped_observers
     return wire, world
@@ -110,6 +124,12 @@ def test_core_types_cross_the_border_of_processes_as_they_are() -> None:
     assert found.timeline.waits.total() == 2
 
 
+def test_an_executor_with_a_clock_of_its_own_is_woken_by_the_first_request_after_a_pause() -> None:
+    paced = Paced()
+    serve(Submit("a", PROMPT, PARAMS), Submit("b", PROMPT, PARAMS), paced=paced)
+    assert paced.woken == 1
+
+
 def test_a_request_that_is_submitted_again_continues_at_its_next_token() -> None:
     expected = solo(PROMPT, PARAMS)
     whole, _ = serve(Submit("a", PROMPT, PARAMS))
@@ -132,7 +152,7 @@ def test_metrics_count_what_an_earlier_engine_generated() -> None:
     world.engine.observers += [timelines, metrics]
     expected = solo(PROMPT, PARAMS)
     wire = ScriptedWire(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), age=100.0))
-    EngineLoop(wire, ServedEngine(world.engine, Ready(40, 50, 96, 24), lambda: 0.0), timelines, os.getppid()).run()  # type: ignore[arg-type]
+    EngineLoop(wire, ServedEngine(world.engine, Ready(40, 50, 96, 24)), timelines, os.getppid()).run()  # type: ignore[arg-type]
     found = timelines.get("a")
     assert found is not None
     assert found.output_tokens == metrics.output_tokens == 8

@@ -95,11 +95,11 @@ def test_a_text_depends_on_its_prompt_and_seed_alone(
 def serve(
     submitted: Sequence[tuple[tuple[int, ...], SamplingParams]], policy: str, kv: str, depth: int, budget: int, blocks: int
 ) -> tuple[dict[str, list[int]], dict[str, Finish]]:
-    """What an engine with a simulated executor answers. Nobody waits: the time is the test's."""
+    """What an engine with a simulated executor answers. The time is the test's."""
     wall, limits = Wall(), Limits(4, budget, 100)
     executor = RealTimeExecutor(LinearCost(2), RealTimeClock(1.0, wall.now, wall.sleep), author(), depth)
     scheduler = Scheduler(make_policy(policy), KV_MANAGERS[kv](blocks, 16, limits), limits)
-    engine = Engine(scheduler, executor, executor.clock, [executor])
+    engine = Engine(scheduler, executor, executor.clock)
     texts: dict[str, list[int]] = {}
     ends: dict[str, Finish] = {}
     for name, (prompt, asked) in enumerate(submitted):
@@ -111,7 +111,7 @@ def serve(
             elif isinstance(event, Token):
                 texts.setdefault(event.request_id, []).append(event.token)
     assert engine.dropped_observers == []
-    assert executor.idle
+    assert executor.author._answers.keys() == executor.requests.keys(), "an answer that no batch needs is remembered"
     return texts, ends
 
 

@@ -1,4 +1,4 @@
-"""A simulation at a pace that people can follow. Time is a made-up one here too: nothing in this file waits."""
+"""Simulations in real time. Time is made up here too: nothing in this file waits."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orcinus.core.batch import Batch, Chunk, Finished, NewRequest, Submitted
-from orcinus.core.request import Finish, RequestContext
+from orcinus.core.batch import Batch, Chunk, NewRequest
+from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost
 from orcinus.sim.made_up import Author, Vocabulary
@@ -37,10 +37,7 @@ def clock(wall: Wall, speed: float = 1.0) -> RealTimeClock:
 
 def executor(wall: Wall, seconds: float, stages: int = 1, speed: float = 1.0) -> RealTimeExecutor:
     author = Author(Vocabulary(tuple(range(2, 20)), 1, 20), lambda *_: 5)
-    made = RealTimeExecutor(FixedCost(seconds, stages), clock(wall, speed), author)
-    for name in "ab":
-        made.on_submit(Submitted(name, (5, 6), PARAMS, wall.at))
-    return made
+    return RealTimeExecutor(FixedCost(seconds, stages), clock(wall, speed), author)
 
 
 def batch(number: int, name: str = "a") -> Batch:
@@ -83,9 +80,8 @@ def test_a_machine_that_is_too_slow_loses_time_and_never_hurries_for_long() -> N
 def test_the_first_request_after_a_pause_waits_for_a_whole_iteration() -> None:
     wall = Wall()
     tested = executor(wall, 0.02, speed=0.5)
-    tested.on_events([Finished(name, Finish.LENGTH, wall.at) for name in "ab"])
     wall.at += 0.03  # less than the simulation may be late
-    tested.on_submit(Submitted("c", (5,), PARAMS, wall.at))
+    tested.wake()
     tested.submit(batch(1, "c"))
     assert tested.due_in() == pytest.approx(0.02 / 0.5)
 

@@ -61,6 +61,18 @@ class PrefixStats:
     evictions: int = 0
 
 
+class PacedExecutor(Executor, Protocol):
+    """An executor whose batches end at moments of a clock of its own, as a simulation's do."""
+
+    def due_in(self) -> float:
+        """Seconds until the oldest batch in flight can be collected; 0 if it can be now, or if there is none."""
+        ...
+
+    def wake(self) -> None:
+        """A request is about to come to an idle engine: the time since the last batch was a pause."""
+        ...
+
+
 class KVManager(Protocol):
     """Who owns which K/V blocks. Integers only: the tensors live in the runtime. Every method but the queries mutates."""
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +86,7 @@ class EngineLoop:
 
     def __init__(self, wire: EngineWire, served: ServedEngine, timelines: TimelineObserver, parent: int) -> None:
         self.wire, self.engine, self.timelines = wire, served.engine, timelines
-        self.due_in: Callable[[], float] = served.due_in
+        self.paced = served.paced
         self.launches = _Launches()
         self.engine.observers.append(self.launches)
         self.parent = parent  # process id of the HTTP process
@@ -108,9 +107,13 @@ class EngineLoop:
     def _patience(self) -> int:
         """How long to wait for a message before going on, in milliseconds."""
         stands = self.engine.idle or self.paused
-        wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self.due_in()
+        wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self._due_in()
         until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
         return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
+
+    def _due_in(self) -> float:
+        """Seconds until a batch can be collected; 0 if the executor works while it is collected."""
+        return self.paced.due_in() if self.paced else 0.0
 
     def _iterate(self) -> None:
         """Launch batches and collect the oldest; when idle, report that it lives."""
@@ -120,7 +123,7 @@ class EngineLoop:
         elif not self.launches.in_flight:
             self._report([])
             return
-        if self.due_in() > AT_ONCE_S:  # messages may come meanwhile
+        if self._due_in() > AT_ONCE_S:  # messages may come meanwhile
             self._report([])
             return
         events = self.engine.settle()
@@ -168,6 +171,8 @@ class EngineLoop:
         events: list[Event]
         try:
             request = Request(message.id, message.prompt, message.params, arrival, message.context, output)
+            if self.paced and self.engine.idle:
+                self.paced.wake()
             events = self.engine.submit(request)
         except OrcinusError as error:
             events = [Finished(message.id, Finish.REJECTED, now, str(error))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ import msgspec
 
 from orcinus.config import EngineConfig
 from orcinus.core.engine import Engine
-from orcinus.core.ports import Observer
+from orcinus.core.ports import Observer, PacedExecutor
 from orcinus.serve.messages import Ready
 from orcinus.sim.live_config import LiveConfig
 from orcinus.tiny import MODEL_DIR
@@ -34,16 +34,11 @@ def from_wire(wire: bytes) -> Asked:
 
 
 class ServedEngine(NamedTuple):
-    """An engine, its facts for clients, and its wait for results.
-
-    `due_in` gives the seconds until the oldest batch in flight can be collected.
-
-    An engine whose batches run in the thread that collects them can always go on: 0.
-    """
+    """An engine, what clients have to know of it, and its executor if batches take time of their own."""
 
     engine: Engine
     ready: Ready
-    due_in: Callable[[], float]
+    paced: PacedExecutor | None = None
 
 
 def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
@@ -57,14 +52,14 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
     built = build(config, observers, progress=progress)
     known = built.resolved
     ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
-    return ServedEngine(built.engine, ready, lambda: 0.0)
+    return ServedEngine(built.engine, ready)
 
 
 def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngine:
     from orcinus.sim.live import build_live
 
     engine, executor = build_live(config, MODEL_DIR, observers)
-    return ServedEngine(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor.due_in)
+    return ServedEngine(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor)
 
 
 def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:

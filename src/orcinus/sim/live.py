@@ -36,5 +36,5 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     recorders = []
     if config.record is not None:
         recorders.append(StepRecorder(config.record, record_header(setup, executor.depth)))
-    heard = [executor, *observers, *recorders]
+    heard = [*observers, *recorders]
     return Engine(scheduler, executor, MonotonicClock(), heard, on_dropped=warn_of_dropped), executor

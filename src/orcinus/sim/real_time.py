@@ -1,14 +1,13 @@
-"""The simulated executor at a pace that people can follow: a batch is collected when its simulated time has passed."""
+"""Simulations in real time: a batch is collected when its simulated time has passed."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
+from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.executor_state import RequestStates
-from orcinus.core.ports import Observer
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import SimulatedExecutor
@@ -18,7 +17,7 @@ MOST_LATE_S = 0.05  # real seconds that the simulation may lag behind, and catch
 
 
 class RealTimeClock(VirtualClock):
-    """Simulated seconds, `speed` of them in a real one. A jump waits until the moment has come.
+    """Simulated seconds, `speed` of them in a real one; a jump waits.
 
     While work follows work, its time is the end of the last batch and not the moment at which the next one was planned, so
     that an iteration takes what the cost model says and not what this machine adds to it. A simulation that lags behind by
@@ -44,19 +43,16 @@ class RealTimeClock(VirtualClock):
         self._at = max(self._at, to)
 
     def left(self, to: float) -> float:
-        """Real seconds until it is `to` simulated ones; below 0 if they have passed."""
+        """Real seconds until the simulated moment `to`; below 0 if it has passed."""
         return to / self.speed - self._real()
 
     def wake(self) -> None:
-        """Nothing was going on: it is as late as it really is."""
+        """Catch up with real time after a pause."""
         self._at = max(self._at, self._real() * self.speed)
 
 
-class RealTimeExecutor(SimulatedExecutor, Observer):
-    """Takes as long as the simulated one would, and answers with what an author makes up.
-
-    It observes its engine only to hear when work begins after a pause.
-    """
+class RealTimeExecutor(SimulatedExecutor):
+    """A simulated executor in real time, whose answers an author makes up."""
 
     clock: RealTimeClock
 
@@ -64,16 +60,9 @@ class RealTimeExecutor(SimulatedExecutor, Observer):
         super().__init__(cost, clock, depth, slots)
         self.author = author
         self.requests = RequestStates()
-        self._live: set[str] = set()
         self._written: deque[tuple[Batch, BatchResult]] = deque()
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is live."""
-        return not self._live
-
     def due_in(self) -> float:
-        """Real seconds until the oldest batch in flight can be collected; 0 if it can be, or if there is none."""
         return 0.0 if self.next_end is None else max(0.0, self.clock.left(self.next_end))
 
     def submit(self, batch: Batch) -> None:
@@ -91,10 +80,5 @@ class RealTimeExecutor(SimulatedExecutor, Observer):
         self.requests.receive(batch, result)
         return result
 
-    def on_submit(self, submitted: Submitted) -> None:
-        if self.idle:
-            self.clock.wake()
-        self._live.add(submitted.request_id)
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        self._live.difference_update(event.request_id for event in events if isinstance(event, Finished))
+    def wake(self) -> None:
+        self.clock.wake()
