@@ -243,32 +243,32 @@ def _tensor(*shape: int, dtype: str = "F32", offsets: tuple[int, int] = (0, 8)) 
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-WEIGHTS = {
-    "overlapping": _safetensors({"a": _tensor(2), "b": _tensor(2, offsets=(4, 12))}, bytes(12)),
-    "the same bytes": _safetensors({"a": _tensor(2), "b": _tensor(2)}, bytes(8)),
-    "beyond the end": _safetensors({"a": _tensor(20, offsets=(0, 80))}, bytes(8)),
-    "backwards": _safetensors({"a": _tensor(2, offsets=(8, 0))}, bytes(8)),
-    "not as long as its shape": _safetensors({"a": _tensor(3)}, bytes(8)),
-    "a product that overflows": _safetensors({"a": _tensor(2**62, 4)}, bytes(8)),
-    "a negative size": _safetensors({"a": _tensor(-2)}, bytes(8)),
-    "an unknown dtype": _safetensors({"a": _tensor(2, dtype="X9")}, bytes(8)),
-    "deep": _safetensors(DEEP.encode()),
-    "deep objects": _safetensors(b'{"a":' * 200_000),
-    "no UTF-8": _safetensors(b'{"\xff": {}}'),
-    "a list": _safetensors([]),
-    "no tensors": _safetensors({}),
-    "a header longer than the file": _safetensors({}, size=10**6),
-    "an endless header": _safetensors({}, size=2**63),
-    "a million tensors": _safetensors({f"t{i}": _tensor(0, offsets=(0, 0)) for i in range(10**6)}),
-    "200000 tensors": _safetensors({f"t{i}": _tensor(0, offsets=(0, 0)) for i in range(200_000)}),
-    "nothing": b"",
-    "seven bytes": b"1234567",
+WEIGHTS: dict[str, Callable[[], bytes]] = {  # made when they are tested: some are large
+    "overlapping": lambda: _safetensors({"a": _tensor(2), "b": _tensor(2, offsets=(4, 12))}, bytes(12)),
+    "the same bytes": lambda: _safetensors({"a": _tensor(2), "b": _tensor(2)}, bytes(8)),
+    "beyond the end": lambda: _safetensors({"a": _tensor(20, offsets=(0, 80))}, bytes(8)),
+    "backwards": lambda: _safetensors({"a": _tensor(2, offsets=(8, 0))}, bytes(8)),
+    "not as long as its shape": lambda: _safetensors({"a": _tensor(3)}, bytes(8)),
+    "a product that overflows": lambda: _safetensors({"a": _tensor(2**62, 4)}, bytes(8)),
+    "a negative size": lambda: _safetensors({"a": _tensor(-2)}, bytes(8)),
+    "an unknown dtype": lambda: _safetensors({"a": _tensor(2, dtype="X9")}, bytes(8)),
+    "deep": lambda: _safetensors(DEEP.encode()),
+    "deep objects": lambda: _safetensors(b'{"a":' * 200_000),
+    "no UTF-8": lambda: _safetensors(b'{"\xff": {}}'),
+    "a list": lambda: _safetensors([]),
+    "no tensors": lambda: _safetensors({}),
+    "a header longer than the file": lambda: _safetensors({}, size=10**6),
+    "an endless header": lambda: _safetensors({}, size=2**63),
+    "a million tensors": lambda: _safetensors({f"t{i}": _tensor(0, offsets=(0, 0)) for i in range(10**6)}),
+    "200000 tensors": lambda: _safetensors({f"t{i}": _tensor(0, offsets=(0, 0)) for i in range(200_000)}),
+    "nothing": lambda: b"",
+    "seven bytes": lambda: b"1234567",
 }
 
 
 @pytest.mark.parametrize("content", WEIGHTS.values(), ids=WEIGHTS.keys())
-def test_headers_of_weights_are_not_trusted(folder: Path, content: bytes) -> None:
-    (folder / SINGLE).write_bytes(content)
+def test_headers_of_weights_are_not_trusted(folder: Path, content: Callable[[], bytes]) -> None:
+    (folder / SINGLE).write_bytes(content())
     refused(plan, folder)
 
 
