@@ -28,6 +28,11 @@ def _parameters(axes: list[tuple[Any, ...]], chosen: list[tuple[Any, ...]], name
     ]
 
 
+def part(*few: Any, full: Iterable[Any]) -> list[Any]:
+    """Parameters of a slow test: a few in which everything occurs, and those that run in `make test-all` alone."""
+    return [*few, *(pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=pytest.mark.full) for each in full)]
+
+
 def pairwise(*axes: Iterable[Hashable]) -> list[tuple[Any, ...]]:
     """Rows in which every two values of different axes meet (a covering array of strength 2), greedily few."""
     rows = {row: set(itertools.combinations(enumerate(row), 2)) for row in itertools.product(*axes)}

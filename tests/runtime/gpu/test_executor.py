@@ -14,15 +14,20 @@ from orcinus.core.batch import Batch
 from orcinus.errors import ConfigError, RequestFailed
 from tests.checkpoints import make_model, save
 from tests.contracts.test_every_model import generated
+from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
 SIZES = {"max_batch_size": 3, "block_size": 4, "max_model_len": 24, "dtype": "float32", "attention": "triton"}
 PROMPTS = [[11], [5, 9, 2, 40, 77, 3, 3], [60, 8]]  # few and short: interpreted kernels take a thousand times as long
 
 
-DIFFERENT = [  # for the kernels: rotation, windows, biases, head norms, layers without rotation, learned positions
-    "llama3-rope-tied-odd-heads", "mistral-sliding-window", "qwen2", "qwen3", "smollm3-some-layers-without-rope", "gpt2"
-]  # fmt: skip
+# For the kernels: rotation, windows, learned positions and biases; in full also head norms and layers without rotation.
+DIFFERENT = part(
+    "llama3-rope-tied-odd-heads",
+    "mistral-sliding-window",
+    "gpt2",
+    full=["qwen2", "qwen3", "smollm3-some-layers-without-rope"],
+)
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
@@ -34,7 +39,7 @@ def test_greedy_tokens_equal_transformers(name: str, checkpoint: Made) -> None:
     assert [list(output.token_ids) for output in outputs] == [generated(model, prompt, 3) for prompt in PROMPTS]
 
 
-WORLDS = [("orca", "paged"), ("orca", "prefix-cache"), ("fastertransformer", "max-length"), ("stall-free", "paged")]
+WORLDS = part(("orca", "prefix-cache"), ("stall-free", "paged"), full=[("orca", "paged"), ("fastertransformer", "max-length")])
 
 
 @pytest.mark.parametrize(("policy", "kv"), WORLDS)

@@ -17,6 +17,7 @@ from orcinus.core.view import Limits
 from orcinus.runtime.gpu import executor as put_together
 from orcinus.runtime.gpu import graphs
 from orcinus.runtime.gpu.graphs import CudaCapture, Graphed, decode_sizes, mixed_sizes
+from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
 PARAMS = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
@@ -64,7 +65,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Graphed]:
     return made
 
 
-@pytest.mark.parametrize(("name", "policy"), [("qwen3", "stall-free:token_budget=8"), ("gpt2-scaled-by-layer-untied", "orca")])
+@pytest.mark.parametrize(
+    ("name", "policy"), part(("qwen3", "stall-free:token_budget=8"), full=[("gpt2-scaled-by-layer-untied", "orca")])
+)
 def test_padding_changes_no_token(checkpoint: Made, recorded: list[Graphed], name: str, policy: str) -> None:
     folder = checkpoint(name)[1]
     sizes = {"policy": policy, "max_batch_size": 2, "max_batch_tokens": 20, "max_model_len": 32, "block_size": 8}
