@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.request import KnownTokens
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestError
 
@@ -106,7 +105,7 @@ def test_banned_tokens_are_those_that_would_end_a_word_or_too_early_a_text(
 ) -> None:
     """A word counts only within the output: what the prompt ends with begins none."""
     params = SamplingParams(bad_words_token_ids=words, stop_token_ids=tuple(stops), min_tokens=min_tokens)
-    history = KnownTokens(tuple(prompt), output, len(prompt) + len(output))
+    history = (*prompt, *output)
     found = params.banned(len(output), history if params.needs_history else ())
     ends_a_word = {t for t in range(4) for word in words if tuple([*output, t][-len(word) :]) == word}
     assert found == ends_a_word | (stops if len(output) < min_tokens else set())
