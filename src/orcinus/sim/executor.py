@@ -1,14 +1,18 @@
-"""An executor that computes how long a batch would take."""
+"""An executor that computes how long a batch would take, and the bubbles of its stages."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orcinus.core.batch import Batch, BatchResult, Chunk
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished
+from orcinus.core.ports import Observer
 from orcinus.core.scheduler import NO_OVERLAP
+from orcinus.core.unserved import Unserved
 from orcinus.cost.work import CostModel, IterationWork, work_of
+from orcinus.observe.distribution import Distribution
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
@@ -136,3 +140,21 @@ class SimulatedExecutor:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class BubbleObserver(Observer):
+    """Seconds of bubbles that each request suffered, as a distribution over requests."""
+
+    def __init__(self, executor: SimulatedExecutor, per_request: Distribution) -> None:
+        self._executor, self._per_request = executor, per_request
+        self._live: defaultdict[str, float] = defaultdict(float)
+
+    def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
+        seconds = self._executor.newest_bubbles
+        for chunk in batch.chunks:
+            self._live[chunk.request_id] += seconds
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self._per_request.add(self._live.pop(event.request_id, 0.0))

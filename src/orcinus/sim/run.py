@@ -16,9 +16,9 @@ from orcinus.observe.distribution import Distribution
 from orcinus.observe.kv_use import KVUseObserver
 from orcinus.observe.metrics import MetricsObserver, Served
 from orcinus.observe.recorder import StepRecorder
-from orcinus.sim.bubbles import BubbleObserver
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.executor import BubbleObserver
 from orcinus.sim.machine import find_machine
 from orcinus.sim.outcome import Setup, SimulationOutcome
 from orcinus.sim.record import over_seeds
