@@ -253,3 +253,11 @@ def test_a_recorder_that_fails_disturbs_no_request(tmp_path: Path) -> None:
     world.engine.observers.append(recorder)
     run(world, random_jobs(random.Random(0), 5))
     assert [dropped for dropped, _ in world.engine.dropped_observers] == [recorder]
+
+
+def test_a_record_of_version_1_is_replayed() -> None:
+    """Two batches at a time that follow each other, cancellations, and a row that failed, as the first version wrote them."""
+    lines = read_lines(Path(__file__).with_name("record_version_1.jsonl"))
+    assert (lines[0]["version"], lines[0]["chains"]) == (1, True)
+    assert any("errors" in line for line in lines)
+    assert (replay(lines).batches, replay(lines).tokens) == (21, 34)

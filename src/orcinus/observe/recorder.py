@@ -1,4 +1,4 @@
-"""Every iteration in a file: JSON lines that can be read by eye, turned into a trace, or replayed."""
+"""Records of iterations: files of JSON lines, for traces and replays."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ READABLE = (1, 2)
 
 
 class StepRecorder(Observer):
-    """Writes one line for the engine, and one for every submission, cancellation, switch, launch, return and ending.
+    """Records an engine, one JSON line for each thing that happens.
 
+    The first line describes the engine; the others are submissions, cancellations, switches, launches, returns and endings.
     A line costs microseconds and goes through the file's buffer; what was recorded is complete after `close`. Times are
-    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it; who learns that only by building
-    it opens the file before, and calls `describe`. Every method raises `ConfigError` if the file cannot be written.
+    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it; a caller that learns that
+    only by building it opens the file before, and calls `describe`. Every method raises `ConfigError` if the file cannot be
+    written.
     """
 
     def __init__(self, path: str | Path, engine: Mapping[str, Any] | None = None) -> None:
@@ -103,13 +105,16 @@ class StepRecorder(Observer):
 
 
 def chunk_lines(batch: Batch) -> list[list[str | int]]:
-    """The chunks of a batch as a record has them: request, start, tokens, whether it samples, and drafts if there are any."""
+    """The chunks of a batch, as lists for JSON.
+
+    Each is: request, start, number of tokens, whether it samples, and the number of drafts if it has any.
+    """
     drafts = ([chunk.drafts] if chunk.drafts else [] for chunk in batch.chunks)
     return [[c.request_id, c.start, len(c.tokens), int(c.samples), *more] for c, more in zip(batch.chunks, drafts, strict=True)]
 
 
 def _params(submitted: Submitted) -> dict[str, Any]:
-    """Sampling parameters as JSON can hold them."""
+    """Sampling parameters for JSON."""
     params = submitted.params
     return {name: getattr(params, name) for name in params.__dataclass_fields__} | {
         "logit_bias": {str(token): bias for token, bias in params.logit_bias.items()} or None
@@ -117,7 +122,7 @@ def _params(submitted: Submitted) -> dict[str, Any]:
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a record. Raises `ConfigError` if it is none, naming the line that cannot be read."""
+    """The lines of a record. Raises `ConfigError` naming the line that is wrong."""
     try:
         with open(path, encoding="utf-8") as file:
             texts = file.read().splitlines()

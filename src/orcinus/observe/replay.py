@@ -1,4 +1,4 @@
-"""A recorded run once more: the same arrivals and times through a real engine must lead to the same decisions."""
+"""Replays of records: the same arrivals and times lead to the same decisions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orcinus.observe.recorder import chunk_lines
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay went through."""
+    """The counts of a replay."""
 
     batches: int = 0
     requests: int = 0
@@ -53,7 +53,7 @@ class _Lines:
         return self.lines[self.place]
 
     def next(self, kind: str) -> Mapping[str, Any]:
-        """Take the line that must be of this kind, and turn the clock to the one after it."""
+        """Take a line of this kind, and set the clock to the next one."""
         line = self.line
         if line["kind"] != kind:
             raise ReplayDiffers(f"line {self.place + 1}: the record says {line['kind']!r} where the engine comes to {kind!r}")
@@ -85,11 +85,11 @@ class _Lines:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
-    """Replay the lines of a record. Raises `ReplayDiffers` at the first decision that is not the recorded one."""
+    """Replay a record. Raises `ReplayDiffers` at the first decision that differs."""
     clock = _Clock()
     script = _Lines(lines, clock)
     engine = _engine(lines[0], script, clock)
@@ -121,7 +121,7 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
 
 
 def _expect(script: _Lines, events: Sequence[Event]) -> None:
-    """The endings that an action led to must follow it in the record."""
+    """Check that the endings of an action follow it in the record."""
     for event in events:
         if isinstance(event, Finished):
             line = script.next("finish")

@@ -1,4 +1,4 @@
-"""Answers that mean nothing: words drawn at random, and the log-probabilities of a model that knows nothing.
+"""Made-up answers: random words, and log-probabilities that are all equal.
 
 The n-th token of an answer is a hash of the prompt, the seed and n. A generator with state would tie a text to its batch
 mates, to chunking and to preemptions; a keyed hash that counts does not (Salmon et al., "Parallel random numbers: as easy as
@@ -38,7 +38,7 @@ AnswerLengths = Callable[[float, float], int]  # two uniform draws -> tokens
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Token ids to write with."""
+    """The token ids of made-up answers."""
 
     words: tuple[int, ...]  # in the order of their ids; marks stand in it as often as they are to be drawn
     end: int  # ends a text
@@ -52,10 +52,10 @@ class _Answer:
 
 
 class Author:
-    """Writes the answers of all requests that are live. Equal prompts, seeds and positions give equal tokens.
+    """Writes made-up answers; equal prompts and seeds give equal tokens.
 
     Of the sampling parameters it respects those that say when to stop, and whether an answer is greedy, which is the same
-    whatever the seed. Tokens that are not allowed, or would end a bad word, do not come. A `logit_bias` of 100 forces or
+    for every seed. Tokens that are not allowed, or would end a bad word, do not come. A `logit_bias` of 100 forces or
     forbids a token, less does nothing; a penalty lets no word come twice. A text that means nothing has no use for the others.
     """
 
@@ -95,7 +95,7 @@ class Author:
         return BatchResult(batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
 
     def _token(self, request_id: str, row: Row) -> int | None:
-        """The next one; None if every token is forbidden."""
+        """The next token, or None if every token is forbidden."""
         answer, index = self._answers[request_id], row.position - row.request.prompt_length
         if index + 1 == answer.length:
             return self.vocabulary.end
@@ -114,7 +114,7 @@ class Author:
         return forced or ([word for word in words if word not in unwanted] if unwanted else words) or words
 
     def _greedy(self, params: SamplingParams) -> bool:
-        """Whether only one token is left to choose from, all of them being equally likely."""
+        """Whether only one token is left to choose from."""
         return params.greedy or params.top_k == 1 or params.top_p * len(set(self.vocabulary.words)) <= 1
 
     def _logprobs(self, params: SamplingParams, tokens: tuple[int, ...]) -> tuple[Logprobs, ...]:
@@ -127,14 +127,14 @@ class Author:
         return tuple(self._ignorant(token, request.params.prompt_logprobs or 0) for token in request.scored(chunk))
 
     def _ignorant(self, token: int, count: int) -> Logprobs:
-        """Every token of the vocabulary is as likely as any other; the one that was chosen stands first among them."""
+        """Log-probabilities of a token as likely as any other; it stands first."""
         others = (other for other in range(self.vocabulary.size) if other != token)
         top = [token, *(next(others) for _ in range(min(count, self.vocabulary.size) - 1))][:count]
         return Logprobs(self._logprob, 1, tuple((each, self._logprob) for each in top))
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """What a byte-level `tokenizer.json` has to write with."""
+    """The words and marks of a byte-level `tokenizer.json`."""
     known: dict[str, int] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     words = sorted(number for token, number in known.items() if WORD.fullmatch(token))
     weights = len(words) / (1 - sum(MARKS.values()))
@@ -143,7 +143,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def answer_lengths(spelled: str) -> AnswerLengths:
-    """The outputs of a length preset, or one distribution: `sharegpt`, `fixed:tokens=100`. Raises `ConfigError`."""
+    """Lengths of answers: a preset's, or one distribution. Raises `ConfigError`."""
     if spelled.split(":")[0] in MARGINALS and "," not in spelled:
         marginal = make("length distribution", MARGINALS, spelled)
         return lambda first, second: int(marginal.at(np.array([second]))[0])
@@ -162,6 +162,6 @@ def _key(prompt: Sequence[int], seed: int) -> bytes:
 
 
 def _draw(key: bytes, counter: int) -> float:
-    """One number of [0, 1), with 53 random bits."""
+    """A random number in [0, 1), with 53 bits."""
     word = blake2b(counter.to_bytes(8, "little"), digest_size=8, key=key).digest()
     return (int.from_bytes(word, "little") >> 11) * 2.0**-53
