@@ -22,7 +22,7 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import PrefixCache
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.request import Request
+from orcinus.core.request import Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.view import Limits
@@ -46,7 +46,8 @@ def filled(order: str, answers: int) -> Scheduler:
         for number in itertools.islice(ids, count):
             prompt = tuple(rng.randrange(1000) for _ in range(rng.randint(8, 64)))
             params = SamplingParams(max_tokens=7000, seed=0)
-            request = Request(f"r{number}", prompt, params, float(number), rng.randint(0, 3), f"client {number % 50}")
+            context = RequestContext(rng.randint(0, 3), f"client {number % 50}")
+            request = Request(f"r{number}", prompt, params, float(number), context)
             scheduler.add(request, 0.0)
 
     arrive(RUNNING)

@@ -205,11 +205,11 @@ def test_sarathi_keeps_the_batch_at_the_chunk_size(chunk_size: int) -> None:
         world = build_world(Sarathi(chunk_size), "reservation", num_blocks=40)
         run(world, random_jobs(random.Random(seed), 25))
         for batch in world.record.batches:
-            prompts = [chunk for chunk in batch.chunks if chunk.start < chunk.prompt_length]
+            prompts = [chunk for chunk in batch.chunks if chunk.prefill]
             assert len(prompts) <= 1
             decodes = len(batch.chunks) - len(prompts)
             assert batch.num_tokens <= max(chunk_size, decodes)
-            if prompts and prompts[0].end < prompts[0].prompt_length:
+            if prompts and not prompts[0].samples:
                 assert batch.num_tokens == chunk_size
                 full += 1
     assert full > 30
@@ -224,7 +224,7 @@ def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
         ran: dict[str, list[Batch]] = {}
         for batch in world.record.batches:
             for chunk in batch.chunks:
-                if chunk.start >= chunk.prompt_length:
+                if not chunk.prefill:
                     ran.setdefault(chunk.request_id, []).append(batch)
         for batches in ran.values():
             assert [batch.id for batch in batches] == list(range(batches[0].id, batches[-1].id + 1))
@@ -235,4 +235,4 @@ def test_prefill_first_never_mixes_phases() -> None:
         world = build_world(PrefillFirst(), "paged", num_blocks=16)
         run(world, random_jobs(random.Random(seed), 25))
         for batch in world.record.batches:
-            assert len({len(chunk.tokens) == 1 and chunk.start >= chunk.prompt_length for chunk in batch.chunks}) == 1
+            assert len({len(chunk.tokens) == 1 and not chunk.prefill for chunk in batch.chunks}) == 1

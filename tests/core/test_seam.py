@@ -40,8 +40,7 @@ def rebuilt(world: World) -> dict[str, RequestState]:
     made = {}
     for one in known:
         assert one.sent is not None
-        tables = tuple(table[:sent] for table, sent in zip(world.kv.blocks(one), one.sent, strict=True))
-        made[one.id] = RequestState.of(NewRequest(one.id, one.prompt, tuple(one.output), one.params, one.context, tables))
+        made[one.id] = RequestState.of(NewRequest(one.id, one.prompt, tuple(one.output), one.params, one.context, one.sent))
     return made
 
 

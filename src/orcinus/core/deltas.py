@@ -20,21 +20,21 @@ def build_batch(batch_id: int, shares: Mapping[Request, Share], kv: KVManager, r
             output = tuple(request.output)
             new.append(NewRequest(request.id, request.prompt, output, request.params, request.context, tables))
         chunks.append(_chunk(request, share, _unsent(tables, request.sent)))
-        request.sent = tuple([len(table) for table in tables])
+        request.sent = tables
         request.flights += (Flight(batch_id, share.tokens, share.samples, len(share.drafts)),)
     return Batch(batch_id, tuple(chunks), tuple(new), removed)
 
 
-def _unsent(tables: BlockTables, sent: tuple[int, ...] | None) -> BlockTables:
+def _unsent(tables: BlockTables, sent: BlockTables | None) -> BlockTables:
     """The ends of the block tables that executors do not know; a new request brings its tables itself."""
-    if sent is None:
+    if sent is tables or sent is None:  # as in most iterations
         return ((),) * len(tables)
-    return tuple([table[count:] for table, count in zip(tables, sent, strict=True)])
+    return tuple([table[len(known) :] for table, known in zip(tables, sent, strict=True)])
 
 
 def _chunk(request: Request, share: Share, new_blocks: BlockTables) -> Chunk:
     start = request.launched
-    follows = request.flights[-1].batch if start >= request.known else None
+    follows = request.flights[-1].batch if request.flights and start >= request.known else None
     tokens = request.tokens(start, share.tokens) if follows is None else (0,)  # any token: the executor fills it in
     drafts = len(share.drafts) if share.samples else None
     return Chunk(request.id, tokens + share.drafts, start, new_blocks, drafts, start < len(request.prompt), follows)

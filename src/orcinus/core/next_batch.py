@@ -32,12 +32,11 @@ class NextBatch:
     shares: dict[Request, Share] = field(default_factory=dict)
     refused: dict[Request, Reason] = field(default_factory=dict)
 
-    def tokens_for(self, grant: Grant) -> int:
-        """Tokens the grant gets out of the budget that is left; 0 = it has to wait for another iteration.
+    def tokens_for(self, grant: Grant, pending: int) -> int:
+        """Tokens the grant gets, of so many pending ones, out of the budget that is left; 0 = it has to wait.
 
         What may not be divided runs whole or waits, unless it is longer than any iteration: then it is cut all the same.
         """
-        pending = grant.request.pending
         wanted = pending if grant.at_most is None else min(grant.at_most, pending)
         if wanted <= self.budget or grant.divisible or wanted > self.whole_budget:
             return max(0, min(wanted, self.budget))

@@ -120,7 +120,7 @@ class Request:
     prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
     computed: int = 0
     flights: tuple[Flight, ...] = ()  # the batches in flight that it is part of, the oldest first
-    sent: tuple[int, ...] | None = None  # blocks that the executor knows, per group of layers; None: it knows no such request
+    sent: tuple[tuple[int, ...], ...] | None = None  # the block tables that executors know; None: they know no such request
     preemptions: int = 0
     leaving: bool = False  # its policy wished it preempted: that happens when it is not in flight any more
     newest_token: float | None = None  # when the last token came
@@ -152,6 +152,8 @@ class Request:
     @property
     def launched(self) -> int:
         """What `computed` will be, at least, when the batches in flight have come back."""
+        if not self.flights:  # as mostly
+            return self.computed
         return self.computed + sum(flight.tokens for flight in self.flights)
 
     @property
@@ -162,7 +164,7 @@ class Request:
     @property
     def pending(self) -> int:
         """Tokens the next iterations have to run before another one can be sampled."""
-        if not self.flights:  # as mostly
+        if not self.flights:
             return len(self.prompt) + len(self.output) - self.computed
         return self.known + self.promised - self.launched
 
@@ -182,18 +184,14 @@ class Request:
         """Whether only the newest generated token is pending."""
         return self.pending == 1 and bool(self.output or self.promised)
 
-    def schedulable(self, overlap: Overlap, last_batch: int) -> bool:
-        """Whether the next batch may hold it: it has not ended, and is not in flight or may be carried on all the same."""
-        if self.finish or self.leaving:
-            return False
-        return not self.flights or self._schedulable_ahead(overlap, last_batch)
-
-    def _schedulable_ahead(self, overlap: Overlap, last_batch: int) -> bool:
+    def schedulable_ahead(self, overlap: Overlap, last_batch: int) -> bool:
         """Whether the next batch may carry it on although it is in flight.
 
         The rest of a prompt is known. A token that is promised may be followed only in the very next batch, unless it is
         the last one, or the next has to be chosen with it in sight (penalties, bad words of several tokens, drafts).
         """
+        if self.finish or self.leaving:
+            return False
         if not any(flight.samples for flight in self.flights):
             return overlap.prefill
         newest = self.flights[-1]
@@ -204,6 +202,8 @@ class Request:
     def tokens(self, start: int, count: int) -> tuple[int, ...]:
         """`count` tokens from position `start`, across the border of prompt and output."""
         border, end = len(self.prompt), start + count
+        if start >= border and count == 1:  # a decode
+            return (self.output[start - border],)
         if start >= border:
             return tuple(self.output[start - border : end - border])
         return self.prompt[start:end] + tuple(self.output[: max(0, end - border)])

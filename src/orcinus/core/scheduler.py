@@ -103,6 +103,8 @@ class Scheduler:
 
         `overlap` says which requests in flight the batch may carry on. Raises `PolicyError` on a wish that makes no sense.
         """
+        if self.drafter is not None:  # guesses need the newest token, so no decode is carried on ahead of it
+            overlap = overlap._replace(decode=False)
         view = self._view(now, overlap)
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
@@ -128,7 +130,7 @@ class Scheduler:
 
     def _view(self, now: float, overlap: Overlap) -> View:
         running = self.admission.running
-        free = tuple(request for request in running if request.schedulable(overlap, self._last_batch))
+        free = tuple([one for one in running if not one.flights or one.schedulable_ahead(overlap, self._last_batch)])
         places = self.limits.max_batch_size - (0 if getattr(self.policy, "preempts", False) else len(free))
         waiting = self.order.first(min(self.limits.lookahead, 2 * max(0, places)))  # twice, for some may not be ready
         busy, fits = len(running) - len(free), self.admission.fits
@@ -139,30 +141,24 @@ class Scheduler:
         request = grant.request
         if batch.refused.get(request) is Reason.PREEMPTED:
             return
-        free = request.schedulable(batch.overlap, self._last_batch) and request not in batch.shares
-        if not free or self._requests.get(request.id) is not request:
+        free = not request.flights or request.schedulable_ahead(batch.overlap, self._last_batch)
+        if not free or request in batch.shares or self._requests.get(request.id) is not request:
             name = type(self.policy).__name__
             raise PolicyError(f"{name} granted request {request.id!r}, which is unknown, in flight, finished or granted before")
-        count = batch.tokens_for(grant)
+        pending = request.pending
+        count = batch.tokens_for(grant, pending)
         if count == 0:
             batch.refuse(request, Reason.BUDGET_SPENT)
             return
-        if request.status is Status.WAITING and not self.admission.admit(request, batch):
-            return
-        count = min(count, request.pending)  # a prefix may have been found in memory
-        drafts = self._drafts(request, grant, batch)
+        if request.status is Status.WAITING:
+            if not self.admission.admit(request, batch):
+                return
+            pending = request.pending
+            count = min(count, pending)  # a prefix may have been found in memory
+        drafts = _drafts(self.drafter, self.kv, grant, batch) if self.drafter is not None else ()
         if not self.admission.make_room(request, count, batch):
             return
-        batch.add(request, Share(count, count == request.pending, drafts))
-
-    def _drafts(self, request: Request, grant: Grant, batch: NextBatch) -> tuple[int, ...]:
-        """Guesses to verify behind a decode, with room made for them; no request is preempted for a guess."""
-        if self.drafter is None or not request.decoding or request.flights or request.params.needs_history:
-            return ()
-        room = min(batch.budget, request.max_known - request.known)
-        most = (room if grant.at_most is None else min(room, grant.at_most)) - 1
-        drafts = self.drafter.draft(request, most) if most > 0 else ()
-        return drafts if self.kv.grow(request, 1 + len(drafts)) else ()
+        batch.add(request, Share(count, count == pending, drafts))
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         """Write a result into the requests of its batch; returns what happened to them."""
@@ -177,35 +173,37 @@ class Scheduler:
             else:
                 if row in result.prompt_logprobs:  # from its place on, for a preempted request begins again
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
-                events += self._advance(request, chunk, tokens, result.logprobs[row] if result.logprobs else (), now)
+                logprobs = result.logprobs[row] if result.logprobs else ()
+                self._advance(request, chunk, tokens, logprobs, now, events)
                 if request.leaving and not request.flights and not request.finish:
                     self.admission.preempt(request)
         return events
 
     def _advance(
-        self, request: Request, chunk: Chunk, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float
-    ) -> list[Event]:
+        self, request: Request, chunk: Chunk, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float,
+        events: list[Event],
+    ) -> None:  # fmt: skip
         """Append what a chunk drew. Rejected drafts, and tokens behind the end, leave nothing."""
-        scored = tuple(request.prompt_logprobs) if request.params.prompt_logprobs is not None and not request.output else None
-        events: list[Event] = []
-        ending: Finish | None = None
-        for place, token in enumerate(tokens):
-            request.output.append(token)
-            events.append(Token(request.id, token, now, logprobs[place] if logprobs else None, None if place else scored))
-            ending = self._ending(request, token)
-            if ending:
+        params, output, ending, given = request.params, request.output, None, 0
+        for token in tokens:
+            scored = tuple(request.prompt_logprobs) if params.prompt_logprobs is not None and not output else None
+            output.append(token)
+            events.append(Token(request.id, token, now, logprobs[given] if logprobs else None, scored))
+            given += 1
+            if token in params.stop_token_ids:
+                ending = Finish.STOP
                 break
-        request.computed += len(chunk.tokens) - (chunk.drafts or 0) + max(0, len(events) - 1)
+            if len(output) == params.max_tokens:
+                ending = Finish.LENGTH
+                break
+        rejected = chunk.drafts + 1 - given if chunk.drafts else 0
+        request.computed += len(chunk.tokens) - rejected
         self.kv.commit(request)
-        if events:
+        if given:
             request.newest_token = now
-            self.order.generated(request, len(events))
-        return [*events, self._finish(request, ending, now)] if ending else events
-
-    def _ending(self, request: Request, token: int) -> Finish | None:
-        if token in request.params.stop_token_ids:
-            return Finish.STOP
-        return Finish.LENGTH if len(request.output) == request.params.max_tokens else None
+            self.order.generated(request, given)
+        if ending is not None:
+            events.append(self._finish(request, ending, now))
 
     def _finish(self, request: Request, reason: Finish, now: float, failure: Failure | None = None) -> Finished:
         if request.status is Status.WAITING:
@@ -219,3 +217,14 @@ class Scheduler:
         if not request.flights:
             self.admission.leave(request)
             del self._requests[request.id]
+
+
+def _drafts(drafter: Drafter, kv: KVManager, grant: Grant, batch: NextBatch) -> tuple[int, ...]:
+    """Guesses to verify behind a decode, with room made for them; no request is preempted for a guess."""
+    request = grant.request
+    if not request.decoding or request.params.needs_history:
+        return ()
+    room = min(batch.budget, request.max_known - request.known)
+    most = (room if grant.at_most is None else min(room, grant.at_most)) - 1
+    drafts = drafter.draft(request, most) if most > 0 else ()
+    return drafts if kv.grow(request, 1 + len(drafts)) else ()

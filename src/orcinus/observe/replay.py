@@ -45,6 +45,7 @@ class _Lines:
         self.lines, self.clock = lines, clock
         self.place = 1
         self.depth, self.overlap = int(lines[0]["depth"]), _overlap(lines[0])
+        self.drafts = any(len(chunk) > 4 for line in lines for chunk in line.get("chunks", ()))  # whether any were verified
 
     @property
     def line(self) -> Mapping[str, Any]:
@@ -135,7 +136,9 @@ def _engine(header: Mapping[str, Any], script: _Lines, clock: _Clock) -> Engine:
     if header["kv"] not in KV_MANAGERS:
         raise ConfigError(f"the record names the K/V manager {header['kv']!r}, which there is not: {', '.join(KV_MANAGERS)}")
     kv = KV_MANAGERS[header["kv"]](header["num_blocks"], header["block_size"], limits)
-    scheduler = Scheduler(make_policy(header["policy"]), kv, limits, make_order(header["order"]), script)
+    scheduler = Scheduler(
+        make_policy(header["policy"]), kv, limits, make_order(header["order"]), script if script.drafts else None
+    )
     return Engine(scheduler, script, clock)
 
 

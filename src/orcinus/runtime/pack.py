@@ -159,10 +159,11 @@ class PackedBatch:
 
 
 class Packer:
-    """Writes batches down as numbers."""
+    """Writes batches down as numbers. It remembers block tables as arrays, for most come again unchanged."""
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
+        self._arrays: dict[str, tuple[Tables, tuple[Words, ...]]] = {}  # request -> its tables, and the same for numpy
 
     def fill(
         self,
@@ -177,7 +178,7 @@ class Packer:
         `requests` holds the block tables; `source` says where the token of a chunk that follows another batch is to be found.
         """
         at = Layout.over(words, shape)
-        tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
+        tables = self._as_arrays(batch, requests)
         numbers = range(len(batch.chunks))
         decodes = [number for number in numbers if len(batch.chunks[number].tokens) == 1]
         chunks = [number for number in numbers if len(batch.chunks[number].tokens) > 1]
@@ -190,19 +191,33 @@ class Packer:
             row += len(batch.chunks[number].tokens)
         at.chunk_firsts[len(chunks) :] = row - shape.decodes
         _pad(at, slice(row, shape.rows))
-        ends = [firsts[number] + len(chunk.tokens) for number, chunk in enumerate(batch.chunks)]
-        wanted = [
-            row
-            for chunk, end in zip(batch.chunks, ends, strict=True)
-            if chunk.drafts is not None
-            for row in range(end - 1 - chunk.drafts, end)
-        ]
+        wanted: list[int] = []
+        for number, chunk in enumerate(batch.chunks):
+            if chunk.drafts is not None:
+                end = firsts[number] + len(chunk.tokens)
+                wanted += range(end - 1 - chunk.drafts, end)
         at.sample_rows[: len(wanted)] = wanted
         at.sample_rows[len(wanted) :] = 0
         return [firsts[number] for number in numbers]
 
+    def _as_arrays(self, batch: Batch, requests: Mapping[str, RequestState]) -> list[tuple[Words, ...]]:
+        """The block tables of every chunk's request, as copies for numpy: new ones for those that have grown."""
+        before, self._arrays, found = self._arrays, {}, []
+        for chunk in batch.chunks:
+            tables, known = requests[chunk.request_id].blocks, before.get(chunk.request_id)
+            if known is None or known[0] is not tables or len(known[1][0]) != len(tables[0]):
+                known = tables, tuple(np.array(table, np.int32) for table in tables)
+            self._arrays[chunk.request_id] = known
+            found.append(known[1])
+        return found
+
     def _decodes(
-        self, at: Layout, chunks: Sequence[Chunk], tables: Sequence[Tables], shape: Shape, source: Callable[[Chunk], int] | None
+        self,
+        at: Layout,
+        chunks: Sequence[Chunk],
+        tables: Sequence[tuple[Words, ...]],
+        shape: Shape,
+        source: Callable[[Chunk], int] | None,
     ) -> None:
         count = len(chunks)
         rows = slice(0, count)
@@ -214,16 +229,17 @@ class Packer:
         if any(chunk.follows is not None for chunk in chunks):
             assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
-        for row, groups in enumerate(tables):
-            for group, table in enumerate(groups):
-                at.decode_tables[group, row, : len(table)] = np.frombuffer(table, np.int32)
+        for group, into in enumerate(at.decode_tables):
+            for row, arrays in enumerate(tables):
+                table = arrays[group]
+                into[row, : len(table)] = table
         at.slot_blocks[:, rows] = at.decode_tables[:, np.arange(count), starts // self.block_size]
         at.slot_offsets[rows] = starts % self.block_size
         at.decode_firsts[: count + 1] = np.arange(count + 1)
         at.decode_firsts[count + 1 :] = count
         _pad(at, slice(count, shape.decodes))
 
-    def _chunk(self, at: Layout, chunk: Chunk, groups: Tables, row: int, place: int, decodes: int) -> None:
+    def _chunk(self, at: Layout, chunk: Chunk, groups: tuple[Words, ...], row: int, place: int, decodes: int) -> None:
         rows, positions = slice(row, row + len(chunk.tokens)), np.arange(chunk.start, chunk.end, dtype=np.int32)
         at.tokens[rows] = chunk.tokens
         at.positions[rows] = positions
@@ -231,9 +247,8 @@ class Packer:
         at.chunk_firsts[place] = row - decodes
         at.chunk_ends[place] = chunk.end
         for group, table in enumerate(groups):
-            blocks = np.frombuffer(table, np.int32)
-            at.slot_blocks[group, rows] = blocks[positions // self.block_size]
-            at.chunk_tables[group, place, : len(blocks)] = blocks
+            at.slot_blocks[group, rows] = table[positions // self.block_size]
+            at.chunk_tables[group, place, : len(table)] = table
 
 
 def _pad(at: Layout, rows: slice) -> None:

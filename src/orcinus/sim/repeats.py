@@ -25,6 +25,7 @@ class RepeatedBatch(Batch):
     """A batch of decodes that stands for up to `repeats` iterations."""
 
     repeats: int = 2
+    held: bool = False  # whether its tokens are heard of only when nothing runs any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class RepeatingScheduler(Scheduler):
         batch, unserved = planned
         repeats = self._repeats(batch, before)
         if repeats > 1:
-            batch = RepeatedBatch(**{name: getattr(batch, name) for name in FIELDS}, repeats=repeats)
+            batch = RepeatedBatch(
+                **{name: getattr(batch, name) for name in FIELDS}, repeats=repeats, held=self.policy.holds_answers
+            )
         return batch, unserved
 
     def _repeats(self, batch: Batch, before: int) -> int:
@@ -109,6 +112,7 @@ class RepeatMetrics(MetricsObserver):
         if not isinstance(result, RepeatedResult):
             return
         earlier, gaps = result.earlier, Counter[float]()
+        held = isinstance(batch, RepeatedBatch) and batch.held
         self.batch_size.add(len(batch.chunks), len(earlier))
         self.batch_tokens.add(len(batch.chunks), len(earlier))
         for chunk in batch.chunks:
@@ -116,7 +120,7 @@ class RepeatMetrics(MetricsObserver):
             if live is None:
                 continue
             live.tokens += len(earlier)
-            if live.first is None:  # its answer is held back: all tokens come together
+            if held:  # all tokens come together, with the last one
                 self.tbt.add(0.0, len(earlier))
             else:
                 gaps[earlier[0] - live.newest] += 1
