@@ -210,3 +210,19 @@ def test_every_dependency_is_pinned_for_our_own_installs() -> None:
         if requirement.startswith("orcinus-llm["):  # an extra that includes another
             continue
         assert re.split(r"[\[>]", requirement)[0].lower() in pinned, requirement
+
+
+WRITERS = {"orcinus.core.admission", "orcinus.core.deltas", "orcinus.core.scheduler", "orcinus.sim.repeats"}
+PROGRESS = {"computed", "flights", "leaving", "newest_token"}  # fields that only a Request has
+
+
+def test_only_the_scheduler_and_its_parts_write_requests() -> None:
+    """Principle 4 of the architecture. Others may make a request, and never change one."""
+    found = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in PROGRESS
+        if ast.unparse(node.value) != "self"
+    }
+    assert found == WRITERS

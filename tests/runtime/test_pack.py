@@ -67,6 +67,8 @@ def test_a_table_that_grows_in_place_is_seen() -> None:
     later = Batch(2, (Chunk("d", (7,), 8, ((4,), (12,))),))
     states.apply(later)
     assert tables(later) == [[3, 9, 4]]
-    again = Batch(3, (Chunk("d", (7,), 0, NONE),), (NewRequest("d", (1,), (), PARAMS, NO_CONTEXT, ((5, 6, 8), (7, 7, 7))),), ("d",))
+    again = Batch(
+        3, (Chunk("d", (7,), 0, NONE),), (NewRequest("d", (1,), (), PARAMS, NO_CONTEXT, ((5, 6, 8), (7, 7, 7))),), ("d",)
+    )
     states.apply(again)
     assert tables(again) == [[5, 6, 8]], "another request of the same name"
