@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.executor_state import Row
+from orcinus.core.request import FinishCode
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import philox, uniform
 from orcinus.runtime.sampling import sample
@@ -21,6 +22,7 @@ PROBABILITIES = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 
 
 def wish(position: int = 1, history: tuple[int, ...] = (0,), prompt_length: int = 1, **params: Any) -> Row:
+    history = history + (0,) * (prompt_length - len(history))
     return drawn(history, prompt_length, SamplingParams(**{"seed": 0, **params}), position)
 
 
@@ -186,7 +188,7 @@ def test_parameters_that_forbid_every_token_fail_their_row_alone() -> None:
     forbidding = wish(position=2, prompt_length=2, min_tokens=2, stop_token_ids=(0, 1, 2, 3, 4))
     sampled = sample(rows, [forbidding, wish(temperature=0)])
     assert list(sampled.errors) == [0]
-    assert "forbid every token" in sampled.errors[0]
+    assert sampled.errors[0].code is FinishCode.ALL_FORBIDDEN
     assert sampled.tokens[1] == 0
 
 

@@ -158,7 +158,7 @@ def test_recorded_prompts_share_what_they_shared(tmp_path: Path) -> None:
         (MOONCAKE % (0, "1" * 400, 5, "[]"), "line 1 of .*: input_length must be a number"),
         (MOONCAKE % (0, 5, 5, '["a"]'), "line 1 of .*: hash_ids must be a list of whole numbers"),
         ('{"prompt": "x"}\n', "line 1 of .*: its keys are of no trace"),
-        ('{"kind": "engine", "version": 99}\n', "or a recorded run of version 1"),
+        ('{"kind": "engine", "version": 99}\n', "or a recorded run of version 1 or 2"),
         ('{"kind": "engine", "version": 1}\n{"kind": "finish", "id": "x"}\n', "line 2 of .*: it does not fit into a record"),
         ('{"kind": "engine", "version": 1}\n{"kind": "subm', "line 2 of .*: it is no JSON object: was the file cut short?"),
         ('{"kind": "engine", "version": 1}\n{"kind": "submit", "at": 0, "prompt": 5}\n', "line 2 of .*: it does not fit"),

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TextIO, cast
 
 from orcinus.errors import ConfigError
-from orcinus.observe.recorder import VERSION
+from orcinus.observe.recorder import READABLE
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.block_trace import objects, parse, read_block_line
 from orcinus.workload.bounds import MOST_TOKENS, positive, within
@@ -130,7 +130,7 @@ class Trace:
 
     def _kind_of_line(self, place: FilePosition, line: str) -> Kind:
         fields = parse(place, line)
-        if fields.get("kind") == "engine" and fields.get("version") == VERSION:
+        if fields.get("kind") == "engine" and fields.get("version") in READABLE:
             return Kind("recorded run", True, lambda place, file, count: read_record(place, file))
         if {"timestamp", "input_length", "output_length"} <= fields.keys():
             return Kind("blocks", True, partial(_each, lambda place, fields, count: read_block_line(place, fields)))
@@ -138,7 +138,7 @@ class Trace:
             return Kind("conversations", False, partial(_each, self._conversation), text=True)
         raise place.wrong(
             "its keys are of no trace: timestamp, input_length, output_length (and hash_ids), messages (or a body with "
-            f"messages), conversations, or a recorded run of version {VERSION}"
+            f"messages), conversations, or a recorded run of version {' or '.join(map(str, READABLE))}"
         )
 
     def _conversation(self, place: FilePosition, fields: Any, count: CountTokens) -> list[Arrival]:

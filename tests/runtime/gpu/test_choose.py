@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.executor_state import Row
-from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.request import NOTHING_ALLOWED
+from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, sample
 from orcinus.runtime.transfers import Link
@@ -73,7 +74,7 @@ def test_a_damaged_row_and_one_without_any_token_left_fail_alone() -> None:
     ours, theirs = both(
         logits, [wish(row, {} if row < 2 else forbidden if row == 2 else {"temperature": 0}) for row in range(4)]
     )
-    assert ours.errors == theirs.errors == {0: NOT_FINITE, 1: NOT_FINITE, 2: ALL_FORBIDDEN}
+    assert ours.errors == theirs.errors == {0: NOT_FINITE, 1: NOT_FINITE, 2: NOTHING_ALLOWED}
     assert ours.tokens[3] == theirs.tokens[3] == int(logits[3].argmax())
     assert all(0 <= token < VOCABULARY for token in ours.tokens), "the next batch looks up embeddings of all of them"
 

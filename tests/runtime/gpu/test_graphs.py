@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +96,7 @@ class Layers:
     """What is captured, and what it says of itself."""
 
     captures_decodes = True
+    spec = SimpleNamespace(num_kv_groups=1)
 
     def __init__(self, captures_chunks: bool) -> None:
         self.attend, self.captures_chunks = self, captures_chunks
@@ -111,7 +113,7 @@ class Runner:
         self.block_size, self.kv, self.device = 16, (), torch.device("cpu")
         self.model = Layers(captures_chunks)
 
-    def load(self, batch: object, shape: Any, before: object, into: Tensor) -> tuple[Tensor, list[int]]:
+    def load(self, batch: object, shape: Any, requests: object, before: object, into: Tensor) -> tuple[Tensor, list[int]]:
         return into, []
 
 

@@ -21,8 +21,8 @@ from triton.runtime.jit import JITFunction
 from orcinus.runtime.kernels import (
     argmax,
     attention,
-    contexts,
     follow,
+    gather_kv,
     norm,
     penalties,
     philox,
@@ -83,7 +83,7 @@ def main() -> None:
     run_attention(1, 1, 3, 80, half, window=300)
     run_attention(3, 3, 4, 128, whole)
     kv, firsts = torch.zeros(9, 2, 16, 128, dtype=half), torch.arange(5, dtype=torch.int32)
-    contexts.gather_contexts(kv, kv, PagedBatch(firsts, firsts[1:], torch.zeros(4, 64, dtype=torch.int32), 1, 64), 99, 300)
+    gather_kv.gather_contexts(kv, kv, PagedBatch(firsts, firsts[1:], torch.zeros(4, 64, dtype=torch.int32), 1, 64), 99, 300)
     norm.add_rms_norm(torch.zeros(2, 4096, dtype=half), *torch.zeros(2, 2, 4096, dtype=half), 1e-5)
     silu_mul.act_mul(torch.zeros(2, 4096, dtype=half))
     kv, slots, angles = torch.zeros(9, 2, 16, 128, dtype=half), torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3, 64)
