@@ -14,9 +14,12 @@ def replay(record: Annotated[Path, typer.Argument(help="File written with --reco
 
     Says at which line another decision is taken than the recorded one; else every decision is the same. No model runs.
     """
+    from orcinus.bench.formatting import plural
     from orcinus.observe.recorder import read_lines
     from orcinus.observe.replay import replay as run
 
     done = run(read_lines(record))
-    counts = f"{done.batches} iterations, {done.requests} requests, {done.tokens} tokens"
+    counts = ", ".join(
+        plural(*each) for each in ((done.batches, "iteration"), (done.requests, "request"), (done.tokens, "token"))
+    )
     Console().print(f"The same decisions: {counts} in {done.seconds:.2f} s.", highlight=False)
