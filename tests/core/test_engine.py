@@ -231,4 +231,6 @@ def test_a_prompt_that_is_read_twice_is_scored_once() -> None:
         first = {event.request_id: event.prompt_logprobs for event in reversed(events) if isinstance(event, Token)}
         for name, prompt in prompts.items():
             assert [one.logprob for one in first[name] or ()] == list(prompt[1:])
+        told = [event for event in events if isinstance(event, Token) and event.prompt_logprobs is not None]
+        assert len(told) == len(prompts), "with the first token alone"
     assert again > 0, "or no prompt was read twice"

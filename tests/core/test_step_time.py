@@ -9,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, Chunk, pairs
-from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.step_time import StepTime
 from tests.examples import examples
-
-PARAMS = SamplingParams()
 
 
 def batch(*shapes: tuple[int, int]) -> Batch:
     """Chunks of (start, tokens)."""
-    return Batch(1, tuple(Chunk(f"r{i}", (0,) * tokens, start, (), True, PARAMS) for i, (start, tokens) in enumerate(shapes)))
+    return Batch(1, tuple(Chunk(f"r{i}", (0,) * tokens, start) for i, (start, tokens) in enumerate(shapes)))
 
 
 def mixed(rng: random.Random) -> Batch:
@@ -50,6 +47,14 @@ def test_it_finds_the_coefficients_of_a_linear_machine() -> None:
         assert abs(predicted / seconds(one) - 1) < 0.03
     assert model.error < 0.03
     assert model.margin < 0.002
+
+
+def test_the_error_is_the_median_of_how_far_predictions_were_off() -> None:
+    """Of a machine that takes twice as long in every other iteration, which no coefficient explains."""
+    model = StepTime()
+    for step in range(201):
+        model.learn(batch((0, 64)), 0.01 * (1 + step % 2))
+    assert 0.2 < model.error < 0.6
 
 
 def test_it_follows_a_machine_that_changes() -> None:
