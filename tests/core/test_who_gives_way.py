@@ -256,3 +256,15 @@ def test_equal_arrivals_keep_the_order_of_submission_through_a_switch_and_a_pree
     assert sum(one.preemptions for one in requests) > 0
     assert served(world) == [one.id for one in requests]
     assert all(one.status is Status.FINISHED for one in requests)
+
+
+def test_another_order_ranks_running_requests_anew() -> None:
+    """Which of them gives way first is for the new order to say, from the switch on."""
+    world = build_world(Orca(), "paged")
+    for at, (name, priority) in enumerate((("late", 2), ("urgent", 0))):
+        request = Request(name, (1, 2), SamplingParams(max_tokens=9, seed=0), float(at), RequestContext(priority=priority))
+        world.engine.submit(request)
+    world.engine.step()
+    assert [one.id for one in world.engine.scheduler.running] == ["late", "urgent"]
+    world.engine.use(order=make_order("priority"))
+    assert [one.id for one in world.engine.scheduler.running] == ["urgent", "late"]
