@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, NewRequest
 from orcinus.core.component_spec import make_policy
-from orcinus.core.executor_state import RequestState
+from orcinus.core.executor_state import RequestState, accepted
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
@@ -252,3 +252,23 @@ def test_a_batch_of_256_decodes_at_4096_tokens_is_small_on_the_wire() -> None:
     batch = steady_batch(256, 4096)
     assert len(batch.chunks) == 256
     assert len(msgspec.msgpack.encode(batch)) < 16 * 1024
+
+
+# --- drafts ---
+
+
+@pytest.mark.parametrize(
+    ("drafts", "drawn", "holds"),
+    [
+        ((), (7,), (7,)),
+        ((4, 5), (4, 5, 6), (4, 5, 6)),
+        ((4, 5), (4, 9, 6), (4, 9)),
+        ((4, 5), (9, 5, 6), (9,)),
+        ((4, 5), (4,), (4,)),  # the row behind the first draft failed
+        ((4, 5), (4, 5), (4, 5)),  # the last row failed
+    ],
+)
+def test_drawn_tokens_hold_up_to_the_first_that_differs(
+    drafts: tuple[int, ...], drawn: tuple[int, ...], holds: tuple[int, ...]
+) -> None:
+    assert accepted(Chunk("r", (1, *drafts), 8, drafts=len(drafts)), drawn) == holds

@@ -156,3 +156,24 @@ def test_verified_drafts_of_a_real_model_change_no_token_and_save_iterations(pol
         for one, other in zip(again, outputs, strict=True):
             assert (one.logprobs is None) == (other.logprobs is None)
             assert one.logprobs is None or len(one.logprobs) == len(one.token_ids)
+
+
+def test_a_row_that_fails_behind_a_draft_costs_nothing_before_it() -> None:
+    """Its token holds, and what comes behind is drawn again in the next iteration."""
+    with made(attention="reference") as llm:
+        (output,) = llm.generate(PROMPTS[0], GREEDY)
+        llm.engine.scheduler.drafter = Oracle({tuple(PROMPTS[0]): output.token_ids})
+        executor: Any = llm.engine.executor
+        logits, poisoned = executor.model.logits, list[int]()
+
+        def poisoning(hidden: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = logits(hidden)
+            if len(found) > 2 and not poisoned:
+                poisoned.append(len(found))
+                found[1] = torch.nan
+            return found
+
+        executor.model.logits = poisoning
+        audited(llm)
+        assert llm.generate(PROMPTS[0], GREEDY)[0].token_ids == output.token_ids
+        assert poisoned

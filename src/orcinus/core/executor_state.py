@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
-from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 
 
@@ -40,7 +39,6 @@ class RequestState:
 
     prompt_length: int
     params: SamplingParams
-    context: RequestContext
     tokens: array[int]  # prompt and output, as far as results were collected
     blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
     _counts: TokenCounts | None = field(default=None, compare=False)
@@ -49,7 +47,7 @@ class RequestState:
     def of(cls, new: NewRequest) -> RequestState:
         tokens = array("q", new.prompt)
         tokens.extend(new.output)
-        return cls(len(new.prompt), new.params, new.context, tokens, tuple(array("i", table) for table in new.blocks))
+        return cls(len(new.prompt), new.params, tokens, tuple(array("i", table) for table in new.blocks))
 
     @property
     def counts(self) -> TokenCounts:
@@ -115,5 +113,6 @@ def accepted(chunk: Chunk, drawn: tuple[int, ...]) -> tuple[int, ...]:
     ("Fast Inference from Transformers via Speculative Decoding", ICML 2023, with equal draws instead of equal odds).
     """
     drafts = chunk.tokens[len(chunk.tokens) - (chunk.drafts or 0) :]
-    right = next((place for place, draft in enumerate(drafts) if drawn[place] != draft), len(drafts))
+    pairs = enumerate(zip(drafts, drawn, strict=False))  # behind a row that failed nothing was drawn
+    right = next((place for place, (draft, token) in pairs if token != draft), len(drafts))
     return drawn[: right + 1]

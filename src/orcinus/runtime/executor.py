@@ -212,8 +212,8 @@ class TorchExecutor:
                 errors[row] = sampled.errors[first]
             else:  # behind a bad row nothing holds
                 tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
-            asked_for = sampled.logprobs[first : first + len(tokens[row])] if bad else [sampled.logprobs[first]]
-            logprobs[row] = tuple(one for one in asked_for if one is not None)
+            told = sampled.logprobs[first : first + len(tokens[row])]
+            logprobs[row] = tuple(one for one in told if one is not None)
         tops = {row: self.requests[chunks[row].request_id].params.prompt_logprobs or 0 for row in flight.scores}
         prompts = {row: _scored(scores, tops[row]) for row, scores in flight.scores.items()}
         return BatchResult(flight.batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
