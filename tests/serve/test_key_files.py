@@ -105,7 +105,7 @@ def test_a_broken_file_changes_nothing_and_is_told_once(
 
 @pytest.mark.parametrize("changed", [True, False])
 def test_what_is_no_regular_file_is_not_read_again(file: Path, caplog: pytest.LogCaptureFixture, changed: bool) -> None:
-    """To open a pipe would wait for whoever writes into it; /dev/zero has no end."""
+    """Opening a pipe waits for its writer; /dev/zero has no end."""
     sources = KeySources(None, file, environment={})
     for make in (lambda: os.mkfifo(file), file.mkdir, lambda: file.symlink_to("/dev/zero")):
         file.rmdir() if file.is_dir() else file.unlink()

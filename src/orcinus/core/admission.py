@@ -102,17 +102,14 @@ class Admission:
 
     def preempt(self, victim: Request) -> None:
         """Take a running request's blocks. It is not in flight, waits again, and starts over later."""
-        self._give_back(victim)
+        self.leave(victim)
         victim.status, victim.computed, victim.leaving = Status.WAITING, 0, False
         victim.preemptions += 1
         self.preemptions += 1
         self.waiting.add(victim)
 
     def leave(self, request: Request) -> None:
-        """Forget a request that has ended and is not in flight."""
-        self._give_back(request)
-
-    def _give_back(self, request: Request) -> None:
+        """Take a request's blocks and its place; executors may forget it. It is not in flight."""
         self.kv.release(request)
         if request in self.running:
             self.running.remove(request)

@@ -1,4 +1,4 @@
-"""Answers that nobody may see before their batch has ended: the request-level baselines (Orca, section 2)."""
+"""Answers held back until their batch has ended: the request-level baselines (Orca, section 2)."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Logprobs:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request for its whole life. Only the scheduler and its admission assign to it.
+    """One request for its whole life. Only the scheduler, with its admission and deltas, assigns to it.
 
     Prefill, chunked prefill, decode and recomputation after a preemption are one rule: `computed`, the tokens whose keys
     and values are in memory, catches up with `known`, the tokens there are. Plans are made with what both will be when the

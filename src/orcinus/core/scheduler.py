@@ -1,4 +1,7 @@
-"""The mechanism around a policy: plan an iteration, apply its result. With its admission the only writer of requests."""
+"""The mechanism around a policy: plan an iteration, apply its result.
+
+Only this module, `admission` and `deltas` write requests.
+"""
 
 from __future__ import annotations
 

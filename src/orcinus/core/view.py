@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A snapshot taken before an iteration. It does not change while the scheduler carries the selection out."""
+    """The queues as they stand before an iteration. Its requests are the scheduler's own: a policy reads them only."""
 
     now: float
     running: Sequence[Request]  # hold K/V memory and are free to run, in the order of the queue
