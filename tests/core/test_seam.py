@@ -67,7 +67,7 @@ def test_new_blocks_come_once_with_the_chunk_that_needs_them() -> None:
     while not world.engine.idle:
         world.engine.step()
     assert [chunk.new_blocks for batch in world.record.batches for chunk in batch.chunks] == [
-        ((),), ((),), ((2,),), ((),), ((3,),)
+        (), (), ((2,),), (), ((3,),)
     ]  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
     request_id: str
     tokens: tuple[int, ...]
     start: int  # position of the first token = tokens whose keys and values are already in memory
-    new_blocks: BlockTables = ((),)  # per group: to append to the table that the executor knows
+    new_blocks: BlockTables = ()  # per group: to append to the table that the executor knows; (): nothing
     drafts: int | None = 0  # None: draw nothing; else the last `drafts` tokens are guesses, and up to `drafts` + 1 are drawn
     prefill: bool = False  # whether the first token belongs to the prompt
     follows: int | None = None  # the last batch, if that samples the only token, which is not known yet

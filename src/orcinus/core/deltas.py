@@ -28,7 +28,7 @@ def build_batch(batch_id: int, shares: Mapping[Request, Share], kv: KVManager, r
 def _unsent(tables: BlockTables, sent: BlockTables | None) -> BlockTables:
     """The ends of the block tables that executors do not know; a new request brings its tables itself."""
     if sent is tables or sent is None:  # as in most iterations
-        return ((),) * len(tables)
+        return ()
     return tuple([table[len(known) :] for table, known in zip(tables, sent, strict=True)])
 
 

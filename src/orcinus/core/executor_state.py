@@ -74,8 +74,9 @@ class RequestStates(dict[str, RequestState]):
         for new in batch.new:
             self[new.request_id] = RequestState.of(new)
         for chunk in batch.chunks:
-            for table, blocks in zip(self[chunk.request_id].blocks, chunk.new_blocks, strict=True):
-                table.extend(blocks)
+            if chunk.new_blocks:
+                for table, blocks in zip(self[chunk.request_id].blocks, chunk.new_blocks, strict=True):
+                    table.extend(blocks)
 
     def receive(self, batch: Batch, result: BatchResult) -> None:
         """Append the tokens of a result, in the order of the batches."""

@@ -190,7 +190,7 @@ class Request:
         The rest of a prompt is known. A token that is promised may be followed only in the very next batch, unless it is
         the last one, or the next has to be chosen with it in sight (penalties, bad words of several tokens, drafts).
         """
-        if self.finish or self.leaving:
+        if self.finish or self.leaving or not (overlap.prefill or overlap.decode):
             return False
         if not any(flight.samples for flight in self.flights):
             return overlap.prefill

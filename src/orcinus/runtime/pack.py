@@ -13,7 +13,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -83,17 +83,17 @@ def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
     tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
     counts = [len(chunk.tokens) for chunk in batch.chunks]
     longer = [count for count in counts if count > 1]
-    ends = [chunk.end for chunk in batch.chunks]
+    ends = [chunk.start + count for chunk, count in zip(batch.chunks, counts, strict=True)]
     return Shape(
         decodes=len(counts) - len(longer),
         chunks=len(longer),
         chunk_rows=sum(longer),
         most_rows=max(longer, default=0),
-        samples=sum(chunk.drafts + 1 for chunk in batch.chunks if chunk.drafts is not None),
+        samples=sum([chunk.drafts + 1 for chunk in batch.chunks if chunk.drafts is not None]),
         groups=len(tables[0]) if tables else 1,
-        blocks=max((len(table) for groups in tables for table in groups), default=0),
+        blocks=max([len(table) for groups in tables for table in groups], default=0),
         most_context=max(ends, default=0),
-        chunk_context=sum(chunk.end for chunk in batch.chunks if len(chunk.tokens) > 1),
+        chunk_context=sum([end for end, count in zip(ends, counts, strict=True) if count > 1]),
     )
 
 
@@ -158,12 +158,65 @@ class PackedBatch:
         return cls(*rows, decodes, chunks, shape.chunk_context)
 
 
+class _Row(NamedTuple):
+    """Where a request's block tables stand in `_TableRows`."""
+
+    row: int
+    tables: Tables  # the same object as long as the request is in memory
+    written: list[int]  # per group: blocks
+
+
+class _TableRows:
+    """The block tables of requests as rows of one array, so that a batch's are gathered at once; only new blocks are written."""
+
+    def __init__(self) -> None:
+        self.array: Words = np.zeros((1, 0, 0), np.int32)  # [groups, rows, blocks]
+        self._rows: dict[str, _Row] = {}
+        self._free: list[int] = []
+
+    def rows(self, chunks: Sequence[Chunk], requests: Mapping[str, RequestState]) -> list[int]:
+        """The row of each chunk's request, up to date."""
+        found = []
+        for chunk in chunks:
+            tables, known = requests[chunk.request_id].blocks, self._rows.get(chunk.request_id)
+            if known is None or known.tables is not tables:
+                row = self._free_row(requests, len(tables)) if known is None else known.row
+                known = self._rows[chunk.request_id] = _Row(row, tables, [0] * len(tables))
+            for group, table in enumerate(tables):
+                if known.written[group] != len(table):
+                    self._write(known, group, table)
+            found.append(known.row)
+        return found
+
+    def _free_row(self, requests: Mapping[str, RequestState], groups: int) -> int:
+        """A row of a request that is gone, or a new one."""
+        if not self._free:
+            self._free = [self._rows.pop(request_id).row for request_id in self._rows.keys() - requests.keys()]
+        if not self._free:
+            taken = self.array.shape[1]
+            self._resize(groups, max(8, 2 * taken), self.array.shape[2])
+            self._free = list(range(taken, self.array.shape[1]))
+        return self._free.pop()
+
+    def _write(self, known: _Row, group: int, table: array[int]) -> None:
+        begin, end = known.written[group], len(table)
+        if end > self.array.shape[2]:
+            self._resize(len(self.array), self.array.shape[1], max(end, 2 * self.array.shape[2]))
+        self.array[group, known.row, begin:end] = table[begin:]
+        known.written[group] = end
+
+    def _resize(self, groups: int, rows: int, blocks: int) -> None:
+        before = self.array
+        self.array = np.zeros((groups, rows, blocks), np.int32)
+        self.array[: before.shape[0], : before.shape[1], : before.shape[2]] = before
+
+
 class Packer:
     """Writes batches down as numbers. It remembers block tables as arrays, for most come again unchanged."""
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
-        self._arrays: dict[str, tuple[Tables, tuple[Words, ...]]] = {}  # request -> its tables, and the same for numpy
+        self._tables = _TableRows()
 
     def fill(
         self,
@@ -178,77 +231,63 @@ class Packer:
         `requests` holds the block tables; `source` says where the token of a chunk that follows another batch is to be found.
         """
         at = Layout.over(words, shape)
-        tables = self._as_arrays(batch, requests)
-        numbers = range(len(batch.chunks))
-        decodes = [number for number in numbers if len(batch.chunks[number].tokens) == 1]
-        chunks = [number for number in numbers if len(batch.chunks[number].tokens) > 1]
+        tables = self._tables.rows(batch.chunks, requests)
+        counts = [len(chunk.tokens) for chunk in batch.chunks]
+        decodes = [number for number, count in enumerate(counts) if count == 1]
+        chunks = [number for number, count in enumerate(counts) if count > 1]
         self._decodes(at, [batch.chunks[number] for number in decodes], [tables[number] for number in decodes], shape, source)
-        firsts = dict(zip(decodes, range(len(decodes)), strict=True))
+        firsts = [0] * len(counts)
+        for place, number in enumerate(decodes):
+            firsts[number] = place
         row = shape.decodes
         for place, number in enumerate(chunks):
             firsts[number] = row
             self._chunk(at, batch.chunks[number], tables[number], row, place, shape.decodes)
-            row += len(batch.chunks[number].tokens)
+            row += counts[number]
         at.chunk_firsts[len(chunks) :] = row - shape.decodes
         _pad(at, slice(row, shape.rows))
         wanted: list[int] = []
-        for number, chunk in enumerate(batch.chunks):
-            if chunk.drafts is not None:
-                end = firsts[number] + len(chunk.tokens)
-                wanted += range(end - 1 - chunk.drafts, end)
+        for first, count, chunk in zip(firsts, counts, batch.chunks, strict=True):
+            if chunk.drafts == 0:
+                wanted.append(first + count - 1)
+            elif chunk.drafts is not None:
+                wanted.extend(range(first + count - 1 - chunk.drafts, first + count))
         at.sample_rows[: len(wanted)] = wanted
         at.sample_rows[len(wanted) :] = 0
-        return [firsts[number] for number in numbers]
-
-    def _as_arrays(self, batch: Batch, requests: Mapping[str, RequestState]) -> list[tuple[Words, ...]]:
-        """The block tables of every chunk's request, as copies for numpy: new ones for those that have grown."""
-        before, self._arrays, found = self._arrays, {}, []
-        for chunk in batch.chunks:
-            tables, known = requests[chunk.request_id].blocks, before.get(chunk.request_id)
-            if known is None or known[0] is not tables or len(known[1][0]) != len(tables[0]):
-                known = tables, tuple(np.array(table, np.int32) for table in tables)
-            self._arrays[chunk.request_id] = known
-            found.append(known[1])
-        return found
+        return firsts
 
     def _decodes(
-        self,
-        at: Layout,
-        chunks: Sequence[Chunk],
-        tables: Sequence[tuple[Words, ...]],
-        shape: Shape,
-        source: Callable[[Chunk], int] | None,
+        self, at: Layout, chunks: Sequence[Chunk], tables: list[int], shape: Shape, source: Callable[[Chunk], int] | None
     ) -> None:
+        """The rows of the decodes; `tables` are their rows of block tables."""
         count = len(chunks)
         rows = slice(0, count)
-        starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
+        starts = np.array([chunk.start for chunk in chunks], np.int32)
         at.tokens[rows] = [chunk.tokens[0] for chunk in chunks]
         at.positions[rows] = starts
         at.decode_ends[rows] = starts + 1
         at.sources[:] = -1
-        if any(chunk.follows is not None for chunk in chunks):
+        if any([chunk.follows is not None for chunk in chunks]):
             assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
-        for group, into in enumerate(at.decode_tables):
-            for row, arrays in enumerate(tables):
-                table = arrays[group]
-                into[row, : len(table)] = table
+        known = self._tables.array[:, :, : shape.blocks]
+        at.decode_tables[:, rows, : known.shape[2]] = known[:, tables]
         at.slot_blocks[:, rows] = at.decode_tables[:, np.arange(count), starts // self.block_size]
         at.slot_offsets[rows] = starts % self.block_size
         at.decode_firsts[: count + 1] = np.arange(count + 1)
         at.decode_firsts[count + 1 :] = count
         _pad(at, slice(count, shape.decodes))
 
-    def _chunk(self, at: Layout, chunk: Chunk, groups: tuple[Words, ...], row: int, place: int, decodes: int) -> None:
+    def _chunk(self, at: Layout, chunk: Chunk, table: int, row: int, place: int, decodes: int) -> None:
         rows, positions = slice(row, row + len(chunk.tokens)), np.arange(chunk.start, chunk.end, dtype=np.int32)
         at.tokens[rows] = chunk.tokens
         at.positions[rows] = positions
         at.slot_offsets[rows] = positions % self.block_size
         at.chunk_firsts[place] = row - decodes
         at.chunk_ends[place] = chunk.end
-        for group, table in enumerate(groups):
-            at.slot_blocks[group, rows] = table[positions // self.block_size]
-            at.chunk_tables[group, place, : len(table)] = table
+        known = self._tables.array[:, table, : at.chunk_tables.shape[2]]
+        at.slot_blocks[:, rows] = known[:, positions // self.block_size]
+        at.chunk_tables[:, place, : known.shape[1]] = known
 
 
 def _pad(at: Layout, rows: slice) -> None:
