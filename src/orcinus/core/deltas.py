@@ -14,22 +14,18 @@ def build_batch(batch_id: int, shares: Mapping[Request, Share], kv: KVManager, r
     """The batch that runs these shares. From here on its requests are in flight, and executors know their blocks."""
     new: list[NewRequest] = []
     chunks: list[Chunk] = []
+    new_blocks: BlockTables
     for request, share in shares.items():
-        tables = kv.blocks(request)
-        if request.sent is None:
+        tables, sent, new_blocks = kv.blocks(request), request.sent, ()
+        if sent is None:  # a new request brings its tables itself
             output = tuple(request.output)
             new.append(NewRequest(request.id, request.prompt, output, request.params, request.context, tables))
-        chunks.append(_chunk(request, share, _unsent(tables, request.sent)))
+        elif sent is not tables:
+            new_blocks = tuple([table[len(known) :] for table, known in zip(tables, sent, strict=True)])
+        chunks.append(_chunk(request, share, new_blocks))
         request.sent = tables
         request.flights += (Flight(batch_id, share.tokens, share.samples, len(share.drafts)),)
     return Batch(batch_id, tuple(chunks), tuple(new), removed)
-
-
-def _unsent(tables: BlockTables, sent: BlockTables | None) -> BlockTables:
-    """The ends of the block tables that executors do not know; a new request brings its tables itself."""
-    if sent is tables or sent is None:  # as in most iterations
-        return ()
-    return tuple([table[len(known) :] for table, known in zip(tables, sent, strict=True)])
 
 
 def _chunk(request: Request, share: Share, new_blocks: BlockTables) -> Chunk:
