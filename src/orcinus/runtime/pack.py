@@ -167,7 +167,10 @@ class _Row(NamedTuple):
 
 
 class _TableRows:
-    """The block tables of requests as rows of one array, so that a batch's are gathered at once; only new blocks are written."""
+    """The block tables of requests as rows of one array, so that a batch's are gathered at once.
+
+    Only new blocks are written.
+    """
 
     def __init__(self) -> None:
         self.array: Words = np.zeros((1, 0, 0), np.int32)  # [groups, rows, blocks]
@@ -267,7 +270,7 @@ class Packer:
         at.positions[rows] = starts
         at.decode_ends[rows] = starts + 1
         at.sources[:] = -1
-        if any([chunk.follows is not None for chunk in chunks]):
+        if any(chunk.follows is not None for chunk in chunks):
             assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
         known = self._tables.array[:, :, : shape.blocks]

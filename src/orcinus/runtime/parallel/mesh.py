@@ -83,7 +83,7 @@ def split_layers(costs: Sequence[float], first: float, last: float, stages: int)
         return sums[end] - sums[begin] + (first if begin == 0 else 0.0) + (last if end == count else 0.0)
 
     # best[end]: the slowest of the stages so far, and where each of them begins, if they hold the layers before `end`
-    best = {end: (spent(0, end), (0,)) for end in range(1, count + 1)}
+    best: dict[int, tuple[float, tuple[int, ...]]] = {end: (spent(0, end), (0,)) for end in range(1, count + 1)}
     for stage in range(1, stages):
         best = {
             end: min((max(best[begin][0], spent(begin, end)), (*best[begin][1], begin)) for begin in range(stage, end))
