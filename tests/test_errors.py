@@ -8,7 +8,7 @@ import pytest
 
 from orcinus.cli import main as command_line
 from orcinus.errors import ConfigError, cause, one_line
-from orcinus.serve.engine_process import describe_exit
+from orcinus.parent import describe_exit
 from tests.commands import orcinus
 
 

@@ -65,3 +65,14 @@ def killed_with_this() -> Callable[[], None]:
             os._exit(1)
 
     return ask
+
+
+def describe_exit(status: int) -> str:
+    """How a process ended, in words, from its exit status as `subprocess` gives it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-status}"
+    return f"was killed by {name}" + (" (when memory runs out, the system does so)" if -status == signal.SIGKILL else "")

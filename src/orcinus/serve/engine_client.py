@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
-from orcinus.serve.engine_process import EngineProcess, describe_exit
+from orcinus.parent import describe_exit
+from orcinus.serve.engine_process import EngineProcess
 from orcinus.serve.engines import Asked
 from orcinus.serve.messages import (
     Ask,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -34,14 +33,3 @@ class EngineProcess:
         if not self.ended.done():
             self._process.kill()
             await self.ended
-
-
-def describe_exit(status: int) -> str:
-    """How a process ended, in words, from its exit status as `subprocess` gives it."""
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:  # a real-time signal
-        name = f"signal {-status}"
-    return f"was killed by {name}" + (" (when memory runs out, the system does so)" if -status == signal.SIGKILL else "")

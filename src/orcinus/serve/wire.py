@@ -10,7 +10,7 @@ import zmq.asyncio
 
 from orcinus.core.unserved import Reason
 from orcinus.serve.messages import FromEngine, ToEngine
-from orcinus.serve.socket_folder import SocketFolder
+from orcinus.socket_folder import SocketFolder
 
 
 def _decode_counter(_: type[Counter[Reason]], counts: dict[str, int]) -> Counter[Reason]:

@@ -1,4 +1,4 @@
-"""A private, short-lived folder for the socket between the two processes."""
+"""A private, short-lived folder for the sockets between processes of one machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pathlib import Path
 from orcinus.errors import ConfigError
 
 PREFIX = "orcinus-"
-SOCKET, LOCK = "engine", "lock"
+SOCKET, LOCK = "engine", "lock"  # the socket between a server's two processes
+RANKS = ("batches", "results", "reports", "rendezvous")  # those between an engine and its ranks, and where ranks meet
+OWN = {SOCKET, LOCK, *RANKS}
 LONGEST_PATH = 100  # bytes: the kernel takes 107 on Linux, 103 on macOS
 UNLOCKED_S = 60.0  # an older folder without a lock has nothing to wait for
 
@@ -25,7 +27,11 @@ class SocketFolder:
 
     def __init__(self) -> None:
         self.path, self._lock = _make()
-        self.address = f"ipc://{self.path / SOCKET}"
+        self.address = self.socket(SOCKET)
+
+    def socket(self, name: str) -> str:
+        """The address of a socket of this name."""
+        return f"ipc://{self.path / name}"
 
     def remove(self) -> None:
         """A second call does nothing."""
@@ -41,14 +47,14 @@ def _make() -> tuple[Path, int]:
         remove_leftovers(place)
         try:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-            if len(os.fsencode(path / SOCKET)) > LONGEST_PATH:
+            if len(os.fsencode(path / max(OWN, key=len))) > LONGEST_PATH:
                 path.rmdir()
                 raise OSError(f"{place} is too long for the path of a socket")
             return path, _locked(path / LOCK)
         except OSError as error:
             problems.append(f"{place}: {error.strerror or error}")
     tried = "; ".join(problems) or "there is none"
-    raise ConfigError(f"no folder for the socket between the server's processes ({tried}): set TMPDIR to a folder to write in")
+    raise ConfigError(f"no folder for the sockets between processes ({tried}): set TMPDIR to a folder to write in")
 
 
 def _places() -> Iterator[Path]:
@@ -82,7 +88,7 @@ def remove_leftovers(place: Path) -> None:
 
 def _is_leftover(folder: Path) -> bool:
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or set(os.listdir(folder)) - {SOCKET, LOCK}:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or set(os.listdir(folder)) - OWN:
         return False
     if not (folder / LOCK).exists():
         return time.time() - status.st_mtime > UNLOCKED_S

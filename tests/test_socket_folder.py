@@ -1,4 +1,4 @@
-"""The folder of the engine's socket: where it can be, how long its path may be, and what is cleared away."""
+"""The folder of sockets: where it can be, how long its path may be, and what is cleared away."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from orcinus import socket_folder
 from orcinus.errors import ConfigError
-from orcinus.serve import socket_folder
-from orcinus.serve.socket_folder import LOCK, SOCKET, UNLOCKED_S, SocketFolder, remove_leftovers
+from orcinus.socket_folder import LOCK, RANKS, SOCKET, UNLOCKED_S, SocketFolder, remove_leftovers
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_it_is_private_can_hold_a_socket_and_is_removed(temporary: Path) -> None
 
 
 def test_folders_of_dead_servers_are_removed_at_the_next_start(temporary: Path) -> None:
-    dead = [leftover(temporary, "orcinus-a", SOCKET, LOCK), leftover(temporary, "orcinus-b", LOCK, age=0)]
+    dead = [leftover(temporary, "orcinus-a", SOCKET, LOCK, *RANKS), leftover(temporary, "orcinus-b", LOCK, age=0)]
     dead += [leftover(temporary, "orcinus-c", SOCKET), leftover(temporary, "orcinus-d")]  # as those of older versions
     folder = SocketFolder()
     assert not any(one.exists() for one in dead)
@@ -90,7 +90,7 @@ def test_a_place_that_is_too_long_or_cannot_be_written_is_passed_over(tmp_path: 
 
 def test_without_any_place_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket_folder, "_places", lambda: iter([Path("/proc"), Path("/nowhere")]))
-    with pytest.raises(ConfigError, match=r"no folder for the socket .*\(/proc: .*; /nowhere: No such file.*set TMPDIR"):
+    with pytest.raises(ConfigError, match=r"no folder for the sockets .*\(/proc: .*; /nowhere: No such file.*set TMPDIR"):
         SocketFolder()
     monkeypatch.setattr(socket_folder, "_places", lambda: iter([]))
     with pytest.raises(ConfigError, match="there is none"):
