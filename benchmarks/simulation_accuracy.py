@@ -39,7 +39,7 @@ from orcinus.cost.calibration import read_calibration
 from orcinus.cost.fitted import FittedCost, fit
 from orcinus.observe.latency import percentile
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import simulate, workload_of
+from orcinus.sim.simulate import simulate, workload_of
 from orcinus.workload.prompts import prompt_ids
 
 SIDES = ("real", "before", "after", "during")

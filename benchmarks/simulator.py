@@ -25,7 +25,7 @@ from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.repeats import RepeatMetrics
 from orcinus.sim.replica import Replica
-from orcinus.sim.run import simulate
+from orcinus.sim.simulate import simulate
 from orcinus.sim.simulation import Simulation, make_router
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import make_workload

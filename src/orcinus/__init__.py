@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orcinus.errors import OrcinusError
     from orcinus.llm import LLM, RequestOutput
     from orcinus.sim.config import SimulationConfig
-    from orcinus.sim.run import simulate
+    from orcinus.sim.simulate import simulate
 
 __version__ = "0.1.0"
 __all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams", "SimulationConfig", "simulate"]
@@ -30,7 +30,7 @@ _HOME = {
     "SamplingParams": "orcinus.core.request",
     "OrcinusError": "orcinus.errors",
     "SimulationConfig": "orcinus.sim.config",
-    "simulate": "orcinus.sim.run",
+    "simulate": "orcinus.sim.simulate",
 }
 
 

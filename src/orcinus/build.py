@@ -18,7 +18,7 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Clock, Executor, Observer
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.observe.dropped import warn_of_dropped
+from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache

@@ -12,7 +12,7 @@ from orcinus.cost.curve import TILE, MeasuredCurve, find_linears
 from orcinus.cost.transformer import TransformerCost
 from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import set_up
+from orcinus.sim.simulate import set_up
 
 STEPS = MeasuredCurve((1, 128, 129, 256, 257, 384, 385, 512), (4.0, 4.2, 6.0, 6.1, 8.0, 8.1, 10.0, 10.1))
 

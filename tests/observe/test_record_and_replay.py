@@ -19,7 +19,7 @@ from orcinus.core.request import Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.errors import ConfigError, PolicyError, ReplayDiffers
-from orcinus.observe.dropped import warn_of_dropped
+from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.perfetto import trace
 from orcinus.observe.recorder import StepRecorder, read_lines
 from orcinus.observe.replay import _request as request_of

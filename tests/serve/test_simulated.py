@@ -13,7 +13,7 @@ import pytest
 
 from orcinus.cost.work import IterationWork
 from orcinus.sim.live_config import LiveConfig
-from orcinus.sim.run import set_up
+from orcinus.sim.simulate import set_up
 from tests.commands import Done
 from tests.serve.conftest import Running, serving
 from tests.serve.test_process import engine_pid, in_one_line, refusals

@@ -14,7 +14,7 @@ from orcinus.observe.metrics import MetricsObserver
 from orcinus.observe.slo import SLO, capacity_slo
 from orcinus.sim.capacity import Size, Trial, at_rate, find_capacities, find_capacity, is_lost, keeps
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import set_up, simulate
+from orcinus.sim.simulate import set_up, simulate
 
 SMALL = SimulationConfig(
     model="mistral-7b",

@@ -10,7 +10,7 @@ from orcinus.core.batch import Batch, Chunk, NewRequest
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost
-from orcinus.sim.made_up import Author, Vocabulary
+from orcinus.sim.random_answers import AnswerGenerator, Vocabulary
 from orcinus.sim.real_time import MOST_LATE_S, RealTimeClock, RealTimeExecutor
 
 PARAMS = SamplingParams(max_tokens=50, seed=0)
@@ -36,8 +36,8 @@ def clock(wall: Wall, speed: float = 1.0) -> RealTimeClock:
 
 
 def executor(wall: Wall, seconds: float, stages: int = 1, speed: float = 1.0) -> RealTimeExecutor:
-    author = Author(Vocabulary(tuple(range(2, 20)), 1, 20), lambda *_: 5)
-    return RealTimeExecutor(FixedCost(seconds, stages), clock(wall, speed), author)
+    generator = AnswerGenerator(Vocabulary(tuple(range(2, 20)), 1, 20), lambda *_: 5)
+    return RealTimeExecutor(FixedCost(seconds, stages), clock(wall, speed), generator)
 
 
 def batch(number: int, name: str = "a") -> Batch:

@@ -16,7 +16,7 @@ from orcinus.observe.slo import SLO
 from orcinus.sim.capacity import find_capacity
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.record import outcome_record
-from orcinus.sim.run import simulate, workload_of
+from orcinus.sim.simulate import simulate, workload_of
 from orcinus.sim.validity import doubts
 from orcinus.workload.source import OpenLoop
 from orcinus.workload.workload import make_workload

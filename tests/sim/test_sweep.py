@@ -11,7 +11,7 @@ from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
 from orcinus.sim.record import outcome_record
-from orcinus.sim.run import simulate
+from orcinus.sim.simulate import simulate
 from orcinus.sim.sweep import points, sweep
 
 TINY = SimulationConfig(

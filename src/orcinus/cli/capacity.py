@@ -54,7 +54,7 @@ def capacity(
     from orcinus.sim.capacity import capacity_record, together
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.record import config_record
-    from orcinus.sim.run import by_seed, set_up, workload_of
+    from orcinus.sim.simulate import by_seed, set_up, workload_of
     from orcinus.workload.summary import statistics
 
     if configs[0].record is not None:

@@ -49,7 +49,7 @@ def simulate(
     from orcinus.cli import simulate_view as view
     from orcinus.plots.style import check_picture
     from orcinus.sim.record import config_record, outcome_record
-    from orcinus.sim.run import set_up, workload_of
+    from orcinus.sim.simulate import set_up, workload_of
     from orcinus.sim.simulation import make_router
     from orcinus.workload.summary import statistics
 
@@ -94,8 +94,8 @@ def _run(
     configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _RequestLines
 ) -> list[SimulationOutcome]:
     """Simulate one after the other, with a bar for each."""
-    from orcinus.sim.run import by_seed, together
-    from orcinus.sim.run import simulate as run
+    from orcinus.sim.simulate import by_seed, together
+    from orcinus.sim.simulate import simulate as run
 
     with file as lines, progress() as bars:
         outcomes = []

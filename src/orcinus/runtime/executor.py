@@ -19,7 +19,7 @@ from orcinus.core.executor_state import RequestState, RequestStates, Row, accept
 from orcinus.core.request import NO_CONTEXT, Failure, FinishCode, Logprobs, Overlap
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import cause
-from orcinus.runtime.inputs import Before, Inputs, Ran, Runner
+from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import Shape, shape_of

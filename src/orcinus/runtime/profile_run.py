@@ -21,7 +21,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
 from orcinus.runtime.executor import SCORED_AT_ONCE, Eager
-from orcinus.runtime.inputs import Inputs
+from orcinus.runtime.input_batch import Inputs
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import shape_of
 from orcinus.runtime.transfers import Link

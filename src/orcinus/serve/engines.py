@@ -59,7 +59,7 @@ def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngin
     from orcinus.sim.live import build_live
 
     engine, executor = build_live(config, MODEL_DIR, observers)
-    return ServedEngine(engine, _ready(engine, executor.author.vocabulary.size, config.kv, "simulated"), executor)
+    return ServedEngine(engine, _ready(engine, executor.generator.vocabulary.size, config.kv, "simulated"), executor)
 
 
 def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:

@@ -17,7 +17,7 @@ from orcinus.observe.slo import SLO
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import SimulatedMachine
 from orcinus.sim.outcome import Setup, SimulationOutcome
-from orcinus.sim.run import by_seed, set_up, simulate, workload_of
+from orcinus.sim.simulate import by_seed, set_up, simulate, workload_of
 from orcinus.sim.validity import LONG, MARGIN, ONE_SEED, of_machine, rounded_up, spent, too_short
 from orcinus.workload.rates import NeverMissed, RateGrid
 from orcinus.workload.rates import at_rate as spelled_at_rate

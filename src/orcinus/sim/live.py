@@ -11,13 +11,13 @@ from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Observer
 from orcinus.core.scheduler import Scheduler
-from orcinus.observe.dropped import warn_of_dropped
+from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.live_config import LiveConfig
-from orcinus.sim.made_up import Author, answer_lengths, read_vocabulary
+from orcinus.sim.random_answers import AnswerGenerator, answer_lengths, read_vocabulary
 from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
 from orcinus.sim.replica import fixed_slots
-from orcinus.sim.run import record_header, set_up
+from orcinus.sim.simulate import record_header, set_up
 
 
 def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
@@ -27,11 +27,11 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     every latency is a real one, and simulated / `speed`.
     """
     setup = set_up(config)
-    author = Author(read_vocabulary(folder), answer_lengths(config.answer_lengths))
+    generator = AnswerGenerator(read_vocabulary(folder), answer_lengths(config.answer_lengths))
     policy, limits = make_policy(config.policy), setup.machine.limits
     kv = KV_MANAGERS[config.kv](setup.machine.num_blocks, setup.machine.block_size, limits)
     slots = fixed_slots(policy, kv, limits)
-    executor = RealTimeExecutor(setup.machine.cost, RealTimeClock(config.speed), author, config.in_flight, slots)
+    executor = RealTimeExecutor(setup.machine.cost, RealTimeClock(config.speed), generator, config.in_flight, slots)
     scheduler = Scheduler(policy, kv, limits, make_order(config.order))
     recorders = []
     if config.record is not None:

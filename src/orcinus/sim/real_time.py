@@ -11,7 +11,7 @@ from orcinus.core.executor_state import RequestStates
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import SimulatedExecutor
-from orcinus.sim.made_up import Author
+from orcinus.sim.random_answers import AnswerGenerator
 
 MOST_LATE_S = 0.05  # real seconds that the simulation may lag behind, and catch up
 
@@ -52,13 +52,15 @@ class RealTimeClock(VirtualClock):
 
 
 class RealTimeExecutor(SimulatedExecutor):
-    """A simulated executor in real time, whose answers an author makes up."""
+    """A simulated executor in real time, with randomly generated answers."""
 
     clock: RealTimeClock
 
-    def __init__(self, cost: CostModel, clock: RealTimeClock, author: Author, depth: int | None = None, slots: int = 0) -> None:
+    def __init__(
+        self, cost: CostModel, clock: RealTimeClock, generator: AnswerGenerator, depth: int | None = None, slots: int = 0
+    ) -> None:
         super().__init__(cost, clock, depth, slots)
-        self.author = author
+        self.generator = generator
         self.requests = RequestStates()
         self._written: deque[tuple[Batch, BatchResult]] = deque()
 
@@ -69,10 +71,10 @@ class RealTimeExecutor(SimulatedExecutor):
         super().submit(batch)
         self.requests.apply(batch)
         for request_id in batch.removed:
-            self.author.end(request_id)
+            self.generator.end(request_id)
         for new in batch.new:
-            self.author.begin(new.request_id, new.prompt, new.params)
-        self._written.append((batch, self.author.write(batch, self.requests)))
+            self.generator.begin(new.request_id, new.prompt, new.params)
+        self._written.append((batch, self.generator.write(batch, self.requests)))
 
     def collect(self) -> BatchResult:
         super().collect()

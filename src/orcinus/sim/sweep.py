@@ -15,7 +15,7 @@ from orcinus.sim.capacity import at_rate, own_rate
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
 from orcinus.sim.record import config_record, outcome_record
-from orcinus.sim.run import simulate
+from orcinus.sim.simulate import simulate
 from orcinus.workload.lengths import LENGTHS
 from orcinus.workload.workload import OWN_TIMES
 

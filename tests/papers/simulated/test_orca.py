@@ -15,7 +15,7 @@ from orcinus.papers.published_orca import BATCH_MS, LOADED, MOST, SIZES
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.orca import ROWS, batch_ms, figure_9, serve
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import set_up, simulate
+from orcinus.sim.simulate import set_up, simulate
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks/fit_orca.py"
 BY_NUMBER = {row.number: row for row in ROWS}

@@ -14,7 +14,7 @@ from orcinus.papers.simulated import sarathi_serve
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.sim.capacity import at_rate
-from orcinus.sim.run import set_up, simulate
+from orcinus.sim.simulate import set_up, simulate
 from tests.sim.worlds import LinearCost
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks/fit_sarathi_serve.py"

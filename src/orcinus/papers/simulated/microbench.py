@@ -17,7 +17,7 @@ from orcinus.sim.clock import VirtualClock
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.outcome import Setup
 from orcinus.sim.replica import Replica
-from orcinus.sim.run import make_replica, set_up, simulate
+from orcinus.sim.simulate import make_replica, set_up, simulate
 from orcinus.workload.arrival import Arrival
 
 BLOCK = 16  # tokens of K/V

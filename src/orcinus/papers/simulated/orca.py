@@ -14,7 +14,7 @@ from orcinus.papers.simulated.experiment import Experiment
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.outcome import SimulationOutcome
-from orcinus.sim.run import simulate
+from orcinus.sim.simulate import simulate
 
 
 class Testbed(NamedTuple):

@@ -26,7 +26,7 @@ from orcinus.papers.simulated.microbench import iterations
 from orcinus.papers.simulated.sarathi_pipeline import PIPELINE
 from orcinus.papers.simulated.sarathi_sweep import A6000, end_to_end, figure_13, gain, heights, positions
 from orcinus.sim.outcome import Setup
-from orcinus.sim.run import set_up
+from orcinus.sim.simulate import set_up
 
 PAPER = "SARATHI"
 FITTED = "nothing here; linears on figure 7, attention on table 2, figure 3 and figure 13a (benchmarks/fit_sarathi.py)"

@@ -33,7 +33,7 @@ from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.capacity import find_capacities
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.parallel import in_parallel
-from orcinus.sim.run import set_up, simulate
+from orcinus.sim.simulate import set_up, simulate
 from orcinus.workload.summary import statistics
 from orcinus.workload.workload import make_workload
 

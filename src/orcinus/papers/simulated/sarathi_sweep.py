@@ -21,7 +21,7 @@ from orcinus.papers.published_sarathi import (
 from orcinus.papers.simulated.microbench import endings, iterations, seconds_each
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.run import set_up
+from orcinus.sim.simulate import set_up
 
 A6000 = SimulationConfig(model="llama-13b", device="a6000", network="pcie", software="sarathi", kv="max-length")
 COARSE = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 126, 159, 200)  # P:D

@@ -11,7 +11,7 @@ from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.gpu.choose import KernelChooser
 from orcinus.runtime.gpu.graphs import CudaCapture, Graphed
 from orcinus.runtime.gpu.warm_up import batches
-from orcinus.runtime.inputs import Inputs
+from orcinus.runtime.input_batch import Inputs
 from orcinus.runtime.kernels.follow import follow
 from orcinus.runtime.kernels.launch_configs import ShapeClass
 from orcinus.runtime.kernels.tune import tune_unknown

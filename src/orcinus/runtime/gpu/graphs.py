@@ -21,7 +21,7 @@ from orcinus.core.batch import Batch
 from orcinus.core.executor_state import RequestState
 from orcinus.core.view import Limits
 from orcinus.runtime.executor import Eager, out_of_memory
-from orcinus.runtime.inputs import Before, Ran
+from orcinus.runtime.input_batch import Before, Ran
 from orcinus.runtime.pack import PackedBatch, Shape
 
 CHUNK_ROWS = (32, 64, 128, 256, 512)  # rows of chunks in one batch

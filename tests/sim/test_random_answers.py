@@ -24,9 +24,9 @@ from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
 from orcinus.sim.live import build_live
 from orcinus.sim.live_config import LiveConfig
-from orcinus.sim.made_up import Author, Vocabulary, answer_lengths, read_vocabulary
+from orcinus.sim.random_answers import AnswerGenerator, Vocabulary, answer_lengths, read_vocabulary
 from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
-from orcinus.sim.run import set_up
+from orcinus.sim.simulate import set_up
 from orcinus.tiny import MODEL_DIR
 from tests.seam import row
 from tests.sim.test_real_time import Wall
@@ -37,15 +37,15 @@ WORDS = tuple(range(2, 200))
 STOPS = {"stop_token_ids": (END,), "max_tokens": 64, "temperature": 1.0}
 
 
-def author(length: int = 12) -> Author:
-    return Author(Vocabulary(WORDS, END, 200), lambda *_: length)
+def generator(length: int = 12) -> AnswerGenerator:
+    return AnswerGenerator(Vocabulary(WORDS, END, 200), lambda *_: length)
 
 
 def answer(
     params: SamplingParams, prompt: tuple[int, ...] = (7, 8, 9), length: int = 12
 ) -> tuple[list[int], list[BatchResult]]:
     """One request's answer, decode by decode."""
-    writer = author(length)
+    writer = generator(length)
     writer.begin("r", prompt, params)
     written: list[int] = []
     results = []
@@ -97,7 +97,7 @@ def serve(
 ) -> tuple[dict[str, list[int]], dict[str, Finish]]:
     """What an engine with a simulated executor answers. The time is the test's."""
     wall, limits = Wall(), Limits(4, budget, 100)
-    executor = RealTimeExecutor(LinearCost(2), RealTimeClock(1.0, wall.now, wall.sleep), author(), depth)
+    executor = RealTimeExecutor(LinearCost(2), RealTimeClock(1.0, wall.now, wall.sleep), generator(), depth)
     scheduler = Scheduler(make_policy(policy), KV_MANAGERS[kv](blocks, 16, limits), limits)
     engine = Engine(scheduler, executor, executor.clock)
     texts: dict[str, list[int]] = {}
@@ -111,7 +111,7 @@ def serve(
             elif isinstance(event, Token):
                 texts.setdefault(event.request_id, []).append(event.token)
     assert engine.dropped_observers == []
-    assert executor.author._answers.keys() == executor.requests.keys(), "an answer that no batch needs is remembered"
+    assert executor.generator._answers.keys() == executor.requests.keys(), "an answer that no batch needs is remembered"
     return texts, ends
 
 
@@ -196,7 +196,7 @@ def test_log_probabilities_are_those_of_a_model_that_knows_nothing(count: int) -
 
 def test_a_prompt_that_is_scored_has_an_entry_for_every_token_but_the_first() -> None:
     prompt, asked = (7, 8, 9, 10), params(prompt_logprobs=1)
-    writer = author()
+    writer = generator()
     writer.begin("r", prompt, asked)
     chunks = [Chunk("r", prompt[a:b], a, drafts=0 if b == 4 else None) for a, b in ((0, 2), (2, 4))]
     known = {"r": row(prompt, 4, asked).request}

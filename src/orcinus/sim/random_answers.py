@@ -51,7 +51,7 @@ class _Answer:
     length: int | None  # tokens, the end of the text included; None = it does not end by itself
 
 
-class Author:
+class AnswerGenerator:
     """Writes made-up answers; equal prompts and seeds give equal tokens.
 
     Of the sampling parameters it respects those that say when to stop, and whether an answer is greedy, which is the same
