@@ -1,1 +1,4 @@
-"""The engine without a machine: standard library only, no clock, no thread, no I/O, no logging."""
+"""The engine without a machine.
+
+Standard library only: no clock, no thread, no I/O, no logging.
+"""

@@ -1,4 +1,4 @@
-"""Who holds K/V memory: waiting requests are admitted, and running ones preempted when memory is short."""
+"""Admission and preemption: which requests hold K/V memory."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SUBMISSION = attrgetter("arrival", "number")
 
 
 class Admission:
-    """The waiting queue and the running requests, which hold K/V memory.
+    """The waiting queue, and the running requests, which hold K/V memory.
 
-    After the first failed admission no later request is admitted in that iteration. When blocks run out, the running
-    request that is last in the queue's order loses its own and starts over later (recomputation), never one ahead of the
-    request in need.
+    After the first failed admission no later request is admitted in that iteration. When blocks run out, the last running
+    request in the queue's order loses its blocks and starts over later (recomputation). A request never preempts one that
+    is ahead of it.
     """
 
     def __init__(self, kv: KVManager, order: Order) -> None:
         self.kv, self.waiting = kv, order
-        self.running: list[Request] = []  # by precedence: the last one gives way first
+        self.running: list[Request] = []  # by precedence: the last one is preempted first
         self.preemptions = 0
         self._removed: list[str] = []
 
     def take_removed(self) -> tuple[str, ...]:
-        """The requests that executors need not know any more, since this was last asked."""
+        """Ids that executors may forget, collected since the last call."""
         removed, self._removed = tuple(self._removed), []
         return removed
 
     def rejection_reason(self, request: Request, max_model_len: int) -> Failure | None:
-        """Why a request could not be served even alone, or None if it could."""
+        """Why a request cannot be served even alone; None if it can."""
         prompt, total = len(request.prompt), request.max_known
         lengths = f"prompt of {prompt} tokens + max_tokens {total - prompt}"
         if not self.kv.can_ever_hold(request):
@@ -54,20 +54,24 @@ class Admission:
         return self.kv.can_admit(request) and self.kv.ready(request)
 
     def admit(self, request: Request, batch: NextBatch) -> bool:
-        """Let a request in, unless the door is closed, the batch full, memory short, or its prefix about to be computed."""
+        """Admit a request if the batch and K/V memory have room.
+
+        False if an earlier request was refused in this iteration, the batch is full, blocks are short, or another request is
+        computing a prefix that both share.
+        """
         if not batch.door_open:
             return False
         if batch.places <= 0:
             batch.refuse(request, Reason.BATCH_FULL)
             return False
         if not self.kv.ready(request):
-            batch.refused[request] = Reason.NOT_READY  # nothing is short, so the door stays open for those behind it
+            batch.refused[request] = Reason.NOT_READY  # nothing is short, so later requests may still be admitted
             return False
         if not self.kv.can_admit(request):
             batch.refuse(request, Reason.NO_BLOCKS)
             return False
         batch.places -= 1
-        if not request.preemptions:  # once for its whole life, or two requests could preempt each other in turn
+        if not request.preemptions:  # ranked once: else two requests could preempt each other in turn
             request.rank = self.waiting.rank(request)
         self.waiting.admit(request)
         request.computed = self.kv.admit(request)
@@ -76,21 +80,28 @@ class Admission:
         return True
 
     def make_room(self, request: Request, count: int, batch: NextBatch) -> bool:
-        """Let the request's blocks reach `count` tokens further. While memory is short, the last running request gives way."""
+        """Extend the request's blocks by `count` tokens.
+
+        While memory is short, the last running request is preempted. False if only requests ahead of this one, or requests in
+        flight, could give way.
+        """
         while not self.kv.grow(request, count):
             behind = list(takewhile(lambda other: other is not request, reversed(self.running)))
             victim = next((other for other in behind if not other.flights), None)
-            if victim is None:  # it keeps what it has and waits for those ahead, or for the return of those behind
+            if victim is None:  # keep its blocks; wait for requests ahead, or for the return of those behind
                 batch.short_of_memory = bool(behind) and any(batch.overlap)
                 batch.refuse(request, Reason.NO_BLOCKS)
                 return False
             batch.drop(victim)
             self.preempt(victim)
-            batch.refuse(victim, Reason.PREEMPTED)  # its memory is for those ahead of it, not for those behind it
+            batch.refuse(victim, Reason.PREEMPTED)  # its blocks go to requests ahead of it, not behind it
         return True
 
     def preempt_wished(self, request: Request, batch: NextBatch) -> None:
-        """Preempt as the policy wishes: at once, or when the request is not in flight any more. Raises `PolicyError`."""
+        """Preempt a request that the policy named.
+
+        A request in flight is preempted when its batch returns. Raises `PolicyError` if the request does not run.
+        """
         if request not in self.running or request.finish:
             raise PolicyError(f"the policy preempts request {request.id!r}, which does not run")
         if request.flights:
@@ -101,7 +112,10 @@ class Admission:
         batch.refused[request] = Reason.PREEMPTED
 
     def preempt(self, victim: Request) -> None:
-        """Take a running request's blocks. It is not in flight, waits again, and starts over later."""
+        """Preempt a running request: it waits again and starts over.
+
+        It must not be in flight.
+        """
         self.leave(victim)
         victim.status, victim.computed, victim.leaving = Status.WAITING, 0, False
         victim.preemptions += 1
@@ -109,7 +123,10 @@ class Admission:
         self.waiting.add(victim)
 
     def leave(self, request: Request) -> None:
-        """Take a request's blocks and its place; executors may forget it. It is not in flight."""
+        """Release a request's blocks and its place in the batch.
+
+        Executors may then forget it. It must not be in flight.
+        """
         self.kv.release(request)
         if request in self.running:
             self.running.remove(request)
@@ -118,7 +135,7 @@ class Admission:
             request.sent = None
 
     def reorder(self, order: Order, requests: Iterable[Request]) -> None:
-        """Move the queue into another order, and rank all live requests by it."""
+        """Move the queue into another order, and rank live requests anew."""
         for request in sorted(self.waiting.all(), key=SUBMISSION):
             order.add(request)
         self.waiting = order

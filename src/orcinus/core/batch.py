@@ -1,4 +1,4 @@
-"""What crosses the seam: a Batch goes to the executor, a BatchResult comes back, and observers hear events. Plain data."""
+"""What crosses the seam: batches, their results, and events. Plain data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BlockTables = tuple[tuple[int, ...], ...]  # one block table per group of layers
 
 
 class NewRequest(NamedTuple):
-    """A request that an executor does not know (yet, or any more: it was preempted).
+    """A request new to the executor, or back after a preemption.
 
     It comes with the batch that holds its first chunk. The executor keeps it until its id stands in `Batch.removed`.
     """
@@ -27,41 +27,45 @@ class NewRequest(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """One request's share of an iteration: run `tokens` from position `start`. A decode is a chunk of one token.
+    """One request's share of an iteration: `tokens`, starting at position `start`.
 
-    A named tuple, because hundreds are made for every iteration, and a frozen dataclass takes three times as long.
+    A decode is a chunk of one token. A named tuple, because hundreds are made for every iteration, and a frozen dataclass
+    takes three times as long.
     """
 
     request_id: str
     tokens: tuple[int, ...]
     start: int  # position of the first token = tokens whose keys and values are already in memory
     new_blocks: BlockTables = ()  # per group: to append to the table that the executor knows; (): nothing
-    drafts: int | None = 0  # None: draw nothing; else the last `drafts` tokens are guesses, and up to `drafts` + 1 are drawn
+    drafts: int | None = 0  # None: sample nothing; else the last `drafts` tokens are guesses, and 1 to `drafts` + 1 are sampled
     prefill: bool = False  # whether the first token belongs to the prompt
-    follows: int | None = None  # the last batch, if that samples the only token, which is not known yet
+    follows: int | None = None  # the last batch, if it samples this chunk's only token, still unknown
 
     @property
     def samples(self) -> bool:
-        """Whether a token is drawn after its last one."""
+        """Whether a token is sampled after the chunk's last one."""
         return self.drafts is not None
 
     @property
     def end(self) -> int:
-        """Position after the last token = the length of the sequence it attends to."""
+        """Position after the last token: the sequence length that it attends to."""
         return self.start + len(self.tokens)
 
 
 def pairs(start: int, tokens: int) -> int:
-    """How many tokens `tokens` tokens from position `start` attend to, all together, themselves included."""
+    """Query-key pairs in the attention of `tokens` tokens from position `start`.
+
+    Each token attends to itself and to all before it.
+    """
     return tokens * start + tokens * (tokens + 1) // 2
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One iteration: the chunks whose tokens run as one flat batch, and what changed since the batch before.
+    """One iteration: its chunks, and what changed since the last batch.
 
-    An executor applies `removed`, then `new`, then the chunks' `new_blocks`, once, before any work
-    (`executor_state.RequestStates` does).
+    The chunks' tokens run as one flat batch. An executor applies `removed`, then `new`, then the chunks' `new_blocks`, once,
+    before any work (`executor_state.RequestStates` does).
     """
 
     id: int
@@ -75,18 +79,18 @@ class Batch:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs of a token and one that it attends to: what attention costs."""
+        """Query-key pairs, on which the cost of attention depends."""
         return sum(pairs(chunk.start, len(chunk.tokens)) for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What an executor returns for a batch, row by row in the order of its chunks."""
+    """An executor's result: one row per chunk, in the batch's order."""
 
     batch_id: int
-    tokens: tuple[tuple[int, ...], ...]  # () for a chunk that draws nothing; the accepted drafts come before the drawn token
+    tokens: tuple[tuple[int, ...], ...]  # per chunk: accepted drafts, then the sampled token; () if none is sampled
     logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if no request asked
-    prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> of the chunk's prompt tokens
+    prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> its prompt tokens'
     errors: Mapping[int, Failure] = field(default_factory=dict)  # row -> why this request failed
 
 
@@ -99,22 +103,28 @@ class Submitted:
     params: SamplingParams
     at: float
     context: RequestContext = RequestContext()
-    output: tuple[int, ...] = ()  # tokens that an earlier engine generated: this one continues behind them
+    output: tuple[int, ...] = ()  # tokens that an earlier engine generated; this one continues after them
 
 
 class Token(NamedTuple):
-    """A request was given one more token. (A named tuple for the same reason as `Chunk`.)"""
+    """A request was given one more token.
+
+    A named tuple, for the same reason as `Chunk`.
+    """
 
     request_id: str
     token: int
     at: float
     logprobs: Logprobs | None = None
-    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of prompt[1:], with the first token, if they were asked for
+    prompt_logprobs: tuple[Logprobs, ...] | None = None  # of prompt[1:]; with the first token, if asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request ended; nothing follows. `code` and `error` say why, if it was rejected or failed."""
+    """A request ended; no event of it follows.
+
+    `code` and `error` say why, if it was rejected or failed.
+    """
 
     request_id: str
     reason: Finish

@@ -1,4 +1,7 @@
-"""A thing with its options as one word, for flags, files and sweeps: `sarathi:chunk_size=128`, `poisson:rate=2`."""
+"""Components as one word, `name:option=value`, for flags, files and sweeps.
+
+For example `sarathi:chunk_size=128` or `poisson:rate=2`.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,28 @@ from orcinus.errors import ConfigError, shown
 
 T = TypeVar("T")
 WORDS = {"true": True, "false": False, "none": None}
-MOST = 10**15  # of a whole number: more is a mistake, and its digits could fill the terminal
+MOST = 10**15  # largest integer option: more is a mistake, and could fill the terminal
 NAMES = {bool: "true or false", NoneType: "none"}
 
 
 def make_policy(spelled: str) -> Policy:
-    """The policy that `name` or `name:option=value:option=value` stands for. Raises `ConfigError` saying what there is."""
+    """The policy that `name` or `name:option=value:option=value` stands for.
+
+    Raises `ConfigError` that lists the choices.
+    """
     return make("policy", POLICIES, spelled)
 
 
 def make_order(spelled: str) -> Order:
-    """A new, empty queue in the order that is spelled like a policy. Raises `ConfigError`."""
+    """A new, empty queue of the order spelled so. Raises `ConfigError`."""
     return make("order", ORDERS, spelled)
 
 
 def spell(thing: Policy | Order) -> str:
-    """The word that makes an equal policy or order; the name of the class if it is not among ours."""
+    """The word that makes an equal policy or order.
+
+    For a class that is not registered it is the class name.
+    """
     names = {kind: name for known in (POLICIES, ORDERS) for name, kind in known.items()}
     if type(thing) not in names:
         return type(thing).__name__
@@ -39,14 +48,18 @@ def spell(thing: Policy | Order) -> str:
 
 
 def options_of(kind: object) -> dict[str, object]:
-    """The options of a dataclass and their defaults; `dataclasses.MISSING` where one must be given. A function has none."""
+    """The options of a dataclass, with their defaults.
+
+    `dataclasses.MISSING` marks an option without a default. A function has no options.
+    """
     return {field.name: field.default for field in fields(kind)} if is_dataclass(kind) else {}
 
 
 def make(what: str, known: Mapping[str, Callable[..., T]], spelled: str) -> T:
-    """What a word stands for among the known ones: dataclasses, whose fields are its options, or functions without any.
+    """The component that a word stands for, with its options.
 
-    `what` is the noun that messages use. Raises `ConfigError` saying which names and options there are.
+    `known` maps names to dataclasses, whose fields are the options, or to functions without options. `what` is the noun for
+    messages. Raises `ConfigError` that lists the names or options to choose from.
     """
     name, *options = spelled.split(":")
     if name not in known:
@@ -69,7 +82,7 @@ def make(what: str, known: Mapping[str, Callable[..., T]], spelled: str) -> T:
 
 
 def with_option(spelled: str, option: str, value: str) -> str:
-    """`name:a=1:b=2` with another value of one option, which comes first."""
+    """`name:a=1:b=2` with one option set to another value, and put first."""
     name, *options = spelled.split(":")
     return ":".join([name, f"{option}={value}", *(each for each in options if not each.startswith(f"{option}="))])
 
@@ -79,7 +92,10 @@ def _word(value: object) -> str:
 
 
 def _value(annotation: object, text: str, what: str) -> object:
-    """The text as one of the types of an annotation; true, false and none stand for themselves."""
+    """The text converted to one of the types of an annotation.
+
+    `true`, `false` and `none` stand for themselves.
+    """
     kinds = get_args(annotation) or (annotation,)
     for kind in kinds:
         if not isinstance(kind, type):  # a word of a Literal

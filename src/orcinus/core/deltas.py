@@ -1,4 +1,4 @@
-"""Batches as deltas: what executors do not know yet, and what they may forget."""
+"""Batches as deltas: what executors do not know yet or may forget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from orcinus.core.request import Flight, Request
 
 
 def build_batch(batch_id: int, shares: Mapping[Request, Share], kv: KVManager, removed: tuple[str, ...]) -> Batch:
-    """The batch that runs these shares. From here on its requests are in flight, and executors know their blocks."""
+    """The batch that runs these shares.
+
+    Marks its requests as in flight, and their blocks as known to executors.
+    """
     new: list[NewRequest] = []
     chunks: list[Chunk] = []
     new_blocks: BlockTables

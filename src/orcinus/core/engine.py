@@ -1,4 +1,7 @@
-"""The loop: dispatch, settle, step (Orca, Algorithm 1). The same object serves models and simulations."""
+"""The loop of dispatch and settle (Orca, Algorithm 1).
+
+The same object serves models and simulations.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from orcinus.errors import Stalled
 
 
 class Engine:
-    """Keeps `executor.depth` batches in flight and tells requests, executor and observers apart.
+    """Keeps `executor.depth` batches in flight, and connects requests, executor and observers.
 
     Not thread-safe: one thread calls `submit`, `cancel` and `step`. A simulation calls the two halves of `step` itself,
     `dispatch` and `settle`, because requests also arrive while batches are in flight. An observer that raises is dropped;
@@ -37,8 +40,8 @@ class Engine:
         self.on_dropped = on_dropped
         self.observers = list(observers)
         self.dropped_observers: list[tuple[Observer, Exception]] = []
-        self._in_flight: deque[tuple[Batch, float]] = deque()  # and when they were launched
-        self._returned = -math.inf  # when the last one came back
+        self._in_flight: deque[tuple[Batch, float]] = deque()  # with their launch times
+        self._returned = -math.inf  # when the last batch returned
         self._held = HeldAnswers()
 
     @property
@@ -46,9 +49,9 @@ class Engine:
         return self.scheduler.idle and not self._in_flight
 
     def submit(self, request: Request) -> list[Event]:
-        """Queue a request. Returns its rejection if it could never be served, else nothing.
+        """Queue a request. Returns its rejection if it can never be served.
 
-        Raises `PolicyError`, and leaves no trace, if the id of a live request is used again.
+        Raises `PolicyError`, and changes nothing, if a live request has the same id.
         """
         events, r = self.scheduler.add(request, self.clock.now()), request
         submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.context, tuple(r.output))
@@ -56,21 +59,21 @@ class Engine:
         return self._announce(events)
 
     def cancel(self, request_id: str, reason: Finish = Finish.CANCELLED) -> list[Event]:
-        """End a request: the next iteration no longer carries it. Without effect if it has ended.
+        """End a request: the next batch no longer contains it.
 
-        `reason` is STOP when whoever reads the text found a stop string in it.
+        Does nothing if it has ended. `reason` is STOP when the caller found a stop string in the text.
         """
         now = self.clock.now()
         events = self.scheduler.cancel(request_id, now, reason)
-        events = self._held.cancel(request_id, reason, now) or events  # it has ended, or it ends with what it has
+        events = self._held.cancel(request_id, reason, now) or events  # it ended already, or ends with the tokens it has
         if events:
             self._tell(lambda observer: observer.on_cancel(request_id, reason, now))
         return self._announce([*events, *self._hold([], now)])
 
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
-        """Decide the coming iterations by another policy, queue order or limits. Requests in the engine stay as they are.
+        """Switch policy, queue order or limits, from the next iteration on.
 
-        Raises `ConfigError` if the limits do not suit the requests that were accepted.
+        Requests in the engine stay as they are. Raises `ConfigError` if the limits do not suit the requests already accepted.
         """
         self.scheduler.use(policy, order, limits)
         now, chosen = self.clock.now(), self.scheduler
@@ -78,7 +81,7 @@ class Engine:
         self._tell(lambda observer: observer.on_use(*spelled, chosen.limits, now))
 
     def step(self) -> list[Event]:
-        """Start as many batches as may be in flight, wait for the oldest, and return what happened.
+        """Fill the pipeline, wait for the oldest batch, and return its events.
 
         Raises `Stalled` if requests wait and none of them can ever be selected.
         """
@@ -90,7 +93,7 @@ class Engine:
         self._tell(lambda observer: observer.on_close())
 
     def dispatch(self) -> None:
-        """Start batches until as many are in flight as may be, or nothing can run."""
+        """Start batches until `executor.depth` are in flight or nothing can run."""
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
             planned = self.scheduler.plan(now, self.executor.overlap)
@@ -104,7 +107,10 @@ class Engine:
         self._tell(lambda observer: observer.on_batch(batch, unserved, now))
 
     def settle(self) -> list[Event]:
-        """Wait for the oldest batch in flight, and return what happened. Raises `Stalled` as `step` does."""
+        """Wait for the oldest batch in flight, and return its events.
+
+        Raises `Stalled` as `step` does.
+        """
         if not self._in_flight:
             if not self.scheduler.idle:
                 raise Stalled(
@@ -114,14 +120,17 @@ class Engine:
             return []
         result = self.executor.collect()
         (batch, launched), now = self._in_flight.popleft(), self.clock.now()
-        began = max(launched, self._returned) if self.executor.overlap.decode else launched  # one after the other
+        began = max(launched, self._returned) if self.executor.overlap.decode else launched  # batches run one after the other
         self.scheduler.step_time.learn(batch, now - began)
         self._returned = now
         self._tell(lambda observer: observer.on_step(batch, result, now))
         return self._announce(self._hold(self.scheduler.apply(batch, result, now), now))
 
     def _hold(self, events: list[Event], now: float) -> list[Event]:
-        """What may be heard now of what happened: all of it, or nothing until the batch has ended (request-level policies)."""
+        """The events to announce now.
+
+        Under a request-level policy there are none until the batch has ended.
+        """
         hold = self.scheduler.policy.holds_answers and self.scheduler.num_running > 0
         return self._held.passed(events, now, hold=hold)
 
@@ -131,7 +140,10 @@ class Engine:
         return events
 
     def _tell(self, call: Callable[[Observer], None]) -> None:
-        """Let every observer hear; one that raises is dropped, because watching must never break what is watched."""
+        """Call every observer, and drop one that raises.
+
+        Watching must never break what is watched.
+        """
         for observer in tuple(self.observers):
             try:
                 call(observer)

@@ -1,4 +1,4 @@
-"""What an executor remembers of its requests: the sum of the batches and results so far."""
+"""Executors' state of their requests: the sum of batches and results."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from orcinus.core.sampling_params import SamplingParams
 
 
 class TokenCounts:
-    """How often each token occurs: all tokens seen, and how often each was generated. Grows by what is new."""
+    """Counts of each token: over all tokens, and over the output alone.
+
+    Only new tokens are counted in each call.
+    """
 
     __slots__ = ("_counted", "_places", "generated", "ids")
 
     def __init__(self) -> None:
         self.ids = array("q")  # distinct tokens of prompt and output
-        self.generated = array("q")  # how often each of them stands in the output
+        self.generated = array("q")  # how often each of them occurs in the output
         self._places: dict[int, int] = {}
         self._counted = 0
 
     def catch_up(self, tokens: array[int], prompt_length: int) -> None:
-        """Count the tokens that came since the last call."""
+        """Count the tokens added since the last call."""
         for position in range(self._counted, len(tokens)):
             token = tokens[position]
             place = self._places.setdefault(token, len(self.ids))
@@ -35,7 +38,7 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class RequestState:
-    """One request as an executor knows it."""
+    """An executor's state of one request."""
 
     prompt_length: int
     params: SamplingParams
@@ -51,24 +54,33 @@ class RequestState:
 
     @property
     def counts(self) -> TokenCounts:
-        """Counts of its tokens, for penalties; each token is counted once."""
+        """Token counts for penalties; each token is counted once."""
         if self._counts is None:
             self._counts = TokenCounts()
         self._counts.catch_up(self.tokens, self.prompt_length)
         return self._counts
 
     def scored(self, chunk: Chunk) -> tuple[int, ...]:
-        """The prompt tokens that come after a chunk's, to be scored by its rows; () if the request does not ask."""
+        """The prompt tokens that a chunk's rows predict, to be scored.
+
+        Empty if the request asks for no prompt log-probabilities.
+        """
         if self.params.prompt_logprobs is None:
             return ()
         return tuple(self.tokens[chunk.start + 1 : min(chunk.end + 1, self.prompt_length)])
 
 
 class RequestStates(dict[str, RequestState]):
-    """The requests that an executor knows, by their ids. Derived: equal to a rebuild from the engine's requests."""
+    """The requests that an executor knows, by id.
+
+    Derived state: equal to a rebuild from the engine's requests.
+    """
 
     def apply(self, batch: Batch) -> None:
-        """Take a batch's `removed`, `new` and new blocks into account, in this order; once for each batch."""
+        """Apply a batch's `removed`, `new` and new blocks, in this order.
+
+        Call it once for each batch.
+        """
         for request_id in batch.removed:
             del self[request_id]
         for new in batch.new:
@@ -79,16 +91,16 @@ class RequestStates(dict[str, RequestState]):
                     table.extend(blocks)
 
     def receive(self, batch: Batch, result: BatchResult) -> None:
-        """Append the tokens of a result, in the order of the batches."""
+        """Append the tokens of a result; call it in the batches' order."""
         for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
             self[chunk.request_id].tokens.extend(tokens)
 
 
 class Row(NamedTuple):
-    """One token to draw: for which request, behind how many tokens."""
+    """One token to sample: its request, and how many tokens precede it."""
 
     request: RequestState
-    position: int  # tokens before it: those known, and the drafts in front of it
+    position: int  # number of tokens before it: known ones and drafts
 
     @property
     def params(self) -> SamplingParams:
@@ -96,24 +108,28 @@ class Row(NamedTuple):
 
     @property
     def banned(self) -> set[int]:
-        """Tokens that may not be drawn."""
+        """Tokens that must not be sampled."""
         return self.params.banned(self.position - self.request.prompt_length, self.request.tokens)
 
 
 def rows_to_draw(chunk: Chunk, request: RequestState) -> list[Row]:
-    """The rows of a chunk whose logits are wanted: one behind each draft, and one behind its last known token."""
+    """The rows of a chunk whose logits are needed.
+
+    There is one after each draft, and one after the last known token.
+    """
     if chunk.drafts is None:
         return []
     return [Row(request, chunk.end - drafts) for drafts in range(chunk.drafts, -1, -1)]
 
 
 def accepted(chunk: Chunk, drawn: tuple[int, ...]) -> tuple[int, ...]:
-    """The drawn tokens that hold: up to the first that differs from the draft behind which the next one was drawn.
+    """The sampled tokens up to the first that differs from its draft.
 
-    Each was drawn with its own position's random number, so what holds is what would have been drawn one by one
-    ("Fast Inference from Transformers via Speculative Decoding", ICML 2023, with equal draws instead of equal odds).
+    Each was sampled with the random number of its own position, so the accepted tokens are those that one decode at a time
+    would have sampled ("Fast Inference from Transformers via Speculative Decoding", ICML 2023, with equal draws instead of
+    equal odds).
     """
     drafts = chunk.tokens[len(chunk.tokens) - (chunk.drafts or 0) :]
-    pairs = enumerate(zip(drafts, drawn, strict=False))  # behind a row that failed nothing was drawn
+    pairs = enumerate(zip(drafts, drawn, strict=False))  # nothing is sampled after a failed row
     right = next((place for place, (draft, token) in pairs if token != draft), len(drafts))
     return drawn[: right + 1]

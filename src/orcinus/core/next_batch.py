@@ -1,4 +1,4 @@
-"""The next batch while it is being planned: budget, places, shares and refusals."""
+"""The batch being planned: budget, places, shares and refusals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orcinus.core.view import Grant, View
 
 
 class Share(NamedTuple):
-    """What a request runs in the batch being planned."""
+    """A request's part of the batch being planned."""
 
     tokens: int
-    samples: bool  # whether these are all that is pending, so that the next token can be drawn
-    drafts: tuple[int, ...] = ()  # guesses, run behind these tokens
+    samples: bool  # whether these are all pending tokens, so that the next one is sampled
+    drafts: tuple[int, ...] = ()  # guesses, run after these tokens
 
 
 @dataclass(slots=True)
@@ -24,18 +24,18 @@ class NextBatch:
     """The batch that `Scheduler.plan` fills, grant by grant."""
 
     whole_budget: int
-    budget: int  # what is left of it
-    places: int  # for requests that are not running yet
-    overlap: Overlap  # which requests in flight it may carry on
+    budget: int  # its remaining tokens
+    places: int  # free places for waiting requests
+    overlap: Overlap  # which requests in flight it may include
     door_open: bool = True  # whether waiting requests may still be admitted in this iteration
     short_of_memory: bool = False  # the only victim is in flight: plan nothing ahead until its batch returns
     shares: dict[Request, Share] = field(default_factory=dict)
     refused: dict[Request, Reason] = field(default_factory=dict)
 
     def tokens_for(self, grant: Grant, pending: int) -> int:
-        """Tokens the grant gets, of so many pending ones, out of the budget that is left; 0 = it has to wait.
+        """Tokens of `pending` that the remaining budget allows; 0 = wait.
 
-        What may not be divided runs whole or waits, unless it is longer than any iteration: then it is cut all the same.
+        A grant that is not divisible runs whole or waits. It is cut only if it is longer than any iteration may be.
         """
         wanted = pending if grant.at_most is None else min(grant.at_most, pending)
         if wanted <= self.budget or grant.divisible or wanted > self.whole_budget:
@@ -47,18 +47,21 @@ class NextBatch:
         self.budget -= share.tokens + len(share.drafts)
 
     def drop(self, request: Request) -> None:
-        """Take a request's share out again, if it has one; its tokens return to the budget."""
+        """Remove a request's share; its tokens return to the budget."""
         share = self.shares.pop(request, None)
         if share is not None:
             self.budget += share.tokens + len(share.drafts)
 
     def refuse(self, request: Request, reason: Reason) -> None:
-        """Leave the request out, and admit no later one in this iteration (first come, first served)."""
+        """Leave the request out, and admit no later one in this iteration.
+
+        First come, first served.
+        """
         self.refused[request] = reason
         self.door_open = False
 
     def left_out(self, view: View, others: Reason) -> tuple[Mapping[str, Reason], Reason]:
-        """Why each running or refused request is left out, and why the rest of the queue is."""
+        """Why each running or refused request waits, and why all others do."""
         reasons = {request.id: others for request in view.running if request not in self.shares}
         reasons |= {request.id: reason for request, reason in self.refused.items() if request not in self.shares}
         full = len(view.running) >= view.limits.max_batch_size

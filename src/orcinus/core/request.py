@@ -1,4 +1,4 @@
-"""A request: what the client asked for, and how far the engine has come with it."""
+"""A request: what the client asked for, and its progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_URGENT = 1_000_000
 
 
 class Status(StrEnum):
-    """Where a request is. Why it ended is `Finish`."""
+    """A request's place in the engine. `Finish` says why it ended."""
 
     WAITING = "waiting"  # holds no K/V memory
     RUNNING = "running"  # holds K/V memory
@@ -26,16 +26,19 @@ class Finish(StrEnum):
     STOP = "stop"  # a stop token (the model's end-of-text among them) or a stop string
     LENGTH = "length"  # max_tokens were generated
     CANCELLED = "cancelled"  # the client went away
-    REJECTED = "rejected"  # it could never have been served
+    REJECTED = "rejected"  # it can never be served
     FAILED = "failed"  # the executor could not compute it
 
 
 class FinishCode(StrEnum):
-    """What exactly went wrong with a request that was rejected, cancelled or failed. Programs read this, people the text."""
+    """The exact reason for a rejection, cancellation or failure.
+
+    Programs read the code, people read the text.
+    """
 
     NEVER_FITS = "never_fits"  # rejected: the whole K/V pool is too small for it
     TOO_LONG = "too_long"  # rejected: longer than the model's context
-    DEADLINE = "deadline"  # cancelled: its time was over
+    DEADLINE = "deadline"  # cancelled: its deadline has passed
     ALL_FORBIDDEN = "all_forbidden"  # failed: its parameters forbid every token
     BAD_LOGITS = "bad_logits"  # failed: the model's output is not finite
     OUT_OF_MEMORY = "out_of_memory"  # failed: its iteration did not fit into the device's memory
@@ -43,7 +46,7 @@ class FinishCode(StrEnum):
 
 
 class Failure(NamedTuple):
-    """Why a request could not be served: for programs and for people."""
+    """Why a request could not be served: a code and a text."""
 
     code: FinishCode
     text: str
@@ -54,10 +57,10 @@ NOTHING_ALLOWED = Failure(FinishCode.ALL_FORBIDDEN, ALL_FORBIDDEN)
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a request carries beside its prompt and sampling parameters.
+    """A request's fields besides its prompt and sampling parameters.
 
-    It travels whole from the caller to the engine: a new field stands here once. Raises `RequestError` for a value that is
-    unusable.
+    The object travels whole from the caller to the engine, so a new field is declared once, here. Raises `RequestError` for
+    an unusable value.
     """
 
     priority: int = 0  # lower is more urgent, as in vLLM; for the order `priority`
@@ -78,37 +81,41 @@ NO_CONTEXT = RequestContext()
 
 
 class Overlap(NamedTuple):
-    """What the next batch may carry on while it is in flight in an earlier one."""
+    """Which requests in flight the next batch may include."""
 
-    prefill: bool = False  # the next chunk of a prompt whose chunk before is in flight, in any batch
-    decode: bool = False  # a decode whose token the last batch draws: the executor fills it in (`Chunk.follows`)
+    prefill: bool = False  # the next chunk of a prompt whose last chunk is in flight
+    decode: bool = False  # a decode whose token the last batch samples; the executor fills it in (`Chunk.follows`)
 
 
 class Flight(NamedTuple):
     """A request's part of a batch in flight."""
 
     batch: int
-    tokens: int  # that it certainly computes: the chunk without its drafts
+    tokens: int  # tokens certain to be computed: the chunk without its drafts
     samples: bool
     drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """Log-probabilities at one position, of the model's own distribution (before masks, penalties and temperature)."""
+    """Log-probabilities at one position.
+
+    They are of the model's own distribution, before masks, penalties and temperature.
+    """
 
     logprob: float  # of the chosen token
     rank: int  # of the chosen token; 1 = the most likely
-    top: tuple[tuple[int, float], ...]  # (token id, log-probability), the most likely first; of equals the chosen one
+    top: tuple[tuple[int, float], ...]  # (token id, log-probability), most likely first; the sampled one wins ties
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request for its whole life. Only the scheduler, with its admission and deltas, assigns to it.
+    """One request for its whole life.
 
-    Prefill, chunked prefill, decode and recomputation after a preemption are one rule: `computed`, the tokens whose keys
-    and values are in memory, catches up with `known`, the tokens there are. Plans are made with what both will be when the
-    batches in flight have come back: `launched` and `known + promised`. Drafts are not known.
+    Only the scheduler, with its admission and deltas, assigns to it. Prefill, chunked prefill, decode and recomputation after
+    a preemption are one rule: `computed` catches up with `known`. `computed` counts the tokens whose keys and values are in
+    memory, `known` counts prompt and output. Plans use the values that both will have when the batches in flight have
+    returned: `launched` and `known + promised`. Drafts do not count as known.
     """
 
     id: str
@@ -117,15 +124,15 @@ class Request:
     arrival: float  # seconds on the engine's clock
     context: RequestContext = NO_CONTEXT
     output: list[int] = field(default_factory=list)
-    prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed, if asked for
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)  # of prompt[1:], as far as computed; if asked for
     computed: int = 0
-    flights: tuple[Flight, ...] = ()  # the batches in flight that it is part of, the oldest first
-    sent: tuple[tuple[int, ...], ...] | None = None  # the block tables that executors know; None: they know no such request
+    flights: tuple[Flight, ...] = ()  # its parts of the batches in flight, oldest first
+    sent: tuple[tuple[int, ...], ...] | None = None  # the block tables that executors know; None: they do not know it
     preemptions: int = 0
-    leaving: bool = False  # its policy wished it preempted: that happens when it is not in flight any more
+    leaving: bool = False  # the policy preempted it: done when its batch returns
     newest_token: float | None = None  # when the last token came
-    number: int = 0  # how many requests were submitted up to this one: decides between equal arrivals
-    rank: float = 0.0  # its place in the queue's order when it was first admitted; see `precedence`
+    number: int = 0  # number of its submission; breaks ties of arrival
+    rank: float = 0.0  # its rank in the queue's order at first admission; see `precedence`
     status: Status = Status.WAITING
     finish: Finish | None = None
 
@@ -141,42 +148,42 @@ class Request:
 
     @property
     def known(self) -> int:
-        """Tokens there are: the prompt and what was generated."""
+        """Number of tokens so far: prompt and output."""
         return len(self.prompt) + len(self.output)
 
     @property
     def in_flight(self) -> int:
-        """Batches that it is part of and that have not come back yet."""
+        """Number of batches in flight that it is part of."""
         return len(self.flights)
 
     @property
     def launched(self) -> int:
-        """What `computed` will be, at least, when the batches in flight have come back."""
-        if not self.flights:  # as mostly
+        """The least that `computed` will be when the batches in flight return."""
+        if not self.flights:  # the usual case
             return self.computed
         return self.computed + sum(flight.tokens for flight in self.flights)
 
     @property
     def promised(self) -> int:
-        """Tokens that the batches in flight will give it, at least."""
+        """Tokens that the batches in flight will add, at least."""
         return sum(flight.samples for flight in self.flights)
 
     @property
     def pending(self) -> int:
-        """Tokens the next iterations have to run before another one can be sampled."""
+        """Tokens to run before the next one can be sampled."""
         if not self.flights:
             return len(self.prompt) + len(self.output) - self.computed
         return self.known + self.promised - self.launched
 
     @property
     def max_known(self) -> int:
-        """The most tokens it may hold when it is done (Orca's `max_tokens`): prompt + max_tokens."""
+        """The most tokens it can have: prompt + max_tokens (Orca's `max_tokens`)."""
         assert self.params.max_tokens is not None
         return len(self.prompt) + self.params.max_tokens
 
     @property
     def precedence(self) -> tuple[float, float, int]:
-        """Which of two running requests keeps its K/V memory: the one with the smaller value."""
+        """Sort key of running requests: the smaller one keeps its K/V memory."""
         return self.rank, self.arrival, self.number
 
     @property
@@ -185,10 +192,11 @@ class Request:
         return self.pending == 1 and bool(self.output or self.promised)
 
     def schedulable_ahead(self, overlap: Overlap, last_batch: int) -> bool:
-        """Whether the next batch may carry it on although it is in flight.
+        """Whether the next batch may include it although it is in flight.
 
-        The rest of a prompt is known. A token that is promised may be followed only in the very next batch, unless it is
-        the last one, or the next has to be chosen with it in sight (penalties, bad words of several tokens, drafts).
+        The rest of a prompt is known, so its next chunk may run. A decode may run only if the last batch samples the token
+        before it, that token is not the request's last, and sampling the next one does not depend on it (as with
+        penalties, bad words of several tokens, and drafts).
         """
         if self.finish or self.leaving or not (overlap.prefill or overlap.decode):
             return False
@@ -200,7 +208,7 @@ class Request:
         return overlap.decode and follows and not ends and not self.params.needs_history
 
     def tokens(self, start: int, count: int) -> tuple[int, ...]:
-        """`count` tokens from position `start`, across the border of prompt and output."""
+        """`count` tokens from position `start`, out of prompt and output."""
         border, end = len(self.prompt), start + count
         if start >= border and count == 1:  # a decode
             return (self.output[start - border],)

@@ -1,4 +1,4 @@
-"""Sampling parameters: how the next token is chosen, and when a request stops."""
+"""Sampling parameters: how tokens are sampled, and when a request stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SWITCHES = ("include_stop_str_in_output", "skip_special_tokens", "ignore_eos")
 
 
 class DefaultLength(int):
-    """A `max_tokens` that the caller did not name: it yields to the room there is, where a named one is refused."""
+    """A `max_tokens` that the caller did not set.
+
+    It is cut to the room in the context, where an explicit one is refused.
+    """
 
 
 DEFAULT_MAX_TOKENS = DefaultLength(256)
@@ -22,14 +25,14 @@ DEFAULT_MAX_TOKENS = DefaultLength(256)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How to choose the next token, and when to stop. Names and ranges are those of vLLM and the OpenAI API.
+    """How to sample the next token, and when to stop.
 
-    Raises `RequestError` for a value outside its range.
+    Names and ranges are those of vLLM and the OpenAI API. Raises `RequestError` for a value outside its range.
     """
 
     n: int = 1  # answers to the prompt, each with a seed of its own: seed, seed + 1, …
     max_tokens: int | None = DEFAULT_MAX_TOKENS  # most tokens to generate; None = whatever the model's context still holds
-    min_tokens: int = 0  # stop tokens and stop strings are ignored until so many tokens were generated
+    min_tokens: int = 0  # stop tokens and strings are ignored before this many tokens
     temperature: float = 1.0  # 0 = greedy: always the most likely token
     top_k: int = 0  # keep the k most likely tokens; 0 or -1 = all
     top_p: float = 1.0  # keep the smallest set of tokens whose probability reaches p
@@ -47,7 +50,7 @@ class SamplingParams:
     skip_special_tokens: bool = True  # special tokens have no text
     ignore_eos: bool = False  # go on after the model's own end-of-text token
     seed: int | None = None  # equal seeds draw equal random numbers; None = one of the engine's
-    logprobs: int | None = None  # log-probabilities of the chosen token and of so many likely ones; None = none
+    logprobs: int | None = None  # log-probabilities of the sampled token and of this many top tokens; None = none
     prompt_logprobs: int | None = None  # the same for the prompt's tokens, which are then all computed, cached or not
 
     def __post_init__(self) -> None:
@@ -71,7 +74,7 @@ class SamplingParams:
                 raise RequestError(f"{name} must be {rule}, not {found}", name)
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
-        """(field, does it hold, what it must be)."""
+        """Triples: field, whether its value is valid, what it must be."""
         return (
             ("n", _is_count(self.n, 1) and self.n <= MOST_ANSWERS, f"a whole number from 1 to {MOST_ANSWERS}"),
             ("max_tokens", self.max_tokens is None or _is_count(self.max_tokens, 1), "a whole number of at least 1"),
@@ -105,12 +108,18 @@ class SamplingParams:
         )
 
     def _is_within_max(self, count: object) -> bool:
-        """Whether so many tokens may be generated. A default does not stand against what the caller named."""
+        """Whether `count` tokens may be generated.
+
+        A default `max_tokens` does not limit an explicit field.
+        """
         unnamed = self.max_tokens is None or isinstance(self.max_tokens, DefaultLength)
         return unnamed or _between(count, 0, self.max_tokens)
 
     def answer_length(self, room: int) -> int:
-        """Most tokens of an answer with so much room: the `max_tokens` that the caller named, else as many as fit."""
+        """The most tokens of an answer, with `room` tokens left in context.
+
+        An explicit `max_tokens` counts as it is; a default one is cut to the room.
+        """
         if self.max_tokens is None:
             return room
         if isinstance(self.max_tokens, DefaultLength):
@@ -119,23 +128,27 @@ class SamplingParams:
 
     @property
     def greedy(self) -> bool:
-        """Whether sampling is a plain argmax. Temperatures this small would only overflow."""
+        """Whether sampling is a plain argmax.
+
+        Dividing by such a small temperature would overflow.
+        """
         return self.temperature < 1e-5
 
     @property
     def penalised(self) -> bool:
-        """Whether tokens that came before become more or less likely."""
+        """Whether earlier tokens become more or less likely."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
     def needs_history(self) -> bool:
-        """Whether choosing a token needs the tokens that came before."""
+        """Whether sampling a token depends on the tokens before it."""
         return self.penalised or any(len(word) > 1 for word in self.bad_words_token_ids)
 
     def banned(self, generated: int, history: Sequence[int] = ()) -> set[int]:
-        """Tokens that may not follow `generated` tokens of output: ends of bad words that have begun, and too early stops.
+        """Tokens that must not follow `generated` output tokens.
 
-        `history` ends with the output; it is looked at only if `needs_history`.
+        These are the last tokens of bad words whose other tokens were just generated, and stop tokens before `min_tokens`.
+        `history` ends with the output; it is read only if `needs_history`.
         """
         banned = {word[0] for word in self.bad_words_token_ids if len(word) == 1}
         begun = [word for word in self.bad_words_token_ids if 1 < len(word) <= generated + 1]
@@ -150,7 +163,7 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def _between(value: object, least: float, most: object) -> bool:
-    """Whether it is a number of the range. Comparisons with NaN are false, so NaN never is."""
+    """Whether it is a number in the range; NaN never is."""
     return _is_number(value) and _is_number(most) and least <= value <= most
 
 

@@ -21,10 +21,10 @@ NO_OVERLAP = Overlap()
 
 
 class Scheduler:
-    """Carries out what a policy wishes, within the limits of the machine and of K/V memory.
+    """Carries out a policy's wishes within the machine's and K/V memory's limits.
 
-    There is no prefill phase and no decode phase here, only `request.pending` tokens to run. A `drafter` guesses tokens
-    behind decodes; they are run and verified in the same iteration, and use budget that would be left over.
+    There is no prefill phase and no decode phase here, only `request.pending` tokens to run. A `drafter` guesses tokens after
+    decodes; they are run and verified in the same iteration, and use budget that would be left over.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Scheduler:
 
     @property
     def running(self) -> tuple[Request, ...]:
-        """The requests that hold K/V memory, by precedence."""
+        """The requests that hold K/V memory, in order of precedence."""
         return tuple(self.admission.running)
 
     @property
@@ -63,7 +63,7 @@ class Scheduler:
         return self.admission.preemptions
 
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
-        """Decide differently from the next iteration on; requests stay as they are. Raises `ConfigError`.
+        """Switch policy, order or limits; requests stay as they are. Raises `ConfigError`.
 
         `max_model_len` cannot change: every request was accepted under it. An order equal to the present one keeps its counts.
         """
@@ -77,11 +77,11 @@ class Scheduler:
         self.policy, self.limits = policy or self.policy, limits or self.limits
 
     def rejection_reason(self, request: Request) -> Failure | None:
-        """Why this request could not be served even alone, or None if it could."""
+        """Why the request cannot be served even alone; None if it can."""
         return self.admission.rejection_reason(request, self.limits.max_model_len)
 
     def add(self, request: Request, now: float) -> list[Event]:
-        """Queue a request, or reject it at once if it could never run. Raises `PolicyError` on an id in use."""
+        """Queue a request, or reject it. Raises `PolicyError` for a used id."""
         if request.id in self._requests:
             raise PolicyError(f"request id {request.id!r} is already in use")
         failure = self.rejection_reason(request)
@@ -95,18 +95,18 @@ class Scheduler:
         return []
 
     def cancel(self, request_id: str, now: float, reason: Finish = Finish.CANCELLED) -> list[Event]:
-        """End a request now, wherever it is. Without effect if it is unknown or has ended."""
+        """End a request in any state. Unknown and ended ones are ignored."""
         request = self._requests.get(request_id)
         if request is None or request.finish is not None:
             return []
         return [self._finish(request, reason, now)]
 
     def plan(self, now: float, overlap: Overlap = NO_OVERLAP) -> tuple[Batch, Unserved] | None:
-        """The next batch, and why other requests have no part in it; None if nothing can run.
+        """The next batch and the reasons of unserved requests; None without one.
 
-        `overlap` says which requests in flight the batch may carry on. Raises `PolicyError` on a wish that makes no sense.
+        `overlap` says which requests in flight the batch may include. Raises `PolicyError` for an impossible selection.
         """
-        if self.drafter is not None:  # guesses need the newest token, so no decode is carried on ahead of it
+        if self.drafter is not None:  # drafts need the newest token, so no decode is scheduled ahead
             overlap = overlap._replace(decode=False)
         view = self._view(now, overlap)
         selection = self.policy.select(view)
@@ -135,12 +135,12 @@ class Scheduler:
         running = self.admission.running
         free = tuple([one for one in running if not one.flights or one.schedulable_ahead(overlap, self._last_batch)])
         places = self.limits.max_batch_size - (0 if getattr(self.policy, "preempts", False) else len(free))
-        waiting = self.order.first(min(self.limits.lookahead, 2 * max(0, places)))  # twice, for some may not be ready
+        waiting = self.order.first(min(self.limits.lookahead, 2 * max(0, places)))  # twice: some may not be ready
         busy, fits = len(running) - len(free), self.admission.fits
         return View(now, free, waiting, len(self.order), busy, self.limits, fits, self.step_time)
 
     def _serve(self, grant: Grant, batch: NextBatch) -> None:
-        """Give one grant its place in the batch, if there is room in every respect."""
+        """Add a granted request to the batch, if all limits allow it."""
         request = grant.request
         if batch.refused.get(request) is Reason.PREEMPTED:
             return
@@ -157,24 +157,24 @@ class Scheduler:
             if not self.admission.admit(request, batch):
                 return
             pending = request.pending
-            count = min(count, pending)  # a prefix may have been found in memory
+            count = min(count, pending)  # a part may have been found in the prefix cache
         drafts = _drafts(self.drafter, self.kv, grant, batch) if self.drafter is not None else ()
         if not self.admission.make_room(request, count, batch):
             return
         batch.add(request, Share(count, count == pending, drafts))
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
-        """Write a result into the requests of its batch; returns what happened to them."""
+        """Write a batch's result into its requests. Returns the events."""
         events: list[Event] = []
         for row, (chunk, tokens) in enumerate(zip(batch.chunks, result.tokens, strict=True)):
             request = self._requests[chunk.request_id]
             request.flights = request.flights[1:]
-            if request.finish:  # cancelled while the batch ran, or ended by the token that it followed
+            if request.finish:  # cancelled while the batch ran, or ended by the batch before
                 self._forget(request)
             elif row in result.errors:
                 events.append(self._finish(request, Finish.FAILED, now, result.errors[row]))
             else:
-                if row in result.prompt_logprobs:  # from its place on, for a preempted request begins again
+                if row in result.prompt_logprobs:  # overwrites: a preempted request computes them again
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
                 self._advance(request, chunk, tokens, logprobs, now, events)
@@ -186,7 +186,7 @@ class Scheduler:
         self, request: Request, chunk: Chunk, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float,
         events: list[Event],
     ) -> None:  # fmt: skip
-        """Append what a chunk drew. Rejected drafts, and tokens behind the end, leave nothing."""
+        """Append a chunk's tokens, without rejected drafts and tokens after the end."""
         params, output, ending, given = request.params, request.output, None, 0
         for token in tokens:
             scored = tuple(request.prompt_logprobs) if params.prompt_logprobs is not None and not output else None
@@ -216,14 +216,17 @@ class Scheduler:
         return Finished(request.id, reason, now, failure and failure.text, failure and failure.code)
 
     def _forget(self, request: Request) -> None:
-        """A request that has ended leaves with its last batch: its blocks are free for the next iteration."""
+        """Remove an ended request, and free its blocks, unless in flight."""
         if not request.flights:
             self.admission.leave(request)
             del self._requests[request.id]
 
 
 def _drafts(drafter: Drafter, kv: KVManager, grant: Grant, batch: NextBatch) -> tuple[int, ...]:
-    """Guesses to verify behind a decode, with room made for them; no request is preempted for a guess."""
+    """Draft tokens to verify after a decode, with blocks for them.
+
+    No request is preempted for a draft.
+    """
     request = grant.request
     if not request.decoding or request.params.needs_history:
         return ()

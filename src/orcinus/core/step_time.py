@@ -1,4 +1,4 @@
-"""How long an iteration takes: a small model that learns from the iterations themselves, so that no profiling is needed."""
+"""A model of iteration time, learnt online, without profiling."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from heapq import nlargest
 
 from orcinus.core.batch import Batch
 
-MEMORY = 0.99  # weight of an iteration relative to the next one of its kind: about the last hundred of each count
-RIDGE = 1e-3  # keeps coefficients small that the iterations so far say nothing about
+MEMORY = 0.99  # weight relative to the next iteration of its kind: about the last hundred count
+RIDGE = 1e-3  # keeps coefficients small that no iteration so far determines
 WINDOW = 256  # iterations over which errors are measured
-RECENT = 128  # iterations that say what the machine does now
-LATE = 0.007  # share of all iterations that may take longer than predicted and allowed for: one in a hundred, with room
+RECENT = 128  # iterations that show the machine's present speed
+LATE = 0.007  # share of iterations that may exceed prediction + margin: 1 %, less a reserve
 SCALES = (1.0, 1e2, 1e5, 1e1)  # brings constant, tokens, pairs and requests to like sizes
 
 
 class StepTime:
-    """Seconds = a + b tokens + c pairs + d requests, fitted by least squares that forgets slowly.
+    """A linear model of iteration time, fitted by weighted least squares.
 
-    Tokens stand for the linear layers, pairs of tokens for attention, requests for what every sequence costs besides.
-    Iterations with and without prompts fade apart from each other: a minute of decodes alone, in which tokens and requests
-    are the same number, must not wash out what is known about prompts. The model is trusted only near what it has seen:
-    see `trusted_tokens`.
+    Seconds = a + b tokens + c pairs + d requests, where older iterations count less. Tokens stand for the linear layers,
+    query-key pairs for attention, and requests for the other costs per sequence. Iterations with and without prompts fade
+    separately: during a minute of decodes alone tokens and requests are the same number, and that must not erase what is known
+    about prompts. The model is trusted only near the sizes it has seen: see `trusted_tokens`.
     """
 
     def __init__(self) -> None:
         self._num_steps = 0
         self._most_tokens = 0
-        self._unlearnt: deque[tuple[Batch, float]] = deque(maxlen=WINDOW)  # learning waits until somebody wants to know
+        self._unlearnt: deque[tuple[Batch, float]] = deque(maxlen=WINDOW)  # learnt from when a prediction is needed
         self._seen = {True: _Moments(), False: _Moments()}  # iterations with and without prompts
         self._weights: tuple[float, ...] | None = None
-        self._errors: deque[float] = deque(maxlen=WINDOW)  # relative, of each prediction
-        self._late: deque[float | None] = deque(maxlen=WINDOW)  # seconds beyond it; None: the iteration read no prompt
+        self._errors: deque[float] = deque(maxlen=WINDOW)  # relative error of each prediction
+        self._late: deque[float | None] = deque(maxlen=WINDOW)  # seconds beyond the prediction; None: no prompt
         self._recent: deque[float] = deque(maxlen=RECENT)  # seconds measured
         self._margin = 0.0
 
     @property
     def num_steps(self) -> int:
-        """Iterations learnt from."""
+        """Number of iterations learnt from."""
         self._catch_up()
         return self._num_steps
 
     @property
     def most_tokens(self) -> int:
-        """The most tokens in one of them."""
+        """The most tokens in any of these iterations."""
         self._catch_up()
         return self._most_tokens
 
     @property
     def coefficients(self) -> tuple[float, float, float, float]:
-        """Seconds per iteration, per token, per pair and per request; none is negative."""
+        """Seconds per iteration, token, pair and request; none is negative."""
         self._catch_up()
         return self._coefficients()
 
@@ -65,31 +65,37 @@ class StepTime:
 
     @property
     def error(self) -> float:
-        """Median relative error of the predictions of the last iterations, each made before it was measured."""
+        """Median relative error of the last predictions.
+
+        Each was made before its iteration was measured.
+        """
         self._catch_up()
         errors = sorted(self._errors)
         return errors[len(errors) // 2] if errors else 0.0
 
     @property
     def margin(self) -> float:
-        """Seconds to allow for on top of a prediction, so that one iteration in a hundred takes longer.
+        """Seconds to add to a prediction; 1 % of iterations take longer.
 
-        Only iterations that read prompts are made as long as a deadline allows, so only they can be late, and the rarer
-        they are, the more of them may be. Lateness is forgotten as iterations pass, whether they read prompts or not:
-        otherwise a disturbance after which no prompt is admitted would never be over.
+        Only iterations with prompts are planned up to a deadline, so only they can be late. The fewer they are, the larger the
+        share of them that may be late. Every iteration ages the late ones, with or without prompts: otherwise an engine that
+        admits no prompt after a disturbance would never forget it.
         """
         self._catch_up()
         return self._margin
 
     @property
     def measured(self) -> float:
-        """Seconds that all but one in a hundred of the last iterations took at most; 0 before the first."""
+        """99th percentile of the last iterations, in seconds; 0 before the first."""
         self._catch_up()
         return nlargest(1 + len(self._recent) // 100, self._recent)[-1] if self._recent else 0.0
 
     @property
     def trusted_tokens(self) -> int:
-        """The most tokens worth predicting for: twice of what was seen, so that a cold engine feels its way up."""
+        """The most tokens worth predicting for: twice the largest iteration seen.
+
+        So a cold engine grows its iterations step by step.
+        """
         return 2 * self.most_tokens
 
     def predict(self, tokens: int, pairs: int, requests: int) -> float:
@@ -102,9 +108,10 @@ class StepTime:
         return a + b * tokens + c * pairs + d * requests
 
     def learn(self, batch: Batch, seconds: float) -> None:
-        """Take an iteration into account. One that took three times as long as all expectation counts as that.
+        """Learn from a measured iteration.
 
-        Of iterations that nobody asked about in between, the last few hundred count.
+        One that took more than three times the prediction counts as three times. Iterations are queued until a prediction is
+        needed; the queue keeps the last few hundred.
         """
         self._unlearnt.append((batch, seconds))
 
@@ -119,7 +126,7 @@ class StepTime:
         if self._num_steps:
             expected = self._predict(tokens, pairs, requests)
             self._judge(seconds, expected, prompts)
-            if self._num_steps > 20:  # somebody else's work on the machine says nothing about ours
+            if self._num_steps > 20:  # most likely other programs kept the machine busy
                 seconds = min(seconds, 3 * expected)
         row = [value / scale for value, scale in zip((1.0, tokens, pairs, requests), SCALES, strict=True)]
         self._seen[prompts].add(row, seconds)
@@ -128,7 +135,7 @@ class StepTime:
         self._most_tokens = max(self._most_tokens, tokens)
 
     def _judge(self, seconds: float, expected: float, prompts: bool) -> None:
-        """Note how far a prediction was off."""
+        """Record the error of a prediction."""
         self._errors.append(abs(seconds - expected) / max(expected, 1e-9))
         self._late.append(seconds - expected if prompts else None)
         late = [seconds for seconds in self._late if seconds is not None]
@@ -137,7 +144,10 @@ class StepTime:
 
 
 class _Moments:
-    """What least squares has to know about one kind of iteration; the older ones fade as new ones of that kind come."""
+    """Moments for least squares over one kind of iteration.
+
+    Older iterations fade as new ones of the kind are added.
+    """
 
     def __init__(self) -> None:
         self.matrix = [[RIDGE / 2 if i == j else 0.0 for j in range(4)] for i in range(4)]
@@ -152,7 +162,10 @@ class _Moments:
 
 
 def _solve_nonnegative(matrix: Sequence[Sequence[float]], vector: Sequence[float]) -> list[float]:
-    """Least squares without negative coefficients: whatever would become negative is left out, the worst first."""
+    """Least squares without negative coefficients.
+
+    The most negative coefficient is removed until none is left.
+    """
     kept = list(range(len(vector)))
     while True:
         found = _solve([[matrix[i][j] for j in kept] for i in kept], [vector[i] for i in kept])
@@ -167,7 +180,7 @@ def _solve_nonnegative(matrix: Sequence[Sequence[float]], vector: Sequence[float
 
 
 def _solve(matrix: Sequence[Sequence[float]], vector: Sequence[float]) -> list[float]:
-    """The solution of a small positive definite system, by elimination."""
+    """Solve a small positive definite system by elimination."""
     n = len(vector)
     rows = [[*matrix[i], vector[i]] for i in range(n)]
     for i in range(n):

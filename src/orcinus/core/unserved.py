@@ -1,4 +1,4 @@
-"""Why requests have no part in an iteration: for observers, never for executors."""
+"""Why requests are not in an iteration: for observers, never for executors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget spent"
     NO_BLOCKS = "no blocks"
     BEHIND = "behind an older request"
-    NOT_READY = "not ready"  # a request before it computes a prefix that both share
+    NOT_READY = "not ready"  # an earlier request computes a prefix that both share
     STATIC_BATCH = "static batch running"
     PROMPTS_FIRST = "prompts first"
     ONE_PROMPT = "one prompt at a time"
@@ -25,9 +25,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """The requests without a part in an iteration, and how full the engine was when it was planned."""
+    """The requests that are not in an iteration, with reasons.
 
-    reasons: Mapping[str, Reason]  # of running requests that could have run, and of requests that were refused
+    The counts say how full the engine was when it was planned.
+    """
+
+    reasons: Mapping[str, Reason]  # of running requests that could have run, and of refused ones
     others: Reason  # of all other requests in the queue
     num_waiting: int
     num_running: int

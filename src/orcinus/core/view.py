@@ -1,4 +1,4 @@
-"""All that a policy may know (View) and all that it may say (Selection)."""
+"""What a policy may know (View) and what it may say (Selection)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orcinus.errors import ConfigError, shown
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings of the machine, for every iteration."""
+    """The limits of every iteration."""
 
     max_batch_size: int  # requests in one batch (Orca's max_bs)
     max_batch_tokens: int  # tokens in one batch
@@ -30,20 +30,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The queues as they stand before an iteration. Its requests are the scheduler's own: a policy reads them only."""
+    """The queues before an iteration.
+
+    Its requests are the scheduler's own: a policy must not write to them.
+    """
 
     now: float
-    running: Sequence[Request]  # hold K/V memory and are free to run, in the order of the queue
-    waiting: Sequence[Request]  # hold none, in the order of the queue; as many as could be admitted, and some more
-    num_waiting: int  # all that wait
-    busy: int  # requests that run inside a batch in flight
+    running: Sequence[Request]  # hold K/V memory and may run now, in the queue's order
+    waiting: Sequence[Request]  # hold none; the first of the queue, more than could be admitted
+    num_waiting: int  # waiting requests in all
+    busy: int  # running requests that are in flight and may not run now
     limits: Limits
-    fits: Callable[[Request], bool]  # would this waiting request be admitted now?
-    step_time: StepTime  # what iterations have taken so far
+    fits: Callable[[Request], bool]  # whether a waiting request would be admitted now
+    step_time: StepTime  # predicts the seconds of an iteration
 
 
 class Grant(NamedTuple):
-    """A wish: run this request's pending tokens."""
+    """Asks to run a request's pending tokens."""
 
     request: Request
     divisible: bool = False  # may be cut to fit the token budget (chunked prefill)
@@ -52,13 +55,14 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Grants in the order in which to serve them, and the tokens they may spend together (None = the machine's limit).
+    """A policy's choice: grants in the order in which to serve them.
 
-    Grants may be made as they are asked for: the scheduler stops asking when the batch is full. Requests to `preempt` give
-    way before the first grant is served; one in flight gives way when it is back, and is not carried on until then.
+    Together they may spend `token_budget` tokens (None = the machine's limit). `grants` may be lazy: the scheduler stops
+    reading when the batch is full. Requests in `preempt` give way before the first grant is served; one that is in flight
+    gives way when its batch returns, and is not scheduled until then.
     """
 
     grants: Iterable[Grant]
     token_budget: int | None = None
-    otherwise: Reason = Reason.NOT_CHOSEN  # why those that were not granted anything wait
-    preempt: Iterable[Request] = ()  # running requests that lose their memory first, and wait again
+    otherwise: Reason = Reason.NOT_CHOSEN  # why requests without a grant wait
+    preempt: Iterable[Request] = ()  # running requests to preempt before any grant is served

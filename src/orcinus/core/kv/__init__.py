@@ -1,4 +1,4 @@
-"""Who owns which K/V blocks. One manager a class, and one line here."""
+"""K/V block managers. One manager a class, and one line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool of equal K/V blocks and the block table of every request: what all K/V managers have in common."""
+"""A pool of equal K/V blocks, and every request's block tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from orcinus.errors import ConfigError
 
 
 class BlockPool:
-    """Blocks of `block_size` tokens each, owned by at most one request (vLLM, section 4.2, without sharing).
+    """Blocks of `block_size` tokens, each owned by at most one request.
 
-    A request has one block table per group of layers: layers that keep different parts of a context have different tables.
+    This is vLLM, section 4.2, without sharing. A request has one block table per group of layers, because layers that keep
+    different parts of a context need different tables.
     """
 
     preallocates: ClassVar[bool] = False
@@ -33,17 +34,20 @@ class BlockPool:
         return len(self._free)
 
     def blocks_for(self, tokens: int) -> int:
-        """How many blocks so many tokens fill, over all groups of layers."""
+        """Blocks needed for `tokens` tokens, over all groups of layers."""
         return -(-tokens // self.block_size) * self.groups
 
     def can_ever_hold(self, request: Request) -> bool:
         return self.blocks_for(request.max_known) <= self.num_blocks
 
     def extend(self, request: Request, tokens: int) -> bool:
-        """Let the request's tables reach `tokens` tokens. False, and nothing taken, if blocks are short."""
+        """Extend the request's tables to hold `tokens` tokens.
+
+        False, and nothing taken, if blocks are short.
+        """
         tables = self._tables.get(request.id, self._none)
         short = -(-tokens // self.block_size) - len(tables[0])
-        if short <= 0:  # as in most iterations
+        if short <= 0:  # the usual case
             self._tables[request.id] = tables
             return True
         if short * self.groups > self.num_free:
@@ -52,11 +56,11 @@ class BlockPool:
         return True
 
     def _take(self) -> int:
-        """A block that nobody needs; there is one."""
+        """A free block; the caller has checked that there is one."""
         return self._free.popleft()
 
     def ready(self, request: Request) -> bool:
-        return True  # without a prefix cache nobody can use what another computes
+        return True  # without a prefix cache requests share no blocks
 
     def release(self, request: Request) -> None:
         for table in self._tables.pop(request.id, ()):
@@ -66,4 +70,4 @@ class BlockPool:
         return self._tables.get(request.id, self._none)
 
     def commit(self, request: Request) -> None:
-        """Nothing to note: without a prefix cache nobody else reads these blocks."""
+        """Does nothing: without a prefix cache no other request reads these blocks."""

@@ -1,4 +1,4 @@
-"""K/V memory on demand: one block more whenever the last one is full (vLLM, SOSP 2023, section 4)."""
+"""K/V memory on demand, block by block (vLLM, SOSP 2023, section 4)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from orcinus.errors import ConfigError
 
 
 class Paged(BlockPool):
-    """Room for the known tokens at admission, then block by block; the scheduler preempts when the pool is empty.
+    """Takes blocks for the known tokens at admission, then one by one.
 
-    `watermark` is the share of blocks that an admission leaves free, so that the running requests can grow a while
-    before one must be preempted. A request that has the pool to itself may use all of it.
+    The scheduler preempts when the pool is empty. `watermark` is the share of blocks that an admission leaves free, so that
+    the running requests can grow for a while before one must be preempted. A request that is alone may use the whole pool.
     """
 
     def __init__(self, num_blocks: int, block_size: int, watermark: float = 0.01, groups: int = 1) -> None:

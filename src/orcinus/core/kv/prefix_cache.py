@@ -1,4 +1,7 @@
-"""Paged K/V memory that remembers: requests share the blocks of equal prefixes (vLLM, section 4.3; SGLang's RadixAttention)."""
+"""Paged K/V memory in which requests share the blocks of equal prefixes.
+
+See vLLM, section 4.3, and SGLang's RadixAttention.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,19 @@ from orcinus.core.request import Request
 @dataclass(slots=True)
 class _Cached:
     blocks: tuple[int, ...]  # one per group of layers
-    tokens: tuple[int, ...]  # compared too, so that not even equal digests could mix up two texts
+    tokens: tuple[int, ...]  # compared too, against digest collisions
 
 
 class PrefixCache(Paged):
-    """Full blocks are known by a digest of their tokens, of all tokens before them, and of the request's `cache_salt`.
+    """Paged K/V memory whose full blocks are found again by a digest.
 
-    A block that was computed once can be read by any number of requests; it is never written again. When nobody uses it
-    any more it stays, until room is needed: then the least recently used block goes. At least one token of a request is
-    always left to compute, because its logits choose the next one.
+    The digest covers the block's tokens, all tokens before them, and the request's `cache_salt`. A block that was computed
+    once can be read by any number of requests; it is never written again. An unused block stays until its room is needed:
+    then the least recently used one is evicted. At least one token of a request is always left to compute, because its
+    logits are needed to sample the next one.
 
-    While a request computes a prefix, others that begin alike are not `ready`: waiting for its blocks costs less than
-    computing them again.
+    While a request computes a prefix, other requests with the same prefix are not `ready`: waiting for its blocks costs less
+    than computing them again.
     """
 
     stats: PrefixStats
@@ -40,7 +44,7 @@ class PrefixCache(Paged):
         self._digests: dict[int, bytes] = {}  # of cached blocks
         self._unused: OrderedDict[int, None] = OrderedDict()  # cached blocks without users, least recently used first
         self._chains: dict[str, list[bytes]] = {}  # request -> digests of its first blocks
-        self._computing: dict[bytes, str] = {}  # digest -> the running request that is about to compute it
+        self._computing: dict[bytes, str] = {}  # digest -> the running request that will compute it
 
     @property
     def num_free(self) -> int:
@@ -73,13 +77,13 @@ class PrefixCache(Paged):
     def commit(self, request: Request) -> None:
         tables, full = self._tables[request.id], request.computed // self.block_size
         if full == 0 or tables[0][full - 1] in self._digests:
-            return  # as in all iterations but one of every block
+            return  # no block became full: the usual case
         digests = self._digest_chain(request, full)
-        for place in range(full - 1, -1, -1):  # from the newest backwards, to what has been noted before
+        for place in range(full - 1, -1, -1):  # from the newest back to the first one already noted
             blocks, digest = tuple(table[place] for table in tables), digests[place]
             if blocks[0] in self._digests:
                 break
-            if digest not in self._cached:  # else another request computed the same at the same time
+            if digest not in self._cached:  # else another request computed the same block meanwhile
                 self._cached[digest] = _Cached(blocks, self._tokens(request, place))
                 self._digests.update(dict.fromkeys(blocks, digest))
             if self._computing.get(digest) == request.id:
@@ -90,7 +94,7 @@ class PrefixCache(Paged):
             if self._computing.get(digest) == request.id:
                 del self._computing[digest]
         tables = self._tables.pop(request.id, self._none)
-        for block in chain.from_iterable(map(reversed, tables)):  # the ends of texts are forgotten before their beginnings
+        for block in chain.from_iterable(map(reversed, tables)):  # ends of texts are evicted before their beginnings
             self._users[block] -= 1
             if self._users[block] == 0:
                 if block in self._digests:
@@ -103,7 +107,7 @@ class PrefixCache(Paged):
             block = self._free.popleft()
         else:
             block, _ = self._unused.popitem(last=False)
-            for other in self._cached.pop(self._digests[block]).blocks:  # the other groups' blocks are of no use without it
+            for other in self._cached.pop(self._digests[block]).blocks:  # the other groups' blocks are useless without it
                 del self._digests[other]
                 if other != block:
                     del self._unused[other]
@@ -113,11 +117,14 @@ class PrefixCache(Paged):
         return block
 
     def _most(self, request: Request) -> int:
-        """How many blocks of a request could be found at most. Who scores the prompt has to compute it."""
+        """The most blocks of a request that a look-up may find.
+
+        A prompt that is scored has to be computed, so none of its blocks count.
+        """
         return 0 if request.params.prompt_logprobs is not None else (request.known - 1) // self.block_size
 
     def _match(self, request: Request) -> list[tuple[int, ...]]:
-        """The blocks that hold the beginning of its tokens, place by place, one per group each."""
+        """The cached blocks of its first tokens: per place, one per group."""
         found = []
         digests = self._digest_chain(request, self._most(request))
         for place in range(self._most(request)):
@@ -128,7 +135,10 @@ class PrefixCache(Paged):
         return found
 
     def _digest_chain(self, request: Request, count: int) -> list[bytes]:
-        """The digests of its first blocks, `count` at least, each made of the one before it and of the block's tokens."""
+        """The digests of its first blocks, at least `count`.
+
+        Each is made of the one before it and of the block's tokens.
+        """
         digests = self._chains.setdefault(request.id, [])
         while len(digests) < count:
             before = digests[-1] if digests else sha256(request.context.cache_salt.encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""K/V memory reserved at admission for the whole life of a request: no growth, no preemption, much waste."""
+"""K/V memory reserved at admission for a request's whole life: no preemption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Reserved(BlockPool):
     preallocates: ClassVar[bool] = True
 
     def reservation(self, request: Request) -> int:
-        """How many tokens a request is given room for."""
+        """The number of tokens to reserve for a request."""
         raise NotImplementedError
 
     def can_admit(self, request: Request) -> bool:
@@ -24,18 +24,21 @@ class _Reserved(BlockPool):
         return 0
 
     def grow(self, request: Request, tokens: int) -> bool:
-        return True  # its room was taken at admission
+        return True  # its blocks were reserved at admission
 
 
 class Reservation(_Reserved):
-    """Orca: room for the request's own prompt + max_tokens (Orca, section 4.2). With blocks of 1 token, exactly its slots."""
+    """Orca's manager: reserves the request's prompt + max_tokens (Orca, section 4.2).
+
+    With blocks of 1 token these are exactly Orca's slots.
+    """
 
     def reservation(self, request: Request) -> int:
         return request.max_known
 
 
 class MaxLength(_Reserved):
-    """FasterTransformer: room for the model's whole length, however short the request (Orca, section 6.2)."""
+    """FasterTransformer's manager: reserves the model's whole length (Orca, section 6.2)."""
 
     def __init__(self, num_blocks: int, block_size: int, max_model_len: int, groups: int = 1) -> None:
         super().__init__(num_blocks, block_size, groups)

@@ -1,4 +1,4 @@
-"""Who comes first in the queue, whatever the policy. One order a file, and one line here."""
+"""Queue orders, whatever the policy. One order a file, one line here."""
 
 from __future__ import annotations
 

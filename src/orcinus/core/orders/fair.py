@@ -1,4 +1,7 @@
-"""Every client the same share (the virtual token counter of "Fairness in Serving Large Language Models", OSDI 2024)."""
+"""Equal service for every client (virtual token counter).
+
+From "Fairness in Serving Large Language Models", OSDI 2024.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError
 
-MOST_COST = 1e6  # of a token: sums of more would lose the small ones
-REMEMBERED = 1000  # clients who are away, at least
+MOST_COST = 1e6  # per token: larger sums would lose small addends to rounding
+REMEMBERED = 1000  # absent clients kept, at least
 _Turn = tuple[float, float, int, int, tuple[Request, ...]]  # counter; arrival, number, place of a request; its client's queue
 
 
 @dataclass
 class Fair:
-    """The client that was served least comes first; the requests of one client are first come, first served.
+    """The least served client first; each client's own requests by arrival.
 
-    A counter per client adds up what it was given: `prompt_cost` for every prompt token, at admission, and `output_cost`
-    for every generated one. A client who returns to the queue is lifted to the lowest counter in it, so that idling earns
+    A counter per client adds up its service: `prompt_cost` for every prompt token, at admission, and `output_cost` for every
+    generated one. When a client returns to the queue, its counter is raised to the lowest in the queue, so that idling earns
     no credit. Between two clients who both always have requests waiting, service differs by at most 2 U, where U is the
     cost of the dearest prompt and of all that the running requests can generate (compare theorem 4.4 of the paper). So
     the backlog of one client delays no other.
@@ -50,7 +53,7 @@ class Fair:
         queue.add(request)
 
     def _forget(self) -> None:
-        """Drop those who have been away longest, now and then: strangers come without end."""
+        """Now and then drop the clients absent longest, to bound memory."""
         if len(self.counters) > 2 * REMEMBERED + len(self._queues):
             latest = islice(reversed(self.counters), REMEMBERED)
             kept = {*latest, *self._queues, self._left}
@@ -64,11 +67,11 @@ class Fair:
             self._left = request.context.client
 
     def rank(self, request: Request) -> float:
-        """What its client was given until now."""
+        """The service that its client has received so far."""
         return self.counters.get(request.context.client, 0.0)
 
     def admit(self, request: Request) -> None:
-        if not request.preemptions:  # what was taken away from it is not charged twice
+        if not request.preemptions:  # a recomputed prompt is not charged twice
             self.counters[request.context.client] += self._prompt(request)
         self.remove(request)
 
@@ -76,7 +79,7 @@ class Fair:
         self.counters[request.context.client] += tokens * self.output_cost
 
     def first(self, count: int) -> tuple[Request, ...]:
-        """The order in which they would be admitted, if nothing else happened meanwhile."""
+        """The requests in the order in which they would be admitted now."""
         if count < 1:
             return ()
         turns = [self._turn(self.counters[client], 0, queue.first(count)) for client, queue in self._queues.items()]

@@ -7,7 +7,10 @@ from orcinus.core.request import Request
 
 
 class FCFS(SortedQueue):
-    """By arrival alone: nobody is ever overtaken in the queue. A preempted request arrived before all who wait."""
+    """Waiting requests by arrival alone.
+
+    A preempted request arrived before all that wait, so it comes first.
+    """
 
     def rank(self, request: Request) -> float:
         return request.arrival

@@ -7,9 +7,10 @@ from orcinus.core.request import Request
 
 
 class Priority(AgingQueue):
-    """By `priority`, lower first, as in vLLM; `aging` seconds of waiting make up for one level, so nothing starves.
+    """By `priority`, lower first, as in vLLM.
 
-    A request waits at most for those that arrive less than (its priority - theirs) x aging seconds after it.
+    `aging` seconds of waiting make up for one level, so no request starves. A request waits at most for those that arrive
+    less than (its priority - theirs) x aging seconds after it.
     """
 
     def rank(self, request: Request) -> float:

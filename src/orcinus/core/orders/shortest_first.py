@@ -1,4 +1,4 @@
-"""Requests with little left to do first."""
+"""The requests with the fewest tokens left first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from orcinus.core.request import Request
 
 
 class ShortestFirst(AgingQueue):
-    """By the tokens still to run, prompt and the most that may be generated; `aging` seconds make up for 1000 of them.
+    """By the tokens still to run: prompt plus `max_tokens`.
 
-    A request waits at most for those that arrive less than (its tokens - theirs) x aging / 1000 seconds after it. If
-    `max_tokens` tells the truth about the lengths of answers, the mean wait is mostly shorter than in order of arrival. It
-    is not the shortest there is: many requests run at once, those that run are not interrupted for shorter ones, and aging
-    keeps a part of the order of arrival.
+    `aging` seconds of waiting make up for 1000 tokens. A request waits at most for those that arrive less than
+    (its tokens - theirs) x aging / 1000 seconds after it. If `max_tokens` is close to the real lengths of answers, the mean
+    wait is mostly shorter than in order of arrival. It is not the shortest possible: many requests run at once, running ones
+    are not interrupted for shorter ones, and aging keeps a part of the order of arrival.
     """
 
     def rank(self, request: Request) -> float:

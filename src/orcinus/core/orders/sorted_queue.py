@@ -1,4 +1,4 @@
-"""A queue sorted by a number that does not change while a request waits."""
+"""A queue sorted by a number that never changes while requests wait."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from operator import itemgetter
 from orcinus.core.request import Request
 from orcinus.errors import ConfigError, shown
 
-Entry = tuple[float, float, int, Request]  # rank, arrival, number of the submission
+Entry = tuple[float, float, int, Request]  # rank, arrival, submission number
 KEY = itemgetter(0, 1, 2)  # equal arrivals keep the order of submission
 
 
 class SortedQueue:
-    """Waiting requests, those of the lowest rank first. Ranks are moments in seconds.
+    """Waiting requests by rank, the lowest first. Ranks are times in seconds.
 
-    A rank is the arrival plus a handicap, so waiting itself moves a request forward (aging), and the wait is bounded: a
-    request can be overtaken only by those that arrive within the difference of the two handicaps after it.
+    A rank is the arrival time plus a handicap, so waiting itself moves a request forward (aging), and the wait is bounded:
+    only requests that arrive within the difference of the two handicaps can overtake it.
     """
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
 
     def rank(self, request: Request) -> float:
-        """Where in the queue a request belongs; constant for the request's whole life."""
+        """A request's place in the queue; constant for the request's whole life."""
         raise NotImplementedError
 
     def add(self, request: Request) -> None:
@@ -58,7 +58,7 @@ class SortedQueue:
 
 @dataclass
 class AgingQueue(SortedQueue):
-    """A queue whose handicaps wear off: `aging` seconds of waiting make up for one unit of them."""
+    """A queue where `aging` seconds of waiting offset one unit of handicap."""
 
     aging: float = 10.0
 

@@ -1,4 +1,4 @@
-"""Which requests run in the next iteration. One policy a file, and one line here."""
+"""Scheduling policies. One policy a file, and one line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request-level baseline of the Orca paper: FasterTransformer below a simple scheduler (Orca, section 6)."""
+"""The Orca paper's baseline: FasterTransformer below a request-level scheduler (Orca, 6)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from orcinus.core.view import Grant, Selection, View
 
 @dataclass(frozen=True, slots=True)
 class FasterTransformer:
-    """A batch runs to its end. Its first iteration treats every prompt as if it had the length of the shortest.
+    """Request-level batches whose prompts are padded to the shortest one.
 
-    The rest of the longer prompts goes in token by token, together with the answers of the shorter ones. Whoever has
-    finished leaves its slot empty, and nobody sees an answer before the longest is done.
+    A batch runs to its end. Its first iteration runs as many tokens of every prompt as the shortest one has. The rest of the
+    longer prompts runs token by token, beside the answers of the shorter ones. The slot of a finished request stays empty,
+    and no answer is returned before the longest one is complete.
     """
 
     holds_answers: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The largest iteration that keeps a promise about latency, predicted from the iterations so far."""
+"""The largest iterations predicted to keep a latency target."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, Selection, View
 from orcinus.errors import ConfigError, shown
 
-LEAST = 16  # tokens of an iteration without decodes, or of one that can keep no promise anyway
-SAFE = 0.8  # share of the target within which the last iterations must have stayed to go against the prediction
+LEAST = 16  # tokens of an iteration without decodes, or that misses the target anyway
+SAFE = 0.8  # share of the target that recent iterations must not exceed to override the prediction
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyTarget:
     """Stall-free batching whose token budget is chosen anew for every iteration.
 
-    It is the largest with which the iteration is predicted to end before the deadlines of all its decodes: `tbt` seconds
-    after their newest tokens. Requests are admitted only as long as their decodes together would keep the target too. If
+    The budget is the largest for which the iteration is predicted to end before the deadlines of all its decodes: `tbt`
+    seconds after their newest tokens. Requests are admitted only while their decodes together would keep the target too. If
     `ttft` is given, an iteration also ends before the first deadline of a prompt that can still be met. The prediction is
     `view.step_time`, with its margin; a cold engine begins with small iterations and at most doubles them.
 
-    A prediction that a disturbance made too long must not shut the door for good, because without prompts nothing corrects
-    it. So one prompt is always read, in small chunks, while the iterations as measured stay well within the target.
+    After a disturbance predictions may be too long. They must not stop admissions for ever, because without prompts nothing
+    corrects them. So one prompt is always run, in small chunks, while the measured iterations stay well within the target.
     """
 
     holds_answers: ClassVar[bool] = False
@@ -50,7 +50,10 @@ class LatencyTarget:
         return Selection(chain(map(Grant, decodes), chunks), budget, otherwise=Reason.LATENCY)
 
     def _room(self, view: View, decodes: int, known: int, prompts: Sequence[Request]) -> int:
-        """How many more requests could decode together within the target; one may always run (see the class)."""
+        """How many more requests could decode together within the target.
+
+        At least one may always run (see the class).
+        """
         least = not prompts and view.step_time.measured <= SAFE * self.tbt
         count = decodes + len(prompts)
         known += sum(request.known for request in prompts)
@@ -63,12 +66,15 @@ class LatencyTarget:
         return max(admitted, least)
 
     def _budget(self, view: View, decodes: Sequence[Request], known: int, prompts: Sequence[Request]) -> int:
-        """The largest budget that keeps the deadlines, found by bisection: time grows with the budget."""
+        """The largest budget that keeps the deadlines.
+
+        Found by bisection, because time grows with the budget.
+        """
         count = len(decodes)
         time_left = self._time_left(view, decodes, prompts) - view.step_time.margin
         low, high = count, min(max(view.step_time.trusted_tokens, count + LEAST), view.limits.max_batch_tokens)
         if view.step_time.predict(count, known, count) > min(time_left, self.tbt):
-            return count + LEAST  # out of reach even without a prompt: go on, but slowly
+            return count + LEAST  # missed even without a prompt: continue in small chunks
         while low < high:
             middle = (low + high + 1) // 2
             if self._predicted(view, count, known, prompts, middle) <= time_left:
@@ -78,7 +84,7 @@ class LatencyTarget:
         return low if decodes else max(low, LEAST)
 
     def _time_left(self, view: View, decodes: Sequence[Request], prompts: Sequence[Request]) -> float:
-        """Seconds until the first deadline that can be met."""
+        """Seconds until the first deadline that can still be met."""
         oldest = min((_newest(request, view.now) for request in decodes), default=math.inf)
         deadlines = [oldest + self.tbt]
         if self.ttft is not None:
@@ -86,7 +92,7 @@ class LatencyTarget:
         return min(deadlines) - view.now
 
     def _predicted(self, view: View, decodes: int, known: int, prompts: Sequence[Request], budget: int) -> float:
-        """Seconds of the iteration that a budget would lead to."""
+        """Predicted seconds of the iteration that a budget leads to."""
         tokens, requests, attended = decodes, decodes, known
         for request in prompts:
             share = min(request.pending, budget - tokens)
@@ -98,5 +104,5 @@ class LatencyTarget:
 
 
 def _newest(request: Request, now: float) -> float:
-    """When its newest token came; one that is in flight comes any moment."""
+    """When its newest token came; `now` if one is in flight."""
     return now if request.promised or request.newest_token is None else request.newest_token

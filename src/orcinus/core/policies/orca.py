@@ -11,11 +11,11 @@ from orcinus.core.view import Grant, Selection, View
 
 @dataclass(frozen=True, slots=True)
 class Orca:
-    """Every iteration takes the oldest requests that are not in flight, whatever their phase; prompts run whole.
+    """Every iteration runs the oldest free requests, in any phase; prompts whole.
 
-    "Oldest" is first in the order of the queue, which is `fcfs` in the paper. The scheduler stops admitting at the first
-    request whose reservation fails, so no request overtakes another in the queue: the earlier of two has always run at
-    least as many iterations as the later one.
+    "Oldest" means first in the queue's order, which is `fcfs` in the paper. "Free" means not in flight. The scheduler stops
+    admitting at the first request whose reservation fails, so no request overtakes another in the queue: the earlier of two
+    has always run at least as many iterations as the later one.
     """
 
     holds_answers: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Who generates and who still reads its prompt: the distinction that most policies are about."""
+"""Decodes and prompts: the distinction most policies make."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from orcinus.errors import ConfigError, shown
 
 
 def by_phase(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]:
-    """Decodes, and requests with more than one token to run: fresh prompts, chunks of them, and recomputations."""
+    """Decodes, and requests with more than one pending token.
+
+    The latter are fresh prompts, chunks of prompts, and recomputations.
+    """
     decodes: list[Request] = []
     prompts: list[Request] = []
     for request in requests:
@@ -18,6 +21,6 @@ def by_phase(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]
 
 
 def at_least(name: str, value: object, least: int) -> None:
-    """Raise `ConfigError` unless an option is a whole number of at least `least`."""
+    """Raise `ConfigError` unless an option is an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {shown(value)}")

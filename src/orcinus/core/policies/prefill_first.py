@@ -1,4 +1,4 @@
-"""Prefill-prioritising iteration-level batching: vLLM before chunked prefill (Sarathi-Serve, Algorithm 2)."""
+"""Prefill-prioritising batching: vLLM before chunked prefill (Sarathi-Serve, Algorithm 2)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orcinus.core.view import Grant, Selection, View
 
 @dataclass(frozen=True, slots=True)
 class PrefillFirst:
-    """Whenever a prompt can be admitted, an iteration of whole prompts runs and the decodes pause.
+    """Iterations of whole prompts whenever one can be admitted; decodes pause.
 
-    New users see their first token soon and the batch grows fast; everybody else's stream stalls meanwhile.
+    First tokens come soon and the batch grows fast, but all other streams stall meanwhile.
     """
 
     holds_answers: ClassVar[bool] = False

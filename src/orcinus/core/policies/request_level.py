@@ -1,4 +1,4 @@
-"""Request-level (static) batching: what serving systems did before Orca, and its baseline (Orca, section 2 and figure 3)."""
+"""Request-level (static) batching, the baseline of Orca (section 2, figure 3)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orcinus.errors import ConfigError, shown
 
 @dataclass(frozen=True, slots=True)
 class RequestLevel:
-    """A batch is fixed until its last request ends; only then the next requests are taken from the queue.
+    """A fixed batch; new requests are admitted after its last one ends.
 
-    `release` says when users see their answers: `batch`, when the whole batch has ended, as with FasterTransformer; or
-    `each`, every request at its own end, which is kinder but no faster. A stop string is found by whoever reads the text,
-    so under `batch` it shortens the answer but not the work.
+    `release` says when users get their answers: `batch`, when the whole batch has ended, as with FasterTransformer; or
+    `each`, every request at its own end, which is kinder but no faster. Stop strings are found in the text, outside the
+    engine, so under `batch` they shorten the answer but not the work.
     """
 
     steady: ClassVar[bool] = True

@@ -13,10 +13,10 @@ from orcinus.core.view import Grant, Selection, View
 
 @dataclass(frozen=True, slots=True)
 class Sarathi:
-    """Every batch holds exactly one chunk of one prompt, and decodes fill the rest of its places.
+    """Batches of exactly one prompt chunk, with decodes in all other places.
 
-    The chunk is `chunk_size` tokens less one for every decode, so that the whole batch keeps the size that the matrix
-    multiplications like best: a multiple of the tile, 128 on a GPU (section 4.4; for CPUs see docs/policies.md).
+    The chunk has `chunk_size` tokens minus one for every decode, so that the whole batch has a size that suits matrix
+    multiplications: a multiple of the tile, 128 on a GPU (section 4.4; for CPUs see docs/policies.md).
     """
 
     holds_answers: ClassVar[bool] = False

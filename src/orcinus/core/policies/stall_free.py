@@ -12,9 +12,10 @@ from orcinus.core.view import Grant, Selection, View
 
 @dataclass(frozen=True, slots=True)
 class StallFree:
-    """Every decode runs in every iteration; what `token_budget` leaves over goes to prompts, running ones before new ones.
+    """Runs every decode in every iteration; prompts share the remaining budget.
 
-    The budget bounds the time of an iteration and so the time between tokens; no prompt, however long, stalls a decode.
+    Running prompts come before new ones. `token_budget` bounds the time of an iteration and so the time between tokens; no
+    prompt, however long, stalls a decode.
     """
 
     holds_answers: ClassVar[bool] = False
