@@ -73,7 +73,10 @@ class Architecture:
         return self.layers * self.layer_kv_bytes(1)
 
     def layer_kv_bytes(self, tp: int) -> int:
-        """The same for one layer, on one of `tp` devices. Heads that are fewer than devices are held by several of them."""
+        """K/V bytes of one token, per layer and device.
+
+        `tp` devices share the heads; where heads are fewer than devices, several devices hold the same head.
+        """
         return 2 * BYTES * max(1, self.kv_heads // tp) * self.head_dim
 
 
@@ -160,7 +163,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_architecture(name: str | Path) -> Architecture:
-    """The preset of this name, or the shape in a Hugging Face config.json.
+    """A preset by name, or the shape in a Hugging Face config.json.
 
     Raises `ModelError` if it is neither.
     """
@@ -179,7 +182,7 @@ def find_architecture(name: str | Path) -> Architecture:
 def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     """The shape that a Hugging Face config describes.
 
-    Raises `ModelError` if a size is missing or absurd, or if the model is none that can be simulated.
+    Raises `ModelError` if a size is missing or absurd, or if the model cannot be simulated.
     """
     _check_family(config, name)
     inner = config.get("text_config")  # of models that also see
@@ -228,7 +231,7 @@ UNKNOWN = {  # what would make another model of it than the one that is computed
 
 
 def _check_family(config: Mapping[str, Any], name: str) -> None:
-    """Raise `ModelError` for what is not a dense decoder with 16-bit weights."""
+    """Raise `ModelError` unless it is a dense decoder with 16-bit weights."""
     for key, what in UNKNOWN.items():
         if config.get(key):
             raise ModelError(f"the config of {name} says {key}: {what} cannot be simulated yet, give a dense model's")
@@ -249,7 +252,7 @@ def _window(config: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """How many devices one replica is spread over. Raises `ConfigError` for impossible numbers."""
+    """The devices of one replica. Raises `ConfigError` for impossible numbers."""
 
     tp: int = 1  # tensor parallel: every layer over so many devices (Orca: intra-layer)
     pp: int = 1  # pipeline parallel: the layers over so many stages (Orca: inter-layer)
@@ -265,7 +268,7 @@ class Parallel:
         return self.tp * self.pp
 
     def check(self, model: Architecture) -> None:
-        """Raise `ConfigError` unless the model can be divided like this."""
+        """Raise `ConfigError` unless the model can be divided so."""
         if model.heads % self.tp:
             fitting = [str(n) for n in range(1, 65) if model.heads % n == 0]
             raise ConfigError(
@@ -277,6 +280,6 @@ class Parallel:
             raise ConfigError(f"pp={self.pp} is more than the {model.layers} layers of {model.name}: lower it")
 
     def layers(self, model: Architecture) -> tuple[int, ...]:
-        """Layers of each stage, as equal as can be."""
+        """Layers of each stage, as equal as possible."""
         each, rest = divmod(model.layers, self.pp)
         return tuple(each + (stage < rest) for stage in range(self.pp))

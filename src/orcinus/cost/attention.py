@@ -18,23 +18,23 @@ def pairs_within(start: int, tokens: int, window: int | None) -> int:
 
 
 def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
-    """Floating-point operations of a chunk, in one layer on one of `tp` devices.
+    """Floating-point operations of a chunk, per layer and device.
 
-    Two products, scores and weighted sum, of two operations each for every pair of a token and one that it attends to.
+    `tp` devices share the heads. Scores and weighted sum are two products, with two operations each for every query-key pair.
     """
     return 4 * (model.heads // tp) * model.head_dim * pairs_within(start, tokens, model.window)
 
 
 def kv_read_bytes(model: Architecture, tp: int, context: int) -> int:
-    """Bytes of keys and values that decodes read, in one layer and on one of `tp` devices."""
+    """Bytes of K/V that decodes read, per layer and device (of `tp`)."""
     return context * model.layer_kv_bytes(tp)
 
 
 def waves(model: Architecture, tp: int, tokens: int, rows: int | None, sms: int) -> float:
-    """Slowdown (at least 1) of a chunk whose thread blocks do not fill the device.
+    """Slowdown (>= 1) of a chunk whose thread blocks underfill the device.
 
     A block computes `rows` tokens of one head, and as many run at a time as there are multiprocessors. A last wave that is
-    partly empty, and a last block, cost as much as full ones: what makes small chunks dear (SARATHI, figure 13a).
+    partly empty, and a last block, cost as much as full ones. This makes small chunks expensive (SARATHI, figure 13a).
     """
     if rows is None:
         return 1.0

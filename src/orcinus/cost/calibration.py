@@ -1,4 +1,4 @@
-"""A calibration as a JSON file: costs of iterations and the engine measured."""
+"""A calibration as a JSON file: iteration costs and the measured engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Calibration:
             raise ConfigError("the doubts of a calibration are lines of text")
 
     def write(self, path: Path) -> None:
-        """Write the file that `read_calibration` reads. Raises `ConfigError` if it cannot be written."""
+        """Write the file for `read_calibration`. Raises `ConfigError` if that fails."""
         content = {"kind": KIND, "version": VERSION, **asdict(self)}
         try:
             path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -50,7 +50,10 @@ class Calibration:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The calibration in a file. Raises `ConfigError` if it is none, or one of another version."""
+    """The calibration in a file.
+
+    Raises `ConfigError` if it holds none, or one of another version.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What one replica of a model runs on and with."""
+"""The hardware and software that one replica runs on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class Cluster:
 
 
 def find_cluster(device: str, network: str, software: str, parallel: Parallel) -> Cluster:
-    """The cluster of these names. Raises `ConfigError` for a name there is not."""
+    """The cluster of these names. Raises `ConfigError` for an unknown name."""
     chosen = find_software(software)
     return Cluster(chosen.on(find_device(device)), find_network(network), parallel, chosen)

@@ -19,8 +19,8 @@ SHARES: dict[str, dict[str, float]] = read("network")["shares"]
 def all_reduce_seconds(network: Network, size: float, workers: int, nodes: int | None = None) -> float:
     """Seconds of an all-reduce of `size` bytes over `workers` devices.
 
-    `nodes` is how many nodes they are spread over, evenly; as few as possible unless it is given. One worker has nothing
-    to add. Raises `ConfigError` for fewer than one, or more of them than the nodes have devices.
+    `nodes` is how many nodes they are spread over, evenly; default: as few as possible. One worker takes no time. Raises
+    `ConfigError` for fewer than one worker, or more than the nodes have devices.
     """
     nodes = -(-workers // network.node_size) if nodes is None else nodes
     if not (workers >= 1 and 1 <= nodes <= workers and workers <= nodes * network.node_size):
@@ -40,10 +40,10 @@ def all_reduce_seconds(network: Network, size: float, workers: int, nodes: int |
 
 
 def send_recv_seconds(network: Network, size: float, senders: int = 1, across: bool = True) -> float:
-    """Seconds to send `size` bytes to one device, in another node if `across`.
+    """Seconds to send `size` bytes to one device.
 
-    `senders` devices of the node do so at the same time and share its network cards.
-    Raises `ConfigError` if there are fewer than one or more than the node has devices.
+    `across`: it is in another node. `senders` devices of the node send at the same time and share its network cards. Raises
+    `ConfigError` if there are fewer than one or more than the node has devices.
     """
     if not 1 <= senders <= network.node_size:
         raise ConfigError(f"{senders} senders are not in a node of {network.name}: give 1 to {network.node_size}")

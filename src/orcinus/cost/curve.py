@@ -1,4 +1,4 @@
-"""Times of linear layers as papers measured them."""
+"""Measured times of linear layers, from papers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TILE = 128  # tokens in a tile of a matrix multiplication (SARATHI, section 4.4)
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCurve:
-    """Seconds of all linear layers of an iteration, as a function of its tokens.
+    """Seconds of an iteration's linear layers, as a function of its tokens.
 
-    Between two points it is a straight line, so that a step between tiles stays one if both of its sides were measured.
-    Beyond the last point, every tile adds what tiles added on average over the upper half of the measured whole ones, and
-    inside it the curve is that of the last measured whole one. Raises `ConfigError` for points out of order, for a time that
-    is not positive, and for a curve without two whole tiles.
+    Between two points the curve is a straight line; a step between tiles stays a step if both sides were measured. Beyond the
+    last point every tile adds the average of the upper half of the measured whole tiles, and inside a tile the curve repeats
+    the last measured whole one. Raises `ConfigError` for points out of order, for a time that is not positive, and for a curve
+    without two whole tiles.
     """
 
     tokens: tuple[int, ...]
@@ -32,7 +32,7 @@ class MeasuredCurve:
             raise ConfigError(f"a curve must reach {2 * TILE} tokens, for tiles to be seen in it, not {self.tokens[-1]}")
 
     def __call__(self, tokens: int) -> float:
-        """Seconds of an iteration of so many tokens."""
+        """Seconds of an iteration with this many tokens."""
         last = self.tokens[-1]
         if tokens <= last:
             return self._between(tokens)
@@ -55,8 +55,8 @@ class MeasuredCurve:
 def find_linears(software: str, model: str, device: str, tp: int) -> MeasuredCurve | None:
     """The measured curve of this model under this software; None without one.
 
-    A changed efficiency of linear layers takes the formula that it belongs to instead. Raises `ConfigError` for a name that
-    there is not.
+    If an efficiency of linear layers is changed, the formula is used instead, because the efficiency belongs to it. Raises
+    `ConfigError` for an unknown name.
     """
     fitted = known_software().get(software.partition(":")[0], {})
     asked = find_software(software)

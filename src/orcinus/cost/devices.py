@@ -82,7 +82,10 @@ DEVICES: dict[str, DeviceSpec] = {
 
 
 def find_device(name: str) -> DeviceSpec:
-    """The device of this name. Raises `ConfigError`, with the names there are, if there is none."""
+    """The device of this name.
+
+    Raises `ConfigError` that lists the names if there is none.
+    """
     try:
         return DEVICES[name.lower()]
     except KeyError:
@@ -95,7 +98,10 @@ PROFILE = "a100-dgx"  # the one network that was measured
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """A regime of a collective: seconds = latency + size / rate, up to `up_to` bytes."""
+    """A collective's seconds as latency + size / rate.
+
+    It holds up to `up_to` bytes.
+    """
 
     up_to: float
     latency: float
@@ -104,7 +110,7 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The measured seconds of a collective, as regimes by growing size."""
+    """Measured seconds of a collective, as regimes of growing size."""
 
     collective: Collective
     workers: int
@@ -112,14 +118,17 @@ class Measured:
     regimes: tuple[Regime, ...]
 
     def seconds(self, size: float) -> float:
-        """Seconds of a message of `size` bytes. The last regime holds for everything larger."""
+        """Seconds of a message of `size` bytes.
+
+        The last regime holds for everything larger.
+        """
         regime = next((each for each in self.regimes if size <= each.up_to), self.regimes[-1])
         return regime.latency + size / regime.rate
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The links inside a node and between nodes: bytes a second, one way.
+    """Links inside and between nodes, in bytes per second one way.
 
     Raises `ConfigError` for a rate or a number that is not positive.
     """
@@ -138,15 +147,15 @@ class Network:
             raise ConfigError(f"sizes and rates of the network {self.name!r} must be positive")
 
     def find(self, collective: Collective, workers: int, nodes: int) -> Measured | None:
-        """The measurement for exactly so many workers and nodes; None without one."""
+        """The measurement for exactly this many workers and nodes; else None."""
         wanted = (collective, workers, nodes)
         return next((each for each in self.measured if (each.collective, each.workers, each.nodes) == wanted), None)
 
 
 def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False, faster: float = 1.0) -> tuple[Measured, ...]:
-    """The DGX A100's collectives that hold elsewhere too.
+    """The DGX A100's measured collectives that hold on other systems too.
 
-    Links that are so many times `faster` carry that much more, and begin as late as these.
+    Links that are `faster` times as fast carry that much more, with the same latency.
     """
     profile = (
         Measured(
@@ -189,7 +198,10 @@ USUAL_NETWORKS = {  # of the servers in which devices are mostly found; a100-dgx
 
 
 def find_network(name: str) -> Network:
-    """The network of this name. Raises `ConfigError`, with the names there are, if there is none."""
+    """The network of this name.
+
+    Raises `ConfigError` that lists the names if there is none.
+    """
     try:
         return NETWORKS[name.lower()]
     except KeyError:

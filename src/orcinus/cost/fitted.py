@@ -1,8 +1,8 @@
 """A cost model fitted to recorded iterations by least squares.
 
-The features are those of `StepTime`, told further apart: linear layers cost by the token, attention of
-prompts by the pair of tokens, attention of decodes by the tokens they attend to, and everything besides by the request or
-by the iteration. Straight lines suffice: curves in the number of tokens made the errors of the bundled model no smaller.
+The features are those of `StepTime`, split further: linear layers cost by the token, attention of prompts by the
+query-key pair, attention of decodes by the attended token, and the rest by the request or by the iteration. Straight
+lines suffice: curves in the number of tokens did not reduce the bundled model's errors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LATEST = 2.0  # times its prediction, that an iteration counts in the mean at mo
 
 
 class IterationSample(NamedTuple):
-    """An iteration that was measured."""
+    """A measured iteration."""
 
     work: IterationWork
     seconds: float
@@ -57,9 +57,10 @@ class FitError:
 
 @dataclass(frozen=True, slots=True)
 class FittedCost:
-    """A cost model: seconds = the sum of `FEATURES`, each times its fitted cost (at least 0).
+    """A cost model: seconds = sum of `FEATURES` times fitted costs.
 
-    Made by `fit`. An engine on one device: it has one stage. Raises `ConfigError` for seconds that are none.
+    Costs are at least 0. Made by `fit`. The engine runs on one device, so there is one stage. Raises `ConfigError` for
+    seconds that are no finite numbers of at least 0.
     """
 
     seconds: Mapping[str, float]  # of every feature
@@ -81,7 +82,7 @@ class FittedCost:
 
 
 def features(work: IterationWork) -> list[float]:
-    """How often each of `FEATURES` occurs in an iteration."""
+    """The count of each of `FEATURES` in an iteration."""
     both = resumed = copied = 0
     for start, tokens in work.prompts:
         both += pairs(start, tokens)
@@ -93,9 +94,9 @@ def features(work: IterationWork) -> list[float]:
 
 
 def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
-    """The iterations of a record, each from its launch to the next one.
+    """A record's iterations, each from its launch to the next.
 
-    One that left nothing to do is not among them. Raises `ConfigError` if several batches were in flight at once.
+    An iteration before an idle engine is left out. Raises `ConfigError` if several batches were in flight at once.
     """
     found: list[IterationSample] = []
     begun: tuple[IterationWork, float] | None = None
@@ -119,11 +120,11 @@ def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
 def fit(iterations: Sequence[IterationSample]) -> FittedCost:
     """The costs fitted to these iterations, with their error on held-out ones.
 
-    Least absolute relative error, by least squares that are weighted anew until the weights settle: on a machine that
-    others use, some iterations take several times as long as the same ones a moment later, and a median does not mind.
-    Queues and whole answers feel the mean, though, so all costs are then scaled by one factor to the mean of the
-    iterations, in which none counts for more than `LATEST` times its prediction. Features that never occur cost nothing.
-    Raises `ConfigError` if the iterations are too few or too much alike.
+    Minimises the absolute relative error, by least squares that are weighted anew until the weights settle: on a shared
+    machine some iterations take several times as long as usual, and a median is robust against that. Queues and whole answers
+    depend on the mean, though, so all costs are then scaled by one factor to the mean of the iterations, in which none counts
+    for more than `LATEST` times its prediction. Features that never occur cost nothing. Raises `ConfigError` if the iterations
+    are too few or too much alike.
     """
     if len(iterations) < FEWEST:
         raise ConfigError(
@@ -141,7 +142,7 @@ def fit(iterations: Sequence[IterationSample]) -> FittedCost:
 
 
 def _solve(matrix: Floats, seconds: Floats) -> Floats:
-    """Seconds of every feature."""
+    """Seconds per unit of every feature."""
     scale = np.maximum(matrix.max(axis=0), 1.0)
     relative = matrix / scale / seconds[:, None]
     weights = np.ones(len(seconds))
@@ -170,10 +171,10 @@ def _check(matrix: Floats) -> None:
 
 
 def least_squares(matrix: Floats, target: Floats) -> Floats:
-    """The x >= 0, shape [n], with the smallest |matrix x - target|.
+    """The x >= 0 that minimises |matrix x - target|; shape [n].
 
-    `matrix` is [m, n], `target` is [m]. The method is Lawson and Hanson's (Solving Least Squares Problems, chapter 23): one
-    coefficient after the other is freed, the one that promises most, and those that would become negative go back to 0.
+    `matrix` is [m, n], `target` is [m]. The method is Lawson and Hanson's (Solving Least Squares Problems, chapter 23): the
+    coefficient that promises most is freed, one at a time, and coefficients that would become negative return to 0.
     """
     gram, product = matrix.T @ matrix, matrix.T @ target
     found, free = np.zeros(len(product)), np.zeros(len(product), bool)

@@ -1,11 +1,11 @@
 """Seconds of matrix multiplications and of elementwise operators.
 
-A roofline with the steps of a real kernel in it. A product [m, k] x [k, n] is cut into tiles; every multiprocessor works
-on one tile at a time, so that time goes by the tiles of the busiest one (wave quantisation), and a tile that is partly
-empty costs as much as a full one (tile quantisation: 257 tokens cost more than 256, SARATHI section 2.1). A small tile
-wastes less at the edges but has to load more operands per operation. Where tiles are too few to occupy the device, the
-inner dimension may be split and the parts added afterwards. cuBLAS chooses by a heuristic of its own; here the
-fastest of a few choices is taken. Two tile shapes explain the measurements as well as eight did.
+A roofline with the steps of a real kernel. A product [m, k] x [k, n] is cut into tiles; every multiprocessor works on one
+tile at a time, so the time is that of the busiest one (wave quantisation), and a partly empty tile costs as much as a full
+one (tile quantisation: 257 tokens cost more than 256, SARATHI section 2.1). A small tile wastes less at the edges but loads
+more operands per operation. Where tiles are too few to occupy the device, the inner dimension may be split and the parts
+added afterwards. cuBLAS chooses by a heuristic of its own; here the fastest of a few choices is taken. Two tile shapes
+explain the measurements as well as eight did.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CORNER = 4  # of the roofline: 1 adds the two times, infinity takes the longer o
 def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:
     """Seconds of one product [m, k] x [k, n] of m tokens.
 
-    Activations and operations are those of 16-bit numbers even if weights are stored in others. Never falls as m grows.
+    Activations and operations are in 16 bits even if weights are stored in another format. The time never falls as m grows.
     Raises `ConfigError` for sizes below 1.
     """
     if min(m, k, n) < 1 or bytes_per_weight <= 0:
@@ -43,7 +43,7 @@ def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight:
 def _tiled_seconds(
     device: DeviceSpec, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float
 ) -> float:
-    """Seconds of the product in such tiles, its inner dimension in `split` parts."""
+    """Seconds of the product in these tiles, with k in `split` parts."""
     (m, k, n), (rows, columns), reached = product, tile, device.efficiency
     tiles = -(-m // rows) * -(-n // columns) * split
     busiest = -(-tiles // device.sms)
@@ -65,7 +65,7 @@ class Operator:
     bandwidth: float  # fraction of the device's
 
     def seconds(self, device: DeviceSpec, size: float) -> float:
-        """Seconds to read and write `size` bytes altogether."""
+        """Seconds to read and write `size` bytes in total."""
         return math.hypot(self.latency, size / (device.bandwidth * self.bandwidth))
 
 
@@ -73,11 +73,11 @@ OPERATORS = {name: Operator(**fitted) for name, fitted in read("elementwise")["o
 
 
 def elementwise_seconds(device: DeviceSpec, size: float, operator: str) -> float:
-    """Seconds of an operator that reads and writes `size` bytes altogether.
+    """Seconds of an operator that reads and writes `size` bytes in total.
 
-    `operator` is one of `OPERATORS`. Bytes as they were counted when it was fitted, for 16-bit numbers: norm and embedding
-    2 numbers an element of their result (one read, one written), add 3, rope 2 for all queries and keys, activation 3 if
-    gated, else 2. Raises `ConfigError` for an operator that was not measured.
+    `operator` is one of `OPERATORS`. Count bytes as in its fit, with 16-bit numbers per element of the result: norm and
+    embedding 2 (one read, one written), add 3, rope 2 for all queries and keys, activation 3 if gated, else 2. Raises
+    `ConfigError` for an operator that was not measured.
     """
     if operator not in OPERATORS:
         raise ConfigError(f"unknown operator {operator!r}: choose one of {', '.join(OPERATORS)}")

@@ -47,7 +47,7 @@ class Software:
                 raise ConfigError(f"{each.name} of a serving system's software must be {rule}, not {value!r}")
 
     def on(self, device: DeviceSpec) -> DeviceSpec:
-        """The device, used as well as this software uses it."""
+        """The device with this software's efficiency."""
         reached = device.efficiency
         return replace(
             device,
@@ -67,7 +67,10 @@ def known_software() -> dict[str, Any]:
 
 
 def find_software(spelled: str) -> Software:
-    """The constants of `default` or of a fitted system, with changes: `orca:request=0.0001`. Raises `ConfigError`."""
+    """A serving system's constants, with changes: `orca:request=0.0001`.
+
+    `default`, or the name of a fitted system. Raises `ConfigError`.
+    """
     name, colon, options = spelled.partition(":")
     known = known_software()
     if name != "default" and name not in known:

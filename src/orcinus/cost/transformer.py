@@ -17,8 +17,8 @@ class TransformerCost:
 
     Seconds = layers x (linears + elementwise + all-reduces + attention) + overheads.
 
-    Everything that depends on the number of tokens alone is computed once for each number. `linears` replaces the four
-    linear layers by a measured curve: tokens -> seconds of all of them in one iteration.
+    Everything that depends on the number of tokens alone is computed once for each number. `linears` replaces the four linear
+    layers by a measured curve: tokens -> their seconds in one iteration.
     """
 
     def __init__(self, model: Architecture, cluster: Cluster, linears: Callable[[int], float] | None = None) -> None:
@@ -53,7 +53,7 @@ class TransformerCost:
         return seconds
 
     def linear_seconds(self, tokens: int) -> float:
-        """The four linear layers of one layer."""
+        """Seconds of the four linear layers of one layer."""
         model, tp, device = self.model, self.cluster.parallel.tp, self.cluster.device
         heads = model.heads // tp
         qkv = (heads + 2 * max(1, model.kv_heads // tp)) * model.head_dim
@@ -66,7 +66,7 @@ class TransformerCost:
         return sum(linear_seconds(device, tokens, k, n) for k, n in shapes)
 
     def elementwise_seconds(self, tokens: int) -> float:
-        """Norms, additions, rotary embedding and activation of one layer: what only moves numbers."""
+        """Seconds of one layer's norms, additions, rotary embedding and activation."""
         model, tp, device = self.model, self.cluster.parallel.tp, self.cluster.device
         whole = tokens * model.hidden * BYTES
         rope = 2 * tokens * (model.heads + max(model.kv_heads, tp)) // tp * model.head_dim * BYTES
@@ -76,7 +76,10 @@ class TransformerCost:
         return (2 * twice + once) * self.cluster.software.elementwise
 
     def reduce_seconds(self, tokens: int) -> float:
-        """Seconds of one layer's all-reduces: one for each block, or one for both."""
+        """Seconds of one layer's all-reduces.
+
+        There is one for each of attention and MLP, or one for both.
+        """
         tp = self.cluster.parallel.tp
         if tp == 1:
             return 0.0
@@ -87,8 +90,8 @@ class TransformerCost:
     def attention_seconds(self, work: IterationWork) -> float:
         """Seconds of one layer's attention: chunks one by one, decodes together.
 
-        A kernel that gives a thread block to every head of every request (Orca, section 5) and in it goes through the tokens
-        one by one is as slow as the longest chunk, however many there are: `Software.prompt_token`.
+        A kernel with one thread block for each head of a request (Orca, section 5), which handles its tokens one by one, is as
+        slow as the longest chunk, however many chunks there are: `Software.prompt_token`.
         """
         model, device, software = self.model, self.cluster.device, self.cluster.software
         tp = self.cluster.parallel.tp
@@ -102,7 +105,7 @@ class TransformerCost:
         return seconds + software.prompt_token * longest
 
     def _output_seconds(self, samples: int) -> float:
-        """The projection onto the vocabulary, for the rows that are sampled."""
+        """Seconds of the output projection, for the rows that are sampled."""
         seconds = self._of_samples.get(samples)
         if seconds is None:
             width = -(-self.model.vocab // self.cluster.parallel.tp)

@@ -1,4 +1,4 @@
-"""The work of an iteration, in numbers, and the protocol of cost models."""
+"""The work of an iteration in numbers, and the cost models' protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orcinus.core.batch import Batch
 
 
 class IterationWork(NamedTuple):
-    """The work of one iteration; a chunk of one token counts as a decode."""
+    """One iteration's work; a chunk of one token counts as a decode."""
 
     tokens: int
     requests: int
@@ -25,7 +25,7 @@ class IterationWork(NamedTuple):
         return self._replace(context=self.context + times * self.decodes, later=self.later + times)
 
     def attended(self, window: int | None) -> int:
-        """Tokens that all decodes together attend to within `window`."""
+        """Tokens that the decodes attend to within `window`, in total."""
         if window is None:
             return self.context
         if not self.contexts:
@@ -40,7 +40,7 @@ def work_of(batch: Batch) -> IterationWork:
 
 
 def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> IterationWork:
-    """The work of chunks that are each (start, tokens, whether it samples)."""
+    """The work of chunks (start, tokens, whether it samples)."""
     total = requests = samples = 0
     contexts, prompts = [], []
     for start, tokens, sampling in chunks:
@@ -61,12 +61,18 @@ class CostModel(Protocol):
     def num_stages(self) -> int: ...
 
     def stages(self, work: IterationWork) -> Sequence[float]:
-        """Seconds in each stage, the first one first; the time to hand over to the next stage is part of it."""
+        """Seconds in each pipeline stage, in order.
+
+        They include the time to send activations to the next stage.
+        """
         ...
 
 
 class FixedCost:
-    """Every iteration takes the same time: for tests, and for measuring the simulator itself."""
+    """A constant time per iteration.
+
+    For tests, and for measuring the simulator itself.
+    """
 
     def __init__(self, seconds: float, num_stages: int = 1) -> None:
         self.num_stages = num_stages

@@ -25,7 +25,7 @@ class Distribution:
         self._buckets: Counter[int | None] = Counter()  # None = zero
 
     def add(self, value: float, times: int = 1) -> None:
-        """Count a value `times` times."""
+        """Add a value, `times` times."""
         self.count += times
         self.total += value * times
         if value < self.least:
@@ -40,7 +40,7 @@ class Distribution:
         return self.total / self.count if self.count else math.nan
 
     def percentile(self, p: float) -> float:
-        """The p-th percentile (0-100): the smallest value that p % do not exceed."""
+        """The p-th percentile (0-100): p % of values are at most this."""
         if not self.count:
             return math.nan
         if p >= 100:

@@ -1,7 +1,7 @@
 """Medians of few repeats, with confidence intervals.
 
-Times on real machines have long tails, so that nothing is assumed about their distribution: the interval of a median lies
-between two of the measured values (Hoefler & Belli, Scientific Benchmarking of Parallel Computing Systems, SC 2015, 3.1.3).
+Times on real machines have long tails, so no distribution is assumed: the interval of a median lies between two of the
+measured values (Hoefler & Belli, Scientific Benchmarking of Parallel Computing Systems, SC 2015, 3.1.3).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median and its confidence interval: `level` is the probability that it holds."""
+    """A median and its confidence interval; `level` is its probability."""
 
     median: float
     low: float
@@ -25,11 +25,11 @@ class Interval:
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """The median's confidence interval, between the k-th smallest and k-th largest value.
+    """The median's confidence interval, between two of the values.
 
-    It is the narrowest that has the level. Its level is exact, and at least what was asked for if the values are enough.
-    With five or fewer it is the whole range, whose level is less: 94 % of five, 75 % of three, nothing of one. NaN of no
-    values.
+    They are the k-th smallest and the k-th largest: the narrowest pair that has the level. The level is exact, and at least
+    `level` if there are enough values. With five or fewer the interval is the whole range, at a lower level: 94 % for five,
+    75 % for three. NaN without values.
     """
     ordered = sorted(values)
     if not ordered or any(math.isnan(value) for value in ordered):
@@ -43,8 +43,8 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def coverage(count: int, rank: int) -> float:
     """The probability that the interval between two order statistics holds the median.
 
-    They are the `rank`-th smallest and the `rank`-th largest of `count` values. Each value is above the median as often as
-    not, so that the number below it is binomial.
+    They are the `rank`-th smallest and `rank`-th largest of `count` values. A value is above the median with probability 1/2,
+    so the number below it is binomial.
     """
     outside: float = sum(math.comb(count, below) for below in range(rank)) / 2**count
     return max(0.0, 1.0 - 2.0 * outside)

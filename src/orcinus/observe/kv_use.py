@@ -16,10 +16,10 @@ EVERY = 7  # iterations between two looks: looking takes longer than planning
 class KVUseObserver(Observer):
     """Shares of the K/V pool by kind, averaged over time.
 
-    used: keys and values of computed tokens. reserved: held for tokens that will be computed later. internal: held and
-    never used, because a request ends sooner than it could, or in the middle of a block. external: free, but the first
-    request in the queue does not fit in. idle: free, and no request wants it. `final` says how many tokens a request will hold
-    when it is done; a real engine knows only the most that it may.
+    used: keys and values of computed tokens. reserved: held for tokens that will be computed later. internal: held but
+    never used, because a request ends early, or in the middle of a block. external: free, but the first request in the queue
+    does not fit. idle: free, and no request waits. `final` tells how many tokens a request will hold at its end; a real engine
+    knows only the maximum.
     """
 
     def __init__(self, scheduler: Scheduler, final: Callable[[Request], int] = lambda request: request.max_known) -> None:
@@ -44,7 +44,7 @@ class KVUseObserver(Observer):
         return {kind: total / self._seconds for kind, total in self._shares.items()} if self._seconds else dict(self._shares)
 
     def _close(self, now: float) -> None:
-        """Weigh what the last look saw with the time since then."""
+        """Weigh the last observation by the time since then."""
         if self._seen is not None:
             since, shares = self._seen
             self._seconds += now - since

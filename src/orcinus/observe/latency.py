@@ -1,4 +1,4 @@
-"""Latencies of every request, as exact lists; and throughput."""
+"""Latencies of every request as exact lists, and throughput."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class LatencyObserver(Observer):
                 times.tokens.append(event.at)
 
     def ttft(self) -> list[float]:
-        """Time to first token of every request that got one, in seconds."""
+        """Time to first token in seconds, of every request that got one."""
         return [times.tokens[0] - times.arrival for times in self.requests.values() if times.tokens]
 
     def tbt(self) -> list[float]:
         """Time between tokens (inter-token latency) in seconds, pooled over requests.
 
-        Tokens of one iteration, such as accepted drafts, come together: only the first of them has a gap above 0.
+        Tokens of one iteration, such as accepted drafts, arrive together: only the first of them has a gap above 0.
         """
         return [b - a for times in self.requests.values() for a, b in zip(times.tokens, times.tokens[1:], strict=False)]
 
@@ -72,7 +72,7 @@ class LatencyObserver(Observer):
         return [t.finished - t.arrival for t in self.requests.values() if t.finished is not None and t.reason in served]
 
     def span(self) -> float:
-        """Seconds from the first arrival to the last ending; NaN if nothing has ended."""
+        """Seconds from first arrival to last ending; NaN before any ending."""
         ends = [times.finished for times in self.requests.values() if times.finished is not None]
         return max(ends) - min(times.arrival for times in self.requests.values()) if ends else math.nan
 

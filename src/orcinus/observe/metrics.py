@@ -46,10 +46,10 @@ class MetricsObserver(Observer):
     """Distributions of latencies over requests, and counts of requests and tokens.
 
     ttft: arrival to first token. tbt: between consecutive tokens of a request (inter-token latency), pooled over tokens; of
-    tokens that come together, such as accepted drafts, all but the first have 0. tpot: mean tbt of a request. e2e: arrival
+    tokens that arrive together, such as accepted drafts, all but the first have 0. tpot: mean tbt of a request. e2e: arrival
     to end. normalized_latency: e2e / generated tokens (Orca, section 6; vLLM, section 6.1). scheduling_delay: arrival to
-    first iteration (Sarathi-Serve, section 5). All in seconds; requests that were rejected, cancelled or failed count in
-    `endings` alone. `on_served` hears every request that was served to its end.
+    first iteration (Sarathi-Serve, section 5). All in seconds. Rejected, cancelled and failed requests count only in
+    `endings`. `on_served` is called with every request that was served to its end.
     """
 
     def __init__(self, limits: Limits, on_served: Callable[[Served], None] | None = None) -> None:
@@ -149,7 +149,10 @@ class MetricsObserver(Observer):
 
     @property
     def fairness(self) -> float:
-        """Jain's index over clients' tokens: 1 = equal shares, 1 / clients = one got all."""
+        """Jain's fairness index over clients' tokens.
+
+        1 means equal shares; 1 / clients means that one client got all.
+        """
         shares = self.client_tokens.values()
         squares = sum(share * share for share in shares)
         return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

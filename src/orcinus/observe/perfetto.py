@@ -1,4 +1,4 @@
-"""A record of iterations as a trace for https://ui.perfetto.dev or chrome://tracing."""
+"""A record as a trace for https://ui.perfetto.dev or chrome://tracing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Drawing:
         self._name("thread_name", REQUESTS, self._tracks[name], f"{name} ({len(line['prompt'])} tokens)")
 
     def _iteration(self, batch: int, end: float) -> None:
-        """Draw an iteration, and on its requests' tracks their phase and their wait."""
+        """Draw an iteration, and each request's phase or wait."""
         line, begin = self._launched.pop(batch)
         lane = self._lanes.index(batch)
         self._lanes[lane] = None

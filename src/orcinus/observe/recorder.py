@@ -21,12 +21,12 @@ READABLE = (1, 2)
 
 
 class StepRecorder(Observer):
-    """Records an engine, one JSON line for each thing that happens.
+    """Records an engine: one JSON line per event.
 
     The first line describes the engine; the others are submissions, cancellations, switches, launches, returns and endings.
-    A line costs microseconds and goes through the file's buffer; what was recorded is complete after `close`. Times are
-    seconds on the engine's clock. `engine` says what it was built with, as `replay` needs it; a caller that learns that
-    only by building it opens the file before, and calls `describe`. Every method raises `ConfigError` if the file cannot be
+    A line costs microseconds and goes through the file's buffer; the record is complete after `close`. Times are seconds on
+    the engine's clock. `engine` says what the engine was built with, as `replay` needs it. A caller that learns this only by
+    building it opens the file first and calls `describe` later. Every method raises `ConfigError` if the file cannot be
     written.
     """
 
@@ -40,7 +40,7 @@ class StepRecorder(Observer):
             self.describe(engine)
 
     def describe(self, engine: Mapping[str, Any]) -> None:
-        """Write the first line."""
+        """Write the first line, which describes the engine."""
         self._write("engine", {"version": VERSION, **engine})
 
     def on_submit(self, submitted: Submitted) -> None:
@@ -83,7 +83,7 @@ class StepRecorder(Observer):
         self.close()
 
     def close(self) -> None:
-        """Write what is still in the buffer."""
+        """Write the buffer's rest and close the file."""
         with self._writing():
             self._file.close()
 
@@ -122,7 +122,7 @@ def _params(submitted: Submitted) -> dict[str, Any]:
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a record. Raises `ConfigError` naming the line that is wrong."""
+    """A record's lines. Raises `ConfigError` naming the wrong line."""
     try:
         with open(path, encoding="utf-8") as file:
             texts = file.read().splitlines()

@@ -1,4 +1,4 @@
-"""Replays of records: the same arrivals and times lead to the same decisions."""
+"""Replays of records: equal arrivals and times give equal decisions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orcinus.observe.recorder import chunk_lines
 
 @dataclass(slots=True)
 class Replayed:
-    """The counts of a replay."""
+    """Counts of a replay."""
 
     batches: int = 0
     requests: int = 0
@@ -29,7 +29,7 @@ class Replayed:
 
 
 class _Clock:
-    """Tells the time of the record."""
+    """A clock that shows the record's time."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -39,7 +39,7 @@ class _Clock:
 
 
 class _Lines:
-    """The record as an executor that expects its launches and returns its results."""
+    """The record as an executor: checks launches and returns recorded results."""
 
     def __init__(self, lines: Sequence[Mapping[str, Any]], clock: _Clock) -> None:
         self.lines, self.clock = lines, clock
@@ -54,7 +54,7 @@ class _Lines:
         return self.lines[self.place]
 
     def next(self, kind: str) -> Mapping[str, Any]:
-        """Take a line of this kind, and set the clock to the next one."""
+        """Take a line of this kind; the clock then shows the next."""
         line = self.line
         if line["kind"] != kind:
             raise ReplayDiffers(f"line {self.place + 1}: the record says {line['kind']!r} where the engine comes to {kind!r}")
@@ -71,7 +71,10 @@ class _Lines:
             raise ReplayDiffers(f"{where} was recorded with the chunks {theirs['chunks']}, and is {ours} now")
 
     def draft(self, request: Request, most: int) -> tuple[int, ...]:
-        """As many guesses as the record has; the recorded result says which of them hold."""
+        """As many drafts as in the record.
+
+        The recorded result says which of them are accepted.
+        """
         chunks = {name: drafts for name, _, _, _, *drafts in self.line.get("chunks", ())}
         count: int = sum(chunks.get(request.id, ()))
         return (0,) * count
@@ -122,7 +125,7 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
 
 
 def _expect(script: _Lines, events: Sequence[Event]) -> None:
-    """Check that the endings of an action follow it in the record."""
+    """Check that an action's endings follow it in the record."""
     for event in events:
         if isinstance(event, Finished):
             line = script.next("finish")
@@ -143,12 +146,12 @@ def _engine(header: Mapping[str, Any], script: _Lines, clock: _Clock) -> Engine:
 
 
 def _overlap(header: Mapping[str, Any]) -> Overlap:
-    """Version 1 had one property for both kinds of overlap."""
+    """The recorded overlap; version 1 has one flag for both kinds."""
     return Overlap(*header["overlap"]) if "overlap" in header else Overlap(*(bool(header.get("chains")),) * 2)
 
 
 def _failure(told: str | Sequence[str]) -> Failure:
-    """Version 1 had the text alone."""
+    """A failure of a record; version 1 has only its text."""
     return Failure(FinishCode.EXECUTOR_FAILED, told) if isinstance(told, str) else Failure(FinishCode(told[0]), told[1])
 
 

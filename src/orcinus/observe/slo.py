@@ -25,21 +25,27 @@ class SLO:
                 raise ConfigError(f"an objective must be a number of seconds above 0, not {metric} <= {seconds}")
 
     def missed(self, found: Mapping[str, float]) -> list[Miss]:
-        """The bounds that these latencies exceed; one that is unknown or NaN counts as exceeded."""
+        """The bounds that these latencies exceed.
+
+        An unknown or NaN latency counts as exceeded.
+        """
         seconds = {metric: found.get(metric, math.nan) for metric in self.bounds}
         return [Miss(metric, seconds[metric], bound) for metric, bound in self.bounds.items() if not seconds[metric] <= bound]
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A bound that was exceeded, in seconds; NaN of a latency that is unknown."""
+    """An exceeded bound in seconds; an unknown latency is NaN."""
 
     metric: str
     seconds: float
     bound: float
 
     def describe(self, digits: Callable[[float], str], name: str = "") -> str:
-        """The miss in words; `digits` writes a number, and `name` is that of the metric if it has a better one."""
+        """The miss in words.
+
+        `digits` formats a number; `name` replaces the metric's own name.
+        """
         name = name or self.metric
         if math.isnan(self.seconds):
             return f"{name} is unknown, as not every run has one"
@@ -48,7 +54,10 @@ class Miss:
 
 
 def capacity_slo(bounds: Mapping[str, float | None]) -> SLO:
-    """The SLO of a capacity, without the bounds that are None. Raises `ConfigError` if none is left."""
+    """The SLO of a capacity search, without bounds that are None.
+
+    Raises `ConfigError` if all are None.
+    """
     given = {metric: seconds for metric, seconds in bounds.items() if seconds is not None}
     if not given:
         raise ConfigError(f"a capacity needs an objective: bound one of {', '.join(bounds)}")

@@ -1,4 +1,4 @@
-"""Which request had which slot in every iteration (Orca, figures 3 and 4)."""
+"""Each iteration's slots and their requests (Orca, figures 3 and 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orcinus.core.unserved import Unserved
 
 
 class Phase(Enum):
-    """What a request did in an iteration."""
+    """A request's activity in an iteration."""
 
     PREFILL = "prefill"
     DECODE = "decode"
@@ -27,7 +27,7 @@ class Cell:
 
 
 class SlotObserver(Observer):
-    """A table of slots (rows) by iterations (columns); None = the slot is idle.
+    """A table of slots (rows) by iterations (columns); None = idle slot.
 
     A request keeps its slot until its ending is heard.
     """

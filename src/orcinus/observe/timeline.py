@@ -1,4 +1,4 @@
-"""Timelines of requests: where their time went, and why they waited."""
+"""Timelines of requests: time by stage, and reasons for waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orcinus.core.unserved import Reason, Unserved
 
 
 class Stage(StrEnum):
-    """What a request is doing."""
+    """A request's stage in the engine."""
 
     QUEUED = "queued"
     PREFILL = "prefill"
@@ -41,13 +41,13 @@ class Timeline:
 
     @property
     def total_seconds(self) -> float:
-        """From its arrival to its end, or until now."""
+        """Seconds from the request's arrival to its end, or until now."""
         return sum(self.seconds.values())
 
 
 @dataclass(slots=True)
 class _LiveTimeline:
-    """A live request: its timeline, and what keeps that up to date."""
+    """The timeline of a live request, with the state to update it."""
 
     timeline: Timeline
     since: float  # when its stage began
@@ -65,7 +65,7 @@ class TimelineObserver(Observer):
         self._others: Counter[Reason] = Counter()  # iterations so far, by the reason that the whole queue waited
 
     def get(self, request_id: str, now: float | None = None) -> Timeline | None:
-        """A request's timeline, up to `now` if it lives; None if unknown or forgotten."""
+        """A request's timeline, until `now` if live; None if unknown or forgotten."""
         live = self._live.get(request_id)
         if live is None:
             return self._ended.get(request_id)
@@ -124,9 +124,9 @@ class TimelineObserver(Observer):
                 self._enter(live, Stage.DECODE, event.at)
 
     def _enter(self, live: _LiveTimeline, stage: Stage, now: float) -> None:
-        """Close the stage it was in and enter another.
+        """Close the request's stage and enter another.
 
-        Events that are handed out late cannot turn the clock back.
+        Events that are announced late do not turn the clock back.
         """
         now = max(now, live.since)
         live.timeline.seconds[live.stage] += now - live.since
@@ -150,5 +150,5 @@ class TimelineObserver(Observer):
 
 
 def _decodes(chunk: Chunk) -> bool:
-    """Whether a chunk runs one generated token, with or without guesses behind it."""
+    """Whether a chunk runs one generated token, and possibly drafts after it."""
     return not chunk.prefill and len(chunk.tokens) - (chunk.drafts or 0) == 1

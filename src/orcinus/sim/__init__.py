@@ -1,1 +1,4 @@
-"""The real engine under a virtual clock, with a cost model for a machine."""
+"""The real engine under a virtual clock.
+
+A cost model stands in for the machine.
+"""

@@ -39,7 +39,7 @@ def percentiles(slo: SLO, metrics: MetricsObserver) -> dict[str, float]:
 
 
 def keeps(slo: SLO, outcome: SimulationOutcome) -> bool:
-    """Whether a simulation kept an SLO; one that served no request keeps none."""
+    """Whether a simulation kept an SLO; false if it served no request."""
     return outcome.metrics.served > 0 and not slo.missed(percentiles(slo, outcome.metrics))
 
 
@@ -55,9 +55,10 @@ def is_lost(slo: SLO, metrics: MetricsObserver, size: Size) -> bool:
 
 
 def unseen_delay(slo: SLO) -> float:
-    """How many seconds longer the last requests may wait than the first without a miss.
+    """Growth of the wait, in seconds, that no bound would show.
 
-    Infinite if no bound would show it. A queue that grows evenly to d seconds has a median delay of d / 2.
+    It is how much longer the last requests may wait than the first. Infinite if no bound limits it. A queue that grows evenly
+    to d seconds has a median delay of d / 2.
     """
     found = [math.inf]
     for metric, seconds in slo.bounds.items():
@@ -84,7 +85,10 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate that was tried, and its outcome up to the moment it was decided."""
+    """One rate that was tried, with its outcome.
+
+    The outcome ends when the trial was decided.
+    """
 
     rate: float  # requests per second
     kept: bool
@@ -93,7 +97,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The highest rate that kept the SLO, 0 if none; and all trials.
+    """The highest rate that kept the SLO (else 0), and all trials.
 
     With several seeds `rate` is the median over `runs`, one for each, and lies in the `interval`.
     """
@@ -121,7 +125,7 @@ def at_rate(config: SimulationConfig, rate: float) -> SimulationConfig:
 def own_rate(config: SimulationConfig) -> float:
     """Requests per second of the config's workload.
 
-    Raises `ConfigError` if they come all at once, or in a closed loop.
+    Raises `ConfigError` if all arrive at once, or in a closed loop.
     """
     rate = statistics(workload_of(config)).rate
     if rate is None:
@@ -139,8 +143,8 @@ def find_capacity(
 ) -> Capacity:
     """The capacity under an SLO, to within `tolerance`.
 
-    Rates around `first` are tried in growing strides until the answer is enclosed, then bisected. Every trial serves the
-    same requests, and ends when its objectives are certainly lost; `watch` hears of each. Raises `ConfigError`.
+    Tries rates around `first` in growing steps until the answer is enclosed, then bisects. Every trial serves the same
+    requests, and ends as soon as the SLO is certainly missed; `watch` hears of each. Raises `ConfigError`.
     """
     return find_capacities(config, (slo,), tolerance=tolerance, first=first, watch=watch)[0]
 
@@ -159,7 +163,7 @@ def find_capacities(
 
 
 def capacity_record(found: Capacity) -> dict[str, Any]:
-    """A capacity for JSON, with its trials by rising rate and its seeds."""
+    """A capacity for JSON: its trials by rate, and its seeds."""
     record: dict[str, Any] = {"rate": found.rate}
     if found.interval is not None:
         record |= {"low": found.interval.low, "high": found.interval.high, "level": found.interval.level}
@@ -192,13 +196,16 @@ def together(runs: Sequence[Capacity]) -> Capacity:
 
 
 def over_runs(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The lines of the first seed that has any, with the number that have."""
+    """The first seed's lines, with the number of seeds that have some.
+
+    Seeds without lines are skipped.
+    """
     having = [lines for lines in said if lines]
     return tuple(f"{line} (with {len(having)} of {len(said)} seeds)" for line in having[0]) if having else ()
 
 
 class _Search:
-    """Simulations at the rates of a grid, each made once for all SLOs."""
+    """Simulations at a grid's rates, each run once for all SLOs."""
 
     def __init__(self, config: SimulationConfig, tolerance: float, first: float, watch: Callable[[Trial], None] | None) -> None:
         self._config, self._grid, self._watch = config, RateGrid(first, tolerance), watch
@@ -230,7 +237,7 @@ class _Search:
         return Capacity(rate, tuple(trials), (*of_machine(self._setup.machine), *self._unseen(best, slo)))
 
     def _missed(self, slo: SLO, lowest: Trial) -> tuple[str, ...]:
-        """The bounds missed at the lowest rate, judged by all of its requests."""
+        """Bounds missed at the lowest rate, judged by all its requests."""
         outcome = lowest.outcome
         if outcome.ended_early:
             config = at_rate(self._config, lowest.rate)
@@ -241,7 +248,7 @@ class _Search:
         )
 
     def _unseen(self, best: Trial, slo: SLO) -> tuple[str, ...]:
-        """Why a rate may be too high although its trial kept the SLO."""
+        """Why a rate may be too high although it kept the SLO."""
         outcome, window = best.outcome, best.outcome.metrics.window
         overload = unseen_delay(slo) / window if window else math.inf
         if not too_short(outcome) and overload <= UNSEEN:
@@ -253,9 +260,9 @@ class _Search:
         )
 
     def _advice(self, trial: Trial, slo: SLO) -> str:
-        """Advice: a number of requests that come for long enough.
+        """Advises a number of requests that arrive over a long enough time.
 
-        No more can be served in a second than are in it at a time, over what one takes where there are few (Little's law).
+        The rate is at most that of the machine, by Little's law: requests present at a time / seconds of each.
         """
         machine, metrics = self._setup.machine, trial.outcome.metrics
         at_a_time = min(machine.limits.max_batch_size, machine.kv_tokens / self._size.mean_tokens) * self._config.replicas
@@ -264,7 +271,7 @@ class _Search:
         return f"give --requests {rounded_up(MARGIN * max(LONG * at_a_time, rate * seconds))}"
 
     def _outcome(self, step: int, slo: SLO) -> SimulationOutcome:
-        """The outcome at a rate, at least until the SLO is lost."""
+        """The outcome at a rate; it may end once the SLO fails."""
         known = self._known.get(step)
         if known is None or (known.ended_early and not is_lost(slo, known.metrics, self._size)):
             config = at_rate(self._config, self._grid.rate(step))
@@ -282,7 +289,10 @@ def _rate(trial: Trial) -> float:
 
 
 def _size(workload: Workload, machine: SimulatedMachine) -> Size:
-    """The size of a workload. Raises `ConfigError` if a request could never be served."""
+    """The size of a workload.
+
+    Raises `ConfigError` if a request can never be served.
+    """
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     most = min(machine.limits.max_model_len, machine.kv_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VirtualClock:
-    """Seconds since the start of a simulation; moves forward by jumps only."""
+    """Seconds since the start of a simulation; jumps forward only."""
 
     def __init__(self, at: float = 0.0) -> None:
         self._at = at

@@ -23,7 +23,7 @@ MOST_SEEDS = 1000
 class SimulationConfig:
     """All options of a simulation; each field's text is its command-line help.
 
-    Raises `ConfigError` for values that can never be right; what depends on others is checked when it is built.
+    Raises `ConfigError` for values that are never valid; checks that depend on other fields come when the simulation is built.
     """
 
     model: str = option(
@@ -110,12 +110,12 @@ class SimulationConfig:
 
     @property
     def read_lengths(self) -> str:
-        """The lengths, with how their file is to be read. Raises `ConfigError`."""
+        """The lengths, with the options for reading their file. Raises `ConfigError`."""
         return read_as(self.lengths, self.tokenizer, self.reject_bad_rows)
 
     @property
     def process(self) -> str:
-        """The arrival process asked for, or the usual one. Raises `ConfigError`."""
+        """The chosen or default arrival process. Raises `ConfigError`."""
         return self.arrivals or usual_arrivals(self.lengths, ARRIVALS)
 
     @property
@@ -124,7 +124,7 @@ class SimulationConfig:
         return self.device.endswith(".json")
 
     def _take_defaults(self) -> None:
-        """Fill in defaults, after options that exclude each other were checked."""
+        """Fill in defaults, after checking for options that exclude each other."""
         usual = {"policy": POLICY, "kv": KV}
         if not self.measured:
             usual |= {"model": MODEL, "network": USUAL_NETWORKS.get(self.device.lower(), NETWORK)}

@@ -1,4 +1,4 @@
-"""An executor that computes how long a batch would take, and the bubbles of its stages."""
+"""An executor that computes each batch's time and its stages' bubbles."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class _Flight:
 
 
 class SimulatedExecutor:
-    """A pipeline of stages on a virtual clock; its tokens are made up.
+    """A pipeline of stages on a virtual clock, with made-up tokens.
 
-    Each stage is busy with one batch at a time, in the order of submission. `depth` is how many batches may be in flight:
-    the number of stages unless told otherwise (Orca's n_workers). A batch enters a stage when it has left the one before
-    and the stage is free. Time goes by in `collect`: the clock jumps to the end of the oldest batch.
+    Each stage runs one batch at a time, in the order of submission. `depth` is how many batches may be in flight; by default
+    the number of stages (Orca's n_workers). A batch enters a stage when it has left the previous one and the stage is free.
+    Time passes in `collect`: the clock jumps to the end of the oldest batch.
 
     On a single stage with one batch in flight, a batch may stand for several iterations (`RepeatedBatch`).
 
-    A stage that waits while some batch is in flight has a bubble (SARATHI, section 3.3); the bubbles in front of a batch,
-    over all stages, are those that its requests suffer in this iteration.
+    A stage that waits while a batch is in flight has a bubble (SARATHI, section 3.3). Each request of a batch is charged with
+    the bubbles before that batch, over all stages.
 
-    With `slots` every iteration costs what so many requests would, however few there are: an engine whose batch has a fixed
-    size goes on computing for those that are done (Orca, section 2 and figure 3), and pads a batch that never was full.
+    With `slots` every iteration costs as much as one with that many requests: an engine with a fixed batch size goes on
+    computing for finished requests (Orca, section 2 and figure 3), and pads a batch that was never full.
     """
 
     def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
@@ -57,7 +57,7 @@ class SimulatedExecutor:
 
     @property
     def next_end(self) -> float | None:
-        """When the oldest batch in flight ends; None if there is none."""
+        """When the oldest batch in flight ends; None without one."""
         return self._flights[0].ends[-1] if self._flights else None
 
     def submit(self, batch: Batch) -> None:
@@ -73,7 +73,7 @@ class SimulatedExecutor:
         self._flights.append(_Flight(batch, ends))
 
     def _padded(self, batch: Batch) -> Batch:
-        """The batch with its empty slots filled by copies of its first chunk."""
+        """The batch, padded to all slots with copies of its first chunk."""
         empty = self.slots - len(batch.chunks)
         return replace(batch, chunks=batch.chunks + batch.chunks[:1] * empty) if empty > 0 else batch
 
@@ -92,7 +92,7 @@ class SimulatedExecutor:
         return at
 
     def _repeat(self, work: IterationWork, at: float, times: int) -> list[float]:
-        """Run a batch `times` times on the only stage; returns when each ends."""
+        """Run a batch `times` times on the only stage; returns all ends."""
         ends, begin = [], at
         for done in range(times):
             (seconds,) = self.cost.stages(work.repeated(done))
@@ -110,11 +110,14 @@ class SimulatedExecutor:
         return min([batch.repeats, *left])
 
     def _generated(self, chunk: Chunk) -> int:
-        """Tokens of the answer up to the end of a chunk, drafts aside: a simulation rejects them."""
+        """Output tokens up to the end of a chunk, without its drafts.
+
+        A simulation rejects all drafts.
+        """
         return chunk.end - (chunk.drafts or 0) - self._prompts[chunk.request_id]
 
     def interrupt(self, now: float) -> None:
-        """End a repeated batch with the iteration that runs now."""
+        """End a repeated batch after the iteration that runs now."""
         if self._flights and len(self._flights[-1].ends) > 1:
             ends = self._flights[-1].ends
             last = ends[-1]
@@ -131,7 +134,10 @@ class SimulatedExecutor:
         return RepeatedResult(batch.id, rows, earlier=earlier) if earlier else BatchResult(batch.id, rows)
 
     def _token(self, chunk: Chunk, earlier: int) -> int:
-        """The token of a batch's last iteration: `END` if it completes the answer."""
+        """The token of a batch's last iteration.
+
+        It is `END` if it completes the answer.
+        """
         answer = self.answers.get(chunk.request_id)
         if answer is None or self._generated(chunk) + earlier + 1 < answer:
             return MADE_UP
@@ -143,7 +149,7 @@ class SimulatedExecutor:
 
 
 class BubbleObserver(Observer):
-    """Seconds of bubbles that each request suffered, as a distribution over requests."""
+    """Seconds of bubbles per request, as a distribution."""
 
     def __init__(self, executor: SimulatedExecutor, per_request: Distribution) -> None:
         self._executor, self._per_request = executor, per_request

@@ -23,8 +23,8 @@ from orcinus.sim.simulate import record_header, set_up
 def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
     """A simulated engine and its executor, for a server.
 
-    Its texts come from the tokenizer in a folder. Raises `ConfigError` or `ModelError`. Its clock is the machine's, so
-    every latency is a real one, and simulated / `speed`.
+    Its texts come from the tokenizer in a folder. Its clock is the machine's, so measured latencies are real seconds: the
+    simulated ones / `speed`. Raises `ConfigError` or `ModelError`.
     """
     setup = set_up(config)
     generator = AnswerGenerator(read_vocabulary(folder), answer_lengths(config.answer_lengths))

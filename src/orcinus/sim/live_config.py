@@ -19,8 +19,8 @@ WORKLOAD = (  # clients decide these
 class LiveConfig(SimulationConfig):
     """The options of a simulated replica that serves real clients.
 
-    Fields and defaults are those of simulations, without the workload's. Raises `ConfigError` for values that can never be
-    right; what depends on others is checked when it is built.
+    Fields and defaults are those of simulations, without the workload's. Raises `ConfigError` for values that are never valid;
+    checks that depend on other fields come when it is built.
     """
 
     speed: float = option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")

@@ -1,4 +1,4 @@
-"""What a config was resolved to, and the outcome of its simulation."""
+"""A resolved config and the outcome of its simulation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orcinus.sim.machine import SimulatedMachine
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A config, and the machine that it was resolved to."""
+    """A config, and the machine that it resolves to."""
 
     config: SimulationConfig
     machine: SimulatedMachine
@@ -23,9 +23,9 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class SimulationOutcome:
-    """What happened in a simulation, in simulated seconds.
+    """The outcome of a simulation, in simulated seconds.
 
-    `wall_seconds` are real ones. With several seeds it is what happened with the first of them; `runs` has all, and
+    `wall_seconds` are real ones. With several seeds the fields are those of the first seed; `runs` has all outcomes, and
     `intervals` the medians over them.
     """
 
@@ -46,7 +46,7 @@ class SimulationOutcome:
 
     @property
     def budget(self) -> int | None:
-        """The policy's token budget for an iteration, if it has one."""
+        """The policy's token budget per iteration; None without one."""
         policy = make_policy(self.setup.config.policy)
         found: int | None = getattr(policy, "token_budget", getattr(policy, "chunk_size", None))
         return found

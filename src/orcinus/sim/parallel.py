@@ -20,9 +20,9 @@ def cores() -> int:
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
-    """The results in the order of the items, as soon as they are there.
+    """Results in the order of the items, each as soon as possible.
 
-    Function and items cross to other processes, so they have to be picklable. With one worker everything stays in this
+    Function and items are sent to other processes, so they must be picklable. With one worker everything runs in this
     process. Default: all cores.
     """
     todo = list(items)
@@ -40,7 +40,7 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | N
 
 
 def _end_with_parent() -> None:
-    """Leave Ctrl-C to the parent process, and end when it ends."""
+    """Leave Ctrl-C to the parent process, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

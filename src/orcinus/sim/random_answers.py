@@ -1,7 +1,7 @@
-"""Made-up answers: random words, and log-probabilities that are all equal.
+"""Made-up answers: random words, all with equal log-probabilities.
 
-The n-th token of an answer is a hash of the prompt, the seed and n. A generator with state would tie a text to its batch
-mates, to chunking and to preemptions; a keyed hash that counts does not (Salmon et al., "Parallel random numbers: as easy as
+The n-th token of an answer is a hash of the prompt, the seed and n. A generator with state would make a text depend on its
+batch, on chunking and on preemptions; a keyed counter hash does not (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011).
 """
 
@@ -54,9 +54,9 @@ class _Answer:
 class AnswerGenerator:
     """Writes made-up answers; equal prompts and seeds give equal tokens.
 
-    Of the sampling parameters it respects those that say when to stop, and whether an answer is greedy, which is the same
-    for every seed. Tokens that are not allowed, or would end a bad word, do not come. A `logit_bias` of 100 forces or
-    forbids a token, less does nothing; a penalty lets no word come twice. A text that means nothing has no use for the others.
+    It respects these sampling parameters: those that say when to stop; temperature, because a greedy answer is the same for
+    every seed; allowed tokens and bad words; a `logit_bias` of 100, which forces or forbids a token (smaller values do
+    nothing); and penalties, under which no word comes twice. The others mean nothing in a random text.
     """
 
     def __init__(self, vocabulary: Vocabulary, lengths: AnswerLengths) -> None:
@@ -65,7 +65,7 @@ class AnswerGenerator:
         self._logprob = -math.log(vocabulary.size)
 
     def begin(self, request_id: str, prompt: Sequence[int], params: SamplingParams) -> None:
-        """A request runs for the first time, or again after a preemption."""
+        """A request's first run, or the first after a preemption."""
         end = self.vocabulary.end
         key = _key(prompt, 0 if self._greedy(params) else params.seed or 0)
         length = None
@@ -75,7 +75,7 @@ class AnswerGenerator:
         self._answers[request_id] = _Answer(key, length)
 
     def end(self, request_id: str) -> None:
-        """It has ended, or gave way."""
+        """The request ended or was preempted."""
         self._answers.pop(request_id, None)
 
     def write(self, batch: Batch, requests: Mapping[str, RequestState]) -> BatchResult:
@@ -114,7 +114,7 @@ class AnswerGenerator:
         return forced or ([word for word in words if word not in unwanted] if unwanted else words) or words
 
     def _greedy(self, params: SamplingParams) -> bool:
-        """Whether only one token is left to choose from."""
+        """Whether only one token remains to choose from."""
         return params.greedy or params.top_k == 1 or params.top_p * len(set(self.vocabulary.words)) <= 1
 
     def _logprobs(self, params: SamplingParams, tokens: tuple[int, ...]) -> tuple[Logprobs, ...]:
@@ -122,12 +122,15 @@ class AnswerGenerator:
         return () if count is None else tuple(self._ignorant(token, count) for token in tokens)
 
     def _scored(self, chunk: Chunk, requests: Mapping[str, RequestState]) -> tuple[Logprobs, ...]:
-        """Of the prompt's tokens behind those of a chunk."""
+        """Log-probabilities of the prompt's tokens after a chunk's."""
         request = requests[chunk.request_id]
         return tuple(self._ignorant(token, request.params.prompt_logprobs or 0) for token in request.scored(chunk))
 
     def _ignorant(self, token: int, count: int) -> Logprobs:
-        """Log-probabilities of a token as likely as any other; it stands first."""
+        """Log-probabilities under which every token is equally likely.
+
+        The given token stands first.
+        """
         others = (other for other in range(self.vocabulary.size) if other != token)
         top = [token, *(next(others) for _ in range(min(count, self.vocabulary.size) - 1))][:count]
         return Logprobs(self._logprob, 1, tuple((each, self._logprob) for each in top))

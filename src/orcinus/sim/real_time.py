@@ -1,4 +1,4 @@
-"""Simulations in real time: a batch is collected when its simulated time has passed."""
+"""Simulations in real time: batches are collected at their simulated ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MOST_LATE_S = 0.05  # real seconds that the simulation may lag behind, and catch
 
 
 class RealTimeClock(VirtualClock):
-    """Simulated seconds, `speed` of them in a real one; a jump waits.
+    """Simulated seconds, `speed` of them per real second; a jump waits.
 
-    While work follows work, its time is the end of the last batch and not the moment at which the next one was planned, so
-    that an iteration takes what the cost model says and not what this machine adds to it. A simulation that lags behind by
-    more than `MOST_LATE_S` has lost the time: at that speed the machine is too slow.
+    While batches follow each other, the clock shows the end of the last batch, not the moment at which the next was planned. So
+    an iteration takes as long as the cost model says, without this machine's own delay. A simulation that lags by more than
+    `MOST_LATE_S` cannot catch up: the machine is too slow for that speed.
     """
 
     def __init__(
@@ -37,13 +37,16 @@ class RealTimeClock(VirtualClock):
         return max(self._at, (self._real() - MOST_LATE_S) * self.speed)
 
     def jump(self, to: float) -> None:
-        """Wait until it is `to` seconds."""
+        """Wait until the simulated time `to`."""
         while (left := self.left(to)) > 0:
             self._sleep(left)
         self._at = max(self._at, to)
 
     def left(self, to: float) -> float:
-        """Real seconds until the simulated moment `to`; below 0 if it has passed."""
+        """Real seconds until the simulated time `to`.
+
+        Negative if it has passed.
+        """
         return to / self.speed - self._real()
 
     def wake(self) -> None:

@@ -52,13 +52,13 @@ NAMES = {  # of metrics, in words
 
 
 def unit_of(metric: str) -> str:
-    """The unit of a metric: `s` of `ttft.p99`; empty if it has none."""
+    """A metric's unit: `s` for `ttft.p99`; empty without one."""
     name = metric.split(".")[0]
     return UNITS.get(name, "share" if name == "kv" else "s/token" if name == OF_A_TOKEN else "s")
 
 
 def label_of(metric: str) -> str:
-    """A metric in words, with its unit: what an axis is called."""
+    """A metric in words, with its unit, as an axis label."""
     name, _, part = metric.partition(".")
     words, unit = NAMES.get(name, name.replace("_", " ")), unit_of(metric)
     statistic = part.upper() if part[1:].isdigit() else part
@@ -66,7 +66,7 @@ def label_of(metric: str) -> str:
 
 
 def metric_of(record: Mapping[str, Any], name: str) -> float | None:
-    """The number with a dotted name in a record, or None."""
+    """The number at a dotted name in a record; None without one."""
     value: Any = record
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -118,7 +118,7 @@ def outcome_record(outcome: SimulationOutcome) -> dict[str, Any]:
 
 
 def _evidence(outcome: SimulationOutcome) -> dict[str, Any]:
-    """Origins of the costs, and doubts, cautions and notes about the numbers."""
+    """The costs' provenance, and doubts, cautions and notes about the numbers."""
     origins = [asdict(origin) for origin in outcome.setup.machine.origins]
     said = {"doubts": doubts(outcome), "cautions": cautions(outcome), "notes": list(outcome.notes)}
     return {"costs": origins, **said}
@@ -159,7 +159,10 @@ def intervals_record(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _medians(values: Sequence[Any]) -> Any:
-    """Records of several seeds as one: medians of numbers, else the first's values."""
+    """Records of several seeds as one.
+
+    Numbers become medians; other values are the first record's.
+    """
     first = values[0]
     if isinstance(first, dict):
         return {key: _medians([value[key] for value in values]) for key in _shared(values)}
@@ -175,7 +178,7 @@ def _shared(values: Sequence[Any]) -> Iterator[str]:
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity, which JSON lacks, as None."""
+    """The number, or None for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Repeated batches: many equal iterations, decided once. Simulations are fast so."""
+"""Repeated batches: equal iterations, decided once to make simulations fast."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class RepeatedBatch(Batch):
 
 @dataclass(frozen=True, slots=True)
 class RepeatedResult(BatchResult):
-    """The result of a repeated batch's last iteration, and when earlier ones ended.
+    """The last iteration's result, and the times of the earlier ends.
 
-    In each of those, every request was given the token `MADE_UP`. Observers hear of these tokens in `on_step` alone.
+    In each earlier iteration every request was given the token `MADE_UP`. Observers see these tokens in `on_step` only.
     """
 
     earlier: tuple[float, ...] = ()  # seconds
@@ -41,7 +41,7 @@ class RepeatedResult(BatchResult):
 class RepeatingScheduler(Scheduler):
     """A scheduler that decides once for all iterations sure to be equal.
 
-    It is for executors that run one batch at a time and only tell how long it takes.
+    It is for executors that run one batch at a time and only compute its time.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class RepeatingScheduler(Scheduler):
         return batch, unserved
 
     def _repeats(self, batch: Batch, before: int) -> int:
-        """The number of equal iterations that this batch begins.
+        """The number of equal iterations that start with this batch.
 
-        Only an arrival or a cancellation can change that. All that hold K/V memory, and held it `before`, decode in it, so
-        the next snapshot differs only in lengths until one of them ends or memory runs out. A steady policy then selects
-        the same, and admits as few as now.
+        Only an arrival or a cancellation can interrupt them. All requests that hold K/V memory held it `before` and decode
+        in the batch, so the next snapshot differs only in lengths until one of them ends or memory runs out. A steady
+        policy then selects the same requests, and admits no others.
         """
         requests = len(batch.chunks)
         steady = self.drafter is None and requests == self.num_running == before and getattr(self.policy, "steady", False)
@@ -85,7 +85,7 @@ class RepeatingScheduler(Scheduler):
         return super().apply(batch, result, now)
 
     def _write_earlier(self, batch: Batch, iterations: int) -> None:
-        """Write the earlier iterations into the requests; none of them ended one."""
+        """Write the earlier iterations into the requests; none of them ends one."""
         for chunk in batch.chunks:
             request = self._requests[chunk.request_id]
             if request.finish:  # cancelled while the batch ran
@@ -98,7 +98,7 @@ class RepeatingScheduler(Scheduler):
 
 
 class _SingleStepTime(StepTime):
-    """Learns from batches of a single iteration only."""
+    """Learns from batches of one iteration only."""
 
     def learn(self, batch: Batch, seconds: float) -> None:
         if not isinstance(batch, RepeatedBatch):

@@ -21,7 +21,7 @@ from orcinus.workload.arrival import Arrival
 
 
 def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
-    """Batch size every iteration is charged for, as FasterTransformer does; 0 = the actual one."""
+    """Batch size every iteration is charged for; 0 = the actual one."""
     if not getattr(policy, "pads_batches", False):
         return 0
     return min(limits.max_batch_size, kv.num_blocks * kv.block_size // limits.max_model_len)
@@ -30,7 +30,7 @@ def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
 class Replica:
     """A simulated engine, and its load.
 
-    `repeat` lets it decide equal iterations at once. Its observers then have to know `RepeatedResult`.
+    `repeat` lets it decide equal iterations at once. Its observers must then understand `RepeatedResult`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Replica:
         return self.executor.next_end
 
     def submit(self, request_id: str, arrival: Arrival) -> list[Event]:
-        """Submit a request; call `dispatch` after the last of this moment."""
+        """Submit a request. Call `dispatch` after the last one of a moment."""
         now = self.clock.now()
         self.executor.interrupt(now)
         ends_early = arrival.output_tokens < arrival.asked_tokens
@@ -93,7 +93,7 @@ class Replica:
         self.engine.dispatch()
 
     def settle(self) -> list[Event]:
-        """Settle the oldest batch, which ends now, and start the next one."""
+        """Settle the oldest batch, which ends now, and start another."""
         events = self._heard(self.engine.settle())
         self.engine.dispatch()
         return events
@@ -107,7 +107,7 @@ class Replica:
         return events
 
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
-        """Made-up tokens, equal to another prompt's in a shared prefix only."""
+        """A made-up prompt; prompts are equal only in their shared prefix."""
         count = arrival.prompt_tokens
         if self.kv.stats is None:
             if count not in self._prompts:

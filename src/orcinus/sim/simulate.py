@@ -60,10 +60,10 @@ def simulate(
 ) -> SimulationOutcome:
     """The outcome of serving a config's workload under a virtual clock.
 
-    With several `seeds` it is served with each in turn: the outcome's `runs` and, over them, `intervals`. `on_served` hears
-    every request that was served, in the order of their endings; `watch` how many have ended. `over` is shown the metrics now
-    and then and may end a simulation before its time (`ended_early`). `setup` and, of a single seed, `workload`
-    replace what the config says. Raises `ConfigError` before anything runs, or `Stalled`.
+    With several `seeds` it is served once with each: the outcome has `runs` and, over them, `intervals`. `on_served` is
+    called with every served request, in the order of their ends; `watch` with how many have ended. `over` sees the metrics
+    now and then and may end a simulation early (`ended_early`). `setup` and, with a single seed, `workload` replace the
+    config's own. Raises `ConfigError` before anything runs, or `Stalled`.
     """
     if config.seeds > 1 and workload is not None:
         raise ConfigError("several seeds draw workloads of their own: give one seed, or no workload")
@@ -76,7 +76,10 @@ def simulate(
 
 
 def by_seed(config: SimulationConfig) -> list[SimulationConfig]:
-    """The config once for each seed. Raises `ConfigError` for several with a record."""
+    """One config per seed.
+
+    Raises `ConfigError` for several seeds with a record.
+    """
     if config.seeds > 1 and config.record is not None:
         raise ConfigError("--record takes the iterations of one run: simulate a single seed")
     return [replace(config, seed=config.seed + number, seeds=1) for number in range(config.seeds)]
@@ -129,7 +132,7 @@ def _simulate(
 def make_replica(
     setup: Setup, clock: VirtualClock, index: int = 0, observers: Sequence[Observer] = (), *, repeat: bool = True
 ) -> Replica:
-    """A replica of a setup; with `repeat` it decides equal iterations at once."""
+    """A setup's replica; with `repeat` it decides equal iterations at once."""
     config, machine = setup.config, setup.machine
     return Replica(
         index,
@@ -148,7 +151,7 @@ def make_replica(
 
 
 def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Observer]:
-    """Observers that not every simulation needs."""
+    """Observers that only some simulations need."""
     found: list[Observer] = []
     if setup.machine.cost.num_stages > 1:
         found.append(BubbleObserver(replica.executor, bubbles))
@@ -158,7 +161,7 @@ def _optional(replica: Replica, setup: Setup, bubbles: Distribution) -> list[Obs
 
 
 def record_header(setup: Setup, depth: int) -> dict[str, Any]:
-    """The first line of a record: what a replay builds."""
+    """A record's first line: what a replay builds."""
     machine = setup.machine
     named = {name: getattr(setup.config, name) for name in ("policy", "order", "kv")}
     memory = {"block_size": machine.block_size, "num_blocks": machine.num_blocks}
@@ -166,7 +169,7 @@ def record_header(setup: Setup, depth: int) -> dict[str, Any]:
 
 
 def _final(replica: Replica) -> Callable[[Request], int]:
-    """A function: tokens that a request will hold at its end."""
+    """A function that tells how many tokens a request will have."""
 
     def final(request: Request) -> int:
         asked = request.max_known - len(request.prompt)

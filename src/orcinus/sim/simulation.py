@@ -16,9 +16,9 @@ EVERY = 128  # arrivals and endings of batches between two questions whether it 
 
 
 class OracleLeastWork:
-    """The replica with the fewest tokens of requests that have not ended.
+    """The replica with the fewest outstanding tokens, prompts and answers together.
 
-    Prompts and answers count. It knows how long answers will become, as no server does.
+    It is an oracle: it knows the lengths of answers, as no server does.
     """
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Replica]) -> int:
@@ -34,7 +34,10 @@ def make_router(spelled: str) -> Router[Replica]:
 
 
 class Simulation:
-    """Replicas behind a router, on one clock. Memory grows with live requests only."""
+    """Replicas behind a router, on one clock.
+
+    Its memory grows with live requests only.
+    """
 
     def __init__(
         self,
@@ -104,7 +107,7 @@ class Simulation:
             heappush(self._ends, (end, index))
 
     def _next_end(self) -> float | None:
-        """When the next batch ends, on any replica."""
+        """When the next batch ends on any replica."""
         while self._ends:
             end, index = self._ends[0]
             if end == self.replicas[index].next_end:

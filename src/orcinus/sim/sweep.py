@@ -32,9 +32,8 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Records of all `points`, simulated in parallel.
 
-    Each is an `outcome_record` with its config and `settings`. A point that is impossible, because the model does not fit
-    for example, has an `error` instead of metrics. `watch` hears how many are done, of how many. Raises `ConfigError` for
-    axes that there are not.
+    Each is an `outcome_record` with its config and `settings`. An impossible point, for example a model that does not fit, has
+    an `error` instead of metrics. `watch` hears how many are done, of how many. Raises `ConfigError` for unknown axes.
     """
     found, results = points(config, axes), []
     for result in in_parallel(partial(_point, axes=tuple(axes)), found, workers):
@@ -47,9 +46,9 @@ def sweep(
 def points(config: SimulationConfig, axes: Mapping[str, Sequence[Any]]) -> list[SimulationConfig]:
     """The product of the axes, the last one fastest, without duplicates.
 
-    An axis is a field of `SimulationConfig`, or `rate` of the arrivals, or `ratio` of prompt to output tokens in lengths that
-    have one, or `chunk_size` of the policy: of SARATHI's chunks or of stall-free's budget. Policies that know neither are
-    simulated once, not once for every size. Raises `ConfigError`.
+    An axis is a field of `SimulationConfig`; `rate` of the arrivals; `ratio` of prompt to output tokens, for lengths that have
+    it; or `chunk_size`: SARATHI's chunk or stall-free's budget. A policy without a chunk size is simulated once, not once per
+    size. Raises `ConfigError`.
     """
     known = {field.name for field in fields(config)} | set(INSIDE)
     for name, values in axes.items():
@@ -91,7 +90,7 @@ def _chunked(config: SimulationConfig, size: int) -> SimulationConfig:
 
 
 def settings(config: SimulationConfig, axes: Sequence[str]) -> dict[str, str]:
-    """A point's values on the axes, as text; a dash where it has none."""
+    """A point's values on the axes, as text; a dash without one."""
     plain = config_record(config)
     inside = {
         "rate": lambda: f"{own_rate(config):.6g}" if config.process == OWN_TIMES else _option(config.process, "rate"),
@@ -102,7 +101,7 @@ def settings(config: SimulationConfig, axes: Sequence[str]) -> dict[str, str]:
 
 
 def _option(spelled: str, *names: str) -> str:
-    """The value of the first of these options, or a dash."""
+    """The first of these options that the policy has, or a dash."""
     options = dict(part.split("=", 1) for part in spelled.split(":")[1:] if "=" in part)
     return next((value for name, value in options.items() if name in names), "-")
 

@@ -20,7 +20,7 @@ DIGITS = 2  # of a number of requests that is recommended
 def doubts(outcome: SimulationOutcome) -> list[str]:
     """Why an outcome must not be believed, a line each.
 
-    With several seeds a reason is told of the seed that needs most requests.
+    With several seeds a reason is that of the seed which needs most requests.
     """
     found = of_machine(outcome.setup.machine)
     runs = sorted(outcome.runs or (outcome,), key=enough, reverse=True)
@@ -37,7 +37,7 @@ def of_machine(machine: SimulatedMachine) -> list[str]:
 
 
 def cautions(outcome: SimulationOutcome) -> list[str]:
-    """What to keep in mind with sound numbers, a line each."""
+    """Cautions about sound numbers, a line each."""
     found = []
     served = min(one.metrics.served for one in outcome.runs or (outcome,))
     if 0 < served < TAIL:
@@ -69,7 +69,7 @@ def rounded_up(count: float) -> int:
 
 
 def too_short(outcome: SimulationOutcome) -> bool:
-    """Whether start and end are most of the time in which requests come."""
+    """Whether most of the run's arrivals fall into its start and end."""
     metrics = outcome.metrics
     return not outcome.at_once and metrics.served > 0 and metrics.window < LONG * spent(metrics)
 
@@ -114,5 +114,5 @@ REASONS = (_nothing_served, _short, _overloaded, _turned_away)
 
 
 def _all_equal(outcome: SimulationOutcome) -> bool:
-    """Whether all seeds gave the same."""
+    """Whether all seeds gave equal results."""
     return all(each.low == each.high for name, each in outcome.intervals.items() if name != "wall_seconds")

@@ -1,4 +1,4 @@
-"""One request before anybody serves it."""
+"""One request of a workload."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from orcinus.errors import ConfigError
 class Arrival:
     """A request `at` seconds after the start; lengths are in tokens.
 
-    What two prompts have in common is said in one of two ways. Requests with an equal non-empty `prefix` begin with the
-    same tokens, as far as the smaller of their `prefix_tokens`. Or `blocks` names the content of the prompt's leading
-    blocks of `block_tokens` each, as published traces do: prompts are equal wherever their blocks are, so that any tree
-    of shared prefixes can be told. Raises `ConfigError` for a moment or a length that cannot be.
+    Shared prefixes are described in one of two ways. Requests with an equal non-empty `prefix` begin with the same tokens,
+    up to the smaller of their `prefix_tokens`. Or `blocks` names the content of the prompt's leading blocks of
+    `block_tokens` each, as published traces do: prompts are equal wherever their blocks are, so this can describe any tree
+    of shared prefixes. Raises `ConfigError` for an impossible time or length.
     """
 
     at: float
@@ -47,20 +47,20 @@ class Arrival:
 
     @property
     def context(self) -> RequestContext:
-        """What an engine is told beside its tokens."""
+        """The request's context for an engine, beside its tokens."""
         return RequestContext(self.priority, self.client)
 
     @property
     def beginning(self) -> Hashable | None:
-        """Equal for requests whose prompts begin alike; None: with no other."""
+        """A key, equal for prompts that begin alike; None if none does."""
         return self.blocks[0] if self.blocks else self.prefix or None
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and output together."""
+        """Tokens of prompt and output together."""
         return self.prompt_tokens + self.output_tokens
 
     @property
     def asked_tokens(self) -> int:
-        """The most that it may generate: what an engine is told."""
+        """The `max_tokens` that an engine is given."""
         return self.output_tokens if self.max_tokens is None else self.max_tokens

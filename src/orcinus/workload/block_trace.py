@@ -14,7 +14,7 @@ QWEN_BLOCK = 16  # tokens; its times are seconds, and its lines have a chat_id
 
 
 def objects(place: FilePosition, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines, without empty lines. Raises `ConfigError`."""
+    """The objects of JSON lines; empty lines are skipped. Raises `ConfigError`."""
     for line in place.lines(lines):
         found = place.attempt(parse, place, line)
         if found is not None:
@@ -22,7 +22,7 @@ def objects(place: FilePosition, lines: Iterable[str]) -> Iterator[dict[str, Any
 
 
 def parse(place: FilePosition, line: str) -> dict[str, Any]:
-    """One line. Raises `ConfigError` if it is no JSON object."""
+    """A line's JSON object. Raises `ConfigError` if it is none."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):

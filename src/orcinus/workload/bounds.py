@@ -1,4 +1,4 @@
-"""What numbers a workload accepts, said in one line each."""
+"""Checks of a workload's numbers, with one-line messages."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ MOST_TOKENS = 10**9  # of one request: far beyond every model, and far below whe
 
 
 def positive(name: str, value: float) -> None:
-    """Raises `ConfigError` unless the value is a finite number above 0."""
+    """Raise `ConfigError` unless the value is a finite number above 0."""
     if not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{name} must be a finite number above 0, not {value}")
 
 
 def not_negative(name: str, value: float) -> None:
-    """Raises `ConfigError` unless the value is a finite number of at least 0."""
+    """Raise `ConfigError` unless the value is finite and at least 0."""
     if not (value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{name} must be a finite number of at least 0, not {value}")
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
-    """Raises `ConfigError` unless low <= value <= high."""
+    """Raise `ConfigError` unless low <= value <= high."""
     if not low <= value <= high:
         raise ConfigError(f"{name} must be within {low} and {high}, not {value}")
 
 
 def token_range(low: int, high: int) -> None:
-    """Raises `ConfigError` unless 1 <= low <= high <= `MOST_TOKENS`."""
+    """Raise `ConfigError` unless 1 <= low <= high <= `MOST_TOKENS`."""
     within("low (in tokens)", low, 1, MOST_TOKENS)
     within("high (in tokens)", high, low, MOST_TOKENS)

@@ -13,10 +13,10 @@ MODELS = {"gpt", "chatgpt", "bing", "bard", "assistant", "model"}  # roles that 
 
 
 def read_chat(place: FilePosition, conversation: Any, count_tokens: CountTokens) -> list[Arrival]:
-    """A request for every answer, whose prompt is the conversation so far.
+    """A request for every answer; its prompt is the conversation so far.
 
-    The turns of a conversation share their beginnings. Empty questions and answers are left out. All arrive at 0. Raises
-    `ConfigError`.
+    The turns of a conversation share their beginnings. Empty questions and answers are left out. All requests arrive at 0.
+    Raises `ConfigError`.
     """
     prompt, found = 0, []
     for speaker, text in _turns(place, conversation):

@@ -22,7 +22,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """Those that must be there."""
+        """The columns that a file must have."""
         return [name for name in (self.at, self.prompt, self.output) if name]
 
 
@@ -35,7 +35,7 @@ KINDS = (
 
 
 def columns_of(place: FilePosition, header: Sequence[str]) -> Columns:
-    """The first kind whose columns are all there. Raises `ConfigError`."""
+    """The first kind whose columns the file has. Raises `ConfigError`."""
     names = {name.strip() for name in header}
     for kind in KINDS:
         if names.issuperset(kind.names):
@@ -45,7 +45,10 @@ def columns_of(place: FilePosition, header: Sequence[str]) -> Columns:
 
 
 def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
-    """The requests of a CSV file; dates count from the first. Raises `ConfigError`."""
+    """The requests of a CSV file. Raises `ConfigError`.
+
+    Dates are converted to seconds after the first.
+    """
     lines = place.lines(file)
     header = [name.strip() for name in next(csv.reader([next(lines)], skipinitialspace=True))]
     reader = _Reader(place, header, columns_of(place, header))
@@ -56,7 +59,7 @@ def read_csv(place: FilePosition, file: Iterable[str]) -> Iterator[Arrival]:
 
 
 class _Reader:
-    """Rows of a file; each line is a row."""
+    """Reads rows of a file; each line is a row."""
 
     def __init__(self, place: FilePosition, header: Sequence[str], kind: Columns) -> None:
         self._place, self._header, self._kind = place, header, kind

@@ -1,4 +1,4 @@
-"""A position in a file, for messages about bad values and skipped rows."""
+"""A file position, for messages about bad values and skipped rows."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Skipped:
     first: str = ""  # what was wrong with the first of them, and where
 
     def add(self, error: Exception) -> None:
-        """One more."""
+        """Count one more skipped row."""
         self.first = self.first or str(error)
         self.rows += 1
 
     def clear(self) -> None:
-        """A new reading begins."""
+        """Start counting anew, for another reading."""
         self.rows, self.first = 0, ""
 
     @property
     def said(self) -> str:
-        """The whole in one line; empty if every row was good."""
+        """All skipped rows in one line; empty if there are none."""
         rows = "1 row of the trace was" if self.rows == 1 else f"{self.rows} rows of the trace were"
         return f"{rows} skipped; the first: {self.first}" if self.rows else ""
 
@@ -41,7 +41,7 @@ class Skipped:
 class FilePosition:
     """A file and a line of it; readers advance it.
 
-    With `skipped`, a row that is wrong is counted there and passed over; without, it ends the reading.
+    With `skipped`, bad rows are counted there and skipped; without, a bad row ends the reading.
     """
 
     file: str
@@ -50,13 +50,13 @@ class FilePosition:
     skipped: Skipped | None = None
 
     def wrong(self, what: str) -> ConfigError:
-        """The error to raise here."""
+        """The error to raise at this position."""
         return ConfigError(f"{self.unit} {self.line} of {self.file}: {what}")
 
     def attempt(self, read: Callable[..., T], *row: Any) -> T | None:
-        """The value of a row; None if the row is bad and skipped.
+        """A row's value; None for a bad row that is skipped.
 
-        Raises `ConfigError` if bad rows are refused.
+        Raises `ConfigError` if bad rows are not to be skipped.
         """
         try:
             return read(*row)
@@ -67,7 +67,7 @@ class FilePosition:
             return None
 
     def lines(self, file: Iterable[str]) -> Iterator[str]:
-        """The lines that are not empty; bytes that are no UTF-8 spoil one."""
+        """The non-empty lines; invalid UTF-8 makes only its own line bad."""
         for self.line, line in enumerate(file, 1):
             if line.isspace():
                 continue
@@ -76,26 +76,26 @@ class FilePosition:
                 yield text
 
     def text(self, text: str) -> str:
-        """The same text. Raises `ConfigError` if it was no UTF-8."""
+        """The text itself. Raises `ConfigError` if it was not valid UTF-8."""
         if any("\udc80" <= letter <= "\udcff" for letter in text):
             raise self.wrong("it is no text in UTF-8")
         return text
 
     def value(self, fields: Mapping[str, object], name: str) -> object:
-        """One field. Raises `ConfigError` if it is missing."""
+        """A field of a row. Raises `ConfigError` if it is missing."""
         if name not in fields:
             raise self.wrong(f"{name} is missing")
         return fields[name]
 
     def tokens(self, fields: Mapping[str, object], name: str) -> int:
-        """A length in whole tokens, at least 1. Raises `ConfigError`."""
+        """A token count of at least 1. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (1 <= number <= MOST_TOKENS and number == int(number)):
             raise self.wrong(f"{name} must be a whole number of tokens of at least 1, not {short(fields[name])}")
         return int(number)
 
     def seconds(self, fields: Mapping[str, object], name: str) -> float:
-        """A moment of at least 0, in the file's unit. Raises `ConfigError`."""
+        """A time of at least 0, in the file's unit. Raises `ConfigError`."""
         number = self._number(fields, name)
         if not (number >= 0 and math.isfinite(number)):
             raise self.wrong(f"{name} must be a finite time of at least 0, not {short(fields[name])}")

@@ -20,15 +20,15 @@ from orcinus.workload.trace import Trace
 
 
 class Lengths(Protocol):
-    """A joint distribution."""
+    """A joint distribution of prompt and output lengths."""
 
     def pairs(self, shares: Floats) -> Ints:
-        """Tokens of prompt and output, shape [n, 2], of uniform draws [n, 2]."""
+        """Prompt and output tokens, shape [n, 2], from uniform draws [n, 2]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Independent:
-    """Prompt and output know nothing of each other."""
+    """Prompt and output lengths drawn independently."""
 
     prompt: Marginal
     output: Marginal
@@ -39,7 +39,7 @@ class Independent:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """The same pairs of lengths in turn, without chance."""
+    """A fixed cycle of length pairs, without randomness."""
 
     sizes: tuple[tuple[int, int], ...]
 
@@ -49,9 +49,9 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class SharedPrefix:
-    """Prompts with one of `prefixes` shared beginnings of `prefix` tokens.
+    """Prompts that begin with one of `prefixes` shared prefixes.
 
-    `own` tokens follow.
+    A prefix has `prefix` tokens; `own` tokens follow.
     """
 
     prefixes: int = 4
@@ -68,7 +68,7 @@ class SharedPrefix:
         return np.tile(np.array((self.prefix + self.own, self.output), np.int64), (len(shares), 1))
 
     def arrival(self, at: float, number: int, prompt: int, output: int) -> Arrival:
-        """The request with this number."""
+        """The request with the given number."""
         return Arrival(at, prompt, output, prefix=f"prefix-{number % self.prefixes}", prefix_tokens=self.prefix)
 
 
@@ -109,7 +109,7 @@ class SarathiZipf:
 class Correlated:
     """Two distributions joined by a Gaussian copula.
 
-    A pair beyond `max_total` tokens gives up tokens of its prompt.
+    The prompt of a pair with more than `max_total` tokens is shortened.
     """
 
     prompt: Marginal
@@ -127,7 +127,7 @@ class Correlated:
 
 @dataclass(frozen=True, slots=True)
 class Empirical:
-    """Lengths of a trace file, drawn with replacement; all are in memory."""
+    """Lengths drawn with replacement from a trace file held in memory."""
 
     file: str
     tokenizer: str = ""
@@ -139,12 +139,12 @@ class Empirical:
 
     @property
     def trace(self) -> Trace:
-        """The file, and how it is read."""
+        """The trace file, with its reading options."""
         return Trace(self.file, 1.0, self.tokenizer, self.answer, self.reject_bad_rows)
 
     @property
     def skipped(self) -> Skipped:
-        """The rows that were passed over."""
+        """The rows that were skipped."""
         return _lengths_in(self.trace)[1]
 
     def pairs(self, shares: Floats) -> Ints:
@@ -184,10 +184,10 @@ FROM_FILES = ("trace", "empirical")
 
 
 def make_lengths(spelled: str) -> Lengths | Trace:
-    """A preset, a trace, or two distributions with a comma between.
+    """Lengths from a preset, a trace, or two comma-separated distributions.
 
     For example `orca`, `pd:length=1024:ratio=50`, `trace:file=azure.csv:scale=0.5`, `empirical:file=azure.csv`,
-    `uniform:low=32:high=512,fixed:tokens=64`. A file's name may hold no colon. Raises `ConfigError` saying what there is.
+    `uniform:low=32:high=512,fixed:tokens=64`. A file's name may hold no colon. Raises `ConfigError` that lists the choices.
     """
     if spelled.split(":")[0] not in MARGINALS:
         known: dict[str, Callable[..., Any]] = {**LENGTHS, **MARGINALS}
@@ -200,7 +200,10 @@ def make_lengths(spelled: str) -> Lengths | Trace:
 
 
 def read_as(spelled: str, tokenizer: str, reject_bad_rows: bool) -> str:
-    """The same lengths with other options of reading. Raises `ConfigError` without a file."""
+    """The lengths with other options for reading their file.
+
+    Raises `ConfigError` if they come from no file.
+    """
     asked = {"tokenizer": tokenizer, "reject_bad_rows": "true" if reject_bad_rows else ""}
     for option, value in asked.items():
         if value and spelled.split(":")[0] not in FROM_FILES:

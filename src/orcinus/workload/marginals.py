@@ -34,7 +34,7 @@ class Marginal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Always the same."""
+    """Always the same length."""
 
     tokens: int
 
@@ -47,7 +47,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Every length from `low` to `high`, both included, alike."""
+    """Uniformly distributed lengths from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -96,8 +96,8 @@ class Geometric:
 class Lognormal:
     """Lognormal, by median and 90th percentile or by mean and deviation.
 
-    All of these are before it is cut.
-    Only lengths from `low` to `high` are drawn (truncation, not clipping). All in tokens.
+    These parameters are those of the distribution before truncation. Only lengths from `low` to `high` are drawn
+    (truncation, not clipping). All in tokens.
     """
 
     median: float | None = None
@@ -135,7 +135,7 @@ class Lognormal:
         return NormalDist(math.log(self.mean) - variance / 2, math.sqrt(variance))
 
     def _limits(self) -> tuple[float, float]:
-        """Probabilities of both ends, with what rounds to `low` or `high`."""
+        """Probabilities of the two ends, rounding to `low` or `high` included."""
         normal = self._logarithm()
         return normal.cdf(math.log(self.low - 0.5)), normal.cdf(math.log(self.high + 0.5))
 
@@ -172,7 +172,7 @@ def _whole(tokens: Floats | Ints, low: float, high: float) -> Ints:
 
 
 def _open(shares: Floats) -> Floats:
-    """Away from 0 and 1, where quantiles are infinite."""
+    """Probabilities moved away from 0 and 1, where quantiles are infinite."""
     return np.clip(shares, 1e-15, 1 - 1e-15)
 
 

@@ -22,9 +22,9 @@ def holds_messages(fields: Mapping[str, Any]) -> bool:
 def read_messages(place: FilePosition, fields: Any, count_tokens: CountTokens, answer: int | None) -> list[Arrival]:
     """The request of a line, which arrives at 0.
 
-    Its prompt is its messages, without the words of a chat template.
-    If the last message is an assistant's and the line is no body of a request, it is the answer; answers that are not there
-    have `answer` tokens, or as many as the request asks for at most. Raises `ConfigError`.
+    Its prompt is its messages, without the words of a chat template. If the last message is an assistant's and the line is
+    no request body, that message is the answer. Otherwise the answer has `answer` tokens, or the request's own maximum.
+    Raises `ConfigError`.
     """
     if not isinstance(fields, dict) or not holds_messages(fields):
         raise place.wrong("it has no messages")
@@ -62,7 +62,7 @@ def _role(place: FilePosition, message: Mapping[str, Any]) -> str:
 
 
 def _text(place: FilePosition, message: Mapping[str, Any]) -> str:
-    """Its content, and the calls of tools that it makes."""
+    """A message's content, and its tool calls, as text."""
     content = message.get("content")
     parts = [content] if isinstance(content, str) else [] if content is None else _parts(place, content)
     calls = message.get("tool_calls")
@@ -70,7 +70,7 @@ def _text(place: FilePosition, message: Mapping[str, Any]) -> str:
 
 
 def _parts(place: FilePosition, content: Any) -> list[str]:
-    """The texts of a content in parts."""
+    """The texts of a content that is a list of parts."""
     found = [part.get("text") if isinstance(part, dict) else part for part in content] if isinstance(content, list) else [None]
     texts = [text for text in found if isinstance(text, str)]
     if len(texts) < len(found):

@@ -1,4 +1,4 @@
-"""When requests come: arrival processes, each one a name with options.
+"""Arrival processes: when requests come; each a name with options.
 
 Unit draws are scaled by the rate. So the same seed gives the same pattern at every rate, only closer together, and two
 systems or two rates are compared on common random numbers (Law & Kelton, Simulation Modeling and Analysis, 11.2).
@@ -25,10 +25,10 @@ Floats = NDArray[np.float64]
 
 
 class Process(Protocol):
-    """Moments that depend on nothing but chance: an open loop."""
+    """An open-loop arrival process: times that depend on chance alone."""
 
     def moments(self, rng: Generator) -> Iterator[float]:
-        """Seconds after the start, endless, lazy, never going backwards."""
+        """Arrival times in seconds after the start: endless, lazy, never decreasing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Gamma:
 class AzureConversation:
     """Gamma gaps fitted to the Azure conversation trace of 2023.
 
-    That is its burstiness from request to request. The trace's load also drifts: a minute's count varies 13 times as much
-    as here (fitted.json has both), so that for queues which build up over minutes the trace itself has to be played.
+    They have its burstiness from request to request. The trace's load also drifts: the requests per minute vary 13 times as
+    much as here (fitted.json has both numbers). To study queues that build up over minutes, play the trace itself.
     """
 
     rate: float | None = None  # None: the trace's own
@@ -83,7 +83,7 @@ class AzureConversation:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Like clockwork: one request every 1/rate seconds, the first at once."""
+    """One request every 1/rate seconds, the first one at 0."""
 
     rate: float
 
@@ -96,10 +96,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """A Poisson process from rate `start` to `end` within `seconds`.
+    """A Poisson process whose rate goes from `start` to `end` within `seconds`.
 
-    A unit-rate process is stretched by the inverse of the integrated rate, so that it is exact, not stepwise (Çinlar,
-    Introduction to Stochastic Processes, 4.7). It may start from 0; it may not end there, as it would fall silent.
+    A unit-rate process is stretched by the inverse of the integrated rate, so the rate changes exactly, not stepwise
+    (Çinlar, Introduction to Stochastic Processes, 4.7). `start` may be 0; `end` may not, because arrivals would cease.
     """
 
     start: float
@@ -132,8 +132,8 @@ class AllAtOnce:
 class Closed:
     """A closed loop: `clients` send, wait for the answer, think, and repeat.
 
-    Thinking takes `think` seconds on average, exponentially distributed, as in the classic model of interactive users.
-    When a request comes depends on when the one before was answered: `Workload.loop` tells it to the server of the requests.
+    Thinking takes `think` seconds on average, exponentially distributed, as in the classic model of interactive users. A
+    request's time depends on the end of the one before, so `Workload.loop` gives it to whatever serves the requests.
     """
 
     clients: int

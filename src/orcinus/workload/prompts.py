@@ -11,10 +11,11 @@ from orcinus.workload.arrival import Arrival
 
 
 def prompt_ids(arrival: Arrival, number: int, vocabulary: int, draw: int = 0) -> tuple[int, ...]:
-    """`arrival.prompt_tokens` ids from 0 to vocabulary - 1; `number` tells unshared tokens apart.
+    """A prompt of `arrival.prompt_tokens` ids below `vocabulary`.
 
-    Prompts of one `draw` share what their arrivals say; prompts of two draws share nothing. Equal on every machine: ids
-    follow from the names of prefixes and blocks, the number and the draw alone.
+    `number` makes the unshared tokens distinct. Prompts of one `draw` share the prefixes that their arrivals describe;
+    prompts of two draws share nothing. The ids are the same on every machine: they depend only on the names of prefixes and
+    blocks, the number and the draw.
     """
     ids: tuple[int, ...] = ()
     if arrival.prefix:
@@ -32,7 +33,7 @@ def _block(name: int, tokens: int, vocabulary: int, draw: int) -> tuple[int, ...
 
 
 def _drawn(name: int, kind: int, tokens: int, vocabulary: int, draw: int) -> tuple[int, ...]:
-    """Random ids whose beginning does not depend on how many are drawn."""
+    """Random ids; the first ones do not depend on the count."""
     key = (kind, draw) if draw else (kind,)
     shares = default_rng(SeedSequence(name, spawn_key=key)).random(tokens)
     return tuple((shares * vocabulary).astype(int).tolist())

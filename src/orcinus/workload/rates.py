@@ -1,4 +1,4 @@
-"""Requests at other rates, and the search for the highest one."""
+"""Requests at other rates, and a search for the highest one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def at_rate(arrivals: str, rate: float) -> str:
 
 
 class NeverMissed(ConfigError):
-    """An SLO that every rate keeps, because the requests end too soon."""
+    """Every rate keeps the SLO, because the requests end too soon."""
 
     def __init__(self, rate: float, advice: str = "give more --requests") -> None:
         self.rate = rate
@@ -41,14 +41,14 @@ class RateGrid:
         self.per_doubling = 2 ** max(0, math.ceil(math.log2(1 / math.log2(1 + tolerance))))
 
     def rate(self, step: int) -> float:
-        """Requests per second."""
+        """The step's rate in requests per second."""
         rate: float = self.first * 2 ** (step / self.per_doubling)
         return rate
 
     def highest(self, keeps: Callable[[int], bool], start: int = 0) -> int | None:
-        """The highest step that keeps an SLO, from `start`; None if none.
+        """The highest step that keeps an SLO; None if none does.
 
-        Growing strides enclose it, bisection finds it. Raises `NeverMissed` if every rate keeps it.
+        Growing steps from `start` enclose it, and bisection finds it. Raises `NeverMissed` if every rate keeps it.
         """
         low, high = self._enclose(keeps, start)
         while low is not None and high - low > 1:
@@ -57,7 +57,7 @@ class RateGrid:
         return low
 
     def _enclose(self, keeps: Callable[[int], bool], start: int) -> tuple[int | None, int]:
-        """A step that keeps the SLO and a higher one that does not.
+        """A step that keeps the SLO, and a higher one that fails.
 
         (None, …) if all fail.
         """

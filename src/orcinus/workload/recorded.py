@@ -1,4 +1,4 @@
-"""Requests of recorded runs (`--record`), with the lengths they had."""
+"""Requests of recorded runs (`--record`), with their real lengths."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Seen:
 
 
 def read_record(place: FilePosition, lines: Iterable[str]) -> Iterator[Arrival]:
-    """Every request that got a token, with as many as it got.
+    """Every request that got a token, with its real output length.
 
-    What prompts share is known in blocks of 16 tokens. A request's length is known when it ends, so the file is read to
-    its end before the first request comes, and what was submitted (not the tokens) is in memory. Raises `ConfigError`.
+    Shared prefixes are known in blocks of 16 tokens. A request's length is known only when it ends, so the whole file is
+    read before the first request comes; submissions, but not the tokens, are kept in memory. Raises `ConfigError`.
     """
     run = _Run()
     for line in objects(place, lines):
@@ -38,7 +38,7 @@ def read_record(place: FilePosition, lines: Iterable[str]) -> Iterator[Arrival]:
 
 
 class _Run:
-    """What lines of a record, in their order, say of its requests."""
+    """Requests of a run, collected from a record's lines in order."""
 
     def __init__(self) -> None:
         self.seen: list[_Seen] = []
@@ -46,7 +46,7 @@ class _Run:
         self._batches: dict[int, list[str]] = {}
 
     def read(self, place: FilePosition, line: dict[str, Any]) -> None:
-        """One more. Raises `ConfigError` if it cannot follow those before it."""
+        """Read one line. Raises `ConfigError` if it contradicts earlier ones."""
         try:
             self._read(place, line)
         except ConfigError:

@@ -1,4 +1,4 @@
-"""The requests of a run, one at a time, for any server."""
+"""Sources: a run's requests one at a time, for any server."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from orcinus.workload.workload import ClosedLoop, Workload
 
 
 class Source(Protocol):
-    """Requests in the order in which they come."""
+    """Yields a workload's requests in order of arrival."""
 
     @property
     def next(self) -> Arrival | None:
-        """The request that comes next, as far as is known now."""
+        """The next request, as far as it is known now."""
         ...
 
     def take(self, request_id: str) -> None:
-        """The next one has come, and has this id."""
+        """The next request has arrived, under this id."""
         ...
 
     def ended(self, request_id: str, at: float) -> None:
-        """A request has ended, at this second."""
+        """A request ended at this time, in seconds."""
         ...
 
 
 class OpenLoop:
-    """Requests of an open loop."""
+    """The requests of an open loop."""
 
     def __init__(self, arrivals: Iterator[Arrival]) -> None:
         self._arrivals = arrivals
@@ -39,11 +39,11 @@ class OpenLoop:
         self.next = next(self._arrivals, None)
 
     def ended(self, request_id: str, at: float) -> None:
-        """It makes no difference."""
+        """Does nothing: arrivals of an open loop do not depend on endings."""
 
 
 class Following:
-    """Requests that follow answers."""
+    """The requests of a closed loop, each after an answer."""
 
     def __init__(self, loop: ClosedLoop) -> None:
         self._loop = loop
@@ -71,5 +71,5 @@ class Following:
 
 
 def source_of(workload: Workload) -> Source:
-    """The requests of a workload, from the first on."""
+    """The source of a workload, from its first request on."""
     return Following(workload.loop()) if isinstance(workload.arrivals, Closed) else OpenLoop(iter(workload))

@@ -1,4 +1,4 @@
-"""Statistics of a workload, to compare with what a paper says."""
+"""Statistics of a workload, to compare with a paper's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orcinus.workload.workload import Workload
 class Spread:
     """Statistics of lengths in tokens.
 
-    Percentiles are interpolated linearly; `std` is that of the whole population.
+    Percentiles are interpolated linearly; `std` is the population's.
     """
 
     mean: float
@@ -31,7 +31,7 @@ class Spread:
 class Statistics:
     """Statistics of all requests.
 
-    `rate` (per second) and `gap_cv` are None where they mean nothing: all at once, or a closed loop.
+    `rate` (per second) and `gap_cv` are None for requests that arrive all at once, and in a closed loop.
     """
 
     requests: int
@@ -43,7 +43,7 @@ class Statistics:
 
 
 def statistics(workload: Workload) -> Statistics:
-    """Statistics of a workload, read once. Raises `ConfigError` if endless or empty."""
+    """A workload's statistics, in one pass. Raises `ConfigError` if endless or empty."""
     if workload.endless:
         raise ConfigError("a workload without end has no statistics: say how many requests")
     arrivals = workload.untimed() if isinstance(workload.arrivals, Closed) else iter(workload)
@@ -64,6 +64,6 @@ def statistics(workload: Workload) -> Statistics:
 
 
 def spread(tokens: NDArray[np.int64]) -> Spread:
-    """Of lengths in tokens, shape [n], n > 0."""
+    """The statistics of lengths in tokens, shape [n], n > 0."""
     median, p90, p99 = (float(value) for value in np.percentile(tokens, [50, 90, 99]))
     return Spread(float(tokens.mean()), median, p90, p99, float(tokens.std()), int(tokens.max()))

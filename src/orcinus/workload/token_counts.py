@@ -18,8 +18,7 @@ CountTokens = Callable[[str], int]
 def token_counter(tokenizer: str = "") -> CountTokens:
     """A counter by the tokenizer in a folder, or the bundled one.
 
-    Equal texts are counted once, however often read.
-    Raises `ConfigError` if there is none.
+    Equal texts are counted once. Raises `ConfigError` if the folder holds no tokenizer.
     """
     folder = Path(tokenizer) if tokenizer else Path(str(files("orcinus").joinpath("tiny/model")))
     found = load_tokenizer(folder.parent if folder.name == "tokenizer.json" else folder)

@@ -1,4 +1,4 @@
-"""Trace files, told apart by their columns or keys."""
+"""Trace files, recognised by their columns or keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOOKED_AT = 100  # lines until one says what a file of JSON lines is
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of trace file: name, whether it has times and texts, reader."""
+    """A kind of trace file: name, contents (times, texts), reader."""
 
     name: str
     timed: bool
@@ -42,15 +42,15 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests of a file in order, with times multiplied by `scale`.
+    """A file's requests in order, with times multiplied by `scale`.
 
-    0.5 is twice as fast. The first arrives at 0.
-    CSV and JSON lines, gzipped or not, are read line by line, as requests are asked for: memory does not grow with the
-    file. Hence sorting, which would need all of them, is left to others: a row from before the one ahead of it is wrong.
-    Rows that are wrong are counted and skipped, or with `reject_bad_rows` end the reading. Text is counted by the
-    `tokenizer` in a folder, or by the bundled model's; answers that a file does not tell have `answer` tokens.
+    A scale of 0.5 is twice as fast. The first request arrives at 0. CSV and JSON lines, gzipped or not, are read line by
+    line as requests are asked for, so memory does not grow with the file. Therefore the file must be sorted by time: a row
+    with an earlier time than the one before is bad. Bad rows are counted and skipped, or end the reading with
+    `reject_bad_rows`. Text is counted by the `tokenizer` in a folder, or by the bundled model's; answers missing from a
+    file have `answer` tokens.
 
-    Raises `ConfigError`, at once for a file that is none, and with its line for one that goes wrong later.
+    Raises `ConfigError`, at once for an unreadable file, and with the line for a later error.
     """
 
     file: str
@@ -67,19 +67,19 @@ class Trace:
 
     @property
     def kind(self) -> Kind:
-        """What the file is, from its first lines."""
+        """The file's kind, from its first lines."""
         with _opened(self.file) as file:
             return self._kind(FilePosition(self.file), file)
 
     @property
     def counted_by(self) -> str:
-        """Whose tokens the lengths of a file of text are."""
+        """The tokenizer that counts a text file's tokens."""
         return f"the tokenizer in {self.tokenizer}" if self.tokenizer else "the bundled model's tokenizer"
 
     def arrivals(self, count_tokens: CountTokens | None = None, skipped: Skipped | None = None) -> Iterator[Arrival]:
-        """The requests; those of a file without times all arrive at 0. Lazy.
+        """The requests, lazily; without times in the file all arrive at 0.
 
-        `count_tokens` stands in for the tokenizer. `skipped` is told which rows were passed over, of this reading alone.
+        `count_tokens` replaces the tokenizer. `skipped` collects the rows that this reading skips.
         """
         skipped = skipped or Skipped()
         skipped.clear()
@@ -97,7 +97,7 @@ class Trace:
             raise ConfigError(f"{self.file} holds no requests" + (f": {skipped.said}" if skipped.rows else ""))
 
     def _forwards(self, place: FilePosition, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
-        """With times from the first on; those that go back are wrong."""
+        """Times counted from the first; decreasing ones are bad rows."""
         first = last = None
         for arrival in arrivals:
             first = arrival.at if first is None else first
@@ -119,7 +119,10 @@ class Trace:
         return Kind("columns", bool(columns.at), lambda place, file, count: read_csv(place, file))
 
     def _kind_of_lines(self, place: FilePosition, first: str, file: TextIO) -> Kind:
-        """The kind of the first line that has one; else an error."""
+        """The kind of the first line that has one.
+
+        Raises `ConfigError` if none has.
+        """
         number, complaint = place.line, None
         for place.line, line in enumerate((first, *islice(file, LOOKED_AT)), number):
             try:
@@ -142,14 +145,14 @@ class Trace:
         )
 
     def _conversation(self, place: FilePosition, fields: Any, count: CountTokens) -> list[Arrival]:
-        """The requests of one conversation, in either form."""
+        """The requests of one conversation, in either format."""
         if isinstance(fields, dict) and holds_messages(fields):
             return read_messages(place, fields, count, self.answer)
         return read_chat(place, fields, count)
 
 
 def _each(read: ReadRow, place: FilePosition, file: TextIO, count: CountTokens) -> Iterator[Arrival]:
-    """The requests of every line of JSON."""
+    """The requests of every JSON line."""
     return _rows(read, place, objects(place, file), count)
 
 
@@ -179,14 +182,14 @@ def _refuse(place: FilePosition, what: str) -> None:
 
 
 def _no_counter(text: str) -> int:
-    """Where no text is read."""
+    """A counter for files without text."""
     raise AssertionError("lengths of text need a tokenizer")
 
 
 def _opened(path: str) -> TextIO:
     """The text of a file, gzipped or not.
 
-    Bytes that are no UTF-8 become lone surrogates, which `FilePosition.text` refuses.
+    Invalid UTF-8 becomes lone surrogates, which `FilePosition.text` refuses.
     """
     try:
         with open(path, "rb") as file:
@@ -197,7 +200,10 @@ def _opened(path: str) -> TextIO:
 
 
 def _first(place: FilePosition, file: TextIO) -> tuple[str, str]:
-    """The first letter of a file, and its line. Raises `ConfigError` if empty."""
+    """A file's first character, and its line.
+
+    Raises `ConfigError` if the file is empty.
+    """
     try:
         while (start := file.read(1)).isspace():  # a list of conversations may be one line of gigabytes
             place.line += start == "\n"

@@ -29,10 +29,10 @@ TIMES, LENGTHS_DRAWN, PAUSES = range(3)  # random streams of their own, so that 
 class Workload:
     """Requests to serve; every iteration draws the same ones, lazily.
 
-    `arrivals` is None for the times of a trace. `requests` is how many at most; None for a whole trace, or without end.
-    Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). `max_tokens` is what requests ask for at
-    most: None, exactly their answers (what vLLM, section 6.1, calls Oracle); `pow2`, the power of two above them (its Pow2),
-    as far as `max_total` lets; or a number, at which longer answers end. Raises `ConfigError`.
+    `arrivals` is None for the times of a trace. `requests` is the maximum number; None for a whole trace, or without end.
+    Requests of more than `max_total` tokens are dropped, as in Sarathi-Serve (5.1). `max_tokens` is what each request asks
+    for: None, exactly its answer (Oracle in vLLM, section 6.1); `pow2`, the next power of two (Pow2 there), at most up to
+    `max_total`; or a number, at which longer answers end. Raises `ConfigError`.
     """
 
     arrivals: Process | Closed | None
@@ -63,7 +63,7 @@ class Workload:
 
     @property
     def endless(self) -> bool:
-        """Whether iterating never stops."""
+        """Whether iteration never ends."""
         return self.requests is None and not isinstance(self.lengths, Trace)
 
     def notes(self) -> list[str]:
@@ -82,18 +82,21 @@ class Workload:
         return [*found, skipped.said] if skipped.rows else found
 
     def loop(self) -> ClosedLoop:
-        """A new run of a closed loop. Raises `ConfigError` for an open one."""
+        """A new run of a closed loop.
+
+        Raises `ConfigError` for an open one.
+        """
         if not isinstance(self.arrivals, Closed):
             raise ConfigError("only closed arrivals have a loop: iterate over the workload")
         pauses = self.arrivals.pauses(self._stream(PAUSES))
         return ClosedLoop(self.arrivals.clients, self.untimed(), pauses)
 
     def untimed(self) -> Iterator[Arrival]:
-        """The requests in order, each at its time in the trace, or 0."""
+        """The requests in order, with the trace's times or at 0."""
         return islice(self._asking(self._bodies()), self.requests)
 
     def _asking(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
-        """The arrivals, with what they ask for at most."""
+        """The arrivals, each with the `max_tokens` it asks for."""
         most = self.max_tokens
         if most is None:
             return arrivals
@@ -102,7 +105,7 @@ class Workload:
         return (replace(each, output_tokens=min(each.output_tokens, most), max_tokens=most) for each in arrivals)
 
     def _power_of_two(self, arrival: Arrival) -> int:
-        """The one above its answer, as far as the longest request goes."""
+        """The power of two above its answer, up to the longest request."""
         power = 1 << (arrival.output_tokens - 1).bit_length()
         return power if self.max_total is None else min(power, self.max_total - arrival.prompt_tokens)
 
@@ -143,7 +146,7 @@ class Workload:
 
 
 class ClosedLoop:
-    """One run of a closed loop: each answer's end triggers the next request.
+    """One run of a closed loop: each answer triggers the next request.
 
     Requests keep their order and lengths: the n-th to be sent is the same under every scheduler.
     """
@@ -157,7 +160,7 @@ class ClosedLoop:
             yield from self._next(f"client-{number}", 0.0)
 
     def again(self, client: str, ended: float) -> Arrival | None:
-        """The client's next request after an answer; None if all are sent."""
+        """The client's next request after an answer; None if none is left."""
         return next(self._next(client, ended + next(self._pauses)), None)
 
     def _next(self, client: str, at: float) -> Iterator[Arrival]:
@@ -177,15 +180,18 @@ def make_workload(
 ) -> Workload:
     """A workload from words: `make_workload("poisson:rate=2", "sharegpt", 1000)`.
 
-    `lengths` is what `make_lengths` reads. With `trace:file=...`, `arrivals` may be None or `trace`: requests come when they
-    came. Raises `ConfigError` saying what there is.
+    `lengths` is read by `make_lengths`. With `trace:file=...`, `arrivals` may be None or `trace`: then requests arrive at
+    the trace's times. Raises `ConfigError` that lists the choices.
     """
     process = None if arrivals in (None, OWN_TIMES) else make("arrival process", ARRIVALS, arrivals)
     return Workload(process, make_lengths(lengths), requests, seed, max_total, max_tokens, count_tokens)
 
 
 def usual_arrivals(lengths: str, otherwise: str) -> str:
-    """Default arrivals: a trace's own times, if it has some. Raises `ConfigError`."""
+    """Default arrivals: a trace's own times if it has them, else `otherwise`.
+
+    Raises `ConfigError` for lengths that cannot be read.
+    """
     if lengths.split(":")[0] != "trace":
         return otherwise
     made = make_lengths(lengths)

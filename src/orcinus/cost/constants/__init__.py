@@ -8,6 +8,6 @@ from typing import Any
 
 
 def read(name: str) -> dict[str, Any]:
-    """The contents of one of the files: `linear`, `elementwise` or `network`."""
+    """The contents of a file: `linear`, `elementwise` or `network`."""
     text = resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
