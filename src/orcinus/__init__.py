@@ -1,6 +1,7 @@
-"""Orcinus: an LLM serving engine that decides what to run once per iteration, not once per request.
+"""Orcinus: an LLM serving engine with iteration-level scheduling.
 
-The names below load on first use, because torch and transformers take seconds: `import orcinus` itself takes none.
+It decides what to run once per iteration, not once per request. The names below load on first use, because torch and
+transformers take seconds: `import orcinus` itself takes none.
 """
 
 from __future__ import annotations

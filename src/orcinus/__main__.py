@@ -1,4 +1,7 @@
-"""`orcinus`, also as `python -m orcinus`. Importing the commands takes a while, and Ctrl-C has to work before that."""
+"""The command `orcinus`, also run as `python -m orcinus`.
+
+Ctrl-C has to work while the commands are imported, which takes a while.
+"""
 
 from __future__ import annotations
 

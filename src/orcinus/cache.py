@@ -1,4 +1,4 @@
-"""A folder for compiled kernels, private to this user; or none."""
+"""A folder for compiled kernels that is private to this user."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def cache_folder(own_variable: str | None = None) -> Path | None:
     """A private writable folder, created if needed; None if there is none.
 
-    `own_variable` names the environment variable with which a library lets users choose its folder. What is loaded from a
-    cache is run, so a folder that another user could have filled is passed over, even if it was asked for.
+    `own_variable` names the environment variable with which a library lets users choose its folder. A cache's contents are
+    executed, so a folder that another user could have written to is skipped, even if the user chose it.
     """
     for folder in _candidates(own_variable):
         problem = _problem(folder)
@@ -33,7 +33,7 @@ def cache_folder(own_variable: str | None = None) -> Path | None:
 
 
 def _candidates(own_variable: str | None) -> Iterator[Path]:
-    """Folders to try: the user's choice, systemd's, the user's caches, a temporary one."""
+    """Folders to try: chosen by the user, systemd's, the user's cache, temporary."""
     if own_variable is not None and (own := os.environ.get(own_variable)):
         yield Path(own)
     if given := os.environ.get("CACHE_DIRECTORY"):  # CacheDirectory= of systemd; several with colons between
@@ -67,12 +67,12 @@ def _problem(folder: Path) -> str | None:
 
 @cache
 def _warn(message: str) -> None:
-    """Once a process."""
+    """Log a warning once per process."""
     log.warning("%s", message)
 
 
 def lend(variable: str) -> None:
-    """Point a library's environment variable at our cache, if it has no folder."""
+    """Set a library's cache variable to our folder, unless it is set."""
     if variable in os.environ or os.access(os.path.expanduser("~"), os.W_OK | os.X_OK):
         return
     if (folder := cache_folder()) is not None:

@@ -1,10 +1,9 @@
-"""Measures how long iterations of the real engine take, for simulations of it.
+"""Measures iteration times of the real engine, for simulations of it.
 
-Every cell of the design puts some requests into the middle of their answers and lets others read prompts beside them.
-Batches differ in size, context and share of prompts, so that no cost hides behind another; cells come in random order,
-again and again, so that a neighbour who is busy for a while spoils some iterations of many cells, and all of none. One cell is
-run before and after all others: if the same work takes longer at one time than at another, or if others take the cores, the
-calibration says that it is in doubt.
+Every cell of the design runs decodes of some requests beside prompts of others. Batches differ in size, context and share
+of prompts, so that the costs can be told apart. Cells run in random order, several times, so that another program that is
+busy for a while spoils some iterations of many cells, and all iterations of none. One reference cell runs before and
+after all others: if its times differ, or if other programs use the cores, the calibration is marked as doubtful.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ VARIES = 1.25  # times as long as at another time, that the same iterations may 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationCell:
-    """A batch to measure: requests that generate beside requests that read prompts."""
+    """A batch to measure: some requests decode while others prefill."""
 
     decodes: int = 0
     context: int = SHORT  # prompt tokens of each request that generates
@@ -55,11 +54,11 @@ class CalibrationCell:
 
     @property
     def answer(self) -> int:
-        """Tokens that each of the requests that generate is asked for."""
+        """Output tokens of each request that decodes."""
         return STEADY - (-self.prompts * self.length // self.chunk)
 
     def fits(self, limits: Limits, kv_tokens: int, block_size: int) -> bool:
-        """Whether an engine has room for all of it at once."""
+        """Whether the whole cell fits into an engine at once."""
         sizes = [self.context + self.answer] * self.decodes + [self.length + 1] * self.prompts
         held = sum(size + block_size for size in sizes)
         tokens = self.decodes + self.chunk
@@ -89,7 +88,7 @@ def design(limits: Limits, longest: int) -> list[CalibrationCell]:
 
 
 class IterationSampler(Observer):
-    """Iterations from each launch to the next one."""
+    """Collects iterations, each from its launch to the next launch."""
 
     def __init__(self) -> None:
         self.found: list[IterationSample] = []
@@ -101,7 +100,7 @@ class IterationSampler(Observer):
         self._begun = work_of(batch), now
 
     def pause(self) -> None:
-        """The engine had nothing to do: the end of the last iteration is unknown."""
+        """Drop the last iteration: the engine paused, so its end is unknown."""
         self._begun = None
 
 
@@ -142,9 +141,9 @@ class _Bench:
 
 
 def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | None = None) -> Calibration:
-    """A calibration of an idle engine, measured for about so many seconds.
+    """A calibration of an idle engine, measured for about `seconds` seconds.
 
-    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine takes one request at a time only.
+    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine serves only one request at a time.
     """
     if llm.resolved.limits.max_batch_size < 2:
         raise ConfigError(
@@ -175,7 +174,10 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
 
 
 def _doubts(load: float | None, others: str | None, reference: Sequence[float]) -> Iterator[str]:
-    """Why the measurement must not be believed; `reference` are the seconds of the same iterations at several times."""
+    """Why the measurement must not be believed, a line each.
+
+    `reference` are the seconds of the same iteration at several times.
+    """
     if load is not None and (found := crowded([load], usable_cores())):
         yield f"the machine was busy before it began: {found}"
     if others is not None:
@@ -186,7 +188,10 @@ def _doubts(load: float | None, others: str | None, reference: Sequence[float]) 
 
 
 def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[[float], None] | None) -> list[float]:
-    """Run cells in random order until the time is over; returns the seconds of the reference, before and after."""
+    """Run cells in random order until the time is over.
+
+    Returns the seconds of the reference cell, before and after.
+    """
     bench, rng, began = _Bench(llm, found), random.Random(0), time.monotonic()
     resolved = llm.resolved
     longest = _longest(llm, bench, found, seconds)
@@ -203,7 +208,7 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
 
 
 def _reference(bench: _Bench, found: IterationSampler) -> list[float]:
-    """Seconds of an iteration of one decode: the medians of several runs."""
+    """Seconds of a one-decode iteration: the medians of several runs."""
     medians = []
     for _ in range(REFERENCE_RUNS):
         begun = len(found.found)
@@ -213,7 +218,7 @@ def _reference(bench: _Bench, found: IterationSampler) -> list[float]:
 
 
 def _longest(llm: LLM, bench: _Bench, found: IterationSampler, seconds: float) -> int:
-    """Tokens of the longest prompt worth measuring, from the speed of a warm engine."""
+    """Tokens of the longest prompt worth measuring, at a warm engine's speed."""
     within = min(LONGEST, llm.resolved.limits.max_model_len // 2, llm.resolved.kv_tokens // 4)
     probe = min(128, within)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The clock of an engine that serves people."""
+"""The clock of engines that serve real clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class MonotonicClock:
-    """Seconds of the machine's monotonic clock, which all its processes share."""
+    """Seconds of the machine's monotonic clock, shared by all its processes."""
 
     def now(self) -> float:
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""How Orcinus is installed here, and how its optional libraries are."""
+"""How Orcinus and its optional libraries are installed here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ MADE_BY_MAKE = frozenset({"serve", "test"})  # extras that the Makefile installs
 
 
 def clone() -> Path | None:
-    """The folder of the repository this package runs from; None if it was installed from a wheel."""
+    """The repository folder that this package runs from.
+
+    None if it was installed from a wheel.
+    """
     package = Path(__file__).resolve().parent
     root = package.parents[1]
     return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
@@ -38,7 +41,10 @@ def _is_here(folder: Path) -> bool:
 
 @contextmanager
 def needs(what: str, extra: str) -> Iterator[None]:
-    """Let imports within say what to install. Raises `ConfigError` if an optional library is missing or broken."""
+    """Makes a failed import in the block say what to install.
+
+    Raises `ConfigError` if an optional library is missing or broken.
+    """
     try:
         yield
     except ImportError as error:

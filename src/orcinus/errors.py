@@ -45,7 +45,10 @@ class ModelError(ConfigError):
 
 
 class RequestError(OrcinusError, ValueError):
-    """One request cannot be served. Nothing else is affected. `field` names the parameter that is to blame, if one is."""
+    """One request cannot be served; nothing else is affected.
+
+    `field` names the parameter at fault, if there is one.
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -53,9 +56,9 @@ class RequestError(OrcinusError, ValueError):
 
 
 class RequestFailed(RequestError):
-    """An accepted request failed while it ran (bad logits, say).
+    """An accepted request failed while it ran, for example by bad logits.
 
-    `outputs` holds what `LLM.generate` would have returned, the failed ones marked by `finish_reason == "failed"`.
+    `outputs` holds what `LLM.generate` would have returned; failed requests have `finish_reason == "failed"`.
     """
 
     def __init__(self, message: str, outputs: tuple[object, ...] = ()) -> None:
@@ -68,24 +71,24 @@ class EngineError(OrcinusError, RuntimeError):
 
 
 class PolicyError(EngineError):
-    """A policy granted a request that is in flight, finished, unknown or already granted."""
+    """A policy granted an unknown, finished, in-flight or already granted request."""
 
 
 class Stalled(EngineError):
-    """Requests wait, but nothing runs and nothing was selected."""
+    """Requests wait, but nothing runs and the policy selected nothing."""
 
 
 class ReplayDiffers(OrcinusError):
-    """A recorded run, replayed, came to another decision than the one that was recorded."""
+    """A replay came to another decision than its record."""
 
 
 LONGEST_CAUSE = 300  # characters
 
 
 def cause(error: BaseException) -> str:
-    """An exception in one line: its kind and first line, or its place.
+    """An exception in one line: its type and first line, or where.
 
-    An exception that says nothing is often raised from one that does: the innermost message of the chain is told too.
+    An exception without a message is often raised from one that has one, so the innermost message of the chain is included.
     """
     kind = type(error).__name__
     if message := _message(error, lines=1):  # libraries add frames of their own below
@@ -96,7 +99,7 @@ def cause(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception, in one line; its `cause` if it has none."""
+    """An exception's message in one line; its `cause` if it has none."""
     return _message(error) or cause(error)
 
 
@@ -109,7 +112,7 @@ def _message(error: BaseException, lines: int | None = None) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised: ` in function (file.py, line 7)`."""
+    """The place that raised: ` in function (file.py, line 7)`."""
     traceback = error.__traceback__
     if traceback is None:
         return ""

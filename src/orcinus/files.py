@@ -1,4 +1,4 @@
-"""Whether a file could be written, asked before the work begins."""
+"""Checks that a file can be written, before the work begins."""
 
 from __future__ import annotations
 

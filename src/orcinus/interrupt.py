@@ -1,4 +1,7 @@
-"""Ctrl-C at a moment of our choosing: an engine that is torn apart in the middle of a plan cannot be mended afterwards."""
+"""Ctrl-C between iterations only.
+
+An engine that is interrupted in the middle of a plan cannot be repaired.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,16 @@ STATUS = 130  # the exit status that shells give Ctrl-C
 
 
 def leave_at_once() -> None:
-    """From now on Ctrl-C ends the process with one line. For a process that holds nothing yet, or nothing any more.
+    """Make Ctrl-C end the process at once, with one line.
 
-    An exception would not do: in the middle of an import it comes out as something else, or not at all.
+    For processes that hold nothing yet, or nothing any more. An exception would not do: in the middle of an import it turns
+    into another one, or is swallowed.
     """
     _handle(lambda number, frame: _leave())
 
 
 def raise_exception() -> None:
-    """From now on Ctrl-C raises `KeyboardInterrupt`, so that what the process holds is given back."""
+    """Make Ctrl-C raise `KeyboardInterrupt`, so that resources are released."""
     _handle(signal.default_int_handler)
 
 
@@ -38,9 +42,9 @@ def _leave() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended, at most one iteration. Pressed a second time, it does not wait.
+    """Delay Ctrl-C until the block ends, at most one iteration.
 
-    Python delivers signals to the main thread alone, so in any other thread there is nothing to do.
+    A second Ctrl-C is not delayed. Python delivers signals to the main thread alone, so in other threads this does nothing.
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):

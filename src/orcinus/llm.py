@@ -1,4 +1,4 @@
-"""The engine in this process, with the habits of vLLM's users: `LLM().generate(...)`, `.chat(...)`, `.stream(...)`."""
+"""The in-process engine: `LLM().generate(...)`, `.chat(...)`, `.stream(...)`, much as in vLLM."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class LLM:
 
     Calls without `params` sample with `default_params`, which come from the model's generation_config.json.
 
-    Methods may be called from several threads, and several streams may be read in turn: a reader that needs a token drives the
-    engine one iteration further, for all. Raises `ConfigError` or `ModelError` if the engine cannot be built.
+    Methods may be called from several threads, and several streams may be read in turn: a reader that needs a token runs one
+    iteration of the engine, for all. Raises `ConfigError` or `ModelError` if the engine cannot be built.
     """
 
     def __init__(self, model: Any = None, *, observers: Sequence[Observer] = (), **config: Any) -> None:
@@ -95,10 +95,11 @@ class LLM:
         progress: bool | None = None,
         **context: Any,
     ) -> list[RequestOutput]:
-        """Answer all prompts; outputs come in their order. `params` is one for all, or one for each.
+        """Answer all prompts; outputs come in the prompts' order.
 
-        So are `priority` (lower is more urgent, for the order `priority`), `client` (for the order `fair`) and `cache_salt`
-        (only prompts of equal salts share K/V blocks of the prefix cache).
+        `params`, `priority`, `client` and `cache_salt` are one value for all prompts, or a list with one for each. `priority`
+        (lower is more urgent) is for the order `priority`, `client` for the order `fair`; only prompts of equal `cache_salt`
+        share K/V blocks of the prefix cache.
 
         Shows a progress bar on runs of more than two seconds in a terminal (`progress`: True = always, False = never).
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a
@@ -127,7 +128,7 @@ class LLM:
         progress: bool | None = None,
         **context: Any,
     ) -> list[RequestOutput]:
-        """Answer a conversation, or several, through the model's chat template. Takes and raises what `generate` does."""
+        """Answer conversations through the model's chat template; otherwise as `generate`."""
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         prompts = [self.encode_chat(conversation) for conversation in conversations]
@@ -140,15 +141,16 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         **context: Any,
     ) -> Iterator[TextDelta]:
-        """The deltas of all answers as they come, one per token. Requests enter the engine when the first delta is asked for.
+        """The deltas of all answers as they come, one per token.
 
-        Closing the iterator, dropping it, or an exception in the loop that reads it cancels what has not ended. A request
-        that fails ends with a delta whose `finish_reason` is `failed`; the others go on.
+        Requests enter the engine when the first delta is read. Closing or dropping the iterator, or an exception in the loop
+        that reads it, cancels the requests that have not ended. A request that fails ends with a delta whose `finish_reason` is
+        `failed`; the others go on.
         """
         return self._run(self._prepare(prompts, params, context), [])
 
     def timeline(self, request_id: str) -> Timeline:
-        """The timeline of a live request or of one of the last thousand. Raises `RequestError` if it is unknown."""
+        """A live or recently ended request's timeline. Raises `RequestError` if unknown."""
         with self._driving():
             return self._timeline(request_id)
 
@@ -162,7 +164,7 @@ class LLM:
         raise ConfigError("an LLM cannot be sent to another process: make one there")
 
     def close(self) -> None:
-        """Cancel everything and give the executor back. In a fork it does nothing: the engine is the parent's."""
+        """Cancel all requests and release the executor. Does nothing in a fork."""
         if self._process != os.getpid():
             return
         self._closed = True
@@ -200,7 +202,7 @@ class LLM:
     def _run(
         self, prepared: Sequence[TokenizedRequest], answers: list[Answer], timelines: list[Timeline] | None = None
     ) -> Iterator[TextDelta]:
-        """Submit, then step the engine whenever no delta is ready. The lists are filled with one entry per prompt."""
+        """Submit requests and yield deltas; fills the lists, one entry per prompt."""
         inbox: deque[TextDelta] = deque()
         try:
             with self._driving():
@@ -224,7 +226,7 @@ class LLM:
             self._deliver(self.engine.submit(request))
 
     def _next_delta(self, answers: Sequence[Answer], inbox: deque[TextDelta]) -> TextDelta | None:
-        """The next unread delta, for which the engine is stepped; None when all requests have ended."""
+        """The next unread delta, after stepping the engine if needed; else None."""
         while True:
             with self._driving():
                 if inbox:
@@ -234,7 +236,7 @@ class LLM:
                 self._deliver(self.engine.step())
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        """Hand events to the readers of their requests."""
+        """Pass events to the readers of their requests."""
         stopped = []
         for event in events:
             if event.request_id not in self._readers:
@@ -262,10 +264,10 @@ class LLM:
                 self._cancel_abandoned()
 
     def _cancel_abandoned(self) -> None:
-        """Cancel requests whose reader went away.
+        """Cancel requests whose reader is gone.
 
-        This may run inside the garbage collector, at any line of a thread that holds the lock. Then it must not wait:
-        the lock's holder comes here when it lets go.
+        This may run inside the garbage collector, at any line of a thread that holds the lock. Then it must not wait: that
+        thread calls this when it releases the lock.
         """
         while self._abandoned and self._process == os.getpid() and self._lock.acquire(blocking=False):
             try:
@@ -297,7 +299,7 @@ def _completion(prepared: TokenizedRequest, answer: Answer, timeline: Timeline) 
 def _outputs(
     prepared: Sequence[TokenizedRequest], answers: Sequence[Answer], timelines: Sequence[Timeline]
 ) -> list[RequestOutput]:
-    """One output per prompt; its answers follow each other."""
+    """One output per prompt, from answers that stand in prompt order."""
     together: dict[int, tuple[TokenizedRequest, Answer, list[Completion]]] = {}
     for one, answer, timeline in zip(prepared, answers, timelines, strict=True):
         together.setdefault(one.index, (one, answer, []))[2].append(_completion(one, answer, timeline))
@@ -314,7 +316,7 @@ def _outputs(
 
 
 def _append_end(inbox: deque[TextDelta], end: TextDelta) -> None:
-    """Join an ending to its request's last unread delta."""
+    """Merge an ending into its request's last unread delta."""
     for place in range(len(inbox) - 1, -1, -1):
         if inbox[place].request_id == end.request_id:
             last = inbox[place]

@@ -17,7 +17,7 @@ TAKEN = 0.15  # of the cores: more that others take is a busy machine
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """CPU seconds used at the moment `at`: of our cores, and of this process."""
+    """CPU seconds used by `at`: of our cores, and of this process."""
 
     at: float
     busy: float
@@ -26,7 +26,7 @@ class CpuTimes:
 
 
 def load_average() -> float | None:
-    """The load average of the last minute; None where the system has none."""
+    """The last minute's load average; None if the system lacks it."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
@@ -39,7 +39,7 @@ def usable_cores() -> int:
 
 
 def cpu_times(stat: Path = STAT) -> CpuTimes | None:
-    """Those of now; None where the system does not tell."""
+    """CPU times now; None where the system does not report them."""
     try:
         usable, tick = {f"cpu{core}" for core in os.sched_getaffinity(0)}, os.sysconf("SC_CLK_TCK")
         lines = [line.split() for line in stat.read_text().splitlines()]
@@ -52,14 +52,17 @@ def cpu_times(stat: Path = STAT) -> CpuTimes | None:
 
 
 def crowded(loads: Sequence[float], cores: int) -> str | None:
-    """That more processes wanted the cores than there are, in words; None if they did not."""
+    """A sentence if more processes wanted cores than there are; else None."""
     if not loads or max(loads) <= BUSY * cores:
         return None
     return f"load average up to {max(loads):.1f} on {_cores(cores)}"
 
 
 def taken(before: CpuTimes | None, after: CpuTimes | None, cores: int) -> str | None:
-    """What others took of the cores between two moments, in words; None if that is little, or not known."""
+    """A sentence on the cores that others used between two moments.
+
+    None if they used little, or if it is unknown.
+    """
     if before is None or after is None or after.at <= before.at:
         return None
     seconds = after.at - before.at

@@ -1,4 +1,4 @@
-"""The JSON files of a model folder, read within bounds of time and memory."""
+"""A model folder's JSON files, read within time and memory limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ LARGEST = {name: bound for bound, names in BOUNDS.items() for name in names}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder. Raises `ModelError` if it is missing, broken or absurd."""
+    """The config.json of a model folder.
+
+    Raises `ModelError` if it is missing, broken or absurd.
+    """
     if not os.path.lexists(folder / CONFIG):
         raise ModelError(f"no {CONFIG} in {folder}: this is not a model folder")
     config = read_object(folder / CONFIG)
@@ -35,7 +38,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    """The JSON object in a file. Raises `ModelError` if it cannot be read, is too large or is no object."""
+    """The JSON object in a file.
+
+    Raises `ModelError` if the file cannot be read, is too large or holds no object.
+    """
     where = f"{file.name} in {file.parent}"
     check_file(file, most_bytes)
     try:
@@ -52,12 +58,12 @@ def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def read_optional(file: Path) -> dict[str, Any]:
-    """The same, or an empty object where there is no such file."""
+    """The JSON object in a file; empty if there is no file."""
     return read_object(file) if os.path.lexists(file) else {}
 
 
 def check_file(file: Path, most_bytes: int) -> None:
-    """Raise `ModelError` unless it is a file within this size."""
+    """Raise `ModelError` unless it is a file of at most `most_bytes`."""
     where = f"{file.name} in {file.parent}"
     try:
         size = file.stat().st_size
@@ -70,7 +76,10 @@ def check_file(file: Path, most_bytes: int) -> None:
 
 
 def check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Raise `ModelError` for sizes that no model can have; None is no size."""
+    """Raise `ModelError` for sizes that no model can have.
+
+    None is not checked.
+    """
     for name, most in LARGEST.items():
         value = config.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most):
@@ -80,5 +89,5 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 
 def shown(value: object) -> str:
-    """A value of a file, short enough for a message."""
+    """A value of a file, cut to fit into a message."""
     return reprlib.repr(value)

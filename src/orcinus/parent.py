@@ -1,4 +1,4 @@
-"""Child processes that leave signals to their parent and do not outlive it."""
+"""Child processes that leave signals to their parent and end with it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Children started within do not get `LEAVE`, until they call `leave_signals_to_parent`.
+    """Children started in the block get no `LEAVE` until `leave_signals_to_parent`.
 
-    This process gets what comes meanwhile at the end of the block.
+    Signals for this process are delivered at the end of the block.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
     try:
@@ -30,16 +30,20 @@ def signals_held() -> Iterator[None]:
 
 
 def leave_signals_to_parent() -> None:
-    """From now on only the parent decides what `LEAVE` means; it is in the same group and gets them too."""
+    """Ignore `LEAVE` signals: the parent decides what they mean.
+
+    The parent is in the same group and gets them too.
+    """
     for sig in LEAVE:
         signal.signal(sig, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE)
 
 
 def end_with(parent: int, grace_s: float, last_words: Callable[[], None]) -> None:
-    """End this process when its parent, of that process id, has ended, even if its main thread never looks.
+    """End this process when the parent of that process id has ended.
 
-    The main thread has `grace_s` seconds to end by itself; then come `last_words` and exit status 1.
+    This works even if the main thread is stuck. It has `grace_s` seconds to end by itself; then come `last_words` and exit
+    status 1.
     """
 
     def watch() -> None:
@@ -54,7 +58,10 @@ def end_with(parent: int, grace_s: float, last_words: Callable[[], None]) -> Non
 
 
 def killed_with_this() -> Callable[[], None]:
-    """A `preexec_fn` for a program that is not ours to change: the kernel ends it with the thread that starts it (Linux)."""
+    """A `preexec_fn` for foreign programs: Linux kills them with their parent.
+
+    More exactly, with the thread that starts them.
+    """
     if sys.platform != "linux":
         return lambda: None
     parent, prctl = os.getpid(), ctypes.CDLL(None).prctl

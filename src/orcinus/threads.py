@@ -1,4 +1,4 @@
-"""Threads of libraries: how they wait, and a guard against forks."""
+"""Libraries' threads: how they wait, and a guard against forks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _owner: int | None = None  # the process in which an engine started threads firs
 
 
 def set_waiting() -> None:
-    """Set the environment of thread pools, unless the user did.
+    """Set the environment variables of thread pools, unless the user did.
 
-    Libraries read it once, when they are loaded.
+    Libraries read them once, when they are loaded.
     """
     # Threads that spin for long while they wait make small models many times slower on a busy machine, and threads that
     # sleep at once make them twice as slow on a quiet one.
@@ -23,7 +23,10 @@ def set_waiting() -> None:
 
 
 def claim_process() -> None:
-    """An engine is about to start threads here. Raises `EngineError` in a process that was forked from one with an engine."""
+    """Called before an engine starts threads in this process.
+
+    Raises `EngineError` in a fork of a process that has an engine.
+    """
     global _owner
     _owner = os.getpid() if _owner is None else _owner
     check_process(_owner)

@@ -1,4 +1,4 @@
-"""The highest rate at which a system keeps an SLO, measured."""
+"""Measures the highest rate at which a system keeps an SLO."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def run_capacity(
     tolerance: float,
     bar: Bar = no_bar,
 ) -> Result:
-    """The capacity of each system; every rate that is tried becomes a side.
+    """Each system's capacity; every rate that was tried becomes a side.
 
-    A rate keeps an objective if the median of its repeats does. Ctrl-C ends it with what was measured until then. Raises
-    `ConfigError`.
+    A rate keeps an objective if the median of its repeats does. Ctrl-C ends the search and keeps the measurements so far.
+    Raises `ConfigError`.
     """
     search, found, complete = Search(load, work, slo, RateGrid(first, tolerance), bar), dict[str, float](), False
     with suppress(KeyboardInterrupt):
@@ -45,11 +45,11 @@ def run_capacity(
 
 
 class _NotMeasured(Exception):
-    """A rate without a valid run, so that what it keeps is unknown."""
+    """A rate has no valid run, so its latencies are unknown."""
 
 
 class Search:
-    """Rates that were tried, as sides of a result."""
+    """The rates that were tried, as sides of a result."""
 
     def __init__(self, load: LoadConfig, work: Work, slo: SLO, grid: RateGrid, bar: Bar = no_bar) -> None:
         self._load, self._work, self._slo, self._grid, self._bar = load, work, slo, grid, bar
@@ -58,7 +58,7 @@ class Search:
     def capacity(self, system: System) -> float:
         """Requests per second; 0 if no rate keeps the SLO.
 
-        If a rate cannot be measured, the highest that kept it.
+        If a rate cannot be measured, the highest rate below it that kept the SLO.
         """
         known: dict[int, bool] = {}
         system.warm_up(self._load.make(self._work.seed))
@@ -102,7 +102,7 @@ def kept_by(repeats: Sequence[Repeat], slo: SLO) -> bool:
 
 
 def missed(result: Result) -> list[str]:
-    """Objectives missed by systems without a capacity, and by how much."""
+    """Objectives missed by systems without a capacity, with the excess."""
     lines = []
     for name in (name for name, rate in result.capacity.items() if rate == 0):
         tried = [side for side in result.sides if side.settings["system"] == name and any(r.valid for r in side.repeats)]
@@ -115,6 +115,6 @@ def missed(result: Result) -> list[str]:
 
 
 def rate_of(side: Side) -> float:
-    """Requests per second that were offered."""
+    """The offered requests per second."""
     rate: Any = side.settings["rate"]
     return float(rate)

@@ -1,4 +1,4 @@
-"""Two results side by side: which is better, or why that is unknown."""
+"""Compares two results: which is better, or why that is unknown."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orcinus.errors import ConfigError
 
 
 def compare(a: Result, b: Result, a_side: str | None = None, b_side: str | None = None) -> list[Verdict]:
-    """Verdicts on the metrics of both.
+    """Verdicts on the metrics of both results.
 
-    Raises `ConfigError` if the work differs, or if one of them must not be believed.
-    A result with several sides needs the name of the one that is meant.
+    Raises `ConfigError` if the work differs, or if one of them must not be believed. A result with several sides needs the
+    name of the side to compare.
     """
     different = differences(a.work, b.work)
     if different:
@@ -27,14 +27,14 @@ def compare(a: Result, b: Result, a_side: str | None = None, b_side: str | None 
 
 
 def differences(a: Work, b: Work) -> list[str]:
-    """In what the work of two results differs, in words."""
+    """The differences between two results' work, in words."""
     pairs = ((field.name, getattr(a, field.name), getattr(b, field.name)) for field in fields(Work))
     known = [(name, one, other) for name, one, other in pairs if None not in (one, other)]
     return [f"{name} {_word(one)} and {_word(other)}" for name, one, other in known if one != other]
 
 
 def _word(value: object) -> str:
-    """As a sentence has it."""
+    """A value as a word in a sentence."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value or "none")
 
 

@@ -54,12 +54,15 @@ class LoadConfig:
             raise ConfigError(f"requests must be at most {MOST_REQUESTS}, as all of them are kept, not {self.requests}")
 
     def make(self, seed: int) -> Workload:
-        """The requests that these words stand for. Raises `ConfigError`."""
+        """The workload that these options describe. Raises `ConfigError`."""
         lengths = read_as(self.workload, self.tokenizer, self.reject_bad_rows)
         return make_workload(self.arrivals, lengths, self.requests, seed, self.max_total)
 
     def notes(self, seed: int) -> list[str]:
-        """Notes on requests from a file, which is read for them. Raises `ConfigError`."""
+        """Notes on requests from a file, after reading it.
+
+        Raises `ConfigError`.
+        """
         workload = self.make(seed)
         if isinstance(workload.lengths, Trace):
             deque(workload.untimed(), maxlen=0)
@@ -67,13 +70,13 @@ class LoadConfig:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What cuts the workload short."""
+        """The limits that cut the workload short."""
         return {"max_total": self.max_total} if self.max_total is not None else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConfig:
-    """A server to measure, and how it is asked. Raises `ConfigError`."""
+    """A server to measure, and its requests' format. Raises `ConfigError`."""
 
     url: str | None = option(None, "Server to measure, such as http://127.0.0.1:8000: anything with the OpenAI API.")
     api: str = option("completions", "Endpoint: completions or chat.")
@@ -95,6 +98,6 @@ class EndpointConfig:
 
 
 def work_of(load: LoadConfig, seed: int, requests: Sequence[BenchRequest], model: str) -> Work:
-    """The work of a result."""
+    """A result's description of its work."""
     arrivals, limits = load.arrivals, load.limits
     return describe(requests, workload=load.workload, arrivals=arrivals, seed=seed, model=model, limits=limits)

@@ -1,4 +1,4 @@
-"""Serves a workload with an engine in this process, in real time."""
+"""Serves a workload in this process, in real time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTCOMES = {Finish.LENGTH: RequestOutcome.OK, Finish.REJECTED: RequestOutcome.RE
 
 
 def request_name(number: int) -> str:
-    """The engine's id of the request at this place in the workload."""
+    """The engine's id for the workload's n-th request."""
     return f"r{number}"
 
 
@@ -40,7 +40,7 @@ class _InFlight:
 class EngineDriver:
     """One run; requests arrive when due, also during an iteration.
 
-    `pause` lets some seconds pass on the engine's clock; `watch` hears how many requests have ended.
+    `pause` lets seconds pass on the engine's clock; `watch` hears how many requests have ended.
     """
 
     def __init__(
@@ -132,11 +132,11 @@ class IterationObserver(Observer):
         self._seen.append((launched, now, batch, unserved))
 
     def since(self, start: float) -> tuple[Iteration, ...]:
-        """Iterations in order of return; moments count from `start`."""
+        """Iterations in order of return; times count from `start`."""
         return tuple(_iteration(begun - start, ended - start, batch, unserved) for begun, ended, batch, unserved in self._seen)
 
     def cached_tokens(self) -> dict[str, int]:
-        """Prompt tokens that each request's first iteration found cached."""
+        """Prompt tokens that each request's first iteration found in the cache."""
         found: dict[str, int] = {}
         for _, _, batch, _ in self._seen:
             for chunk in batch.chunks:

@@ -1,4 +1,4 @@
-"""Numbers and names as they are written in a report."""
+"""Numbers and names as reports write them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def digits(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """A whole number with thousands apart; `digits` if it is none."""
+    """A whole number with thousands separators; other numbers by `digits`."""
     if not math.isfinite(value) or value != int(value):
         return digits(value)
     return f"{int(value):,}".replace(",", "\u202f")
 
 
 def unit_of(seconds: Iterable[float]) -> tuple[str, float]:
-    """A common unit for seconds: its name, and how many make a second."""
+    """A common unit for seconds: its name, and units per second."""
     known = [value for value in seconds if math.isfinite(value) and value > 0]
     if known and min(known) >= 1:
         return "s", 1.0
@@ -38,7 +38,7 @@ def unit_of(seconds: Iterable[float]) -> tuple[str, float]:
 
 
 def slug(name: str) -> str:
-    """What is left of a name in the name of a file."""
+    """A name reduced to the letters allowed in a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
 
 

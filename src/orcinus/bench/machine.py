@@ -1,4 +1,4 @@
-"""Where and of what a benchmark was run: machine, source, versions."""
+"""Where a benchmark ran: machine, source, versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def this_machine() -> Host:
-    """What is here."""
+    """A description of this machine."""
     return Host(
         system=platform.platform(terse=True),
         processor=_processor(),
@@ -29,7 +29,7 @@ def this_machine() -> Host:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what computes."""
+    """Versions of Python and the numeric libraries."""
     found = {"python": platform.python_version(), "orcinus": orcinus.__version__}
     for package in PACKAGES:
         try:
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of this source, with "+" if files changed since; or ""."""
+    """This source's commit, with "+" if files changed since; or ""."""
     source = Path(orcinus.__file__).parent
     head = _said(["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"])
     inside = head and _said(["git", "-C", str(source), "ls-files", "__init__.py"])
@@ -50,7 +50,7 @@ def commit() -> str:
 
 
 def this_command() -> tuple[str, ...]:
-    """How this process was called, without the folder of the program."""
+    """The command line of this process, without the program's folder."""
     return (Path(sys.argv[0]).name, *sys.argv[1:])
 
 
@@ -75,7 +75,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _said(command: list[str]) -> str:
-    """What a program printed; nothing if it is not there or fails."""
+    """A program's output; empty if it is missing or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -22,7 +22,10 @@ def ttft(request: RequestRecord) -> float | None:
 
 
 def gaps(request: RequestRecord) -> list[float]:
-    """Times between tokens (ITL), in seconds; between frames if only these are known."""
+    """Times between tokens (ITL) in seconds.
+
+    Times between frames if only these are known.
+    """
     return [after - before for before, after in zip(request.times, request.times[1:], strict=False)]
 
 
@@ -39,7 +42,7 @@ def e2e(request: RequestRecord) -> float:
 
 
 def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
-    """All samples of each latency of `ok` requests; `tbt` over tokens."""
+    """All samples of each latency, from `ok` requests; `tbt` over tokens."""
     served = [request for request in requests if request.outcome is RequestOutcome.OK]
     return {
         "ttft": [value for request in served if (value := ttft(request)) is not None],
@@ -50,9 +53,9 @@ def latencies(requests: Sequence[RequestRecord]) -> dict[str, list[float]]:
 
 
 def metrics(repeat: Repeat, slo: SLO | None = None) -> dict[str, float]:
-    """Every known metric of a run by name, in seconds or per second.
+    """A run's metrics by name, in seconds or per second.
 
-    `slo` bounds the latencies of each request, for `goodput`.
+    Unknown ones are left out. `slo` bounds the latencies of each request, for `goodput`.
     """
     found: dict[str, float] = dict(_throughput(repeat, slo))
     for name, values in latencies(repeat.requests).items():
@@ -69,9 +72,9 @@ def metrics(repeat: Repeat, slo: SLO | None = None) -> dict[str, float]:
 
 
 def prefix_hit_rate(repeat: Repeat) -> float | None:
-    """Share of prompt tokens found in a prefix cache; None if unknown.
+    """Share of prompt tokens found in the prefix cache; None if unknown.
 
-    From the answers, or else from the system's counters.
+    Taken from the answers, or else from the server's counters.
     """
     served = [request for request in repeat.requests if request.outcome is RequestOutcome.OK]
     if any(request.cached_tokens is not None for request in served):  # some servers leave out zeros
@@ -105,7 +108,7 @@ def _throughput(repeat: Repeat, slo: SLO | None) -> dict[str, float]:
 def is_good(request: RequestRecord, slo: SLO) -> bool:
     """Whether a request kept every bound (goodput as in DistServe, OSDI 2024).
 
-    `ttft`, `tpot`, `e2e`: seconds at most. `tbt`: seconds that 99 of 100 of its own gaps take at most.
+    `ttft`, `tpot`, `e2e`: seconds at most. `tbt`: seconds that 99 % of the request's own gaps must not exceed.
     """
     own = gaps(request)
     found = {"tbt": percentile(own, 99) if own else 0.0, "tpot": tpot(request) or 0.0, "e2e": e2e(request)}
@@ -114,7 +117,7 @@ def is_good(request: RequestRecord, slo: SLO) -> bool:
 
 
 def read_slo(spelled: str | None) -> SLO:
-    """`ttft=0.5,tbt=0.05` as an SLO of each request. Raises `ConfigError`."""
+    """`ttft=0.5,tbt=0.05` as bounds on each request. Raises `ConfigError`."""
     found: dict[str, float] = {}
     for one in (spelled or "").split(","):
         name, equals, text = one.strip().partition("=")

@@ -1,4 +1,4 @@
-"""Measures engine configurations in this process, in turn, over the same weights."""
+"""Measures engine configurations in this process, sharing one model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Watch = Callable[[int], None]
 
 
 class Engines:
-    """A model that serves under several configurations, by name, one at a time.
+    """A model that serves under one of several named configurations.
 
-    The K/V memory is the same for all: what the largest batch needs, unless the configs say how much. Raises `ConfigError`.
+    The K/V memory is the same for all: enough for the largest batch, unless the configs set it. Raises `ConfigError`.
     """
 
     def __init__(self, configs: Mapping[str, EngineConfig], progress: Loading = silent) -> None:
@@ -42,11 +42,11 @@ class Engines:
         self.settings = {name: self._settings(name) for name in configs}
 
     def engine(self, name: str) -> Engine:
-        """An engine without requests, and with an empty prefix cache."""
+        """An engine without requests, with an empty prefix cache."""
         return self.built.another(self.configs[name])
 
     def requests(self, workload: Workload) -> list[BenchRequest]:
-        """The requests for this model. Raises `ConfigError` if it cannot serve some."""
+        """The requests for this model. Raises `ConfigError` for an impossible one."""
         made = make_requests(workload, self.built.resolved.vocab_size)
         for name in self.configs:
             limits, kv = (engine := self.engine(name).scheduler).limits, engine.kv
@@ -89,7 +89,7 @@ class EngineSystem:
         return serve(self.engines.engine(self.name), workload, self.requests, number, watch)
 
     def warm_up(self, workload: Workload) -> None:
-        """A batch at once: the first products of each shape take longer."""
+        """Serve one batch: the first product of each shape takes longer."""
         size = self.engines.configs[self.name].max_batch_size
         self.measure(replace(workload, arrivals=AllAtOnce(), requests=min(size, len(self.requests))))
 
@@ -97,7 +97,7 @@ class EngineSystem:
 def engine_systems(
     configs: Mapping[str, EngineConfig], load: LoadConfig, loading: Loading = silent
 ) -> tuple[list[EngineSystem], Work]:
-    """A system for every configuration, and their work. Raises `ConfigError`."""
+    """A system per configuration, and their work. Raises `ConfigError`."""
     first = next(iter(configs.values()))
     workload = load.make(first.seed)
     engines = Engines(configs, loading)
@@ -110,7 +110,7 @@ def run_offline(
 ) -> Result:
     """Serve the same requests with every configuration in turn.
 
-    Ctrl-C ends it with what was measured until then. Raises `ConfigError` before anything runs.
+    Ctrl-C ends it and keeps the measurements so far. Raises `ConfigError` before anything runs.
     """
     slo = read_slo(load.goodput)
     systems, work = engine_systems(configs, load, loading)
@@ -119,14 +119,14 @@ def run_offline(
 
 
 def model_name(config: EngineConfig) -> str:
-    """What the model is called in results."""
+    """The model's name in results."""
     return "orcinus-tiny" if config.model is None else Path(config.model).name or str(config.model)
 
 
 def serve(
     engine: Engine, workload: Workload, requests: Sequence[BenchRequest], number: int = 0, watch: Watch | None = None
 ) -> Repeat:
-    """Serve a workload to its end with an empty engine, in round `number`.
+    """Serve a whole workload with an empty engine, in round `number`.
 
     Raises `Interrupted` at Ctrl-C.
     """
@@ -149,7 +149,7 @@ def serve(
 
 
 def _repeat(engine: Engine, drive: EngineDriver, iterations: IterationObserver, number: int, load: float | None) -> Repeat:
-    """What has ended so far."""
+    """The repeat up to now, from the requests that have ended."""
     cached, numbered = iterations.cached_tokens(), sorted(drive.ended, key=lambda request: request.number)
     if engine.scheduler.kv.stats is not None:
         numbered = [replace(each, cached_tokens=cached.get(request_name(each.number))) for each in numbered]

@@ -1,9 +1,8 @@
-"""Which of two sides is better: the one rule of every table.
+"""Decides which of two sides is better, by one rule everywhere.
 
-The repeats of both sides are ranked together. If equal sides would be as far apart only seldom, one of them is better (exact
-Mann-Whitney test: nothing is assumed about how times are distributed). The more metrics and sides are compared, the further
-apart they have to be (Holm's correction), so that all comparisons of equal sides together name a winner in one of a hundred
-benchmarks at most.
+The repeats of both sides are ranked together. One side is better if equal sides would seldom differ that much (exact
+Mann-Whitney test, which assumes nothing about the distribution of times). The more metrics and sides are compared, the more
+they have to differ (Holm's correction), so that among benchmarks of equal sides at most one in a hundred names any winner.
 """
 
 from __future__ import annotations
@@ -38,7 +37,10 @@ class RankingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The better side in a metric, "a" or "b", or the `reason` for None."""
+    """The better side in a metric, "a" or "b".
+
+    None if neither is; then `reason` says why.
+    """
 
     metric: str
     a: Interval
@@ -50,12 +52,12 @@ class Verdict:
 
     @property
     def ratio(self) -> float | None:
-        """b over a, of the medians."""
+        """Ratio of the medians, b over a."""
         return self.b.median / self.a.median if self.a.median else None
 
     @property
     def why(self) -> str:
-        """The reason in words; "" if one side is better."""
+        """The reason in words; empty if one side is better."""
         least = f": measure both at least {self.needed} times" if self.reason is RankingReason.FEW else ""
         return f"{self.reason or ''}{least}"
 
@@ -70,7 +72,7 @@ class _Comparison(NamedTuple):
 def rank(pairs: Sequence[tuple[Summary, Summary]], leave_out: Sequence[str] = ()) -> list[list[Verdict]]:
     """Verdicts on each pair (a, b) in every shared metric of `METRICS`.
 
-    All of them are one family of comparisons.
+    All of them form one family of comparisons.
     """
     made = [
         _Comparison(number, metric, a.values[metric], b.values[metric])
@@ -90,12 +92,12 @@ def rank(pairs: Sequence[tuple[Summary, Summary]], leave_out: Sequence[str] = ()
 
 
 def _at_once(each: _Comparison) -> bool:
-    """Whether a time between tokens says nothing, because they came together."""
+    """Whether tokens came together, so that times between them mean nothing."""
     return each.metric.startswith(("tbt", "tpot")) and 0 in (np.median(each.a), np.median(each.b))
 
 
 def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | None, RankingReason | None]:
-    """Which side is better, or else why neither."""
+    """The better side, or the reason why neither is."""
     if found > 1 - LEVEL:
         few = least_chance(len(each.a), len(each.b)) * comparisons > 1 - LEVEL
         return None, RankingReason.FEW if few else RankingReason.NOISE
@@ -104,19 +106,22 @@ def _decide(each: _Comparison, found: float, comparisons: int) -> tuple[str | No
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
-    """Twice the ranks, so that those of ties are whole numbers."""
+    """Ranks times two, so that ties have whole numbers."""
     ordered = sorted(values)
     return [2 * ordered.index(value) + ordered.count(value) + 1 for value in values]
 
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> int:
-    """How far the ranks of `a` exceed those of equal sides; 0 if equal."""
+    """The excess of the ranks of `a` over those of equal sides.
+
+    0 if the sides are equal.
+    """
     ranks = _ranks([*a, *b])
     return len(ranks) * sum(ranks[: len(a)]) - len(a) * sum(ranks)
 
 
 def chance(a: Sequence[float], b: Sequence[float]) -> float:
-    """The exact probability that equal sides are at least so far apart.
+    """The exact probability that equal sides differ at least this much.
 
     1 if there is nothing to compare.
     """
@@ -133,12 +138,12 @@ def chance(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def least_chance(a: int, b: int) -> float:
-    """The smallest `chance` of so many repeats: sides without overlap."""
+    """The smallest possible `chance` of this many repeats: no overlap."""
     return min(1.0, 2 / math.comb(a + b, a))
 
 
 def repeats_for(comparisons: int) -> int:
-    """Repeats of each side that can decide so many comparisons."""
+    """Repeats per side that can decide this many comparisons."""
     return next(number for number in count(1) if least_chance(number, number) * comparisons <= 1 - LEVEL)
 
 

@@ -1,4 +1,4 @@
-"""Raw moments of every request and iteration of a run."""
+"""Raw times of every request and iteration of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 
 class RequestOutcome(StrEnum):
-    """How a request ended. Only those that are `ok` have latencies."""
+    """How a request ended. Only `ok` ones have latencies."""
 
     OK = "ok"
     WRONG_LENGTH = "wrong length"  # not the output tokens it was to have
@@ -21,11 +21,10 @@ class RequestOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request; moments are seconds after the start of the run.
+    """One request; times are seconds after the start of the run.
 
-    `times` has one for each output token.
-    If it is not known how many tokens came with each frame of a stream, `timed` is "frames" and `times` are those of the
-    frames. `output_tokens` is None if the server never said how many there were.
+    `times` has one entry per output token. If the number of tokens in each frame of a stream is unknown, `timed` is
+    "frames" and `times` has one per frame. `output_tokens` is None if the server never said how many there were.
     """
 
     number: int  # its place in the workload, from 0
@@ -43,7 +42,7 @@ class RequestRecord:
 
 
 class Iteration(NamedTuple):
-    """One iteration; moments are seconds after the start of the run."""
+    """One iteration; times are seconds after the start of the run."""
 
     launched: float
     returned: float
@@ -57,7 +56,7 @@ class Iteration(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientDelay:
-    """The client's own delay in seconds, which is part of the latencies."""
+    """The client's own delay in seconds; latencies include it."""
 
     send_p50: float  # sent against due
     send_p99: float

@@ -19,14 +19,14 @@ DIGITS = 16  # of a hash: enough to tell apart what differs by mistake
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """A prompt, and the exact length of its answer."""
+    """A prompt, and the exact length of its output."""
 
     prompt: tuple[int, ...]
     output_tokens: int
 
 
 def make_requests(workload: Workload, vocabulary: int) -> list[BenchRequest]:
-    """A workload's requests in sending order. Raises `ConfigError` if endless."""
+    """A workload's requests in order. Raises `ConfigError` if endless."""
     if workload.endless:
         raise ConfigError("the workload has no end: say how many requests")
     made = [
@@ -39,9 +39,9 @@ def make_requests(workload: Workload, vocabulary: int) -> list[BenchRequest]:
 
 
 def check_lengths(requests: Sequence[BenchRequest], most: int) -> None:
-    """Raises `ConfigError` if a request is longer than the model serves.
+    """Raise `ConfigError` if a request is longer than the model allows.
 
-    Leaving it out in silence would be another workload.
+    Dropping it silently would change the workload.
     """
     longest = max(len(each.prompt) + each.output_tokens for each in requests)
     too_long = sum(len(each.prompt) + each.output_tokens > most for each in requests)
@@ -72,7 +72,7 @@ def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def describe(requests: Sequence[BenchRequest], **named: Any) -> Work:
-    """The work of a result; `named` are the other fields of `Work`."""
+    """A result's work; `named` are the other fields of `Work`."""
     return Work(
         requests=len(requests),
         prompt_tokens=sum(len(each.prompt) for each in requests),
@@ -84,5 +84,5 @@ def describe(requests: Sequence[BenchRequest], **named: Any) -> Work:
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:
-    """Hash of one output."""
+    """Hash of one output's tokens."""
     return hashlib.sha256(array("q", tokens).tobytes()).hexdigest()[:DIGITS]

@@ -18,7 +18,7 @@ Setting = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Where it ran."""
+    """The machine that it ran on."""
 
     system: str
     processor: str
@@ -29,10 +29,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The work of a result; equal work can be compared.
+    """The work of a result; only results of equal work are compared.
 
-    Prompts are drawn anew for every run on a server, so that its prefix cache does not know them: the same work has the
-    same lengths in the same order, and prompts that share as much. `prompts` is the hash of draw 0, which stands for all.
+    Every run on a server draws new prompts, so that its prefix cache does not know them: equal work means the same lengths
+    in the same order, with equal shared prefixes. `prompts` is the hash of draw 0, which stands for all.
     """
 
     workload: str  # how long requests are, and
@@ -50,7 +50,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the systems, or settings, that are compared."""
+    """One of the systems or settings to compare."""
 
     name: str
     settings: dict[str, Setting]
@@ -76,7 +76,7 @@ class Result:
 
     @property
     def goodput_slo(self) -> SLO:
-        """The bounds on each request; none in a capacity."""
+        """The bounds on each request; None in a capacity search."""
         return SLO() if self.kind == "capacity" else SLO(self.objectives)
 
 
@@ -86,7 +86,7 @@ def encode(result: Result) -> bytes:
 
 
 def write_result(path: str | Path, result: Result) -> None:
-    """Write it as JSON. Raises `ConfigError` if the file cannot be written."""
+    """Write a result as JSON. Raises `ConfigError` if that fails."""
     try:
         Path(path).write_bytes(encode(result) + b"\n")
     except OSError as error:
@@ -94,7 +94,7 @@ def write_result(path: str | Path, result: Result) -> None:
 
 
 def read_result(path: str | Path) -> Result:
-    """Read and validate it. Raises `ConfigError` saying what is wrong and where."""
+    """Read and validate a result. Raises `ConfigError` that locates the mistake."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -108,7 +108,10 @@ def read_result(path: str | Path) -> Result:
 
 
 def _of_version_1(result: Result) -> Result:
-    """A result of version 1 as one of now: servers got equal prompts."""
+    """A result of version 1, converted.
+
+    In version 1 servers got equal prompts in every run.
+    """
     kept = any("url" in side.settings for side in result.sides)
     return replace(result, version=VERSION, work=replace(result.work, keep_prompts=kept))
 
@@ -133,7 +136,7 @@ def _check_version(path: str | Path, content: bytes) -> None:
 
 
 def _rounded(result: Result) -> object:
-    """The result with moments rounded to microseconds, at half the size."""
+    """The result with times rounded to microseconds, at half the size."""
     return _round(msgspec.to_builtins(result))
 
 

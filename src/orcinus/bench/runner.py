@@ -1,4 +1,4 @@
-"""Measures sides in turn; an interrupted run keeps what was measured."""
+"""Measures sides in turn; an interrupted run keeps its measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def no_bar(name: str, total: int) -> Callable[..., None]:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a run; `repeat` is its part."""
+    """Ctrl-C ended a run; `repeat` is the part measured."""
 
     def __init__(self, repeat: Repeat) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class System(Protocol):
-    """Something that serves workloads: an engine in this process, or a server."""
+    """A system that serves workloads: an in-process engine, or a server."""
 
     @property
     def name(self) -> str: ...
@@ -40,19 +40,18 @@ class System(Protocol):
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
         """Serve a workload to its end, in round `number`.
 
-        `watch` hears how many requests have ended.
-        Raises `Interrupted` at Ctrl-C.
+        `watch` hears how many requests have ended. Raises `Interrupted` at Ctrl-C.
         """
         ...
 
     def warm_up(self, workload: Workload) -> None:
-        """Serve a few requests, so that lazy initialisation is not measured."""
+        """Serve a few requests, to exclude lazy initialisation from the measurement."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A system with a workload, which becomes a side of a result."""
+    """A system with a workload: a side of a result."""
 
     name: str
     system: System
@@ -61,7 +60,7 @@ class Point:
 
 
 def turns(points: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
-    """(Round, point) in turn; each round begins with another point."""
+    """Pairs (round, point); each round begins with another point."""
     for number in range(rounds):
         shift = number % len(points)
         yield from ((number, point) for point in [*points[shift:], *points[:shift]])
@@ -76,7 +75,10 @@ def measure_sides(
 
 
 def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar = no_bar) -> tuple[list[Side], bool]:
-    """The measured sides, and whether all runs were made (Ctrl-C ends them early)."""
+    """The measured sides, and whether all runs were made.
+
+    Ctrl-C ends them early.
+    """
     found: dict[str, list[Repeat]] = {point.name: [] for point in points}
     complete, current = False, list[Repeat]()
     try:
@@ -97,7 +99,7 @@ def measure_points(points: Sequence[Point], rounds: int, requests: int, bar: Bar
 
 
 def _warm_up(points: Sequence[Point], bar: Bar) -> None:
-    """Every system once, with the first of its workloads."""
+    """Warm up every system once, with its first workload."""
     firsts: dict[int, Point] = {}
     for point in points:
         firsts.setdefault(id(point.system), point)
@@ -108,7 +110,10 @@ def _warm_up(points: Sequence[Point], bar: Bar) -> None:
 
 
 def make_result(kind: Any, work: Work, sides: Sequence[Side], **rest: Any) -> Result:
-    """A result of this machine and moment; `rest` are other fields of `Result`."""
+    """A result with this machine and time.
+
+    `rest` are other fields of `Result`.
+    """
     return Result(
         kind=kind,
         when=datetime.now(UTC).isoformat(timespec="seconds"),

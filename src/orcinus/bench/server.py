@@ -1,4 +1,4 @@
-"""A server of the OpenAI API as a system to measure."""
+"""A server of the OpenAI API, as a system to measure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WARM_UP = 8  # requests
 
 
 def _new_draws() -> Iterator[int]:
-    """Numbers of draws that no run has used, in this process or another."""
+    """Draw numbers that no other run uses, in any process."""
     return count(secrets.randbits(48) + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSystem:
-    """A server under load; every run, the warm-up too, has new prompts."""
+    """A server under load; every run and the warm-up have new prompts."""
 
     name: str
     form: Form
@@ -63,7 +63,7 @@ class ServerSystem:
             raise Interrupted(load.so_far()) from None
 
     async def _run(self, load: LoadGenerator) -> Repeat:
-        """The run, with the server's prefix hit rate if it counts one."""
+        """One run, with the server's prefix hit rate if it reports one."""
         before = await cache_counters(self.form.target)
         repeat = await load.run()
         after = None if before is None else await cache_counters(self.form.target)
@@ -71,7 +71,7 @@ class ServerSystem:
         return repeat if share is None else replace(repeat, counters=repeat.counters | {"prefix_hit_rate": share})
 
     def warm_up(self, workload: Workload) -> None:
-        """A few requests at once."""
+        """Send a few requests at once."""
         few = WARM_UP if workload.requests is None else min(WARM_UP, workload.requests)
         self.measure(replace(workload, arrivals=AllAtOnce(), requests=few))
 
@@ -94,7 +94,7 @@ def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, s
 
 
 def run_server(config: EndpointConfig, load: LoadConfig, model: str | None, seed: int, bar: Bar = no_bar) -> Result:
-    """Measure a server under the load; Ctrl-C keeps what was measured.
+    """Measure a server under load. Ctrl-C keeps the measurements so far.
 
     Raises `ConfigError` before the load begins.
     """

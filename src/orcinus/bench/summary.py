@@ -14,7 +14,7 @@ from orcinus.observe.slo import SLO
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A side's metrics; `ratios` to the first side, round by round."""
+    """A side's metrics, and its `ratios` to the first side by round."""
 
     name: str
     values: Mapping[str, tuple[float, ...]]  # metric -> one value for each valid repeat
@@ -23,16 +23,16 @@ class Summary:
     invalid: int  # repeats that must not be believed; they are left out
 
     def median(self, metric: str) -> float | None:
-        """None if it was not measured."""
+        """The median of a metric; None if it was not measured."""
         found = self.intervals.get(metric)
         return None if found is None else found.median
 
 
 def summarize(sides: Sequence[Side], slo: SLO | None = None, *, invalid_too: bool = False) -> list[Summary]:
-    """All sides in order; metrics that not every repeat has are left out.
+    """The summaries of all sides, in order.
 
-    So are repeats that are not valid, unless `invalid_too`, and one that was interrupted, unless there is
-    nothing else.
+    Metrics that some repeats lack are left out. So are invalid repeats, unless `invalid_too`, and an interrupted one,
+    unless there is nothing else.
     """
     by_round = [_by_round(side, slo, invalid_too) for side in sides]
     found = []
@@ -46,7 +46,7 @@ def summarize(sides: Sequence[Side], slo: SLO | None = None, *, invalid_too: boo
 
 
 def same_outputs(sides: Sequence[Side]) -> bool | None:
-    """Whether all outputs of every prompt are equal; None if unknown."""
+    """Whether all repeats gave equal outputs to equal prompts; None if unknown."""
     seen: dict[tuple[int, int], list[str]] = {}  # draw and number of a request -> hashes
     for side in sides:
         for repeat in side.repeats:
@@ -60,13 +60,13 @@ def same_outputs(sides: Sequence[Side]) -> bool | None:
 
 
 def rate_of(side: Side) -> float | None:
-    """Requests per second that were offered, if the side was set to some."""
+    """The offered requests per second; None if the side has no rate."""
     rate = side.settings.get("rate")
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
 
 
 def counted(side: Side, *, invalid_too: bool = False) -> list[Repeat]:
-    """The repeats that figures are made of."""
+    """The repeats that count in a summary."""
     valid = [repeat for repeat in side.repeats if repeat.valid or invalid_too]
     whole = [repeat for repeat in valid if not repeat.partial]
     return whole or valid
@@ -77,12 +77,12 @@ def _by_round(side: Side, slo: SLO | None, invalid_too: bool) -> dict[int, dict[
 
 
 def _common(found: Sequence[Mapping[str, float]]) -> list[str]:
-    """The names that are in all of them, in their order."""
+    """The names that all of them have, in order."""
     return [name for name in found[0] if all(name in other for other in found)] if found else []
 
 
 def _ratios(rounds: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> dict[str, Interval]:
-    """Intervals of the ratios in the rounds that both sides have."""
+    """Intervals of the ratios over the rounds that both sides have."""
     both = sorted(set(rounds) & set(base))
     names = _common([rounds[number] for number in both] + [base[number] for number in both])
     names = [name for name in names if all(base[number][name] for number in both)]

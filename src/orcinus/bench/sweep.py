@@ -1,4 +1,4 @@
-"""The same requests at several rates: latency against throughput, of every system."""
+"""Measures every system at several rates: latency against throughput."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from orcinus.workload.rates import at_rate
 
 
 def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Sequence[float], bar: Bar = no_bar) -> Result:
-    """Every system at every rate, in turn; Ctrl-C keeps what was measured.
+    """Every system at every rate, in turn, with the same requests.
 
-    Raises `ConfigError` if the arrivals have no rate.
+    Ctrl-C keeps the measurements so far. Raises `ConfigError` if the arrivals have no rate.
     """
     slo = read_slo(load.goodput)
     points = [point for rate in rates for point in points_at(systems, load, work.seed, rate)]
@@ -25,13 +25,13 @@ def run_sweep(systems: Sequence[System], load: LoadConfig, work: Work, rates: Se
 
 
 def any_rate(work: Work) -> Work:
-    """The work without the rate of its arrivals, which varies."""
+    """A result's work without the arrival rate, which varies."""
     name, *options = work.arrivals.split(":")
     return replace(work, arrivals=":".join([name, *(each for each in options if not each.startswith("rate="))]))
 
 
 def points_at(systems: Sequence[System], load: LoadConfig, seed: int, rate: float) -> list[Point]:
-    """All systems with the requests at this rate, in requests per second."""
+    """All systems with the requests at a rate in requests/s."""
     workload = replace(load, arrivals=at_rate(load.arrivals, rate)).make(seed)
     return [
         Point(f"{system.name}, {rate:g}/s", system, workload, {**system.settings, "system": system.name, "rate": rate})
@@ -40,7 +40,7 @@ def points_at(systems: Sequence[System], load: LoadConfig, seed: int, rate: floa
 
 
 def read_rates(words: str) -> list[float]:
-    """`1,2,4` -> the rates in requests per second, rising. Raises `ConfigError`."""
+    """`1,2,4` as rising rates in requests per second. Raises `ConfigError`."""
     try:
         rates = sorted({float(word) for word in words.split(",")})
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reasons not to believe a measured result, and cautions about a sound one."""
+"""Validity of measured results: doubts and cautions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ CACHED = 0.01  # of the prompt tokens, that a cache may have beyond what the wor
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A reason not to believe a result, and the facts behind it."""
+    """A reason not to believe a result, with its facts."""
 
     what: str
     details: tuple[str, ...] = ()
 
 
 def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
-    """Every reason not to believe a result; different outputs only if `outputs`."""
+    """Every reason not to believe a result.
+
+    Differing outputs count only with `outputs`.
+    """
     found = [] if result.complete else [Doubt("It was interrupted: what is here was measured, and the rest is missing.")]
     if not any(side.repeats for side in result.sides):
         found.append(Doubt("Nothing was measured."))
@@ -40,7 +43,7 @@ def doubts(result: Result, *, outputs: bool = True) -> list[Doubt]:
 
 
 def checked(result: Result) -> str:
-    """What was checked, where there are no doubts."""
+    """The checks that found no doubt, in words."""
     repeats = [repeat for side in result.sides for repeat in side.repeats]
     requests = sum(len(repeat.requests) for repeat in repeats)
     same = " The output of a request is the same in every run of every side." if summary.same_outputs(result.sides) else ""
@@ -51,7 +54,7 @@ def checked(result: Result) -> str:
 
 
 def not_served(side: Side) -> Mapping[RequestOutcome, int]:
-    """How many requests ended so, over all repeats."""
+    """How many requests ended in each such way, over all repeats."""
     ended = Counter(each.outcome for repeat in side.repeats for each in repeat.requests)
     return {outcome: ended[outcome] for outcome in RequestOutcome if ended[outcome] and outcome is not RequestOutcome.OK}
 
@@ -62,7 +65,7 @@ def _problems(side: Side) -> Iterator[Doubt]:
 
 
 def _cached(result: Result) -> Iterator[Doubt]:
-    """Sides whose prefix cache held more of the prompts than the workload shares."""
+    """Sides with a higher prefix hit rate than the workload can cause."""
     work = result.work
     if work.shared_tokens is None or work.keep_prompts:
         return
@@ -82,7 +85,7 @@ def cached_shares(result: Result) -> dict[str, float | None]:
 
 
 def _search(result: Result) -> Iterator[Doubt]:
-    """Capacities whose search ended early, by a short workload or invalid runs."""
+    """Capacities whose search ended early: short workload, or invalid runs."""
     for side in result.sides:
         rate, name = side.settings.get("rate"), str(side.settings.get("system"))
         if result.kind != "capacity" or rate is None or name not in result.capacity:
@@ -98,7 +101,7 @@ def _search(result: Result) -> Iterator[Doubt]:
 
 
 def _busy(result: Result) -> Iterator[Doubt]:
-    """Doubts about the machine's load from other programs."""
+    """Doubts because other programs kept the machine busy."""
     loads = [repeat.load for side in result.sides for repeat in side.repeats if repeat.load is not None]
     if found := crowded(loads, result.machine.cores):
         yield Doubt(f"The machine was busy: {found}. Measure again on a quiet one.")
@@ -139,7 +142,7 @@ def _error(repeat: Repeat) -> str:
 
 
 def _outputs(result: Result) -> dict[tuple[int, int], dict[str, set[str]]]:
-    """Hashes of the outputs, by the request's draw and number, and by side."""
+    """Hashes of outputs, by side and by request (draw, number)."""
     found: dict[tuple[int, int], dict[str, set[str]]] = {}
     for side in result.sides:
         for repeat in side.repeats:
@@ -150,7 +153,7 @@ def _outputs(result: Result) -> dict[tuple[int, int], dict[str, set[str]]]:
 
 
 def _different_outputs(result: Result) -> Iterator[Doubt]:
-    """Outputs that differ between sides, or between repeats of a side."""
+    """Outputs that differ between sides, or between a side's repeats."""
     outputs = _outputs(result)
     differ = {number: by_side for number, by_side in outputs.items() if len(set().union(*by_side.values())) > 1}
     if not differ:
@@ -168,7 +171,7 @@ def _different_outputs(result: Result) -> Iterator[Doubt]:
 
 
 def cautions(result: Result) -> list[Doubt]:
-    """Cautions about numbers that are sound."""
+    """Cautions about sound numbers."""
     return [*_frames(result), *_together(result), *_prompts(result), *_uneven(result), *_few(result), *_source(result)]
 
 
@@ -198,7 +201,7 @@ def _comes_together(side: Side) -> bool:
 
 
 def _prompts(result: Result) -> Iterator[Doubt]:
-    """Prompts that a server's prefix cache may hold, which a client cannot see."""
+    """Prompts that a prefix cache may hold, unknown to the client."""
     servers = [side for side in result.sides if "url" in side.settings]
     shares = cached_shares(result)
     if servers and result.work.keep_prompts:

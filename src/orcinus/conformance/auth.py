@@ -1,4 +1,4 @@
-"""API keys, for a server that has one."""
+"""Checks of API keys, for servers that require one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _key(target: ServerUnderTest) -> str:
 
 
 def _bare(target: ServerUnderTest, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    """A request without the target's key."""
+    """A request without the API key."""
     body = {"model": target.model, "messages": HI, "max_tokens": 1} if method == "POST" else None
     return httpx.request(method, target.url + path, json=body, headers=headers, trust_env=False, timeout=60)
 

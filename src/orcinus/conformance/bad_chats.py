@@ -1,4 +1,4 @@
-"""Chats that cannot be: messages, tools, schemas and templates."""
+"""Checks of invalid chats: messages, tools, schemas and templates."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from orcinus.conformance.verdict import expect
 
 @dataclass(frozen=True, slots=True)
 class BadCase:
-    """One wrong request: what is wrong, and what must come back."""
+    """An invalid request, and the answer that must come back."""
 
     name: str
     path: str
@@ -44,24 +44,24 @@ LEFT_OUT: Any = object()  # the value of a field that is not sent at all
 def text(
     name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any
 ) -> BadCase:
-    """A wrong completion."""
+    """A case that is a wrong completion."""
     return BadCase(name, TEXT, fields, param, status, code, ours)
 
 
 def chat(
     name: str, param: str | None, *, status: int = 400, code: str | None = None, ours: bool = False, **fields: Any
 ) -> BadCase:
-    """A wrong chat."""
+    """A case that is a wrong chat."""
     return BadCase(name, CHAT, fields, param, status, code, ours)
 
 
 def said(*content: Any) -> list[Json]:
-    """Messages of a user."""
+    """A user's messages with these contents."""
     return [{"role": "user", "content": one} for one in content]
 
 
 def add_rows(subject: str, rows: list[BadCase]) -> None:
-    """Make every row a check."""
+    """Register every row as a check."""
     for row in rows:
         status = row.status if isinstance(row.status, int) else " or ".join(map(str, sorted(row.status)))
         add(Check(f"{subject}: {row.name} is {status}", row, row.ours))

@@ -1,4 +1,4 @@
-"""All checks, and how to run them."""
+"""All checks, and functions that run them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PASS, FAIL, SKIP = "pass", "FAIL", "skip"
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of a check."""
+    """The result of a check."""
 
     name: str
     outcome: str
@@ -63,19 +63,22 @@ class CheckResult:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The result as an object."""
+        """The result as a JSON object."""
         return asdict(self) | {"outcome": self.outcome.lower()}
 
 
 def run(one: Check, target: ServerUnderTest) -> CheckResult:
-    """Run one check. Nothing that the server does makes it raise."""
+    """Run a check. A server's behaviour never makes this raise."""
     began = time.monotonic()
     outcome, why = _outcome(one, target)
     return CheckResult(one.name, outcome, why, round(time.monotonic() - began, 3))
 
 
 def chosen(only: str = "") -> list[Check]:
-    """The checks whose name matches a regular expression, subject by subject. Raises `re.error` if it is none."""
+    """The checks whose names match a regular expression, by subject.
+
+    Raises `re.error` for an invalid expression.
+    """
     pattern = re.compile(only)
     found = [one for name, one in CHECKS.items() if pattern.search(name)]
     return sorted(found, key=lambda one: SUBJECTS.index(one.name.partition(":")[0]))

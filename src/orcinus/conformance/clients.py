@@ -1,4 +1,4 @@
-"""The bodies that clients really send."""
+"""Checks with the bodies that real clients send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counts in `usage`."""
+"""Checks of the counts in `usage`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fields of a request do."""
+"""Checks of what a request's fields do."""
 
 from __future__ import annotations
 
@@ -162,7 +162,10 @@ def _penalties(target: ServerUnderTest) -> None:
 
 
 def _known(target: ServerUnderTest, path: str, **fields: Any) -> Json:
-    """The answer to a request whose fields not every server has. Raises `Skip` if this one says so."""
+    """The answer to a request with fields that not every server has.
+
+    Raises `Skip` if the server says that it lacks one.
+    """
     start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
     answer = target.post(path, start | {"temperature": 0, "max_tokens": 8} | fields)
     refused_as_unsupported(answer)

@@ -16,7 +16,7 @@ SOON = 1.0
 
 
 def answered_soon(target: ServerUnderTest, within: float = SOON) -> None:
-    """Raises `Failed` unless a small request is answered soon."""
+    """Raise `Failed` unless a small request is answered soon."""
     began = time.monotonic()
     target.chat(messages=HI, max_tokens=2)
     took = time.monotonic() - began
@@ -24,7 +24,10 @@ def answered_soon(target: ServerUnderTest, within: float = SOON) -> None:
 
 
 def _idle(target: ServerUnderTest) -> None:
-    """Raises `Failed` unless nothing runs, waits or holds memory soon. Only Orcinus tells."""
+    """Raise `Failed` unless the server is soon idle, with its memory free.
+
+    Only Orcinus reports this.
+    """
     if not target.is_orcinus:
         return
     until = time.monotonic() + SOON

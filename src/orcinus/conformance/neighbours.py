@@ -1,4 +1,4 @@
-"""Requests in one batch: what one asks for never shows in another."""
+"""Checks that requests in one batch do not affect each other."""
 
 from __future__ import annotations
 

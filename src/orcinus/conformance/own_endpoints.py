@@ -1,4 +1,4 @@
-"""The endpoints that Orcinus adds."""
+"""Checks of the endpoints that only Orcinus has."""
 
 from __future__ import annotations
 

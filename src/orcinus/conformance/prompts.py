@@ -1,4 +1,4 @@
-"""What a prompt may be."""
+"""Checks of the forms that a prompt may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that no client library sends."""
+"""Checks with requests that no client library sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of checks, which their modules add to when they are imported."""
+"""The list of checks; their modules add to it on import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Body = Callable[[ServerUnderTest], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the checklist. Its name is `subject: what is right`."""
+    """One line of the checklist.
+
+    Its name is `subject: what is right`.
+    """
 
     name: str
     body: Body
@@ -21,7 +24,10 @@ class Check:
     slow: bool = False  # waits for many seconds on purpose
 
     def run(self, target: ServerUnderTest) -> None:
-        """Returns if all is well. Raises `Failed` or `Skip`; anything else means an answer of a wrong shape."""
+        """Run the check: it returns if all is well.
+
+        Raises `Failed` or `Skip`. Any other exception means an answer of an unexpected shape.
+        """
         if self.ours and not target.is_orcinus:
             raise Skip("the server is not Orcinus")
         self.body(target)

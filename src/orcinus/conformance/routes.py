@@ -1,4 +1,4 @@
-"""Paths and methods."""
+"""Checks of paths and methods."""
 
 from __future__ import annotations
 

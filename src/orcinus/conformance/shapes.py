@@ -1,4 +1,4 @@
-"""The shape of an error."""
+"""Checks of an error's shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ LEAK = re.compile(r"0x[0-9a-f]{6,}|Traceback|pydantic|site-packages|\.py\b|tenso
 
 
 def error_in(content: bytes, status: int) -> Json:
-    """The error object in a body. Raises `Failed` unless it has OpenAI's form and says nothing of the server's inside."""
+    """The error object in a body.
+
+    Raises `Failed` unless it has OpenAI's form and reveals no internals of the server.
+    """
     try:
         found = json.loads(content)["error"]
         message, kind = found["message"], found["type"]
@@ -38,7 +41,10 @@ def error_in(content: bytes, status: int) -> Json:
 
 
 def expect_error(answer: httpx.Response, status: int | set[int], param: str | None = None, code: str | None = None) -> Json:
-    """The error of an answer. Raises `Failed` unless it has this status, names this field (or a place in it) and this code."""
+    """An answer's error, after checking status, field and code.
+
+    Raises `Failed` if one differs. The error may also name a field inside `param`.
+    """
     allowed = {status} if isinstance(status, int) else status
     wanted = " or ".join(map(str, sorted(allowed)))
     expect(answer.status_code in allowed, f"status {answer.status_code}, not {wanted}")

@@ -1,4 +1,4 @@
-"""The rules of a stream."""
+"""Checks of streams."""
 
 from __future__ import annotations
 

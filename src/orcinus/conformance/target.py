@@ -27,7 +27,7 @@ class EventStream:
     headers: httpx.Headers
 
     def choices(self, index: int = 0) -> list[Json]:
-        """What the frames say about one choice."""
+        """The frames' parts of one choice."""
         return [one for frame in self.frames for one in frame["choices"] if one["index"] == index]
 
     def text(self, index: int = 0) -> str:
@@ -40,7 +40,10 @@ class EventStream:
 
 
 class ServerUnderTest:
-    """A server by its address. Raises `httpx.HTTPError` or `Failed` if it cannot be asked for its models."""
+    """The server at an address.
+
+    Raises `httpx.HTTPError` or `Failed` if it does not list its models.
+    """
 
     def __init__(self, url: str, api_key: str | None = None, model: str | None = None, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/").removesuffix("/v1").rstrip("/")
@@ -55,12 +58,12 @@ class ServerUnderTest:
 
     @property
     def is_orcinus(self) -> bool:
-        """Whether the checks that concern Orcinus alone apply."""
+        """Whether the checks for Orcinus alone apply."""
         return self.card.get("owned_by") == "orcinus"
 
     @property
     def context(self) -> int:
-        """The most tokens of a request."""
+        """The most tokens that a request may have."""
         found = self.card.get("max_model_len")
         if not isinstance(found, int):
             raise Skip("/v1/models does not say max_model_len")
@@ -68,7 +71,7 @@ class ServerUnderTest:
 
     @cached_property
     def has_completions(self) -> bool:
-        """Whether there are completions besides chats."""
+        """Whether the server has completions besides chats."""
         body = {"model": self.model, "prompt": OPENING, "max_tokens": 1}
         return self.http.post(TEXT, json=body).status_code not in (404, 405, 501)
 
@@ -85,11 +88,11 @@ class ServerUnderTest:
         return str(answer["choices"][0]["message"]["content"])
 
     def remember(self) -> None:
-        """Take the control answer, which `unharmed` compares with, if that was not done yet."""
+        """Take the control answer once, for `unharmed` to compare with."""
         _ = self._has_health, self._control
 
     def unharmed(self) -> None:
-        """Raises `Failed` unless the server still answers as it did at first."""
+        """Raise `Failed` unless the server answers as at first."""
         if self._has_health:
             expect_equal(self.http.get("/health").status_code, 200, "afterwards the status of /health")
         expect_equal(self._control_text(), self._control, "afterwards the control text")
@@ -101,7 +104,7 @@ class ServerUnderTest:
         return self.http.post(path, json={"model": self.model} | body, headers=headers)
 
     def ask(self, path: str, body: Json, headers: dict[str, str] | None = None) -> httpx.Response:
-        """Send a body that must be answered with 200."""
+        """Send a body that must be answered with status 200."""
         answer = self.post(path, body, headers)
         if answer.status_code != 200:
             raise Failed(f"status {answer.status_code}, not 200: {why(answer)}")
@@ -118,7 +121,10 @@ class ServerUnderTest:
         return found
 
     def stream(self, path: str, headers: dict[str, str] | None = None, **fields: Any) -> EventStream:
-        """A greedy stream, read to its end. Raises `Failed` unless it is made of events and ends with `[DONE]`."""
+        """A complete greedy stream.
+
+        Raises `Failed` unless it consists of events and ends with `[DONE]`.
+        """
         if path == TEXT and not self.has_completions:
             raise Skip("the server has no /v1/completions")
         start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
@@ -133,19 +139,19 @@ class ServerUnderTest:
         return EventStream([json.loads(one) for one in data[:-1]], lines, answer.headers)
 
     def tokens(self, text: str) -> list[int]:
-        """The ids of a text, by the endpoint that Orcinus and vLLM have."""
+        """The token ids of a text, from Orcinus's and vLLM's endpoint."""
         answer = self.http.post("/tokenize", json={"model": self.model, "prompt": text})
         if answer.status_code != 200:
             raise Skip(f"/tokenize answers {answer.status_code}")
         return [int(one) for one in answer.json()["tokens"]]
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.http.close()
 
 
 def why(answer: httpx.Response) -> str:
-    """What an answer that is an error says."""
+    """An error answer's message."""
     try:
         return str(answer.json()["error"]["message"])[:120]
     except (ValueError, KeyError, TypeError):
@@ -153,7 +159,7 @@ def why(answer: httpx.Response) -> str:
 
 
 def refused_as_unsupported(answer: httpx.Response) -> None:
-    """Raises `Skip` if the server refuses the feature as unsupported."""
+    """Raise `Skip` if the server refuses the feature as unsupported."""
     if answer.status_code in (400, 501) and "support" in answer.text:
         raise Skip(f"not supported by the server: {why(answer)}")
 

@@ -1,4 +1,4 @@
-"""How a check says what it found."""
+"""The verdicts of checks: failed, skipped, or fine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ class Skip(Exception):
 
 
 def expect(holds: object, otherwise: str) -> None:
-    """Raises `Failed` with `otherwise` unless `holds`. An `assert` would vanish under `python -O`."""
+    """Raise `Failed` with `otherwise` unless `holds`.
+
+    An `assert` would vanish under `python -O`.
+    """
     if not holds:
         raise Failed(otherwise)
 
 
 def expect_equal(found: object, wanted: object, what: str) -> None:
-    """Raises `Failed` that shows both unless they are equal."""
+    """Raise `Failed` that shows both values unless they are equal."""
     expect(found == wanted, f"{what} is {shown(found)}, not {shown(wanted)}")
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as a part of a line."""
+    """A value as part of a one-line message."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -19,7 +19,7 @@ from orcinus.conformance.verdict import Failed, expect
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """What came back on a socket."""
+    """A response read from a socket."""
 
     status: int
     headers: dict[str, str]
@@ -29,7 +29,7 @@ class RawResponse:
 
 @contextmanager
 def connected(target: ServerUnderTest, timeout: float = 15.0) -> Iterator[socket.socket]:
-    """A connection to the server, always closed at the end."""
+    """A connection to the server, closed after the block."""
     url = httpx.URL(target.url)
     plain = socket.create_connection((url.host, url.port or (443 if url.scheme == "https" else 80)), timeout)
     with ssl.create_default_context().wrap_socket(plain, server_hostname=url.host) if url.scheme == "https" else plain as one:
@@ -55,7 +55,10 @@ def posting(target: ServerUnderTest, path: str, body: Json) -> bytes:
 
 
 def exchange(target: ServerUnderTest, sent: bytes, timeout: float = 15.0, *, then_closed: bool = False) -> RawResponse:
-    """Send bytes and read one answer. Raises `Failed` if none comes, or if the server should close and does not."""
+    """Send bytes and read one answer.
+
+    Raises `Failed` if no answer comes, or if the server should close the connection and does not.
+    """
     began = time.monotonic()
     with connected(target, timeout) as one:
         with suppress(OSError):  # the server may answer before it has read everything, and close
@@ -75,7 +78,10 @@ def exchange(target: ServerUnderTest, sent: bytes, timeout: float = 15.0, *, the
 
 
 def receive(one: socket.socket) -> bytes:
-    """One answer, an object of JSON, from a connection that goes on. Raises `Failed` if the connection ends before."""
+    """One answer, a JSON object, from a connection that stays open.
+
+    Raises `Failed` if the connection ends first.
+    """
     found = b""
     while b"\r\n\r\n" not in found or not found.endswith(b"}"):
         piece = one.recv(65536)

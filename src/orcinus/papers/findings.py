@@ -14,7 +14,7 @@ FAR = 2.0  # times off, that no tolerance of a reproduction would call a pass
 
 
 class NumberSource(StrEnum):
-    """Where a published number comes from, and how exact it is."""
+    """A published number's source, and how exactly it is known."""
 
     PRINTED = "P"  # text or table: exact
     VECTOR = "V"  # read off a vector drawing: half a per cent
@@ -39,7 +39,7 @@ class Number:
 
     @property
     def error(self) -> float:
-        """Relative to the published number."""
+        """The relative error against the published number."""
         return self.simulated / self.published - 1
 
     @property
@@ -53,13 +53,13 @@ class Number:
 
     @property
     def only_bound(self) -> bool:
-        """Whether it passes as a bound only, being far from the published number."""
+        """Whether it passes only as a bound, far from the published number."""
         return self.passed and self.simulated != 0 and not 1 / FAR <= self.times <= FAR
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A measured median beside what the paper says; never a miss."""
+    """A measured median beside the paper's number; never a miss."""
 
     what: str
     published: str
@@ -73,7 +73,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    """Something that must hold without exception; of two measured medians, their intervals."""
+    """A statement that must hold without exception.
+
+    For two measured medians, it compares their intervals.
+    """
 
     what: str
     passed: bool
@@ -86,18 +89,18 @@ Comparison = Number | Measurement | Ordering
 
 
 def within(what: str, published: float, simulated: float, tolerance: float, unit: str = "") -> Number:
-    """A number that may be off by a share of the published one."""
+    """A number with a tolerance, as a share of the published one."""
     return Number(what, published, simulated, -tolerance, tolerance, unit)
 
 
 def below(what: str, less: Interval, more: Interval, unit: str = "") -> Ordering:
-    """One measured number lies below another, by more than the intervals of both."""
+    """Requires one measured number below another, with separate intervals."""
     return Ordering(what, less.high < more.low, less, more, unit)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an experiment came to."""
+    """The result of an experiment."""
 
     comparisons: Sequence[Comparison]
     notes: Sequence[str] = ()  # reasons of misses, and what the paper leaves open
@@ -110,7 +113,7 @@ class Finding:
 
     @property
     def bounds(self) -> list[Number]:
-        """Numbers that pass as bounds only, if the finding passes."""
+        """Numbers that pass only as bounds, if the finding passes."""
         numbers = [each for each in self.comparisons if isinstance(each, Number)]
         return [each for each in numbers if each.only_bound] if self.passed else []
 

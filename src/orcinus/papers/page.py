@@ -1,4 +1,4 @@
-"""docs/papers.md, and how findings are written there and in a terminal."""
+"""docs/papers.md, and the findings on it and in a terminal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _line(comparison: Comparison) -> str:
 
 
 def table_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
-    """What is compared, published, ours, error, verdict."""
+    """A table's row: name, published, ours, error, verdict."""
     what, unit = comparison.what, comparison.unit
     if isinstance(comparison, Number):
         numbers = (number(comparison.published, unit), number(comparison.simulated, unit))
@@ -78,26 +78,26 @@ def table_row(comparison: Comparison) -> tuple[str, str, str, str, str]:
 
 
 def judged(compared: Number) -> str:
-    """What became of a number: pass, miss, or a bound that it keeps."""
+    """A number's verdict: pass, miss, or only a bound kept."""
     if compared.only_bound:
         return f"bound kept, at {compared.times:.1f} times the published"
     return "pass" if compared.passed else "miss"
 
 
 def verdict(found: Finding) -> str:
-    """Pass, miss, skipped, or the bounds that are all it keeps."""
+    """A finding's verdict: pass, miss, skipped, or only bounds kept."""
     if found.skipped or not found.passed:
         return "skipped" if found.skipped else "miss"
     return ", ".join(map(judged, found.bounds)) or "pass"
 
 
 def heading(row: Experiment) -> str:
-    """What a row is called."""
+    """The heading of a row."""
     return f"Row {row.number}: {row.figure}" if row.number else f"Besides: {row.figure}"
 
 
 def tally(results: Sequence[Finding]) -> str:
-    """How many passed."""
+    """How many findings passed, in words."""
     skipped = sum(found.skipped is not None for found in results)
     bounds = sum(bool(found.bounds) for found in results)
     text = f"{sum(found.passed for found in results)} of {len(results) - skipped} experiments pass"
@@ -106,13 +106,13 @@ def tally(results: Sequence[Finding]) -> str:
 
 
 def worst(found: Finding) -> str:
-    """The greatest error of all numbers of a row."""
+    """The greatest error of a row's numbers."""
     errors = [each.error for each in found.comparisons if isinstance(each, Number)]
     return percent(max(errors, key=abs)) if errors else ""
 
 
 def number(value: float, unit: str = "") -> str:
-    """Four digits and the unit."""
+    """A number with four digits and its unit."""
     if math.isnan(value):
         return "-"
     return f"{value:.0f} {unit}".strip() if abs(value) >= 1000 else f"{value:.4g} {unit}".strip()
@@ -130,6 +130,6 @@ def interval(found: Interval) -> str:
 
 
 def _anchor(row: Experiment) -> str:
-    """What GitHub makes of the heading."""
+    """The anchor that GitHub makes of the heading."""
     text = heading(row).lower()
     return "".join(letter for letter in text if letter.isalnum() or letter in " -_").replace(" ", "-")

@@ -1,4 +1,4 @@
-"""What SARATHI (Agrawal et al., arXiv 2308.16369) published."""
+"""Published numbers of SARATHI (Agrawal et al., arXiv 2308.16369)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Sarathi-Serve (OSDI 2024) and vLLM (SOSP 2023) published, as tables."""
+"""Published numbers of Sarathi-Serve (OSDI 2024) and vLLM (SOSP 2023)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pictures, with matplotlib, in colours that the colour-blind can distinguish."""
+"""Pictures with matplotlib, in colours that the colour-blind can distinguish."""

@@ -1,4 +1,4 @@
-"""Distributions beside each other, of every value that was measured."""
+"""Distributions of all measured values, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EDGE = 0.005  # of the values, on either side, that say nothing about how wide a
 
 @dataclass(frozen=True, slots=True)
 class DistributionPanel:
-    """Values in seconds by side; `tail` draws the share that took longer."""
+    """Values in seconds by side; `tail` draws the share above each."""
 
     label: str
     of: str  # what the values are: requests, gaps
@@ -25,7 +25,7 @@ class DistributionPanel:
 
 
 def draw_distributions(path: str | Path, panels: Sequence[DistributionPanel]) -> None:
-    """Draw panels, two in a row, with a line a side. Raises `ConfigError`."""
+    """Draw panels in two columns, one line per side. Raises `ConfigError`."""
     columns = min(2, len(panels))
     with picture(path, -(-len(panels) // columns), columns, width=5.2, height=2.9) as axes:
         for place, panel in zip(axes.flat, panels, strict=False):
@@ -39,7 +39,7 @@ def draw_distributions(path: str | Path, panels: Sequence[DistributionPanel]) ->
 
 
 def _line(values: Sequence[float], tail: bool) -> tuple[list[float], list[float]]:
-    """Values and shares, thinned out but complete at both ends."""
+    """Values and shares, thinned out except at both ends."""
     ordered, count = sorted(values), len(values)
     even = {round(step * (count - 1) / MOST_POINTS) for step in range(MOST_POINTS + 1)}
     last = {max(0, count - 1 - int(1.05**step)) for step in range(150)}
@@ -68,7 +68,7 @@ def _scale(place: Any, panel: DistributionPanel) -> None:
 
 
 def _edges(ordered: Sequence[float], tail: bool) -> tuple[float, float]:
-    """The range of most values; of a tail, up to the largest."""
+    """The range of most values; for a tail, up to the largest."""
     if not ordered:
         return 0.0, 0.0
     last = len(ordered) - 1

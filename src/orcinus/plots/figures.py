@@ -23,7 +23,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes."""
+    """One panel of a figure."""
 
     title: str
     x: str
@@ -36,7 +36,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture of a paper with both curves: published and ours."""
+    """A paper's figure with published curves and ours."""
 
     name: str  # of the file
     title: str
@@ -45,7 +45,7 @@ class Figure:
 
 
 def draw_figure(path: str | Path, figure: Figure) -> None:
-    """Draw a figure, its panels in rows of three. Raises `ConfigError`."""
+    """Draw a figure, its panels in three columns. Raises `ConfigError`."""
     columns = min(WIDEST, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     with picture(path, rows, columns) as axes:
@@ -72,14 +72,14 @@ def _draw(place: Any, panel: Panel, ours: str) -> None:
 
 
 def _legend(panel: Panel, ours: str) -> str | None:
-    """What tells published curves from ours; nothing where there are only ours."""
+    """Legend for published curves and ours; empty if all are ours."""
     if not any(curve.published for curve in panel.curves):
         return None
     return "hatched: published" if panel.bars else f"dots: published, lines: {ours}"
 
 
 def _name(curve: Curve) -> str:
-    """A curve's legend entry, one for both curves of a label."""
+    """A curve's legend entry; both curves of a label share one."""
     return "_" if curve.published else curve.label
 
 
@@ -89,7 +89,7 @@ def _line(place: Any, curve: Curve, colour: str) -> None:
 
 
 def _bars(place: Any, panel: Panel, index: int, colour: str) -> None:
-    """One curve as bars: the published one hatched, beside the simulated one."""
+    """A curve as bars; published ones are hatched."""
     curve = panel.curves[index]
     groups = sorted({x for each in panel.curves for x, _ in each.points})
     width = 0.8 / len(panel.curves)

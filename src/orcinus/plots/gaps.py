@@ -1,4 +1,4 @@
-"""Gaps between tokens over time, which show generation stalls."""
+"""Gaps between tokens over time: they show generation stalls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Gaps = tuple[str, Sequence[float], Sequence[float]]  # name of a side, moments, 
 
 
 def draw_gaps(path: str | Path, sides: Sequence[Gaps], objective: float | None = None) -> None:
-    """Draw a panel a side, with the objective as a line. Raises `ConfigError`.
+    """Draw one panel per side, with the objective as a line.
 
-    After generation stalls as Fig. 1 of Sarathi-Serve (OSDI 2024) shows them.
+    After Fig. 1 of Sarathi-Serve (OSDI 2024), which shows generation stalls. Raises `ConfigError`.
     """
     end = max((moment for _, moments, _ in sides for moment in moments), default=1.0)
     values = sorted(gap for _, _, gaps in sides for gap in gaps if gap > 0) or [1.0]
@@ -38,6 +38,6 @@ def draw_gaps(path: str | Path, sides: Sequence[Gaps], objective: float | None =
 
 
 def _unseen(gaps: Sequence[float]) -> str:
-    """Tokens that were handed out together have no dots on a logarithmic axis."""
+    """A note on gaps of 0, which a logarithmic axis cannot show."""
     none = sum(gap <= 0 for gap in gaps)
     return f"   ({none} of {len(gaps)} gaps are 0: tokens that came together)" if none else "" if gaps else "   (no gaps)"

@@ -1,4 +1,4 @@
-"""What the iterations of an engine were made of."""
+"""The composition of an engine's iterations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINS = 120
 
 
 class DrawnIteration(Protocol):
-    """One iteration. Moments are in seconds."""
+    """One iteration. Times are in seconds."""
 
     @property
     def launched(self) -> float: ...
@@ -50,7 +50,7 @@ COMPOSITION: tuple[tuple[str, Callable[[DrawnIteration], float], Callable[[Seque
 
 
 def draw_timeline(path: str | Path, sides: Sides, window: tuple[float, float]) -> None:
-    """Draw iterations as bars of their duration and tokens, a panel a side.
+    """Draw iterations as bars of duration and tokens, one panel per side.
 
     Raises `ConfigError` if the file cannot be written.
     """
@@ -71,7 +71,10 @@ def draw_timeline(path: str | Path, sides: Sides, window: tuple[float, float]) -
 
 
 def linear_up_to(sides: Sides) -> int | None:
-    """Tokens above which the timeline's axis is logarithmic; None if linear."""
+    """Tokens above which the timeline's axis is logarithmic.
+
+    None if all of it is linear.
+    """
     decodes = max((seen.decode_tokens for _, all_ in sides for seen in all_), default=0)
     tallest = max((seen.prefill_tokens + seen.decode_tokens for _, all_ in sides for seen in all_), default=0)
     return decodes if 0 < TALL * decodes < tallest else None
@@ -94,7 +97,7 @@ def _none() -> Any:
 def _bars(
     place: Any, some: Sequence[DrawnIteration], colour: str, label: str, part: Callable[[DrawnIteration], tuple[int, int]]
 ) -> None:
-    """Iterations that have such a part, from its low to its high end."""
+    """Bars of one part of the iterations, from low to high."""
     from matplotlib.collections import PolyCollection
 
     ends = [(seen.launched, seen.returned, *part(seen)) for seen in some]
@@ -103,10 +106,10 @@ def _bars(
 
 
 def draw_composition(path: str | Path, sides: Sides) -> None:
-    """Draw batch composition and free K/V memory over time, a line a side.
+    """Draw batch composition and free K/V memory over time, by side.
 
-    Time is cut into 120 equal parts, and an iteration counts in all that it touches; there is no line where nothing ran.
-    Raises `ConfigError` if the file cannot be written.
+    Time is cut into 120 equal parts, and an iteration counts in every part that it touches. The line has a gap where
+    nothing ran. Raises `ConfigError` if the file cannot be written.
     """
     end = max((seen.returned for _, all_ in sides for seen in all_), default=0.0) or 1.0
     edges = [end * part / BINS for part in range(BINS + 1)]

@@ -1,4 +1,4 @@
-"""What latency a throughput costs."""
+"""Latency against throughput."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Span = tuple[float, float, float]  # low end, median, high end
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """A side at one rate: requests served per second, and its latencies."""
+    """A side at one rate: served requests per second, and latencies."""
 
     rate: Span
     latencies: Mapping[str, Span]
@@ -26,9 +26,9 @@ def draw_rates(
     panels: Sequence[tuple[str, str]],
     objectives: Mapping[str, float],
 ) -> None:
-    """Draw a panel for each latency, a line for each curve.
+    """Draw a panel per latency, with a line per curve.
 
-    `objectives` are seconds by name of a latency. Raises `ConfigError` if the file cannot be written.
+    `objectives` maps latencies to seconds. Raises `ConfigError` if the file cannot be written.
     """
     columns = 2 if len(panels) > 1 else 1
     with picture(path, -(-len(panels) // columns), columns, width=4.8, height=3.1) as axes:
@@ -45,7 +45,7 @@ def draw_rates(
 
 
 def _draw(place: Any, curve: tuple[str, Sequence[RatePoint]], latency: str, number: int) -> list[float]:
-    """One curve; returns the medians of its points."""
+    """Draw one curve; returns the medians of its points."""
     styles = mixed_styles()
     look, points = styles[number % len(styles)], [point for point in curve[1] if latency in point.latencies]
     rates, values = [point.rate for point in points], [point.latencies[latency] for point in points]
@@ -73,7 +73,7 @@ def _rule(place: Any, seconds: float) -> None:
 
 
 def _arms(spans: Sequence[Span]) -> list[list[float]]:
-    """Distances of both ends from the median, shape [2, points]."""
+    """Error bars: distances from the median to both ends, shape [2, points]."""
     return [[max(0.0, mid - low) for low, mid, _ in spans], [max(0.0, high - mid) for _, mid, high in spans]]
 
 

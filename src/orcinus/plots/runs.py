@@ -1,4 +1,4 @@
-"""Runs beside each other: how their latencies are distributed."""
+"""Latency distributions of several runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ POINTS = 300  # of a line over several seeds
 
 
 def draw_runs(path: str | Path, runs: Sequence[tuple[str, Sequence[MetricsObserver]]], varies: str = "") -> None:
-    """Draw cumulative distributions of four latencies, a line for every run.
+    """Draw cumulative distributions of four latencies, one line per run.
 
-    `varies` says what tells the runs apart.
-    A run with several seeds is a line of medians and a band of their intervals. Raises `ConfigError` if the file cannot be
-    written.
+    `varies` says in which option the runs differ. A run with several seeds is a line of medians in a band of their
+    intervals. Raises `ConfigError` if the file cannot be written.
     """
     with picture(path, 2, 2) as axes:
         for panel, (name, label, of) in zip(axes.flat, SHOWN, strict=True):
@@ -56,12 +55,12 @@ def _draw(panel: Any, run: str, seeds: Sequence[Distribution], style: dict[str, 
 
 
 def _from_nothing(values: Sequence[float], shares: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The curve from share 0 on, so that equal values make a line."""
+    """The curve extended to share 0, so that equal values are visible."""
     return [values[0], *values], [0.0, *shares]
 
 
 def _scale(panel: Any) -> None:
-    """Logarithmic where values differ tenfold or more."""
+    """The axis's scale: logarithmic if values differ tenfold or more."""
     ends = [value for line in panel.lines for value in line.get_xdata() if value > 0]
     if ends and max(ends) > TENFOLD * min(ends):
         panel.set_xscale("log")
@@ -71,13 +70,13 @@ def _scale(panel: Any) -> None:
 
 
 def _grid(values: Sequence[Sequence[float]]) -> list[float]:
-    """Values at equal ratios from the least to the greatest."""
+    """Values in geometric progression from the least to the greatest."""
     positive = [value for each in values for value in (each[0], each[-1]) if value > 0] or [1.0]
     low, high = math.log(min(positive)), math.log(max(positive))
     return [math.exp(low + (high - low) * step / (POINTS - 1)) for step in range(POINTS)]
 
 
 def _share(curve: tuple[list[float], list[float]], value: float) -> float:
-    """Of all values of a distribution, those up to this one."""
+    """Shares of a distribution's values up to each of these."""
     place = bisect_right(curve[0], value * (1 + 1e-9))
     return curve[1][place - 1] if place else 0.0

@@ -1,4 +1,4 @@
-"""How all pictures look."""
+"""The common look of all pictures."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ WIDE = 20  # times the smallest value: beyond that an axis is logarithmic
 
 
 def styles() -> list[dict[str, str]]:
-    """Colour and dash of the first, second, … line of a plot."""
+    """Colour and dash of a plot's lines, in order."""
     return [{"color": colour, "linestyle": dash} for dash, colour in product(DASHES, COLOURS)]
 
 
 def mixed_styles() -> list[dict[str, str]]:
-    """Colour and dash of each line, distinct without colours too."""
+    """Colour and dash of each line, distinct even without colours."""
     lines = len(COLOURS) * len(DASHES)  # all different, because four and seven have no common divisor
     return [{"color": COLOURS[line % len(COLOURS)], "linestyle": DASHES[line % len(DASHES)]} for line in range(lines)]
 
@@ -48,7 +48,7 @@ def legible(name: str, longest: int = LONGEST) -> str:
 
 
 def legend_below(place: Any, title: str = "") -> None:
-    """One legend below the picture; the title says what tells lines apart."""
+    """A legend below the picture; its title names the varying option."""
     shown, names = place.get_legend_handles_labels()
     if names:
         room = int(place.figure.get_figwidth() * CHARACTERS_PER_INCH)
@@ -68,7 +68,7 @@ def require_matplotlib() -> None:
 
 
 def check_picture(path: str | Path) -> None:
-    """Raise `ConfigError`, before the work, if a picture cannot be written."""
+    """Raise `ConfigError` early if a picture cannot be written."""
     require_matplotlib()
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -81,7 +81,7 @@ def check_picture(path: str | Path) -> None:
 def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, height: float = 3.2) -> Iterator[Any]:
     """Axes of shape [rows, columns], written to the file at the end.
 
-    The file's ending says the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
+    The file name's ending gives the format: png, svg or pdf. Raises `ConfigError` if it cannot be written.
     """
     require_matplotlib()
     from matplotlib import pyplot
@@ -109,7 +109,7 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
 def plain_log(axis: Any, most: int = 100) -> None:
     """Plain numbers at 1, 2, 5, 10, … on a logarithmic axis.
 
-    At 1, 10, 100, … if these would be more than `most`.
+    Only at 1, 10, 100, … if there would be more than `most`.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

@@ -1,4 +1,4 @@
-"""Numbers over a product of settings."""
+"""Metrics over a product of settings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SweepPoint:
 def draw_sweep(
     path: str | Path, points: Sequence[SweepPoint], panels: Mapping[str, str], horizontal: str, varies: str = ""
 ) -> None:
-    """Draw a panel for every metric in `panels`, a line for every name.
+    """Draw a panel per metric in `panels`, with a line per name.
 
-    `varies` says what tells the lines apart. Where seeds give a span, it is a band. Raises `ConfigError` if the file cannot
-    be written.
+    `varies` says in which option the lines differ. Several seeds give a band. Raises `ConfigError` if the file cannot be
+    written.
     """
     lines: dict[str, list[SweepPoint]] = {}
     for point in points:

@@ -1,1 +1,1 @@
-"""Strings and token ids: tokenizer and chat template, text piece by piece, stop strings."""
+"""Text and token ids: tokenizer, chat template, detokenizer, stop strings."""

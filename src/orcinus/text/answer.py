@@ -1,4 +1,4 @@
-"""A request's answer as its reader sees it: from the engine's events to text."""
+"""A request's answer as text, from the engine's events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from orcinus.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """One step of an answer. The last one of a request has a `finish_reason`, and no token if it ended between two."""
+    """One step of a streamed answer.
+
+    The last delta of a request has a `finish_reason`, and no token if the request ended between two.
+    """
 
     request_id: str
     index: int  # place of the prompt in the call
@@ -56,9 +59,9 @@ class RequestMetrics:
 
 @dataclass(slots=True)
 class Answer:
-    """Collects the tokens of one request and turns them into text. `stopped` = a stop string ended it.
+    """Collects the tokens of one request and turns them into text.
 
-    Stop strings are looked for in the answer, not in the reasoning before it.
+    `stopped`: a stop string ended it. Stop strings are searched in the answer, not in the reasoning before it.
     """
 
     request_id: str
@@ -84,7 +87,7 @@ class Answer:
 
     @classmethod
     def begin(cls, request_id: str, one: TokenizedRequest, tokenizer: Tokenizer | None, arrival: float) -> Answer:
-        """The empty answer to a request."""
+        """The still empty answer of a request."""
         shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
         detokenizer = tokenizer.detokenizer(one.ids, **shown) if tokenizer else None
         split = None if one.thinking is None else Reasoning(open=one.thinking)
@@ -95,7 +98,7 @@ class Answer:
         return self._stops.stopped
 
     def add(self, token: Token) -> TextDelta | None:
-        """The next token; None if the answer has ended before it."""
+        """Add the next token; returns None if the answer has ended."""
         if self.stopped:
             return None
         if not self.token_ids:
@@ -127,7 +130,7 @@ class Answer:
         return "" if self.detokenizer is None or hidden else self.detokenizer.add(token)
 
     def end(self, finished: Finished) -> TextDelta:
-        """The request ended: what was held back, and why it ended."""
+        """The last delta: held-back text, and the reason of the end."""
         reasoning, rest = "", "" if self.detokenizer is None else self.detokenizer.finish()
         if self.split is not None:
             parts = self.split.add(rest), self.split.finish()

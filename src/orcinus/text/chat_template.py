@@ -28,7 +28,7 @@ KEPT = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # of the en
 
 
 class TemplateRenderer:
-    """Renders chat templates in processes that are started when they are needed, and kept.
+    """Renders chat templates in processes, started on demand and kept.
 
     May be used from several threads; a thread waits while `MOST_PROCESSES` others render. Errors are `RequestError`s.
     """
@@ -44,7 +44,10 @@ class TemplateRenderer:
         self._end = weakref.finalize(self, _close_all, self._idle)
 
     def render(self, template: str, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
-        """The text of a conversation. `variables` are what a template may read besides `messages`."""
+        """The text of a conversation.
+
+        `variables` are what the template may read besides `messages`.
+        """
         if self._owner != os.getpid():  # after a fork: those processes are the parent's
             self._end.detach()
             for inherited in self._idle:
@@ -77,7 +80,7 @@ class TemplateRenderer:
         return status, text
 
     def _take(self) -> _Process:
-        """The process that was used last, if it lives, or a new one."""
+        """The live process used most recently, or a new one."""
         while self._idle:
             process = self._idle.pop()
             if process.popen.poll() is None:
@@ -92,7 +95,10 @@ class TemplateRenderer:
 
 
 class _Process:
-    """A process that renders, and the socket to it. Raises `RequestError` if it does not start."""
+    """A rendering process, and the socket to it.
+
+    Raises `RequestError` if it does not start.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self.connection, other = socket.socketpair()
@@ -116,7 +122,10 @@ class _Process:
             raise
 
     def ask(self, request: bytes, limit_s: float) -> tuple[int, str]:
-        """The status and text that it answers. Raises `OSError` or `EOFError` if it dies or does not answer in time."""
+        """The status and text of the process's answer.
+
+        Raises `OSError` or `EOFError` if it dies or does not answer in time.
+        """
         until = time.monotonic() + limit_s + GRACE_S
         self.connection.settimeout(limit_s + GRACE_S)
         self.connection.sendall(child.FRAME.pack(0, len(request)) + request)
@@ -139,7 +148,7 @@ class _Process:
         return bytes(found)
 
     def kill(self) -> int:
-        """End it and return its exit status; negative = a signal."""
+        """End the process; returns its exit status (negative = a signal)."""
         self.connection.close()
         try:
             return self.popen.wait(0.2)  # it leaves by itself, or is about to be a dead one with a reason

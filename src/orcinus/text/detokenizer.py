@@ -13,7 +13,10 @@ TAIL = 5 * CONTEXT  # tokens that hold so many units, and a character that is cu
 
 
 class _Utf8(BufferedIncrementalDecoder):
-    """UTF-8 as it comes. Bytes that cannot become a character any more do not wait."""
+    """An incremental UTF-8 decoder.
+
+    It returns bytes at once if no continuation can make them a character.
+    """
 
     def _buffer_decode(self, data: Any, errors: str, final: bool) -> tuple[str, int]:
         text, used = utf_8_decode(data, errors, final)
@@ -24,26 +27,26 @@ class _Utf8(BufferedIncrementalDecoder):
 
 
 def added(before: str, after: str) -> str:
-    """What a text has behind the beginning that it shares with another one."""
+    """The part of a text after its common prefix with another."""
     if after.startswith(before):
         return after[len(before) :]
     return after[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))) :]
 
 
 class Writer(Protocol):
-    """A tokenizer's decoder, token by token. Costs the same for every token, however long the text is."""
+    """Decodes token by token, at constant cost per token."""
 
     @property
     def pending(self) -> int:
-        """How many U+FFFD the bytes would be that may still become a character."""
+        """Number of U+FFFD that the held-back bytes would become."""
         ...
 
     def write(self, token: int) -> str:
-        """The text that became certain with this token, often none."""
+        """Add a token; returns the text that is now certain, often none."""
         ...
 
     def flush(self) -> str:
-        """The bytes that wait for the rest of their character, as U+FFFD."""
+        """The held-back bytes of an incomplete character, as U+FFFD."""
         ...
 
 
@@ -67,11 +70,10 @@ class ByteWriter:
 class PieceWriter:
     """Writer for SentencePiece- and WordPiece-like tokenizers.
 
-    Some of their tokens may be single bytes.
-
-    What a piece adds depends on its neighbours: a space at the beginning of a text is dropped, for one. So the last units of
-    text are decoded with and without the new one. A unit is a piece, or the byte tokens of one whole character. A byte that
-    can be part of none is U+FFFD, with any neighbours; `filler`, any token with text, stands for it in the context.
+    Some of their tokens may be single bytes. The text of a piece depends on its neighbours: for example, a space at the
+    beginning of a text is dropped. So the last units of text are decoded with and without the new one. A unit is a piece,
+    or the byte tokens of one whole character. A byte that belongs to no character is U+FFFD, next to any neighbours; in the
+    context `filler`, any token with text, replaces it.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class PieceWriter:
         return "".join(map(self._character, self._utf8.decode(b"", True)))
 
     def _character(self, char: str) -> str:
-        """The text of a character, or of a byte that is none."""
+        """The text of a character, or of an invalid byte."""
         size = len(char.encode(errors="surrogateescape"))
         unit, self._bytes = self._bytes[:size], self._bytes[size:]
         if "\udc80" <= char <= "\udcff":
@@ -112,7 +114,10 @@ class PieceWriter:
         return text
 
     def _remember(self, unit: tuple[int, ...], *, shown: bool) -> None:
-        """Forget what is too old to matter. Units without text never push out the last ones that have some."""
+        """Add a unit to the context, and drop units no longer needed.
+
+        Units without text never displace the last ones with text.
+        """
         self._context.append(unit)
         if shown:
             del self._context[:-CONTEXT]
@@ -121,11 +126,12 @@ class PieceWriter:
 
 
 class Detokenizer:
-    """Turns the tokens of an answer into text. The pieces joined are what the answer adds to the text of its prompt.
+    """Turns the tokens of an answer into text, piece by piece.
 
-    A character that the prompt begins and the answer completes belongs to the answer. If the answer does not complete it, its
-    U+FFFD is the prompt's, unless the prompt is shown with the answer (`echo`). Tokens that are `silent` have no text and
-    part no character; `marks` are shown by these names.
+    The joined pieces are the text that the answer adds to its prompt. A character that the prompt begins and the answer
+    completes belongs to the answer. If the answer does not complete it, its U+FFFD is the prompt's, unless the prompt is
+    shown with the answer (`echo`). Tokens in `silent` have no text and do not split a character; tokens in `marks` are
+    shown by those names.
     """
 
     def __init__(
@@ -142,7 +148,7 @@ class Detokenizer:
         self._known = 0 if echo else self._writer.pending  # U+FFFD that are the prompt's
 
     def _after(self, make: Callable[[], Writer], prompt: Sequence[int]) -> Writer:
-        """A writer primed with as much of the prompt as matters."""
+        """A writer that has read as much of the prompt as matters."""
         count = TAIL
         while True:
             audible = (token for token in reversed(prompt) if token not in self._silent)
@@ -154,13 +160,13 @@ class Detokenizer:
             count *= 4
 
     def add(self, token: int) -> str:
-        """The text that became certain with this token, often none."""
+        """Add a token; returns the text that is now certain, often none."""
         if token in self._marks:
             return self._own(self._writer.flush()) + self._marks[token]
         return "" if token in self._silent else self._own(self._writer.write(token))
 
     def finish(self) -> str:
-        """What was held back because its last character is not complete."""
+        """The held-back bytes of an incomplete last character, as U+FFFD."""
         return self._own(self._writer.flush())
 
     def _own(self, text: str) -> str:

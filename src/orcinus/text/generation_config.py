@@ -20,9 +20,9 @@ FIELDS = {  # theirs -> ours
 
 
 def default_params(folder: Path) -> SamplingParams:
-    """The parameters for callers who name none, as in vLLM.
+    """The model's default sampling parameters, as in vLLM.
 
-    Raises `ModelError` if the file is broken or asks for the impossible.
+    Raises `ModelError` if the file is broken or has impossible values.
     """
     found = read_optional(folder / "generation_config.json")
     asked = {ours: found[theirs] for theirs, ours in FIELDS.items() if found.get(theirs) is not None}
@@ -35,9 +35,9 @@ def default_params(folder: Path) -> SamplingParams:
 
 
 def end_of_text_ids(folder: Path, tokenizer_eos: int | None = None) -> frozenset[int]:
-    """Every id that ends a text, as the tokenizer, generation_config.json and config.json name them.
+    """Every token id that ends a text of this model.
 
-    Raises `ModelError` if one of the files is broken.
+    They come from the tokenizer, generation_config.json and config.json. Raises `ModelError` if one of the files is broken.
     """
     found: list[Any] = [tokenizer_eos]
     for name in ("generation_config.json", "config.json"):

@@ -18,7 +18,10 @@ Prompt = str | Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRequest:
-    """One answer to be given. Its parameters are resolved: max_tokens, seed and end-of-text ids are filled in, and n is 1."""
+    """One answer to generate, with resolved parameters.
+
+    max_tokens, seed and end-of-text ids are filled in, and n is 1.
+    """
 
     index: int  # place of the prompt in the call
     choice: int  # which of the n answers to the prompt
@@ -33,7 +36,7 @@ class TokenizedRequest:
 
 @dataclass(frozen=True, slots=True)
 class InputProcessor:
-    """The rules of one model and engine. Methods raise `RequestError`."""
+    """Validates inputs for one model and engine. Methods raise `RequestError`."""
 
     tokenizer: Tokenizer | None
     eos_ids: frozenset[int]
@@ -49,7 +52,7 @@ class InputProcessor:
         params: SamplingParams | Sequence[SamplingParams] | None,
         context: RequestContext | Mapping[str, Any] | None = None,
     ) -> list[TokenizedRequest]:
-        """The tokenized requests of a call, or an error naming a prompt.
+        """The tokenized requests of a call. Errors name the prompt.
 
         `context` is one for all prompts, or maps its fields to one value for all or to a list of one for each.
         """
@@ -82,7 +85,7 @@ class InputProcessor:
         return TokenizedRequest(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
 
     def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
-        """Resolved parameters for a prompt that leaves this much room."""
+        """Resolved parameters for a prompt that leaves `room` tokens."""
         self._check("stop token", params.stop_token_ids)
         self._check("logit_bias token", tuple(params.logit_bias))
         self._check("allowed token", params.allowed_token_ids or ())
@@ -139,10 +142,10 @@ class InputProcessor:
 
 
 def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The token ids of words, each with and without a blank before it. Raises `RequestError`.
+    """Token ids of words, each with and without a leading space.
 
-    So a tokenizer writes a word at the beginning of a text and inside it. (vLLM leaves the second form out if it has another
-    number of tokens, so that " the" may come where "the" is two tokens.)
+    Tokenizers write a word in these two ways, at the beginning of a text and inside it. (vLLM omits the second form if it
+    has another number of tokens, so " the" may come where "the" is two tokens.) Raises `RequestError`.
     """
     found = dict[tuple[int, ...], None]()
     for index, word in enumerate(words):
@@ -154,7 +157,7 @@ def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tup
 
 
 def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt, as text or as ids, is a list of one."""
+    """The prompts as a list, also if there is only one."""
     if isinstance(prompts, str):
         return [prompts]
     if isinstance(prompts, Mapping | bytes) or not isinstance(prompts, Iterable):

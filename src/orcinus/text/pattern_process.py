@@ -1,7 +1,8 @@
-"""The process that tries a tokenizer's regular expressions: `python -m orcinus.text.pattern_process`, patterns on stdin.
+"""The process that tests a tokenizer's regular expressions.
 
-Before a pattern it prints its index, and `done` after the last. Oniguruma gives up one match after ten million steps on any
-machine; what takes long without that, the limit on this process's CPU time ends.
+Run as `python -m orcinus.text.pattern_process`, with the patterns on stdin. It prints each pattern's index before testing
+it, and `done` after the last. Oniguruma abandons a match after ten million steps on any machine; this process's CPU limit
+ends slow matches that Oniguruma does not.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ MOST_LETTERS = 24
 
 
 def letters(pattern: str) -> list[str]:
-    """Characters that its classes tell apart: its own, and one of each common kind."""
+    """Characters that a pattern may distinguish.
+
+    They are those in the pattern, and one of each common kind.
+    """
     return list(dict.fromkeys([*COMMON, *re.sub(r"\\.|[\[\](){}*+?|^$\\]", "", pattern)]))[:MOST_LETTERS]
 
 
 def texts(pattern: str) -> Iterator[str]:
-    """Texts that make a pattern backtrack: repetitions with a wrong end."""
+    """Texts that make a pattern backtrack: repetitions with a failing end."""
     alphabet = letters(pattern)
     words = re.findall(r"\w{2,8}", pattern)
     ends = (*ENDS, "\x00" + "".join([*alphabet, *words]))
@@ -42,7 +46,10 @@ def texts(pattern: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Try all patterns. The process ends itself at the first that goes beyond its limits."""
+    """Test all patterns.
+
+    The kernel ends the process at the first one that exceeds the limits.
+    """
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index, pattern in enumerate(json.load(sys.stdin)):

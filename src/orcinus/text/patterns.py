@@ -21,7 +21,7 @@ KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PATH")  # of the 
 
 
 def check_patterns(tokenizer: Any, folder: Path) -> None:
-    """Raises `ModelError` if a tokenizer's regular expression explodes."""
+    """Raise `ModelError` if a tokenizer has an exponential regular expression."""
     patterns = list(dict.fromkeys(_patterns(tokenizer)))
     if not patterns:
         return
@@ -35,7 +35,7 @@ def check_patterns(tokenizer: Any, folder: Path) -> None:
 
 @contextmanager
 def limited_matching() -> Iterator[None]:
-    """Turns a `tokenizers` panic on too many steps into `RequestError`."""
+    """Turn a `tokenizers` panic on too many steps into `RequestError`."""
     try:
         yield
     except BaseException as error:
@@ -47,7 +47,7 @@ def limited_matching() -> Iterator[None]:
 def is_panic(error: BaseException) -> bool:
     """Whether an exception is a panic of a Rust library.
 
-    It is no `Exception`, and its class cannot be imported.
+    Panics are no subclass of `Exception`, and their class cannot be imported.
     """
     return type(error).__name__ == "PanicException"
 
@@ -61,7 +61,7 @@ def _patterns(tokenizer: Any) -> Iterator[str]:
 
 
 def _regexes(node: Any) -> Iterator[str]:
-    """Every `{"Regex": pattern}` in a description, wherever it stands."""
+    """Every `{"Regex": pattern}` in a description, at any depth."""
     if isinstance(node, dict):
         if isinstance(node.get("Regex"), str):
             yield node["Regex"]
@@ -71,7 +71,10 @@ def _regexes(node: Any) -> Iterator[str]:
 
 
 def _try(patterns: list[str]) -> str:
-    """What the process prints that tries them: nothing if it cannot start. Its errors, a panic among them, are not shown."""
+    """What the testing process prints; nothing if it cannot start.
+
+    Its errors, panics included, are not shown.
+    """
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     try:
         process = subprocess.Popen(

@@ -19,7 +19,7 @@ class Reasoning:
         self._fresh = True  # nothing of the current side has been given out: leading white space is dropped
 
     def add(self, text: str) -> tuple[str, str]:
-        """What became certain with this text."""
+        """Add text; returns the reasoning and answer text now certain."""
         self._held += text
         if not self._decided:
             begun = self._held.lstrip()
@@ -41,7 +41,7 @@ class Reasoning:
         return self._drop_leading(shown), ""
 
     def finish(self) -> tuple[str, str]:
-        """What was held back, now that no more text comes."""
+        """The held-back text, at the end of the answer."""
         held, self._held = self._held, ""
         return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", held)  # white space alone, perhaps
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """A filter between a detokenizer and a reader. `stopped` turns true when one of the strings is complete.
+    """A filter between detokenizer and reader that finds stop strings.
 
-    With `include` the string that stopped is shown too.
+    `stopped` turns true when one is complete. With `include` the stop string itself is shown too.
     """
 
     def __init__(self, strings: Sequence[str], *, include: bool = False) -> None:
@@ -18,11 +18,10 @@ class StopStrings:
         self.stopped = False
 
     def add(self, text: str, *, early: bool = False) -> str:
-        """The text that may be shown now.
+        """Add text; returns the text that may be shown now.
 
-        Nothing after a stop string, nor the string itself unless included.
-
-        Text that comes `early`, before `min_tokens`, completes no stop string, but may begin one that later text completes.
+        Text after a stop string is dropped, and so is the string itself unless included. Text that is `early`, before
+        `min_tokens`, completes no stop string, but may begin one that later text completes.
         """
         if self.stopped:
             return ""
@@ -37,11 +36,11 @@ class StopStrings:
         return self._take(len(self._held) - self._may_begin())
 
     def finish(self) -> str:
-        """What was held back and turned out not to be a stop string."""
+        """The held-back text, which turned out to be no stop string."""
         return self._take(len(self._held))
 
     def _find(self, string: str) -> int:
-        """Where a stop string begins that ends behind what came early; -1 = nowhere."""
+        """Where a stop string begins that ends after early text; else -1."""
         return self._held.find(string, max(0, self._early - len(string) + 1))
 
     def _take(self, count: int, *, keep: bool = True) -> str:

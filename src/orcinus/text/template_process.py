@@ -1,8 +1,9 @@
-"""The process in which chat templates run. `TemplateRenderer` starts it, with its seconds and bytes as arguments.
+"""The process in which chat templates run.
 
-A template is a program by the model's author, fed with text from clients. Here it can do no more harm
-than its process: the kernel bounds its memory and ends it when its time is up, in the middle of any operation. The process
-loads the standard library and jinja2 alone, inherits no environment, and leaves soon after its parent.
+`TemplateRenderer` starts it, with time and memory limits as arguments. A template is a program by the model's author, fed
+with text from clients. Here it can harm only its own process: the kernel bounds the memory and ends the process when its
+time is up, in the middle of any operation. The process loads the standard library and jinja2 alone, inherits no
+environment, and ends soon after its parent.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Generation(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        """A call of the body, which has a scope of its own."""
+        """A call of the body, which has its own scope."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
@@ -64,7 +65,10 @@ class Namespace(jinja2.utils.Namespace):
 
 
 class Dict:
-    """`dict` as templates have it: called, and `fromkeys`, and nothing else of the type."""
+    """The `dict` that templates see.
+
+    It can be called and has `fromkeys`; the type's other attributes are hidden.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -92,7 +96,7 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separato
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """The environment that models' templates are written for: that of transformers."""
+    """The Jinja environment that models' templates expect: that of transformers."""
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
     made.filters["tojson"] = _tojson
     made.globals |= {
@@ -110,7 +114,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def answer(request: bytes) -> tuple[int, bytes]:
-    """Status and text of a request; template errors are a status."""
+    """The status and text for a request; template errors are a status."""
     try:
         asked = json.loads(request)
         text = _compiled(asked["template"]).render(**asked["variables"])
@@ -130,9 +134,9 @@ def _shown(message: str) -> bytes:
 
 
 def bound_memory(size: int) -> None:
-    """Limit this process to `size` more bytes, and no core file.
+    """Limit this process to `size` more bytes, and write no core file.
 
-    When memory is short, the system ends it first.
+    If the system runs out of memory, it ends this process first.
     """
     try:
         with open("/proc/self/statm", encoding="ascii") as numbers:
@@ -147,7 +151,7 @@ def bound_memory(size: int) -> None:
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes. Raises `EOFError` if the parent is gone."""
+    """Exactly `size` bytes. Raises `EOFError` if the parent is gone."""
     parts = []
     while size:
         part = connection.recv(min(size, 2**20))
@@ -159,7 +163,10 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 def serve(connection: socket.socket, limit_s: float) -> None:
-    """Answer requests until the parent is gone. A request that takes longer than `limit_s` ends the process."""
+    """Answer requests until the parent is gone.
+
+    A request that takes longer than `limit_s` ends the process.
+    """
     parent = os.getppid()
     connection.sendall(FRAME.pack(READY, 0))
     while True:
@@ -176,7 +183,10 @@ def serve(connection: socket.socket, limit_s: float) -> None:
 
 
 def main() -> None:
-    """Serve on standard input, which is a socket. Signals that end a whole group of processes are the parent's to judge."""
+    """Serve on standard input, which is a socket.
+
+    Signals to a whole process group are ignored: the parent decides what they mean.
+    """
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sent, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -40,9 +40,9 @@ class TooManyTokens(RequestError):
 
 
 def _bytes_of_byte_level() -> dict[str, int]:
-    """The byte behind each character of byte-level token names (GPT-2).
+    """The byte of each character in byte-level token names (GPT-2).
 
-    No byte is a blank there.
+    No byte is written as a blank.
     """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
@@ -56,14 +56,14 @@ BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 class ChatIds(tuple[int, ...]):
     """A conversation as token ids.
 
-    `thinking`: whether its template has begun the answer's reasoning; None if the model never reasons.
+    `thinking`: whether the prompt ends inside the answer's reasoning; None if the model never reasons.
     """
 
     thinking: bool | None = None
 
 
 class _Silent:
-    """The tokens without text: special ones, and ids that the vocabulary does not have."""
+    """Tokens without text: special tokens, and ids outside the vocabulary."""
 
     def __init__(self, special: frozenset[int], name: Callable[[int], str | None]) -> None:
         self._special, self._name = special, name
@@ -73,7 +73,7 @@ class _Silent:
 
 
 class Tokenizer:
-    """Strings to ids and back. `eos_ids` are the ids that end a text of this model."""
+    """Text to token ids and back. `eos_ids` end a text."""
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer, self.eos_ids = tokenizer, eos_ids
@@ -92,19 +92,19 @@ class Tokenizer:
     def encode(self, text: str, special: bool = True, most: int | None = None) -> tuple[int, ...]:
         """Token ids of a text; with `special`, also the model's prefix.
 
-        Raises `TooManyTokens` for a text of far more than `most` tokens, in the time that twice as many take.
+        Raises `TooManyTokens` for a text of far more than `most` tokens, in the time that twice as many tokens would take.
         """
         self._check_length(text, most)
         return tuple(self._ids(_valid(text), add_special_tokens=special))
 
     def _check_length(self, text: str, most: int | None) -> None:
-        """Count piece by piece, where a text has many characters. A cut may add a few tokens, so twice `most` are let pass."""
+        """Raise `TooManyTokens` for far more than `most`, counting pieces of the text."""
         if most is None or len(text) <= USUAL * most:
             return
         count = 0
         for start in range(0, len(text), PIECE):
             count += len(self._ids(text[start : start + PIECE], add_special_tokens=False))
-            if count > 2 * most:
+            if count > 2 * most:  # cutting may add a few tokens
                 raise TooManyTokens(f"{len(text)} characters are more than {2 * most} tokens")
 
     def _ids(self, text: str, **how: bool) -> list[int]:
@@ -113,7 +113,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Text of tokens, without special ones unless they are asked for. Bytes that are no UTF-8 become U+FFFD."""
+        """Text of tokens, without special ones by default; bad UTF-8 is U+FFFD."""
         how = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
         with limited_matching():
             text: str = self._tokenizer.decode(list(ids), **how)
@@ -122,7 +122,7 @@ class Tokenizer:
     def detokenizer(
         self, prompt: Sequence[int] = (), *, skip_special_tokens: bool = True, thinks: bool = False, echo: bool = False
     ) -> Detokenizer:
-        """Text of the tokens that follow a prompt, as they come. With `thinks` marks of reasoning have a text in any case."""
+        """A detokenizer for the tokens after a prompt. `thinks` shows reasoning marks."""
         pieces = partial(PieceWriter, self._decode_all, self._byte, lambda: self._filler)
         writer = partial(ByteWriter, self._raw) if self._bytewise else pieces
         silent = _Silent(self.special_ids if skip_special_tokens else frozenset(), self._name)
@@ -130,7 +130,7 @@ class Tokenizer:
         return Detokenizer(writer, prompt, silent=silent, marks=marks, echo=echo)
 
     def _decode_all(self, ids: Sequence[int]) -> str:
-        """Text of all tokens, special ones included, without the clean-up of transformers."""
+        """Text of all tokens, special ones included, without transformers' clean-up."""
         with limited_matching():
             if self._backend is None:
                 text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
@@ -139,14 +139,14 @@ class Tokenizer:
         return text
 
     def _name(self, token: int) -> str | None:
-        """As the vocabulary has it; None if there is no such token."""
+        """The token as in the vocabulary; None for an unknown id."""
         if token not in self._names:
             known = self._backend is not None or 0 <= token < len(self._tokenizer)
             self._names[token] = self._tokenizer.convert_ids_to_tokens(token) if known else None
         return self._names[token]
 
     def _raw(self, token: int) -> bytes:
-        """The bytes of a token of a byte-level tokenizer. Names that are no spelled bytes, as added ones may be, are text."""
+        """The bytes of a byte-level token; a name without bytes is text."""
         name = self._name(token) or ""
         return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
 
@@ -163,7 +163,7 @@ class Tokenizer:
         return next(((token,) for token, text in texts if text and NO_CHARACTER not in text), ())
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of one token; a special token's are its name's."""
+        """The bytes of one token; for a special token, its name."""
         name, byte = self._name(token) or "", self._byte(token)
         if token in self._tokenizer.added_tokens_decoder:
             return name.encode()
@@ -177,7 +177,7 @@ class Tokenizer:
         return max(map(len, self._tokenizer.get_vocab()))
 
     def facts(self) -> dict[str, Any]:
-        """What clients want to know about it, by the names of tokenizer_config.json."""
+        """Facts for clients, under the names of tokenizer_config.json."""
         t = self._tokenizer
         named = {name: getattr(t, name, None) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
         kind = {"tokenizer_class": type(t).__name__, "vocab_size": len(t), "chat_template": t.chat_template}
@@ -194,12 +194,13 @@ class Tokenizer:
         special: bool = False,
         most: int | None = None,
     ) -> ChatIds:
-        """A conversation, ready for the assistant's next turn. Raises `RequestError` if the model cannot hold one.
+        """A conversation as ids, ready for the assistant's next turn.
 
-        `options` are variables of the model's template, such as `enable_thinking`; callers that take them from strangers decide
-        which names they may have. Without `add_generation_prompt` nothing opens the next turn; with `continue_final_message`
-        the last message stays open instead. With `special` come the tokens that the tokenizer puts around any text. Raises
-        `TooManyTokens` for far more than `most` tokens, as `encode` does.
+        `options` are variables of the model's template, such as `enable_thinking`; callers that accept them from clients
+        decide which names are allowed. Without `add_generation_prompt` nothing opens the next turn; with
+        `continue_final_message` the last message stays open instead. `special` adds the tokens that the tokenizer puts
+        around any text. Raises `RequestError` if the template cannot render the conversation, and `TooManyTokens` for far
+        more than `most` tokens, as `encode` does.
         """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
             raise RequestError("a conversation must be a list of messages such as {'role': 'user', 'content': 'Hi'}")
@@ -304,7 +305,10 @@ def _with_end(messages: Sequence[Message], blank: str = "") -> tuple[str, list[M
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a model folder, or None if it holds none. Raises `ModelError` if it holds a broken one."""
+    """The tokenizer of a model folder; None if it holds none.
+
+    Raises `ModelError` if the tokenizer is broken.
+    """
     if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
         return None
     _check_files(folder)
@@ -320,7 +324,10 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise `ModelError` for files that would take a reader long. (Some tokenizers are found by what config.json says.)"""
+    """Raise `ModelError` for files that would take too long to read.
+
+    config.json is among them, because it names the class of some tokenizers.
+    """
     for name in (*VOCABULARIES, *BESIDE):
         if os.path.lexists(folder / name):
             check_file(folder / name, MOST_BYTES)
@@ -333,7 +340,7 @@ def _check_files(folder: Path) -> None:
 def _read(folder: Path) -> Any:
     """The tokenizer as transformers loads it.
 
-    By the class the folder names, or by that of its model type.
+    Its class is the one that the folder names, or that of the model type.
     """
     named = read_optional(folder / "tokenizer_config.json").get("tokenizer_class")
     local = {"local_files_only": True, "trust_remote_code": False}

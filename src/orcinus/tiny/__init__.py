@@ -1,4 +1,7 @@
-"""The tiny chat model that ships with the engine; tools/tiny of the repository trained it."""
+"""The tiny chat model that ships with the engine.
+
+tools/tiny in the repository trained it.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Request bodies, written before they are due so that sending takes microseconds."""
+"""Request bodies, written before they are due so sending takes microseconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ write = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How requests to a server are written: target, dialect, prompts, lengths."""
+    """A server's request format: target, dialect, prompts, lengths."""
 
     target: Target
     dialect: Dialect = Dialect()
@@ -42,7 +42,7 @@ class Form:
 
 
 def encoded(body: dict[str, object]) -> bytes:
-    """As JSON. Raises `ConfigError` for what JSON has no words for."""
+    """A value as JSON. Raises `ConfigError` for one that JSON lacks."""
     try:
         return write(body)
     except (TypeError, ValueError) as error:
@@ -50,7 +50,7 @@ def encoded(body: dict[str, object]) -> bytes:
 
 
 class Ahead:
-    """Orders in their sequence, some of them written in advance."""
+    """Requests in order, some of them written in advance."""
 
     def __init__(self, orders: Iterator[EncodedRequest], most: int = AHEAD_BYTES) -> None:
         self._orders, self._most = orders, most
@@ -58,7 +58,7 @@ class Ahead:
         self.bytes = 0
 
     def prepare(self, seconds: float) -> bool:
-        """Write more requests, for about so long; whether more remain."""
+        """Write requests for about `seconds`; returns whether more remain."""
         until = time.monotonic() + seconds
         while self.bytes < self._most:
             order = next(self._orders, None)
@@ -71,7 +71,7 @@ class Ahead:
         return False
 
     def take(self) -> EncodedRequest:
-        """The next one, written now if it is not ready."""
+        """The next request; it is written now if it is not ready."""
         if not self._ready:
             return next(self._orders)
         order = self._ready.popleft()

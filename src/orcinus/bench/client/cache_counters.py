@@ -1,4 +1,4 @@
-"""What a server's Prometheus page says about its prefix cache."""
+"""A server's prefix cache counters, from its Prometheus page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class CacheCounters:
     queries: float
 
     def share_since(self, before: CacheCounters) -> float | None:
-        """The share found since then; None after a restart or without look-ups."""
+        """The hit rate since earlier counters.
+
+        None after a restart or without look-ups.
+        """
         hits, queries = self.hits - before.hits, self.queries - before.queries
         return hits / queries if 0 <= hits <= queries and queries else None
 
@@ -40,7 +43,7 @@ def read_counters(page: str) -> CacheCounters | None:
 
 
 async def cache_counters(target: Target) -> CacheCounters | None:
-    """Those of a server now; None if it does not tell."""
+    """A server's counters now; None if it does not report them."""
     try:
         status, body = await fetch(target, PATH, PATIENCE_S)
         return read_counters(body.decode()) if status == 200 else None

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 connection that stamps bytes on arrival."""
+"""HTTP/1.1 connections that record each byte's arrival time."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from orcinus.bench.record import RequestOutcome
 
 
 class Receiver(Protocol):
-    """Receives an answer. Moments are seconds of the monotonic clock."""
+    """Receives an answer. Times are seconds of the monotonic clock."""
 
     def on_head(self, status: int, headers: dict[str, str]) -> None:
-        """The answer begins. Names of headers are lower case."""
+        """The answer begins. Header names are in lower case."""
 
     def on_body(self, data: bytes, at: float) -> None:
-        """A piece of its body came."""
+        """A part of the body arrived."""
 
     def on_end(self, at: float) -> None:
-        """It is complete. The connection may already serve another."""
+        """The answer is complete. The connection may already serve another."""
 
     def on_lost(self, outcome: RequestOutcome, reason: str, *, stale: bool) -> None:
-        """The answer will never be complete.
+        """The connection ended before the answer was complete.
 
-        `stale`: the connection had served others before, and no byte of the answer came.
+        `stale`: the connection had served other requests before, and no byte of this answer came.
         """
 
 
 class Connection(asyncio.Protocol):
-    """A connection, for one answer at a time.
+    """A connection for one answer at a time.
 
     `on_idle` and `on_closed` tell its pool that it is free, or gone.
     """
@@ -48,18 +48,18 @@ class Connection(asyncio.Protocol):
         self._now = 0.0
 
     def send(self, request: bytes, receiver: Receiver) -> None:
-        """Send a request whose answer this receiver gets."""
+        """Send a request; the receiver gets its answer."""
         self._receiver, self._heard = receiver, False
         self.transport.write(request)
 
     def drop(self) -> None:
-        """Close it at once; its listener hears no more."""
+        """Close it at once; its receiver hears no more."""
         self._receiver, self._closed = None, True
         self.transport.abort()
 
     @property
     def usable(self) -> bool:
-        """Whether another request may be sent, as far as is known."""
+        """Whether another request may be sent, as far as known."""
         return not (self._closed or self.transport.is_closing())
 
     # What asyncio tells

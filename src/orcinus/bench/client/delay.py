@@ -22,12 +22,12 @@ class Heartbeat:
         self.lags: list[float] = []  # seconds
 
     def start(self) -> None:
-        """The first beat is one interval away."""
+        """Start; the first beat is one interval away."""
         self._next = time.monotonic() + BEAT_S
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def stop(self) -> None:
-        """No more beats."""
+        """Stop beating."""
         if self._timer is not None:
             self._timer.cancel()
             self._note()
@@ -38,10 +38,10 @@ class Heartbeat:
         self.start()
 
     def _note(self) -> None:
-        """Record a lag, and those of the beats it made late.
+        """Record a lag, and the lags of the beats that it delayed.
 
-        Otherwise a loop that was blocked for a second would have one late beat among hundreds in time (Gil Tene's
-        "coordinated omission", corrected as HdrHistogram does, by the expected interval).
+        Otherwise a loop that was blocked for a second would count as one late beat among hundreds in time (Gil Tene's
+        "coordinated omission", corrected by the expected interval, as in HdrHistogram).
         """
         lag = max(0.0, time.monotonic() - self._next)
         self.lags.append(lag)
@@ -50,7 +50,7 @@ class Heartbeat:
 
 
 def client_delay(requests: Sequence[RequestRecord], lags: Sequence[float]) -> ClientDelay | None:
-    """The client's delays in seconds; None if nothing was measured."""
+    """The client's delays in seconds; None without measurements."""
     sends = sorted(max(0.0, request.sent - request.due) for request in requests)
     if not sends or not lags:
         return None
@@ -66,9 +66,9 @@ def client_delay(requests: Sequence[RequestRecord], lags: Sequence[float]) -> Cl
 
 
 def lateness(delay: ClientDelay | None, most: float, *, sending: bool = True) -> list[str]:
-    """Why a run is invalid: a sentence for each P99 above `most` seconds.
+    """Why a run is invalid: a sentence per P99 above the limit.
 
-    That of `sending` counts only where it matters.
+    The limit is `most` seconds. The delay of `sending` counts only where it matters.
     """
     if delay is None:
         return []

@@ -24,7 +24,7 @@ ERROR_BYTES = 4096  # of a body that is an error are kept
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A request as it goes out."""
+    """A request as it is sent."""
 
     request: bytes  # head and body
     prompt_tokens: int
@@ -35,9 +35,9 @@ class EncodedRequest:
 class Exchange:
     """One request and its answer.
 
-    `on_ended` is called once, at its end. Moments are of the monotonic clock.
-    It counts as sent when its bytes are handed to the socket, or, if no connection is idle, when one begins to be made:
-    how long a server takes to accept a connection is part of its latency, as in vLLM's benchmark, in guidellm and in aiperf.
+    `on_ended` is called once, at its end. Times are those of the monotonic clock. A request counts as sent when its bytes
+    are handed to the socket, or, if no connection is idle, when the client starts to open one: the time that a server takes
+    to accept a connection is part of its latency, as in vLLM's benchmark, guidellm and aiperf.
     """
 
     number: int
@@ -60,12 +60,12 @@ class Exchange:
     _again: bool = False
 
     def send(self, pool: Pool) -> None:
-        """Now it is due."""
+        """Send it: it is due."""
         self._pool, self.sent = pool, time.monotonic()
         self._line = pool.send(self.order.request, self)
 
     def expire(self) -> None:
-        """It has taken too long."""
+        """End it: it has timed out."""
         self._give_up(RequestOutcome.TIMEOUT, f"no complete answer within {time.monotonic() - self.sent:.3g} s")
 
     # What its connection tells
@@ -151,7 +151,7 @@ class Exchange:
         self.on_ended(self)
 
     def record(self, start: float) -> RequestRecord:
-        """The record of the request, on the clock of a run begun at `start`."""
+        """The request's record, with times counted from `start`."""
         assert self.outcome is not None
         tally = self.tally
         return RequestRecord(
@@ -171,7 +171,7 @@ class Exchange:
 
 
 def _seconds(header: str) -> float:
-    """Seconds of a Retry-After header, from a number or a date, bounded."""
+    """Seconds from a Retry-After header (number or date), within bounds."""
     try:
         found = float(header)
     except ValueError:

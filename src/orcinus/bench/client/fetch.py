@@ -1,4 +1,4 @@
-"""Single GET requests to a server: models, counters."""
+"""Single GET requests to a server, for models and counters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Frames of a stream: OpenAI's shapes and their dialects, as benchmarks need them.
+"""Frames of a stream: OpenAI's format and its dialects.
 
-Servers differ. vLLM and Orcinus give `token_ids` when asked; counts come in every frame, or in a last one without choices;
-chats begin with a frame that has a role and no token; thoughts are `reasoning_content` or `reasoning`.
+Servers differ. vLLM and Orcinus send `token_ids` on request. Token counts come in every frame, or in a last one without
+choices. Chats begin with a frame that has a role and no token. Reasoning is in `reasoning_content` or `reasoning`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DONE = b"[DONE]"
 
 
 class TokenUsage(msgspec.Struct, gc=False):
-    """Counts of tokens so far."""
+    """Token counts so far."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -22,14 +22,17 @@ class TokenUsage(msgspec.Struct, gc=False):
 
     @property
     def cached_tokens(self) -> int | None:
-        """Prompt tokens found in the prefix cache; None if it does not say."""
+        """Prompt tokens found in the prefix cache.
+
+        None if the server does not say.
+        """
         found = self.prompt_tokens_details
         count = found.get("cached_tokens") if isinstance(found, dict) else None
         return count if isinstance(count, int) else None
 
 
 class Delta(msgspec.Struct, gc=False):
-    """What a chat's frame adds."""
+    """The delta of a chat's frame."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -39,7 +42,7 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class StreamChoice(msgspec.Struct, gc=False):
-    """What a frame adds to the answer."""
+    """A frame's part of the answer."""
 
     text: str | None = None
     delta: Delta | None = None
@@ -47,7 +50,7 @@ class StreamChoice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
     def says(self) -> str:
-        """The new text: content, reasoning or completion; empty if there is none."""
+        """The new text (content, reasoning or completion); empty without any."""
         delta = self.delta
         if delta is None:
             return self.text or ""
@@ -81,7 +84,7 @@ class _Refusal(msgspec.Struct):
 
 
 def refusal_of(status: int, body: bytes) -> str:
-    """One short line about an answer that is an error."""
+    """One short line about an error answer."""
     try:
         found = msgspec.json.decode(body, type=_Refusal)
         text = message_of(found.error or found.message or found.detail or "")
@@ -91,13 +94,13 @@ def refusal_of(status: int, body: bytes) -> str:
 
 
 def message_of(error: Any) -> str:
-    """What an error in any of the usual shapes says."""
+    """The message of an error in any of the usual formats."""
     if isinstance(error, dict):
         error = error.get("message") or error
     return shortened(error if isinstance(error, str) else msgspec.json.encode(error).decode())
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """One line, not longer than it may be."""
+    """A text as one line of limited length."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""Sends the requests of a workload when they are due, and records them."""
+"""Sends a workload's requests when they are due, and records them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class LoadGenerator:
-    """One run of one workload; `so_far` holds what was measured at any time.
+    """One run of one workload; `so_far` has its records at any time.
 
-    A closed loop's n-th request is the same for every client. A client that was refused waits as long as the server says
-    before it thinks and comes again; an open loop only counts refusals. `timeout`: seconds for a whole request.
-    `max_delay`: seconds of the client's own delay (P99) above which the run must not be believed. `draw`: which prompts
+    In a closed loop the n-th request is the same for every client. A refused client waits as long as the server says before
+    it thinks and tries again; an open loop only counts refusals. `timeout`: seconds for a whole request. `max_delay`: the
+    run is invalid if the client's own delay (P99) exceeds this many seconds. `draw`: which prompts
     (`orcinus.workload.prompts`). `watch` hears now and then how many requests have ended.
     """
 
@@ -63,14 +63,14 @@ class LoadGenerator:
         self._load = load_average()
 
     async def prepare(self) -> None:
-        """Write requests ahead, all unless very many. Raises `ConfigError`."""
+        """Write requests ahead: all, unless there are very many. Raises `ConfigError`."""
         while self._orders.prepare(0.05):
             await asyncio.sleep(0)  # lets a cancellation in
 
     async def run(self) -> Repeat:
-        """Send all requests, and wait for the last to end.
+        """Send all requests, and wait for the last one to end.
 
-        Closes every connection, also when it is cancelled.
+        Closes every connection, also when cancelled.
         """
         await self.prepare()
         with _no_collections():
@@ -88,7 +88,7 @@ class LoadGenerator:
         return self.so_far()
 
     def so_far(self) -> Repeat:
-        """Every request that has ended."""
+        """The records of all requests that have ended."""
         requests = tuple(sorted(self._ended, key=lambda request: request.number))
         delay = client_delay(requests, self._heart.lags)
         at_once = isinstance(self._workload.arrivals, AllAtOnce)  # which means as fast as the client can
@@ -153,7 +153,7 @@ class LoadGenerator:
 
 
 def execute(main: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop's event loop where that exists, else on asyncio's."""
+    """Run a coroutine on uvloop's event loop if installed, else asyncio's."""
     try:
         import uvloop
     except ImportError:  # there is none for Windows
@@ -163,7 +163,10 @@ def execute(main: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """No pauses for garbage: what a run leaves is freed by counting references."""
+    """Disable garbage collection, whose pauses would distort latencies.
+
+    A run leaves few cycles: reference counting frees its objects.
+    """
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Reused connections to one server, as many as answers at a time."""
+"""A pool of reused connections to one server."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ except ImportError:  # there is none on Windows
 
 @dataclass(slots=True)
 class Line:
-    """Where an answer comes from: a connection, or one that is being made."""
+    """The source of an answer: a connection, open or being opened."""
 
     task: asyncio.Task[None] | None = None
     connection: Connection | None = None
 
     def drop(self) -> None:
-        """Give up; the listener hears no more.
+        """Give up; the receiver hears no more.
 
-        Not after an ending, when others may have the connection.
+        Not to be called after an ending, when the connection may serve another request.
         """
         if self.connection is not None:
             self.connection.drop()
@@ -35,7 +35,7 @@ class Line:
 
 
 class Pool:
-    """Sends requests over idle connections, or over new ones if none is idle."""
+    """Sends each request over an idle connection, or over a new one."""
 
     def __init__(self, target: Target) -> None:
         self._host, self._port, self._tls = target.host, target.port, target.tls
@@ -46,9 +46,9 @@ class Pool:
         _allow_many_connections()
 
     def send(self, request: bytes, receiver: Receiver, *, fresh: bool = False) -> Line:
-        """Send a request, `fresh` over a new connection.
+        """Send a request; `fresh` opens a new connection.
 
-        The receiver hears of all that follows, and never before this returns.
+        The receiver hears of everything that follows, but never before this returns.
         """
         while self._idle and not fresh:
             connection = self._idle.pop()
@@ -93,7 +93,7 @@ class Pool:
 
 
 def _allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system allows."""
+    """Raise the limit of open files as far as possible."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(ValueError, OSError):

@@ -27,7 +27,7 @@ ANSWERED = (RequestOutcome.OK, RequestOutcome.WRONG_LENGTH)
 
 
 async def find_card(target: Target) -> _Card:
-    """The only model of a server. Raises `ConfigError` for none or several."""
+    """A server's only model. Raises `ConfigError` for none or several."""
     cards = await _cards(target)
     if len(cards) != 1:
         names = [card.id for card in cards]
@@ -37,7 +37,7 @@ async def find_card(target: Target) -> _Card:
 
 
 async def find_revision(target: Target) -> str | None:
-    """The commit of a target's model; None if the server has none."""
+    """The commit of a target's model; None if unknown."""
     with suppress(ConfigError):
         return next((card.revision for card in await _cards(target) if card.id == target.model), None)
     return None
@@ -59,9 +59,9 @@ async def _cards(target: Target) -> list[_Card]:
 
 
 async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
-    """The form in which a server takes requests: model, dialect, length of words.
+    """A server's request format: model, dialect, tokens per word.
 
-    Sends a few requests of one or two output tokens. Raises `ConfigError` with what the server said if it takes none of them.
+    Sends a few requests of one or two output tokens. Raises `ConfigError` with the server's message if it accepts none.
     """
     revision = None
     if not target.model:
@@ -74,9 +74,9 @@ async def meet(target: Target, *, exact_lengths: bool = True) -> Form:
 
 
 async def _with_dialect(form: Form) -> tuple[Form, Exchange]:
-    """The form with all fields the server accepts, and its answer.
+    """The form with all fields that the server accepts, and its answer.
 
-    If it refuses them together, each is tried on top of those that it took.
+    If it refuses them together, each is tried in addition to those it accepted.
     """
     probed = await _probe(form)
     if probed.outcome in ANSWERED:
@@ -94,7 +94,10 @@ async def _with_dialect(form: Form) -> tuple[Form, Exchange]:
 
 
 def _raise_unless_refused(target: Target, probed: Exchange) -> None:
-    """Only a status that speaks of the request's fields is worth another try."""
+    """Raise unless the status may be due to the request's fields.
+
+    Only then is another try worthwhile.
+    """
     if probed.outcome is RequestOutcome.REJECTED:
         raise ConfigError(f"{target.url} is busy or not ready: {probed.error}; try again later")
     if probed.status in (401, 403):
@@ -104,7 +107,10 @@ def _raise_unless_refused(target: Target, probed: Exchange) -> None:
 
 
 async def _calibrated(form: Form) -> Words:
-    """Tokens per word, from the server's counts; one if it does not count."""
+    """Tokens per word, from the server's counts.
+
+    One if it does not count.
+    """
     words = tuple(range(len(WORDS)))
     few, many = [(await _probe(form, words[:count])).tally.prompt_tokens for count in (1, len(words))]
     if few is None or many is None or many <= few:
@@ -114,7 +120,10 @@ async def _calibrated(form: Form) -> Words:
 
 
 async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
-    """The answer to one request of a few tokens; `prompt` are places of words."""
+    """The answer to one short request.
+
+    `prompt` are indices of words.
+    """
     usual = tuple(range(8)) if form.target.text else (FIRST_ID, FIRST_ID + IDS - 1)
     body = form.dialect.body(form.target, form.prompts.show(prompt or usual), TOKENS, exact=form.exact_lengths)
     request = with_body(form.target.head("POST", form.target.path), encoded(body))

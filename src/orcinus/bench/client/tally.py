@@ -1,4 +1,4 @@
-"""Counts the tokens of an answer, with their moments as far as known."""
+"""Counts an answer's tokens, with their times as far as known."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_TOKENS = 10_000_000  # a count above it is no count of the tokens of one an
 class Tally:
     """What the frames of one answer said so far.
 
-    Frames are no tokens: a server may send several tokens in one. So tokens are told apart by their ids if every frame with
-    text has them, else by the count so far if every frame with text has that and most of them raise it; otherwise only the
-    frames have moments. A count that stands still while text comes counts nothing.
+    Frames are not tokens: a server may send several tokens in one. Tokens are counted by their ids if every frame with text
+    has ids; else by the running count if every frame with text has one and most of them raise it. Otherwise only the frames
+    have times. A count that does not rise while text comes is ignored.
     """
 
     prompt_tokens: int | None = None
@@ -37,7 +37,7 @@ class Tally:
     _count_at_text: int = 0  # at the last frame with text
 
     def add(self, frame: Frame, at: float) -> None:
-        """Count a frame that came at this second. Raises `ValueError` if impossible."""
+        """Count a frame that came at `at`. Raises `ValueError` if impossible."""
         usage = frame.usage
         if usage is not None:
             self._count(usage.prompt_tokens, usage.completion_tokens, at)
@@ -67,7 +67,7 @@ class Tally:
 
     @property
     def known_by(self) -> Known:
-        """What tells the number of tokens."""
+        """The source of the number of tokens."""
         if self.ids and self._ids_everywhere:
             return "token ids"
         if self.counted is None or self._stands_still:
@@ -83,25 +83,28 @@ class Tally:
 
     @property
     def output_tokens(self) -> int | None:
-        """How many tokens the answer has; None if nothing tells."""
+        """The number of tokens in the answer; None if unknown."""
         known = self.known_by
         return len(self.ids) if known == "token ids" else None if known == "nothing" else self.counted
 
     @property
     def timed(self) -> Literal["tokens", "frames"]:
-        """Whose moments `times` are."""
+        """Whether `times` are those of tokens or of frames."""
         return "tokens" if self.known_by in ("token ids", "continuous usage") else "frames"
 
     @property
     def times(self) -> list[float]:
-        """One moment for each token, or for each frame with text, in seconds."""
+        """One time in seconds per token, or per frame with text."""
         known = self.known_by
         if known == "token ids":
             return self._by_ids
         return self._by_count if known == "continuous usage" else self._by_frames
 
     def output(self) -> str:
-        """Hash of the token ids, or of the text; "" of nothing."""
+        """Hash of the token ids, or else of the text.
+
+        "" for an empty answer.
+        """
         if self.ids:
             return hash_tokens(self.ids)
         text = "".join(self.texts)

@@ -1,4 +1,4 @@
-"""Which server, and how it is spoken to."""
+"""A server to measure, and the requests that it gets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server of the OpenAI API, its model, and the kind of requests.
+    """A server of the OpenAI API, its model, and its requests' kind.
 
-    `prompts` are token ids, which servers take for completions only and which make lengths exact, or text, whose length is
-    calibrated; None: ids for completions, text for chats. `extra` are further fields of every body, and win over ours.
-    Raises `ConfigError` for what is no URL and for chats of ids.
+    `prompts` are token ids or text. Servers take ids only for completions; ids make lengths exact, lengths of text are
+    calibrated. None: ids for completions, text for chats. `extra` are further fields of every body, and override ours.
+    Raises `ConfigError` for an invalid URL and for chats of ids.
     """
 
     url: str  # http://127.0.0.1:8000, with or without /v1
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def place(self) -> SplitResult:
-        """The parts of the URL. Raises `ConfigError` if it has none."""
+        """The parts of the URL. Raises `ConfigError` if it is invalid."""
         try:
             found = urlsplit(self.url)
             _ = found.port
@@ -56,17 +56,17 @@ class Target:
 
     @property
     def host(self) -> str:
-        """Its name or address."""
+        """The server's name or address."""
         return self.place.hostname or ""
 
     @property
     def port(self) -> int:
-        """The one in the URL, or the scheme's."""
+        """The URL's port, or the scheme's default."""
         return self.place.port or PORTS[self.place.scheme]
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """For https, what the system trusts."""
+        """For https, a context with the system's certificates; else None."""
         return ssl.create_default_context() if self.place.scheme == "https" else None
 
     @property
@@ -76,11 +76,11 @@ class Target:
 
     @property
     def path(self) -> str:
-        """Where requests go."""
+        """The path of requests."""
         return PATHS[self.api]
 
     def head(self, method: str, path: str) -> bytes:
-        """How a request begins. `path` begins with /v1."""
+        """The head of a request. `path` begins with /v1."""
         base = self.place.path.rstrip("/").removesuffix("/v1").rstrip("/")
         lines = [f"{method} {base}{path} HTTP/1.1", f"host: {self.place.netloc}", "accept: */*", "user-agent: orcinus-bench"]
         if self.key:
@@ -89,7 +89,7 @@ class Target:
 
 
 def _plain(text: str) -> bool:
-    """Whether a header may have it."""
+    """Whether a text may stand in a header."""
     return text.isascii() and text.isprintable()
 
 
@@ -105,17 +105,17 @@ OF_STREAM = {"include_usage", "continuous_usage_stats"}  # within stream_options
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Which of the optional fields a server takes. The others are not sent."""
+    """The optional fields that a server accepts; others are not sent."""
 
     fields: frozenset[str] = frozenset(OPTIONAL)
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """What it refused."""
+        """The fields that the server refused."""
         return tuple(name for name in OPTIONAL if name not in self.fields)
 
     def body(self, target: Target, prompt: str | tuple[int, ...], tokens: int, *, exact: bool) -> dict[str, object]:
-        """A streaming request for `tokens` output tokens: exactly, or at most."""
+        """A streaming request for exactly, or at most, `tokens` output tokens."""
         asked: dict[str, object] = {"prompt": prompt}
         if target.api == "chat":
             asked = {"messages": [{"role": "user", "content": prompt}]}

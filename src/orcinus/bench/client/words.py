@@ -1,4 +1,4 @@
-"""Common English words, nearly all single tokens in present vocabularies."""
+"""Common English words, nearly all of them single tokens in current vocabularies."""
 
 WORDS = tuple(
     """

@@ -22,7 +22,10 @@ PANELS = (
 
 
 def curves(sides: Sequence[SideNumbers]) -> list[tuple[str, list[RatePoint]]]:
-    """Curves of at least two rates, by name; points are ordered by rate."""
+    """Curves of at least two rates, by name.
+
+    Points are ordered by rate.
+    """
     groups: dict[tuple[tuple[str, Setting], ...], list[SideNumbers]] = {}
     for side in sides:
         if rate_of(side.side) is not None and "request_throughput" in side.summary.intervals:
@@ -36,7 +39,7 @@ def _others(side: Side) -> tuple[tuple[str, Setting], ...]:
 
 
 def _names(groups: Sequence[tuple[tuple[str, Setting], ...]]) -> list[str]:
-    """Names of the systems, or what sets each apart."""
+    """The curves' names: their systems, or the options that differ."""
     common = set(groups[0]).intersection(*groups) if groups else set()
     return [
         str(

@@ -24,13 +24,13 @@ COLUMNS = (
 
 
 def markdown_tables(results: Sequence[tuple[str, Result, Sequence[SideNumbers]]]) -> str:
-    """A table for each result, with its label if there are several."""
+    """A table per result, labelled if there are several."""
     several = len(results) > 1
     return "\n".join(f"**{_plain(label)}**\n\n" * several + markdown_table(result, sides) for label, result, sides in results)
 
 
 def markdown_table(result: Result, sides: Sequence[SideNumbers]) -> str:
-    """A row for each side, then date, machine, commit and command."""
+    """A row per side, then date, machine, commit and command."""
     lines = [_row(COLUMNS), _row(["---", *("---:" for _ in COLUMNS[1:])])]
     lines += [_row(_cells(side)) for side in sides]
     if result.capacity:
@@ -58,7 +58,7 @@ def _cells(side: SideNumbers) -> list[str]:
 
 
 def _ratio(side: SideNumbers) -> str:
-    """Of the output tokens per second, better or worse."""
+    """The ratio of output throughput, marked better or worse."""
     found = side.summary.ratios.get(RATIO)
     return f"{spell_ratio(found)} {side.judgement(RATIO)}".strip() if found else "–"
 
@@ -78,12 +78,12 @@ def _origin(result: Result) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """A text on one line, escaped for Markdown."""
     return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:
-    """A code span whose fence is longer than any run of backticks inside."""
+    """A code span, with a fence longer than its runs of backticks."""
     text = " ".join(text.split())
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"

@@ -17,9 +17,9 @@ Judgement = Literal["better", "worse", "unclear", ""]
 
 @dataclass(frozen=True, slots=True)
 class SideNumbers:
-    """A side, its summary and verdicts, and the repeats they rest on.
+    """A side with its summary, verdicts, and the repeats behind them.
 
-    `verdicts`, by metric, have the first side as `a` and this one as `b`; none for the first itself.
+    `verdicts`, by metric, have the first side as `a` and this one as `b`; the first side itself has none.
     """
 
     side: Side
@@ -32,12 +32,12 @@ class SideNumbers:
         return self.side.name
 
     def median(self, metric: str) -> float:
-        """NaN if it is not known."""
+        """The median of a metric; NaN if unknown."""
         found = self.summary.median(metric)
         return math.nan if found is None else found
 
     def judgement(self, metric: str) -> Judgement:
-        """Better, worse or unclear against the first side; "" if not decided."""
+        """Better, worse or unclear against the first side; "" if undecided."""
         found = self.verdicts.get(metric)
         if found is None or found.reason in (RankingReason.FEW, RankingReason.AT_ONCE):
             return ""
@@ -45,7 +45,10 @@ class SideNumbers:
 
 
 def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
-    """The numbers of every side, without invalid repeats unless there are no others."""
+    """The numbers of every side.
+
+    Invalid repeats count only if a side has no others.
+    """
     invalid_too = not any(repeat.valid for side in result.sides for repeat in side.repeats)
     groups: dict[float | None, list[Side]] = {}
     for side in result.sides:
@@ -60,6 +63,9 @@ def side_numbers(result: Result) -> tuple[SideNumbers, ...]:
 
 
 def _used(side: Side, invalid_too: bool) -> tuple[Repeat, ...]:
-    """The repeats of a summary; interrupted ones only if there are no others."""
+    """The repeats of a summary.
+
+    Interrupted ones count only if there are no others.
+    """
     found: Sequence[Repeat] = [repeat for repeat in side.repeats if repeat.valid or invalid_too]
     return tuple(repeat for repeat in found if not repeat.partial) or tuple(found)

@@ -35,7 +35,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class _ReportedResult:
-    """One result with all that is derived from it."""
+    """A result with everything derived from it."""
 
     label: str
     result: Result
@@ -48,9 +48,8 @@ def write_report(
 ) -> list[Path]:
     """Write one page about labelled results; returns the files written.
 
-    `pngs`: a folder for its pictures, `markdown`: a file for a table.
-    The page holds its pictures and loads nothing. Returns the files written. Raises `ConfigError` if one cannot be, or if
-    there are no results.
+    `pngs`: a folder for its pictures. `markdown`: a file for a table. The page embeds its pictures and loads nothing.
+    Raises `ConfigError` if a file cannot be written, or if there are no results.
     """
     if not results:
         raise ConfigError("there is nothing to report: name at least one file that orcinus bench wrote")
@@ -79,7 +78,7 @@ def _tell(results: Sequence[tuple[str, Result]]) -> list[_ReportedResult]:
 
 
 def render(told: Sequence[_ReportedResult], drawn: dict[str, list[Picture]]) -> str:
-    """The page as text, with all text from results escaped."""
+    """The page as HTML; all text from results is escaped."""
     environment = Environment(
         loader=PackageLoader("orcinus.bench.report"),
         autoescape=True,
@@ -94,7 +93,7 @@ def render(told: Sequence[_ReportedResult], drawn: dict[str, list[Picture]]) -> 
 
 
 def _section(one: _ReportedResult, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """What the template needs of one result."""
+    """The template's values for one result."""
     result, sides = one.result, one.sides
     return {
         "label": one.label,

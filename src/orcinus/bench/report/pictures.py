@@ -61,7 +61,10 @@ class Picture:
 
 
 def draw_pictures(result: Result, sides: Sequence[SideNumbers], stem: Path) -> list[Picture]:
-    """Draw all pictures that have data, as `stem` plus their names. Raises `ConfigError`."""
+    """Draw all pictures that have data, into files named `stem-…`.
+
+    Raises `ConfigError`.
+    """
     chosen, left_out = choose(result, sides)
     runs = {side.name: repeat for side in chosen if (repeat := _looked_at(side)) is not None}
     engines = {name: repeat for name, repeat in runs.items() if repeat.iterations}
@@ -82,7 +85,8 @@ def draw_pictures(result: Result, sides: Sequence[SideNumbers], stem: Path) -> l
 def choose(result: Result, sides: Sequence[SideNumbers]) -> tuple[list[SideNumbers], str]:
     """At most eight sides to draw, and a sentence about the others.
 
-    Of systems at several rates it is those at their capacity, or else those at the middle one of the rates that most have.
+    Of systems at several rates it chooses the sides at their capacity, or else at the middle one of the rates that most
+    systems have.
     """
     chosen, said = list(sides), ""
     rates = Counter(rate for side in sides if (rate := rate_of(side.side)) is not None)
@@ -100,7 +104,7 @@ def choose(result: Result, sides: Sequence[SideNumbers]) -> tuple[list[SideNumbe
 
 
 def _looked_at(side: SideNumbers) -> Repeat | None:
-    """One repeat: several on the same axis of time would hide each other."""
+    """The one repeat to draw: several on one time axis would overlap."""
     return next((repeat for repeat in side.used if repeat.requests), None)
 
 
@@ -133,7 +137,10 @@ def _medians(side: SideNumbers) -> list[str]:
 
 
 def _per_metric(result: Result) -> dict[str, float]:
-    """Objectives by the metric they are drawn at; those of a goodput at P99."""
+    """Objectives by the metric at which to draw them.
+
+    Bounds for a goodput are drawn at P99.
+    """
     return {name if "." in name else f"{name}.p99": seconds for name, seconds in result.objectives.items()}
 
 

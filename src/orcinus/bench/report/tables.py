@@ -1,4 +1,4 @@
-"""The tables of a page, as text for the cells of a template."""
+"""The tables of a page, as text for a template's cells."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ REPEAT: Columns = (("requests", "served"), *HEADLINE, ("e2e.p50", "E2E p50"), ("
 
 
 def headline(sides: Sequence[SideNumbers]) -> Table:
-    """What most people look for, and how often it was measured."""
+    """The most important numbers, and how often they were measured."""
     shown = _present(sides, HEADLINE)
     units = [_unit(sides, metric, [name for name, _ in HEADLINE]) for metric, _ in shown]
     headings = tuple(f"{heading} ({unit})" if unit else heading for (_, heading), (unit, _) in zip(shown, units, strict=True))
@@ -78,7 +78,10 @@ def headline(sides: Sequence[SideNumbers]) -> Table:
 
 
 def _unit(sides: Sequence[SideNumbers], metric: str, beside: Sequence[str]) -> tuple[str, float]:
-    """One unit for all parts of a latency; none for other metrics."""
+    """A common unit for the statistics of a latency.
+
+    None for other metrics.
+    """
     if not _is_latency(metric):
         return "", 1.0
     parts = [name for name in beside if name.partition(".")[0] == metric.partition(".")[0]]
@@ -86,7 +89,7 @@ def _unit(sides: Sequence[SideNumbers], metric: str, beside: Sequence[str]) -> t
 
 
 def details(sides: Sequence[SideNumbers]) -> list[Table]:
-    """Every metric, in groups; empty groups and columns are left out."""
+    """Every metric, in groups, without empty groups and columns."""
     found = [_table("Throughput", sides, THROUGHPUT)]
     for latency, title in LATENCIES:
         columns = [(f"{latency}.{part}", heading) for part, heading in PARTS]
@@ -96,7 +99,7 @@ def details(sides: Sequence[SideNumbers]) -> list[Table]:
 
 
 def outcomes(sides: Sequence[SideNumbers]) -> Table:
-    """How requests ended, over all repeats; only the endings that there were."""
+    """Counts of how requests ended, over all repeats; zeros left out."""
     ended = {side.name: not_served(side.side) for side in sides}
     shown = [outcome for outcome in RequestOutcome if any(outcome in some for some in ended.values())]
     rows = []
@@ -108,7 +111,10 @@ def outcomes(sides: Sequence[SideNumbers]) -> Table:
 
 
 def client_delays(sides: Sequence[SideNumbers]) -> Table | None:
-    """The worst over the repeats, in milliseconds; None if there was no client."""
+    """The client's worst delays over the repeats, in milliseconds.
+
+    None if there was no client.
+    """
     names = ("send_p50", "send_p99", "send_max", "loop_p50", "loop_p99", "loop_max")
     found = {side.name: [repeat.client for repeat in side.side.repeats if repeat.client is not None] for side in sides}
     if not any(found.values()):
@@ -121,7 +127,7 @@ def client_delays(sides: Sequence[SideNumbers]) -> Table | None:
 
 
 def repeats(side: SideNumbers) -> Table:
-    """Each repeat's metrics, invalid ones included; latencies in milliseconds."""
+    """Metrics of each repeat, also invalid ones; latencies in milliseconds."""
     rows = []
     for repeat in side.side.repeats:
         found = metrics(repeat)
@@ -134,7 +140,7 @@ def repeats(side: SideNumbers) -> Table:
 
 
 def settings(result: Result) -> Table | None:
-    """Where the sides differ; None if nothing is known of that."""
+    """The settings in which sides differ; None if they are unknown."""
     names = dict.fromkeys(name for side in result.sides for name in side.settings)
     differ = [name for name in names if len({repr(side.settings.get(name)) for side in result.sides}) > 1]
     if not differ:
@@ -144,14 +150,14 @@ def settings(result: Result) -> Table | None:
 
 
 def common_settings(result: Result) -> list[tuple[str, str]]:
-    """Those of all sides."""
+    """The settings that all sides share."""
     names = dict.fromkeys(name for side in result.sides for name in side.settings)
     same = [name for name in names if len({repr(side.settings.get(name)) for side in result.sides}) == 1]
     return [(name, _setting(result.sides[0].settings[name])) for name in same]
 
 
 def capacities(result: Result) -> Table | None:
-    """Each system's capacity in requests per second; None if none was searched."""
+    """Capacities in requests per second; None if none was searched."""
     if not result.capacity:
         return None
     rows = tuple((name, (TableCell(digits(value)),)) for name, value in result.capacity.items())
@@ -194,7 +200,7 @@ def _present(sides: Sequence[SideNumbers], columns: Columns) -> Columns:
 
 
 def _counters(sides: Sequence[SideNumbers]) -> Columns:
-    """What only some engines count."""
+    """Metrics that only some engines report."""
     names = dict.fromkeys(name for side in sides for repeat in side.used for name in repeat.counters)
     return [(name, name.replace("_", " ")) for name in names if name != "prefix_hit_rate"]
 
@@ -218,14 +224,14 @@ def _range(interval: Interval, scale: float) -> str:
 
 
 def spell_ratio(ratio: Interval | None) -> str:
-    """`1.31× (1.25–1.40)`; without an interval if there was one round."""
+    """`1.31× (1.25–1.40)`; no interval if there was only one round."""
     if ratio is None:
         return ""
     return f"{ratio.median:.2f}×" + (f" ({ratio.low:.2f}–{ratio.high:.2f})" if ratio.level else "")
 
 
 def _repeats(side: SideNumbers) -> TableCell:
-    """Repeats behind the numbers, of how many, and the intervals' level."""
+    """How many of the repeats count, and the intervals' level."""
     level = max((found.level for found in side.summary.intervals.values()), default=0.0)
     some = f" of {len(side.side.repeats)}" if len(side.used) < len(side.side.repeats) else ""
     return TableCell(f"{len(side.used)}{some}", f"{level * 100:.0f} %" if level else "")

@@ -16,7 +16,10 @@ Runs = Sequence[tuple[str, Sequence[Iteration]]]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Seconds from the start of the runs; `why` is "" if they are all."""
+    """Seconds from the start of the runs.
+
+    `why` is "" if the window is the whole run.
+    """
 
     start: float
     end: float
@@ -24,9 +27,10 @@ class Window:
 
 
 def window(runs: Runs) -> Window:
-    """Seconds around the longest iteration: 160 usual ones, or three of these.
+    """A window around the longest iteration.
 
-    The first iteration of a side does not count, because it may have warmed something up.
+    It holds 160 usual iterations, or three of the longest. A side's first iteration does not count as the longest, because
+    it may include a warm-up.
     """
     end = max((one.returned for _, all_ in runs for one in all_), default=1.0)
     later = [(name, one) for name, all_ in runs for one in all_[1:]]

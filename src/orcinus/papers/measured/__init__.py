@@ -13,7 +13,7 @@ STUDIES: tuple[Study, ...] = (OrcaCurves(), Stalls(), Chunks(), Paging())
 
 
 def choose(names: str | None) -> tuple[Study, ...]:
-    """Studies named as in `stalls,orca`; all if none. Raises `ConfigError`."""
+    """Studies by name, as in `stalls,orca`; default: all. Raises `ConfigError`."""
     known = {study.name: study for study in STUDIES}
     wanted = {name.strip() for name in (names or "").split(",")} - {""}
     for name in sorted(wanted - known.keys()):

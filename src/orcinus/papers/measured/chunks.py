@@ -30,12 +30,12 @@ Gains = Mapping[tuple[int, float], Mapping[int, float]]  # (chunk, P:D) -> by ro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunks:
-    """Equal requests of `length` tokens, from many decodes to few.
+    """Equal requests of `length` tokens, at P:D ratios from low to high.
 
-    `places` of them are in the batch.
-    The baseline runs a whole batch of prompts and then its decodes. SARATHI puts one chunk into every iteration, and the
-    decodes of the others ride along; prompts and decodes end together at P:D = C / (B - 1) - 1, so that there the gain is
-    greatest. Three batches: the first one fills the engine, in the last one it empties, and the one between counts.
+    `places` requests are in the batch. The baseline runs a whole batch of prompts and then its decodes. SARATHI puts one
+    chunk into every iteration, together with the decodes of the other requests. At P:D = C / (B - 1) - 1 prompts and
+    decodes end together, so there the gain is greatest. There are three batches: the engine fills during the first one and
+    empties during the last one, so only the middle one counts.
     """
 
     name: ClassVar[str] = "chunks"
@@ -78,11 +78,11 @@ class Chunks:
         return StudyPlan(points, every)
 
     def balance(self, chunk: int) -> float:
-        """The P:D at which prompts and decodes end together (SARATHI, 4.3)."""
+        """The P:D ratio at which prompts and decodes end together (SARATHI, 4.3)."""
         return (chunk - (self.places - 1)) / (self.places - 1)
 
     def nearest(self, chunk: int) -> int:
-        """The measured P:D that is nearest to it, as a ratio of ratios."""
+        """The measured P:D ratio nearest to the balance, by quotient."""
         best = self.balance(chunk)
         return min(self.ratios, key=lambda ratio: max(ratio / best, best / ratio))
 
@@ -98,7 +98,7 @@ class Chunks:
         return Finding([*lines, *shapes], figures=[self._figure(found)])
 
     def _gains(self, result: Result) -> Gains:
-        """Throughput over that of the baseline in the same round."""
+        """Throughput over the baseline's, round by round."""
         speed = {side.name: rounds(side, requests_per_second) for side in result.sides}
         return {
             (chunk, ratio): ratio_of(speed[_name(f"C = {chunk}", ratio)], speed[_name(BASELINE, ratio)])
@@ -133,19 +133,19 @@ class Chunks:
 
 
 def requests_per_second(repeat: Repeat) -> float:
-    """Of the middle one of three batches, by when requests ended."""
+    """Throughput of the middle of three batches, from requests' ends."""
     ends = sorted(each.ended for each in repeat.requests)
     batch = len(ends) // 3
     return batch / (ends[2 * batch - 1] - ends[batch - 1])
 
 
 def ratio_of(found: Mapping[int, float], base: Mapping[int, float]) -> dict[int, float]:
-    """One number over another in every round that has both."""
+    """The quotient of two numbers in every round that has both."""
     return {number: found[number] / base[number] for number in sorted(found.keys() & base.keys())}
 
 
 def _published(chunk: int) -> list[tuple[float, float]]:
-    """One of the curves, as far as it was read."""
+    """A published curve, as far as it was read from the figure."""
     gain, best = PEAKS[LENGTH, chunk]
     return sorted([(float(best), gain), *zip(map(float, RATIOS), BESIDE[LENGTH, chunk], strict=True)])
 

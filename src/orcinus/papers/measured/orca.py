@@ -30,7 +30,7 @@ Points = Sequence[tuple[float, float]]  # (requests per second, median latency p
 
 @dataclass(frozen=True, slots=True)
 class OrcaSystem:
-    """A system and its number of requests; slow ones get fewer."""
+    """A system and its number of requests; slow systems get fewer."""
 
     name: str
     policy: str
@@ -55,11 +55,11 @@ Curves = Mapping[str, Sequence[Side]]  # of each system, by rising load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrcaCurves:
-    """Random arrivals at half of a system's capacity, at 0.9, and beyond.
+    """Random arrivals at half of a system's capacity, at 0.9, and above.
 
-    The K/V memory is that of eight requests of `longest` tokens, which FasterTransformer reserves for each; Orca reserves
-    what a request asks for, so that larger batches fit. Request-level batching is FasterTransformer without its habit of
-    reading all but the shortest prompt token by token: a kinder baseline than the paper's.
+    The K/V memory holds eight requests of `longest` tokens. FasterTransformer reserves that much for each request; Orca
+    reserves what a request asks for, so larger batches fit. The request-level baseline is kinder than the paper's: it runs
+    whole prompts, where FasterTransformer runs all but the shortest one token by token.
     """
 
     name: ClassVar[str] = "orca"
@@ -122,14 +122,14 @@ class OrcaCurves:
 
 
 def normalized_latency(repeat: Repeat) -> float:
-    """The paper's median, in milliseconds per token."""
+    """The paper's metric: median milliseconds per token."""
     return median(per_token(repeat))
 
 
 def throughput_at(points: Points, limit: float) -> float:
-    """Requests per second at this latency, interpolated; at least the first point's.
+    """Requests per second at this latency, interpolated.
 
-    So a system which never kept the limit is credited with more than it could serve.
+    At least the first point's, so a system that always exceeds the limit gets more credit than it deserves.
     """
     if points[0][1] > limit:
         return points[0][0]
@@ -145,14 +145,14 @@ def _point(system: EngineSystem, workload: Workload, load: float, rate: float) -
 
 
 def _sides_of(result: Result, system: object) -> list[Side]:
-    """By rising load."""
+    """A system's sides, by rising load."""
     return [side for side in result.sides if side.settings["system"] == system]
 
 
 def _sustained(sides: Sequence[Side], alone: Side) -> dict[int, float]:
     """Requests per second at the latency limit, by round.
 
-    The limit is a multiple of what one request takes in the same round.
+    The limit is a multiple of one request's latency in the same round.
     """
     limits = {number: ms * LIMIT_MS / ALONE_MS for number, ms in rounds(alone, normalized_latency).items()}
     throughput = [rounds(side, reading("request_throughput")) for side in sides]
@@ -165,7 +165,7 @@ def _sustained(sides: Sequence[Side], alone: Side) -> dict[int, float]:
 
 
 def _lines(each: OrcaSystem, curves: Curves, sustained: Mapping[str, Mapping[int, float]]) -> list[Measurement]:
-    """Measurements of one system, against FasterTransformer one by one."""
+    """Measurements of one system against FasterTransformer with single requests."""
     sides = curves[each.name]
     lines = [
         Measurement(f"{each.name}: served at most", "", typical(sides[-1], reading("request_throughput")), "req/s"),
@@ -185,7 +185,7 @@ def _lines(each: OrcaSystem, curves: Curves, sustained: Mapping[str, Mapping[int
 
 
 def _published_gains(series: Series | None) -> tuple[str, str]:
-    """Published throughput over FasterTransformer one by one: most, and at the limit."""
+    """Published gains over FasterTransformer: the highest, and at the limit."""
     if series is None:
         return "", ""
     base = ("fastertransformer", 1)
@@ -194,14 +194,14 @@ def _published_gains(series: Series | None) -> tuple[str, str]:
 
 
 def _published(series: Series) -> list[tuple[float, float]]:
-    """A curve of the figure; that of 16 continues the one of 8."""
+    """A published curve; that of batch size 16 continues that of 8."""
     own = LOADED[MODEL, series]
     shared = LOADED[MODEL, ("orca", 8)] if series == ("orca", 16) else ()
     return [*(point for point in shared if point[0] < own[0][0]), *own]
 
 
 def _figure(systems: Sequence[OrcaSystem], curves: Curves) -> Figure:
-    """Both axes relative to FasterTransformer one by one."""
+    """The figure, with both axes relative to FasterTransformer with single requests."""
     alone = curves[ALONE]
     most = typical(alone[-1], reading("request_throughput")).median
     ms = typical(alone[0], normalized_latency).median

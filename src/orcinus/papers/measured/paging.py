@@ -33,9 +33,9 @@ LONGEST_THERE = 2048  # tokens that Orca (Max) reserves there
 class Paging:
     """vLLM's ShareGPT runs with OPT-13B, at a quarter of lengths and memory.
 
-    So 7.67 of the longest requests fit, as there. The scheduling is Orca's in all three; they differ in what a request is
-    given: room for the longest one, for what it asks, or for what it has. First all requests are there from the start,
-    then they come at `load` of what paging serves.
+    So 7.67 of the longest requests fit, as in the paper. All three systems schedule as Orca does; they differ in the memory
+    that a request is given: room for the longest request, for what it asks for, or for what it has. First all requests
+    arrive at once, then at `load` times the rate that paging serves.
     """
 
     name: ClassVar[str] = "paging"
@@ -100,24 +100,24 @@ class Paging:
 
 
 def batched(repeat: Repeat) -> float:
-    """Mean batch size of the iterations in which requests wait."""
+    """Mean batch size over the iterations in which requests wait."""
     crowded = [each.requests for each in repeat.iterations if each.waiting]
     return mean(crowded) if crowded else float("nan")
 
 
 def normalized_latency(repeat: Repeat) -> float:
-    """The paper's mean, in milliseconds per token (vLLM, 6.1)."""
+    """The paper's metric (vLLM, 6.1): mean milliseconds per token."""
     return mean(per_token(repeat))
 
 
 def _order(what: str, sides: Mapping[str, Side], read: Reading, unit: str = "") -> list[Ordering]:
-    """Each below the next one."""
+    """Orderings: each number lies below the next."""
     found = {kv: typical(side, read) for kv, side in sides.items()}
     return [below(f"{what}: {less} below {more}", found[less], found[more], unit) for less, more in pairwise(found)]
 
 
 def _lines(kv: str, full: Mapping[str, Side], coming: Mapping[str, Side]) -> list[Measurement]:
-    """What was measured of one manager, and of paging over it."""
+    """One manager's measurements, and paging's gain over it."""
     lines = [
         Measurement(f"{kv}: requests in the batch", f"{BATCHED_13[SYSTEMS[kv]]:.2f}", typical(full[kv], batched)),
         Measurement(f"{kv}: preemptions", "", typical(full[kv], reading("preemptions"))),
@@ -131,7 +131,7 @@ def _lines(kv: str, full: Mapping[str, Side], coming: Mapping[str, Side]) -> lis
 
 
 def _figure(full: Mapping[str, Side], coming: Mapping[str, Side]) -> Figure:
-    """Requests that fit, as bars, and the batch size over time."""
+    """Requests that fit, as bars, and batch size over time."""
     there = [(float(number), BATCHED_13[name]) for number, name in enumerate(SYSTEMS.values(), 1)]
     ours = [(float(number), typical(side, batched).median) for number, side in enumerate(full.values(), 1)]
     fit = [Curve("requests", there, published=True), Curve("requests", ours)]
@@ -147,7 +147,7 @@ def _figure(full: Mapping[str, Side], coming: Mapping[str, Side]) -> Figure:
 
 
 def _batch_over_time(side: Side) -> list[tuple[float, float]]:
-    """Of the first run that may be believed."""
+    """Batch size over time, from the first valid run."""
     return [(each.returned, float(each.requests)) for each in whole(side)[0].iterations]
 
 

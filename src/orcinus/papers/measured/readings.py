@@ -1,4 +1,4 @@
-"""Numbers of measured sides: metrics round by round, their medians and quotients."""
+"""Numbers of measured sides: metrics by round, medians and quotients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Reading = Callable[[Repeat], float]  # one number of one run
 
 
 def reading(metric: str) -> Reading:
-    """A metric by its name, as in orcinus.bench.measure: latencies in milliseconds."""
+    """A metric by its name in orcinus.bench.measure; latencies in milliseconds."""
     factor = 1e3 if "." in metric else 1.0
     return lambda repeat: factor * metrics(repeat)[metric]
 
@@ -25,12 +25,12 @@ def per_token(repeat: Repeat) -> list[float]:
 
 
 def whole(side: Side) -> list[Repeat]:
-    """The runs that came to their end and may be believed."""
+    """The runs that are complete and valid."""
     return [repeat for repeat in side.repeats if repeat.valid and not repeat.partial]
 
 
 def rounds(side: Side, read: Reading) -> dict[int, float]:
-    """The number in every round that may be believed."""
+    """The number in every valid round."""
     return {repeat.round: read(repeat) for repeat in whole(side)}
 
 
@@ -40,21 +40,24 @@ def typical(side: Side, read: Reading) -> Interval:
 
 
 def over(side: Side, base: Side, read: Reading) -> Interval:
-    """The number over that of another side."""
+    """The quotient of the numbers of two sides."""
     return quotients(rounds(side, read), rounds(base, read))
 
 
 def of_rounds(found: Mapping[int, float]) -> Interval:
-    """The median of one number for each round."""
+    """The median of one number per round."""
     return median_interval([*found.values()])
 
 
 def quotients(found: Mapping[int, float], base: Mapping[int, float]) -> Interval:
-    """One number over another, round by round: what disturbed a round disturbed both."""
+    """Quotients of two numbers, round by round.
+
+    A disturbance affects both numbers of a round.
+    """
     both = sorted(found.keys() & base.keys())
     return median_interval(ratios([found[number] for number in both], [base[number] for number in both]))
 
 
 def exactly(value: float) -> Interval:
-    """An exact number as an interval."""
+    """An exact number, as an interval of no width."""
     return Interval(value, value, value, 1.0)

@@ -29,8 +29,8 @@ WHOLE, CHUNKED = ("prefill-first", "orca"), ("sarathi", "stall-free")
 class Stalls:
     """`places` clients in a closed loop; every fourth prompt has `long` tokens.
 
-    All places always decode, so each long prompt meets as many readers as there can be. vLLM's prefill-first scheduling
-    and Orca run it whole; SARATHI and stall-free batching cut it, so that no iteration has more than `budget` tokens.
+    All places are always busy, so each long prompt stalls as many streams as possible. vLLM's prefill-first scheduling and
+    Orca run it whole; SARATHI and stall-free batching split it, so that no iteration has more than `budget` tokens.
     """
 
     name: ClassVar[str] = "stalls"
@@ -119,7 +119,7 @@ def longest_gap(repeat: Repeat) -> float:
 
 
 def _beside(least: int) -> Callable[[Repeat], float]:
-    """Iterations with at least `least` prompt tokens over decodes alone: medians."""
+    """Medians of decode-only iterations, and with `least` prompt tokens or more."""
 
     def ratio(repeat: Repeat) -> float:
         decodes = [each for each in repeat.iterations if each.decode_tokens]
@@ -135,7 +135,7 @@ def _seconds(iteration: Iteration) -> float:
 
 
 def _figure(sides: tuple[Side, ...]) -> Figure:
-    """The gap before every token, over the time of the first run."""
+    """The gap before every token over time, in the first run."""
     first = {side.name: whole(side)[0] for side in sides}
     top = 1.05 * max(longest_gap(repeat) for repeat in first.values())
     panels = [
@@ -146,7 +146,7 @@ def _figure(sides: tuple[Side, ...]) -> Figure:
 
 
 def _over_time(repeat: Repeat) -> list[tuple[float, float]]:
-    """(Second, longest gap in milliseconds of the tokens that came then)."""
+    """Pairs: second, and the longest gap that ended in it (ms)."""
     found: dict[float, float] = {}
     for request in repeat.requests:
         for at, gap in zip(request.times[1:], gaps(request), strict=True):

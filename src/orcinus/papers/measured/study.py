@@ -1,4 +1,4 @@
-"""A study: a small version of a paper's experiment on a real model."""
+"""Studies: small versions of papers' experiments on a real model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """What will be measured, and every request in it once."""
+    """The measurements to make, with every request listed once."""
 
     points: Sequence[Point]
     requests: Sequence[BenchRequest]
 
 
 class Study(Protocol):
-    """A small version of an experiment; its fields are all of its settings."""
+    """A small version of an experiment; its fields are its settings."""
 
     name: ClassVar[str]
     paper: ClassVar[str]
@@ -46,19 +46,18 @@ class Study(Protocol):
         ...
 
     def prepare(self, engines: Engines, bar: Bar) -> StudyPlan:
-        """What to measure, at rates found by a short run."""
+        """The measurements to make, at rates found by a short run."""
         ...
 
     def read(self, result: Result) -> Finding:
-        """The finding; every side of the result has a whole valid repeat."""
+        """The finding. Every side of the result has a complete valid repeat."""
         ...
 
 
 def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading = silent, bar: Bar = no_bar) -> Result:
     """Load the model, find the rates, measure all systems in turn.
 
-    Ctrl-C ends it with what was measured until then.
-    Raises `ConfigError` before anything runs.
+    Ctrl-C ends it and keeps the measurements so far. Raises `ConfigError` before anything runs.
     """
     configs = study.configs(model)
     engines = Engines(configs, loading)
@@ -76,7 +75,7 @@ def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading
 def run_studies(
     studies: Sequence[Study], model: str | None, repeats: int, *, loading: Callable[[], Loading], bar: Bar = no_bar
 ) -> Iterator[tuple[Study, Result]]:
-    """One after the other; nothing follows a study that was interrupted."""
+    """Run studies one after another, until one is interrupted."""
     for study in studies:
         result = run_study(study, model, repeats, loading=loading(), bar=bar)
         yield study, result
@@ -91,13 +90,13 @@ def read_study(study: Study, result: Result) -> Finding | None:
 
 
 def points_of(engines: Engines, workload: Workload, requests: Sequence[BenchRequest]) -> list[Point]:
-    """Every system with the same workload."""
+    """A point for every system, with the same workload."""
     systems = [EngineSystem(name, engines, requests) for name in engines.configs]
     return [Point(system.name, system, workload, system.settings) for system in systems]
 
 
 def capacity(system: System, workload: Workload) -> float:
-    """Requests per second when all are there from the start.
+    """Requests per second when all requests arrive at the start.
 
     The better of two short runs, since disturbances only make a machine slower.
     """

@@ -1,4 +1,4 @@
-"""Experiments repeated in the simulator: acceptance rows, then those besides."""
+"""Simulated experiments: the acceptance rows, then further ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS: tuple[Experiment, ...] = tuple(
 
 
 def choose(numbers: Sequence[int]) -> tuple[Experiment, ...]:
-    """The rows of these numbers; all if none. Raises `ConfigError`."""
+    """The rows of these numbers; default: all. Raises `ConfigError`."""
     known = dict.fromkeys(row.number for row in ROWS)
     for wanted in numbers:
         if wanted not in known:

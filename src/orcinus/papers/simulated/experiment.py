@@ -1,4 +1,4 @@
-"""An experiment that the simulator repeats: a row of the acceptance table."""
+"""Simulated experiments: rows of the acceptance table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orcinus.papers.findings import Finding, NumberSource
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A figure or table of a paper; `run` repeats it in the simulator."""
+    """A paper's figure or table; `run` repeats it in the simulator."""
 
     number: int  # in the acceptance table; 0 for experiments besides, which decide nothing
     paper: str

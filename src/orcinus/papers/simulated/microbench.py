@@ -38,7 +38,7 @@ class Stopwatch(Observer):
 
 
 def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -> list[IterationSample]:
-    """Every iteration that serves these requests: (prompt, answer) tokens."""
+    """Every iteration that serves requests of (prompt, answer) tokens."""
     watch = Stopwatch()
     chosen = replace(setup, config=replace(setup.config, policy=policy))
     replica = make_replica(chosen, VirtualClock(), observers=[watch], repeat=False)
@@ -51,7 +51,7 @@ def iterations(setup: Setup, policy: str, requests: Sequence[tuple[int, int]]) -
 
 
 def endings(config: SimulationConfig, prompt: int, answer: int, requests: int) -> list[float]:
-    """When each of these equal requests ended: seconds, in order."""
+    """The sorted ends of equal requests, in seconds."""
     ends: list[float] = []
     lengths = f"fixed:tokens={prompt},fixed:tokens={answer}"
     asked = replace(config, arrivals="all-at-once", lengths=lengths, requests=requests, max_model_len=prompt + answer)
@@ -62,7 +62,8 @@ def endings(config: SimulationConfig, prompt: int, answer: int, requests: int) -
 def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
     """Seconds per request when requests follow each other without end.
 
-    Four batches of requests: the first one fills the replica, in the last one it empties, and those between count.
+    There are four batches of requests: the replica fills during the first one and empties during the last one, so those
+    between count.
     """
     size = set_up(config).machine.limits.max_batch_size
     ends = endings(config, prompt, answer, 4 * size)
@@ -72,9 +73,8 @@ def seconds_each(config: SimulationConfig, prompt: int, answer: int) -> float:
 def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) -> tuple[float, float, float]:
     """Seconds of three iterations: decodes alone, with a chunk, with a prompt.
 
-    `decodes` decodes attend to `context` tokens each.
-    (the decodes alone; with the last full chunk of a prompt, `budget` tokens in all; with a whole prompt). The prompt is
-    `context` tokens long as well.
+    `decodes` decodes attend to `context` tokens each. The chunk is the last full one of a prompt, with `budget` tokens in
+    the whole batch. The prompt has `context` tokens too.
     """
     return (
         _hybrid(cost, decodes, context, None)[1].seconds,
@@ -84,9 +84,9 @@ def iteration_seconds(cost: CostModel, decodes: int, context: int, budget: int) 
 
 
 def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> list[IterationSample]:
-    """Iterations from all prompts at once to the last of one more prompt.
+    """The iterations of prompts sent at once and of one later prompt.
 
-    That comes only with a `budget`.
+    The later prompt comes only with a `budget`. The list ends with its last iteration.
     """
     limits = Limits(decodes + 1, decodes * context + context, 2 * context)
     blocks = (decodes + 1) * (2 * context // BLOCK)
@@ -120,5 +120,5 @@ def _hybrid(cost: CostModel, decodes: int, context: int, budget: int | None) -> 
 
 
 def _begun(replica: Replica) -> bool:
-    """Whether the late request has been given its first token."""
+    """Whether the late request has its first token."""
     return any(request.id == "late" and request.output for request in replica.scheduler.running)

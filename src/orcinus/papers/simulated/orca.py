@@ -1,4 +1,7 @@
-"""Orca (Yu et al., OSDI 2022), section 6: iteration-level scheduling against FasterTransformer."""
+"""Orca (OSDI 2022), section 6: iteration-level scheduling against FasterTransformer.
+
+By Yu et al.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Testbed(NamedTuple):
 
 
 class LoadPoint(NamedTuple):
-    """A point of figure 10."""
+    """A point in figure 10."""
 
     throughput: float  # requests a second, from the first arrival to the last ending
     latency: float  # median over requests of milliseconds a generated token
@@ -45,7 +48,10 @@ MANY, SOME = 600, 200  # requests of a simulation: where a number is judged, and
 
 
 def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, in_flight: int | None) -> SimulationOutcome:
-    """One simulation. FasterTransformer's batches have `max_bs` slots, and are not cut into micro-batches."""
+    """One simulation.
+
+    FasterTransformer's batches have `max_bs` slots, and are not split into micro-batches.
+    """
     (engine, size), (tp, pp, _) = series, TESTBEDS[model]
     config = SimulationConfig(
         model=f"gpt3-{model}",
@@ -68,12 +74,12 @@ def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, 
 
 @cache
 def batch(model: str, engine: str, prompt: int, size: int) -> SimulationOutcome:
-    """Figure 9: `size` equal requests at once, one batch, nothing else in flight."""
+    """Figure 9: one batch of `size` equal requests, and nothing else."""
     return ask(model, (engine, size), f"fixed:tokens={prompt},fixed:tokens={GENERATED}", "all-at-once", size, in_flight=1)
 
 
 def batch_ms(model: str, engine: str, prompt: int, size: int) -> float:
-    """Milliseconds of that batch."""
+    """Milliseconds of such a batch."""
     return 1e3 * batch(model, engine, prompt, size).metrics.span
 
 
@@ -86,7 +92,7 @@ def serve(model: str, series: Series, rate: float, requests: int = SOME, in_flig
 
 
 def most(model: str, series: Series, requests: int = MANY) -> float:
-    """Requests a second that are served when many more come."""
+    """Throughput under overload, in requests per second."""
     return serve(model, series, OVERLOAD, requests).throughput
 
 
@@ -100,7 +106,7 @@ def throughput_at(model: str, series: Series, latency: float) -> float:
 
 
 def first_too_large(model: str) -> int:
-    """The first power of two that FasterTransformer's memory does not hold."""
+    """The smallest power of two that FasterTransformer's memory cannot hold."""
     size = 1
     while batch(model, "fastertransformer", 32, size).metrics.batch_size.greatest == size:
         size *= 2
@@ -111,13 +117,13 @@ def first_too_large(model: str) -> int:
 
 
 def name(series: Series) -> str:
-    """As in the paper's legend."""
+    """A system's name in the paper's legend."""
     engine, size = series
     return f"orca({size})" if engine == "orca" else f"ft({size},{size})"
 
 
 def figure_9_bars(*models: str, tolerance: float) -> list[Number]:
-    """Orca's bars of these models."""
+    """Orca's bars in figure 9 for these models."""
     return [
         within(f"{model}, orca({prompt}), batch {size}", ms, batch_ms(model, engine, prompt, size), tolerance, "ms")
         for (model, engine, prompt), row in BATCH_MS.items()
@@ -127,7 +133,7 @@ def figure_9_bars(*models: str, tolerance: float) -> list[Number]:
 
 
 def run_1() -> Finding:
-    """The time of a batch of 13B on one device."""
+    """Batch times of 13B on one device."""
     return Finding(figure_9_bars("13b", tolerance=0.05))
 
 
@@ -137,14 +143,14 @@ def run_2() -> Finding:
 
 
 def run_3() -> Finding:
-    """How much faster Orca's engine is on 175B, with the same batch."""
+    """Orca's speed-up on 175B at equal batch size."""
     gain = batch_ms("175b", "fastertransformer", 32, 2) / batch_ms("175b", "orca", 32, 2)
     note = "FasterTransformer's bars scatter by 3 %: a batch of 4 takes less than one of 2. The fit goes between them."
     return Finding([within("FT / Orca, batch 2, 32 tokens", 1.47, gain, 0.05)], notes=[note])
 
 
 def run_4() -> Finding:
-    """When FasterTransformer's preallocation exceeds the memory."""
+    """The batch sizes at which FasterTransformer's preallocation exceeds the memory."""
     checks = [
         within(f"first batch of {model} that does not fit", size, first_too_large(model), 0.0, "requests")
         for model, size in (("13b", 8), ("101b", 16))
@@ -162,7 +168,7 @@ def saturation(model: str, series: Series, low: float, high: float) -> Number:
 
 
 def run_5() -> Finding:
-    """What FasterTransformer serves at most."""
+    """FasterTransformer's highest throughput."""
     tolerances = ((FT_1, 0.08), (FT_8, 0.20))
     checks = [saturation(model, series, -most, most) for model in ("101b", "175b") for series, most in tolerances]
     note = (
@@ -173,19 +179,19 @@ def run_5() -> Finding:
 
 
 def run_6() -> Finding:
-    """What Orca serves at most, with 101B."""
+    """Orca's highest throughput with 101B."""
     return Finding([saturation("101b", series, -0.12, 0.12) for series in ORCAS])
 
 
 def run_7() -> Finding:
-    """What Orca serves at most, with 175B."""
+    """Orca's highest throughput with 175B."""
     first, *others = ORCAS
     checks = [saturation("175b", first, -0.08, 0.08), *(saturation("175b", series, -0.10, 0.25) for series in others)]
     return Finding(checks)
 
 
 def run_9() -> Finding:
-    """Latencies of 101B with two batches in flight, and with one."""
+    """Latencies of 101B with two batches in flight, and one."""
     checks: list[Comparison] = []
     for rate, ms in ((0.81, 76), (2.04, 87), (4.06, 104)):
         two, one = (serve("101b", ("orca", 32), rate, MANY, in_flight).latency for in_flight in (2, 1))
@@ -210,7 +216,7 @@ def run_10() -> Finding:
 
 
 def run_13() -> Finding:
-    """Row 13: orderings that hold for any constants."""
+    """Row 13: orderings that hold whatever the constants."""
     checks: list[Comparison] = [rises(model) for model in TESTBEDS]
     ratio = most("101b", ORCAS[0]) / most("101b", FT_1)
     checks.append(Ordering(f"101b: orca(1) is close to ft(1,1), {ratio:.2f} of it", 0.9 < ratio < 1.1))
@@ -224,7 +230,7 @@ def run_13() -> Finding:
 
 
 def rises(model: str) -> Ordering:
-    """Whether a larger max_bs always serves more."""
+    """Whether a larger max_bs always gives more throughput."""
     found = [most(model, series, MANY if (model, series) in MOST else SOME) for series in ORCAS]
     steps = ", ".join(f"{each:.2f}" for each in found)
     return Ordering(
@@ -236,19 +242,19 @@ def rises(model: str) -> Ordering:
 
 
 def latency_errors() -> list[float]:
-    """Of every published point of figure 10, at its rate."""
+    """Latency errors at every published point of figure 10."""
     points = ((*key, *point) for key, row in LOADED.items() for point in row)
     return [abs(serve(model, series, rate).latency / ms - 1) for model, series, rate, ms in points]
 
 
 def figure_9() -> Figure:
-    """Three panels: the time of a batch."""
+    """Figure 9 as three panels of batch times."""
     panels = [Panel(model.upper(), "batch size", "ms", bars_of(model), bars=True) for model in ("13b", "101b", "175b")]
     return Figure("orca-figure-9", "Orca, figure 9: time of a batch of equal requests", panels)
 
 
 def bars_of(model: str) -> list[Curve]:
-    """Both engines and both prompts, published and simulated."""
+    """Bars of both engines and both prompts, published and simulated."""
     curves = []
     for (of, engine, prompt), row in BATCH_MS.items():
         if of == model:
@@ -259,7 +265,7 @@ def bars_of(model: str) -> list[Curve]:
 
 
 def figure_10() -> Figure:
-    """Two panels: latency against throughput."""
+    """Figure 10 as two panels of latency against throughput."""
     panels = [
         Panel(model.upper(), "throughput (req/s)", "median latency (ms/token)", curves_of(model), log_x=True)
         for model in ("101b", "175b")
@@ -268,7 +274,7 @@ def figure_10() -> Figure:
 
 
 def curves_of(model: str) -> list[Curve]:
-    """Every series, at the rates that were published."""
+    """Every series, at the published rates."""
     curves = []
     for (of, series), row in LOADED.items():
         if of == model:

@@ -37,24 +37,27 @@ def _setup(batch: int, longest: int) -> Setup:
 
 
 def _run(policy: str, requests: list[tuple[int, int]]) -> list[IterationSample]:
-    """Iterations that serve (prompt, answer) requests which all fit at once."""
+    """Iterations that serve (prompt, answer) requests, all of which fit together."""
     return iterations(_setup(len(requests), max(map(sum, requests))), policy, requests)
 
 
 def _decode(batch: int, prompt: int) -> IterationSample:
-    """The first iteration of decodes alone, after prompts of so many tokens."""
+    """The first decode-only iteration, after prompts of `context` tokens."""
     return _run("request-level", [(prompt, 2)] * batch)[1]
 
 
 def _table_2() -> tuple[IterationSample, IterationSample, IterationSample]:
-    """Its three iterations, of decodes that attend to 1024 tokens and a few."""
+    """The three iterations of table 2.
+
+    Decodes attend to 1024 tokens and a few more.
+    """
     joined = _run("sarathi:chunk_size=1024", [(1023, 8)] * 3 + [(1021, 1)])
     (hybrid,) = (each for each in joined if each.work.tokens == 1024 and each.work.decodes == 3)
     return _run("orca", [(1024, 1)])[0], _decode(4, 1023), hybrid
 
 
 def _as_table_2_counts(each: IterationSample) -> float:
-    """Milliseconds of linear layers and attention, without norms and sampling."""
+    """Milliseconds as in table 2: linear layers and attention only."""
     cost, work = _setup(1, 1024).machine.cost, each.work
     assert isinstance(cost, TransformerCost)
     linears = cost.layer_seconds(work.tokens) - cost.elementwise_seconds(work.tokens)
@@ -62,7 +65,7 @@ def _as_table_2_counts(each: IterationSample) -> float:
 
 
 def row_14() -> Finding:
-    """The price of a decode, alone and riding along."""
+    """The cost of a decode, alone and piggybacked."""
     prefill, decode, hybrid = _table_2()
     prompt, four, joined = map(_as_table_2_counts, (prefill, decode, hybrid))
     alone, riding = four / 4, (joined - prompt) / 3
@@ -86,7 +89,7 @@ def row_14() -> Finding:
 
 
 def row_15() -> Finding:
-    """What the edge of a tile costs."""
+    """The cost of one token beyond a tile."""
     one, other = (_run("orca", [(tokens, 1)])[0].seconds for tokens in (256, 257))
     step = Number("257 against 256 tokens", 1 + TILE_STEP, other / one, -0.08 / (1 + TILE_STEP), 0.08 / (1 + TILE_STEP))
     found = {length: end_to_end(length) for length in LENGTHS}
@@ -102,7 +105,7 @@ def row_15() -> Finding:
 
 
 def row_16() -> Finding:
-    """What a decode costs in prefill tokens."""
+    """The cost of a decode, in prefill tokens."""
     checks = []
     for batch, published in DECODE_TO_PREFILL.items():
         prefill, decode = _run("request-level", [(1024, 2)] * batch)
@@ -128,7 +131,7 @@ def _seconds(each: Iterable[IterationSample]) -> float:
 
 
 def row_17() -> Finding:
-    """Decodes ride along with chunks of 256."""
+    """Decodes piggybacked on chunks of 256 tokens."""
     ours = {batch: _speed_up(batch) for batch in SPEED_UP}
     falling = list(ours.values())
     checks = [within(f"batch {batch}", published, ours[batch], 0.2) for batch, published in SPEED_UP.items()]
@@ -136,7 +139,7 @@ def row_17() -> Finding:
 
 
 def row_18() -> Finding:
-    """Throughput where prompts are long."""
+    """Throughput with long prompts."""
     return Finding([within(f"{length} tokens", gained, gain(length, 6, 256, 50), 0.07) for length, gained in TABLE_4.items()])
 
 

@@ -1,4 +1,4 @@
-"""SARATHI, figure 12: GPT-3 on 64 A100s, as a pipeline or as replicas."""
+"""SARATHI, figure 12: GPT-3 on 64 A100s, pipelined or replicated."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ POINTS = 50  # of a curve
 
 @dataclass(frozen=True, slots=True)
 class CompletedRun:
-    """How one system served them all."""
+    """One system's run of all requests."""
 
     ends: list[float]  # seconds, of each request, in order
     outcome: SimulationOutcome
@@ -56,12 +56,12 @@ class CompletedRun:
 
     @property
     def bubbles(self) -> float:
-        """Median seconds per request."""
+        """Median seconds of bubbles per request."""
         return self.outcome.bubbles.percentile(50)
 
 
 def serve(config: SimulationConfig) -> CompletedRun:
-    """Serve the workload of a config."""
+    """Serve a config's workload."""
     ends: list[float] = []
     outcome = simulate(config, on_served=lambda served: ends.append(served.finished))
     return CompletedRun(sorted(ends), outcome)

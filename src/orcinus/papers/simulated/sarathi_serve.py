@@ -67,9 +67,9 @@ NOTE_12 = (
 
 
 def trace_file() -> Path | None:
-    """The authors' openchat_sharegpt4 trace, if present; None otherwise.
+    """The authors' openchat_sharegpt4 trace; None if it is missing.
 
-    It is looked for beside the repository, or where ORCINUS_DATA says.
+    It is looked for beside the repository, or in ORCINUS_DATA.
     """
     folder = Path(os.environ.get("ORCINUS_DATA") or Path(__file__).parents[5] / "shared/data")
     file = folder / "traces/sharegpt_8k.csv"
@@ -77,7 +77,7 @@ def trace_file() -> Path | None:
 
 
 def run_table_2() -> Finding:
-    """Row 24."""
+    """Row 24: table 2."""
     file = trace_file()
     found = statistics(make_workload("all-at-once", f"trace:file={file}" if file else "sharegpt", None if file else 30731))
     checks = [
@@ -101,7 +101,7 @@ def figure_9_seconds(software: Software, decodes: int, context: int) -> tuple[fl
 
 
 def run_figure_9() -> Finding:
-    """Row 25."""
+    """Row 25: figure 9."""
     software = find_software("vllm")
     simulated = {place: tuple(1e3 * s for s in figure_9_seconds(software, *place)) for place in FIGURE_9}
     checks = []
@@ -136,7 +136,7 @@ def _figure_9(simulated: dict[tuple[int, int], tuple[float, ...]]) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class CapacitySearch:
-    """A system, its data, the P99 TBTs to keep, and the first rate."""
+    """A system, its data, its P99 TBT limits, and the first rate."""
 
     system: str
     data: str
@@ -146,7 +146,7 @@ class CapacitySearch:
 
 
 def config_of(system: str, data: str, requests: int = 2048) -> SimulationConfig:
-    """A system of figures 10 and 12, set up for one data set."""
+    """The config of a system in figures 10 and 12."""
     file, longest = trace_file(), LONGEST[data]
     openchat = f"empirical:file={file}" if file else "sharegpt"
     chosen = SYSTEMS[system]
@@ -167,7 +167,7 @@ def config_of(system: str, data: str, requests: int = 2048) -> SimulationConfig:
 
 
 def search(asked: CapacitySearch) -> tuple[float, ...]:
-    """The capacities that were asked for, in requests per second."""
+    """The capacities of a search, in requests per second."""
     config = config_of(asked.system, asked.data, asked.requests)
     slos = [SLO({"tbt.p99": target, "scheduling_delay.p50": DELAY}) for target in asked.targets]
     return tuple(found.rate for found in find_capacities(config, slos, first=asked.first))
@@ -200,13 +200,13 @@ WINDOW_NOTE = (
 
 
 def run_figure_10() -> Finding:
-    """Row 26."""
+    """Row 26: figure 10."""
     found = _figure_10("openchat", capacities("openchat", 2048))
     return replace(found, notes=[*found.notes, WINDOW_NOTE])
 
 
 def run_arxiv() -> Finding:
-    """The other data set of figure 10."""
+    """Figure 10 for its other data set."""
     return _figure_10("arXiv", capacities("arXiv", FEWER))
 
 
@@ -236,14 +236,14 @@ def _lengths_note(data: str) -> list[str]:
 
 
 def run_headline() -> Finding:
-    """Row 27."""
+    """Row 27: the headline."""
     rates = capacities("openchat", 2048)
     ratios = {slo: rates["Sarathi-Serve"][slo] / rates["vLLM"][slo] for slo in SLOS}
     return Finding([within(f"over vLLM, {slo}", OVER_VLLM[slo], ratio, 0.2, "x") for slo, ratio in ratios.items()])
 
 
 def run_figure_12() -> Finding:
-    """Capacity against the promised time between tokens."""
+    """Capacity against the TBT limit."""
     asked = [CapacitySearch(name, "openchat", TBT_12, rates[0], FEWER) for name, rates in reversed(FIGURE_12.items())]
     found = dict(zip(reversed(FIGURE_12), in_parallel(search, asked), strict=True))
     checks, panels = [], []
@@ -266,7 +266,7 @@ def run_figure_12() -> Finding:
 
 
 def run_orca_max() -> Finding:
-    """How many requests run together if each has room for the longest."""
+    """How many requests run together if each reserves the longest length."""
     config = SimulationConfig(
         model="opt-13b",
         device="a100-40g",

@@ -28,17 +28,17 @@ COARSE = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 126,
 
 
 def request(length: int, ratio: float) -> tuple[int, int]:
-    """Tokens of prompt and answer; D decodes make D + 1 tokens."""
+    """Prompt and answer tokens; D decodes make D + 1 answer tokens."""
     decodes = max(1, round(length / (ratio + 1)))
     return length - decodes, decodes + 1
 
 
 @lru_cache(maxsize=1000)
 def gain(length: int, batch: int, chunk: int, ratio: float) -> float:
-    """Throughput with decode-maximal batches over that of the baseline.
+    """Throughput of decode-maximal batches over the baseline's.
 
-    The baseline is a whole batch of prompts, and then its decodes to the end, as FasterTransformer does: when all requests are
-    alike, any scheduler that keeps the two apart comes to that.
+    The baseline runs a whole batch of prompts, and then its decodes to the end, as FasterTransformer does: with equal
+    requests, every scheduler that separates the two does the same.
     """
     prompt, answer = request(length, ratio)
     config = replace(A6000, max_batch_size=batch)
@@ -48,7 +48,7 @@ def gain(length: int, batch: int, chunk: int, ratio: float) -> float:
 
 @lru_cache(maxsize=100)
 def curve(length: int, chunk: int) -> Mapping[int, float]:
-    """A curve of figure 9: gain by P:D, finer around its best."""
+    """A curve of figure 9: gain by P:D, denser around its peak."""
     batch = LENGTHS[length]
     coarse = {ratio: gain(length, batch, chunk, ratio) for ratio in COARSE}
     best = COARSE.index(max(coarse, key=coarse.__getitem__))
@@ -58,7 +58,10 @@ def curve(length: int, chunk: int) -> Mapping[int, float]:
 
 
 def peak(length: int, chunk: int) -> int:
-    """The best whole P:D, the nearest of equal ones."""
+    """The integer P:D with the highest gain.
+
+    Of equal gains, the one closest to the requests' exact ratio.
+    """
     gains = curve(length, chunk)
 
     def rounding(ratio: int) -> float:
@@ -69,7 +72,7 @@ def peak(length: int, chunk: int) -> int:
 
 
 def positions() -> Finding:
-    """Where the nine curves of figure 9 peak."""
+    """The P:D ratios at which figure 9's nine curves peak."""
     checks = []
     for (length, chunk), (_, published) in PEAKS.items():
         checks.append(within(_name(length, chunk), published, peak(length, chunk), 1 / published))
@@ -81,7 +84,7 @@ def positions() -> Finding:
 
 
 def heights() -> Finding:
-    """How high they are there."""
+    """The heights of these peaks."""
     checks = []
     for (length, chunk), (published, _) in PEAKS.items():
         checks.append(within(_name(length, chunk), published, max(curve(length, chunk).values()), 0.07))
@@ -123,7 +126,10 @@ def end_to_end(length: int) -> list[float]:
 
 
 def chunked(length: int) -> tuple[list[float], list[float]]:
-    """Figures 13a and b: seconds without chunks over with, by chunk size."""
+    """Figures 13a and b: relative speed by chunk size.
+
+    Seconds without chunks over seconds with them: of attention alone, and of everything.
+    """
     setup = set_up(replace(A6000, max_batch_size=1, max_model_len=length + 1))
     cost = setup.machine.cost
     assert isinstance(cost, TransformerCost)
@@ -136,7 +142,7 @@ def chunked(length: int) -> tuple[list[float], list[float]]:
 
 
 def figure_13(end_to_end: Mapping[int, Sequence[float]]) -> Figure:
-    """What chunks cost and bring; `end_to_end` are the gains of figure 13c."""
+    """Figure 13: costs and gains of chunks; `end_to_end` is 13c."""
     parts = {length: chunked(length) for length in LENGTHS}
     attention, whole = ({length: part[index] for length, part in parts.items()} for index in (0, 1))
     panels = [
