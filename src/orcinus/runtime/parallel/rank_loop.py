@@ -1,0 +1,98 @@
+"""One rank's process: it builds its executor, says that it is ready, and runs every batch that it is sent, in order.
+
+It decides nothing: what runs when is the engine's business. Whatever is raised, it says so in one line and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from orcinus.core.ports import Executor
+from orcinus.errors import EngineError, OrcinusError, cause, one_line
+from orcinus.parent import end_with, leave_signals_to_parent
+from orcinus.runtime.parallel.messages import NO_BATCH, RankFailed, RankLoaded, RankLoading, RankReady, RunBatch, WarmUp
+from orcinus.runtime.parallel.rank_config import RankConfig
+from orcinus.runtime.parallel.sign_of_life import SignsOfLife
+from orcinus.runtime.parallel.sockets import RankSockets
+
+LINGER_S = 2.0
+log = logging.getLogger(__name__)
+# From a rank's configuration, its signs of life and a callback (stage, bytes done, bytes in all): what it loaded. Called when
+# all ranks are so far, that is its executor, warmed up.
+LoadRank = Callable[[RankConfig, SignsOfLife, Callable[[str, int, int], None]], Callable[[], Executor]]
+
+
+class RankLoop:
+    """Takes messages while the executor has room, else collects its oldest batch."""
+
+    def __init__(self, config: RankConfig, executor: Executor, sockets: RankSockets, signs: SignsOfLife) -> None:
+        self.executor, self.sockets, self.signs = executor, sockets, signs
+        self.speaks = config.rank == config.mesh.speaker
+        self.in_flight: list[int] = []
+        self.going = True
+
+    def run(self) -> None:
+        """Until told to end; batches that came before are finished."""
+        while self.going or self.in_flight:
+            if self.going and len(self.in_flight) < self.executor.depth and (not self.in_flight or self.sockets.waiting()):
+                self._receive()
+            else:
+                self._collect()
+
+    def _receive(self) -> None:
+        message = self.sockets.receive()
+        if not isinstance(message, RunBatch):
+            self.going = False
+            return
+        self.in_flight.append(message.batch.id)
+        self.signs.batch = self.in_flight[0]
+        self.executor.submit(message.batch)
+
+    def _collect(self) -> None:
+        result = self.executor.collect()
+        self.in_flight.pop(0)
+        self.signs.batch = self.in_flight[0] if self.in_flight else NO_BATCH
+        if self.speaks:
+            self.sockets.answer(result)
+
+
+def run_rank(config: RankConfig, load: LoadRank) -> int:
+    """Load and run; returns the exit status."""
+    sockets = RankSockets(config.addresses)
+    signs = SignsOfLife(config.rank, sockets.reporter())
+    status = 0
+    try:
+        warm_up = load(config, signs, lambda *stage: sockets.report(RankLoading(config.rank, *stage)))
+        sockets.report(RankLoaded(config.rank, os.getpid(), socket.gethostname()))
+        if isinstance(sockets.receive(), WarmUp):
+            executor = warm_up()
+            sockets.report(RankReady(config.rank, executor.depth, executor.overlap))
+            RankLoop(config, executor, sockets, signs).run()
+            executor.close()
+    except Exception as error:
+        known = isinstance(error, OrcinusError)
+        if not known:
+            log.exception("rank %d stopped", config.rank)
+        text = one_line(error) if known else cause(error)
+        sockets.report(RankFailed(config.rank, text, for_others=isinstance(error, EngineError)))
+        status = 1
+    signs.stop()
+    sockets.close(LINGER_S)
+    return status
+
+
+def run_process(load: LoadRank) -> NoReturn:
+    """Be the rank that standard input describes, the child of the process of the first argument, until either ends."""
+    end_with(int(sys.argv[1]), 0, last_words=lambda: None)
+    leave_signals_to_parent()
+    config = RankConfig.decode(sys.stdin.buffer.read())
+    logging.basicConfig(level=logging.WARNING, format=f"rank {config.rank}: %(message)s")
+    status = run_rank(config, load)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # libraries may wait for ranks that are gone

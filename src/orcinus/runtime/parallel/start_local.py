@@ -1,0 +1,54 @@
+"""Ranks as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from orcinus.parent import describe_exit, signals_held
+from orcinus.runtime.parallel.rank_config import RankConfig
+
+WORKER = "orcinus.runtime.parallel.worker"
+
+
+class LocalLauncher:
+    """One child process a rank; each ends with this process, however that ends."""
+
+    host = None
+
+    def __init__(self, module: str = WORKER) -> None:
+        self._module = module
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, configs: Sequence[RankConfig]) -> None:
+        for config in configs:
+            command = [sys.executable, "-m", self._module, str(os.getpid())]
+            with signals_held():  # this process decides what a signal means, even if all get it
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | threads_of(config))
+            self._processes[config.rank] = process
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin:  # it has ended already, as its exit status will tell
+                process.stdin.write(config.encode())
+
+    def ended(self) -> Mapping[int, str]:
+        statuses = {rank: process.poll() for rank, process in self._processes.items()}
+        return {rank: describe_exit(status) for rank, status in statuses.items() if status is not None}
+
+    def stop(self, grace_s: float) -> None:
+        until = time.monotonic() + grace_s
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        for process in self._processes.values():
+            process.wait()
+
+
+def threads_of(config: RankConfig) -> dict[str, str]:
+    """Environment variables that give a rank its share of the cores."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(config.threads))
