@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -12,13 +14,15 @@ from orcinus.core.engine import Engine
 from orcinus.core.kv import Paged
 from orcinus.core.policies import LatencyTarget, StallFree
 from orcinus.core.ports import Policy
-from orcinus.core.request import Request
+from orcinus.core.request import Flight, Request
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import NO_OVERLAP, Scheduler
+from orcinus.core.step_time import StepTime
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Limits
+from orcinus.core.view import Limits, View
 from orcinus.observe.latency import LatencyObserver, percentile
 from orcinus.observe.timeline import TimelineObserver
+from tests.product import part
 
 Machine = Callable[[Batch, float], float]  # seconds of a batch that begins at a moment
 
@@ -96,14 +100,19 @@ def serve(policy: Policy, machine: Machine, *, rate: float = 12.0, seconds: floa
     return watch, engine
 
 
-@pytest.mark.parametrize(
-    "start",
-    [lambda: steady, lambda: noisy(0), lambda: noisy(1), lambda: slower_later],
-    ids=["steady", "noisy", "noisy2", "slower"],
-)
+MACHINES: dict[str, Callable[[], Machine]] = {
+    "steady": lambda: steady,
+    "noisy": lambda: noisy(0),
+    "noisy too": lambda: noisy(1),
+    "slower later": lambda: slower_later,
+}
+
+
+@pytest.mark.parametrize("machine", part("noisy", full=["steady", "noisy too", "slower later"]))
 def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_budget_that_does(
-    start: Callable[[], Machine],
+    machine: str,
 ) -> None:
+    start = MACHINES[machine]
     fixed = [serve(StallFree(budget), start())[0] for budget in (16, 32, 64, 128, 256, 512)]
     for tbt in (0.02, 0.03, 0.06):
         keeping = [watch for watch in fixed if percentile(watch.tbt(), 99) <= tbt]
@@ -186,3 +195,50 @@ def test_a_ttft_target_ends_iterations_before_the_first_deadline() -> None:
             engine.step()
         slowest[ttft] = sorted(watch.ttft()[1:])
     assert slowest[0.1][3] <= 0.102 < slowest[None][3]  # the prediction is right to two parts in a hundred
+
+
+class OneMillisecondAToken:
+    """A prediction that is certain, for tests of one decision."""
+
+    trusted_tokens, margin, measured = 10_000, 0.0, math.inf
+
+    def predict(self, tokens: int, pairs: int, requests: int) -> float:
+        return tokens / 1000
+
+
+def view_at(now: float, running: list[Request], waiting: list[Request]) -> View:
+    limits = Limits(100, max_batch_tokens=10_000, max_model_len=10_000)
+    time = cast(StepTime, OneMillisecondAToken())
+    return View(now, running, waiting, len(waiting), 0, limits, lambda request: True, time)
+
+
+def request_of(tokens: int, *, newest: float | None = None, generated: int = 0) -> Request:
+    params = SamplingParams(max_tokens=100, seed=0)
+    made = Request(f"r{tokens}", tuple(range(tokens)), params, 0.0, output=[7] * generated, newest_token=newest)
+    made.computed = tokens + generated - 1 if generated else 0
+    return made
+
+
+@pytest.mark.parametrize(("generated", "newest"), [(3, 91.0), (0, None)], ids=["a later token", "the first token"])
+def test_a_token_in_flight_counts_as_one_that_came_now(generated: int, newest: float | None) -> None:
+    decode = request_of(10, newest=newest, generated=generated)
+    pending = 1 if generated else 10
+    decode.flights = (Flight(1, pending, samples=True),)
+    decode.computed = decode.known - pending
+    selection = LatencyTarget(tbt=0.1005).select(view_at(100.0, [decode, request_of(500)], []))
+    assert selection.token_budget == 100, "a tenth of a second from now on"
+
+
+def test_a_deadline_is_counted_from_the_newest_token() -> None:
+    decode = request_of(10, newest=99.96, generated=3)
+    selection = LatencyTarget(tbt=0.1005).select(view_at(100.0, [decode, request_of(500)], []))
+    assert selection.token_budget == 60
+
+
+@pytest.mark.parametrize(("tbt", "admitted"), [(0.0205, 1), (0.0215, 2), (0.0195, 0)])
+def test_requests_are_admitted_while_they_could_decode_beside_a_smallest_chunk(tbt: float, admitted: int) -> None:
+    """With three decodes, one more is 4 + 16 tokens, and so 20 ms."""
+    decodes = [request_of(length, newest=100.0, generated=1) for length in (10, 11, 12)]
+    waiting = [request_of(length) for length in (20, 21, 22, 23)]
+    grants = list(LatencyTarget(tbt=tbt).select(view_at(100.0, decodes, waiting)).grants)
+    assert [grant.request for grant in grants] == decodes + waiting[:admitted]
