@@ -14,10 +14,11 @@ def product(*axes: Iterable[Hashable], name: Callable[..., str] | None = None) -
     return _parameters([tuple(axis) for axis in axes], pairwise(*axes), name)
 
 
-def in_turn(first: Iterable[Hashable], second: Iterable[Hashable]) -> list[Any]:
-    """The same of two choices, of which `make test` need not run every pair: each value of `first` with one of `second`."""
-    axes = [tuple(first), tuple(second)]
-    return _parameters(axes, list(zip(axes[0], itertools.cycle(axes[1]), strict=False)), None)
+def in_turn(*axes: Iterable[Hashable]) -> list[Any]:
+    """All combinations, of which `make test` runs as few as hold every value of every axis."""
+    values = [tuple(axis) for axis in axes]
+    rows = [tuple(axis[row % len(axis)] for axis in values) for row in range(max(map(len, values)))]
+    return _parameters(values, rows, None)
 
 
 def _parameters(axes: list[tuple[Any, ...]], chosen: list[tuple[Any, ...]], name: Callable[..., str] | None) -> list[Any]:

@@ -165,6 +165,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path)
     assert any(name.endswith("LICENSE") for name in info)
 
 
+@pytest.mark.full
 def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """Which sees the libraries of this one; from another folder, and with nothing of the clone on its path."""
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)

@@ -16,6 +16,7 @@ from orcinus.bench.report.numbers import side_numbers
 from orcinus.bench.result import Result
 from orcinus.bench.summary import summarize
 from tests.bench.made_up_runs import repeat, request, result, side
+from tests.product import part
 
 SAMPLES = st.lists(st.integers(0, 6), min_size=1, max_size=5)
 
@@ -81,14 +82,13 @@ def winners(found: Result) -> int:
     return page
 
 
-@pytest.mark.parametrize("repeats", [5, 7, 10])
-@pytest.mark.parametrize("sides", [2, 4])
+@pytest.mark.parametrize(("repeats", "sides"), part((5, 4), full=[(5, 2), (7, 2), (7, 4), (10, 2), (10, 4)]))
 def test_equal_sides_have_no_winner(repeats: int, sides: int) -> None:
     """Twenty benchmarks of a system against itself."""
     assert sum(winners(measured(seed, repeats, sides=sides)) for seed in range(20)) == 0
 
 
-@pytest.mark.parametrize("repeats", [7, 8, 12])
+@pytest.mark.parametrize("repeats", part(8, full=[7, 12]))
 def test_false_winners_are_as_seldom_as_the_level_says(repeats: int) -> None:
     """In a thousand families of twelve comparisons, which are independent here: the worst case."""
     rng, families = random.Random(repeats), 1000

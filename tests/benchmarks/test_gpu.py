@@ -24,6 +24,7 @@ from on_gpu.targets import TARGETS, target_rows
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels import available
+from tests.product import part
 from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
 needs_triton = pytest.mark.skipif(not available(), reason="there is no triton to interpret the kernels")
 
 
+@pytest.mark.full
 @needs_triton
 @pytest.mark.parametrize("name", TESTED)
 def test_every_section_runs_on_a_cpu(ran: tuple[subprocess.CompletedProcess[str], Path], name: str) -> None:
@@ -63,6 +65,7 @@ def test_every_section_runs_on_a_cpu(ran: tuple[subprocess.CompletedProcess[str]
     assert all(rows for rows in section["tables"].values())
 
 
+@pytest.mark.full
 @needs_triton
 def test_every_kernel_is_within_its_limit(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     rows = Results(ran[1]).rows("kernels", "errors")
@@ -72,6 +75,7 @@ def test_every_kernel_is_within_its_limit(ran: tuple[subprocess.CompletedProcess
     assert {row["kernel"]: row["limit"] for row in rows}["philox"] == 0, "every bit is the same"
 
 
+@pytest.mark.full
 @needs_triton
 def test_torch_attends_to_the_same_data(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     results = Results(ran[1])
@@ -79,6 +83,7 @@ def test_torch_attends_to_the_same_data(ran: tuple[subprocess.CompletedProcess[s
     assert max(row["differs"] for row in rows) < 1e-5
 
 
+@pytest.mark.full
 @needs_triton
 def test_a_toy_run_says_what_it_is_and_judges_nothing(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = ran
@@ -91,6 +96,7 @@ def test_a_toy_run_says_what_it_is_and_judges_nothing(ran: tuple[subprocess.Comp
     assert {row["verdict"] for row in target_rows(Results(out))} == {"toy: not measured"}
 
 
+@pytest.mark.full
 @needs_triton
 def test_what_the_file_has_is_not_run_again_unless_it_is_asked_for(
     ran: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
@@ -133,7 +139,7 @@ def run_fakes(tmp_path: Path) -> Callable[..., Results]:
     return go
 
 
-@pytest.mark.parametrize("name", ["ceilings", "fused", "golden"])
+@pytest.mark.parametrize("name", part("fused", full=["ceilings", "golden"]))
 def test_a_process_that_dies_is_replaced(run_fakes: Callable[..., Results], name: str) -> None:
     sections = run_fakes(**{name: "dies"}).sections
     assert {each: section["state"] for each, section in sections.items()} == {

@@ -334,6 +334,7 @@ def test_random_weights_neither_repeat_themselves_nor_leave_the_choice_to_noise(
     assert margins.quantile(0.05) > 1e-3 * best.abs().mean(), "float32 is good for 1e-6"
 
 
+@pytest.mark.full
 def test_hugging_face_and_orcinus_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "FOLDER", tmp_path)
     monkeypatch.setattr(run, "FOLDER", tmp_path)

@@ -41,6 +41,7 @@ def test_offline_prints_the_file_as_json() -> None:
     assert (found["kind"], found["objectives"], len(found["sides"])) == ("offline", {"ttft": 60.0}, 1)
 
 
+@pytest.mark.full
 def test_a_configuration_can_be_compared_with_itself() -> None:
     done = orcinus("bench", "offline", *SMALL, "--repeats", "1", "--policy", "orca,orca", "--json")
     assert [each["name"] for each in json.loads(done.stdout)["sides"]] == ["orca", "orca (2)"]
@@ -63,6 +64,7 @@ def test_bad_rows_of_a_trace_are_counted_in_one_line_or_end_the_command(tmp_path
     assert "line 3 of" in refused.stderr
 
 
+@pytest.mark.full
 def test_sweep_prints_a_line_for_every_system_and_rate() -> None:
     done = orcinus("bench", "sweep", *SMALL, "--policy", "orca,stall-free", "--rates", "50,100", "--repeats", "1")
     assert done.returncode == 0, done.stderr

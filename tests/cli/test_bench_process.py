@@ -12,6 +12,7 @@ import pytest
 from orcinus.bench.measure import metrics
 from orcinus.bench.result import read_result
 from tests.commands import ENVIRONMENT, ORCINUS, orcinus
+from tests.product import part
 from tests.serve.conftest import Running
 
 BARS = {"FORCE_COLOR": "1", "NO_COLOR": "1"}  # bars without a terminal, and without colours between their words
@@ -34,13 +35,15 @@ def interrupted(arguments: list[str], after: str) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize(
     "how",
-    [
-        ("--arrivals", "poisson:rate=20"),
-        ("--arrivals", "closed:clients=2"),
-        ("--api", "chat", "--arrivals", "all-at-once"),
-        ("--prompts", "text", "--arrivals", "constant:rate=20"),
-        ("--any-length",),
-    ],
+    part(
+        (("--arrivals", "poisson:rate=20"),),
+        (("--api", "chat", "--arrivals", "all-at-once"),),
+        full=[
+            (("--arrivals", "closed:clients=2"),),
+            (("--prompts", "text", "--arrivals", "constant:rate=20"),),
+            (("--any-length",),),
+        ],
+    ),
     ids=" ".join,
 )
 def test_a_server_is_measured(server: Running, how: tuple[str, ...], tmp_path: Path) -> None:
@@ -61,6 +64,7 @@ def test_a_server_is_measured(server: Running, how: tuple[str, ...], tmp_path: P
     assert "counted by token ids" in done.stdout
 
 
+@pytest.mark.full
 def test_a_server_is_swept_and_its_capacity_found(server: Running) -> None:
     load = ("--requests", "6", "--workload", "fixed:tokens=20,fixed:tokens=5", *PATIENT)
     swept = orcinus("bench", "sweep", "--url", server.url, "--rates", "20,40", "--repeats", "1", *load)
@@ -94,6 +98,7 @@ def test_ctrl_c_keeps_what_a_server_was_measured_at(server: Running, tmp_path: P
     assert server.idle(), "the requests in flight were given up"
 
 
+@pytest.mark.full
 def test_ctrl_c_keeps_what_an_engine_was_measured_at(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     load = ["--workload", "fixed:tokens=20,fixed:tokens=40", "--requests", "2000", "--repeats", "9", "--out", str(out)]

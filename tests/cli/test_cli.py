@@ -189,6 +189,7 @@ def test_the_demo_as_plain_text_shows_empty_slots_and_refilled_ones() -> None:
     assert "One round: to tell a difference from noise takes --repeats 7." in done.stdout
 
 
+@pytest.mark.full
 def test_the_demo_with_the_shipped_long_prompt() -> None:
     """The long prompt runs whole beside decodes with orca, and in pieces of the budget with stall-free."""
     words = ("--prompts-file", "long-prompt", "--max-tokens", "24", "--max-batch-size", "4", "--repeats", "2")
@@ -204,6 +205,7 @@ def test_the_demo_with_the_shipped_long_prompt() -> None:
     assert "Medians of 2 rounds in turn: to tell a difference from noise takes --repeats 7." in done.stdout
 
 
+@pytest.mark.full
 def test_the_demo_with_other_prompts_and_policies(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("Hi\nHello\nThanks\n")

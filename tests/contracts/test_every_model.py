@@ -14,7 +14,7 @@ from orcinus import LLM, SamplingParams
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES
 from tests.checkpoints import CONFIGS
-from tests.product import product
+from tests.product import in_turn
 
 Made = Callable[[str], tuple[Any, Path]]
 TOKENS = 16
@@ -45,7 +45,7 @@ def expected(checkpoint: Made) -> Callable[[str], list[list[int]]]:
     return answers
 
 
-@pytest.mark.parametrize(("name", "policy", "kv"), product(CONFIGS, POLICIES, KV_MANAGERS))
+@pytest.mark.parametrize(("name", "policy", "kv"), in_turn(CONFIGS, POLICIES, KV_MANAGERS))
 def test_greedy_tokens_equal_transformers(
     name: str, policy: str, kv: str, checkpoint: Made, expected: Callable[[str], list[list[int]]]
 ) -> None:

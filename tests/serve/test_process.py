@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.commands import Done, orcinus_commands, orcinus_process
+from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.waiting import wait_until
 
@@ -93,6 +94,7 @@ def test_sigterm_drains_tells_new_requests_and_the_status_is_0() -> None:
         assert not Path(f"/proc/{engine}").exists()
 
 
+@pytest.mark.full
 def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() -> None:
     with serving(*SIMULATED, "--drain", "0.5") as server:
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
@@ -134,7 +136,7 @@ def test_a_second_signal_stops_at_once() -> None:
         assert last == "error: stopped at the second signal: 1 answers were cut off"
 
 
-@pytest.mark.parametrize("after", [0.5, 1.2, 2.0])
+@pytest.mark.parametrize("after", part(1.2, full=[0.5, 2.0]))
 def test_ctrl_c_while_it_starts_is_one_line(after: float) -> None:
     """As a terminal sends it: to every process of the group."""
     process = subprocess.Popen(

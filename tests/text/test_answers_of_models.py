@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from orcinus import LLM, SamplingParams
 from orcinus.text.tokenizer import Tokenizer
+from tests.product import part
 from tests.scripted import save_scripted
 from tests.serve.conftest import Running, serving
 from tests.text.vocabularies import byte_level, pieces
@@ -83,6 +84,7 @@ def test_text_fed_back_token_by_token_is_the_same(spaced: tuple[Path, Any], spac
     assert text == " paris and the duck\ufffdé\ufffda a of", "an answer that ends inside a character says so"
 
 
+@pytest.mark.full
 def test_texts_are_the_same_when_requests_are_preempted(spaced: tuple[Path, Any]) -> None:
     prompts = [ids(spaced[1], ["<s>", "▁france", "▁is"]), ids(spaced[1], ["<s>", "▁the", "<0xC3>"])] * 4
     with LLM(spaced[0], dtype="float32", kv="paged", block_size=2, num_blocks=14, max_batch_tokens=32) as tight:
@@ -267,7 +269,7 @@ def test_marks_need_not_be_tokens_and_a_model_without_them_never_reasons() -> No
     assert Tokenizer(made, frozenset()).encode_chat([{"role": "user", "content": "<think>"}]).thinking is None
 
 
-@pytest.fixture(scope="module", params=["special", "opened"])
+@pytest.fixture(scope="module", params=part("opened", full=["special"]))
 def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose model thinks: `Now Question: hm`, and answers `Fox Question:…`."""
     tokenizer = thinking_tokenizer(special="special" in request.param)

@@ -16,6 +16,7 @@ from orcinus.bench.sweep import run_sweep
 from orcinus.bench.validity import cached_shares, doubts
 from orcinus.errors import ConfigError
 from orcinus.observe.slo import SLO
+from tests.product import part
 from tests.serve.conftest import Running
 
 LOAD = LoadConfig(workload="fixed:tokens=200,fixed:tokens=4", arrivals="constant:rate=50", requests=6, repeats=2)
@@ -33,7 +34,7 @@ def draws(result: Result) -> list[int]:
     return [repeat.draw for side in result.sides for repeat in side.repeats]
 
 
-@pytest.mark.parametrize("options", [{}, {"prompts": "text"}, {"api": "chat"}], ids=["ids", "text", "chat"])
+@pytest.mark.parametrize("options", part({"api": "chat"}, full=[{}, {"prompts": "text"}]), ids=["chat", "ids", "text"])
 def test_no_run_finds_its_prompts_in_the_cache(server: Running, options: dict[str, str]) -> None:
     """Not the second repeat, and not a second benchmark with the same words."""
     first, second = measured(server, **options), measured(server, **options)
@@ -45,6 +46,7 @@ def test_no_run_finds_its_prompts_in_the_cache(server: Running, options: dict[st
     assert {verdict.why for verdict in compare(first, second)}
 
 
+@pytest.mark.full
 def test_prompts_can_be_kept_and_are_not_compared_with_others(server: Running) -> None:
     kept = measured(server, keep_prompts=True)
     assert all(rate is not None and rate > 0.9 for rate in rates(kept))
@@ -53,6 +55,7 @@ def test_prompts_can_be_kept_and_are_not_compared_with_others(server: Running) -
         compare(measured(server), kept)
 
 
+@pytest.mark.full
 def test_every_rate_has_prompts_of_its_own(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     system, work = server_system(EndpointConfig(url=server.url, max_delay=10), LOAD, None, 0)
     swept = run_sweep([system], LOAD, work, [20.0, 50.0])

@@ -16,6 +16,7 @@ from orcinus.bench.result import Result
 from orcinus.errors import ConfigError
 from tests.bench import made_up
 from tests.bench.report.pages import RESULTS, Page
+from tests.product import part
 from tests.waiting import within
 
 PICTURES = ["batches.png", "gaps.png", "iterations.png", "latencies.png"]  # of every result that has iterations
@@ -43,13 +44,16 @@ def write(folder: Path, *results: Result, labels: tuple[str, ...] = ("first.json
     return Report(results[0], html, pictures, markdown)
 
 
+USUAL = ("plain", "capacity", "hostile", "a server")
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Report]:
     """The report about a result of that name, written once for all tests: a picture takes a quarter of a second."""
     return cache(lambda name: write(tmp_path_factory.mktemp("report"), RESULTS[name], labels=("<script>1</script>",)))
 
 
-@pytest.fixture(scope="module", params=RESULTS)
+@pytest.fixture(scope="module", params=part(*USUAL, full=[name for name in RESULTS if name not in USUAL]))
 def report(request: Any, written: Callable[[str], Report]) -> Report:
     return written(request.param)
 
