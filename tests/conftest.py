@@ -12,6 +12,7 @@ import pytest
 
 from tests.cpu_seconds import CpuSeconds
 from tests.examples import load_examples
+from tests.product import spread
 from tests.serve.conftest import server  # noqa: F401  (a fixture for everybody)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,9 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--all"):
-        full = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        chosen = spread(item for item in items if not item.get_closest_marker("full"))
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
 
 
 @pytest.hookimpl(optionalhook=True)

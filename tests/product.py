@@ -44,3 +44,29 @@ def pairwise(*axes: Iterable[Hashable]) -> list[tuple[Any, ...]]:
         chosen.append(best)
         missing -= rows.pop(best)
     return chosen
+
+
+def spread(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """As few of these tests as hold every row of every `parametrize` mark, and every value of every fixture."""
+    functions: dict[str, list[tuple[pytest.Item, set[Hashable]]]] = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append((item, _rows(item)))
+    chosen: set[pytest.Item] = set()
+    for variants in functions.values():
+        missing = set[Hashable]().union(*(rows for _, rows in variants))
+        while missing:
+            item, rows = max(variants, key=lambda variant: len(variant[1] & missing))
+            chosen.add(item)
+            missing -= rows
+    return chosen
+
+
+def _rows(item: pytest.Item) -> set[Hashable]:
+    """What a test is given by each mark and each fixture; a test that is given nothing has one row, too."""
+    callspec = getattr(item, "callspec", None)
+    given = dict(callspec.params) if callspec is not None else {}
+    rows: set[Hashable] = {"alone"}
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].replace(" ", "").split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        rows.add(tuple((name, id(given.pop(name))) for name in names if name in given))
+    return rows | {(name, id(value)) for name, value in given.items()}

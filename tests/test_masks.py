@@ -37,7 +37,7 @@ def whole(word: str) -> re.Pattern[str]:
 @pytest.mark.parametrize(
     "words",
     part(
-        (("  a quiet village",),),  # blanks before a word are not part of it
+        ("  a quiet village",),  # blanks before a word are not part of it
         full=[
             (("duck",),),  # two tokens in either form
             (("the",),),  # two tokens at a beginning, one behind a blank

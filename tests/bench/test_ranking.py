@@ -8,7 +8,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
 
 from orcinus.bench.compare import compare
 from orcinus.bench.ranking import LEVEL, METRICS, RankingReason, chance, holm, least_chance, rank, rank_sum, repeats_for
@@ -35,6 +34,8 @@ def test_the_chance_is_that_of_all_ways_to_deal_the_values_out(a: list[int], b: 
 
 @pytest.mark.parametrize(("sizes", "seed"), [((5, 5), 0), ((7, 7), 1), ((10, 4), 2), ((30, 30), 3), ((3, 20), 4)])
 def test_the_chance_is_that_of_the_exact_test(sizes: tuple[int, int], seed: int) -> None:
+    from scipy.stats import mannwhitneyu  # which takes two seconds
+
     rng = random.Random(seed)
     a, b = ([rng.gauss(shift, 1) for _ in range(size)] for size, shift in zip(sizes, (0, 0.8), strict=True))
     assert chance(a, b) == pytest.approx(mannwhitneyu(a, b, method="exact").pvalue)

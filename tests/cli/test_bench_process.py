@@ -36,8 +36,8 @@ def interrupted(arguments: list[str], after: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize(
     "how",
     part(
-        (("--arrivals", "poisson:rate=20"),),
-        (("--api", "chat", "--arrivals", "all-at-once"),),
+        ("--arrivals", "poisson:rate=20"),
+        ("--api", "chat", "--arrivals", "all-at-once"),
         full=[
             (("--arrivals", "closed:clients=2"),),
             (("--prompts", "text", "--arrivals", "constant:rate=20"),),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from orcinus.observe.interval import Interval, coverage, median_interval
 
@@ -35,6 +34,8 @@ def test_of_nothing_and_of_what_is_no_number_it_is_not_a_number() -> None:
 
 @given(st.integers(1, 60), st.integers(1, 30))
 def test_coverage_is_that_of_the_binomial_distribution(count: int, rank: int) -> None:
+    from scipy import stats  # which takes two seconds
+
     expected = max(0.0, 1 - 2 * stats.binom.cdf(rank - 1, count, 0.5))
     assert coverage(count, rank) == pytest.approx(expected, abs=1e-9)
 
@@ -50,6 +51,8 @@ def test_it_is_the_narrowest_symmetric_one_that_covers_enough(values: list[float
 @given(st.lists(FLOATS, min_size=6, max_size=40, unique=True))
 def test_it_lies_within_the_one_that_scipy_finds(values: list[float]) -> None:
     """Scipy's is made of two one-sided tests of a quantile, with the same order statistics or wider ones."""
+    from scipy import stats  # which takes two seconds
+
     found = median_interval(values)
     theirs = stats.quantile_test(values, q=np.median(values), p=0.5).confidence_interval(confidence_level=0.95)
     assert theirs.low <= found.low <= found.median <= found.high <= theirs.high

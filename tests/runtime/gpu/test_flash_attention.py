@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from inspect import signature
+from functools import cache
+from inspect import Signature, signature
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from orcinus.runtime.attention import ATTENTION, ReferenceAttention, flash
 from orcinus.runtime.attention.flash import FlashAttention
@@ -20,20 +20,26 @@ from orcinus.runtime.attention.reference import fused
 from tests.examples import examples
 from tests.runtime.gpu.batches import MIXED, SIZES, Case, nothing_else_was_written, run, truth
 
-DOCUMENTED = signature(varlen_attn)
 OF_TORCH_2_11 = {"query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k", "return_aux", "scale", "window_size"}
+
+
+@cache
+def documented() -> Signature:
+    """The kernel's parameters, from a module that takes seconds to import."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return signature(varlen_attn)
 
 
 class Stand:
     """torch's kernel, slowly: it checks what FlashAttention-2 checks, and writes no row that is nobody's."""
 
-    __signature__ = DOCUMENTED
-
     def __init__(self) -> None:
+        self.__signature__ = documented()
         self.calls: list[dict[str, Any]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        given = DOCUMENTED.bind(*args, **kwargs).arguments
+        given = documented().bind(*args, **kwargs).arguments
         self.calls.append(given)
         q, k, v = (given[name] for name in ("query", "key", "value"))
         assert q.dtype is k.dtype is v.dtype
@@ -123,13 +129,13 @@ def test_torch_s_function_takes_what_is_passed(stand: Stand) -> None:
     """The one that is installed, against which the stand-in binds; and torch 2.11 had all of it but one name."""
     run(FlashAttention(), half([(0, 3)]))
     (given,) = stand.calls
-    assert set(given) <= OF_TORCH_2_11 | {"enable_gqa"} <= set(DOCUMENTED.parameters)
+    assert set(given) <= OF_TORCH_2_11 | {"enable_gqa"} <= set(documented().parameters)
     assert given["enable_gqa"]
 
 
 def test_torch_2_11_need_not_be_told_of_grouped_heads(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = [parameter for name, parameter in DOCUMENTED.parameters.items() if name in OF_TORCH_2_11]
-    monkeypatch.setattr(stand, "__signature__", DOCUMENTED.replace(parameters=older))
+    older = [parameter for name, parameter in documented().parameters.items() if name in OF_TORCH_2_11]
+    monkeypatch.setattr(stand, "__signature__", documented().replace(parameters=older))
     run(FlashAttention(), half([(0, 3)]))
     (given,) = stand.calls
     assert set(given) <= OF_TORCH_2_11
