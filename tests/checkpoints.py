@@ -74,9 +74,14 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 
 def make_model(name: str, seed: int = 0) -> Any:
+    """A random model of one of `CONFIGS`."""
+    return random_model(CONFIGS[name](), seed)
+
+
+def random_model(config: Any, seed: int = 0) -> Any:
     """A random model in float32 whose biases and norms are random too, so that none of them can be forgotten unnoticed."""
     torch.manual_seed(seed)
-    model = hf.AutoModelForCausalLM.from_config(CONFIGS[name](), dtype=torch.float32).eval()
+    model = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:
             torch.nn.init.normal_(parameter, mean=0.7, std=0.3)

@@ -105,9 +105,9 @@ def build(
     resolved = replace(plan.resolved, folder=folder)
     with told_if_short("keys and values"):
         kv = kv_cache.allocate(
-            spec.num_layers,
+            len(model.layers),
             resolved.num_blocks,
-            spec.num_kv_heads,
+            model.num_kv_heads,
             resolved.block_size,
             spec.head_dim,
             plan.device.dtype,

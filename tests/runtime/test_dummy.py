@@ -37,7 +37,7 @@ def bare(folder: Path, to: Path) -> Path:
 def filled(folder: Path) -> Decoder:
     spec = open_checkpoint(folder).spec
     model = Decoder(spec, ATTENTION["reference"](), Factory(torch.device("cpu"), torch.float32))
-    fill_at_random(model)
+    fill_at_random(model, outline(spec))
     return model
 
 

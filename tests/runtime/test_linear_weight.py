@@ -28,7 +28,7 @@ from tests.checkpoints import CONFIGS
 Made = Callable[[str], tuple[Any, Path]]
 GREEDY = SamplingParams(max_tokens=8, temperature=0)
 PROMPTS = [[1, 2, 3], [7] * 20, [5]]
-QKV = Split(SplitKind.COLUMN, (SplitPart(24, 6), SplitPart(8, 2, shared=True), SplitPart(8, 2, shared=True)))
+QKV = Split(SplitKind.COLUMN, (SplitPart(24, 6, groups=2), SplitPart(8, 2, shared=True), SplitPart(8, 2, shared=True)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class RowScaled:
 
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "scale": self.scale}
+
+    def split_dim(self, name: str) -> int | None:
+        return None if name == "scale" and self.split.dim else self.split.dim
 
     def part(self, name: str, part: int | None) -> Tensor:
         tensor = self.tensors()[name]
@@ -198,8 +201,17 @@ def test_key_and_value_heads_are_shared_where_they_are_fewer_than_ranks() -> Non
     held = [QKV.shards(rank, 6) for rank in range(6)]
     assert [query for query, _, _ in held] == [slice(4 * rank, 4 * rank + 4) for rank in range(6)]
     assert [key for _, key, _ in held] == [slice(0, 4)] * 3 + [slice(4, 8)] * 3
-    with pytest.raises(ConfigError, match="6 units of 4 cannot be divided over 4 ranks"):
-        QKV.shards(0, 4)
+    held = [QKV.shards(rank, 4) for rank in range(4)]
+    assert [query for query, _, _ in held] == [slice(0, 8), slice(8, 12), slice(12, 20), slice(20, 24)]
+    assert [key for _, key, _ in held] == [slice(0, 4)] * 2 + [slice(4, 8)] * 2
+    with pytest.raises(ConfigError, match="6 units of 4 cannot be divided over 7 ranks: use at most 6"):
+        QKV.shards(0, 7)
+
+
+def test_query_heads_go_with_their_key_and_value_heads() -> None:
+    split = Split(SplitKind.COLUMN, (SplitPart(24, 6, groups=3), SplitPart(12, 3, shared=True)))
+    assert [split.shards(rank, 2) for rank in range(2)] == [(slice(0, 16), slice(0, 8)), (slice(16, 24), slice(8, 12))]
+    assert [part.units for part in split.of_rank(0, 2).parts] == [4, 2]
 
 
 def test_a_vocabulary_may_be_split_unevenly() -> None:
@@ -216,6 +228,7 @@ def test_every_linear_layer_says_how_it_may_be_split(checkpoint: Made, name: str
     model: Decoder = outline(spec)
     linears = model.linears()
     assert set(linears) >= {f"layers.0.{each}" for each in ("attention.qkv", "attention.out", "mlp.up", "mlp.down")}
+    assert model.head is not None
     for linear in [*linears.values(), model.head]:
         split = linear.weight.split
         assert sum(part.size for part in split.parts) == linear.weight.shape[split.dim]

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from orcinus.core.batch import Chunk
 from orcinus.core.view import Limits
 from orcinus.runtime.attention import ATTENTION
-from orcinus.runtime.checkpoint import load_model, open_checkpoint
+from orcinus.runtime.checkpoint import load_model, open_checkpoint, outline
 from orcinus.runtime.device import choose_device
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.models import Decoder, Factory
@@ -109,7 +109,7 @@ class LiveTensors(TorchDispatchMode):
 def test_no_smaller_iteration_works_with_more(checkpoint: Made) -> None:
     spec, device = open_checkpoint(checkpoint("qwen3")[1]).spec, torch.device("cpu")
     model = Decoder(spec, ATTENTION["reference"](), Factory(device, torch.float32))  # whose weights are not packed
-    fill_at_random(model)
+    fill_at_random(model, outline(spec))
 
     def measured(limits: Limits) -> int:
         return profile(model, torch.float32, device, 16, limits, lambda logits, _: logits.sort(), LiveTensors())

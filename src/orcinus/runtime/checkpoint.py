@@ -33,6 +33,8 @@ from orcinus.runtime.models import (
 )
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.operators import PLAIN, Operators
+from orcinus.runtime.parallel.collectives import ALONE, Collectives
+from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
@@ -116,12 +118,16 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
     return replace(checkpoint, spec=replace(checkpoint.spec, tied=False), notes=(*checkpoint.notes, note))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def outline(
-    spec: DecoderSpec, dtype: torch.dtype = torch.float32, linear_weight: MakeLinearWeight = PlainWeight.make
+    spec: DecoderSpec,
+    dtype: torch.dtype = torch.float32,
+    linear_weight: MakeLinearWeight = PlainWeight.make,
+    place: MeshPlace = WHOLE,
 ) -> Decoder:
-    """The decoder on the meta device. Raises `ModelError` if it is impossible."""
-    return Decoder(spec, ATTENTION["reference"](), Factory(torch.device("meta"), dtype, linear_weight=linear_weight))
+    """The decoder, or a rank's part of it, on the meta device. Raises `ConfigError` if it is impossible."""
+    make = Factory(torch.device("meta"), dtype, linear_weight=linear_weight, place=place)
+    return Decoder(spec, ATTENTION["reference"](), make)
 
 
 def load_model(
@@ -132,19 +138,22 @@ def load_model(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     dummy: bool = False,
+    place: MeshPlace = WHOLE,
+    collectives: Collectives = ALONE,
 ) -> Decoder:
     """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way.
 
-    The decoder is made where it will run, so that a GPU's model has no second copy in the machine's memory: of the files one
-    tensor is mapped at a time, and a device that is not the CPU holds one tensor beside the model while it is converted.
-    `dummy` makes weights up instead. `progress` hears after every tensor how many bytes are there, and of how many.
+    At a place of a mesh it is that rank's part, and of the files only that is read. The decoder is made where it will run, so
+    that a GPU's model has no second copy in the machine's memory: of the files one tensor is mapped at a time, and a device
+    that is not the CPU holds one tensor beside the model while it is converted. `dummy` makes weights up instead. `progress`
+    hears after every tensor how many bytes are there, and of how many.
     """
     if dummy and checkpoint.linear_weight != PlainWeight.make:
         raise ModelError(f"load_format dummy makes up plain weights only, and {checkpoint.folder} is quantized: use auto")
-    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight)
+    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight, place, collectives)
     model = Decoder(checkpoint.spec, attend, make)
     if dummy:
-        fill_at_random(model, progress)
+        fill_at_random(model, outline(checkpoint.spec), progress)
     else:
         _fill_from_files(model, checkpoint, progress)
     model.process_after_loading()
@@ -152,13 +161,19 @@ def load_model(
 
 
 def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
-    tensors = read_headers(checkpoint.folder)
-    places = match(checkpoint, model, tensors)
-    done, total = 0, sum(tensors[name].num_bytes for name in places)
-    for name, tensor in read_tensors(checkpoint.folder, places):
-        place = places[name]
-        put(tensor, model.part(place.parameter, place.part), transposed=place.transposed)
-        done += tensors[name].num_bytes
+    """Read what the model holds of the checkpoint, all of which is checked."""
+    headers = read_headers(checkpoint.folder)
+    places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.linear_weight), headers)
+    found = {name: model.pieces(place.parameter, place.part) for name, place in places.items()}
+    pieces = {name: each for name, each in found.items() if each}
+    sizes = {name: sum(piece.target.numel() for piece in each) * headers[name].itemsize for name, each in pieces.items()}
+    done, total = 0, sum(sizes.values())
+    for name, tensor in read_tensors(checkpoint.folder, pieces):
+        transposed = places[name].transposed
+        for piece in pieces[name]:
+            here = tensor.t()[piece.region].t() if transposed else tensor[piece.region]
+            put(here, piece.target, transposed=transposed)
+        done += sizes[name]
         progress(done, total)
 
 

@@ -23,6 +23,7 @@ from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import Shape, shape_of
+from orcinus.runtime.parallel.argmax import gathered_argmax, unadjusted_greedy
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 from orcinus.runtime.transfers import Link, Mark
 
@@ -48,14 +49,25 @@ class Chooser(Protocol):
 
 
 class Eager:
-    """Runs a model one operation after the other."""
+    """Runs a model one operation after the other; the stages of a pipeline hand hidden states on."""
 
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], inputs: Inputs) -> None:
         self.model, self.kv, self.inputs = model, kv, inputs
 
     def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
         packed, firsts = self.inputs.load(batch, shape, requests, before)
-        return Ran(self.model(packed, self.kv), packed[0].sample_rows, firsts)
+        model = self.model
+        hidden = model(packed, self.kv, received(model, shape.rows))
+        if not model.place.last:
+            model.collectives.send(hidden)
+        return Ran(hidden, packed[0].sample_rows, firsts)
+
+
+def received(model: Decoder, rows: int) -> Tensor | None:
+    """Hidden states `[rows, hidden_size]` from the stage before; None in the first one."""
+    if model.place.first:
+        return None
+    return model.collectives.recv((rows, model.spec.hidden_size), model.dtype)
 
 
 @dataclass(slots=True)
@@ -78,13 +90,20 @@ class TorchExecutor:
     last; otherwise it runs in the thread that collects it. A batch that raises fails its own requests and nothing else; one
     that runs out of memory fails the request with most tokens in it, and runs again without that one. If collecting is
     interrupted (Ctrl-C), the batch stays the oldest in flight. Raises `EngineError` when the device itself has failed.
+
+    In a mesh every rank has one, for its part of the model. Only the last stage draws tokens and scores prompts: the results of
+    the others are empty. There what a batch raises is raised on, because the other ranks cannot run it again.
     """
 
     def __init__(
         self, model: Decoder, kv: Sequence[LayerKV], link: Link, *, run: Runner | None = None, choose: Chooser = choose,
         overlap: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.kv, self.link, self.choose, self.overlap = model, kv, link, choose, Overlap(overlap, overlap)
+        self.model, self.kv, self.link, self.choose = model, kv, link, choose
+        mesh = model.place.mesh
+        self.alone = mesh.size == 1
+        self.overlap = Overlap(overlap, overlap and mesh.pp == 1)  # the first stage learns of tokens with the next batch
+        self.ahead = overlap
         self.run = run or Eager(model, kv, Inputs(link, kv[0].keys.shape[2]))
         self.depth = 2 if overlap else 1
         self.timed = False  # whether `busy` and `idle` are measured
@@ -111,7 +130,7 @@ class TorchExecutor:
     def submit(self, batch: Batch) -> None:
         self.requests.apply(batch)
         self._queue.append(LaunchedBatch(batch))
-        if self.overlap.decode:
+        if self.ahead:
             for flight in self._queue:  # in their order, should one of them have been interrupted
                 if flight.done is None:
                     self._start(flight)
@@ -123,7 +142,7 @@ class TorchExecutor:
         try:
             result = self._read(flight)
         except Exception as error:
-            self.link.check()
+            self._bear(error)
             result = _failed(flight.batch, error)
         self._queue.popleft()
         self.requests.receive(flight.batch, result)
@@ -132,11 +151,17 @@ class TorchExecutor:
     def close(self) -> None:
         self._queue.clear()
 
+    def _bear(self, error: Exception) -> None:
+        """Raise what more than the batch has to end for."""
+        self.link.check()
+        if not self.alone:
+            raise error
+
     def _start(self, flight: LaunchedBatch) -> None:
         try:
             self._launch(flight)
         except Exception as error:
-            self.link.check()
+            self._bear(error)
             flight.rows, flight.choice, flight.errors = (), None, dict(_failed(flight.batch, error).errors)
             with self.link.on():
                 flight.done = self.link.mark(timed=self.timed)
@@ -160,7 +185,7 @@ class TorchExecutor:
         try:
             self._compute(flight)
         except Exception as error:
-            if not out_of_memory(error):
+            if not (self.alone and out_of_memory(error)):
                 raise
             return False
         return True
@@ -170,11 +195,18 @@ class TorchExecutor:
         if flight.errors:
             batch = replace(batch, chunks=tuple(batch.chunks[row] for row in flight.rows))
         ran = self.run(batch, shape_of(batch, self.requests), self.requests, self._before)
+        if not self.model.place.last:
+            return
         flight.scores = self._score_prompts(flight, batch, ran)
         rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, self.requests[chunk.request_id])]
         if rows:
             hidden = ran.hidden.index_select(0, ran.sample_rows[: len(rows)])
-            flight.choice = self.choose(self.model.logits(hidden), rows)
+            flight.choice = self._choose(hidden, rows)
+
+    def _choose(self, hidden: Tensor, rows: Sequence[Row]) -> Choice:
+        if self.model.place.mesh.tp > 1 and all(unadjusted_greedy(row.params) for row in rows):
+            return gathered_argmax(self.model, hidden, self.link)
+        return self.choose(self.model.logits(hidden), rows)
 
     def _score_prompts(self, flight: LaunchedBatch, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
         """How likely each prompt token was after those before it, for requests that want to know."""

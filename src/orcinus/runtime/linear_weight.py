@@ -18,27 +18,48 @@ class SplitKind(Enum):
 
     COLUMN = "column"  # some outputs, from all inputs
     ROW = "row"  # some inputs: the ranks' products are summed
-    VOCABULARY = "vocabulary"  # some outputs, as many as the other ranks or one fewer
+    VOCABULARY = "vocabulary"  # some outputs, which are gathered: logits
+
+
+def share(count: int, rank: int, ranks: int) -> range:
+    """A rank's share of `count` things, as equal as can be: the first ranks may have one more."""
+    each, rest = divmod(count, ranks)
+    first = rank * each + min(rank, rest)
+    return range(first, first + each + (rank < rest))
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPart:
-    """Neighbouring outputs or inputs in equal units that ranks may not cut."""
+    """Neighbouring outputs or inputs in equal units that ranks may not cut.
+
+    Units may form equal groups: query heads that share a key/value head. Ranks get whole groups while there are enough.
+    """
 
     size: int
     units: int  # heads, for example
+    groups: int | None = None  # None: each unit is a group of its own
     shared: bool = False  # whether several ranks may hold one unit: key and value heads, if there are fewer than ranks
 
     def shard(self, rank: int, ranks: int) -> slice:
-        """What a rank holds. Raises `ConfigError` if the units cannot be divided so."""
+        """What a rank holds. Raises `ConfigError` if there is not a unit for every rank."""
         width = self.size // self.units
-        if self.units % ranks == 0:
-            units = self.units // ranks
-            return slice(rank * units * width, (rank + 1) * units * width)
-        if self.shared and ranks % self.units == 0:
-            unit = rank * self.units // ranks
-            return slice(unit * width, (unit + 1) * width)
-        raise ConfigError(f"{self.units} units of {width} cannot be divided over {ranks} ranks: use a divisor of {self.units}")
+        if self.units < ranks and not self.shared:
+            raise ConfigError(f"{self.units} units of {width} cannot be divided over {ranks} ranks: use at most {self.units}")
+        units = self._units(rank, ranks)
+        return slice(units.start * width, units.stop * width)
+
+    def _units(self, rank: int, ranks: int) -> range:
+        groups = self.groups or self.units
+        each = self.units // groups
+        if groups >= ranks:
+            mine = share(groups, rank, ranks)
+            return range(mine.start * each, mine.stop * each)
+        group = next(group for group in range(groups) if rank in share(ranks, group, groups))
+        if self.shared:
+            return range(group, group + 1)
+        holders = share(ranks, group, groups)  # ranks that share out the units of this group
+        mine = share(each, rank - holders.start, len(holders))
+        return range(group * each + mine.start, group * each + mine.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +77,11 @@ class Split:
         """The dimension of a weight `[outputs, inputs]` that is divided."""
         return 1 if self.kind is SplitKind.ROW else 0
 
+    @property
+    def size(self) -> int:
+        """Length of that dimension."""
+        return sum(part.size for part in self.parts)
+
     def span(self, part: int | None) -> slice:
         """Where a part lies; None is the whole dimension."""
         if part is None:
@@ -65,9 +91,15 @@ class Split:
 
     def shards(self, rank: int, ranks: int) -> tuple[slice, ...]:
         """A rank's slice of each part. Raises `ConfigError` if units would be cut."""
-        if self.kind is SplitKind.VOCABULARY:
-            return tuple(slice(each.size * rank // ranks, each.size * (rank + 1) // ranks) for each in self.parts)
         return tuple(each.shard(rank, ranks) for each in self.parts)
+
+    def of_rank(self, rank: int, ranks: int) -> Split:
+        """How what a rank holds is made of parts. Raises `ConfigError` if units would be cut."""
+        if ranks == 1:
+            return self
+        sizes = [shard.stop - shard.start for shard in self.shards(rank, ranks)]
+        units = [size * part.units // part.size for size, part in zip(sizes, self.parts, strict=True)]
+        return Split(self.kind, tuple(map(SplitPart, sizes, units)))
 
 
 class LinearWeight(Protocol):
@@ -95,6 +127,10 @@ class LinearWeight(Protocol):
 
     def tensors(self) -> Mapping[str, Tensor]:
         """What a checkpoint fills, by the last part of its name there: `weight`, `scale`."""
+        ...
+
+    def split_dim(self, name: str) -> int | None:
+        """The dimension of a tensor along which it is split; None: every rank holds all of it."""
         ...
 
     def part(self, name: str, part: int | None) -> Tensor:

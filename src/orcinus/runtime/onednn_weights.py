@@ -71,6 +71,9 @@ class OneDNNWeight:
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
+    def split_dim(self, name: str) -> int | None:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
     def part(self, name: str, part: int | None) -> Tensor:
         raise KeyError(f"{name}: a packed weight has no tensors to fill")
 

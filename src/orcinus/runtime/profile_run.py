@@ -72,8 +72,7 @@ def profile(
 
     `choose` is what makes tokens of logits `[requests, vocab_size]`, in the model's dtype. Raises `torch.OutOfMemoryError`.
     """
-    spec = model.spec
-    kv = kv_cache.allocate(spec.num_layers, 1, spec.num_kv_heads, block_size, spec.head_dim, dtype, device)
+    kv = kv_cache.allocate(len(model.layers), 1, model.num_kv_heads, block_size, model.spec.head_dim, dtype, device)
     meter.start()
     run = Eager(model, kv, Inputs(Link(device), block_size))
     for batch in largest_batches(limits, block_size):
@@ -122,6 +121,8 @@ def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Row]], obj
     requests = RequestStates()
     requests.apply(batch)
     ran = run(batch, shape_of(batch, requests), requests, None)
+    if not run.model.place.last:
+        return
     rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, requests[chunk.request_id])]
     choose(run.model.logits(ran.hidden.index_select(0, ran.sample_rows)), rows)
     run.model.logits(ran.hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored

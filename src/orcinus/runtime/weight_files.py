@@ -34,7 +34,12 @@ class TensorHeader:
 
     @property
     def num_bytes(self) -> int:
-        return prod(self.shape) * BITS.get(self.dtype, 8) // 8  # what is not listed is a byte or less
+        return prod(self.shape) * self.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number; what is not listed is counted as one."""
+        return BITS.get(self.dtype, 8) // 8
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:

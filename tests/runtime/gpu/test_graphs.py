@@ -18,6 +18,7 @@ from orcinus.core.view import Limits
 from orcinus.runtime.gpu import executor as put_together
 from orcinus.runtime.gpu import graphs
 from orcinus.runtime.gpu.graphs import CudaCapture, Graphed, decode_sizes, mixed_sizes
+from orcinus.runtime.parallel.mesh import WHOLE
 from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -96,6 +97,7 @@ class Layers:
     """What is captured, and what it says of itself."""
 
     captures_decodes = True
+    place = WHOLE
     spec = SimpleNamespace(num_kv_groups=1)
 
     def __init__(self, captures_chunks: bool) -> None:

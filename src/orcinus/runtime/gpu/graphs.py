@@ -20,7 +20,7 @@ from torch import Tensor
 from orcinus.core.batch import Batch
 from orcinus.core.executor_state import RequestState
 from orcinus.core.view import Limits
-from orcinus.runtime.executor import Eager, out_of_memory
+from orcinus.runtime.executor import Eager, out_of_memory, received
 from orcinus.runtime.input_batch import Before, Ran
 from orcinus.runtime.pack import PackedBatch, Shape
 
@@ -84,6 +84,7 @@ class Graph:
     shape: Shape
     words: Tensor  # [shape.words] what it reads: a batch
     batch: tuple[PackedBatch, ...]  # views of the same, one per group of layers
+    received: Tensor | None  # [shape.rows, hidden_size] what else it reads: hidden states of the stage before
     hidden: Tensor  # [shape.rows, hidden_size] what it writes
     replay: Replay
 
@@ -105,7 +106,15 @@ class Graphed:
         if graph is None:
             return self.eager(batch, shape, requests, before)
         packed, firsts = self.eager.inputs.load(batch, graph.shape, requests, before, into=graph.words)
+        model = self.eager.model
+        states = received(model, shape.rows)
+        if graph.received is not None and states is not None:
+            graph.received[: shape.decodes] = states[: shape.decodes]
+            graph.received[graph.shape.decodes :][: shape.chunk_rows] = states[shape.decodes :]
         graph.replay()
+        if not model.place.last:  # without padding, because the next stage may have captured other sizes
+            chunks = graph.hidden[graph.shape.decodes :][: shape.chunk_rows]
+            model.collectives.send(torch.cat((graph.hidden[: shape.decodes], chunks)))
         return Ran(graph.hidden, packed[0].sample_rows, firsts)
 
     def capture(self, free: Callable[[], int], seconds: float = SECONDS) -> None:
@@ -140,8 +149,13 @@ class Graphed:
     def _record(self, shape: Shape) -> Graph:
         words = torch.empty(shape.words, dtype=torch.int32, device=self.eager.inputs.link.device)
         packed, _ = self.eager.inputs.load(NO_CHUNKS, shape, {}, None, into=words)
-        hidden, replay = self._capture(lambda: self.eager.model(packed, self.eager.kv))
-        return Graph(shape, words, packed, hidden, replay)
+        model, kv = self.eager.model, self.eager.kv
+        if model.place.first:
+            hidden, replay = self._capture(lambda: model(packed, kv))
+            return Graph(shape, words, packed, None, hidden, replay)
+        states = torch.zeros(shape.rows, model.spec.hidden_size, dtype=model.dtype, device=words.device)
+        hidden, replay = self._capture(lambda: model(packed, kv, states.clone()))  # which the model overwrites
+        return Graph(shape, words, packed, states, hidden, replay)
 
     def _find(self, shape: Shape) -> Graph | None:
         """The smallest captured size that holds a batch. More decodes than there are cost little, more rows of chunks much."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orcinus.runtime.models.decoder import Decoder
 from orcinus.runtime.models.families import ARCHITECTURES, WRAPPERS, Family, Place
-from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, PlainWeight
+from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, Piece, PlainWeight
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Factory",
     "Family",
     "Linear",
+    "Piece",
     "Place",
     "PlainWeight",
     "Rope",

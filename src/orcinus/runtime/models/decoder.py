@@ -3,6 +3,9 @@
 tokens [T] ── embed ── layers ── hidden [T] ── rows that are asked for ── norm ── logits [S, vocab]
                           │
           x = x + attention(norm(x));  x = x + mlp(norm(x))
+
+Over several devices every rank runs this code on its part (Megatron-LM, section 3): some heads and columns of the MLP of each
+layer of its stage, with one sum over the tensor ranks behind attention and one behind the MLP.
 """
 
 from __future__ import annotations
@@ -17,34 +20,59 @@ from orcinus.errors import ModelError
 from orcinus.model_config import shown
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
-from orcinus.runtime.models.linear import Factory, Linear, PlainWeight
+from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
+from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.operators import ACTIVATIONS
 from orcinus.runtime.pack import PackedBatch
+from orcinus.runtime.parallel.stages import check_mesh, stage_layers
 
 
 class Decoder(nn.Module):
-    """Its weights hold nothing yet: let `load_model` fill them."""
+    """What one rank holds of a decoder: the layers of its stage, and its tensor rank's part of each.
+
+    The first stage has the embedding, the last one norm and head. Its weights hold nothing yet: let `load_model` fill them.
+    Raises `ConfigError` if the model cannot be split so.
+    """
 
     def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
         super().__init__()
-        self.spec, self.attend = spec, attend
-        self.embed = Embedding(make, spec.vocab_size, spec.hidden_size)
-        self.positions = None if spec.rope else Embedding(make, spec.max_position_embeddings, spec.hidden_size)
-        self.layers = nn.ModuleList(Layer(spec, index, attend, make) for index in range(spec.num_layers))
-        self.norm = Norm(make, spec, spec.hidden_size)
+        self.spec, self.attend, self.dtype = spec, attend, make.dtype
+        self.place, self.collectives = make.place, make.collectives
+        check_mesh(spec, self.place.mesh)
+        first, last = self.place.first, self.place.last
+        self.embed = Embedding(make, spec.vocab_size, spec.hidden_size) if first else None
+        self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if first and not spec.rope else None
+        stage = stage_layers(spec, self.place.mesh)[self.place.stage]
+        self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in stage})
+        self.kv_groups = spec.kv_groups[stage.start : stage.stop]
         frequencies = spec.rope.inverse_frequencies if spec.rope else ()
         self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: it is not loaded
-        matrix = self.embed.weight if spec.tied else make.empty(spec.vocab_size, spec.hidden_size)
-        self.head = Linear(
-            PlainWeight(matrix.data, Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),)))
-        )
+        self.norm = Norm(make, spec, spec.hidden_size) if last else None
+        self.head = self._make_head(make) if last else None
+
+    def _make_head(self, make: Factory) -> Linear:
+        spec = self.spec
+        split = Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),))
+        mine = make.split(split)
+        matrix = self.embed.weight if spec.tied and self.embed else make.empty(mine.size, spec.hidden_size)
+        return Linear(PlainWeight(matrix.data, mine), None, Shards.of(split, self.place))
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key and value heads of this rank."""
+        layer: Layer = next(iter(self.layers.values()))  # type: ignore[assignment]
+        return layer.attention.heads.num_kv_heads
+
+    @property
+    def _shares_embedding(self) -> bool:
+        """Whether the head's matrix is the embedding's: on the last of several stages a tied head is a copy."""
+        return self.spec.tied and self.embed is not None and self.head is not None
 
     def linears(self) -> dict[str, Linear]:
-        """Linear layers by name, without a tied head."""
+        """Linear layers by name, without a head that is the embedding."""
         named = {name: module for name, module in self.named_modules() if isinstance(module, Linear)}
-        return {name: linear for name, linear in named.items() if not (self.spec.tied and linear is self.head)}
+        return {name: linear for name, linear in named.items() if not (self._shares_embedding and linear is self.head)}
 
     @property
     def num_parameters(self) -> int:
@@ -52,14 +80,14 @@ class Decoder(nn.Module):
 
     def num_bytes(self, *, prepacked: bool) -> int:
         """Bytes of the weights; a prepacked model holds a tied embedding twice."""
-        twice = self.head.num_bytes if prepacked and self.spec.tied else 0
+        twice = self.head.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
         return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
 
     @property
     def decode_bytes(self) -> int:
         """Bytes of the weights that every iteration reads: all but embeddings."""
-        looked_up = self.embed.weight.nbytes + (0 if self.positions is None else self.positions.weight.nbytes)
-        linears = {*self.linears().values(), self.head}
+        looked_up = sum(each.weight.nbytes for each in (self.embed, self.positions) if each is not None)
+        linears = {*self.linears().values()} | ({self.head} if self.head is not None else set())
         return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears)
 
     @property
@@ -83,6 +111,20 @@ class Decoder(nn.Module):
         found: Tensor = module.part(kind, part) if isinstance(module, Linear) else getattr(module, kind).data
         return found
 
+    def pieces(self, name: str, part: int | None = None) -> list[Piece]:
+        """Which regions of a parameter of the whole model, or of a part of it, are here, and where; [] if none are."""
+        owner, _, kind = name.rpartition(".")
+        if owner == "embed" and self.embed is None and self.spec.tied:
+            owner = "head"
+        try:
+            module = self.get_submodule(owner)
+        except AttributeError:  # it is another stage's
+            return []
+        if isinstance(module, Linear):
+            return module.pieces(kind, part)
+        region = module.region if isinstance(module, Embedding) else ()
+        return [Piece(getattr(module, kind).data, region)]
+
     def num_parts(self, name: str) -> int:
         """Of how many parts of a fused layer a tensor is made; 1 elsewhere."""
         module = self.get_submodule(name.rpartition(".")[0])
@@ -94,20 +136,27 @@ class Decoder(nn.Module):
             if isinstance(module, Linear):
                 module.weight = module.weight.process_after_loading()
 
-    def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV]) -> Tensor:
+    def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
         """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`.
 
-        `batches` is one batch as each group of layers sees it: they differ in block tables alone.
+        `batches` is one batch as each group of layers sees it: they differ in block tables alone. `x` is what the stage before
+        made of it (overwritten); the first stage has none.
         """
-        tokens, positions = batches[0].tokens, batches[0].positions
-        x = self.embed.weight[tokens]
-        if self.positions is not None:
-            x = x + self.positions.weight[positions]
+        positions = batches[0].positions
+        if x is None:
+            x = self._embedded(batches[0].tokens, positions)
         angles = self._angles(positions, x.dtype)
         delta = None
-        for layer, group, layer_kv in zip(self.layers, self.spec.kv_groups, kv, strict=True):
+        for layer, group, layer_kv in zip(self.layers.values(), self.kv_groups, kv, strict=True):
             delta = layer(x, delta, angles, batches[group], layer_kv)
         return x if delta is None else x.add_(delta)
+
+    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        assert self.embed is not None, "only the first stage embeds tokens"
+        x = self.embed(tokens)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        return self.collectives.all_reduce(x)
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> Angles | None:
         """Cosine and sine of every position's angles, each `[T, head_dim / 2]`; computed in float32."""
@@ -118,17 +167,40 @@ class Decoder(nn.Module):
         return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`, in the model's dtype."""
+        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`, in the model's dtype; the same on all ranks."""
+        tp = self.place.mesh.tp
+        return self.collectives.all_gather(
+            self.local_logits(hidden), [len(share(self.spec.vocab_size, rank, tp)) for rank in range(tp)]
+        )
+
+    def local_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of this tensor rank's share of the vocabulary."""
+        assert self.norm is not None, "only the last stage has norm and head"
+        assert self.head is not None
         logits: Tensor = self.head(self.norm(hidden))
         return logits
 
 
 class Embedding(nn.Module):
-    """Vectors that are looked up, `[rows, size]`."""
+    """A rank's rows of a table `[rows, size]` of vectors. What the ranks look up adds up to what the whole table holds."""
 
     def __init__(self, make: Factory, rows: int, size: int) -> None:
         super().__init__()
-        self.weight = make.empty(rows, size)
+        self.rows, self.whole = make.share(rows), len(make.share(rows)) == rows
+        self.weight = make.empty(len(self.rows), size)
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        """Where these rows are in the whole table; () is all of it."""
+        return () if self.whole else (slice(self.rows.start, self.rows.stop),)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors `[T, size]` of `ids`; zeros for those of other ranks."""
+        if self.whole:
+            return self.weight[ids]
+        places = ids - self.rows.start
+        absent = (places < 0) | (places >= len(self.rows))
+        return self.weight[places.masked_fill(absent, 0)].masked_fill_(absent[:, None], 0)
 
 
 class Norm(nn.Module):
@@ -172,7 +244,7 @@ class SelfAttention(nn.Module):
         self.attend, self.rotary = attend, spec.rotary[index]
         query, key, value = spec.qkv_sizes
         kv_parts = (SplitPart(key, spec.num_kv_heads, shared=True), SplitPart(value, spec.num_kv_heads, shared=True))
-        heads = SplitPart(query, spec.num_heads)
+        heads = SplitPart(query, spec.num_heads, groups=spec.num_kv_heads)
         columns, rows = Split(SplitKind.COLUMN, (heads, *kv_parts)), Split(SplitKind.ROW, (heads,))
         self.qkv = make.linear(spec.hidden_size, query + key + value, columns, bias=spec.qkv_bias)
         self.out = make.linear(query, spec.hidden_size, rows, bias=spec.out_bias)
@@ -180,7 +252,8 @@ class SelfAttention(nn.Module):
         self.k_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
         norms = (self.q_norm.weight, self.k_norm.weight, spec.norm_eps) if self.q_norm and self.k_norm else None
         scale, window = spec.scales[index], spec.windows[index]
-        self.heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, scale, window, norms)
+        mine = [part.units for part in make.split(columns).parts]
+        self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms)
 
     def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         angles = angles if self.rotary else None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split
+from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split, SplitKind, share
 from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
 from orcinus.runtime.operators import PLAIN, Operators
+from orcinus.runtime.parallel.collectives import ALONE, Collectives
+from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class PlainWeight:
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.tensor}
 
+    def split_dim(self, name: str) -> int | None:
+        return self.split.dim
+
     def part(self, name: str, part: int | None) -> Tensor:
         span = self.split.span(part)
         return self.tensor[:, span] if self.split.dim else self.tensor[span]
@@ -58,28 +64,79 @@ LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWe
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Makes uninitialised parameters, for a checkpoint to fill."""
+    """Makes uninitialised parameters, for a checkpoint to fill: what one rank holds of a model."""
 
     device: torch.device
     dtype: torch.dtype  # of activations, norms and embeddings; a format of linear weights may have others
     operators: Operators = PLAIN
     linear_weight: MakeLinearWeight = PlainWeight.make
+    place: MeshPlace = WHOLE
+    collectives: Collectives = ALONE
+
+    def share(self, count: int) -> range:
+        """The tensor rank's share of so many things."""
+        return share(count, self.place.tensor, self.place.mesh.tp)
+
+    def split(self, split: Split) -> Split:
+        """What the tensor rank holds of a split. Raises `ConfigError` if units would be cut."""
+        return split.of_rank(self.place.tensor, self.place.mesh.tp)
 
     def empty(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
 
     def linear(self, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
-        """A linear layer with a weight in the checkpoint's format."""
-        weight = self.linear_weight((outputs, inputs), split, self.dtype, self.device)
-        return Linear(weight, self.empty(outputs).data if bias else None)
+        """A rank's part of a linear layer of these sizes, with a weight in the checkpoint's format.
+
+        Raises `ConfigError` if it cannot be split so.
+        """
+        mine = self.split(split)
+        if split.kind is SplitKind.ROW:
+            inputs = mine.size
+            bias = bias and self.place.tensor == 0  # added once, because the ranks' products are summed
+        else:
+            outputs = mine.size
+        weight = self.linear_weight((outputs, inputs), mine, self.dtype, self.device)
+        return Linear(weight, self.empty(outputs).data if bias else None, Shards.of(split, self.place), self.collectives)
+
+
+class Piece(NamedTuple):
+    """A region of a parameter of the whole model, and where a rank keeps it."""
+
+    target: Tensor
+    region: tuple[slice, ...] = ()  # () is all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """What a rank holds of a linear layer, in places of the whole layer."""
+
+    split: Split  # of the whole layer
+    slices: tuple[slice, ...]  # of each part
+
+    @classmethod
+    def of(cls, split: Split, place: MeshPlace) -> Shards | None:
+        """None if the rank holds all of it."""
+        return cls(split, split.shards(place.tensor, place.mesh.tp)) if place.mesh.tp > 1 else None
+
+    def region(self, part: int, dim: int, *, inside: bool) -> tuple[slice, ...]:
+        """A rank's slice of a part, counted from where the part begins, or `inside` a tensor of that part alone."""
+        mine, first = self.slices[part], 0 if inside else self.split.span(part).start
+        return *[slice(None)] * dim, slice(first + mine.start, first + mine.stop)
 
 
 class Linear(nn.Module):
-    """x · weightᵀ + bias."""
+    """x · weightᵀ + bias, or a rank's part of it: some outputs, or, summed over the ranks, some inputs."""
 
-    def __init__(self, weight: LinearWeight, bias: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: LinearWeight,
+        bias: Tensor | None = None,
+        shards: Shards | None = None,
+        collectives: Collectives = ALONE,
+    ) -> None:
         super().__init__()
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.shards, self.collectives = weight, bias, shards, collectives
+        self.summed = shards is not None and shards.split.kind is SplitKind.ROW
 
     @property
     def num_parameters(self) -> int:
@@ -101,5 +158,16 @@ class Linear(nn.Module):
         split = self.weight.split
         return self.bias if split.dim else self.bias[split.span(part)]
 
+    def pieces(self, name: str, part: int | None) -> list[Piece]:
+        """Which regions of a tensor of the whole layer, or of one part of it, are here, and where."""
+        if name == "bias" and self.bias is None:
+            return []
+        dim = (None if self.summed else 0) if name == "bias" else self.weight.split_dim(name)
+        if self.shards is None or dim is None:
+            return [Piece(self.part(name, part))]
+        inside, parts = part is not None, range(len(self.shards.slices)) if part is None else (part,)
+        return [Piece(self.part(name, each), self.shards.region(each, dim, inside=inside)) for each in parts]
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight.multiply(x, self.bias)
+        out = self.weight.multiply(x, self.bias)
+        return self.collectives.all_reduce(out) if self.summed else out

@@ -1,0 +1,40 @@
+"""Which layers each pipeline stage holds, and whether a model can be split over a mesh at all."""
+
+from __future__ import annotations
+
+from orcinus.errors import ConfigError
+from orcinus.runtime.models.spec import DecoderSpec
+from orcinus.runtime.parallel.mesh import Mesh, split_layers
+
+
+def stage_layers(spec: DecoderSpec, mesh: Mesh) -> list[range]:
+    """The layers of every stage: the slowest stage reads as few weights as can be. Raises `ConfigError`.
+
+    The measure is the weights that an iteration of decodes reads, which are also its multiplications for each token: all of a
+    layer, all of the head, one row of the embedding. Keys and values are left out: they are alike for all layers but those
+    with a window.
+    """
+    layer, head = layer_weights(spec), spec.vocab_size * spec.hidden_size
+    return split_layers([layer] * spec.num_layers, spec.hidden_size, head, mesh.pp)
+
+
+def layer_weights(spec: DecoderSpec) -> int:
+    """Weights of the four linear layers of one layer."""
+    query, key, value = spec.qkv_sizes
+    mlp = spec.intermediate_size * (3 if spec.gated_mlp else 2)
+    return spec.hidden_size * (2 * query + key + value + mlp)
+
+
+def check_mesh(spec: DecoderSpec, mesh: Mesh) -> None:
+    """Raise `ConfigError` if some rank would have no part of a layer, or some stage no layer."""
+    things = {
+        "query heads": spec.num_heads,
+        "columns of the MLP": spec.intermediate_size,
+        "tokens of the vocabulary": spec.vocab_size,
+    }
+    if spec.rope is None:
+        things["learned positions"] = spec.max_position_embeddings
+    for name, count in things.items():
+        if count < mesh.tp:
+            raise ConfigError(f"{count} {name} cannot be divided over {mesh.tp} ranks: tp must be at most {count}")
+    stage_layers(spec, mesh)
