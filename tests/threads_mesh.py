@@ -24,6 +24,7 @@ from torch import Tensor
 from orcinus.errors import EngineError
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
+from orcinus.runtime.parallel.torch_collectives import ordered_sum
 
 T = TypeVar("T")
 TIMEOUT_S = 60.0
@@ -53,11 +54,9 @@ class ThreadCollectives:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         parts = self._exchanged(x)
-        total = torch.zeros_like(x, dtype=torch.float32)
         for part in parts:
             assert (part.shape, part.dtype) == (x.shape, x.dtype), "the ranks sum tensors of different shapes"
-            total += part
-        return x.copy_(total)
+        return ordered_sum(parts, x)
 
     def all_gather(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         parts = self._exchanged(x)
