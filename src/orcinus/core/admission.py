@@ -17,6 +17,22 @@ PRECEDENCE = attrgetter("precedence")
 SUBMISSION = attrgetter("arrival", "number")
 
 
+def rejection_reason(request: Request, longest: int, max_model_len: int) -> Failure | None:
+    """Why a request cannot be served even alone; None if it can.
+
+    `longest` is the most tokens of a request that K/V memory could hold.
+    """
+    prompt, total = len(request.prompt), request.max_known
+    lengths = f"prompt of {prompt} tokens + max_tokens {total - prompt}"
+    if total > longest:
+        advice = "shorten them or give the pool more memory"
+        return Failure(FinishCode.NEVER_FITS, f"{lengths} never fit the K/V pool of {longest} tokens: {advice}")
+    if total > max_model_len:
+        advice = "shorten the prompt, lower max_tokens or raise max_model_len"
+        return Failure(FinishCode.TOO_LONG, f"{lengths} = {total} exceed the model length of {max_model_len}: {advice}")
+    return None
+
+
 class Admission:
     """The waiting queue, and the running requests, which hold K/V memory.
 
@@ -35,19 +51,6 @@ class Admission:
         """Ids that executors may forget, collected since the last call."""
         removed, self._removed = tuple(self._removed), []
         return removed
-
-    def rejection_reason(self, request: Request, max_model_len: int) -> Failure | None:
-        """Why a request cannot be served even alone; None if it can."""
-        prompt, total = len(request.prompt), request.max_known
-        lengths = f"prompt of {prompt} tokens + max_tokens {total - prompt}"
-        if not self.kv.can_ever_hold(request):
-            pool = self.kv.num_blocks * self.kv.block_size
-            advice = "shorten them or give the pool more memory"
-            return Failure(FinishCode.NEVER_FITS, f"{lengths} never fit the K/V pool of {pool} tokens: {advice}")
-        if total > max_model_len:
-            advice = "shorten the prompt, lower max_tokens or raise max_model_len"
-            return Failure(FinishCode.TOO_LONG, f"{lengths} = {total} exceed the model length of {max_model_len}: {advice}")
-        return None
 
     def fits(self, request: Request) -> bool:
         """Whether a waiting request would be admitted now."""

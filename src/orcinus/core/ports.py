@@ -108,8 +108,9 @@ class KVManager(Protocol):
         """The prefix cache's counts so far; None without a cache."""
         ...
 
-    def can_ever_hold(self, request: Request) -> bool:
-        """Whether the whole pool could hold the request."""
+    @property
+    def longest(self) -> int:
+        """The most tokens of one request that the whole pool could hold."""
         ...
 
     def can_admit(self, request: Request) -> bool: ...

@@ -5,7 +5,7 @@ Only this module, `admission` and `deltas` write requests.
 
 from __future__ import annotations
 
-from orcinus.core.admission import Admission
+from orcinus.core.admission import Admission, rejection_reason
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Token
 from orcinus.core.deltas import build_batch
 from orcinus.core.next_batch import NextBatch, Share
@@ -78,7 +78,7 @@ class Scheduler:
 
     def rejection_reason(self, request: Request) -> Failure | None:
         """Why the request cannot be served even alone; None if it can."""
-        return self.admission.rejection_reason(request, self.limits.max_model_len)
+        return rejection_reason(request, self.kv.longest, self.limits.max_model_len)
 
     def add(self, request: Request, now: float) -> list[Event]:
         """Queue a request, or reject it. Raises `PolicyError` for a used id."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orcinus.core.request import Failure, FinishCode, Request, RequestContext
+from orcinus.core.admission import rejection_reason
+from orcinus.core.request import Failure, Request, RequestContext
 from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
@@ -63,10 +64,7 @@ class RequestProcessor:
         return min(self.ready.max_model_len, self.ready.kv_tokens)
 
     def _rejection_reason(self, request: Request) -> Failure | None:
-        prompt, total = len(request.prompt), request.max_known
-        if total <= self.context:
-            return None
-        return Failure(FinishCode.TOO_LONG, f"{prompt} prompt tokens and {total - prompt} of answer exceed the context")
+        return rejection_reason(request, self.ready.kv_tokens, self.ready.max_model_len)
 
     def check_name(self, name: str | None) -> None:
         """404 for a model that is not served here."""

@@ -37,8 +37,9 @@ class BlockPool:
         """Blocks needed for `tokens` tokens, over all groups of layers."""
         return -(-tokens // self.block_size) * self.groups
 
-    def can_ever_hold(self, request: Request) -> bool:
-        return self.blocks_for(request.max_known) <= self.num_blocks
+    @property
+    def longest(self) -> int:
+        return self.num_blocks // self.groups * self.block_size
 
     def extend(self, request: Request, tokens: int) -> bool:
         """Extend the request's tables to hold `tokens` tokens.

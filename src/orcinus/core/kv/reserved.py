@@ -47,5 +47,7 @@ class MaxLength(_Reserved):
     def reservation(self, request: Request) -> int:
         return self.max_model_len
 
-    def can_ever_hold(self, request: Request) -> bool:
-        return self.blocks_for(self.max_model_len) <= self.num_blocks
+    @property
+    def longest(self) -> int:
+        held = super().longest
+        return held if held >= self.max_model_len else 0
