@@ -14,10 +14,11 @@ import torch
 
 from orcinus import LLM, EngineConfig
 from orcinus.build import build, resolve
+from orcinus.decode_speed import measure
 from orcinus.errors import ConfigError, ModelError
 from orcinus.memory.budget import MIB
 from orcinus.memory.footprint import decode_kv_bytes, working_bytes
-from orcinus.plan import Plan, make_plan, measure
+from orcinus.plan import Plan, make_plan
 from orcinus.runtime import weight_files
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.device_memory import _of_the_groups, memory_available

@@ -18,6 +18,7 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Clock, Executor, Observer
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
+from orcinus.errors import ConfigError
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
@@ -80,6 +81,7 @@ def build(
     """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork."""
     claim_process()
     plan = make_plan(config)
+    _check_one_rank(plan)
     plan.check()
     dummy = config.load_format == "dummy"
     folder, commit = MODEL_DIR, plan.resolved.revision
@@ -122,6 +124,13 @@ def build(
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved, plan)
+
+
+def _check_one_rank(plan: Plan) -> None:
+    """Raise `ConfigError` for a mesh of several ranks, for which there are no workers yet."""
+    if plan.mesh.size > 1:
+        mesh = f"tp {plan.mesh.tp} and pp {plan.mesh.pp}"
+        raise ConfigError(f"{mesh} can be planned (`orcinus plan`), but not run yet: leave tp and pp out")
 
 
 def _tune(plan: Plan) -> None:

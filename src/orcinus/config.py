@@ -23,6 +23,7 @@ WORDS = (  # field, its types, what it is
     ("revision", str, "a branch, a tag or a commit"),
     ("record", str | Path, "a file to write"),
 )
+COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 
 
@@ -84,12 +85,16 @@ class EngineConfig:
     )
     block_size: int = option(16, "Tokens in one K/V block.")
     kv_memory_mib: int | None = option(
-        None, "K/V memory in MiB. Default: what a full batch needs, at most half of what is free; on a GPU all that is left."
+        None,
+        "K/V memory in MiB, of each device. Default: what a full batch needs, at most half of what is free; on a GPU all that "
+        "is left.",
     )
     num_blocks: int | None = option(None, "K/V memory in blocks, instead of MiB.")
     gpu_memory_utilization: float | None = option(
         None, "On a GPU: share of its free memory that weights, working memory and K/V may take. Default: 0.9."
     )
+    tp: int = option(1, "Tensor parallel: devices (or processes of a CPU) that share every layer.")
+    pp: int = option(1, "Pipeline parallel: stages that share out the layers.")
     load_format: str = option(
         "auto", "Weights: auto (the checkpoint's) or dummy (random ones, which need config.json alone, to measure a geometry)."
     )
@@ -103,7 +108,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         take_paper(self)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
-        for name in ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks"):
+        for name in COUNTS:
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -167,6 +172,9 @@ class Resolved:
     num_blocks: int
     kv_bytes: int
     kv_reason: str
+    tp: int = 1
+    pp: int = 1
+    stages: tuple[range, ...] = ()  # the layers of each pipeline stage
     notes: tuple[str, ...] = ()  # what the user should know about the model, in a line each
 
     @property

@@ -6,7 +6,8 @@ read, or downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,19 +17,23 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
+from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MIB, MemoryBudget, mib
-from orcinus.memory.footprint import FIXED, decode_kv_bytes, kv_token_bytes, working_bytes
-from orcinus.memory.sizes import Profiled, Space, decide_sizes, largest
+from orcinus.memory.footprint import FIXED, working_bytes
+from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_weights
+from orcinus.runtime.data_sheets import device_of, known_device, known_model
 from orcinus.runtime.device import Device, choose_device
-from orcinus.runtime.device_memory import memory_available, memory_total, product_bandwidth, read_bandwidth
+from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.onednn_weights import can_prepack
+from orcinus.runtime.parallel.mesh import Mesh
+from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
 from orcinus.runtime.weight_files import has_weights
 from orcinus.tiny import MODEL_DIR
 
@@ -45,6 +50,7 @@ class PlannedModel:
     num_parameters: int
     saved_bytes: int  # of the weights in their files; 0 if they will be made up
     complete: bool  # whether all its files are at hand; else its weights are still to be downloaded
+    shape_only: bool = False  # whether it is one of the simulator's, which have no files
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,24 @@ class Plan:
     model: PlannedModel
     device: Device
     resolved: Resolved
-    memory: MemoryBudget
+    ranks: tuple[RankSizes, ...]
+    budgets: tuple[MemoryBudget, ...]  # of each rank's device; a CPU's ranks share its memory, and have one
     profiled: Profiled | None = None
+    sheet: DeviceSpec | None = None  # the device, if it is known by its data sheet alone
+
+    @property
+    def mesh(self) -> Mesh:
+        return Mesh(self.config.tp, self.config.pp)
+
+    @property
+    def ruling_rank(self) -> int:
+        """The rank whose device has least room."""
+        return min(range(len(self.budgets)), key=lambda rank: self.budgets[rank].left)
+
+    @property
+    def memory(self) -> MemoryBudget:
+        """Of the device with least room, which rules how many blocks there are."""
+        return self.budgets[self.ruling_rank]
 
     @property
     def fits(self) -> bool:
@@ -64,8 +86,14 @@ class Plan:
 
     @property
     def kv_token_bytes(self) -> int:
-        spec = self.model.checkpoint.spec
-        return kv_token_bytes(spec.num_layers, spec.num_kv_heads, spec.head_dim, self.device.dtype.itemsize)
+        """Of one token's keys and values, on the device with least room."""
+        return self.memory.kv // self.resolved.kv_tokens
+
+    def rank_working(self, rank: RankSizes) -> int:
+        """Bytes that the largest iteration works with on a rank, estimated."""
+        limits, attention = self.resolved.limits, self.resolved.attention
+        tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len, self.resolved.kv_tokens)
+        return _estimate(rank.spec, self.device, attention, tokens, limits.max_batch_size, limits.max_model_len)
 
     def sequences(self, length: int) -> int:
         """How many requests of this total length the K/V memory holds at once."""
@@ -78,6 +106,7 @@ class Plan:
         m = self.memory
         knobs = [f"{name}={value}" for name, value in self.remedies()]
         margin = f" ({m.margin // MIB} more stay free)" if m.margin else ""
+        margin += f" on the device of rank {self.ruling_rank}" if len(self.budgets) > 1 else ""
         raise ConfigError(
             f"{found}: {mib(m.weights)} MiB of weights, {mib(m.kv)} of K/V and {mib(m.working)} to work with, "
             f"where {(m.available - m.margin) // MIB} are available{margin}: {m.missing_mib} MiB are missing; "
@@ -98,14 +127,14 @@ class Plan:
         Keys and values get more or less memory. No iteration becomes larger than the one that was measured, unless a user
         asked for it. Raises `ConfigError`.
         """
-        limits, spec = self.resolved.limits, self.model.checkpoint.spec
+        limits, spec = self.resolved.limits, self.ranks[self.ruling_rank].spec
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len)
         estimate = partial(_estimate, spec, self.device, self.resolved.attention)
         estimated = estimate(tokens, limits.max_batch_size, limits.max_model_len)
         return replace(self, profiled=Profiled(working, estimated, tokens))._again(self.config)
 
     def _again(self, config: EngineConfig) -> Plan:
-        return _decide(config, self.model, self.memory.total, self.memory.available, self.profiled)
+        return _decide(config, self.model, self.memory.total, self.memory.available, self.profiled, self.sheet)
 
     def summary(self) -> str:
         """The sizes in one line."""
@@ -123,15 +152,24 @@ class Plan:
         return [] if self.fits else list(_remedies(self))
 
 
-def make_plan(config: EngineConfig) -> Plan:
+def make_plan(config: EngineConfig, *, known: bool = False) -> Plan:
     """The plan of a config, from headers alone.
 
-    Only a stored head that should be tied is read, and compared with the embedding.
+    Only a stored head that should be tied is read, and compared with the embedding. `known` takes the simulator's models and
+    devices, too, which can be planned and not built.
 
     Raises `ConfigError` or `ModelError` for what memory could not mend.
     """
     _check_names(config)  # first of all, because nothing has to be read for it
-    model = _find(config)
+    shape = known_model(config.model) if known and config.model is not None else None
+    model = (
+        _find(config)
+        if shape is None
+        else PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
+    )
+    sheet = known_device(config.device) if known else None
+    if sheet is not None:
+        return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
     return _decide(config, model, memory_total(device), memory_available(device), None)
 
@@ -148,103 +186,94 @@ def _find(config: EngineConfig) -> PlannedModel:
     return PlannedModel(checkpoint, shape.num_parameters, sum(headers[name].num_bytes for name in places), complete)
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """An upper bound of decoding speed for one batch size."""
-
-    requests: int
-    weights_bytes_per_s: float  # measured: read by a product with so many rows
-    iterations_per_s: float
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.requests * self.iterations_per_s
-
-
-@dataclass(frozen=True, slots=True)
-class Speeds:
-    """Upper bounds of decoding speed on this machine: only memory reads count."""
-
-    context: int  # tokens behind every decode: half of the longest request
-    kv_bytes_per_s: float  # measured
-    decode: tuple[Speed, ...]  # of one request, and of as many as there may be
-
-
-def measure(plan: Plan) -> Speeds:
-    """Upper bounds of decoding speed, from measured memory bandwidth.
-
-    Takes a second or two.
-
-    An iteration of decodes reads the weights once for all requests, and the keys and values of each.
-    """
-    spec, dtype, device = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device
-    limits = plan.resolved.limits
-    context = -(-limits.max_model_len // 2)
-    weights = outline(spec, dtype, plan.model.checkpoint.linear_weight).decode_bytes
-    kv = decode_kv_bytes(spec, dtype.itemsize, context)
-    most = min(limits.max_batch_size, plan.sequences(context))
-    kv_rate = read_bandwidth(device, weights + most * kv)
-    speeds = []
-    for requests in sorted({1, most}):
-        rate = product_bandwidth(device, dtype, weights, spec.hidden_size, requests)
-        speeds.append(Speed(requests, rate, 1 / (weights / rate + requests * kv / kv_rate)))
-    return Speeds(context, kv_rate, tuple(speeds))
-
-
-def _decide(config: EngineConfig, model: PlannedModel, total: int, available: int, profiled: Profiled | None) -> Plan:
+def _decide(
+    config: EngineConfig,
+    model: PlannedModel,
+    total: int,
+    available: int,
+    profiled: Profiled | None,
+    sheet: DeviceSpec | None = None,
+) -> Plan:
     """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
-    spec = model.checkpoint.spec
-    device = choose_device(config.device, config.dtype, model.checkpoint.dtype)
-    attention = _attention(config.attention, device, spec.head_dim)
+    spec, mesh = model.checkpoint.spec, Mesh(config.tp, config.pp)
+    device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
+    attention = _attention(config.attention, device, spec.head_dim, known=sheet is not None)
     if config.enforce_eager and device.device.type == "cpu":
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
-    shape = outline(spec, device.dtype, model.checkpoint.linear_weight)
-    weights = shape.num_bytes(prepacked=can_prepack(device.device.type, device.dtype))
+    prepacked = can_prepack(device.device.type, device.dtype)
+    ranks = rank_sizes(spec, device.dtype, model.checkpoint.linear_weight, mesh, prepacked=prepacked)
     margin = _margin(config, device, available)
-
-    space = Space(
-        free=available - margin - weights,
-        block_bytes=config.block_size
-        * kv_token_bytes(spec.num_layers, spec.num_kv_heads, spec.head_dim, device.dtype.itemsize),
-        estimate=lambda tokens, length: _estimate(spec, device, attention, tokens, config.max_batch_size, length),
-        positions=spec.max_position_embeddings,
-        longest=spec.longest_request,
-        on_gpu=device.device.type == "cuda",
-        profiled=profiled,
+    groups = [ranks] if device.device.type == "cpu" else [(rank,) for rank in ranks]  # that share a memory
+    spaces = [_space(config, model, device, attention, group, available - margin, profiled) for group in groups]
+    sizes = decide_for_ranks(config, spaces)
+    shared = sizes[0]
+    budgets = tuple(
+        MemoryBudget(
+            total=total,
+            available=available,
+            margin=margin,
+            weights=sum(rank.weights for rank in group),
+            kv=shared.num_blocks * space.block_bytes,
+            working=each.working,
+            measured=profiled is not None,
+        )
+        for group, space, each in zip(groups, spaces, sizes, strict=True)
     )
-    sizes = decide_sizes(config, space)
     resolved = Resolved(
         folder=model.checkpoint.folder,
         revision=commit_of(model.checkpoint.folder),
         architecture=model.checkpoint.architecture,
         num_parameters=model.num_parameters,
         vocab_size=spec.vocab_size,
-        device=str(device.device),
+        device=sheet.name if sheet else str(device.device),
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
         attention=attention,
-        cuda_graphs=device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager,
+        cuda_graphs=_captures(config, device, attention),
         policy=_policy(config),
         order=config.order,
         kv=config.kv,
-        limits=Limits(config.max_batch_size, sizes.tokens, sizes.model_len),
-        tokens_reason=sizes.tokens_reason,
+        limits=Limits(config.max_batch_size, shared.tokens, shared.model_len),
+        tokens_reason=shared.tokens_reason,
         block_size=config.block_size,
-        num_blocks=sizes.num_blocks,
-        kv_bytes=sizes.num_blocks * space.block_bytes,
-        kv_reason=sizes.kv_reason,
+        num_blocks=shared.num_blocks,
+        kv_bytes=shared.num_blocks * config.block_size * sum(rank.kv_token_bytes for rank in ranks),
+        kv_reason=shared.kv_reason,
+        tp=mesh.tp,
+        pp=mesh.pp,
+        stages=tuple(rank.layers for rank in ranks[:: mesh.tp]),
         notes=(*model.checkpoint.notes, *_stretched(config, spec)),
     )
-    memory = MemoryBudget(
-        total=total,
-        available=available,
-        margin=margin,
-        weights=weights,
-        kv=resolved.kv_bytes,
-        working=sizes.working,
-        measured=profiled is not None,
+    return Plan(config, model, device, resolved, ranks, budgets, profiled, sheet)
+
+
+def _space(
+    config: EngineConfig,
+    model: PlannedModel,
+    device: Device,
+    attention: str,
+    ranks: Sequence[RankSizes],
+    available: int,
+    profiled: Profiled | None,
+) -> Space:
+    """The room of ranks that share a memory of which so many bytes are available."""
+    spec, requests = model.checkpoint.spec, config.max_batch_size
+    return Space(
+        free=available - sum(rank.weights for rank in ranks),
+        block_bytes=config.block_size * sum(rank.kv_token_bytes for rank in ranks),
+        estimate=lambda tokens, length: sum(
+            _estimate(rank.spec, device, attention, tokens, requests, length) for rank in ranks
+        ),
+        positions=spec.max_position_embeddings,
+        longest=spec.longest_request,
+        on_gpu=device.device.type == "cuda",
+        profiled=profiled,
     )
-    return Plan(config, model, device, resolved, memory, profiled)
+
+
+def _captures(config: EngineConfig, device: Device, attention: str) -> bool:
+    """Whether forward passes are captured in CUDA graphs; sums over tensor ranks have not been tried inside them."""
+    return device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager and config.tp == 1
 
 
 def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
@@ -292,12 +321,15 @@ def _policy(config: EngineConfig) -> Policy:
     return make_policy(config.policy) if isinstance(config.policy, str) else config.policy
 
 
-def _attention(asked: str, device: Device, head_dim: int) -> str:
+def _attention(asked: str, device: Device, head_dim: int, *, known: bool) -> str:
+    if known and asked == "auto":  # whatever this machine has
+        return "triton"
     if asked == "auto":
         return "cpu" if device.device.type == "cpu" else "triton" if kernels.available() else "reference"
     if asked not in ATTENTION:
         raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
-    check_backend(asked, device.device, device.dtype, head_dim)
+    if not known:
+        check_backend(asked, device.device, device.dtype, head_dim)
     return asked
 
 
@@ -320,6 +352,9 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
     for name, value in (("block_size", usual.block_size), ("dtype", "bfloat16")):
         if getattr(plan.config, name) != value and tried(name, value):
             yield name, value
+    if plan.device.device.type == "cuda":
+        larger = (tp for tp in (2, 4, 8) if tp > plan.config.tp and tried("tp", tp))
+        yield from (("tp", tp) for tp in itertools.islice(larger, 1))
     share = _enough(plan.memory)
     if plan.memory.margin and share <= MOST_UTILIZATION and tried("gpu_memory_utilization", share):
         yield "gpu_memory_utilization", share

@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     },
     {"cost", "memory", "workload", "observe", "routing", "text", "conformance"},
     {"sim", "runtime"},
-    {"plan", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
+    {"plan", "decode_speed", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
     {"serve"},
     {"bench"},
     {"papers"},

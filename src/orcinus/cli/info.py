@@ -65,9 +65,15 @@ def _model(resolved: Any) -> list[tuple[str, str]]:
     ]
 
 
+def _mesh(resolved: Any) -> str:
+    layers = " | ".join(f"{stage.start} to {stage.stop - 1}" for stage in resolved.stages)
+    return f"tp {resolved.tp}, pp {resolved.pp}" + (f": layers {layers}" if resolved.pp > 1 else "")
+
+
 def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
     limits = resolved.limits
     return [
+        ("mesh", _mesh(resolved)),
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
         ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),

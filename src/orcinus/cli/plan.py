@@ -24,14 +24,16 @@ def plan(
     *,
     config: EngineConfig,
 ) -> None:
-    """Say whether a model fits this machine, how many requests at once, and how fast it could be at most.
+    """Say whether a model fits, what each device holds, how many requests at once, and how fast it could be at most.
 
-    Reads headers only (and a stored head beside the embedding to which it is tied): no weight is downloaded. Exit status 1 if
-    it does not fit, with the options that would make it fit. Example: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`
+    Reads headers only (and a stored head beside the embedding to which it is tied): no weight is downloaded. Takes the models
+    and devices of `orcinus simulate`, too. Exit status 1 if it does not fit, with the options that would make it fit.
+    Examples: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`, `orcinus plan llama-2-70b --device h100 --tp 4`
     """
-    from orcinus.plan import make_plan, measure
+    from orcinus.decode_speed import measure
+    from orcinus.plan import make_plan
 
-    made = make_plan(config)
+    made = make_plan(config, known=True)
     speeds = measure(made) if made.fits else None
     if as_json:
         print(json.dumps(_record(made, speeds)))
@@ -65,6 +67,9 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "max_batch_tokens_because": resolved.tokens_reason,
         "block_size": resolved.block_size,
         "num_blocks": resolved.num_blocks,
+        "tp": resolved.tp,
+        "pp": resolved.pp,
+        "ranks": [_rank(plan, rank) for rank in plan.ranks],
         "kv_tokens": resolved.kv_tokens,
         "kv_bytes_per_token": plan.kv_token_bytes,
         "sequences": [{"tokens": length, "at_once": count} for length, count in _sequences(plan)],
@@ -72,9 +77,25 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
     }
 
 
+def _rank(plan: Any, sizes: Any) -> dict[str, Any]:
+    """What a rank holds; `layers` are the first one and the one after the last."""
+    return {
+        "stage": sizes.place.stage,
+        "tensor": sizes.place.tensor,
+        "layers": [sizes.layers.start, sizes.layers.stop],
+        "query_heads": sizes.spec.num_heads,
+        "kv_heads": sizes.spec.num_kv_heads,
+        "weights": sizes.weights,
+        "kv_bytes_per_token": sizes.kv_token_bytes,
+        "working": plan.rank_working(sizes),
+    }
+
+
 def _print(plan: Any, speeds: Any) -> None:
     table = Table.grid(padding=(0, 2))
     sections = [("model", _model(plan)), ("memory", memory_rows(plan)), ("requests at once", _at_once(plan))]
+    if plan.mesh.size > 1:
+        sections.insert(1, ("ranks", _ranks(plan)))
     if speeds is not None:
         sections.append(("decoding, at most", _speed(speeds)))
     for title, rows in sections:
@@ -86,9 +107,35 @@ def _print(plan: Any, speeds: Any) -> None:
     console.print(Text(_verdict(plan)), soft_wrap=True)
 
 
+def _ranks(plan: Any) -> list[tuple[str, str]]:
+    """What each rank holds, alike tensor ranks of a stage in one line."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for rank, sizes in enumerate(plan.ranks):
+        work = plan.rank_working(sizes)
+        alike.setdefault((sizes.place.stage, sizes.weights, sizes.kv_token_bytes, work, sizes.spec), []).append(rank)
+    rows = []
+    for (stage, weights, kv_token, work, spec), ranks in alike.items():
+        layers = plan.resolved.stages[stage]
+        heads = f"{spec.num_heads} query and {spec.num_kv_heads} key/value heads"
+        holds = f"stage {stage}: layers {layers.start} to {layers.stop - 1}, {heads}"
+        taken = f"{_mib(weights).strip()} of weights, {kv_token} bytes of K/V a token, {_mib(work).strip()} to work with"
+        name = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+        rows.append((name, f"{holds}; {taken}"))
+    if plan.mesh.pp > 1:
+        rows.append(
+            ("stages", "shared out by the weights that an iteration of decodes reads: the head counts, the embedding not")
+        )
+    if len(plan.budgets) > 1:
+        rows.append(("least room", f"rank {plan.ruling_rank}: it rules how many blocks there are, and memory is shown for it"))
+    else:
+        rows.append(("memory", "all ranks share this machine's"))
+    return rows
+
+
 def _model(plan: Any) -> list[tuple[str, str]]:
     resolved = plan.resolved
     where = f"{plan.model.saved_bytes / MIB:.0f} MiB on disk" if plan.model.saved_bytes else "made up at random"
+    where = "no checkpoint" if plan.model.shape_only else where
     saved = f"{resolved.num_parameters / 1e6:.1f} M parameters, {where}"
     return [
         ("name", str(plan.config.model or "the bundled model")),
@@ -147,7 +194,8 @@ def _speed(speeds: Any) -> list[tuple[str, str]]:
         rate = f"{speed.weights_bytes_per_s / 1e9:.1f} GB/s of weights"
         rows.append((name, f"{speed.tokens_per_s:,.1f} tokens/s in {speed.iterations_per_s:,.1f} iterations/s; {rate}"))
     measured = f"reads {speeds.kv_bytes_per_s / 1e9:.1f} GB/s of keys and values, {speeds.context} tokens for each request"
-    return [*rows, ("attention", measured), ("because", "these rates were measured now; computing and sampling come on top")]
+    origin = "these rates were measured now" if speeds.measured else "these rates are a data sheet's, as the simulator has them"
+    return [*rows, ("attention", measured), ("because", f"{origin}; computing, sampling and what ranks exchange come on top")]
 
 
 def _verdict(plan: Any) -> str:

@@ -9,8 +9,8 @@ much they may take.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
@@ -75,6 +75,22 @@ def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
     if space.on_gpu and config.num_blocks is None and config.kv_memory_mib is None:
         return _tokens_first(config, space, asked or space.positions)
     return _kv_first(config, space, asked or space.positions)
+
+
+def decide_for_ranks(config: EngineConfig, spaces: Sequence[Space]) -> list[Sizes]:
+    """Sizes for several devices that share one engine's blocks and limits: the one with least room rules.
+
+    They differ in `working` alone. Raises `ConfigError` as `decide_sizes` does.
+    """
+    each = [decide_sizes(config, space) for space in spaces]
+    if len(each) == 1:
+        return each
+    blocks = min(each, key=lambda sizes: sizes.num_blocks)
+    tokens = min(each, key=lambda sizes: sizes.tokens)
+    model_len = min(sizes.model_len for sizes in each)
+    most = min(tokens.tokens, config.max_batch_size * model_len, blocks.num_blocks * config.block_size)
+    shared = replace(blocks, model_len=model_len, tokens=tokens.tokens, tokens_reason=tokens.tokens_reason)
+    return [replace(shared, working=space.working(most, model_len)) for space in spaces]
 
 
 def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:

@@ -43,9 +43,9 @@ class Decoder(nn.Module):
         first, last = self.place.first, self.place.last
         self.embed = Embedding(make, spec.vocab_size, spec.hidden_size) if first else None
         self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if first and not spec.rope else None
-        stage = stage_layers(spec, self.place.mesh)[self.place.stage]
-        self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in stage})
-        self.kv_groups = spec.kv_groups[stage.start : stage.stop]
+        self.stage = stage_layers(spec, self.place.mesh)[self.place.stage]
+        self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in self.stage})
+        self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
         frequencies = spec.rope.inverse_frequencies if spec.rope else ()
         self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: it is not loaded
         self.norm = Norm(make, spec, spec.hidden_size) if last else None
@@ -59,10 +59,21 @@ class Decoder(nn.Module):
         return Linear(PlainWeight(matrix.data, mine), None, Shards.of(split, self.place))
 
     @property
+    def heads(self) -> Heads:
+        """Attention of the stage's first layer; this rank has as many heads in the others."""
+        layer: Layer = next(iter(self.layers.values()))  # type: ignore[assignment]
+        return layer.attention.heads
+
+    @property
     def num_kv_heads(self) -> int:
         """Key and value heads of this rank."""
+        return self.heads.num_kv_heads
+
+    @property
+    def mlp_columns(self) -> int:
+        """Columns of each layer's MLP that this rank has."""
         layer: Layer = next(iter(self.layers.values()))  # type: ignore[assignment]
-        return layer.attention.heads.num_kv_heads
+        return layer.mlp.down.weight.shape[1]
 
     @property
     def _shares_embedding(self) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from orcinus.errors import ConfigError
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.parallel.mesh import Mesh, split_layers
 
 
-def stage_layers(spec: DecoderSpec, mesh: Mesh) -> list[range]:
+@lru_cache(maxsize=8)  # every rank of a plan asks
+def stage_layers(spec: DecoderSpec, mesh: Mesh) -> tuple[range, ...]:
     """The layers of every stage: the slowest stage reads as few weights as can be. Raises `ConfigError`.
 
     The measure is the weights that an iteration of decodes reads, which are also its multiplications for each token: all of a
@@ -15,7 +18,7 @@ def stage_layers(spec: DecoderSpec, mesh: Mesh) -> list[range]:
     with a window.
     """
     layer, head = layer_weights(spec), spec.vocab_size * spec.hidden_size
-    return split_layers([layer] * spec.num_layers, spec.hidden_size, head, mesh.pp)
+    return tuple(split_layers([layer] * spec.num_layers, spec.hidden_size, head, mesh.pp))
 
 
 def layer_weights(spec: DecoderSpec) -> int:

@@ -1,0 +1,61 @@
+"""How fast a planned engine could decode at most: what it reads, by how fast its memory is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcinus.memory.footprint import decode_kv_bytes
+from orcinus.plan import Plan
+from orcinus.runtime.device_memory import product_bandwidth, read_bandwidth
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """An upper bound of decoding speed for one batch size."""
+
+    requests: int
+    weights_bytes_per_s: float  # read by a product with so many rows
+    iterations_per_s: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.requests * self.iterations_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Upper bounds of decoding speed: only memory reads count."""
+
+    context: int  # tokens behind every decode: half of the longest request
+    kv_bytes_per_s: float
+    measured: bool  # whether the rates were measured; else they are a data sheet's
+    decode: tuple[Speed, ...]  # of one request, and of as many as there may be
+
+
+def measure(plan: Plan) -> Speeds:
+    """Upper bounds of decoding speed, from measured memory bandwidth (which takes a second or two) or a data sheet's.
+
+    An iteration of decodes reads the weights once for all requests, and the keys and values of each. The stages of a pipeline
+    follow one another; of the tensor ranks of a stage the slowest counts, or on a CPU, whose memory they share, all.
+    """
+    spec, dtype, device, sheet = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device, plan.sheet
+    limits = plan.resolved.limits
+    context = -(-limits.max_model_len // 2)
+    weights = _one_after_the_other(plan, [rank.decode_bytes for rank in plan.ranks])
+    kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, dtype.itemsize, context) for rank in plan.ranks])
+    most = min(limits.max_batch_size, plan.sequences(context))
+    usual = sheet.bandwidth * sheet.efficiency.bandwidth if sheet else 0.0
+    kv_rate = usual or read_bandwidth(device, weights + most * kv)
+    speeds = []
+    for requests in sorted({1, most}):
+        rate = usual or product_bandwidth(device, dtype, weights, spec.hidden_size, requests)
+        speeds.append(Speed(requests, rate, 1 / (weights / rate + requests * kv / kv_rate)))
+    return Speeds(context, kv_rate, sheet is None, tuple(speeds))
+
+
+def _one_after_the_other(plan: Plan, ranks: Sequence[int]) -> int:
+    """Bytes that are read one after the other, of those that each rank reads."""
+    together = sum if plan.device.device.type == "cpu" else max
+    tp = plan.mesh.tp
+    return sum(together(ranks[first : first + tp]) for first in range(0, len(ranks), tp))
