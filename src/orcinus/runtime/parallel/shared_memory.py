@@ -46,12 +46,12 @@ class SharedMemoryGroup:
             tp = self._place.mesh.tp
             parts = self.all_gather(x.reshape(1, -1), [x.numel()] * tp)
             return ordered_sum(parts.view(tp, *x.shape).unbind(), x)
-        flat = x.contiguous().view(-1)
-        elements = flat.numpy() if x.dtype is torch.float32 else flat.view(torch.uint16).numpy()
+        whole = x.contiguous()
+        elements = (whole if x.dtype is torch.float32 else whole.view(torch.uint16)).numpy().reshape(-1)
         slots = self._slots.view(elements.dtype)
         for start in range(0, len(elements), slots.shape[2]):
             self._run(all_reduce, elements[start : start + slots.shape[2]], slots)
-        return x if x.is_contiguous() else x.copy_(flat.view_as(x))
+        return x if whole is x else x.copy_(whole)
 
     def all_gather(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         """See `Collectives`."""

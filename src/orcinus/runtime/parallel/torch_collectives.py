@@ -44,11 +44,12 @@ class TorchGroup:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """See `Collectives`. CPUs sum in the order of the ranks, NCCL in its own."""
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and self._group.size > 2:  # two parts have one sum, which gloo finds in half the time
             return ordered_sum(self._gathered("all_reduce", x), x)
+        whole = x.contiguous()
         with self._group.errors("all_reduce"):
-            self._group.wait(self._group.backend.allreduce([x]))
-        return x
+            self._group.wait(self._group.backend.allreduce([whole]))
+        return x if whole is x else x.copy_(whole)
 
     def all_gather(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         """See `Collectives`. Narrow parts travel padded: backends gather equal shapes."""
