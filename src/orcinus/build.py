@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,18 +19,19 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Clock, Executor, Observer
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
-from orcinus.errors import ConfigError
+from orcinus.distribution import needs
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
-from orcinus.runtime.checkpoint import load_model
+from orcinus.runtime.checkpoint import Checkpoint, load_model
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser, TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
+from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.profile_run import CudaMeter, profile
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
@@ -37,6 +39,9 @@ from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.threads import claim_process
 from orcinus.tiny import MODEL_DIR
+
+if TYPE_CHECKING:
+    from orcinus.runtime.parallel.executor import ParallelExecutor
 
 log = logging.getLogger(__name__)
 # A stage ("weights", "profile run" on a GPU, "warm-up"), and of its bytes those done and all.
@@ -57,6 +62,7 @@ class Built:
     default_params: SamplingParams
     resolved: Resolved
     plan: Plan
+    check: Callable[[], None]  # raises `EngineError` if the engine can run no more; for idle engines, which would not notice
 
     def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
         """An empty engine over the same weights and K/V tensors.
@@ -81,7 +87,6 @@ def build(
     """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork."""
     claim_process()
     plan = make_plan(config)
-    _check_one_rank(plan)
     plan.check()
     dummy = config.load_format == "dummy"
     folder, commit = MODEL_DIR, plan.resolved.revision
@@ -96,6 +101,38 @@ def build(
     spec = checkpoint.spec
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written
     tokenizer, params = load_tokenizer(folder), default_params(folder)
+    executor: Executor
+    if plan.mesh.size > 1:
+        executor = ranks = _ranks(replace(plan.resolved, folder=folder), config, progress)
+        check = ranks.check
+    else:
+        executor, plan = _this_process(plan, checkpoint, progress)
+        check = _cannot_fail
+    resolved = replace(plan.resolved, folder=folder)
+    for recorder in recorders:
+        recorder.describe(_header(resolved, executor))
+    engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
+    eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
+    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
+    return Built(engine, tokenizer, eos_ids, params, resolved, plan, check)
+
+
+def _cannot_fail() -> None:
+    """A device of this process fails in an iteration, or not at all."""
+
+
+def _ranks(resolved: Resolved, config: EngineConfig, progress: Progress) -> ParallelExecutor:
+    """The executor of a model that lies on several ranks, each in a process of its own. Raises `ConfigError`."""
+    with needs("a model on several ranks (tp, pp)", "serve"):
+        from orcinus.runtime.parallel.start import start_ranks  # these need ZeroMQ
+        from orcinus.runtime.parallel.start_local import LocalLauncher
+    mesh, dummy = Mesh(resolved.tp, resolved.pp), config.load_format == "dummy"
+    return start_ranks(resolved, mesh, LocalLauncher(), dummy=dummy, step_timeout=config.step_timeout, progress=progress)
+
+
+def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tuple[Executor, Plan]:
+    """The executor of a model on one device, and the plan with what was measured there."""
+    dummy, spec = plan.config.load_format == "dummy", checkpoint.spec
     attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
     with told_if_short("weights"):
         model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
@@ -104,13 +141,12 @@ def build(
         progress("profile run", 0, 0)
         _tune(plan)
         plan = _measure(plan, model)
-    resolved = replace(plan.resolved, folder=folder)
     with told_if_short("keys and values"):
         kv = kv_cache.allocate(
-            len(model.layers),
-            resolved.num_blocks,
-            model.num_kv_heads,
-            resolved.block_size,
+            spec.num_layers,
+            plan.resolved.num_blocks,
+            spec.num_kv_heads,
+            plan.resolved.block_size,
             spec.head_dim,
             plan.device.dtype,
             plan.device.device,
@@ -118,19 +154,7 @@ def build(
     progress("warm-up", 0, 0)
     executor = _executor(model, kv, plan)
     executor.warm_up()
-    for recorder in recorders:
-        recorder.describe(_header(resolved, executor))
-    engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
-    eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
-    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
-    return Built(engine, tokenizer, eos_ids, params, resolved, plan)
-
-
-def _check_one_rank(plan: Plan) -> None:
-    """Raise `ConfigError` for a mesh of several ranks, for which there are no workers yet."""
-    if plan.mesh.size > 1:
-        mesh = f"tp {plan.mesh.tp} and pp {plan.mesh.pp}"
-        raise ConfigError(f"{mesh} can be planned (`orcinus plan`), but not run yet: leave tp and pp out")
+    return executor, plan
 
 
 def _tune(plan: Plan) -> None:

@@ -59,6 +59,11 @@ def _check_share(share: float | None) -> None:
         raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
 
 
+def _check_seconds(limit: float) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        raise ConfigError(f"step_timeout must be a number of seconds above 0, not {limit!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """The options of an engine; each field's doc is its command-line help."""
@@ -102,6 +107,10 @@ class EngineConfig:
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
+    step_timeout: float = option(
+        60.0,
+        "With tp or pp: seconds after which an iteration counts as hung and the engine ends. Every 256 tokens add as many.",
+    )
     record: str | Path | None = option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
     seed: int = option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
@@ -127,6 +136,7 @@ class EngineConfig:
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         _check_share(self.gpu_memory_utilization)
+        _check_seconds(self.step_timeout)
         if self.load_format not in LOAD_FORMATS:
             raise ConfigError(f"unknown load_format {self.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:

@@ -16,7 +16,8 @@ from orcinus.errors import ConfigError
 
 PREFIX = "orcinus-"
 SOCKET, LOCK = "engine", "lock"  # the socket between a server's two processes
-RANKS = ("batches", "results", "reports", "rendezvous")  # those between an engine and its ranks, and where ranks meet
+RENDEZVOUS = "rendezvous"  # a file in which ranks find each other
+RANKS = ("batches", "results", "reports", RENDEZVOUS)  # and the sockets between them and their engine
 OWN = {SOCKET, LOCK, *RANKS}
 LONGEST_PATH = 100  # bytes: the kernel takes 107 on Linux, 103 on macOS
 UNLOCKED_S = 60.0  # an older folder without a lock has nothing to wait for
@@ -32,6 +33,11 @@ class SocketFolder:
     def socket(self, name: str) -> str:
         """The address of a socket of this name."""
         return f"ipc://{self.path / name}"
+
+    @property
+    def rendezvous(self) -> Path:
+        """Where the ranks of a mesh may make a file to find each other."""
+        return self.path / RENDEZVOUS
 
     def remove(self) -> None:
         """A second call does nothing."""

@@ -9,6 +9,17 @@ from orcinus.errors import EngineError
 _owner: int | None = None  # the process in which an engine started threads first
 
 
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """The environment of a process whose libraries are to compute with so many threads."""
+    return {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
+
+
 def set_waiting() -> None:
     """Set the environment variables of thread pools, unless the user did.
 

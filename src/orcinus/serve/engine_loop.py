@@ -86,7 +86,7 @@ class EngineLoop:
 
     def __init__(self, wire: EngineWire, served: ServedEngine, timelines: TimelineObserver, parent: int) -> None:
         self.wire, self.engine, self.timelines = wire, served.engine, timelines
-        self.paced = served.paced
+        self.paced, self.check = served.paced, served.check
         self.launches = _Launches()
         self.engine.observers.append(self.launches)
         self.parent = parent  # process id of the HTTP process
@@ -121,6 +121,7 @@ class EngineLoop:
             self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
             self.engine.dispatch()
         elif not self.launches.in_flight:
+            self.check()
             self._report([])
             return
         if self._due_in() > AT_ONCE_S:  # messages may come meanwhile

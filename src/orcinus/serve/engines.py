@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,11 +34,12 @@ def from_wire(wire: bytes) -> Asked:
 
 
 class ServedEngine(NamedTuple):
-    """An engine, what clients have to know of it, and its executor if batches take time of their own."""
+    """An engine, what clients have to know of it, its executor if batches take time of their own, and a check while idle."""
 
     engine: Engine
     ready: Ready
     paced: PacedExecutor | None = None
+    check: Callable[[], None] = lambda: None  # raises `EngineError` if the engine can run no more
 
 
 def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
@@ -52,7 +53,7 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
     built = build(config, observers, progress=progress)
     known = built.resolved
     ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
-    return ServedEngine(built.engine, ready)
+    return ServedEngine(built.engine, ready, check=built.check)
 
 
 def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngine:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_config import RankConfig
 
 
@@ -14,6 +16,18 @@ class Launcher(Protocol):
     @property
     def host(self) -> str | None:
         """The address of this machine to which ranks connect; None if they all run here."""
+        ...
+
+    def threads(self, mesh: Mesh) -> int:
+        """Of each rank: its share of the cores."""
+        ...
+
+    def device(self, kind: str, rank: int) -> str:
+        """Where a rank computes, `kind` being cpu or cuda."""
+        ...
+
+    def rendezvous(self, file: Path) -> str:
+        """Where the ranks find each other, as `rendezvous_at` reads it: in this file, if they all run here, or elsewhere."""
         ...
 
     def start(self, configs: Sequence[RankConfig]) -> None:

@@ -6,24 +6,37 @@ from dataclasses import dataclass
 
 import msgspec
 
+from orcinus.core.view import Limits
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
 from orcinus.runtime.parallel.sockets import RankAddresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankConfig:
-    """One rank's part, where it finds the others, and what it is to build.
+class RankModel:
+    """What a rank loads; its place in the mesh says which part of it."""
 
-    `load` is for whoever builds the rank's executor, and means nothing to the rest.
-    """
+    folder: str
+    dummy: bool  # whether weights are made up
+    device: str
+    dtype: str
+    attention: str
+    cuda_graphs: bool
+    limits: Limits
+    block_size: int
+    num_blocks: int  # as many on every rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankConfig:
+    """One rank's part, where it finds the others, and what it is to load."""
 
     rank: int
     mesh: Mesh
     addresses: RankAddresses
-    rendezvous: str  # where the ranks find each other
+    rendezvous: str  # where the ranks find each other, as `rendezvous_at` reads it
     timeout_s: float  # that a rank may wait for others in one collective
     threads: int  # of this rank
-    load: dict[str, object]
+    load: dict[str, object]  # a `RankModel`; in tests, what a rank without a model needs
 
     @property
     def place(self) -> MeshPlace:

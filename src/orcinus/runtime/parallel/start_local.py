@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from orcinus.parent import describe_exit, signals_held
+from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_config import RankConfig
+from orcinus.threads import num_cores, thread_environment
 
 WORKER = "orcinus.runtime.parallel.worker"
 
@@ -24,11 +27,22 @@ class LocalLauncher:
         self._module = module
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
+    def threads(self, mesh: Mesh) -> int:
+        """What the user set holds for each rank; else the cores are divided."""
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        return int(asked) if asked.isdigit() and int(asked) else max(1, num_cores() // mesh.size)
+
+    def device(self, kind: str, rank: int) -> str:
+        return f"cuda:{rank}" if kind == "cuda" else kind
+
+    def rendezvous(self, file: Path) -> str:
+        return f"file:{file}"
+
     def start(self, configs: Sequence[RankConfig]) -> None:
         for config in configs:
             command = [sys.executable, "-m", self._module, str(os.getpid())]
             with signals_held():  # this process decides what a signal means, even if all get it
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | threads_of(config))
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | thread_environment(config.threads))
             self._processes[config.rank] = process
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin:  # it has ended already, as its exit status will tell
@@ -47,8 +61,3 @@ class LocalLauncher:
                 process.kill()
         for process in self._processes.values():
             process.wait()
-
-
-def threads_of(config: RankConfig) -> dict[str, str]:
-    """Environment variables that give a rank its share of the cores."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(config.threads))
