@@ -31,15 +31,15 @@ from orcinus.runtime.device import machine_of
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.prompts import prompt_ids
 
-STEADY = 8  # iterations in which requests do nothing but generate
-SHORT = 16  # tokens of a context that costs next to nothing
+STEADY = 8  # iterations of decodes alone
+SHORT = 16  # tokens of a context with negligible cost
 LONGEST = 1024  # tokens of a prompt, at most
 CHUNKS = (4, 8, 16, 32, 64, 128, 256, 512, LONGEST)
-SHARE = 0.004  # of the time there is, that the longest prompt may take alone
+SHARE = 0.004  # share of the time that the longest prompt may take alone
 FILL = 512  # tokens in an iteration while contexts are filled, at most
-ENOUGH = 2 * FEWEST  # iterations that are measured however long they take
-REFERENCE_RUNS = 5  # of the same cell, before all others and after them
-VARIES = 1.25  # times as long as at another time, that the same iterations may take
+ENOUGH = 2 * FEWEST  # iterations measured in any case
+REFERENCE_RUNS = 5  # runs of the reference cell, before and after all others
+VARIES = 1.25  # largest accepted ratio between times of the same iteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class CalibrationCell:
     context: int = SHORT  # prompt tokens of each request that generates
     prompts: int = 0
     length: int = 0  # tokens of each of them
-    chunk: int = 1  # of their tokens in one iteration
+    chunk: int = 1  # their tokens per iteration
 
     @property
     def answer(self) -> int:
@@ -109,7 +109,7 @@ class _Bench:
 
     def __init__(self, llm: LLM, watch: IterationSampler) -> None:
         self._llm, self._engine, self._watch = llm, llm.engine, watch
-        self._numbers = itertools.count(time.time_ns())  # no prompt is in the prefix cache from another time
+        self._numbers = itertools.count(time.time_ns())  # so that no prompt is in the prefix cache
 
     def run(self, cell: CalibrationCell) -> None:
         """One cell, from an idle engine to an idle engine."""
@@ -182,7 +182,7 @@ def _doubts(load: float | None, others: str | None, reference: Sequence[float]) 
         yield f"the machine was busy before it began: {found}"
     if others is not None:
         yield f"{others} while it was measured"
-    _, fast, *_, slow, _ = sorted(reference)  # but for the extremes
+    _, fast, *_, slow, _ = sorted(reference)  # without the extremes
     if slow > VARIES * fast:
         yield f"the same iteration took {fast * 1e3:.2f} ms at one time and {slow * 1e3:.2f} ms at another"
 

@@ -30,7 +30,7 @@ def raise_exception() -> None:
 
 
 def _handle(handler: Callable[[int, FrameType | None], object]) -> None:
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # who started this process may have turned Ctrl-C off
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # the parent may have turned Ctrl-C off
         signal.signal(signal.SIGINT, handler)
 
 

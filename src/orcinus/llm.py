@@ -35,7 +35,7 @@ class Completion:
     request_id: str
     choice: int  # 0 to n - 1
     text: str
-    reasoning: str  # of a model that reasons, before the text; of chats alone, elsewhere it is part of the text
+    reasoning: str  # the model's reasoning before the text, in chats; elsewhere it is part of the text
     token_ids: tuple[int, ...]
     finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
@@ -80,7 +80,7 @@ class LLM:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._readers: dict[str, tuple[Answer, deque[TextDelta]]] = {}  # of live requests: the answer, and unread deltas
-        self._abandoned: deque[str] = deque()  # requests whose reader went away while another thread held the lock
+        self._abandoned: deque[str] = deque()  # requests abandoned while another thread held the lock
 
     @classmethod
     def from_config(cls, config: EngineConfig, observers: Sequence[Observer] = ()) -> LLM:
@@ -109,7 +109,7 @@ class LLM:
 
     def _complete(self, prepared: Sequence[TokenizedRequest], progress: bool | None) -> list[RequestOutput]:
         answers = list[Answer]()
-        timelines: list[Timeline] = []  # taken while the requests live, because those of old ones are forgotten
+        timelines: list[Timeline] = []  # taken now, because old timelines are dropped
         with _progress(progress, len(prepared)) as bar:
             for delta in self._run(prepared, answers, timelines):
                 if delta.finish_reason:

@@ -9,10 +9,10 @@ from pathlib import Path
 from time import monotonic
 
 STAT = Path("/proc/stat")
-STEAL = 7  # its place in a line of /proc/stat, after user, nice, system, idle, iowait, irq and softirq
+STEAL = 7  # position in a /proc/stat line, after user, nice, system, idle, iowait, irq, softirq
 IDLE = (3, 4)  # idle, iowait
-BUSY = 1.5  # processes that want each core: more is a busy machine
-TAKEN = 0.15  # of the cores: more that others take is a busy machine
+BUSY = 1.5  # processes per core above which the machine is busy
+TAKEN = 0.15  # share of the cores used by others above which it is busy
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from orcinus.observe.interval import median_interval
 from orcinus.observe.slo import SLO
 from orcinus.workload.rates import RateGrid
 
-LONGEST_S = 600.0  # that one run may take by its rate: what is not kept then is kept at no rate
+LONGEST_S = 600.0  # longest run at a rate: an SLO still missed then is kept at no rate
 
 
 def run_capacity(

@@ -18,8 +18,8 @@ from orcinus.interrupt import uninterrupted
 from orcinus.workload.arrival import Arrival
 from orcinus.workload.source import Source
 
-LONGEST_PAUSE_S = 0.0005  # while there is nothing to do: a longer sleep may wake up late
-GREEDY = SamplingParams(temperature=0)  # at the engine's door nothing ends a text but these parameters: lengths are exact
+LONGEST_PAUSE_S = 0.0005  # sleep while idle: a longer one may wake up late
+GREEDY = SamplingParams(temperature=0)  # nothing else ends a text: lengths are exact
 OUTCOMES = {Finish.LENGTH: RequestOutcome.OK, Finish.REJECTED: RequestOutcome.REJECTED}
 
 
@@ -59,7 +59,7 @@ class EngineDriver:
         self._live: dict[str, _InFlight] = {}
         self._sent = 0
         self.ended: list[RequestRecord] = []
-        self.start = engine.clock.now()  # of the run, on the engine's clock
+        self.start = engine.clock.now()  # start of the run, on the engine's clock
 
     def run(self) -> None:
         """Serve all requests to their end."""

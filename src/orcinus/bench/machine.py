@@ -44,7 +44,7 @@ def commit() -> str:
     source = Path(orcinus.__file__).parent
     head = _said(["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"])
     inside = head and _said(["git", "-C", str(source), "ls-files", "__init__.py"])
-    if not inside:  # as when it is installed inside another repository
+    if not inside:  # for example, installed inside another repository
         return ""
     return head + ("+" if _said(["git", "-C", str(source), "status", "--porcelain", "--untracked-files=no"]) else "")
 

@@ -37,7 +37,7 @@ class Engines:
     def __init__(self, configs: Mapping[str, EngineConfig], progress: Loading = silent) -> None:
         self.configs = dict(configs)
         for config in configs.values():
-            make_plan(config).check()  # what is wrong with one of them is said before the model is loaded
+            make_plan(config).check()  # report mistakes before the model is loaded
         self.built = build(max(configs.values(), key=lambda config: config.max_batch_size), progress=progress)
         self.settings = {name: self._settings(name) for name in configs}
 

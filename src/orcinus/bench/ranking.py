@@ -20,7 +20,7 @@ from orcinus.bench.measure import HIGHER_IS_BETTER
 from orcinus.bench.summary import Summary
 from orcinus.observe.interval import Interval
 
-LEVEL = 0.99  # of a benchmark of equal sides: so often no metric of any side is called better
+LEVEL = 0.99  # probability that a benchmark of equal sides calls none better
 METRICS = (
     *("request_throughput", "output_throughput", "total_throughput", "goodput"),
     *(f"{name}.{part}" for name in ("ttft", "tbt", "tpot", "e2e") for part in ("p50", "p99")),
@@ -47,8 +47,8 @@ class Verdict:
     b: Interval
     better: str | None
     reason: RankingReason | None
-    chance: float  # that equal sides are so far apart in any of the comparisons
-    needed: int  # repeats of each side that can tell anything in so many comparisons
+    chance: float  # probability that equal sides differ so much in any comparison
+    needed: int  # repeats per side needed for so many comparisons
 
     @property
     def ratio(self) -> float | None:
@@ -129,7 +129,7 @@ def chance(a: Sequence[float], b: Sequence[float]) -> float:
         return 1.0
     ranks = _ranks([*a, *b])
     total = sum(ranks)
-    ways = np.zeros((len(a) + 1, total + 1))  # of choosing so many values with such a sum of ranks
+    ways = np.zeros((len(a) + 1, total + 1))  # ways to choose so many values with this sum of ranks
     ways[0, 0] = 1.0
     for each in ranks:
         ways[1:, each:] += ways[:-1, : total + 1 - each].copy()

@@ -11,11 +11,11 @@ class RequestOutcome(StrEnum):
     """How a request ended. Only `ok` ones have latencies."""
 
     OK = "ok"
-    WRONG_LENGTH = "wrong length"  # not the output tokens it was to have
-    REJECTED = "rejected"  # 429 or 503: the server said no
+    WRONG_LENGTH = "wrong length"  # another number of output tokens than asked for
+    REJECTED = "rejected"  # 429 or 503: the server refused it
     FAILED = "failed"  # any other error that the server reported
-    MALFORMED = "malformed"  # it answered what is no answer
-    RESET = "reset"  # the connection ended too early, or never came about
+    MALFORMED = "malformed"  # the answer was malformed
+    RESET = "reset"  # the connection ended early, or could not be opened
     TIMEOUT = "timeout"
 
 
@@ -30,7 +30,7 @@ class RequestRecord:
     number: int  # its place in the workload, from 0
     prompt_tokens: int
     output_tokens: int | None
-    due: float  # when it had to be sent
+    due: float  # when it was due
     sent: float  # when it was sent; equal to `due` without a client
     ended: float
     times: tuple[float, ...] = ()
@@ -58,10 +58,10 @@ class Iteration(NamedTuple):
 class ClientDelay:
     """The client's own delay in seconds; latencies include it."""
 
-    send_p50: float  # sent against due
+    send_p50: float  # sending: sent minus due
     send_p99: float
     send_max: float
-    loop_p50: float  # a timer's callback against when it was to come
+    loop_p50: float  # reading: a timer's callback minus its due time
     loop_p99: float
     loop_max: float
 
@@ -70,17 +70,17 @@ class ClientDelay:
 class Repeat:
     """One run of one workload on one system."""
 
-    round: int  # sides take turns: those of equal rounds were run one after the other
+    round: int  # sides take turns: runs of equal rounds follow each other
     seconds: float  # from the start to the last ending
     requests: tuple[RequestRecord, ...]
     iterations: tuple[Iteration, ...] = ()
     slots: int | None = None  # max_batch_size
     client: ClientDelay | None = None
-    problems: tuple[str, ...] = ()  # why it must not be believed; nothing if it may be
+    problems: tuple[str, ...] = ()  # why it must not be believed; empty if it is valid
     partial: bool = False  # Ctrl-C ended it: requests are missing
     load: float | None = None  # the machine's load average of a minute, before it began
-    counters: dict[str, float] = field(default_factory=dict)  # what else the system counted: preemptions, prefix cache hits
-    draw: int = 0  # repeats of one draw had the same prompts; those of two had other tokens of the same lengths
+    counters: dict[str, float] = field(default_factory=dict)  # other counts of the system: preemptions, prefix cache hits
+    draw: int = 0  # repeats of one draw had equal prompts; other draws have other tokens of equal lengths
 
     @property
     def valid(self) -> bool:

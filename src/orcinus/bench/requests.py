@@ -14,7 +14,7 @@ from orcinus.errors import ConfigError
 from orcinus.workload.prompts import prompt_ids
 from orcinus.workload.workload import Workload
 
-DIGITS = 16  # of a hash: enough to tell apart what differs by mistake
+DIGITS = 16  # length of a hash: enough to notice accidental differences
 
 
 @dataclass(frozen=True, slots=True)

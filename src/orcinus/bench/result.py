@@ -12,7 +12,7 @@ from orcinus.bench.record import Repeat
 from orcinus.errors import ConfigError
 from orcinus.observe.slo import SLO
 
-VERSION: Literal[2] = 2  # of the schema; raised whenever an older reader would misunderstand a file
+VERSION: Literal[2] = 2  # schema version; raised when an older reader would misunderstand a file
 Setting = str | int | float | bool | None
 
 
@@ -22,7 +22,7 @@ class Host:
 
     system: str
     processor: str
-    cores: int  # that this process may use
+    cores: int  # cores that this process may use
     memory_mib: int
     gpus: tuple[str, ...] = ()
 
@@ -35,17 +35,17 @@ class Work:
     in the same order, with equal shared prefixes. `prompts` is the hash of draw 0, which stands for all.
     """
 
-    workload: str  # how long requests are, and
-    arrivals: str  # when they come, as on the command line
+    workload: str  # lengths of requests
+    arrivals: str  # arrivals, as on the command line
     requests: int
     seed: int
     prompt_tokens: int
     output_tokens: int
-    prompts: str  # hash of the prompts of draw 0 and of the output tokens asked of each, in order
+    prompts: str  # hash of draw 0's prompts and of the output tokens asked for, in order
     model: str
     limits: dict[str, Setting] = field(default_factory=dict)  # max_total and the like
     keep_prompts: bool = False  # every run on a server, its warm-up too, had the prompts of draw 0
-    shared_tokens: int | None = None  # of the prompts, which one before begins with as well; None if it was not counted
+    shared_tokens: int | None = None  # prompt tokens shared with an earlier prompt; None if unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +65,14 @@ class Result:
     kind: Literal["offline", "serve", "sweep", "capacity", "papers", "peers"]
     when: str  # ISO 8601, UTC
     command: tuple[str, ...]
-    commit: str  # of the source, with "+" if it was changed since; "" if it is not in a repository
+    commit: str  # of the source, with "+" if changed since; "" outside a repository
     versions: dict[str, str]
     machine: Host
     work: Work
     sides: tuple[Side, ...]
-    objectives: dict[str, float] = field(default_factory=dict)  # seconds: of the goodput, or of a capacity's percentiles
+    objectives: dict[str, float] = field(default_factory=dict)  # seconds: bounds of the goodput, or of a capacity's percentiles
     capacity: dict[str, float] = field(default_factory=dict)  # requests per second, by side
-    complete: bool = True  # false if it was interrupted: what is there was measured, and the rest is missing
+    complete: bool = True  # false if interrupted: the rest of the measurements is missing
 
     @property
     def goodput_slo(self) -> SLO:

@@ -13,7 +13,7 @@ from orcinus.bench.result import Result, Setting, Side, Work
 from orcinus.workload.workload import Workload
 
 T = TypeVar("T")
-Bar = Callable[[str, int], Callable[..., None]]  # makes a progress bar: its name, how much there is to do
+Bar = Callable[[str, int], Callable[..., None]]  # makes a progress bar from its name and total
 
 
 def no_bar(name: str, total: int) -> Callable[..., None]:

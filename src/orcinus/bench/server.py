@@ -87,7 +87,7 @@ def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, s
     requests = list(asked(workload, form.prompts, exact_lengths=form.exact_lengths))
     name = f"{form.target.model} at {form.target.place.netloc}"
     work = work_of(load, seed, requests, form.target.model)
-    tokens = sum(arrival.prompt_tokens for arrival in workload.untimed())  # which words are not
+    tokens = sum(arrival.prompt_tokens for arrival in workload.untimed())  # counted in tokens, not in words
     shared = form.prompts.tokens(work.shared_tokens or 0, len(requests))
     work = replace(work, prompt_tokens=tokens, shared_tokens=shared, keep_prompts=config.keep_prompts)
     return ServerSystem(name, form, config), work

@@ -14,10 +14,10 @@ from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Result, Side
 from orcinus.machine_load import crowded
 
-LONGEST_ERROR = 200  # characters of a message that a server sent
-SERVED = 0.8  # of the rate that was sent: a little less is served of a short workload, as the last answers take their time
-EVEN = 0.2  # by which few requests of a random process may come faster or slower than its rate
-CACHED = 0.01  # of the prompt tokens, that a cache may have beyond what the workload shares
+LONGEST_ERROR = 200  # characters quoted of a server's message
+SERVED = 0.8  # share of the offered rate: short workloads serve a little less, as the last answers take time
+EVEN = 0.2  # share by which few random arrivals may deviate from their rate
+CACHED = 0.01  # share of prompt tokens that may be cached beyond the workload's shared ones
 
 
 @dataclass(frozen=True, slots=True)

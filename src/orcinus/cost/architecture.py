@@ -185,7 +185,7 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     Raises `ModelError` if a size is missing or absurd, or if the model cannot be simulated.
     """
     _check_family(config, name)
-    inner = config.get("text_config")  # of models that also see
+    inner = config.get("text_config")  # of multimodal models
     if isinstance(inner, Mapping):
         config = {**config, **inner}
     check_sizes(config, f"the config of {name}")
@@ -220,8 +220,8 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     )
 
 
-UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "falcon", "bloom", "phi", "mpt")  # families without a gate, by default
-UNKNOWN = {  # what would make another model of it than the one that is computed here
+UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "falcon", "bloom", "phi", "mpt")  # families without a gate by default
+UNKNOWN = {  # config fields of models that cannot be computed here
     "num_local_experts": "a mixture of experts",
     "num_experts": "a mixture of experts",
     "n_routed_experts": "a mixture of experts",
@@ -254,8 +254,8 @@ def _window(config: Mapping[str, Any]) -> int | None:
 class Parallel:
     """The devices of one replica. Raises `ConfigError` for impossible numbers."""
 
-    tp: int = 1  # tensor parallel: every layer over so many devices (Orca: intra-layer)
-    pp: int = 1  # pipeline parallel: the layers over so many stages (Orca: inter-layer)
+    tp: int = 1  # tensor parallel: devices per layer (Orca: intra-layer)
+    pp: int = 1  # pipeline parallel: stages of layers (Orca: inter-layer)
 
     def __post_init__(self) -> None:
         for name in ("tp", "pp"):

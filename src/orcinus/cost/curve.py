@@ -46,7 +46,7 @@ class MeasuredCurve:
 
     def _between(self, tokens: int) -> float:
         after = bisect_left(self.tokens, tokens)
-        if after == 0:  # fewer tokens than were ever measured take no less time: the weights are read all the same
+        if after == 0:  # fewer tokens than measured take as long: all weights are read
             return self.seconds[0]
         (x0, x1), (y0, y1) = self.tokens[after - 1 : after + 1], self.seconds[after - 1 : after + 1]
         return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)

@@ -9,7 +9,7 @@ from orcinus.cost.constants import read
 from orcinus.errors import ConfigError
 
 MIB = 2**20
-SHARED_BYTES_PER_CYCLE = 128  # that one multiprocessor moves through its shared memory, in every generation listed here
+SHARED_BYTES_PER_CYCLE = 128  # per multiprocessor through shared memory, in every generation listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Network:
     pair: float  # of one device, when it talks to its own neighbour alone
     between: float  # of one network card
     cards: int  # of them in a node
-    measured: tuple[Measured, ...] = ()  # these are taken as they are; what is missing is derived from the rates
+    measured: tuple[Measured, ...] = ()  # used as they are; missing ones are derived from the rates
     profile: str = PROFILE  # the network on which they were measured
 
     def __post_init__(self) -> None:
@@ -187,7 +187,7 @@ NETWORKS: dict[str, Network] = {
 }
 
 
-USUAL_NETWORKS = {  # of the servers in which devices are mostly found; a100-dgx for all others
+USUAL_NETWORKS = {  # of the servers usual for a device; a100-dgx for all others
     "h100": "h100-dgx",
     "h200": "h100-dgx",
     "a40": "a40-bridges",

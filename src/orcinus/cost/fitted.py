@@ -31,13 +31,13 @@ FEATURES: Mapping[str, str] = {
     "resumed": "a chunk that does not begin its prompt",
     "copied": "a token that such a chunk attends to",
 }
-ESSENTIAL = ("token", "request", "context", "pair")  # a record in which one of these follows from the others tells too little
+ESSENTIAL = ("token", "request", "context", "pair")  # a record must vary each of these independently of the others
 FEWEST = 100  # iterations
-INDEPENDENT = 0.02  # share of an essential feature that no other one explains, at least
-HELD_OUT = 5  # one iteration in so many
+INDEPENDENT = 0.02  # least share of an essential feature that others do not explain
+HELD_OUT = 5  # one iteration in five
 ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
 ROUNDING = 1e-10  # of a gradient, relative to the largest there was
-LATEST = 2.0  # times its prediction, that an iteration counts in the mean at most
+LATEST = 2.0  # most that an iteration counts in the mean, in multiples of its prediction
 
 
 class IterationSample(NamedTuple):
@@ -64,7 +64,7 @@ class FittedCost:
     """
 
     seconds: Mapping[str, float]  # of every feature
-    iterations: int  # that it was fitted on
+    iterations: int  # number fitted on
     error: FitError
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ ACTIVATION_BYTES = 2
 SUM_BYTES = 4  # partial sums are kept in 32 bits
 TILES = ((128, 128), (64, 64))  # rows and columns of the result
 SPLITS = (1, 2, 4, 8)
-CORNER = 4  # of the roofline: 1 adds the two times, infinity takes the longer one; the A6000 needs a sharp one, the A100 any
+CORNER = 4  # the roofline's norm: 1 adds both times, infinity takes the longer; large for the A6000, any for the A100
 
 
 def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight: float = ACTIVATION_BYTES) -> float:

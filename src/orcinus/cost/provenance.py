@@ -12,7 +12,7 @@ from orcinus.cost.software import known_software
 
 Basis = Literal["measured", "fitted", "borrowed", "derived", "assumed"]
 WEAK: tuple[Basis, ...] = ("borrowed", "derived", "assumed")  # not of this machine
-PROFILED = "a100"  # whose kernels of all kinds were measured
+PROFILED = "a100"  # the device with all kinds of kernels measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class IterationWork(NamedTuple):
     context: int  # tokens that all decodes together attend to
     prompts: tuple[tuple[int, int], ...]  # (start, tokens) of every longer chunk
     samples: int  # rows whose logits are computed
-    contexts: tuple[int, ...] = ()  # what each decode attended to at first, if known
+    contexts: tuple[int, ...] = ()  # tokens that each decode attended to at first, if known
     later: int = 0  # iterations since then
 
     def repeated(self, times: int) -> IterationWork:

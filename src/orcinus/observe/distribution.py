@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-STEP = math.log1p(0.001)  # buckets grow by a thousandth, so a percentile is at most half a thousandth off
+STEP = math.log1p(0.001)  # buckets grow by 0.1 %, so a percentile's error is at most 0.05 %
 SMALLEST = 1e-9
 
 

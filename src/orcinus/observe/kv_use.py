@@ -10,7 +10,7 @@ from orcinus.core.request import Request
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.unserved import Reason, Unserved
 
-EVERY = 7  # iterations between two looks: looking takes longer than planning
+EVERY = 7  # iterations between observations, which cost more than planning
 
 
 class KVUseObserver(Observer):
@@ -27,7 +27,7 @@ class KVUseObserver(Observer):
         self._shares = dict.fromkeys(("used", "reserved", "internal", "external", "idle"), 0.0)
         self._seconds = 0.0
         self._looks = 0
-        self._seen: tuple[float, dict[str, float]] | None = None  # the last look: when, and what
+        self._seen: tuple[float, dict[str, float]] | None = None  # time and shares of the last observation
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._looks += 1

@@ -25,7 +25,7 @@ class Served:
     arrival: float
     prompt_tokens: int
     output_tokens: int
-    launched: float  # when an iteration first carried it
+    launched: float  # when its first iteration was launched
     first_token: float
     finished: float
 
@@ -35,7 +35,7 @@ class _LiveRequest:
     arrival: float
     prompt_tokens: int
     client: str
-    earlier: int = 0  # tokens that another engine generated before
+    earlier: int = 0  # tokens that an earlier engine generated
     launched: float | None = None
     first: float | None = None
     newest: float = 0.0

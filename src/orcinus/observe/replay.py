@@ -112,7 +112,7 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> Replayed:
             case "use":
                 script.place += 1
                 engine.use(make_policy(line["policy"]), make_order(line["order"]), Limits(**line["limits"]))
-            case "launch":  # apart from its return, because requests come and go while a batch is in flight
+            case "launch":  # separate from the launch: requests come and go meanwhile
                 engine.dispatch()
             case "return":
                 _expect(script, engine.settle())

@@ -29,13 +29,13 @@ class Timeline:
     request_id: str
     arrival: float  # on the engine's clock
     prompt_tokens: int
-    cached_tokens: int = 0  # of the prompt, found in the prefix cache
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
     output_tokens: int = 0
     seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
     prefill_iterations: int = 0  # recomputations included
     decode_iterations: int = 0
     preemptions: int = 0
-    waits: Counter[Reason] = field(default_factory=Counter)  # iterations it had no part in, by the reason
+    waits: Counter[Reason] = field(default_factory=Counter)  # iterations that it waited for, by reason
     finished: float | None = None
     finish: Finish | None = None
 
@@ -52,7 +52,7 @@ class _LiveTimeline:
     timeline: Timeline
     since: float  # when its stage began
     stage: Stage = Stage.QUEUED
-    before: Counter[Reason] | None = None  # what `_others` was when it joined the queue; None = it is not in the queue
+    before: Counter[Reason] | None = None  # `_others` when it joined the queue; None = not in the queue
 
 
 class TimelineObserver(Observer):
@@ -62,7 +62,7 @@ class TimelineObserver(Observer):
         self.keep = keep
         self._live: dict[str, _LiveTimeline] = {}
         self._ended: OrderedDict[str, Timeline] = OrderedDict()
-        self._others: Counter[Reason] = Counter()  # iterations so far, by the reason that the whole queue waited
+        self._others: Counter[Reason] = Counter()  # iterations so far, by the reason of the whole queue
 
     def get(self, request_id: str, now: float | None = None) -> Timeline | None:
         """A request's timeline, until `now` if live; None if unknown or forgotten."""
@@ -73,7 +73,7 @@ class TimelineObserver(Observer):
             self._enter(live, live.stage, now)
             if live.before is not None:
                 self._leave_queue(live)
-                live.before = self._others.copy()  # it waits on
+                live.before = self._others.copy()  # it still waits
         return live.timeline
 
     def on_submit(self, submitted: Submitted) -> None:
@@ -109,7 +109,7 @@ class TimelineObserver(Observer):
                 self._enter(live, Stage.PREEMPTED, now)
                 live.before = self._others.copy()
             if live.before is not None:
-                live.before[unserved.others] += 1  # it has its own reason, so that of the queue does not count
+                live.before[unserved.others] += 1  # its own reason replaces the queue's
         self._others[unserved.others] += 1
 
     def on_events(self, events: Sequence[Event]) -> None:

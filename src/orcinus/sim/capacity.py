@@ -25,7 +25,7 @@ from orcinus.workload.summary import statistics
 from orcinus.workload.workload import OWN_TIMES, Workload
 
 METRICS = {"tbt.p99": "the P99 TBT", "ttft.p99": "the P99 TTFT", "scheduling_delay.p50": "the median scheduling delay"}
-UNSEEN = 0.05  # of the load, that may be too much without an objective being missed, at most
+UNSEEN = 0.05  # largest overload that may stay unnoticed, as a share of the load
 
 
 def percentiles(slo: SLO, metrics: MetricsObserver) -> dict[str, float]:
@@ -34,7 +34,7 @@ def percentiles(slo: SLO, metrics: MetricsObserver) -> dict[str, float]:
     for metric in slo.bounds:
         latency, percentile = _parts(metric)
         seen: Distribution = getattr(metrics, latency)
-        found[metric] = 0.0 if latency == "tbt" and not seen.count else seen.percentile(percentile)  # answers of one token
+        found[metric] = 0.0 if latency == "tbt" and not seen.count else seen.percentile(percentile)  # one token each: no gaps
     return found
 
 
@@ -105,7 +105,7 @@ class Capacity:
     rate: float
     trials: tuple[Trial, ...]
     doubts: tuple[str, ...] = ()  # why it must not be believed
-    missed: tuple[str, ...] = ()  # of a capacity of 0: what was not kept at the lowest rate, and by how much
+    missed: tuple[str, ...] = ()  # for a capacity of 0: objectives missed at the lowest rate, with the excess
     runs: tuple[Capacity, ...] = ()
     interval: Interval | None = None
 
@@ -189,7 +189,7 @@ def together(runs: Sequence[Capacity]) -> Capacity:
     if len(runs) == 1:
         return runs[0]
     interval = median_interval([one.rate for one in runs])
-    by_rate = sorted(runs, key=lambda one: one.rate, reverse=True)  # the highest needs most requests
+    by_rate = sorted(runs, key=lambda one: one.rate, reverse=True)  # the highest rate needs most requests
     doubts, missed = over_runs([one.doubts for one in by_rate]), over_runs([one.missed for one in by_rate])
     trials = tuple(trial for one in runs for trial in one.trials)
     return Capacity(interval.median, trials, doubts, missed, tuple(runs), interval)

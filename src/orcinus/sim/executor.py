@@ -46,13 +46,13 @@ class SimulatedExecutor:
     def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
         self.cost, self.clock, self.slots = cost, clock, slots
         self.depth = depth or cost.num_stages
-        self.overlap = NO_OVERLAP  # a stage takes up a request when the last one has let go of it, as in Orca
+        self.overlap = NO_OVERLAP  # a stage starts a request when the last stage is done with it, as in Orca
         self._prompts: dict[str, int] = {}  # tokens of the prompts of live requests
         self.busy = [0.0] * cost.num_stages  # seconds that each stage has worked
         self.bubbles = [0.0] * cost.num_stages  # seconds that each stage waited although a batch was in flight
-        self.newest_bubbles = 0.0  # in front of the batch that was submitted last, over all stages
-        self.answers: dict[str, int] = {}  # request -> tokens of its answer, for those that end before max_tokens
-        self._free = [0.0] * cost.num_stages  # when each stage has done all that it was given
+        self.newest_bubbles = 0.0  # before the batch submitted last, over all stages
+        self.answers: dict[str, int] = {}  # request -> output tokens, for requests that end before max_tokens
+        self._free = [0.0] * cost.num_stages  # when each stage finishes its queue
         self._flights: deque[_Flight] = deque()
 
     @property

@@ -27,14 +27,14 @@ class SimulatedMachine:
     model: str
     device: str
     devices: int  # of a replica
-    layout: str  # how the model is spread or stored, in words
-    software: str  # where the costs come from, in words
+    layout: str  # parallelism or number format, in words
+    software: str  # the costs' source, in words
     cost: CostModel
     limits: Limits
     block_size: int  # tokens
     num_blocks: int
     origins: tuple[OperatorProvenance, ...]  # of the costs
-    weights: int | None = None  # bytes on each device, where they are known
+    weights: int | None = None  # bytes per device, if known
     doubts: tuple[str, ...] = ()  # why its costs must not be believed
 
     @property
@@ -60,7 +60,7 @@ def _computed(config: SimulationConfig) -> SimulatedMachine:
         config.block_size or 16,
     )
     limits = Limits(batch, config.max_batch_tokens or batch * longest, longest)
-    at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory together
+    at_once = config.max_batch_tokens or longest  # tokens whose activations are in memory at once
     memory = plan_memory(
         model,
         cluster.device,

@@ -31,16 +31,16 @@ class SimulationOutcome:
 
     setup: Setup
     metrics: MetricsObserver
-    kv_shares: dict[str, float]  # of K/V memory, by what it was used for
-    stage_busy: list[float]  # share of the time that each pipeline stage worked, over all replicas
+    kv_shares: dict[str, float]  # shares of K/V memory by kind
+    stage_busy: list[float]  # share of time that each pipeline stage was busy, over all replicas
     bubbles: Distribution  # seconds of pipeline bubbles per request
-    bubble_share: float  # of all stages' time while something was in flight
+    bubble_share: float  # share of all stages' time while a batch was in flight
     preemptions: int
     wall_seconds: float
-    prefix_hit_rate: float | None = None  # share of the tokens of admitted requests that the prefix cache had
-    ended_early: bool = False  # before every request was served, because `over` said so
-    at_once: bool = False  # all requests were there from the start
-    notes: tuple[str, ...] = ()  # what is to be said of requests from a file
+    prefix_hit_rate: float | None = None  # prefix hit rate over tokens of admitted requests
+    ended_early: bool = False  # `over` ended it before every request was served
+    at_once: bool = False  # all requests arrived at the start
+    notes: tuple[str, ...] = ()  # notes on requests from a file
     runs: tuple[SimulationOutcome, ...] = ()  # one for each seed, if there were several
     intervals: Mapping[str, Interval] = field(default_factory=dict)  # metric, as `ttft.p99` -> its median over seeds
 

@@ -13,7 +13,7 @@ from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import SimulatedExecutor
 from orcinus.sim.random_answers import AnswerGenerator
 
-MOST_LATE_S = 0.05  # real seconds that the simulation may lag behind, and catch up
+MOST_LATE_S = 0.05  # real seconds of lag that the simulation can catch up
 
 
 class RealTimeClock(VirtualClock):

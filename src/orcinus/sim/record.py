@@ -33,7 +33,7 @@ UNITS = {  # of the numbers of a record
     "wall_seconds": "s",
 }
 SPREAD = ("p99", "p50", "p90", "p95", "mean", "max")
-METRICS: dict[str, tuple[str, ...]] = {  # the numbers of a record, and the parts of those that have some
+METRICS: dict[str, tuple[str, ...]] = {  # the numbers of a record, with their parts
     **dict.fromkeys(UNITS, ()),
     **dict.fromkeys((*LATENCIES, "bubbles"), SPREAD),
     "kv": ("used", "reserved", "internal", "external", "idle"),

@@ -16,7 +16,7 @@ from orcinus.core.view import Limits
 from orcinus.observe.metrics import MetricsObserver
 
 MADE_UP = 0  # the token of every iteration that does not end an answer
-MOST_REPEATS = 64  # iterations decided at once: beyond this nothing is gained, and what an arrival cuts off is wasted
+MOST_REPEATS = 64  # iterations decided at once: more gains nothing, and an arrival wastes the rest
 FIELDS = tuple(field.name for field in fields(Batch))
 
 
@@ -25,7 +25,7 @@ class RepeatedBatch(Batch):
     """A batch of decodes that stands for up to `repeats` iterations."""
 
     repeats: int = 2
-    held: bool = False  # whether its tokens are heard of only when nothing runs any more
+    held: bool = False  # whether its tokens are announced only when nothing runs
 
 
 @dataclass(frozen=True, slots=True)

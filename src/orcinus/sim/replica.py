@@ -59,10 +59,10 @@ class Replica:
         self.engine = Engine(self.scheduler, self.executor, clock, observers)
         self.left: dict[str, int] = {}  # tokens of every request that has not ended, prompt and answer
         self.work = 0  # their sum, which only a simulation knows
-        self.queued_tokens = 0  # the sum of the next, which a server knows, too
-        self._queued: dict[str, int] = {}  # prompt tokens of requests of which nothing was heard yet
+        self.queued_tokens = 0  # the sum of the next, which a server knows too
+        self._queued: dict[str, int] = {}  # prompt tokens of requests without a first token
         self._prefixes: dict[str, int] = {}
-        self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache all prompts of a length are one
+        self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache prompts of one length are equivalent
 
     @property
     def outstanding(self) -> int:

@@ -12,7 +12,7 @@ from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
 from orcinus.workload.source import Source
 
-EVERY = 128  # arrivals and endings of batches between two questions whether it is over
+EVERY = 128  # events between two checks whether it is over
 
 
 class OracleLeastWork:
@@ -48,12 +48,12 @@ class Simulation:
         over: Callable[[], bool] | None = None,
     ) -> None:
         self.replicas, self.router, self.clock = replicas, router, clock
-        self.watch = watch  # is told how many requests have ended, whenever one does
-        self.over = over  # is asked now and then whether the rest is not wanted
+        self.watch = watch  # called with the number of ended requests at each ending
+        self.over = over  # asked now and then whether to end early
         self.ended_early = False
         self.submitted = self.ended = 0
         self._turns = 0
-        self._ends: list[tuple[float, int]] = []  # heap of (when its oldest batch ends, replica); those out of date are skipped
+        self._ends: list[tuple[float, int]] = []  # heap of (end of the oldest batch, replica); stale entries are skipped
 
     def run(self, source: Source) -> None:
         """Serve every request, unless `over` ends it. Raises `Stalled` as engines do."""
@@ -69,7 +69,7 @@ class Simulation:
                 break
         for replica in self.replicas:
             if not (replica.engine.idle or self.ended_early):
-                replica.engine.step()  # says why it stands still
+                replica.engine.step()  # raises `Stalled`, which says why
             replica.engine.close()
 
     def _over(self) -> bool:

@@ -19,7 +19,7 @@ from orcinus.sim.simulate import simulate
 from orcinus.workload.lengths import LENGTHS
 from orcinus.workload.workload import OWN_TIMES
 
-CHUNKS = ("chunk_size", "token_budget")  # what policies call the tokens of an iteration that they aim at
+CHUNKS = ("chunk_size", "token_budget")  # policies' options for the tokens of an iteration
 INSIDE = {"rate": "float", "chunk_size": "int", "ratio": "float"}  # axes that stand inside other settings, and their kinds
 
 

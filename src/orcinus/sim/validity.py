@@ -8,13 +8,13 @@ from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.machine import SimulatedMachine
 from orcinus.sim.outcome import SimulationOutcome
 
-LONG = 10  # times what a request spends in the system, that requests have to come for: start and end are then a small part
-MARGIN = 1.2  # of what is recommended: other requests are not quite like those that were seen
-SERVED = 0.8  # of the rate at which requests come: if fewer are served, the queue grows as long as they come
-TAIL = 100  # requests, of which the 99th percentile is not the largest value
-ENOUGH = 5  # seeds, whose median lies within their range with more than 90 %
+LONG = 10  # arrivals must last this many request durations, so that start and end matter little
+MARGIN = 1.2  # factor on recommendations: other requests differ a little from those seen
+SERVED = 0.8  # share of the arrival rate: if less is served, the queue keeps growing
+TAIL = 100  # requests from which the P99 is not the largest value
+ENOUGH = 5  # seeds whose range holds the median with more than 90 %
 ONE_SEED = f"one seed does not say how much of this is chance: --seeds {ENOUGH} does"
-DIGITS = 2  # of a number of requests that is recommended
+DIGITS = 2  # digits of a recommended number of requests
 
 
 def doubts(outcome: SimulationOutcome) -> list[str]:

@@ -25,14 +25,14 @@ class TextDelta:
     index: int  # place of the prompt in the call
     choice: int  # which of the n answers to it
     token_id: int | None  # None only for an ending without a token
-    text: str  # what became certain; may be empty while a character or a stop string is incomplete
+    text: str  # text now certain; may be empty while a character or stop string is incomplete
     finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
     error: str | None = None  # why, for people
     code: FinishCode | None = None  # why, for programs
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first delta
-    reasoning: str = ""  # text of the model's reasoning, if that is told from the answer
-    offset: int = 0  # characters that were certain before this token, whether they are shown or not
+    reasoning: str = ""  # text of the model's reasoning, if it is separated from the answer
+    offset: int = 0  # characters certain before this token, shown or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Answer:
     params: SamplingParams
     detokenizer: Detokenizer | None  # None if the model has no tokenizer: then there is no text
     metrics: RequestMetrics
-    split: Reasoning | None = None  # tells reasoning from the answer, for models that reason
+    split: Reasoning | None = None  # separates reasoning from the answer, for models that reason
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
     prompt_logprobs: tuple[Logprobs, ...] | None = None

@@ -21,10 +21,10 @@ from orcinus.text import template_process as child
 RENDER_S = 5.0  # most seconds of one rendering
 RENDER_BYTES = 512 * 2**20  # most memory of one rendering
 MOST_PROCESSES = 4  # renderings at once
-START_S = 60.0  # until a new process answers, on a machine that is busy
-GRACE_S = 2.0  # beyond a rendering's time, for a process that does not even end when it should
+START_S = 60.0  # seconds until a new process answers, on a busy machine
+GRACE_S = 2.0  # seconds beyond a rendering's limit until the process is killed
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a message's reasoning; templates read the first
-KEPT = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # of the environment; the rest is not a template's
+KEPT = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # environment variables that a template may see
 
 
 class TemplateRenderer:
@@ -70,7 +70,7 @@ class TemplateRenderer:
             status, text = process.ask(request, self.limit_s)
         except (OSError, EOFError):
             raise RequestError(self._death(process.kill())) from None
-        except BaseException:  # interrupted: what it answers would be the answer to the next request
+        except BaseException:  # interrupted: its answer must not reach the next request
             process.kill()
             raise
         if status == child.TOO_LARGE:
@@ -104,7 +104,7 @@ class _Process:
         self.connection, other = socket.socketpair()
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         command = [sys.executable, "-m", child.__name__, str(limit_s), str(RENDER_BYTES)]
-        with other, signals_held():  # a signal to all is the parent's to judge: it may drain
+        with other, signals_held():  # only the parent reacts to signals to the group: it may drain
             self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
                 stdin=other.fileno(),
@@ -151,7 +151,7 @@ class _Process:
         """End the process; returns its exit status (negative = a signal)."""
         self.connection.close()
         try:
-            return self.popen.wait(0.2)  # it leaves by itself, or is about to be a dead one with a reason
+            return self.popen.wait(0.2)  # it ends by itself, or is dying with a reason
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()

@@ -8,8 +8,8 @@ from itertools import chain, islice, takewhile
 from typing import Any, Protocol
 
 NO_CHARACTER = "\ufffd"
-CONTEXT = 4  # units of text before a token that may have a say in its text
-TAIL = 5 * CONTEXT  # tokens that hold so many units, and a character that is cut: a unit has at most four bytes
+CONTEXT = 4  # units of context that may affect a token's text
+TAIL = 5 * CONTEXT  # tokens that surely hold CONTEXT units and a cut character (4 bytes each at most)
 
 
 class _Utf8(BufferedIncrementalDecoder):
@@ -21,7 +21,7 @@ class _Utf8(BufferedIncrementalDecoder):
     def _buffer_decode(self, data: Any, errors: str, final: bool) -> tuple[str, int]:
         text, used = utf_8_decode(data, errors, final)
         waiting = bytes(data[used:])
-        if waiting[:1] == b"\xed" and waiting[1:] >= b"\xa0":  # half of a surrogate, whose rest Python waits for
+        if waiting[:1] == b"\xed" and waiting[1:] >= b"\xa0":  # half a surrogate: Python waits for the rest
             return utf_8_decode(data, errors, True)
         return text, used
 
@@ -82,7 +82,7 @@ class PieceWriter:
         self._decode, self._byte, self._filler = decode, byte, filler
         self._context: list[tuple[int, ...]] = []
         self._bytes: tuple[int, ...] = ()  # byte tokens of an unfinished character
-        self._utf8 = _Utf8("surrogateescape")  # every byte that is no part of a character becomes a surrogate
+        self._utf8 = _Utf8("surrogateescape")  # every invalid byte becomes a surrogate
 
     @property
     def pending(self) -> int:

@@ -30,7 +30,7 @@ class TokenizedRequest:
     ids: tuple[int, ...]
     params: SamplingParams
     context: RequestContext
-    thinking: bool | None = None  # whether the prompt has begun the answer's reasoning; None if there is none to be told apart
+    thinking: bool | None = None  # whether the prompt opens the reasoning; None without reasoning
     echo: bool = False  # whether the prompt is shown before the answer
 
 

@@ -18,9 +18,9 @@ from tokenizers import Regex, pre_tokenizers
 
 CPU_S = 3  # a published pattern takes about a third of one
 COMMON = "aA1 \n\t'.-_é中"
-ENDS = ("", "!", "\x00", " \x00")  # what makes a match fail after all; then also what a search may look for in advance
-REPEATS = 40  # exponential patterns double their steps with each
-LONG = 2000  # characters, for what grows with the third power of a text's length
+ENDS = ("", "!", "\x00", " \x00")  # ends that make a match fail
+REPEATS = 40  # each repetition doubles an exponential pattern's steps
+LONG = 2000  # characters, for patterns of cubic time
 MOST_LETTERS = 24
 
 
@@ -36,7 +36,7 @@ def texts(pattern: str) -> Iterator[str]:
     """Texts that make a pattern backtrack: repetitions with a failing end."""
     alphabet = letters(pattern)
     words = re.findall(r"\w{2,8}", pattern)
-    ends = (*ENDS, "\x00" + "".join([*alphabet, *words]))
+    ends = (*ENDS, "\x00" + "".join([*alphabet, *words]))  # the last has all that a search may look for ahead
     for pump, end in product([*alphabet, *words, *map("".join, product(alphabet, repeat=2))], ends):
         yield pump * REPEATS + end
     for before, pump in product(alphabet, repeat=2):

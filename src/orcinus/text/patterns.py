@@ -26,7 +26,7 @@ def check_patterns(tokenizer: Any, folder: Path) -> None:
     if not patterns:
         return
     printed = _try(patterns).split()
-    if printed and printed[-1] != "done":  # without any line it was not tried at all: encoding has limits of its own
+    if printed and printed[-1] != "done":  # no line: nothing was tried; encoding has limits of its own
         pattern = shown(patterns[int(printed[-1])])
         raise ModelError(
             f"the tokenizer in {folder} has the regular expression {pattern}, which takes exponential time: mend it"
@@ -86,7 +86,7 @@ def _try(patterns: list[str]) -> str:
             start_new_session=True,
             text=True,
         )
-    except OSError:  # an interpreter that this user may not start, say
+    except OSError:  # for example, an interpreter that this user may not run
         return ""
     try:
         return process.communicate(json.dumps(patterns), WAIT_S)[0]

@@ -14,9 +14,9 @@ class Reasoning:
 
     def __init__(self, *, open: bool) -> None:  # noqa: A002
         self._thinking = open
-        self._decided = open  # whether it is known if the text begins with thinking
+        self._decided = open  # whether it is decided if the text begins with reasoning
         self._held = ""
-        self._fresh = True  # nothing of the current side has been given out: leading white space is dropped
+        self._fresh = True  # nothing of this side was returned yet: leading white space is dropped
 
     def add(self, text: str) -> tuple[str, str]:
         """Add text; returns the reasoning and answer text now certain."""
@@ -43,7 +43,7 @@ class Reasoning:
     def finish(self) -> tuple[str, str]:
         """The held-back text, at the end of the answer."""
         held, self._held = self._held, ""
-        return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", held)  # white space alone, perhaps
+        return (self._drop_leading(held.rstrip()), "") if self._thinking else ("", held)  # maybe only white space
 
     def _answer(self) -> str:
         text, self._held = self._held, ""

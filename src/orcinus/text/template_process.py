@@ -27,11 +27,11 @@ import jinja2.ext
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-READY, TEXT, REFUSED, BROKEN, TOO_LONG, TOO_LARGE = range(6)  # what a frame's status byte says
+READY, TEXT, REFUSED, BROKEN, TOO_LONG, TOO_LARGE = range(6)  # values of a frame's status byte
 FRAME = struct.Struct("!BQ")  # status (0 in requests) and bytes that follow
 MOST_CHARACTERS = 32 * 2**20  # of a rendered conversation
 MOST_SHOWN = 200  # characters of a template's own error message
-WATCH_S = 5.0  # how often a process that idles looks for its parent
+WATCH_S = 5.0  # seconds between an idle process's checks of its parent
 
 
 class Generation(jinja2.ext.Extension):
@@ -173,12 +173,12 @@ def serve(connection: socket.socket, limit_s: float) -> None:
         while not select.select([connection], [], [], WATCH_S)[0]:
             if os.getppid() != parent:  # and another process still holds the other end
                 return
-        signal.setitimer(signal.ITIMER_REAL, limit_s)  # the kernel's: no operation of Python's can put it off
+        signal.setitimer(signal.ITIMER_REAL, limit_s)  # the kernel's timer: no Python operation can delay it
         _, size = FRAME.unpack(_receive(connection, FRAME.size))
         status, text = answer(_receive(connection, size))
         connection.sendall(FRAME.pack(status, len(text)) + text)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if status == TOO_LARGE:  # what is left of its memory is in pieces
+        if status == TOO_LARGE:  # its remaining memory is fragmented
             return
 
 

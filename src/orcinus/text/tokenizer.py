@@ -30,7 +30,7 @@ BESIDE = (
     "chat_template.json",
     "chat_template.jinja",
 )
-PIECE = 16 * 1024  # characters that are tokenized at once while it is unclear whether a text is far too long
+PIECE = 16 * 1024  # characters per piece when counting a text that may be much too long
 USUAL = 8  # characters of a token, at most: texts with more of them are rare
 MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have about 35 MiB
 
@@ -87,7 +87,7 @@ class Tokenizer:
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         decoder = str(getattr(self._backend, "decoder", "ByteFallback"))  # SentencePiece's own library falls back to bytes, too
         self._bytewise, self._falls_back = "ByteLevel" in decoder, "ByteFallback" in decoder
-        self._names: dict[int, str | None] = {}  # of the tokens that were asked for so far
+        self._names: dict[int, str | None] = {}  # of tokens asked for so far
 
     def encode(self, text: str, special: bool = True, most: int | None = None) -> tuple[int, ...]:
         """Token ids of a text; with `special`, also the model's prefix.
@@ -344,7 +344,7 @@ def _read(folder: Path) -> Any:
     """
     named = read_optional(folder / "tokenizer_config.json").get("tokenizer_class")
     local = {"local_files_only": True, "trust_remote_code": False}
-    if named == "PreTrainedTokenizerFast":  # to find it any other way imports torch
+    if named == "PreTrainedTokenizerFast":  # any other way to find it imports torch
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(folder, **local)
@@ -353,7 +353,7 @@ def _read(folder: Path) -> Any:
 
     config = read_optional(
         folder / "config.json"
-    )  # of which transformers would read all, and stumble over what is not its matter
+    )  # else transformers reads all of it, and fails on fields that do not concern it
     kind = config.get("model_type")
     make = CONFIG_MAPPING[kind] if isinstance(kind, str) and kind in CONFIG_MAPPING else PreTrainedConfig
     facts = make(name_or_path=str(folder), tokenizer_class=config.get("tokenizer_class"))

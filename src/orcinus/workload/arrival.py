@@ -22,8 +22,8 @@ class Arrival:
 
     at: float
     prompt_tokens: int
-    output_tokens: int  # how many it generates before it would stop of its own accord
-    max_tokens: int | None = None  # how many it asks for at most; None: output_tokens
+    output_tokens: int  # tokens that it generates before it stops by itself
+    max_tokens: int | None = None  # its max_tokens; None: output_tokens
     client: str = ""
     prefix: str = ""
     prefix_tokens: int = 0

@@ -6,7 +6,7 @@ import math
 
 from orcinus.errors import ConfigError
 
-MOST_TOKENS = 10**9  # of one request: far beyond every model, and far below where 64 bits end
+MOST_TOKENS = 10**9  # tokens of one request: far above every model, far below 64 bits
 
 
 def positive(name: str, value: float) -> None:

@@ -28,7 +28,7 @@ class Columns:
 
 KINDS = (
     Columns("TIMESTAMP", "ContextTokens", "GeneratedTokens", dates=True),
-    Columns("Timestamp", "Request tokens", "Response tokens"),  # BurstGPT, whose failed requests have no response tokens
+    Columns("Timestamp", "Request tokens", "Response tokens"),  # BurstGPT; its failed requests have no response tokens
     Columns("arrived_at", "num_prefill_tokens", "num_decode_tokens"),
     Columns("", "num_prefill_tokens", "num_decode_tokens"),
 )

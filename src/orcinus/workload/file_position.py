@@ -19,7 +19,7 @@ class Skipped:
     """Rows of a trace that were skipped as unusable."""
 
     rows: int = 0
-    first: str = ""  # what was wrong with the first of them, and where
+    first: str = ""  # the first one's mistake and place
 
     def add(self, error: Exception) -> None:
         """Count one more skipped row."""

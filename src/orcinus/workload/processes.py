@@ -20,7 +20,7 @@ from orcinus.errors import ConfigError
 from orcinus.workload.bounds import not_negative, positive, within
 from orcinus.workload.fitted import fitted
 
-BLOCK = 4096  # draws at a time; it changes no number
+BLOCK = 4096  # draws per block; does not change the numbers
 Floats = NDArray[np.float64]
 
 

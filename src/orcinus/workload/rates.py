@@ -9,7 +9,7 @@ from orcinus.core.component_spec import options_of, with_option
 from orcinus.errors import ConfigError
 from orcinus.workload.processes import ARRIVALS
 
-FARTHEST = 24  # doublings of the rate, or halvings, before the search gives up
+FARTHEST = 24  # doublings or halvings of the rate before the search gives up
 
 
 def at_rate(arrivals: str, rate: float) -> str:

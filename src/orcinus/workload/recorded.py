@@ -12,13 +12,13 @@ from orcinus.workload.arrival import Arrival
 from orcinus.workload.block_trace import objects
 from orcinus.workload.file_position import FilePosition
 
-BLOCK = 16  # tokens of a prompt that are named together
+BLOCK = 16  # prompt tokens per named block
 
 
 @dataclass(slots=True)
 class _Seen:
     line: int
-    arrival: Arrival  # with one token of output as long as we know no better
+    arrival: Arrival  # one output token until its ending is read
     output_tokens: int = 0
 
 
@@ -50,7 +50,7 @@ class _Run:
         try:
             self._read(place, line)
         except ConfigError:
-            raise  # it is a ValueError too, and has said its place
+            raise  # also a ValueError, and its message has the place
         except (KeyError, TypeError, IndexError, ValueError, AttributeError):
             raise place.wrong("it does not fit into a record of iterations: was the file changed?") from None
 

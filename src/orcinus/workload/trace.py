@@ -27,7 +27,7 @@ from orcinus.workload.token_counts import CountTokens, token_counter
 Read = Callable[[FilePosition, TextIO, CountTokens], Iterator[Arrival]]
 ReadRow = Callable[[FilePosition, Any, CountTokens], list[Arrival]]
 GZIP = b"\x1f\x8b"
-LOOKED_AT = 100  # lines until one says what a file of JSON lines is
+LOOKED_AT = 100  # lines read to recognise a JSON lines file
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from orcinus.workload.processes import ARRIVALS, Closed, Process
 from orcinus.workload.token_counts import CountTokens
 from orcinus.workload.trace import Trace
 
-BLOCK = 4096  # lengths drawn at a time; it changes no number
-PATIENCE = 100  # blocks of draws without a request short enough before we give up
+BLOCK = 4096  # lengths drawn per block; does not change the numbers
+PATIENCE = 100  # blocks without a short enough request before giving up
 OWN_TIMES = "trace"  # as an arrival process: the times of the trace
 TIMES, LENGTHS_DRAWN, PAUSES = range(3)  # random streams of their own, so that none disturbs another
 

@@ -16,7 +16,7 @@ from orcinus.bench.client.target import Dialect, Target, with_body
 from orcinus.errors import ConfigError
 from orcinus.workload.workload import Workload
 
-AHEAD_BYTES = 256 * 2**20  # of requests that are written before the first is sent; the others while the run goes on
+AHEAD_BYTES = 256 * 2**20  # requests written before the run; the others are written during it
 write = msgspec.json.Encoder().encode
 
 
@@ -28,8 +28,8 @@ class Form:
     dialect: Dialect = Dialect()
     prompts: Ids | Words = Ids()
     exact_lengths: bool = True
-    counted: Known = "nothing"  # what told the number of tokens when the server was asked
-    revision: str | None = None  # the commit of its model, if the server told it
+    counted: Known = "nothing"  # the source of token counts when the server was probed
+    revision: str | None = None  # the commit of its model, if known
 
     def orders(self, workload: Workload, draw: int = 0) -> Iterator[EncodedRequest]:
         """The requests of a draw, written lazily. Raises `ConfigError` for bad `extra`."""

@@ -9,7 +9,7 @@ from orcinus.bench.client.fetch import fetch
 from orcinus.bench.client.target import Target
 
 PATH, PATIENCE_S = "/metrics", 5.0
-PAIRS = (  # names after a prefix such as `vllm:`: prompt tokens found, prompt tokens looked up
+PAIRS = (  # names after a prefix such as `vllm:`: tokens found, tokens looked up
     ("prefix_cache_hits", "prefix_cache_queries"),  # vLLM, Orcinus
     ("cached_tokens", "prompt_tokens"),  # SGLang
 )

@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         """Whether another request may be sent, as far as known."""
         return not (self._closed or self.transport.is_closing())
 
-    # What asyncio tells
+    # Callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # of a stream
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(RequestOutcome.RESET, str(error) if error is not None else "the server closed the connection")
 
-    # What the parser tells
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         self._headers = {}
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200 or self._complete:  # said in advance of the answer, or after it
+        if status < 200 or self._complete:  # trailers or informational headers
             return
         self._until_close = not {"content-length", "transfer-encoding"} & self._headers.keys()
         if self._receiver is not None:

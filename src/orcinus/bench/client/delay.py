@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from orcinus.bench.record import ClientDelay, RequestRecord
 from orcinus.observe.latency import percentile
 
-BEAT_S = 0.005  # the heart beats that often
+BEAT_S = 0.005  # interval of beats
 
 
 class Heartbeat:

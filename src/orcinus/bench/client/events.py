@@ -14,7 +14,7 @@ class SSEDecoder:
     def __init__(self) -> None:
         self._rest = b""  # of a line
         self._data: list[bytes] = []  # of an event
-        self._after_cr = False  # the last line ended with CR: an LF that follows belongs to it
+        self._after_cr = False  # the last line ended with CR: a following LF belongs to it
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:

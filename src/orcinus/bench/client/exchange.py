@@ -16,10 +16,10 @@ from orcinus.bench.client.pool import Line, Pool
 from orcinus.bench.client.tally import Tally
 from orcinus.bench.record import RequestOutcome, RequestRecord
 
-REFUSALS = (429, 503)  # the server says: not now
-LONGEST_WAIT_S = 60.0  # that a Retry-After makes us wait
-USUAL_WAIT_S = 1.0  # after a refusal that does not say how long
-ERROR_BYTES = 4096  # of a body that is an error are kept
+REFUSALS = (429, 503)  # statuses of a server that is busy
+LONGEST_WAIT_S = 60.0  # longest wait for a Retry-After
+USUAL_WAIT_S = 1.0  # wait after a refusal without Retry-After
+ERROR_BYTES = 4096  # bytes kept of an error body
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class EncodedRequest:
 
     request: bytes  # head and body
     prompt_tokens: int
-    output_tokens: int | None  # that it must have; None if any number will do
+    output_tokens: int | None  # required number; None if any will do
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Exchange:
         """End it: it has timed out."""
         self._give_up(RequestOutcome.TIMEOUT, f"no complete answer within {time.monotonic() - self.sent:.3g} s")
 
-    # What its connection tells
+    # Callbacks of the connection
 
     def on_head(self, status: int, headers: dict[str, str]) -> None:
         self.status, self._headers = status, headers
@@ -100,7 +100,7 @@ class Exchange:
     def on_lost(self, outcome: RequestOutcome, reason: str, *, stale: bool) -> None:
         if self.outcome is not None:
             return
-        if stale and not self._again and self._pool is not None:  # closed while it was idle, as we wrote
+        if stale and not self._again and self._pool is not None:  # closed while idle, just as we wrote
             self._again = True
             self._line = self._pool.send(self.order.request, self, fresh=True)
         elif self._done is not None:

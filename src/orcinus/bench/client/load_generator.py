@@ -21,10 +21,10 @@ from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload
 
 MAX_DELAY_S = 0.010
-SHORTEST_S = 0.001  # that a timer waits: event loops count in milliseconds, and would spin in the last one
-SENDING_S = 0.002  # at a time, while many are due: then the loop looks at what has come
-WRITING_S = 0.001  # of each heartbeat, at most, to write requests ahead
-WATCHED_S = 0.1  # between two calls of `watch`
+SHORTEST_S = 0.001  # least timer wait: event loops count in milliseconds, and would spin in the last one
+SENDING_S = 0.002  # most seconds of sending at a time; then the loop reads answers
+WRITING_S = 0.001  # most seconds per heartbeat to write requests ahead
+WATCHED_S = 0.1  # seconds between calls of `watch`
 T = TypeVar("T")
 
 
@@ -91,7 +91,7 @@ class LoadGenerator:
         """The records of all requests that have ended."""
         requests = tuple(sorted(self._ended, key=lambda request: request.number))
         delay = client_delay(requests, self._heart.lags)
-        at_once = isinstance(self._workload.arrivals, AllAtOnce)  # which means as fast as the client can
+        at_once = isinstance(self._workload.arrivals, AllAtOnce)  # sends as fast as the client can
         return Repeat(
             round=self._round,
             seconds=max((request.ended for request in requests), default=0.0),

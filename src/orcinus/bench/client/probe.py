@@ -19,7 +19,7 @@ from orcinus.bench.client.words import WORDS
 from orcinus.bench.record import RequestOutcome
 from orcinus.errors import ConfigError
 
-PROBE_S = 60.0  # for one answer: a server may have to warm up
+PROBE_S = 60.0  # seconds for one answer: a server may have to warm up
 TOKENS = 2  # of the answer to a probe
 STRICT = (400, 422)  # statuses with which a server refuses a field
 NAME_ONE = "name one with --model"
@@ -140,7 +140,7 @@ async def _probe(form: Form, prompt: tuple[int, ...] = ()) -> Exchange:
 
 class _Card(msgspec.Struct):
     id: str
-    revision: str | None = None  # ours tell the commit of a hub repository
+    revision: str | None = None  # our servers tell the commit of a hub repository
 
 
 class _Cards(msgspec.Struct):

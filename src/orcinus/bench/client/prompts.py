@@ -12,8 +12,8 @@ from orcinus.workload.arrival import Arrival
 from orcinus.workload.prompts import prompt_ids
 from orcinus.workload.workload import Workload
 
-# Every vocabulary has these, the bundled model's too, and none has its special tokens there: they are the first ones
-# (Mistral's keep all below 1,000), or the last.
+# Every vocabulary has these ids, and no special tokens among them: those come first
+# (below 1,000 in Mistral's) or last.
 FIRST_ID, IDS = 1000, 1000
 
 

@@ -10,7 +10,7 @@ from orcinus.bench.client.frames import Frame
 from orcinus.bench.requests import DIGITS, hash_tokens
 
 Known = Literal["token ids", "continuous usage", "final usage", "nothing"]
-MOST_TOKENS = 10_000_000  # a count above it is no count of the tokens of one answer
+MOST_TOKENS = 10_000_000  # a larger count cannot be that of one answer
 
 
 @dataclass(slots=True)

@@ -98,7 +98,7 @@ def with_body(head: bytes, body: bytes) -> bytes:
     return b"%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (head, len(body), body)
 
 
-# Optional fields of a body, those that are worth most first: what they tell, or what they make sure of.
+# Optional fields of a body, the most valuable first.
 OPTIONAL = ("include_usage", "continuous_usage_stats", "return_token_ids", "ignore_eos", "min_tokens")
 OF_STREAM = {"include_usage", "continuous_usage_stats"}  # within stream_options
 

@@ -40,7 +40,7 @@ class _ReportedResult:
     label: str
     result: Result
     sides: tuple[SideNumbers, ...]
-    stem: str  # how the names of its pictures begin
+    stem: str  # prefix of its pictures' names
 
 
 def write_report(

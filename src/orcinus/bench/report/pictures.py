@@ -20,7 +20,7 @@ from orcinus.plots.gaps import draw_gaps
 from orcinus.plots.iterations import draw_composition, draw_timeline, linear_up_to
 from orcinus.plots.rates import draw_rates
 
-MOST_SIDES = 8  # in one picture: more cannot be told apart
+MOST_SIDES = 8  # per picture: more cannot be distinguished
 DISTRIBUTIONS = (
     ("ttft", "time to first token", "requests", False),
     ("e2e", "end-to-end latency", "requests", False),

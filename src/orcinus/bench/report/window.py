@@ -9,7 +9,7 @@ from statistics import median
 from orcinus.bench.formatting import digits
 from orcinus.bench.record import Iteration
 
-BARS = 160  # that are still told apart in a picture's width
+BARS = 160  # bars that can be distinguished in a picture's width
 
 Runs = Sequence[tuple[str, Sequence[Iteration]]]
 
