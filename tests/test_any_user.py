@@ -21,6 +21,7 @@ import pytest
 from orcinus import cache
 from orcinus.cache import cache_folder, lend
 from tests.commands import Done
+from tests.product import part
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65534
@@ -100,7 +101,9 @@ SAYS_WHY = {
 
 
 @as_another_user
-@pytest.mark.parametrize(("uid", "home"), [(NOBODY, {"HOME": "/"}), (nameless(), {})], ids=["no home", "no home and no name"])
+@pytest.mark.parametrize(
+    ("uid", "home"), part((NOBODY, {"HOME": "/"}), full=[(nameless(), {})]), ids=["no home", "no home and no name"]
+)
 def test_every_command_works_or_says_why_in_one_line(uid: int, home: dict[str, str], temporary: Path) -> None:
     picture = temporary / "p.png"
     draws = ["simulate", "--model", "llama-7b", "--device", "a100-40g", "--requests", "20", "--plot", str(picture)]

@@ -13,6 +13,7 @@ from orcinus.core.policies import Orca
 from orcinus.core.request import Finish
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
+from tests.examples import fewer
 from tests.worlds import Job, build_world, next_token, random_jobs, run
 
 
@@ -73,7 +74,7 @@ def algorithm_1(jobs: list[Job], n_workers: int, max_bs: int, n_slots: int) -> l
 
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_batches_equal_algorithm_1(n_workers: int) -> None:
-    for seed in range(150):
+    for seed in range(fewer(150)):
         rng = random.Random(seed)
         max_bs, n_slots = rng.randint(1, 6), rng.randint(40, 150)
         jobs = random_jobs(rng, 20)
@@ -87,7 +88,7 @@ def test_batches_equal_algorithm_1(n_workers: int) -> None:
 @pytest.mark.parametrize("kv", ["max-length", "reservation", "paged"])
 def test_iteration_level_fcfs(kv: str) -> None:
     """The paper's definition: of two requests in the pool, the earlier one has run at least as many iterations."""
-    for seed in range(40):
+    for seed in range(fewer(40)):
         jobs = random_jobs(random.Random(seed), 25)
         world = build_world(Orca(), kv, num_blocks=30)
         ran = {f"r{index}": 0 for index in range(len(jobs))}

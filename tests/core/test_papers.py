@@ -14,6 +14,7 @@ from orcinus.core.kv import Reservation
 from orcinus.core.policies import FasterTransformer, PrefillFirst, RequestLevel, Sarathi, StallFree
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
+from tests.examples import fewer
 from tests.worlds import Job, build_world, next_token, random_jobs, run
 
 Planned = list[tuple["Pooled", int]]  # who runs, and how many tokens
@@ -184,7 +185,7 @@ PAIRS: dict[str, Callable[[random.Random], tuple[Policy, Select]]] = {
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
 @pytest.mark.parametrize("name", PAIRS)
 def test_batches_equal_the_pseudocode(name: str, n_workers: int) -> None:
-    for seed in range(WORKLOADS):
+    for seed in range(fewer(WORKLOADS)):
         rng = random.Random(seed)
         policy, select = PAIRS[name](rng)
         max_bs = rng.randint(1, 6)
@@ -201,7 +202,7 @@ def test_batches_equal_the_pseudocode(name: str, n_workers: int) -> None:
 def test_sarathi_keeps_the_batch_at_the_chunk_size(chunk_size: int) -> None:
     """Full chunks make batches of exactly C tokens; and however many decodes there are, the budget is never negative."""
     full = 0
-    for seed in range(30):
+    for seed in range(fewer(30)):
         world = build_world(Sarathi(chunk_size), "reservation", num_blocks=40)
         run(world, random_jobs(random.Random(seed), 25))
         for batch in world.record.batches:
@@ -218,7 +219,7 @@ def test_sarathi_keeps_the_batch_at_the_chunk_size(chunk_size: int) -> None:
 @pytest.mark.parametrize("token_budget", [1, 3, 64])
 def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
     """Whoever was given a token is in every batch from then on, until its last."""
-    for seed in range(30):
+    for seed in range(fewer(30)):
         world = build_world(StallFree(token_budget), "reservation", num_blocks=40)
         run(world, random_jobs(random.Random(seed), 25))
         ran: dict[str, list[Batch]] = {}
@@ -231,7 +232,7 @@ def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
 
 
 def test_prefill_first_never_mixes_phases() -> None:
-    for seed in range(30):
+    for seed in range(fewer(30)):
         world = build_world(PrefillFirst(), "paged", num_blocks=16)
         run(world, random_jobs(random.Random(seed), 25))
         for batch in world.record.batches:

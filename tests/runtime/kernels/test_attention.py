@@ -18,6 +18,7 @@ from orcinus.runtime.kernels.split_kv import Partials
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
 from tests.examples import examples
+from tests.product import part
 from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv, joined
 
 CPU = torch.device("cpu")
@@ -109,7 +110,7 @@ MIXED = [(0, 1), (33, 1), (0, 0), (9, 4), (0, 19), (3, 1)]
 
 @pytest.mark.parametrize(
     ("kv_heads", "group", "dim", "block_size"),
-    [(2, 4, 64, 16), (1, 1, 80, 5), (1, 7, 96, 16), (3, 2, 32, 8), (1, 1, 256, 16), (1, 8, 128, 16)],
+    part((2, 4, 64, 16), (1, 7, 96, 5), full=[(1, 1, 80, 5), (1, 7, 96, 16), (3, 2, 32, 8), (1, 1, 256, 16), (1, 8, 128, 16)]),
 )
 def test_geometries(kv_heads: int, group: int, dim: int, block_size: int) -> None:
     it = world(MIXED, block_size, kv_heads, group, dim)

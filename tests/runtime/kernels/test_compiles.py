@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 NAMES = {
     "_attend", "_merge", "_rms_norm", "_act_mul", "_rope_and_write", "_survey", "_best", "_pick", "_census", "_gather",
     "_pick_filtered", "_penalise", "_add_biases", "_uniform", "_gather_contexts", "_follow",
@@ -15,6 +17,7 @@ NAMES = {
 FEW = 64  # bytes of stack a thread: a few registers, spilled outside of the loops
 
 
+@pytest.mark.full
 def test_every_kernel_compiles_and_keeps_to_its_registers(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     run = subprocess.run(
