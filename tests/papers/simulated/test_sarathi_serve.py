@@ -15,6 +15,7 @@ from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.sim.capacity import at_rate
 from orcinus.sim.simulate import set_up, simulate
+from tests.product import part
 from tests.sim.worlds import LinearCost
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks/fit_sarathi_serve.py"
@@ -43,6 +44,7 @@ def test_row_24_reads_the_trace_or_claims_nothing() -> None:
     assert (found.skipped is None) == found.passed
 
 
+@pytest.mark.full
 def test_row_24_without_the_trace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ORCINUS_DATA", str(tmp_path))
     found = row(24).run()
@@ -84,7 +86,7 @@ def test_an_iteration_is_what_the_cost_model_says_of_it() -> None:
     assert 0.01 + 64e-4 + 5e-5 + 60 * 240e-6 < chunk < 0.01 + 64e-4 + 5e-5 + 60 * 320e-6 + 4 * 340e-6
 
 
-@pytest.mark.parametrize("system", sarathi_serve.SYSTEMS)
+@pytest.mark.parametrize("system", part("Orca", full=[name for name in sarathi_serve.SYSTEMS if name != "Orca"]))
 def test_systems_are_set_up_as_published(system: str) -> None:
     """And a system that runs at a third of the published strict rate keeps the strict objective, even over few requests."""
     config = sarathi_serve.config_of(system, "openchat")

@@ -52,7 +52,7 @@ class World:
         return float((ours[: len(truth)].double() - truth).norm() / truth.norm())
 
 
-def part(batch: PagedBatch, begin: int, end: int, most_rows: int) -> PagedBatch:
+def requests_of(batch: PagedBatch, begin: int, end: int, most_rows: int) -> PagedBatch:
     """Requests `[begin, end)`, whose rows are counted from the first of them."""
     some = slice(begin, end)
     return PagedBatch(batch.firsts[begin : end + 1], batch.ends[some], batch.tables[some], most_rows, batch.most_context)
@@ -73,7 +73,7 @@ def world(
     owner = torch.arange(len(sizes)).repeat_interleave(counts[1:])
     positions = torch.cat([torch.arange(start, start + count) for start, count in sizes])
     slots = padded[owner, positions // block_size]
-    nobody = part(paged, 0, 0, 1)
+    nobody = requests_of(paged, 0, 0, 1)
     packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged, 0)
     total = len(packed.tokens)
     q, k, v = (torch.randn(total, heads, dim, generator=random).to(dtype) for heads in (kv_heads * group, kv_heads, kv_heads))
@@ -180,7 +180,7 @@ def test_decodes_and_chunks_of_one_batch_can_be_launched_apart() -> None:
     it = world([(40, 1), (7, 1), (9, 4), (0, 20)], 8, 1, 2, 16)
     out = torch.empty_like(it.q)
     for rows, requests, most in ((slice(0, 2), (0, 2), 1), (slice(2, None), (2, 4), 20)):
-        some = part(it.paged, *requests, most)
+        some = requests_of(it.paged, *requests, most)
         paged_attention(it.q[rows], it.kv.keys, it.kv.values, some, it.scale, out=out[rows], launch=SMALL)
     assert it.error(out) < 1e-6
 
@@ -212,7 +212,7 @@ def test_queries_may_lie_inside_a_fused_projection() -> None:
 
 def test_nothing_to_do() -> None:
     it = world([(5, 1)], 8, 1, 2, 16)
-    empty = part(it.paged, 0, 0, 1)
+    empty = requests_of(it.paged, 0, 0, 1)
     assert paged_attention(it.q[:0], it.kv.keys, it.kv.values, empty, 1.0).shape == (0, 2, 16)
 
 
