@@ -57,6 +57,7 @@ def test_a_request_holds_all_tokens_and_its_answer_one_more(length: int, ratio: 
     assert abs((answer - 1) * (ratio + 1) - length) <= max(ratio + 1, length / 2)
 
 
+@pytest.mark.full
 def test_the_best_ratio_stands_for_all_that_come_to_the_same_tokens() -> None:
     assert {request(3072, ratio) for ratio in (100, 101, 102)} == {(3042, 31)}
     assert peak(3072, 512) == 101

@@ -67,6 +67,7 @@ def test_orca_max_holds_seven_requests() -> None:
     assert [check.simulated for check in found.comparisons[1:]] == [7, 7]
 
 
+@pytest.mark.full
 def test_the_file_is_what_the_script_writes() -> None:
     spec = importlib.util.spec_from_file_location("fit_sarathi_serve", SCRIPT)
     assert spec is not None
