@@ -110,6 +110,26 @@ def test_a_plan_as_json_for_a_folder_given_in_either_way(checkpoint: Made) -> No
         assert [speed["requests"] for speed in record["speed_at_most"]["decode"]] == [1, 8]
 
 
+def test_a_plan_of_several_devices_says_what_each_holds() -> None:
+    given = ["llama-2-7b", "--device", "h100", "--tp", "2", "--pp", "3"]
+    done = orcinus("plan", *given)
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    for words in (
+        "ranks 0 to 1 stage 0: layers 0 to 10, 16 query and 16 key/value heads",
+        "ranks 4 to 5 stage 2: layers 22 to 31",
+        "rank 0: it rules how many blocks there are",
+        "a data sheet's",
+    ):
+        assert words in told
+    record = plan(*given)
+    assert (record["tp"], record["pp"], record["device"]) == (2, 3, "h100")
+    assert [rank["layers"] for rank in record["ranks"]] == [[0, 11]] * 2 + [[11, 22]] * 2 + [[22, 32]] * 2
+    first = record["ranks"][0]
+    assert (first["stage"], first["tensor"], first["kv_bytes_per_token"]) == (0, 0, 11 * 16 * 128 * 2 * 2)
+    assert first["weights"] + first["working"] < record["memory"]["available"]
+
+
 def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
     options = ["--kv-memory-mib", "1000000000", "--dtype", "float32"]
     record = plan(*options, status=1)
@@ -159,7 +179,7 @@ MADE_UP = "owner/geometry"  # which has a config.json and nothing else
 
 def test_a_plan_for_a_gpu_in_words_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch, 15_000, 16_000)
-    monkeypatch.setattr("orcinus.plan.measure", lambda plan: None)
+    monkeypatch.setattr("orcinus.decode_speed.measure", lambda plan: None)
     options = ["--device", "cuda", "--gpu-memory-utilization", "0.8", "--load-format", "dummy"]
     done = orcinus("plan", *options)
     assert done.returncode == 0, done.stderr

@@ -142,7 +142,7 @@ class TorchExecutor:
         try:
             result = self._read(flight)
         except Exception as error:
-            self._bear(error)
+            self._raise_if_fatal(error)
             result = _failed(flight.batch, error)
         self._queue.popleft()
         self.requests.receive(flight.batch, result)
@@ -151,8 +151,8 @@ class TorchExecutor:
     def close(self) -> None:
         self._queue.clear()
 
-    def _bear(self, error: Exception) -> None:
-        """Raise what more than the batch has to end for."""
+    def _raise_if_fatal(self, error: Exception) -> None:
+        """Raise an error that ends the engine, not its batch alone."""
         self.link.check()
         if not self.alone:
             raise error
@@ -161,7 +161,7 @@ class TorchExecutor:
         try:
             self._launch(flight)
         except Exception as error:
-            self._bear(error)
+            self._raise_if_fatal(error)
             flight.rows, flight.choice, flight.errors = (), None, dict(_failed(flight.batch, error).errors)
             with self.link.on():
                 flight.done = self.link.mark(timed=self.timed)
