@@ -71,9 +71,9 @@ from orcinus.core.view import Limits
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.config import EngineConfig
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Submit
+from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.schema import CompletionBody
 from orcinus.serve.service import Service
 from orcinus.serve.wire import decode_to_engine, encode
@@ -83,10 +83,10 @@ import orcinus, asyncio
 assert orcinus.__file__.startswith(os.environ["PYTHONPATH"].split(os.pathsep)[0]), orcinus.__file__
 
 async def main():
-    service = Service(EngineClient(EngineConfig()), ServerConfig(), "m", Keys([], []))
+    service = Service(ReplicaSet(EngineConfig()), ServerConfig(), "m", Keys([], []))
     bodies = [CompletionBody.model_validate({"prompt": "x", "tier": tier} if tier else {"prompt": "x"}) for tier in (7, 0, 3)]
     contexts = [service.context(body, None) for body in bodies]
-    await service.client.close()
+    await service.replicas.close()
     return contexts
 
 world = build_world(Orca(), "paged", order="tier", limits=Limits(max_batch_size=1, max_batch_tokens=64, max_model_len=40))

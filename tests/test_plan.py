@@ -123,6 +123,17 @@ def test_what_nobody_asked_for_is_lowered_to_what_fits(memory: Callable[[int], N
     assert "half of the" in tight.resolved.kv_reason
 
 
+def test_engines_that_share_the_memory_have_their_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orcinus.plan.memory_available", lambda device: 900 * MIB)
+    alone, one_of_three = make_plan(EngineConfig()), make_plan(EngineConfig(), memory_sharers=3)
+    assert (alone.memory.available, one_of_three.memory.available) == (900 * MIB, 300 * MIB)
+    assert one_of_three.of(EngineConfig()).memory == one_of_three.memory, "another config has the same part"
+    short = make_plan(EngineConfig(kv_memory_mib=400), memory_sharers=3)
+    with pytest.raises(ConfigError, match="where 300 are available to each of 3 engines"):
+        short.check()
+    assert make_plan(EngineConfig(kv_memory_mib=400)).fits
+
+
 def test_sequences_and_bytes_of_a_decode(checkpoint: Made) -> None:
     plan = bundled(num_blocks=100, block_size=16)
     assert [plan.sequences(length) for length in (1, 16, 17, 1600, 1601)] == [100, 100, 50, 1, 0]

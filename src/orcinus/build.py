@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,21 +83,18 @@ def resolve(config: EngineConfig) -> Resolved:
 
 
 def build(
-    config: EngineConfig, observers: Sequence[Observer] = (), clock: Clock | None = None, progress: Progress = silent
+    config: EngineConfig,
+    observers: Sequence[Observer] = (),
+    clock: Clock | None = None,
+    progress: Progress = silent,
+    memory_sharers: int = 1,
 ) -> Built:
-    """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork."""
+    """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork.
+
+    Of the machine's free memory it takes no more than its part among `memory_sharers` engines.
+    """
     claim_process()
-    plan = make_plan(config)
-    plan.check()
-    dummy = config.load_format == "dummy"
-    folder, commit = MODEL_DIR, plan.resolved.revision
-    if config.model is not None:  # only now are weights downloaded
-        folder = find_model(config.model, config.revision, commit=commit, weights=not dummy)
-    if not plan.model.complete:  # what headers alone could not tell
-        plan = make_plan(replace(config, model=folder, revision=None))
-        plan.check()
-    for note in plan.resolved.notes:
-        log.warning(note)
+    plan, folder = _planned(config, memory_sharers)
     checkpoint = replace(plan.model.checkpoint, folder=folder)
     spec = checkpoint.spec
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written
@@ -115,6 +113,22 @@ def build(
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
     return Built(engine, tokenizer, eos_ids, params, resolved, plan, check)
+
+
+def _planned(config: EngineConfig, memory_sharers: int) -> tuple[Plan, Path]:
+    """The plan of a model that fits, and the folder of its files, which are downloaded only then."""
+    plan = make_plan(config, memory_sharers=memory_sharers)
+    plan.check()
+    dummy = config.load_format == "dummy"
+    folder, commit = MODEL_DIR, plan.resolved.revision
+    if config.model is not None:  # only now are weights downloaded
+        folder = find_model(config.model, config.revision, commit=commit, weights=not dummy)
+    if not plan.model.complete:  # what headers alone could not tell
+        plan = make_plan(replace(config, model=folder, revision=None), memory_sharers=memory_sharers)
+        plan.check()
+    for note in plan.resolved.notes:
+        log.warning(note)
+    return plan, folder
 
 
 def _cannot_fail() -> None:

@@ -65,6 +65,7 @@ class Plan:
     budgets: tuple[MemoryBudget, ...]  # of each rank's device; a CPU's ranks share its memory, and have one
     profiled: Profiled | None = None
     sheet: DeviceSpec | None = None  # the device, if it is known by its data sheet alone
+    sharers: int = 1  # engines of this machine, of which each has as much available
 
     @property
     def mesh(self) -> Mesh:
@@ -106,6 +107,7 @@ class Plan:
         m = self.memory
         knobs = [f"{name}={value}" for name, value in self.remedies()]
         margin = f" ({m.margin // MIB} more stay free)" if m.margin else ""
+        margin += f" to each of {self.sharers} engines" if self.sharers > 1 else ""
         margin += f" on the device of rank {self.ruling_rank}" if len(self.budgets) > 1 else ""
         raise ConfigError(
             f"{found}: {mib(m.weights)} MiB of weights, {mib(m.kv)} of K/V and {mib(m.working)} to work with, "
@@ -134,7 +136,8 @@ class Plan:
         return replace(self, profiled=Profiled(working, estimated, tokens))._again(self.config)
 
     def _again(self, config: EngineConfig) -> Plan:
-        return _decide(config, self.model, self.memory.total, self.memory.available, self.profiled, self.sheet)
+        plan = _decide(config, self.model, self.memory.total, self.memory.available, self.profiled, self.sheet)
+        return replace(plan, sharers=self.sharers)
 
     def summary(self) -> str:
         """The sizes in one line."""
@@ -152,11 +155,12 @@ class Plan:
         return [] if self.fits else list(_remedies(self))
 
 
-def make_plan(config: EngineConfig, *, known: bool = False) -> Plan:
+def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int = 1) -> Plan:
     """The plan of a config, from headers alone.
 
     Only a stored head that should be tied is read, and compared with the embedding. `known` takes the simulator's models and
-    devices, too, which can be planned and not built.
+    devices, too, which can be planned and not built. Of the memory that is free now the engine has its part among
+    `memory_sharers` engines that are about to start.
 
     Raises `ConfigError` or `ModelError` for what memory could not mend.
     """
@@ -171,7 +175,8 @@ def make_plan(config: EngineConfig, *, known: bool = False) -> Plan:
     if sheet is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
-    return _decide(config, model, memory_total(device), memory_available(device), None)
+    available = memory_available(device) // memory_sharers
+    return replace(_decide(config, model, memory_total(device), available, None), sharers=memory_sharers)
 
 
 def _find(config: EngineConfig) -> PlannedModel:

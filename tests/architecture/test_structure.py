@@ -53,6 +53,7 @@ ONLY_UNDER = {
     "pydantic": {"serve"},
     "msgspec": {"serve", "bench", "runtime/parallel"},
     "zmq": {"serve", "runtime/parallel"},
+    "ray": {"runtime/parallel/start_ray.py", "serve/ray_app.py"},
     "httptools": {"serve", "bench"},
     "httpx": {"conformance", "cli/conformance.py", "cli/chat_backends.py"},
 }

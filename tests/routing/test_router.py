@@ -15,6 +15,7 @@ from orcinus.routing.router import ROUTERS, Load, Router
 class Counts:
     outstanding: int = 0
     queued_tokens: int = 0
+    answer_tokens: int = 0
 
 
 def router(spelled: str) -> Router[Load]:
@@ -28,7 +29,7 @@ def test_round_robin_looks_at_no_load() -> None:
 
 @pytest.mark.parametrize("spelled", [name for name in ROUTERS if name != "round-robin"])
 def test_of_equal_loads_the_first_is_chosen(spelled: str) -> None:
-    assert router(spelled).choose(None, [Counts(2, 5), Counts(1, 5), Counts(1, 5)]) == 1
+    assert router(spelled).choose(None, [Counts(2, 5, 9), Counts(1, 5, 8), Counts(1, 5, 8)]) == 1
 
 
 def test_least_outstanding_counts_requests() -> None:
@@ -39,6 +40,12 @@ def test_least_work_adds_an_average_answer_for_each_request_to_the_queued_prompt
     loads = [Counts(3, 0), Counts(2, 150)]
     assert router("least-work:answer=151").choose(None, loads) == 1  # 453 against 452
     assert router("least-work:answer=149").choose(None, loads) == 0  # 447 against 448
+
+
+def test_least_work_counts_what_requests_may_still_generate_unless_it_is_told_an_average() -> None:
+    loads = [Counts(1, 100, 51), Counts(9, 0, 150)]
+    assert router("least-work").choose(None, loads) == 1  # 151 against 150
+    assert router("least-work:answer=20").choose(None, loads) == 0  # 120 against 180
 
 
 def test_a_prefix_stays_at_home_until_home_has_more_than_its_share() -> None:

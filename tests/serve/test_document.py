@@ -19,10 +19,10 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
+from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.request_processor import RequestProcessor, chat_encoder
 from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
@@ -49,7 +49,7 @@ def service() -> Service:
     """A service whose engine is never started."""
     tokenizer = load_tokenizer(MODEL_DIR)
     assert tokenizer is not None
-    found = Service(EngineClient(EngineConfig()), ServerConfig(), "m", Keys([], []))
+    found = Service(ReplicaSet(EngineConfig()), ServerConfig(), "m", Keys([], []))
     found.open(RequestProcessor("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, TextThreads()))
     return found
 

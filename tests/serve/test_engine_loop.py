@@ -21,6 +21,7 @@ from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.serve.engine_loop import EngineLoop
 from orcinus.serve.engines import ServedEngine
 from orcinus.serve.messages import (
+    Cancel,
     Ending,
     EngineOutput,
     FromEngine,
@@ -32,6 +33,7 @@ from orcinus.serve.messages import (
     TimelineFound,
     ToEngine,
 )
+from orcinus.serve.replica_load import ReplicaLoad
 from orcinus.serve.streams import Inbox, Streams
 from orcinus.serve.wire import decode_from_engine, decode_to_engine, encode
 from orcinus.text.answer import TextDelta
@@ -82,6 +84,18 @@ class Paced:
 
     def wake(self) -> None:
         self.woken += 1
+
+
+class SilentEngine:
+    """An engine that is never heard of."""
+
+    index = 0
+
+    def __init__(self) -> None:
+        self.load = ReplicaLoad()
+
+    def send(self, message: Cancel) -> None:
+        pass
 
 
 def serve(
@@ -184,9 +198,9 @@ def test_a_stream_moves_to_another_engine() -> None:
     """The reader sees one answer, and its metrics begin where it began."""
 
     async def scenario() -> None:
-        streams, inbox = Streams(lambda cancel: None), Inbox()
+        streams, inbox = Streams(), Inbox()
         prepared = TokenizedRequest(0, 0, None, PROMPT, PARAMS, RequestContext(client="a"))
-        first = streams.open("a", prepared, inbox, time_left=60.0)
+        first = streams.open("a", prepared, inbox, 60.0, SilentEngine())
         assert (first.output, first.context.client) == ((), "a")
         arrival = streams.arrival("a")
         wire, _ = serve(first, most=3)

@@ -137,6 +137,7 @@ def samples(server: Running) -> dict[str, float]:
         for sample in family.samples:
             labels = dict(sample.labels)
             assert labels.pop("model_name") == "orcinus-tiny"
+            assert labels.pop("engine", "0") == "0"
             found[sample.name + ("[le]" if "le" in labels else "".join(f"[{value}]" for value in labels.values()))] = (
                 sample.value
             )
@@ -202,6 +203,7 @@ def test_metrics_say_what_was_asked_for_and_why_requests_were_turned_away(server
     state = server.scheduler()
     assert info.labels == {
         "model_name": "orcinus-tiny",
+        "engine": "0",
         "block_size": "16",
         "num_gpu_blocks": str(state["num_blocks"]),
         "cache_dtype": "float32",

@@ -228,7 +228,9 @@ SENSELESS = {
     ("--simulate", "gpt3-175b", "--tp", "7"): "tp=7 does not divide the 96 heads",
     ("--simulate", "llama-7b", "--device", "abacus"): "unknown device 'abacus'",
     ("--simulate", "llama-70000b"): "unknown model 'llama-70000b'",
-    ("--simulate", "llama-7b", "--replicas", "2"): "a simulated server is one replica",
+    ("--simulate", "llama-7b", "--threads", "2"): "--threads is for real models",
+    ("--simulate", "llama-7b", "--router", "crystal-ball"): "unknown router 'crystal-ball'",
+    ("--simulate", "llama-7b", "--replicas", "2", "--device", "abacus"): "replica 0: unknown device 'abacus'",
     ("--simulate", "llama-7b", "--answer-lengths", "long"): "unknown length preset 'long'",
 }
 

@@ -23,6 +23,11 @@ class Load(Protocol):
         """Prompt tokens of requests that have no token of their answer yet."""
         ...
 
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens that its requests may still generate, as far as they said."""
+        ...
+
 
 L_contra = TypeVar("L_contra", bound=Load, contravariant=True)
 
@@ -56,22 +61,23 @@ class LeastOutstanding:
 
 @dataclass
 class LeastWork:
-    """The engine with the fewest tokens to compute: queued prompts, and `answer` tokens for each of its requests.
+    """The engine with the fewest tokens to compute: queued prompts, and what its requests may still generate.
 
-    How long answers will become is unknown: `answer` is what a request still generates on average.
+    How long answers will become is unknown: by default it is what their `max_tokens` leaves, with `answer` so many tokens a
+    request.
     """
 
-    answer: int = 128
+    answer: int | None = None
 
     def __post_init__(self) -> None:
-        if self.answer < 0:
+        if self.answer is not None and self.answer < 0:
             raise ConfigError("answer of the router 'least-work' must be at least 0")
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
         return min(range(len(loads)), key=lambda index: self._tokens(loads[index]))
 
     def _tokens(self, load: Load) -> int:
-        return load.queued_tokens + self.answer * load.outstanding
+        return load.queued_tokens + (load.answer_tokens if self.answer is None else self.answer * load.outstanding)
 
 
 @dataclass

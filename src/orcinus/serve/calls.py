@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from orcinus.core.request import FinishCode
 from orcinus.serve.admission_control import AdmissionControl, Ticket
-from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.streams import Inbox, News
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
@@ -24,7 +24,7 @@ class Call:
 
     id: str
     owner: str  # the client whose call it is
-    client: EngineClient
+    replicas: ReplicaSet
     release: Callable[[], None]
     names: list[str] = field(default_factory=list)  # of its answers, inside the engine
     hung_up: bool = False  # its client is gone
@@ -36,7 +36,7 @@ class Call:
         """Queue all answers. Raises `EngineError` if the engine is gone."""
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
-            self.client.submit(name, one, self._inbox, time_left)
+            self.replicas.submit(name, one, self._inbox, time_left)
             self.names.append(name)
         self._left = len(self.names)
         if time_left is not None:  # the engine keeps deadlines; this one is for an engine that is stuck
@@ -44,7 +44,7 @@ class Call:
 
     def _end_late(self) -> None:
         for name in self.names:
-            self.client.streams.cancel(name, FinishCode.DEADLINE)
+            self.replicas.streams.cancel(name, FinishCode.DEADLINE)
 
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
         """Lists of news in order, until the last answer ends.
@@ -75,7 +75,7 @@ class Call:
 
     def cancel(self) -> int:
         """End the answers that have not ended; returns how many those were."""
-        return sum(self.client.streams.cancel(name) for name in self.names)
+        return sum(self.replicas.streams.cancel(name) for name in self.names)
 
     def hang_up(self) -> None:
         """The client is gone: cancel its answers."""
@@ -94,8 +94,8 @@ class Call:
 class Calls:
     """The calls inside, and the last ones that left."""
 
-    def __init__(self, client: EngineClient, admission: AdmissionControl) -> None:
-        self.client, self.admission = client, admission
+    def __init__(self, replicas: ReplicaSet, admission: AdmissionControl) -> None:
+        self.replicas, self.admission = replicas, admission
         self._live: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()
 
@@ -109,7 +109,7 @@ class Calls:
                 while len(self._ended) > REMEMBERED:
                     self._ended.popitem(last=False)
 
-        call = Call(id, owner, self.client, release)
+        call = Call(id, owner, self.replicas, release)
         self._live[id] = call
         return call
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orcinus.config import option
+from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
+from orcinus.routing.router import ROUTERS
 from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_origins
 
 
@@ -17,6 +19,17 @@ class ServerConfig:
 
     host: str = option("127.0.0.1", "Address to listen at.")
     port: int = option(8000, "Port; 0 = any that is free.", min=0, max=65535, short="-p")
+    replicas: int = option(1, "Engines behind this server, each in a process of its own.", min=1)
+    router: str = option(
+        "least-outstanding",
+        "How to choose a replica for a request: round-robin, least-outstanding, least-work or prefix-affine, with options.",
+    )
+    threads: int | None = option(
+        None,
+        "Threads of each engine (with --tp or --pp, of each rank). Default: one per core, divided among the replicas; "
+        "so is the memory for keys and values.",
+        min=1,
+    )
     served_model_name: str | None = option(None, "The model's name in the API. Default: what --model says.")
     max_queue: int = option(256, "Most answers at once, waiting or running; more get 429.", min=1)
     max_queue_tokens: int = option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
@@ -42,6 +55,7 @@ class ServerConfig:
         for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
+        make("router", ROUTERS, self.router)
         parse_origins(self.allow_origin)
         parse_hosts(self.allow_host)
 

@@ -1,4 +1,4 @@
-"""The engine as HTTP sees it: process, wire and streams."""
+"""One engine process: started, asked, listened to and stopped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
 from orcinus.parent import describe_exit
 from orcinus.serve.engine_process import EngineProcess
-from orcinus.serve.engines import Asked
 from orcinus.serve.messages import (
     Ask,
     EngineFailed,
     EngineOutput,
     FromEngine,
     Loading,
-    Pause,
     Ready,
     Refused,
     Stop,
@@ -28,12 +26,13 @@ from orcinus.serve.messages import (
     Use,
     Using,
 )
-from orcinus.serve.streams import Inbox, Streams
+from orcinus.serve.replica_load import ReplicaLoad
+from orcinus.serve.replica_spec import ReplicaSpec
 from orcinus.serve.wire import ServerWire
-from orcinus.text.input_processor import TokenizedRequest
 
 LAST_WORDS_S = 0.2  # for messages of a process that has ended
 ANSWER_S = 10.0  # that the engine may take to answer a question
+HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
 
 Reply = Using | TimelineFound
 
@@ -48,22 +47,30 @@ class EngineState:
 
 
 class EngineClient:
-    """Owns the engine process. All methods belong to one event loop."""
+    """Owns an engine process. All methods belong to one event loop.
 
-    def __init__(self, config: Asked) -> None:
-        self.config = config
-        self.state = EngineState()
+    `on_output` hears of every iteration, and `on_death`, once, why the engine is gone.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        on_output: Callable[[EngineClient, EngineOutput], None],
+        on_death: Callable[[EngineClient, str], None],
+    ) -> None:
+        self.index = index  # among the replicas of a server
+        self.state, self.load = EngineState(), ReplicaLoad()
+        self.ready: Ready | None = None  # once it stands
         self.dead: str | None = None  # why the engine is gone
-        self.listeners: list[Callable[[EngineOutput], None]] = []  # called with every iteration, before its requests' readers
-        self.streams = Streams(self._send)
+        self._on_output, self._on_death = on_output, on_death
         self._wire = ServerWire()
         self._process: EngineProcess | None = None
         self._asked: deque[asyncio.Future[Reply]] = deque()  # open questions, in their order
         self._listener: asyncio.Task[None] | None = None
 
-    async def start(self) -> Ready:
+    async def start(self, spec: ReplicaSpec) -> Ready:
         """Start the process and wait until the model is loaded. Raises `ConfigError` with the engine's own reason."""
-        self._process = EngineProcess(self.config, self._wire.bind())
+        self._process = EngineProcess(spec, self._wire.bind())
         while True:
             message = await self._receive(self._process)
             match message:
@@ -73,24 +80,26 @@ class EngineClient:
                     await self._process.ended
                     raise ConfigError(message.reason)
                 case Ready():
-                    self.state.last_sign = time.monotonic()
+                    self.ready, self.state.last_sign = message, time.monotonic()
                     self._listener = asyncio.create_task(self._listen(self._process))
                     return message
                 case int():
                     raise ConfigError(f"the engine process {describe_exit(message)} before it was ready")
 
-    def submit(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None) -> None:
-        """Queue a request; its news goes to the inbox.
+    def send(self, message: ToEngine) -> None:
+        """Queue a message; a dead engine gets none."""
+        if self.dead is None:
+            self._wire.send(message)
 
-        `name` is the server's own. Raises `EngineError`.
-        """
-        if self.dead is not None:
-            raise EngineError(self.dead)
-        self._send(self.streams.open(name, prepared, inbox, time_left))
+    def silent_s(self) -> float | None:
+        """Seconds without a sign of the engine's loop, if that is too long."""
+        silent = time.monotonic() - self.state.last_sign
+        return silent if silent > max(HEARTBEAT_S, 10 * self.state.slowest) else None
 
-    def pause(self, paused: bool) -> None:
-        """Let the engine start no more iterations, or go on."""
-        self._send(Pause(paused))
+    @property
+    def serves(self) -> bool:
+        """Whether it stands and lives."""
+        return self.ready is not None and self.dead is None
 
     async def use(self, change: Use) -> Using:
         """Switch policy, order or limits. Raises `ConfigError` if the engine refuses, `EngineError` if it is gone."""
@@ -109,7 +118,7 @@ class EngineClient:
             raise EngineError(self.dead)
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
-        self._send(question)
+        self.send(question)
         try:
             async with asyncio.timeout(max(ANSWER_S, 10 * self.state.slowest)):
                 return await answer
@@ -117,7 +126,7 @@ class EngineClient:
             raise EngineError("the engine does not answer") from None
 
     async def close(self) -> None:
-        """Stop the process, with force if it does not go by itself. Readers of live requests are told."""
+        """Stop the process, with force if it does not go by itself."""
         if self.dead is None:
             self._bury("the server is leaving")
         if self._listener is not None:
@@ -126,10 +135,6 @@ class EngineClient:
             self._wire.send(Stop())
             await self._process.stop()
         self._wire.close()
-
-    def _send(self, message: ToEngine) -> None:
-        if self.dead is None:
-            self._wire.send(message)
 
     async def _receive(self, process: EngineProcess) -> FromEngine | int:
         """The next message, or the exit status of an ended process."""
@@ -163,9 +168,7 @@ class EngineClient:
         self.state.last_sign = time.monotonic()
         if iteration.batches:
             self.state.slowest = max(iteration.seconds, 0.99 * self.state.slowest)
-        for listener in tuple(self.listeners):
-            listener(iteration)
-        self.streams.take(iteration)
+        self._on_output(self, iteration)
 
     def _answer(self, answer: Reply | Exception) -> None:
         """Settle the oldest open question."""
@@ -178,8 +181,10 @@ class EngineClient:
             future.set_result(answer)
 
     def _bury(self, reason: str) -> None:
-        """The engine is gone: all open questions and streams end."""
+        """The engine is gone: all open questions end."""
+        if self.dead is not None:  # it said so itself before its process ended
+            return
         self.dead = reason
         while self._asked:
             self._answer(EngineError(reason))
-        self.streams.fail_all(reason)
+        self._on_death(self, reason)

@@ -1,4 +1,4 @@
-"""The engine process: `python -m orcinus.serve.engine_loop ADDRESS PARENT`, started by `EngineProcess`.
+"""The engine process: `python -m orcinus.serve.engine_loop ADDRESS PARENT NAME`, started by `EngineProcess`.
 
 Between two iterations it reads every message that has come; after each it sends one, with all that happened. It never
 waits for the other side: messages are queued by ZeroMQ's own thread.
@@ -215,18 +215,18 @@ def _late(event: Event) -> Event:
 
 def main() -> None:
     """Build the engine configured on standard input and serve it."""
-    logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
     logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
-    address, parent = sys.argv[1], int(sys.argv[2])
+    address, parent, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s")
     folder = Path(address.removeprefix("ipc://")).parent
     end_with(parent, ORPHAN_S, last_words=lambda: shutil.rmtree(folder, ignore_errors=True))
     leave_signals_to_parent()
     wire = EngineWire(address)
     status = 0
     try:
-        config = from_wire(sys.stdin.buffer.read())
+        config, memory_sharers = from_wire(sys.stdin.buffer.read())
         timelines = TimelineObserver()
-        served = build_served(config, [timelines], _teller(wire))
+        served = build_served(config, [timelines], _teller(wire), memory_sharers)
         loop = EngineLoop(wire, served, timelines, parent)
         wire.send(served.ready)
         loop.run()

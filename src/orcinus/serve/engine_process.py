@@ -6,10 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from orcinus.parent import signals_held
-from orcinus.serve.engines import Asked, to_wire
+from orcinus.serve.engines import to_wire
+from orcinus.serve.replica_spec import ReplicaSpec
 
 STOP_S = 3.0  # to end by itself before it is killed
 
@@ -17,14 +19,16 @@ STOP_S = 3.0  # to end by itself before it is killed
 class EngineProcess:
     """A child process that runs `orcinus.serve.engine_loop`."""
 
-    def __init__(self, config: Asked, address: str) -> None:
-        command = [sys.executable, "-m", "orcinus.serve.engine_loop", address, str(os.getpid())]
+    def __init__(self, spec: ReplicaSpec, address: str) -> None:
+        command = [sys.executable, "-m", "orcinus.serve.engine_loop", address, str(os.getpid()), spec.name]
         with signals_held():  # this process decides what a signal means, even if both get it
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
-        self.ended = asyncio.ensure_future(asyncio.to_thread(self._process.wait))  # its exit status
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | spec.environment)
+        watcher = ThreadPoolExecutor(1, "watch-engine")  # its own thread: those of the event loop are few
+        self.ended = asyncio.wrap_future(watcher.submit(self._process.wait))  # its exit status
+        watcher.shutdown(wait=False)
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, as its exit status will tell
-            self._process.stdin.write(to_wire(config))
+            self._process.stdin.write(to_wire(spec.config, spec.memory_sharers))
             self._process.stdin.close()
 
     async def stop(self) -> None:

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 Asked = EngineConfig | LiveConfig
 
 
-def to_wire(config: Asked) -> bytes:
-    """A configuration on its way to the engine process."""
+def to_wire(config: Asked, memory_sharers: int = 1) -> bytes:
+    """A configuration on its way to the engine process, and how many engines share the machine's memory."""
     settings = {name: value for name, value in asdict(config).items() if value is not None}
-    return msgspec.json.encode([isinstance(config, LiveConfig), settings], enc_hook=str)
+    return msgspec.json.encode([isinstance(config, LiveConfig), settings, memory_sharers], enc_hook=str)
 
 
-def from_wire(wire: bytes) -> Asked:
-    """The configuration again. Raises `ConfigError` if it can never be right."""
-    simulated, settings = msgspec.json.decode(wire)
-    return LiveConfig(**settings) if simulated else EngineConfig(**settings)
+def from_wire(wire: bytes) -> tuple[Asked, int]:
+    """Both again. Raises `ConfigError` if the configuration can never be right."""
+    simulated, settings, memory_sharers = msgspec.json.decode(wire)
+    return LiveConfig(**settings) if simulated else EngineConfig(**settings), memory_sharers
 
 
 class ServedEngine(NamedTuple):
@@ -42,15 +42,17 @@ class ServedEngine(NamedTuple):
     check: Callable[[], None] = lambda: None  # raises `EngineError` if the engine can run no more
 
 
-def build_served(config: Asked, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
+def build_served(config: Asked, observers: Sequence[Observer], progress: Progress, memory_sharers: int = 1) -> ServedEngine:
     """Build it. Raises `ConfigError` or `ModelError`."""
-    return _simulated(config, observers) if isinstance(config, LiveConfig) else _real(config, observers, progress)
+    if isinstance(config, LiveConfig):
+        return _simulated(config, observers)
+    return _real(config, observers, progress, memory_sharers)
 
 
-def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress) -> ServedEngine:
+def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress, memory_sharers: int) -> ServedEngine:
     from orcinus.build import build
 
-    built = build(config, observers, progress=progress)
+    built = build(config, observers, progress=progress, memory_sharers=memory_sharers)
     known = built.resolved
     ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
     return ServedEngine(built.engine, ready, check=built.check)
@@ -66,4 +68,4 @@ def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngin
 def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:
     kv, limits = engine.scheduler.kv, engine.scheduler.limits
     sizes = limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks
-    return Ready(*sizes, revision, kv_manager, dtype)
+    return Ready(*sizes, revision, kv_manager, dtype, limits.max_batch_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -15,6 +16,7 @@ from orcinus.serve.errors import ApiError
 
 log = logging.getLogger(__name__)
 MOST_BYTES = 2**20  # of a file of keys
+LOOK_EVERY_S = 1.0  # at files with keys
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -122,6 +124,12 @@ class KeySources:
             log.warning("the API keys stay as they were: %s", error)
         else:
             log.warning("API keys were read again: %d are known", len(self.keys))
+
+    async def watch(self) -> None:
+        """Refresh again and again, as long as there are files."""
+        while self.files:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.to_thread(self.refresh)
 
     def _read(self) -> tuple[list[str], list[str]]:
         """Keys of users and of admins. Raises `ConfigError`."""

@@ -73,6 +73,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     revision: str | None = None  # the commit of a hub repository
     kv_manager: str = "paged"
     dtype: str = "auto"  # of the K/V cache
+    max_batch_tokens: int = 0
 
     @property
     def block_size(self) -> int:

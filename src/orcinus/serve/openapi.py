@@ -262,8 +262,18 @@ class QueueState(Exact):
     tokens: int
 
 
+class ReplicaState(Exact):
+    """How full one replica is."""
+
+    replica: int
+    running: int
+    waiting: int
+    free_blocks: int
+    num_blocks: int
+
+
 class SchedulerState(Exact):
-    """How the engine decides, and how full it is."""
+    """How the engine decides, and how full it is: all replicas together, then each of them that lives."""
 
     policy: str
     order: str
@@ -275,6 +285,7 @@ class SchedulerState(Exact):
     free_blocks: int
     num_blocks: int
     queue: QueueState
+    replicas: list[ReplicaState]
 
 
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}

@@ -51,8 +51,9 @@ class RetryAfter:
     all promises grows with those that are broken, and shrinks with those that are kept.
     """
 
-    slots: int  # most answers in one iteration
+    slots: int  # most answers in one iteration, or with several replicas, in one of each
     clock: Callable[[], float] = time.monotonic
+    replicas: int = 1
     _seconds: float = 0.0  # of an iteration, on average
     _fastest: float = math.inf
     _iterations: int = 0
@@ -60,16 +61,23 @@ class RetryAfter:
     _due: list[float] = field(default_factory=list)  # when answers that were refused may come, in order
     _margin: float = LEAST_MARGIN
     _widened: float = -math.inf  # when the margin last grew
-    _saturated: int = 0  # answers that run while others wait, or 0
+    _saturated: dict[int, int] = field(default_factory=dict)  # of replicas: answers that run while others wait, or 0
 
-    def on_iteration(self, seconds: float, running: int, waiting: int) -> None:
-        """An iteration came back."""
+    def on_iteration(self, seconds: float, running: int, waiting: int, replica: int = 0) -> None:
+        """An iteration of a replica came back."""
         if seconds <= 0:
             return
         self._iterations += 1
         self._fastest = min(self._fastest, seconds)
         self._seconds += (seconds - self._seconds) / min(self._iterations, FRESH)
-        self._saturated = running if waiting and running else 0
+        self._saturated[replica] = running if waiting else 0
+
+    def on_death(self, replica: int) -> None:
+        """A replica is gone, with its slots."""
+        self._saturated.pop(replica, None)
+        if self.replicas > 1:
+            self.slots -= self.slots // self.replicas
+            self.replicas -= 1
 
     def on_end(self, answer: Progress) -> None:
         """An answer is complete."""
@@ -156,7 +164,10 @@ class RetryAfter:
     @property
     def _slots(self) -> int:
         """How many answers run at a time when others wait."""
-        return self._saturated if self._saturated and self._iterations >= FRESH else self.slots
+        if self._iterations < FRESH:
+            return self.slots
+        full = [running for running in self._saturated.values() if running]
+        return sum(full) + self.slots * (self.replicas - len(full)) // self.replicas
 
     def _left(self, answer: Progress) -> float:
         """Tokens that it probably still needs."""

@@ -13,29 +13,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.hub import find_model
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import Asked
 from orcinus.serve.http_limits import BoundedProtocol
 from orcinus.serve.keys import KeySources
-from orcinus.serve.request_processor import RequestProcessor
+from orcinus.serve.opening import open_service
+from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.service import Service
-from orcinus.sim.live_config import LiveConfig
-from orcinus.text.generation_config import default_params
-from orcinus.text.tokenizer import load_tokenizer
-from orcinus.tiny import MODEL_DIR
 
 IDLE_CONNECTION_S = 75
-KEYS_EVERY_S = 1.0  # between looks at files with keys
 LAST_WORDS_S = 3
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -75,7 +68,7 @@ class _Server(uvicorn.Server):
         self.told_to_leave = sig
         service.drain()
         if service.paused:  # waiting requests would never run
-            service.client.pause(False)
+            service.replicas.pause(False)
         if inside:
             limit = f"{service.config.drain:g} s; a second signal cuts them off"
             print(f"draining: {inside} answers have {limit}", file=sys.stderr, flush=True)
@@ -84,7 +77,7 @@ class _Server(uvicorn.Server):
     async def _drain(self) -> None:
         """Exit when all answers are complete or the drain time is over."""
         until = time.monotonic() + self.service.config.drain
-        while self.service.admission.answers and time.monotonic() < until and self.service.client.dead is None:
+        while self.service.admission.answers and time.monotonic() < until and self.service.replicas.dead is None:
             await asyncio.sleep(0.02)
         self.cut_off = self.service.calls.cancel_all()
         self.should_exit = True
@@ -107,8 +100,9 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
     _allow_many_connections()
     listener, log = _listen(asked), AccessLog(asked.access_log) if asked.access_log is not None else None
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
-    client = EngineClient(config)
-    service = Service(client, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), sources.keys)
+    replicas = ReplicaSet(config, asked.replicas, asked.router, asked.threads)
+    replicas.mourners.append(partial(_tell_of_death, replicas))
+    service = Service(replicas, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), sources.keys)
     settings = uvicorn.Config(
         make_app(service, log),
         log_level="error",
@@ -122,9 +116,9 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
     )
     server = _Server(settings, service, sources)
     try:
-        tasks = [asyncio.create_task(job) for job in (_open(service), service.metrics.watch_loop())]
+        tasks = [asyncio.create_task(job) for job in (open_service(service), service.metrics.watch_loop())]
         tasks[0].add_done_callback(lambda task: _announce(task, server, where))
-        tasks += [asyncio.create_task(job) for job in (_leave_with_engine(client, server), _refresh_keys(sources))]
+        tasks += [asyncio.create_task(job) for job in (_leave_with_engines(replicas, server), sources.watch())]
         await server.serve(sockets=[listener])
         opening = tasks[0]
         for task in tasks:
@@ -134,39 +128,16 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
             raise error
         if server.told_to_leave == signal.SIGINT and not service.loaded:
             raise KeyboardInterrupt
-        if client.dead is not None:
-            raise ConfigError(f"the engine died: {client.dead}")
+        if replicas.dead is not None:
+            raise ConfigError(f"the engine died: {replicas.dead}")
         if server.cut_off:
             when = "at the second signal" if server.force_exit else f"after {asked.drain:g} s"
             raise ConfigError(f"stopped {when}: {server.cut_off} answers were cut off")
     finally:
-        await client.close()
+        await replicas.close()
         listener.close()
         if log is not None:
             log.close()
-
-
-async def _open(service: Service) -> None:
-    """Load model and tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
-    client = service.client
-    run = asyncio.get_running_loop().run_in_executor
-    config = client.config
-    simulated = isinstance(config, LiveConfig)
-    asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
-    local = MODEL_DIR if asked is None else Path(asked)
-    early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engine loads
-    if early is not None:  # if both fail, the engine's error is the one that is told
-        early.add_done_callback(lambda future: future.cancelled() or future.exception())
-    ready = await client.start()  # which plans before it downloads weights
-    rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # the engine has the weights
-    folder = local if early is not None else await run(None, rest)
-    tokenizer = await (early or run(None, load_tokenizer, folder))
-    if tokenizer is None:
-        raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
-    client.streams.tokenizer = tokenizer
-    _ = tokenizer.longest_token  # looks through the whole vocabulary, once
-    params, seed = default_params(folder), client.config.seed
-    service.open(RequestProcessor(service.name, tokenizer, params, ready, seed, service.threads, fills_max_tokens=simulated))
 
 
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
@@ -176,17 +147,19 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
         print(f"Serving {server.service.name} at {where}", flush=True)
 
 
-async def _leave_with_engine(client: EngineClient, server: uvicorn.Server) -> None:
-    """Exit when the engine dies, so that a supervisor restarts the server."""
-    while client.dead is None:
+def _tell_of_death(replicas: ReplicaSet, replica: int, reason: str, moved: int) -> None:
+    """One line on standard error, if others are left."""
+    if left := len(replicas.serving):
+        requests = f"{moved} request{'s' * (moved != 1)}"
+        of = f"{left} of {len(replicas.engines)}"
+        print(f"replica {replica} is gone: {reason}; {requests} moved, {of} replicas are left", file=sys.stderr, flush=True)
+
+
+async def _leave_with_engines(replicas: ReplicaSet, server: uvicorn.Server) -> None:
+    """Exit when the last engine is dead, so that a supervisor restarts the server."""
+    while replicas.dead is None:
         await asyncio.sleep(0.2)
     server.should_exit = True
-
-
-async def _refresh_keys(sources: KeySources) -> None:
-    while sources.files:
-        await asyncio.sleep(KEYS_EVERY_S)
-        await asyncio.to_thread(sources.refresh)
 
 
 def _has_terminal() -> bool:

@@ -19,12 +19,12 @@ from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import Call, Calls
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engines import to_wire
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import EngineOutput
 from orcinus.serve.metrics import REJECTIONS, Metrics
+from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.request_processor import RequestProcessor, sizes
 from orcinus.serve.request_processor import prompts as prompts_of
 from orcinus.serve.retry_after import RetryAfter
@@ -38,48 +38,57 @@ CONTEXT_FIELDS = tuple(field.name for field in fields(RequestContext))
 COMPLETE = (Finish.STOP, Finish.LENGTH)
 DEFAULT_SLOTS = 128  # of a simulation that does not say
 PAUSED_S = 10
-HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
 
 
 class Service:
     """One model behind HTTP."""
 
-    def __init__(self, client: EngineClient, config: ServerConfig, name: str, keys: Keys) -> None:
-        self.client, self.config, self.name, self.keys = client, config, name, keys
+    def __init__(self, replicas: ReplicaSet, config: ServerConfig, name: str, keys: Keys) -> None:
+        self.replicas, self.config, self.name, self.keys = replicas, config, name, keys
         self.draining = self.paused = False
         self.created = int(time.time())
-        self.waits = RetryAfter(min(getattr(client.config, "max_batch_size", None) or DEFAULT_SLOTS, config.max_queue))
+        count = len(replicas.engines)
+        slots = count * (getattr(replicas.config, "max_batch_size", None) or DEFAULT_SLOTS)
+        self.waits = RetryAfter(min(slots, config.max_queue), replicas=count)
         self.admission = AdmissionControl(
             Bounds(config.max_queue, config.max_queue_tokens, config.max_queue_per_key), self.retry_after, self.waits.held
         )
-        self.calls = Calls(client, self.admission)
-        self.metrics = Metrics(name)
+        self.calls = Calls(replicas, self.admission)
+        self.metrics = Metrics(name, count)
         self.threads, self.body_reader = TextThreads(), BodyReader()
         self.counted = 0  # texts that are tokenized for no answer
         self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
-        client.listeners.append(self._on_iteration)
+        replicas.listeners.append(self._on_iteration)
+        replicas.mourners.append(self._on_death)
 
     def open(self, processor: RequestProcessor) -> None:
         """The engine stands: from now on requests are taken."""
         self._processor = processor
-        self.metrics.on_ready(processor.ready)
-        made = f"{orcinus.__version__}\0{processor.ready.revision}\0".encode() + to_wire(self.client.config)
+        for engine in self.replicas.engines:
+            if engine.ready is not None:
+                self.metrics.engines[engine.index].on_ready(engine.ready)
+        made = f"{orcinus.__version__}\0{processor.ready.revision}\0".encode() + to_wire(self.replicas.config)
         self.fingerprint = f"fp_{hashlib.sha256(made).hexdigest()[:12]}"
 
-    def _on_iteration(self, iteration: EngineOutput) -> None:
-        self.metrics.on_iteration(iteration, self.client.streams.arrival)
-        self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting)
+    def _on_iteration(self, replica: int, iteration: EngineOutput) -> None:
+        self.metrics.engines[replica].on_iteration(iteration, self.replicas.streams.arrival)
+        self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting, replica)
         for ending in iteration.endings:
             finished = ending.finished
-            if finished.reason in COMPLETE and (answer := self.client.streams.progress(finished.request_id)) is not None:
+            if finished.reason in COMPLETE and (answer := self.replicas.streams.progress(finished.request_id)) is not None:
                 self.waits.on_end(answer)
+
+    def _on_death(self, replica: int, reason: str, moved: int) -> None:
+        self.metrics.engines[replica].on_death()
+        self.metrics.live.keep(lambda name: self.replicas.streams.engine_of(name) is not None)
+        self.waits.on_death(replica)
 
     @property
     def processor(self) -> RequestProcessor:
         """Raises `ApiError` 503 while it is loading."""
-        if self.client.dead is not None:
+        if self.replicas.dead is not None:
             raise unavailable("the engine is gone", "engine_dead")
         if self._processor is None:
             raise unavailable(f"the model is loading ({self.progress()})", "loading", 2)
@@ -97,7 +106,7 @@ class Service:
 
     def progress(self) -> str:
         """How far the model is loaded, in words."""
-        loading = self.client.state.loading
+        loading = self.replicas.loading
         share = f" {100 * loading.done // loading.total} %" if loading.total else ""
         return loading.stage + share
 
@@ -138,14 +147,9 @@ class Service:
     def check_alive(self) -> None:
         """Raises `ApiError` 503 if the engine is gone or silent."""
         _ = self.processor
-        silent = self.silent_s()
+        silent = self.replicas.silent_s()
         if silent is not None:
             raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
-
-    def silent_s(self) -> float | None:
-        """Seconds without a sign of the engine's loop, if that is too long."""
-        silent = time.monotonic() - self.client.state.last_sign
-        return silent if silent > max(HEARTBEAT_S, 10 * self.client.state.slowest) else None
 
     def retry_after(self, answers: int, client: str | None = None) -> int:
         """Seconds until so many answers find room: among all, or among those of a client that has reached its own limit."""
@@ -153,8 +157,8 @@ class Service:
             return PAUSED_S
         if client is not None:
             free = self.admission.bounds.of_one_request - self.admission.by_client[client]
-            return self.waits.own_room(answers, free, self.client.streams.progress_and_owner(client))
-        live, inside = self.client.streams.all_progress(), self.admission.answers
+            return self.waits.own_room(answers, free, self.replicas.streams.progress_and_owner(client))
+        live, inside = self.replicas.streams.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
     def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
@@ -190,7 +194,7 @@ class Service:
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             call.submit(prepared, left)
-            self.metrics.on_admission(prepared, call.names)
+            self.metrics.on_admission(prepared, call.names, self.replicas.streams.engine_of)
         except EngineError:
             call.close()
             raise unavailable("the engine is gone", "engine_dead") from None

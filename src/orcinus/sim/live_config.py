@@ -10,9 +10,10 @@ from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 WORKLOAD = (  # clients decide these
-    *("arrivals", "lengths", "requests", "max_total", "max_tokens", "router"),
+    *("arrivals", "lengths", "requests", "max_total", "max_tokens"),
     *("tokenizer", "reject_bad_rows", "seeds"),
 )
+SERVERS = ("replicas", "router")  # the server says these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,12 @@ class LiveConfig(SimulationConfig):
         SimulationConfig.__post_init__(self)
         if not (self.speed > 0 and math.isfinite(self.speed)):
             raise ConfigError(f"speed must be a number above 0, not {self.speed!r}")
-        if self.replicas != 1:
-            raise ConfigError("a simulated server is one replica: start several, each at its --port, behind a router")
-        for name in WORKLOAD:
-            if getattr(self, name) != SimulationConfig.__dataclass_fields__[name].default:
-                raise ConfigError(f"{name} has no place in a simulated server: its clients decide what comes when")
+        for names, why in ((WORKLOAD, "its clients decide what comes when"), (SERVERS, "it is one of the server's replicas")):
+            for name in names:
+                if getattr(self, name) != SimulationConfig.__dataclass_fields__[name].default:
+                    raise ConfigError(f"{name} has no place in a simulated engine that serves: {why}")
 
     @classmethod
     def options(cls) -> list[str]:
         """The names of the fields that a server uses."""
-        return [f.name for f in fields(cls) if f.name not in WORKLOAD]
+        return [f.name for f in fields(cls) if f.name not in WORKLOAD + SERVERS]

@@ -19,6 +19,8 @@ from orcinus.sim.executor import END, SimulatedExecutor
 from orcinus.sim.repeats import MADE_UP, RepeatingScheduler
 from orcinus.workload.arrival import Arrival
 
+ANSWER = 128  # tokens: what a request still generates, for routers
+
 
 def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
     """Batch size every iteration is charged for; 0 = the actual one."""
@@ -68,6 +70,11 @@ class Replica:
     def outstanding(self) -> int:
         """Requests that have not ended."""
         return len(self.left)
+
+    @property
+    def answer_tokens(self) -> int:
+        """What a server would take its answers for: the `max_tokens` of simulated requests are often their lengths."""
+        return ANSWER * self.outstanding
 
     @property
     def next_end(self) -> float | None:

@@ -36,7 +36,7 @@ def router(service: Service) -> APIRouter:
         answers: list[dict[str, Any]] = []
         try:
             for name in call.names:
-                found = await service.client.timeline(name)
+                found = await service.replicas.timeline(name)
                 answers.append({"index": len(answers), "finish": found.finish, **timings(found), "waits": found.waits})
         except ConfigError as error:
             raise ApiError(404, str(error), param="id", code="request_not_found") from None

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError, invalid, unavailable
-from orcinus.serve.messages import EngineOutput, ScheduledBatch, Use
+from orcinus.serve.messages import EngineOutput, ScheduledBatch, Use, Using
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, StatusMessage, gives, takes
 from orcinus.serve.reply import to_json
 from orcinus.serve.responses import Events
@@ -49,14 +50,14 @@ def router(service: Service) -> APIRouter:
     async def pause() -> dict[str, str]:
         _ = service.processor
         service.paused = True
-        service.client.pause(True)
+        service.replicas.pause(True)
         return {"status": "paused"}
 
     @routes.post("/resume", **gives(StatusMessage, ANY_ERRORS))
     async def resume() -> dict[str, str]:
         _ = service.processor
         service.paused = service.draining = False
-        service.client.pause(False)
+        service.replicas.pause(False)
         return {"status": "ready"}
 
     @routes.post("/drain", **gives(StatusMessage, ANY_ERRORS))
@@ -76,9 +77,9 @@ def _admin(request: Request) -> None:
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
     """Make a change, which may be none, and say how the engine decides now."""
-    num_blocks = service.processor.ready.num_blocks
+    _ = service.processor
     try:
-        now = await service.client.use(change)
+        found = await service.replicas.use(change)
     except ConfigError as error:
         given = [
             name for name in ("policy", "order", "max_batch_size", "max_batch_tokens") if getattr(change, name) is not None
@@ -86,18 +87,26 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
         raise invalid(given[0] if len(given) == 1 else None, str(error)) from None
     except EngineError:
         raise unavailable("the engine is gone", "engine_dead") from None
+    now = next(iter(found.values()))
+    replicas = [_replica(service.replicas.engines[index], using) for index, using in found.items()]
+    counts = {name: sum(replica[name] for replica in replicas) for name in replicas[0] if name != "replica"}
     return {
         "policy": now.policy,
         "order": now.order,
         "limits": {"max_batch_size": now.max_batch_size, "max_batch_tokens": now.max_batch_tokens},
         "paused": now.paused,
         "draining": service.draining,
-        "running": now.running,
-        "waiting": now.waiting,
-        "free_blocks": now.free_blocks,
-        "num_blocks": num_blocks,
+        **counts,
         "queue": {"answers": service.admission.answers, "tokens": service.admission.tokens},
+        "replicas": replicas,
     }
+
+
+def _replica(engine: EngineClient, now: Using) -> dict[str, int]:
+    """How full a replica is."""
+    num_blocks = engine.ready.num_blocks if engine.ready else 0
+    counts = {"running": now.running, "waiting": now.waiting, "free_blocks": now.free_blocks, "num_blocks": num_blocks}
+    return {"replica": engine.index, **counts}
 
 
 class Watcher:
@@ -106,15 +115,15 @@ class Watcher:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.dropped = 0
-        self._queue: asyncio.Queue[tuple[ScheduledBatch, float] | None] = asyncio.Queue()
-        service.client.listeners.append(self.hear)
+        self._queue: asyncio.Queue[tuple[int, ScheduledBatch, float] | None] = asyncio.Queue()
+        service.replicas.listeners.append(self.hear)
         service.watchers.append(self.close)
 
-    def hear(self, iteration: EngineOutput) -> None:
+    def hear(self, replica: int, iteration: EngineOutput) -> None:
         """Queue an iteration, or count it as dropped if too many wait."""
         for batch in iteration.batches:
             if self._queue.qsize() < MOST_BEHIND:
-                self._queue.put_nowait((batch, iteration.seconds))
+                self._queue.put_nowait((replica, batch, iteration.seconds))
             else:
                 self.dropped += 1
 
@@ -131,17 +140,24 @@ class Watcher:
                 return
             yield b"data: " + to_json(self._event(*heard)) + b"\n\n"
 
-    def _event(self, batch: ScheduledBatch, seconds: float) -> dict[str, Any]:
+    def _event(self, replica: int, batch: ScheduledBatch, seconds: float) -> dict[str, Any]:
         chunks = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in batch.chunks]
         unserved = batch.unserved
         counts = {"waiting": unserved.num_waiting, "running": unserved.num_running, "free_blocks": unserved.free_blocks}
         why = {"reasons": unserved.reasons, "others": unserved.others}
-        facts = {"batch": batch.batch, "at": batch.at, "seconds": seconds, "budget": batch.budget, "chunks": chunks}
+        facts = {
+            "replica": replica,
+            "batch": batch.batch,
+            "at": batch.at,
+            "seconds": seconds,
+            "budget": batch.budget,
+            "chunks": chunks,
+        }
         return {**facts, **counts, **why, "dropped": self.dropped}
 
     def close(self) -> None:
         """It has gone, or the server leaves. A second call does nothing."""
-        if self.hear in self.service.client.listeners:
-            self.service.client.listeners.remove(self.hear)
+        if self.hear in self.service.replicas.listeners:
+            self.service.replicas.listeners.remove(self.hear)
             self.service.watchers.remove(self.close)
         self._queue.put_nowait(None)

@@ -1,0 +1,39 @@
+"""From a service without engines to one that takes requests."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from orcinus.errors import ConfigError
+from orcinus.runtime.hub import find_model
+from orcinus.serve.request_processor import RequestProcessor
+from orcinus.serve.service import Service
+from orcinus.sim.live_config import LiveConfig
+from orcinus.text.generation_config import default_params
+from orcinus.text.tokenizer import load_tokenizer
+from orcinus.tiny import MODEL_DIR
+
+
+async def open_service(service: Service) -> None:
+    """Start the engines and load the tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
+    replicas = service.replicas
+    run = asyncio.get_running_loop().run_in_executor
+    config = replicas.config
+    simulated = isinstance(config, LiveConfig)
+    asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
+    local = MODEL_DIR if asked is None else Path(asked)
+    early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engines load
+    if early is not None:  # if both fail, the engine's error is the one that is told
+        early.add_done_callback(lambda future: future.cancelled() or future.exception())
+    ready = await replicas.start()  # which plans before it downloads weights
+    rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # an engine has the weights
+    folder = local if early is not None else await run(None, rest)
+    tokenizer = await (early or run(None, load_tokenizer, folder))
+    if tokenizer is None:
+        raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
+    replicas.streams.tokenizer = tokenizer
+    _ = tokenizer.longest_token  # looks through the whole vocabulary, once
+    params, seed = default_params(folder), config.seed
+    service.open(RequestProcessor(service.name, tokenizer, params, ready, seed, service.threads, fills_max_tokens=simulated))
