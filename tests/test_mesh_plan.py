@@ -15,6 +15,7 @@ from orcinus.cost.architecture import ARCHITECTURES
 from orcinus.decode_speed import measure
 from orcinus.errors import ConfigError, ModelError
 from orcinus.memory.budget import MIB
+from orcinus.memory.footprint import RANK_PROCESS
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from tests.gpus import pretend_gpu
@@ -35,6 +36,7 @@ def test_the_ranks_of_a_cpu_share_its_memory(checkpoint: Made) -> None:
     assert plan.memory.weights == sum(rank.weights for rank in plan.ranks) > one.memory.weights
     assert plan.kv_token_bytes == sum(rank.kv_token_bytes for rank in plan.ranks) == one.kv_token_bytes
     assert plan.memory.working == sum(map(plan.rank_working, plan.ranks))
+    assert plan.memory.working > 6 * RANK_PROCESS > 0, "each rank is a process of its own"
     assert plan.resolved.kv_bytes == one.resolved.kv_bytes == plan.memory.kv
     assert (plan.resolved.tp, plan.resolved.pp) == (2, 3)
     assert plan.resolved.stages == (range(1), range(1, 2), range(2, 3))
@@ -155,10 +157,10 @@ def test_every_model_of_the_simulator_has_a_plan(name: str) -> None:
     [
         ({"model": "llama-2-7b"}, "no model folder"),
         ({"device": "h100"}, "unknown device 'h100': choose auto, cpu or cuda"),
-        ({"tp": 2}, "tp 2 and pp 1 can be planned .*, but not run yet: leave tp and pp out"),
-        ({"pp": 2}, "tp 1 and pp 2 can be planned .*, but not run yet: leave tp and pp out"),
+        ({"tp": 2, "device": "h100"}, "unknown device 'h100': choose auto, cpu or cuda"),
+        ({"tp": 5}, "4 query heads cannot be divided over 5 ranks"),
     ],
 )
-def test_what_can_only_be_planned_is_not_built(options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_built_is_refused_before_a_rank_starts(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigError, ModelError), match=message):
         build(EngineConfig(**options))

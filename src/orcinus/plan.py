@@ -20,7 +20,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MIB, MemoryBudget, mib
-from orcinus.memory.footprint import FIXED, working_bytes
+from orcinus.memory.footprint import FIXED, RANK_PROCESS, working_bytes
 from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
@@ -94,7 +94,7 @@ class Plan:
         """Bytes that the largest iteration works with on a rank, estimated."""
         limits, attention = self.resolved.limits, self.resolved.attention
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len, self.resolved.kv_tokens)
-        return _estimate(rank.spec, self.device, attention, tokens, limits.max_batch_size, limits.max_model_len)
+        return _rank_estimate(rank, self.device, attention, tokens, limits.max_batch_size, limits.max_model_len)
 
     def sequences(self, length: int) -> int:
         """How many requests of this total length the K/V memory holds at once."""
@@ -267,7 +267,7 @@ def _space(
         free=available - sum(rank.weights for rank in ranks),
         block_bytes=config.block_size * sum(rank.kv_token_bytes for rank in ranks),
         estimate=lambda tokens, length: sum(
-            _estimate(rank.spec, device, attention, tokens, requests, length) for rank in ranks
+            _rank_estimate(rank, device, attention, tokens, requests, length) for rank in ranks
         ),
         positions=spec.max_position_embeddings,
         longest=spec.longest_request,
@@ -290,6 +290,12 @@ def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, re
     elif attention in WITH_KERNELS:  # which read contexts where they are
         gathered = 0
     return working_bytes(spec, device.dtype.itemsize, tokens, requests, gathered, fixed)
+
+
+def _rank_estimate(rank: RankSizes, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
+    """The same for a rank; on a CPU with what its process takes, unless there is no other."""
+    process = RANK_PROCESS if device.device.type == "cpu" and rank.place.mesh.size > 1 else 0
+    return process + _estimate(rank.spec, device, attention, tokens, requests, model_len)
 
 
 def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 LIBRARIES = 1.75
 # and compiled kernels and what every thread keeps take this much for any batch.
 FIXED = 64 * 2**20
+RANK_PROCESS = 176 * 2**20  # that a process takes for itself before it loads a part of a model: measured 168 MiB
 SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their ids, and cumulated probabilities in float64
 
 

@@ -325,6 +325,22 @@ def test_the_weights_of_the_whole_checkpoint_are_checked(folder: Callable[[str],
             load_model(replace(checkpoint, spec=longer), DEVICE, REFERENCE, place=Mesh(1, 2).at(rank))
 
 
+@pytest.mark.parametrize("name", ["odd-tied", "gpt2"])
+def test_ranks_draw_the_tokens_of_one_device(
+    folder: Callable[[str], Path], expected: Callable[[str], Expected], name: str
+) -> None:
+    """Seeds, filters, biases and penalties of a request work on gathered logits."""
+    one, path = expected(name), folder(name)
+    for params in (SamplingParams(seed=3, top_p=0.9), SamplingParams(seed=5, repetition_penalty=1.5, logit_bias={7: 2.0})):
+        alone = [result.tokens for result in run(executor(path, WHOLE, ALONE), params, one.drawn)]
+
+        def work(place: MeshPlace, collectives: Collectives, params: SamplingParams = params) -> list[BatchResult]:
+            return run(executor(path, place, collectives), params, one.drawn)
+
+        for results in run_ranks(Mesh(2), work):
+            assert [result.tokens for result in results] == alone
+
+
 def test_a_rank_that_fails_ends_its_peers(folder: Callable[[str], Path]) -> None:
     """Alone it would fail its batch; here the others wait for it."""
 
