@@ -147,7 +147,7 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
     """
     if llm.resolved.limits.max_batch_size < 2:
         raise ConfigError(
-            "one request at a time does not tell what a second one costs: calibrate with --max-batch-size 2 or more"
+            "the cost of a second request cannot be measured with one at a time: calibrate with --max-batch-size 2 or more"
         )
     engine, found = llm.engine, IterationSampler()
     policy = engine.scheduler.policy

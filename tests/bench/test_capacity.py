@@ -65,7 +65,7 @@ def test_promises_that_are_kept_at_no_rate_make_a_capacity_of_nothing() -> None:
     lowest = min(float(side.settings["rate"] or 0) for side in found.sides)
     (line,) = missed(found)
     assert line == f"queue, at {digits(lowest)} requests/s: e2e.p50 is {digits(1e3 + 1e7 * lowest)} ms, " + (
-        f"{digits(2 + 2e4 * lowest)} times the 500 ms promised"
+        f"{digits(2 + 2e4 * lowest)} times the objective of 500 ms"
     )
 
 
@@ -73,8 +73,8 @@ def test_only_what_was_not_kept_is_named() -> None:
     promises = SLO({"e2e.p50": 2.0, "ttft.p99": 0.1, "tbt.p99": 0.001})
     found = run_capacity([Queue(1e6)], LOAD, work(), promises, first=1.0, tolerance=0.5)
     assert [line.partition(": ")[2] for line in missed(found)] == [
-        "ttft.p99 is 500 ms, 5 times the 100 ms promised",
-        "tbt.p99 is 500 ms, 500 times the 1 ms promised",
+        "ttft.p99 is 500 ms, 5 times the objective of 100 ms",
+        "tbt.p99 is 500 ms, 500 times the objective of 1 ms",
     ]
     kept = run_capacity([Queue(2.0)], LOAD, work(), SLO({"e2e.p50": 1.5}), first=1.0, tolerance=0.5)
     assert missed(kept) == []

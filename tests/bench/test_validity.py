@@ -68,7 +68,7 @@ def test_repeats_that_must_not_be_believed() -> None:
     some = replace(good, repeats=(bad.repeats[0], *good.repeats[1:]))
     assert "orca, repeat 1: the client was late" in told(doubts(made_up.result([some])))
     assert "orca: the numbers leave out 1 of 3 repeats" in told(doubts(made_up.result([some])))
-    assert "sarathi: there is not one repeat that may be believed" in told(doubts(made_up.result([good, bad])))
+    assert "sarathi: no repeat is valid" in told(doubts(made_up.result([good, bad])))
 
 
 def test_requests_that_were_not_served() -> None:
@@ -176,5 +176,5 @@ def test_a_server_that_does_not_tell_what_its_cache_knew() -> None:
 def test_few_requests_come_faster_than_their_rate_says() -> None:
     """Three in a second, of a process that sends one."""
     run = made_up_runs.repeat(*(request(number, 0.5 * number, (2.0,)) for number in range(3)))
-    (found,) = [each for each in cautions(made_up_runs.result(side("a", run, rate=1.0))) if "faster or slower" in each.what]
+    (found,) = [each for each in cautions(made_up_runs.result(side("a", run, rate=1.0))) if "rate of their process" in each.what]
     assert found.details == ("a: 2 a second",)

@@ -48,10 +48,10 @@ def test_the_doubts_stand_in_the_terminal_too() -> None:
 
 def test_a_queue_that_grows_and_requests_that_are_turned_away_are_said(tmp_path: Path) -> None:
     over = json.loads(orcinus("simulate", "--requests", "2000", "--arrivals", "poisson:rate=60", *ORCA, "--json").stdout)
-    assert any("the queue grows for as long as they come" in doubt for doubt in over["doubts"])
+    assert any("the queue keeps growing" in doubt for doubt in over["doubts"])
     lengths = trace(tmp_path, *even(150, 1.0), "150,99999,5")
     away = json.loads(orcinus("simulate", "--lengths", lengths, "--json").stdout)
-    assert [doubt.split(":")[0] for doubt in away["doubts"]] == ["1 of 151 requests were turned away, being too long"]
+    assert [doubt.split(":")[0] for doubt in away["doubts"]] == ["1 of 151 requests were rejected as too long"]
 
 
 def test_all_at_once_is_never_too_short() -> None:
@@ -145,7 +145,7 @@ def test_seeds_give_medians_and_intervals_in_all_three_commands(tmp_path: Path) 
 
 def test_seeds_that_change_nothing_are_said(tmp_path: Path) -> None:
     done = orcinus("simulate", "--lengths", trace(tmp_path, *even(120, 1.0)), "--seeds", "3")
-    assert "all 3 seeds give the same: nothing in this workload is left to chance" in done.stdout
+    assert "all 3 seeds give equal results: nothing in this workload is random" in done.stdout
 
 
 def test_requests_come_when_the_trace_says_unless_something_else_is_asked_for(tmp_path: Path) -> None:

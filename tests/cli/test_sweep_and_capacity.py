@@ -104,7 +104,7 @@ def test_capacity_keeps_the_promise_and_not_much_more_would() -> None:
         (("--p99-tbt", "0"), "number of seconds above 0"),
         (("--tolerance", "0"), "tolerance between 0 and 1"),
         (("--model", "gpt3-175b"), "does not fit"),
-        (("--max-model-len", "500"), "would be turned away: leave them out with --max-total 500"),
+        (("--max-model-len", "500"), "would be rejected: leave them out with --max-total 500"),
         (("--record", "x"), "one run"),
     ],
 )

@@ -47,7 +47,7 @@ def _side(result: Result, name: str | None, which: str) -> Summary:
     found = next(summary for summary in summarize(result.sides, result.goodput_slo) if name in (None, summary.name))
     if not found.intervals:
         why = " ".join(each.what for each in doubts(result)) or "it is empty"
-        raise ConfigError(f"the {which} result has nothing that may be believed: {why}")
+        raise ConfigError(f"the {which} result has no valid runs: {why}")
     return found
 
 

@@ -27,13 +27,13 @@ class LoadConfig:
 
     workload: str = option(
         "mixed",
-        "How long requests are: equal_size (128 in, 128 out), short_long_mix ((32, 32) and (512, 128) in turn), orca, mixed "
+        "Lengths of requests: equal_size (128 in, 128 out), short_long_mix ((32, 32) and (512, 128) in turn), orca, mixed "
         "(32 to 256 in and out), long-prompts, shared-prefix, decode-only, prefill-only, sharegpt, …, two distributions with "
         "a comma between, or trace:file=.",
     )
     arrivals: str = option(
         "all-at-once",
-        "When they come: all-at-once, closed:clients=:think=, poisson:rate=, gamma:rate=:cv=, constant:rate=, "
+        "Arrivals: all-at-once, closed:clients=:think=, poisson:rate=, gamma:rate=:cv=, constant:rate=, "
         "ramp:start=:end=:seconds=; `trace` for the times of a trace.",
     )
     requests: int | None = option(64, "How many requests, at most.")
@@ -41,10 +41,8 @@ class LoadConfig:
     tokenizer: str = option(
         "", "Folder of the tokenizer that counts the tokens of a trace of texts. Default: the bundled model's."
     )
-    reject_bad_rows: bool = option(False, "End at the first row of a trace that is wrong. Default: count and skip such rows.")
-    repeats: int = option(
-        7, "How often everything is measured: from 7 on, differences between two sides can be told from noise."
-    )
+    reject_bad_rows: bool = option(False, "Stop at the first bad row of a trace. Default: count and skip bad rows.")
+    repeats: int = option(7, "Repeats of every measurement: 7 or more can tell two sides from noise.")
     goodput: str | None = option(None, "Count requests per second that keep these objectives, in seconds: ttft=0.5,tbt=0.05.")
 
     def __post_init__(self) -> None:
@@ -85,10 +83,10 @@ class EndpointConfig:
     )
     api_key: str | None = option(None, "API key. Default: $OPENAI_API_KEY, if there is one.")
     timeout: float = option(300.0, "Seconds after which a request counts as lost.")
-    max_delay: float = option(0.01, "Seconds that the client itself may be late, for 99 of 100 requests, to be believed.")
+    max_delay: float = option(0.01, "Most seconds of the client's own delay (P99) in a valid run.")
     any_length: bool = option(False, "Take answers of any length, from servers that cannot ignore the end of a text.")
     keep_prompts: bool = option(
-        False, "Send the same prompts in every run, so that a prefix cache knows them: each run has new ones otherwise."
+        False, "Send the same prompts in every run, so that prefix caches hit. Default: new prompts in each run."
     )
 
     def __post_init__(self) -> None:

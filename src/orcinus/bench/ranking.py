@@ -32,7 +32,7 @@ class RankingReason(StrEnum):
 
     NOISE = "there is no difference beyond the noise"
     FEW = "more repeats are needed"
-    AT_ONCE = "all tokens came at once, which is not fast"
+    AT_ONCE = "all tokens came at once, so there are no times between them"
 
 
 @dataclass(frozen=True, slots=True)

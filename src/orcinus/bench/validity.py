@@ -49,7 +49,7 @@ def checked(result: Result) -> str:
     same = " The output of a request is the same in every run of every side." if summary.same_outputs(result.sides) else ""
     return (
         f"Nothing was found against these numbers: the run was complete, {plural(len(repeats), 'repeat')} valid, and "
-        f"{plural(requests, 'request')} served, each with the output tokens it was to have.{same}"
+        f"{plural(requests, 'request')} served, each with the output tokens asked for.{same}"
     )
 
 
@@ -91,7 +91,9 @@ def _search(result: Result) -> Iterator[Doubt]:
         if result.kind != "capacity" or rate is None or name not in result.capacity:
             continue
         if side.repeats and not any(repeat.valid for repeat in side.repeats):
-            yield Doubt(f"{name}: the search ended at {rate:.4g} requests/s, which could not be measured: it may stand more.")
+            yield Doubt(
+                f"{name}: the search ended at {rate:.4g} requests/s, which could not be measured: the capacity may be higher."
+            )
         served = summary.summarize([side])[0].median("request_throughput")
         if rate == result.capacity[name] and served is not None and served < SERVED * float(rate):
             yield Doubt(
@@ -110,7 +112,7 @@ def _busy(result: Result) -> Iterator[Doubt]:
 def _left_out(side: Side) -> Iterator[Doubt]:
     bad = sum(not repeat.valid for repeat in side.repeats)
     if bad and bad == len(side.repeats):
-        yield Doubt(f"{side.name}: there is not one repeat that may be believed.")
+        yield Doubt(f"{side.name}: no repeat is valid.")
     elif bad:
         yield Doubt(
             f"{side.name}: the numbers leave out {bad} of {plural(len(side.repeats), 'repeat')}, for the reasons above."
@@ -132,7 +134,7 @@ def _not_served(side: Side) -> Iterator[Doubt]:
         examples = tuple(dict.fromkeys(_error(repeat) for repeat in side.repeats if _error(repeat)))
         yield Doubt(f"{what} They have no latencies, which makes the rest look better.", examples[:3])
     elif side.repeats and not total:
-        yield Doubt(f"{side.name}: there was not one request.")
+        yield Doubt(f"{side.name}: there were no requests.")
 
 
 def _error(repeat: Repeat) -> str:
@@ -227,7 +229,7 @@ def _uneven(result: Result) -> Iterator[Doubt]:
             if abs(sent / float(rate) - 1) > EVEN:
                 found.append(f"{side.name}: {sent:.3g} a second")
     if found:
-        yield Doubt("So few requests came faster or slower than the rate of their process: use more --requests.", tuple(found))
+        yield Doubt("These few requests did not arrive at the rate of their process: use more --requests.", tuple(found))
 
 
 def _few(result: Result) -> Iterator[Doubt]:

@@ -50,7 +50,7 @@ class Miss:
         if math.isnan(self.seconds):
             return f"{name} is unknown, as not every run has one"
         found, times, bound = map(digits, (self.seconds * 1e3, self.seconds / self.bound, self.bound * 1e3))
-        return f"{name} is {found} ms, {times} times the {bound} ms promised"
+        return f"{name} is {found} ms, {times} times the objective of {bound} ms"
 
 
 def capacity_slo(bounds: Mapping[str, float | None]) -> SLO:

@@ -253,7 +253,7 @@ class _Search:
         overload = unseen_delay(slo) / window if window else math.inf
         if not too_short(outcome) and overload <= UNSEEN:
             return ()
-        hidden = f", and a load that is {overload:.0%} too high would break no promise" if overload < math.inf else ""
+        hidden = f", and a load {overload:.0%} too high would miss no objective" if overload < math.inf else ""
         return (
             f"{best.rate:.3g} requests/s is no capacity: {outcome.metrics.submitted} requests come within {window:.3g} s, one "
             f"takes {spent(outcome.metrics):.3g} s{hidden}: {self._advice(best, slo)}",
@@ -303,7 +303,7 @@ def _size(workload: Workload, machine: SimulatedMachine) -> Size:
         too_long += arrival.prompt_tokens + arrival.asked_tokens > most
     if too_long:
         raise ConfigError(
-            f"{too_long} of {len(answers)} requests are longer than the {most} tokens that one may have here, and would be "
-            f"turned away: leave them out with --max-total {most}, or raise --max-model-len"
+            f"{too_long} of {len(answers)} requests are longer than the {most} tokens allowed here, and would be "
+            f"rejected: leave them out with --max-total {most}, or raise --max-model-len"
         )
     return Size(len(answers), sum(answers) - len(answers), tokens / len(answers))

@@ -34,8 +34,8 @@ class SimulationConfig:
     )
     network: str = option(
         "",
-        "What connects the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx or pcie. "
-        "Default: what suits the device.",
+        "Network between the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx or pcie. "
+        "Default: the usual one for the device.",
     )
     software: str = option(
         "default", "Serving system whose constants to use, with changes after a colon: orca, vllm:request=0.0001."
@@ -55,12 +55,12 @@ class SimulationConfig:
     order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
     kv: str = option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
     paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
-    max_batch_size: int | None = option(None, "Most requests in one iteration. Default: 128, or what was measured.")
+    max_batch_size: int | None = option(None, "Most requests in one iteration. Default: 128, or the measured value.")
     max_batch_tokens: int | None = option(None, "Most tokens in one iteration. Default: what the batch size allows.")
     max_model_len: int | None = option(
-        None, "Most tokens of one request, prompt and output. Default: what the model was made for."
+        None, "Most tokens of one request, prompt and output. Default: the model's context length."
     )
-    block_size: int | None = option(None, "Tokens in one K/V block. Default: 16, or what was measured.")
+    block_size: int | None = option(None, "Tokens in one K/V block. Default: 16, or the measured value.")
     num_blocks: int | None = option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
     gpu_memory_utilization: float = option(0.9, "Share of the devices' memory that may be used.")
     arrivals: str = option(
@@ -76,14 +76,14 @@ class SimulationConfig:
     requests: int | None = option(1000, "How many requests, at most.")
     max_total: int | None = option(None, "Drop requests of more tokens than this, prompt and output.")
     max_tokens: str | None = option(
-        None, "What requests ask for at most: a number, or pow2, the power of two above their answer. Default: their answer."
+        None, "max_tokens of requests: a number, or pow2, the next power of two above the answer. Default: the exact answer."
     )
     tokenizer: str = option(
         "", "Folder of the tokenizer that counts the tokens of a trace of texts. Default: the bundled model's."
     )
-    reject_bad_rows: bool = option(False, "End at the first row of a trace that is wrong. Default: count and skip such rows.")
+    reject_bad_rows: bool = option(False, "Stop at the first bad row of a trace. Default: count and skip bad rows.")
     seed: int = option(0, "Equal seeds give equal requests.")
-    seeds: int = option(1, "Simulate with so many seeds, from --seed on: medians, and the intervals in which they lie.")
+    seeds: int = option(1, "Number of seeds, from --seed on: figures are medians with confidence intervals.")
     record: Path | None = option(None, "Write every iteration of the first replica to this file, for orcinus trace and replay.")
 
     def __post_init__(self) -> None:

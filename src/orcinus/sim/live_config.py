@@ -27,7 +27,7 @@ class LiveConfig(SimulationConfig):
     speed: float = option(1.0, "How fast simulated time passes: 10 = ten times as fast as real time.")
     answer_lengths: str = option(
         "sharegpt",
-        "Lengths of answers whose request leaves max_tokens open: a preset such as sharegpt, or a distribution such as "
+        "Lengths of answers to requests without max_tokens: a preset such as sharegpt, or a distribution such as "
         "fixed:tokens=100, lognormal:median=200:p90=600.",
     )
 

@@ -45,7 +45,7 @@ def cautions(outcome: SimulationOutcome) -> list[str]:
     if not outcome.runs:
         found.append(ONE_SEED)
     elif _all_equal(outcome):
-        found.append(f"all {len(outcome.runs)} seeds give the same: nothing in this workload is left to chance")
+        found.append(f"all {len(outcome.runs)} seeds give equal results: nothing in this workload is random")
     return found
 
 
@@ -75,7 +75,7 @@ def too_short(outcome: SimulationOutcome) -> bool:
 
 
 def _nothing_served(outcome: SimulationOutcome) -> str:
-    return "" if outcome.metrics.served else "not one request was served"
+    return "" if outcome.metrics.served else "no request was served"
 
 
 def _short(outcome: SimulationOutcome) -> str:
@@ -85,7 +85,7 @@ def _short(outcome: SimulationOutcome) -> str:
     advice = f"give --requests {needed}" if needed else "give more --requests"
     return (
         f"the workload is too short: requests come for {metrics.window:.3g} s, and one takes {spent(metrics):.3g} s, so that "
-        f"start and end are much of what was seen: {advice}"
+        f"the run is mostly start and end: {advice}"
     )
 
 
@@ -95,8 +95,8 @@ def _overloaded(outcome: SimulationOutcome) -> str:
         return ""
     came, ended = metrics.submitted / metrics.window, metrics.served / metrics.span
     return (
-        f"{came:.3g} requests/s come and {ended:.3g} are served: the queue grows for as long as they come, and the latencies "
-        "with it: they say how many --requests there were"
+        f"{came:.3g} requests/s come and {ended:.3g} are served: the queue keeps growing, so latencies depend on the "
+        "number of --requests"
     )
 
 
@@ -105,8 +105,8 @@ def _turned_away(outcome: SimulationOutcome) -> str:
     if total == served or not served:
         return ""
     return (
-        f"{total - served} of {total} requests were turned away, being too long: they have no latencies, which makes the rest "
-        "look better: leave them out with --max-total, or raise --max-model-len"
+        f"{total - served} of {total} requests were rejected as too long: they have no latencies, which makes the rest look "
+        "better: leave them out with --max-total, or raise --max-model-len"
     )
 
 

@@ -28,25 +28,24 @@ DISTRIBUTIONS = (
     ("tbt", "time between tokens", "gaps", True),
 )
 READ_DISTRIBUTIONS = (
-    "The share of all requests, or of all gaps between tokens, that took at most so long; all repeats together. The further "
-    "left a line, the better. The last panel is the other end of the one before: the few gaps that took longer, which users "
-    "notice."
+    "The share of all requests, or of all gaps between tokens, that took at most this long, over all repeats. The further left "
+    "a line, the better. The last panel shows the other end of the one before: the few longer gaps, which users notice."
 )
 READ_RATES = (
-    "Each point is a side at one rate of arrivals: the further right, the more it serves, and the lower, the faster. Where a "
-    "curve turns upwards, it is at its capacity. Bars are the ranges in which the medians over the repeats lie."
+    "Each point is a side at one arrival rate. Further right is more throughput, lower is less latency. Where a curve turns "
+    "upwards, it is at its capacity. Bars are the ranges in which the medians over the repeats lie."
 )
 READ_GAPS = (
-    "Each dot is one gap between two tokens of one request, at the moment at which it ended. Usual iterations make the band; "
-    "dots above it are users who waited, and many of them at one moment a stall of everything that was generating."
+    "Each dot is one gap between two tokens of one request, at the time at which it ended. Usual iterations make the band; "
+    "dots above it are users who waited. Many such dots at one time are a stall of all running answers."
 )
 READ_TIMELINE = (
-    "Each bar is one iteration: as wide as it took, and as high as it had tokens, those of prompts (dark) on top of those of "
-    "answers (light). A wide dark bar holds up every answer."
+    "Each bar is one iteration. Its width is its duration, its height its tokens: those of prompts (dark) on top of those of "
+    "answers (light). A wide dark bar stalls every answer."
 )
 READ_COMPOSITION = (
-    "How many requests ran and waited, what iterations were made of, and how much K/V memory was left. Time is cut into 120 "
-    "parts: tokens are the mean of the iterations in a part, all else the median."
+    "How many requests ran and waited, what iterations consisted of, and how much K/V memory was free. Time is cut into 120 "
+    "parts: tokens are means over the iterations in a part, all others medians."
 )
 
 

@@ -43,12 +43,12 @@ class Chunks:
     figure: ClassVar[str] = "figure 9"
     expected: ClassVar[str] = (
         "Throughput over the baseline rises with P:D up to about C / (B - 1) and falls beyond it, so that larger chunks have "
-        "their best further to the right."
+        "their peaks at higher P:D."
     )
     here: ClassVar[str] = (
-        "On the paper's GPU an iteration of decodes waits for the weights, and a chunk can compute meanwhile. Here the weights "
-        "of a small model lie in the cache, and what is fixed in an iteration is software, which waits for nothing: decodes "
-        "that ride along save little, so gains are small, if they can be told from noise at all."
+        "On the paper's GPU a decode iteration waits for the weights, and a chunk can be computed meanwhile. Here the weights "
+        "of a small model lie in the cache, and the fixed cost of an iteration is software, which waits for nothing. So "
+        "piggybacked decodes save little, and gains are small, if they exceed the noise at all."
     )
     workload: ClassVar[str] = "requests all alike, at several P:D ratios"
     arrivals: ClassVar[str] = "all at once"

@@ -66,16 +66,16 @@ class OrcaCurves:
     paper: ClassVar[str] = "Orca"
     figure: ClassVar[str] = "figure 10"
     expected: ClassVar[str] = (
-        "At the same median latency per token, iteration-level scheduling serves many times the requests of batches that run "
-        "to their end, and a larger max_bs raises its throughput."
+        "At the same median latency per token, iteration-level scheduling has several times the throughput of batches that "
+        "run to their end, and a larger max_bs raises it further."
     )
     here: ClassVar[str] = (
-        "On the paper's GPUs a further request in the batch is almost free; here it costs something, so that batches gain "
-        "less. A prompt of the paper's length would take six times as long as an iteration of decodes, not once or twice, so "
-        "prompts are a quarter as long."
+        "On the paper's GPUs another request in the batch is almost free; here it costs something, so batches gain less. A "
+        "prompt of the paper's length would take as long as six decode iterations instead of one or two, so prompts are a "
+        "quarter as long."
     )
     workload: ClassVar[str] = "prompts of 8 to 128 tokens and outputs of 1 to 128, uniform"
-    arrivals: ClassVar[str] = "Poisson, at shares of what each system serves when all requests are there"
+    arrivals: ClassVar[str] = "Poisson, at shares of each system's capacity"
 
     prompts: tuple[int, int] = (8, 128)
     outputs: tuple[int, int] = (1, 128)

@@ -41,9 +41,9 @@ class Stalls:
         "SARATHI and stall-free batching keep it flat."
     )
     here: ClassVar[str] = (
-        "The weights of a small model lie in the cache of a CPU, so an iteration of decodes costs little more than its fixed "
-        "part, and a prompt costs many of them where a GPU has 4 to 20: the spikes are higher than in the paper. For the same "
-        "reason a chunk is not free."
+        "The weights of a small model lie in the cache of a CPU, so a decode iteration costs little more than its fixed "
+        "part. A prompt takes as long as many of them, where on a GPU it takes 4 to 20: the spikes are higher than in the "
+        "paper. For the same reason a chunk is not free."
     )
     workload: ClassVar[str] = "three short prompts with long answers, then one long prompt, again and again"
     arrivals: ClassVar[str] = "closed: a client for every place in the batch"
