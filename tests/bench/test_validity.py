@@ -176,5 +176,5 @@ def test_a_server_that_does_not_tell_what_its_cache_knew() -> None:
 def test_few_requests_come_faster_than_their_rate_says() -> None:
     """Three in a second, of a process that sends one."""
     run = made_up_runs.repeat(*(request(number, 0.5 * number, (2.0,)) for number in range(3)))
-    (found,) = [each for each in cautions(made_up_runs.result(side("a", run, rate=1.0))) if "rate of their process" in each.what]
+    (found,) = [each for each in cautions(made_up_runs.result(side("a", run, rate=1.0))) if "their process" in each.what]
     assert found.details == ("a: 2 a second",)
