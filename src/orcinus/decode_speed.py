@@ -1,4 +1,4 @@
-"""How fast a planned engine could decode at most: what it reads, by how fast its memory is read."""
+"""Upper bounds of decoding speed: bytes to read / memory bandwidth."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Speeds:
 
 
 def measure(plan: Plan) -> Speeds:
-    """Upper bounds of decoding speed, from measured memory bandwidth (which takes a second or two) or a data sheet's.
+    """Upper bounds of decoding speed for a planned engine.
 
-    An iteration of decodes reads the weights once for all requests, and the keys and values of each. The stages of a pipeline
-    follow one another; of the tensor ranks of a stage the slowest counts, or on a CPU, whose memory they share, all.
+    The memory bandwidth is measured, which takes a second or two, or comes from a data sheet. A decode iteration reads the
+    weights once for all requests, and the keys and values of each. The stages of a pipeline run one after another. Among
+    the tensor ranks of a stage the slowest counts; on a CPU all of them count, because they share its memory.
     """
     spec, dtype, device, sheet = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device, plan.sheet
     limits = plan.resolved.limits
@@ -55,7 +56,7 @@ def measure(plan: Plan) -> Speeds:
 
 
 def _one_after_the_other(plan: Plan, ranks: Sequence[int]) -> int:
-    """Bytes that are read one after the other, of those that each rank reads."""
+    """Bytes read in sequence, from the bytes of each rank."""
     together = sum if plan.device.device.type == "cpu" else max
     tp = plan.mesh.tp
     return sum(together(ranks[first : first + tp]) for first in range(0, len(ranks), tp))

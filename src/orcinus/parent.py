@@ -75,7 +75,7 @@ def killed_with_this() -> Callable[[], None]:
 
 
 def describe_exit(status: int) -> str:
-    """How a process ended, in words, from its exit status as `subprocess` gives it."""
+    """How a process ended, in words, from `subprocess`'s exit status."""
     if status >= 0:
         return f"ended with status {status}"
     try:

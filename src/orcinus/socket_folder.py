@@ -24,7 +24,10 @@ UNLOCKED_S = 60.0  # an older folder without a lock has nothing to wait for
 
 
 class SocketFolder:
-    """A fresh folder, locked while this process lives. Raises `ConfigError` if none can be made."""
+    """A fresh folder, locked while this process lives.
+
+    Raises `ConfigError` if none can be made.
+    """
 
     def __init__(self) -> None:
         self.path, self._lock = _make()
@@ -36,11 +39,11 @@ class SocketFolder:
 
     @property
     def rendezvous(self) -> Path:
-        """Where the ranks of a mesh may make a file to find each other."""
+        """The file by which the ranks of a mesh find each other."""
         return self.path / RENDEZVOUS
 
     def remove(self) -> None:
-        """A second call does nothing."""
+        """Remove the folder; a second call does nothing."""
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             os.close(self._lock)
@@ -85,7 +88,10 @@ def _locked(file: Path) -> int:
 
 
 def remove_leftovers(place: Path) -> None:
-    """Remove folders that killed servers of this user left there. One that is locked, or may be about to be, stays."""
+    """Remove folders that killed servers of this user left there.
+
+    A folder that is locked, or may be about to be, stays.
+    """
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if _is_leftover(folder):

@@ -16,7 +16,7 @@ def num_cores() -> int:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """The environment of a process whose libraries are to compute with so many threads."""
+    """The environment of a process whose libraries use `threads` threads."""
     return {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
 
 

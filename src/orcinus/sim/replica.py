@@ -73,7 +73,10 @@ class Replica:
 
     @property
     def answer_tokens(self) -> int:
-        """What a server would take its answers for: the `max_tokens` of simulated requests are often their lengths."""
+        """A server's estimate of its answers' tokens.
+
+        A constant per request, because the `max_tokens` of simulated requests are often their real lengths.
+        """
         return ANSWER * self.outstanding
 
     @property
