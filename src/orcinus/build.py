@@ -32,7 +32,7 @@ from orcinus.runtime.executor import Chooser, TorchExecutor
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.parallel.mesh import Mesh
+from orcinus.runtime.parallel.mesh import Mesh, RankProcess
 from orcinus.runtime.profile_run import CudaMeter, profile
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
@@ -43,6 +43,7 @@ from orcinus.tiny import MODEL_DIR
 
 if TYPE_CHECKING:
     from orcinus.runtime.parallel.executor import ParallelExecutor
+    from orcinus.runtime.parallel.launch import Launcher
 
 log = logging.getLogger(__name__)
 # A stage ("weights", "profile run" on a GPU, "warm-up"), and of its bytes those done and all.
@@ -63,6 +64,7 @@ class Built:
     default_params: SamplingParams
     resolved: Resolved
     plan: Plan
+    ranks: tuple[RankProcess, ...]  # of a model on several ranks; () on one device
     check: Callable[[], None]  # raises `EngineError` if the engine can run no more; for idle engines, which would not notice
 
     def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
@@ -100,19 +102,20 @@ def build(
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written
     tokenizer, params = load_tokenizer(folder), default_params(folder)
     executor: Executor
+    processes: tuple[RankProcess, ...]
     if plan.mesh.size > 1:
         executor = ranks = _ranks(replace(plan.resolved, folder=folder), config, progress)
-        check = ranks.check
+        check, processes = ranks.check, ranks.processes(plan.resolved.stages)
     else:
         executor, plan = _this_process(plan, checkpoint, progress)
-        check = _cannot_fail
+        check, processes = _cannot_fail, ()
     resolved = replace(plan.resolved, folder=folder)
     for recorder in recorders:
         recorder.describe(_header(resolved, executor))
     engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
-    return Built(engine, tokenizer, eos_ids, params, resolved, plan, check)
+    return Built(engine, tokenizer, eos_ids, params, resolved, plan, processes, check)
 
 
 def _planned(config: EngineConfig, memory_sharers: int) -> tuple[Plan, Path]:
@@ -138,10 +141,20 @@ def _cannot_fail() -> None:
 def _ranks(resolved: Resolved, config: EngineConfig, progress: Progress) -> ParallelExecutor:
     """The executor of a model that lies on several ranks, each in a process of its own. Raises `ConfigError`."""
     with needs("a model on several ranks (tp, pp)", "serve"):
-        from orcinus.runtime.parallel.start import start_ranks  # these need ZeroMQ
-        from orcinus.runtime.parallel.start_local import LocalLauncher
+        from orcinus.runtime.parallel.start import start_ranks  # which needs ZeroMQ
     mesh, dummy = Mesh(resolved.tp, resolved.pp), config.load_format == "dummy"
-    return start_ranks(resolved, mesh, LocalLauncher(), dummy=dummy, step_timeout=config.step_timeout, progress=progress)
+    launcher = _launcher(config, mesh, resolved.device.partition(":")[0])
+    return start_ranks(resolved, mesh, launcher, dummy=dummy, step_timeout=config.step_timeout, progress=progress)
+
+
+def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
+    if config.launcher == "local":
+        from orcinus.runtime.parallel.start_local import LocalLauncher  # which needs ZeroMQ
+
+        return LocalLauncher()
+    with needs("launcher ray", "cluster"):
+        from orcinus.runtime.parallel.start_ray import RayLauncher
+    return RayLauncher(config.ray_address, mesh, kind)
 
 
 def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tuple[Executor, Plan]:

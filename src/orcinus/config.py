@@ -22,9 +22,11 @@ WORDS = (  # field, its types, what it is
     ("model", str | Path, "a folder or a repository's name"),
     ("revision", str, "a branch, a tag or a commit"),
     ("record", str | Path, "a file to write"),
+    ("ray_address", str, "host:port, or auto"),
 )
 COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
+LAUNCHERS = ("local", "ray")
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
@@ -59,9 +61,17 @@ def _check_share(share: float | None) -> None:
         raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
 
 
-def _check_seconds(limit: float) -> None:
+def _check_ranks(config: EngineConfig) -> None:
+    """Options of an engine on several ranks that contradict each other."""
+    limit = config.step_timeout
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
         raise ConfigError(f"step_timeout must be a number of seconds above 0, not {limit!r}")
+    if config.launcher not in LAUNCHERS:
+        raise ConfigError(f"unknown launcher {config.launcher!r}: choose {' or '.join(LAUNCHERS)}")
+    if config.launcher == "ray" and config.tp * config.pp == 1:
+        raise ConfigError("launcher ray is for a model on several ranks: give tp or pp, too")
+    if config.ray_address is not None and config.launcher != "ray":
+        raise ConfigError("ray_address is for launcher ray: give both, or leave it out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,8 @@ class EngineConfig:
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
+    launcher: str = option("local", "Where ranks run, with tp or pp: local (processes of this machine) or ray (a Ray cluster).")
+    ray_address: str | None = option(None, "Address of the Ray cluster. Default: the one that this machine is a node of.")
     step_timeout: float = option(
         60.0,
         "With tp or pp: seconds after which an iteration counts as hung and the engine ends. Every 256 tokens add as many.",
@@ -136,7 +148,7 @@ class EngineConfig:
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         _check_share(self.gpu_memory_utilization)
-        _check_seconds(self.step_timeout)
+        _check_ranks(self)
         if self.load_format not in LOAD_FORMATS:
             raise ConfigError(f"unknown load_format {self.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
         if self.kv_memory_mib is not None and self.num_blocks is not None:

@@ -11,6 +11,7 @@ import msgspec
 from orcinus.config import EngineConfig
 from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer, PacedExecutor
+from orcinus.runtime.parallel.mesh import RankProcess
 from orcinus.serve.messages import Ready
 from orcinus.sim.live_config import LiveConfig
 from orcinus.tiny import MODEL_DIR
@@ -54,7 +55,7 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
 
     built = build(config, observers, progress=progress, memory_sharers=memory_sharers)
     known = built.resolved
-    ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision)
+    ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision, built.ranks)
     return ServedEngine(built.engine, ready, check=built.check)
 
 
@@ -65,7 +66,14 @@ def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngin
     return ServedEngine(engine, _ready(engine, executor.generator.vocabulary.size, config.kv, "simulated"), executor)
 
 
-def _ready(engine: Engine, vocab_size: int, kv_manager: str, dtype: str, revision: str | None = None) -> Ready:
+def _ready(
+    engine: Engine,
+    vocab_size: int,
+    kv_manager: str,
+    dtype: str,
+    revision: str | None = None,
+    ranks: tuple[RankProcess, ...] = (),
+) -> Ready:
     kv, limits = engine.scheduler.kv, engine.scheduler.limits
     sizes = limits.max_model_len, vocab_size, kv.num_blocks * kv.block_size, kv.num_blocks
-    return Ready(*sizes, revision, kv_manager, dtype, limits.max_batch_tokens)
+    return Ready(*sizes, revision, kv_manager, dtype, limits.max_batch_tokens, ranks)

@@ -9,6 +9,7 @@ from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Unserved
 from orcinus.observe.timeline import Timeline
+from orcinus.runtime.parallel.mesh import RankProcess
 
 
 class Submit(msgspec.Struct, tag="submit", array_like=True):
@@ -74,6 +75,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     kv_manager: str = "paged"
     dtype: str = "auto"  # of the K/V cache
     max_batch_tokens: int = 0
+    ranks: tuple[RankProcess, ...] = ()  # where a model on several ranks runs
 
     @property
     def block_size(self) -> int:

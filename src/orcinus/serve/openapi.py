@@ -262,14 +262,25 @@ class QueueState(Exact):
     tokens: int
 
 
+class RankState(Exact):
+    """A rank of a model on several: its part of the layers, from the first to the one after the last, and its process."""
+
+    rank: int
+    stage: int
+    layers: tuple[int, int]
+    process: int
+    host: str
+
+
 class ReplicaState(Exact):
-    """How full one replica is."""
+    """How full one replica is, and where its ranks run."""
 
     replica: int
     running: int
     waiting: int
     free_blocks: int
     num_blocks: int
+    ranks: list[RankState]
 
 
 class SchedulerState(Exact):

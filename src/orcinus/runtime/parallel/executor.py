@@ -12,7 +12,7 @@ from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.request import Overlap
 from orcinus.errors import ConfigError, EngineError
 from orcinus.runtime.parallel.launch import Launcher
-from orcinus.runtime.parallel.mesh import Mesh
+from orcinus.runtime.parallel.mesh import Mesh, RankProcess
 from orcinus.runtime.parallel.messages import EndRank, RankLoaded, RankReady, RunBatch, WarmUp
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sockets import EngineSockets
@@ -142,6 +142,15 @@ class ParallelExecutor:
             self._fail(self.group.watch.failure)
         if self._failure is not None:
             raise EngineError(f"{self._failure}: start the engine again")
+
+    def processes(self, stages: Sequence[range]) -> tuple[RankProcess, ...]:
+        """Where each rank runs; `stages` are the layers of each stage."""
+        mesh = self.group.mesh
+        layers = [(stage.start, stage.stop) for stage in stages]
+        return tuple(
+            RankProcess(one.rank, mesh.at(one.rank).stage, layers[mesh.at(one.rank).stage], one.pid, one.host)
+            for one in self.group.loaded
+        )
 
     def close(self) -> None:
         """End all ranks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcinus.errors import ConfigError
 
@@ -61,6 +62,16 @@ class MeshPlace:
     def last(self) -> bool:
         """Whether it is of the last stage: it has the head, and draws tokens."""
         return self.stage == self.mesh.pp - 1
+
+
+class RankProcess(NamedTuple):
+    """Where a rank runs, and which layers it holds a part of: the first, and the one after the last."""
+
+    rank: int
+    stage: int
+    layers: tuple[int, int]
+    process: int
+    host: str
 
 
 WHOLE = Mesh().at(0)  # one device that holds everything

@@ -19,6 +19,7 @@ from orcinus.serve.responses import Events
 from orcinus.serve.schema import SchedulerBody
 from orcinus.serve.service import Service
 
+COUNTS = ("running", "waiting", "free_blocks", "num_blocks")
 MOST_WATCHERS = 32
 MOST_BEHIND = 1000  # iterations that wait for a slow watcher; later ones are dropped and counted
 
@@ -89,7 +90,7 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
         raise unavailable("the engine is gone", "engine_dead") from None
     now = next(iter(found.values()))
     replicas = [_replica(service.replicas.engines[index], using) for index, using in found.items()]
-    counts = {name: sum(replica[name] for replica in replicas) for name in replicas[0] if name != "replica"}
+    counts = {name: sum(replica[name] for replica in replicas) for name in COUNTS}
     return {
         "policy": now.policy,
         "order": now.order,
@@ -102,11 +103,12 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
     }
 
 
-def _replica(engine: EngineClient, now: Using) -> dict[str, int]:
-    """How full a replica is."""
+def _replica(engine: EngineClient, now: Using) -> dict[str, Any]:
+    """How full a replica is, and where its ranks run."""
     num_blocks = engine.ready.num_blocks if engine.ready else 0
     counts = {"running": now.running, "waiting": now.waiting, "free_blocks": now.free_blocks, "num_blocks": num_blocks}
-    return {"replica": engine.index, **counts}
+    ranks = [rank._asdict() for rank in engine.ready.ranks] if engine.ready else []
+    return {"replica": engine.index, **counts, "ranks": ranks}
 
 
 class Watcher:
