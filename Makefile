@@ -22,6 +22,7 @@ test: lint  ## set up, then check and test everything
 	$(PYTEST)
 
 test-all: lint  ## the same with whole products of choices, more examples and slow tests
+	@$(BIN)/python -c 'import ray' 2> /dev/null || echo "Tests with Ray are skipped; to run them: $(INSTALL) -e '.[cluster]'"
 	$(PYTEST) --all
 
 test-%: $(VENV)/installed-test  ## one folder of tests: make test-core, make test-serve, ...

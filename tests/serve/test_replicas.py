@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orcinus.serve import openapi
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.waiting import wait_until
 
 SIMULATED = ("--simulate", "llama-7b", "--replicas", "2")
@@ -96,24 +98,32 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
         assert second.startswith("error: the engine died: the engine process was killed by SIGKILL")
 
 
+def test_a_replica_that_cannot_start_takes_the_others_with_it(tmp_path: Path) -> None:
+    (tmp_path / "run.1.jsonl").mkdir()
+    command = [sys.executable, "-m", "orcinus", "serve", "--port", "0", *SIMULATED, "--record", str(tmp_path / "run.jsonl")]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    out, errors = server.communicate(timeout=60)
+    assert (server.returncode, out) == (1, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("error: replica 1: cannot record to ")
+    commands = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
+    assert not [words for words in commands if b"orcinus.serve.engine_loop" in words and str(server.pid).encode() in words]
+
+
+def readable(path: Path) -> bool:
+    """Whether the process is still there."""
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
+
+
 def gone(pids: dict[str, int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 
 
-def test_it_drains_and_ends_all_of_them() -> None:
-    with serving(*SIMULATED) as server:
-        pids = engine_pids(server)
-        clients = [Client(server, max_tokens=30) for _ in range(4)]
-        wait_until(lambda: sum(replica["running"] > 0 for replica in server.scheduler()["replicas"]) == 2)
-        server.process.send_signal(signal.SIGTERM)
-        for client in clients:
-            client.join()
-        assert [(client.usage, client.ends) for client in clients] == [(30, 1)] * 4
-        assert server.process.wait(20) == 0
-        assert gone(pids)
-
-
-def test_watchers_see_which_replica_runs_what_and_switches_reach_all() -> None:
+def test_one_queue_and_one_switch_for_all_and_all_end_when_it_drains() -> None:
     with serving(*SIMULATED, "--router", "round-robin", "--max-queue", "4") as server:
         seen: dict[int, int] = {}
         with httpx.stream("GET", f"{server.url}/v1/scheduler/iterations", timeout=60) as answer:
@@ -141,6 +151,15 @@ def test_watchers_see_which_replica_runs_what_and_switches_reach_all() -> None:
         for client in crowd:
             client.join()
         assert [client.usage for client in crowd] == [20] * 4
+        pids = engine_pids(server)
+        last = [Client(server, max_tokens=30) for _ in range(2)]
+        wait_until(lambda: all(replica["running"] == 1 for replica in server.scheduler()["replicas"]))
+        server.process.send_signal(signal.SIGTERM)
+        for client in last:
+            client.join()
+        assert [(client.usage, client.ends) for client in last] == [(30, 1)] * 2
+        assert server.process.wait(20) == 0
+        assert gone(pids)
 
 
 @pytest.mark.full

@@ -220,7 +220,7 @@ def test_no_process_of_it_loads_torch_and_it_drains(tmp_path: Path) -> None:
 
 
 SENSELESS = {
-    ("--tp", "2"): "--tp says how a simulation goes: add --simulate MODEL",
+    ("--speed", "2"): "--speed says how a simulation goes: add --simulate MODEL",
     ("--simulate", "llama-7b", "--dtype", "float32"): "--dtype is for real models: leave it out",
     ("--simulate", "llama-7b", "--model", "x"): "--model is for real models",
     ("x", "--simulate", "llama-7b"): "the argument MODEL is for real models",
@@ -230,6 +230,7 @@ SENSELESS = {
     ("--simulate", "llama-70000b"): "unknown model 'llama-70000b'",
     ("--simulate", "llama-7b", "--threads", "2"): "--threads is for real models",
     ("--simulate", "llama-7b", "--router", "crystal-ball"): "unknown router 'crystal-ball'",
+    ("--simulate", "llama-7b", "--router", "least-work"): "--router chooses among replicas: add --replicas",
     ("--simulate", "llama-7b", "--replicas", "2", "--device", "abacus"): "replica 0: unknown device 'abacus'",
     ("--simulate", "llama-7b", "--answer-lengths", "long"): "unknown length preset 'long'",
 }

@@ -41,6 +41,8 @@ def serve(
     Example: `orcinus serve --port 8000`, then point any OpenAI client at http://127.0.0.1:8000/v1
     """
     said = explicit_options(context)
+    if server.replicas == 1:
+        refuse(said, ["router"], "chooses among replicas: add --replicas, or leave it out")
     if simulate is None:
         refuse(said, ONLY_SIMULATED, "says how a simulation goes: add --simulate MODEL, or leave it out")
         asked: EngineConfig | LiveConfig = config
