@@ -1,4 +1,7 @@
-"""The composition root: config in, wired engine out. The only module that knows every concrete class."""
+"""The composition root: a config in, a wired engine out.
+
+Only this module knows every concrete class.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +49,12 @@ if TYPE_CHECKING:
     from orcinus.runtime.parallel.launch import Launcher
 
 log = logging.getLogger(__name__)
-# A stage ("weights", "profile run" on a GPU, "warm-up"), and of its bytes those done and all.
+# A stage ("weights", "profile run" on a GPU, "warm-up"), its bytes done, and its bytes in all.
 Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that is not shown."""
+    """A progress callback that shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Built:
     resolved: Resolved
     plan: Plan
     ranks: tuple[RankProcess, ...]  # of a model on several ranks; () on one device
-    check: Callable[[], None]  # raises `EngineError` if the engine can run no more; for idle engines, which would not notice
+    check: Callable[[], None]  # raises `EngineError` if the engine cannot go on; for idle engines, which run no iteration
 
     def another(self, config: EngineConfig, observers: Sequence[Observer] = ()) -> Engine:
         """An empty engine over the same weights and K/V tensors.
@@ -78,7 +81,10 @@ class Built:
 
 
 def resolve(config: EngineConfig) -> Resolved:
-    """Decide everything without reading a weight. Raises `ConfigError` or `ModelError` if it cannot be built."""
+    """Decide everything without reading a weight.
+
+    Raises `ConfigError` or `ModelError` if the engine cannot be built.
+    """
     plan = make_plan(config)
     plan.check()
     return plan.resolved
@@ -91,15 +97,16 @@ def build(
     progress: Progress = silent,
     memory_sharers: int = 1,
 ) -> Built:
-    """Load the model and wire the engine. Raises `ConfigError` or `ModelError`, and `EngineError` after a fork.
+    """Load the model and wire the engine.
 
-    Of the machine's free memory it takes no more than its part among `memory_sharers` engines.
+    It plans with its share of the machine's free memory among `memory_sharers` engines. Raises `ConfigError` or `ModelError`,
+    and `EngineError` after a fork.
     """
     claim_process()
     plan, folder = _planned(config, memory_sharers)
     checkpoint = replace(plan.model.checkpoint, folder=folder)
     spec = checkpoint.spec
-    recorders = [StepRecorder(config.record)] if config.record is not None else []  # told now if it cannot be written
+    recorders = [StepRecorder(config.record)] if config.record is not None else []  # fails now if unwritable
     tokenizer, params = load_tokenizer(folder), default_params(folder)
     executor: Executor
     processes: tuple[RankProcess, ...]
@@ -114,19 +121,22 @@ def build(
         recorder.describe(_header(resolved, executor))
     engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
-    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name what the model lacks
+    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name ids beyond the vocabulary
     return Built(engine, tokenizer, eos_ids, params, resolved, plan, processes, check)
 
 
 def _planned(config: EngineConfig, memory_sharers: int) -> tuple[Plan, Path]:
-    """The plan of a model that fits, and the folder of its files, which are downloaded only then."""
+    """Plan the model; return the plan and the folder of its files.
+
+    Weights are downloaded only if the model fits.
+    """
     plan = make_plan(config, memory_sharers=memory_sharers)
     plan.check()
     dummy = config.load_format == "dummy"
     folder, commit = MODEL_DIR, plan.resolved.revision
-    if config.model is not None:  # only now are weights downloaded
+    if config.model is not None:  # weights are downloaded only now
         folder = find_model(config.model, config.revision, commit=commit, weights=not dummy)
-    if not plan.model.complete:  # what headers alone could not tell
+    if not plan.model.complete:  # checked again with the weights, because headers alone left something open
         plan = make_plan(replace(config, model=folder, revision=None), memory_sharers=memory_sharers)
         plan.check()
     for note in plan.resolved.notes:
@@ -135,11 +145,17 @@ def _planned(config: EngineConfig, memory_sharers: int) -> tuple[Plan, Path]:
 
 
 def _cannot_fail() -> None:
-    """A device of this process fails in an iteration, or not at all."""
+    """The check of a device in this process: it needs none.
+
+    Such a device can fail only in an iteration.
+    """
 
 
 def _ranks(resolved: Resolved, config: EngineConfig, progress: Progress) -> ParallelExecutor:
-    """The executor of a model that lies on several ranks, each in a process of its own. Raises `ConfigError`."""
+    """The executor of a model on several ranks, each its own process.
+
+    Raises `ConfigError`.
+    """
     with needs("a model on several ranks (tp, pp)", "serve"):
         from orcinus.runtime.parallel.start import start_ranks  # which needs ZeroMQ
     mesh, dummy = Mesh(resolved.tp, resolved.pp), config.load_format == "dummy"
@@ -158,7 +174,7 @@ def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
 
 
 def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tuple[Executor, Plan]:
-    """The executor of a model on one device, and the plan with what was measured there."""
+    """The executor of a model on one device, and its measured plan."""
     dummy, spec = plan.config.load_format == "dummy", checkpoint.spec
     attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
     with told_if_short("weights"):
@@ -185,21 +201,27 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tup
 
 
 def _tune(plan: Plan) -> None:
-    """Tune attention's launch configs on this device, once: before keys and values take the memory."""
+    """Tune attention's launch configs on this device, once.
+
+    It runs before keys and values take the memory.
+    """
     if plan.resolved.attention in WITH_KERNELS:
-        from orcinus.runtime.gpu.executor import tune_attention  # which only a machine that has triton can import
+        from orcinus.runtime.gpu.executor import tune_attention  # needs triton
 
         with told_if_short("the tuning of attention"):
             tune_attention(plan.model.checkpoint.spec, plan.device.dtype, Link(plan.device.device))
 
 
 def _measure(plan: Plan, model: Decoder) -> Plan:
-    """The plan with its largest iteration's measured memory. Raises `ConfigError` if that does not fit."""
+    """The plan with its largest iteration's measured memory.
+
+    Raises `ConfigError` if that does not fit.
+    """
     log.info("planned: %s", plan.summary())
     working = None
     while working is None:
         working, found = _working_bytes(plan, model), "the model does not fit"
-        if working is None:  # it needs more than there is beside the weights
+        if working is None:  # the iteration needs more than the memory beside the weights
             found = f"an iteration of {plan.resolved.limits.max_batch_tokens} tokens runs out of memory"
             log.info(found)
         memory = plan.memory
@@ -210,7 +232,10 @@ def _measure(plan: Plan, model: Decoder) -> Plan:
 
 
 def _working_bytes(plan: Plan, model: Decoder) -> int | None:
-    """Bytes of the largest iteration on its GPU; None if it runs out of memory."""
+    """Bytes of the largest iteration, measured on the GPU.
+
+    None if it runs out of memory.
+    """
     link, dtype, resolved = Link(plan.device.device), plan.device.dtype, plan.resolved
     meter = CudaMeter(link.device)
     try:
@@ -223,7 +248,7 @@ def _working_bytes(plan: Plan, model: Decoder) -> int | None:
 def _chooser(plan: Plan, link: Link) -> Chooser:
     if plan.resolved.attention not in WITH_KERNELS:
         return choose
-    from orcinus.runtime.gpu.choose import KernelChooser  # which only a machine that has triton can import
+    from orcinus.runtime.gpu.choose import KernelChooser  # needs triton
 
     return KernelChooser(link)
 
@@ -239,13 +264,13 @@ def _executor(model: Decoder, kv: Sequence[LayerKV], plan: Plan) -> TorchExecuto
     link = Link(plan.device.device)
     if plan.resolved.attention not in WITH_KERNELS:
         return TorchExecutor(model, kv, link)
-    from orcinus.runtime.gpu.executor import gpu_executor  # which only a machine that has triton can import
+    from orcinus.runtime.gpu.executor import gpu_executor  # needs triton
 
     return gpu_executor(model, kv, link, plan.resolved.limits, graphs=plan.resolved.cuda_graphs)
 
 
 def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:
-    """What a replay has to build again."""
+    """The record's header: what a replay needs to build the engine."""
     return {
         "revision": resolved.revision,
         "policy": spell(resolved.policy),

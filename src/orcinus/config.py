@@ -18,7 +18,7 @@ PAPERS = {  # the pairs that the papers describe or compare with
     "sarathi": ("sarathi", "reservation"),
     "sarathi-serve": ("stall-free:token_budget=512", "paged"),
 }
-WORDS = (  # field, its types, what it is
+WORDS = (  # field, its types, their description
     ("model", str | Path, "a folder or a repository's name"),
     ("revision", str, "a branch, a tag or a commit"),
     ("record", str | Path, "a file to write"),
@@ -30,7 +30,10 @@ LAUNCHERS = ("local", "ray")
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
-    """A config field; `doc` and `limits` (min, max, …) also feed the command line."""
+    """A config field; `doc` and limits feed the command line.
+
+    `limits` are min, max, and so on.
+    """
     return field(default=default, metadata={"doc": doc, **limits})
 
 
@@ -48,7 +51,7 @@ def take_paper(config: Any) -> None:
 
 
 def dtype_name(dtype: Any) -> Any:
-    """The usual name of a dtype; other values are returned as they are."""
+    """The usual name of a dtype; returns other values unchanged."""
     name = str(dtype) if type(dtype).__module__ == "torch" else dtype
     if not isinstance(name, str):
         return dtype
@@ -62,7 +65,7 @@ def _check_share(share: float | None) -> None:
 
 
 def _check_ranks(config: EngineConfig) -> None:
-    """Options of an engine on several ranks that contradict each other."""
+    """Raise `ConfigError` if options of an engine on several ranks conflict."""
     limit = config.step_timeout
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
         raise ConfigError(f"step_timeout must be a number of seconds above 0, not {limit!r}")
@@ -156,7 +159,10 @@ class EngineConfig:
 
     @classmethod
     def from_options(cls, **options: Any) -> EngineConfig:
-        """The config with these fields. Raises `ConfigError` for one that does not exist, with what may have been meant."""
+        """The config with these fields.
+
+        Raises `ConfigError` for an unknown one, with the closest name.
+        """
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
@@ -173,7 +179,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What the engine is built with, and why."""
+    """The resolved configuration of an engine, with reasons."""
 
     folder: Path
     revision: str | None  # the commit of a hub repository
@@ -189,7 +195,7 @@ class Resolved:
     order: str
     kv: str
     limits: Limits
-    tokens_reason: str  # for limits.max_batch_tokens
+    tokens_reason: str  # reason of limits.max_batch_tokens
     block_size: int
     num_blocks: int
     kv_bytes: int
@@ -197,7 +203,7 @@ class Resolved:
     tp: int = 1
     pp: int = 1
     stages: tuple[range, ...] = ()  # the layers of each pipeline stage
-    notes: tuple[str, ...] = ()  # what the user should know about the model, in a line each
+    notes: tuple[str, ...] = ()  # what the user should know about the model, one line each
 
     @property
     def kv_tokens(self) -> int:

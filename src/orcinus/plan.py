@@ -1,7 +1,7 @@
 """The plan of an engine, from headers alone: format, limits, memory, remedies.
 
-Building an engine, `orcinus info` and `orcinus plan` all ask here, so that what runs out of memory is told before a weight is
-read, or downloaded.
+Engine construction, `orcinus info` and `orcinus plan` all use it, so a lack of memory is reported before a weight is read or
+downloaded.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
 from orcinus.runtime.weight_files import has_weights
 from orcinus.tiny import MODEL_DIR
 
-GPU_UTILIZATION = 0.9  # of its free memory, as vLLM takes of all its memory
-MOST_UTILIZATION = 0.97  # that is suggested: something has to be left for what torch does not allocate
+GPU_UTILIZATION = 0.9  # share of the free memory; vLLM takes this share of all memory
+MOST_UTILIZATION = 0.97  # the largest that is suggested: what torch does not allocate needs the rest
 SIZES = ("num_blocks", "kv_memory_mib", "max_batch_tokens", "max_model_len", "max_batch_size")
 
 
@@ -48,9 +48,9 @@ class PlannedModel:
 
     checkpoint: Checkpoint
     num_parameters: int
-    saved_bytes: int  # of the weights in their files; 0 if they will be made up
-    complete: bool  # whether all its files are at hand; else its weights are still to be downloaded
-    shape_only: bool = False  # whether it is one of the simulator's, which have no files
+    saved_bytes: int  # bytes of the weights in their files; 0 for random weights
+    complete: bool  # whether all its files are here; else its weights are still to be downloaded
+    shape_only: bool = False  # whether it is a model of the simulator, which has no files
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class Plan:
     device: Device
     resolved: Resolved
     ranks: tuple[RankSizes, ...]
-    budgets: tuple[MemoryBudget, ...]  # of each rank's device; a CPU's ranks share its memory, and have one
+    budgets: tuple[MemoryBudget, ...]  # one per rank's device; on a CPU one for all ranks, which share its memory
     profiled: Profiled | None = None
-    sheet: DeviceSpec | None = None  # the device, if it is known by its data sheet alone
-    sharers: int = 1  # engines of this machine, of which each has as much available
+    sheet: DeviceSpec | None = None  # the device, if only its data sheet is known
+    sharers: int = 1  # engines of this machine with equal shares of the available memory
 
     @property
     def mesh(self) -> Mesh:
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def memory(self) -> MemoryBudget:
-        """Of the device with least room, which rules how many blocks there are."""
+        """The budget of the device with least room, which rules `num_blocks`."""
         return self.budgets[self.ruling_rank]
 
     @property
@@ -87,21 +87,21 @@ class Plan:
 
     @property
     def kv_token_bytes(self) -> int:
-        """Of one token's keys and values, on the device with least room."""
+        """Bytes of one token's keys and values on the ruling rank."""
         return self.memory.kv // self.resolved.kv_tokens
 
     def rank_working(self, rank: RankSizes) -> int:
-        """Bytes that the largest iteration works with on a rank, estimated."""
+        """Estimated bytes of the largest iteration on a rank."""
         limits, attention = self.resolved.limits, self.resolved.attention
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len, self.resolved.kv_tokens)
         return _rank_estimate(rank, self.device, attention, tokens, limits.max_batch_size, limits.max_model_len)
 
     def sequences(self, length: int) -> int:
-        """How many requests of this total length the K/V memory holds at once."""
+        """Requests of this total length that fit into the K/V memory."""
         return self.resolved.num_blocks // -(-length // self.resolved.block_size)
 
     def check(self, found: str = "the model does not fit") -> None:
-        """Raise `ConfigError`, with what would help, if it does not fit."""
+        """Raise `ConfigError`, with remedies, if the plan does not fit."""
         if self.fits:
             return
         m = self.memory
@@ -118,7 +118,7 @@ class Plan:
     def of(self, config: EngineConfig) -> Plan:
         """The plan of another config for the same model and free memory.
 
-        What this model has taken since must not count twice. Raises `ConfigError` as `make_plan` does.
+        Memory that this model has taken since must not count twice. Raises `ConfigError` as `make_plan` does.
         """
         _check_names(config)
         return self._again(config)
@@ -126,8 +126,8 @@ class Plan:
     def measured(self, working: int) -> Plan:
         """The plan for the same config, with its largest iteration measured.
 
-        Keys and values get more or less memory. No iteration becomes larger than the one that was measured, unless a user
-        asked for it. Raises `ConfigError`.
+        Keys and values get more or less memory. No iteration becomes larger than the measured one, unless a user asked for it.
+        Raises `ConfigError`.
         """
         limits, spec = self.resolved.limits, self.ranks[self.ruling_rank].spec
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len)
@@ -151,20 +151,20 @@ class Plan:
         )
 
     def remedies(self) -> list[tuple[str, Any]]:
-        """Options (name, value), each of which alone makes it fit; all tried."""
+        """Options (name, value) that each make it fit alone; all tried."""
         return [] if self.fits else list(_remedies(self))
 
 
 def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int = 1) -> Plan:
     """The plan of a config, from headers alone.
 
-    Only a stored head that should be tied is read, and compared with the embedding. `known` takes the simulator's models and
-    devices, too, which can be planned and not built. Of the memory that is free now the engine has its part among
-    `memory_sharers` engines that are about to start.
+    One thing more is read: a stored head that should be tied, to compare it with the embedding. `known` also takes the
+    simulator's models and devices, which can be planned and not built. The engine's share of the free memory is that among
+    `memory_sharers` engines about to start.
 
-    Raises `ConfigError` or `ModelError` for what memory could not mend.
+    Raises `ConfigError` or `ModelError` for errors that memory could not mend.
     """
-    _check_names(config)  # first of all, because nothing has to be read for it
+    _check_names(config)  # checked first, because it needs no file
     shape = known_model(config.model) if known and config.model is not None else None
     model = (
         _find(config)
@@ -180,7 +180,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
 
 
 def _find(config: EngineConfig) -> PlannedModel:
-    """The model that a config names, from headers; weights that will be made up have none."""
+    """The model that a config names, from headers, if it has any."""
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
     folder, headers = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
@@ -199,7 +199,7 @@ def _decide(
     profiled: Profiled | None,
     sheet: DeviceSpec | None = None,
 ) -> Plan:
-    """The plan for so many bytes of memory. Raises `ConfigError` if options contradict the model or each other."""
+    """The plan for `available` bytes. Raises `ConfigError` if options conflict."""
     spec, mesh = model.checkpoint.spec, Mesh(config.tp, config.pp)
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
     attention = _attention(config.attention, device, spec.head_dim, known=sheet is not None)
@@ -261,7 +261,7 @@ def _space(
     available: int,
     profiled: Profiled | None,
 ) -> Space:
-    """The room of ranks that share a memory of which so many bytes are available."""
+    """The room of ranks that share a memory of `available` bytes."""
     spec, requests = model.checkpoint.spec, config.max_batch_size
     return Space(
         free=available - sum(rank.weights for rank in ranks),
@@ -277,29 +277,29 @@ def _space(
 
 
 def _captures(config: EngineConfig, device: Device, attention: str) -> bool:
-    """Whether forward passes are captured in CUDA graphs; sums over tensor ranks have not been tried inside them."""
+    """Whether CUDA graphs capture forward passes; sums over ranks are untried."""
     return device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager and config.tp == 1
 
 
 def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
-    """Bytes that an iteration works with; on a GPU, what does not grow with it is the margin's."""
+    """Estimated bytes of an iteration; a GPU's margin has the fixed part."""
     fixed = 0 if device.device.type == "cuda" else FIXED
     gathered = model_len
-    if attention == "flash":  # contexts of all chunks at once, in one copy instead of two
+    if attention == "flash":  # one copy of all chunks' contexts instead of two
         gathered = min(requests, tokens // 2) * model_len // 2
-    elif attention in WITH_KERNELS:  # which read contexts where they are
+    elif attention in WITH_KERNELS:  # these read contexts in place
         gathered = 0
     return working_bytes(spec, device.dtype.itemsize, tokens, requests, gathered, fixed)
 
 
 def _rank_estimate(rank: RankSizes, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
-    """The same for a rank; on a CPU with what its process takes, unless there is no other."""
+    """The same for a rank; on CPUs with its process's own bytes."""
     process = RANK_PROCESS if device.device.type == "cpu" and rank.place.mesh.size > 1 else 0
     return process + _estimate(rank.spec, device, attention, tokens, requests, model_len)
 
 
 def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:
-    """What it means to ask for requests longer than config.json says."""
+    """A note on requests longer than config.json says, if allowed."""
     asked, made_for = config.max_model_len, spec.max_position_embeddings
     if asked is not None and asked > made_for and spec.rope:
         yield (
@@ -346,7 +346,7 @@ def _attention(asked: str, device: Device, head_dim: int, *, known: bool) -> str
 
 def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
     def tried(name: str, value: Any) -> bool | None:
-        """Whether it fits; None if the value contradicts other options, or cannot be had on this device."""
+        """Whether it fits; None if the value is impossible here."""
         try:
             return plan.of(replace(plan.config, **{name: value})).fits
         except ConfigError:
@@ -378,5 +378,5 @@ def _round(number: int) -> int:
 
 
 def _enough(memory: MemoryBudget) -> float:
-    """The gpu_memory_utilization that would do, in hundredths, rounded up."""
+    """The smallest sufficient gpu_memory_utilization, rounded up to hundredths."""
     return -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100

@@ -28,11 +28,11 @@ def calibrate(
     *,
     config: EngineConfig,
 ) -> None:
-    """Measure what iterations cost on this machine, and write a device for `orcinus simulate`.
+    """Measure what iterations cost here, and write a device file.
 
-    Runs the real engine over batches of many sizes, contexts and prompts, and fits what each part of an iteration costs.
-    Limits and K/V memory of the engine become those of the simulation. If the machine was busy with other things, the file
-    says so, and so does every simulation with it.
+    The file is for `orcinus simulate`. Runs the real engine over batches of many sizes, contexts and prompts, and fits what
+    each part of an iteration costs. Limits and K/V memory of the engine become those of the simulation. If the machine was busy
+    with other things, the file says so, and so does every simulation with it.
     Example: `orcinus calibrate --max-batch-size 16 -o here.json && orcinus simulate --device here.json --lengths orca`
     """
     from orcinus.calibrate import calibrate as measure

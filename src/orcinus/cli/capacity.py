@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orcinus.observe.slo import SLO
     from orcinus.sim.capacity import Capacity
 
-WIDTH = 110  # of a line without the name of its run
+WIDTH = 110  # characters of a line without the name of its run
 
 
 @takes_several("configs", SimulationConfig, SEVERAL)
@@ -43,10 +43,10 @@ def capacity(
     *,
     configs: Sequence[SimulationConfig],
 ) -> None:
-    """Find the highest request rate at which a simulated cluster keeps its objectives, by bisection.
+    """Find the highest request rate that keeps latency objectives, by bisection.
 
-    Every rate serves the same requests, only closer together. Options that take several names in `orcinus simulate` do so
-    here; the searches run in parallel, one on each core. Example:
+    It simulates a cluster. Every rate serves the same requests, only closer together. Options that take several names in
+    `orcinus simulate` do so here; the searches run in parallel, one on each core. Example:
     `orcinus capacity --policy orca,prefill-first,stall-free --p99-tbt 0.1`
     """
     from orcinus.cli.simulate_view import costs, over_seeds
@@ -63,7 +63,7 @@ def capacity(
     slo = capacity_slo({"tbt.p99": p99_tbt, "ttft.p99": p99_ttft, "scheduling_delay.p50": median_delay})
     setups = [set_up(config) for config in configs]
     workload = workload_of(configs[0])
-    statistics(workload)  # reads a trace, and so knows what was skipped
+    statistics(workload)  # it reads a trace, and so knows what was skipped
     interrupt.raise_exception()  # so that other processes end too
     searches = [one for config in configs for one in by_seed(config)]
     runs: list[Capacity] = []
@@ -108,8 +108,11 @@ def _rows(name: str, record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _print(console: Console, names: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
-    """Print a line for every run; a doubted capacity has a question mark."""
-    if not console.is_terminal:  # a pipe is as wide as it needs to be
+    """Print a line for every run.
+
+    A doubted capacity has a question mark.
+    """
+    if not console.is_terminal:  # a pipe is as wide as necessary
         console = Console(width=WIDTH + max(map(len, names)), highlight=False)
     table = Table(box=None, header_style="bold")
     seeds = "rates" in found[0]

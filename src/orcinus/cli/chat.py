@@ -35,10 +35,10 @@ def chat(
     config: EngineConfig,
     params: SamplingParams,
 ) -> None:
-    """Talk with the model: in this process, or with a server of the OpenAI API (`--url`).
+    """Talk with the model, in this process or on a server.
 
-    The conversation so far is sent with every turn, without its oldest turns when the context is full.
-    Also reads turns from a pipe: `echo Hi | orcinus chat`
+    With `--url` it is any server of the OpenAI API. The conversation so far is sent with every turn, without its oldest turns
+    when the context is full. Also reads turns from a pipe: `echo Hi | orcinus chat`
     """
     console = Console(highlight=False)
     with _partner(url, api_key, config, params) as partner:
@@ -53,7 +53,7 @@ def chat(
 
 @contextmanager
 def _partner(url: str | None, key: str | None, config: EngineConfig, params: SamplingParams) -> Iterator[ChatBackend]:
-    """Who answers, for as long as the block lasts."""
+    """The chat backend, for the block."""
     if url is None:
         with engine(config) as llm:
             yield InProcess(llm, params, str(config.model or "the bundled model"))
@@ -70,7 +70,7 @@ def _partner(url: str | None, key: str | None, config: EngineConfig, params: Sam
 
 
 def _ask(console: Console) -> str | None:
-    """The next line, or None when there will be no more."""
+    """The next line, or None at the end of the input."""
     try:
         line = console.input("[bold cyan]you>[/] " if console.is_terminal else "").strip()
     except (EOFError, KeyboardInterrupt):
@@ -111,7 +111,7 @@ class Conversation:
             self.say(line)
 
     def note(self, text: str) -> None:
-        """Tell what was done, apart from what the model says."""
+        """Print a note, set apart from the model's text."""
         self.console.print(Text(text, "dim"))
 
     def say(self, text: str) -> None:

@@ -17,9 +17,9 @@ Note = Callable[[str], None]  # tells the user something apart from the answer
 
 
 class ChatBackend(Protocol):
-    """Answers a conversation, without the oldest turns if it is too long.
+    """Answers a conversation.
 
-    They are removed from the list.
+    If the conversation is too long, it removes the oldest turns from the list.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Server:
     def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
         with needs("--url", "serve"):
             import httpx
-            import httpx_sse  # noqa: F401  (used when it streams: better told now)
+            import httpx_sse  # noqa: F401  (needed when it streams; checked now)
         base = url.rstrip("/").removesuffix("/v1") + "/v1/"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
@@ -93,7 +93,7 @@ class Server:
             except _TooLong as error:
                 if forget_oldest(messages):
                     forgotten += 1
-                elif "max_tokens" in fields and not self.names_length:  # a default yields to the room there is
+                elif "max_tokens" in fields and not self.names_length:  # a default shrinks to the room left
                     fields = {name: value for name, value in fields.items() if name != "max_tokens"}
                 else:
                     raise RequestError(str(error)) from None
@@ -121,7 +121,7 @@ class Server:
                     if frame.get("choices"):
                         counted += 1
                         yield frame["choices"][0]["delta"].get("content") or "", 1
-                    if usage := frame.get("usage"):  # exact, where a frame may hold several tokens
+                    if usage := frame.get("usage"):  # exact; a frame may hold several tokens
                         yield "", usage["completion_tokens"] - counted
                         counted = usage["completion_tokens"]
         except RequestError:
@@ -161,7 +161,10 @@ def _refusal(response: Any) -> RequestError:
 
 
 def _body_fields(params: SamplingParams) -> dict[str, Any]:
-    """Parameters that differ from the defaults; other servers may lack the rest."""
+    """Parameters that differ from the defaults.
+
+    Only these are sent, because other servers may lack the rest.
+    """
     default = SamplingParams()
     found = {name: getattr(params, name) for name in (*SAMPLING, "stop") if getattr(params, name) != getattr(default, name)}
     return {**found, "temperature": params.temperature, "max_tokens": params.max_tokens}

@@ -28,7 +28,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import RequestFailed
 from orcinus.observe.slots import SlotObserver
 
-SHIPPED = Path(__file__).parent / "demo_prompts"  # files of prompts, by their names
+SHIPPED = Path(__file__).parent / "demo_prompts"  # files of prompts, by name
 PROMPTS = (  # five at once, two of them much shorter: the situation of Orca's figure 3
     "Tell me a story about a dragon.",
     "Hi",
@@ -72,11 +72,11 @@ def demo(
     prompts = tuple(read_prompts([], _path(prompts_file))) if prompts_file else PROMPTS
     policies = [name.strip() for name in str(config.policy).split(",") if name.strip()] or [""]
     for policy in policies:
-        make_policy(policy)  # a misspelled one is reported before the model loads
+        make_policy(policy)  # report a misspelled policy before the model loads
     console = Console(highlight=False)
     with engine(replace(config, policy=policies[0])) as llm:
         ready = as_messages(llm, prompts, raw)
-        warm_up = replace(params, max_tokens=2)  # let everything be loaded before clocks run
+        warm_up = replace(params, max_tokens=2)  # load everything before clocks run
         llm.generate(ready, warm_up, progress=False, cache_salt="warm-up")
         console.print(view.title(llm.resolved, len(prompts)), soft_wrap=not console.is_terminal)
         rounds = [
@@ -99,7 +99,10 @@ def _path(file: str) -> str:
 
 
 def _again(rounds: list[list[Run]], run_one: RunOne) -> None:
-    """Serve the rounds after the first, unseen; each begins with another policy."""
+    """Serve the rounds after the first without showing them.
+
+    Each begins with another policy.
+    """
     places = len(rounds[0])
     with progress() as bars:
         done = bars.bar("repeats", len(rounds) - 1)
@@ -123,7 +126,7 @@ def _show(console: Console, runs: list[Run], run_one: RunOne) -> None:
 
 
 def _live(console: Console, draw: Callable[[], RenderableType], runs: list[Run], run_one: RunOne) -> None:
-    """Serve the runs while one picture of them is kept up to date."""
+    """Serve the runs, and keep one picture of them up to date."""
     with Live(console=console, auto_refresh=False) as live:
         for run in runs:
             run_one(run, _at_times(lambda: live.update(draw(), refresh=True)))

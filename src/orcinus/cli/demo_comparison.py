@@ -15,7 +15,7 @@ from orcinus.bench.ranking import LEVEL, chance, holm, repeats_for
 from orcinus.cli.demo_run import Run
 from orcinus.observe.latency import mean, percentile
 
-COUNTED = ("iterations", "slot use")  # not measured: what differs there is no noise
+COUNTED = ("iterations", "slot use")  # counted, not measured: a difference there is no noise
 FORMS = {
     "iterations": "{:.0f}",
     "slot use": "{:.0f} %",
@@ -53,7 +53,7 @@ def _values(runs: Sequence[Run]) -> Values:
 
 
 def _figures(run: Run) -> dict[str, float]:
-    """The figures of one run; NaN of what is unknown."""
+    """The figures of one run; NaN for unknown ones."""
     ttft, e2e, tbt = run.latency.ttft(), run.latency.e2e(), [] if run.held else run.latency.tbt()
     return {
         "iterations": len(run.slots.columns),
@@ -69,7 +69,7 @@ def _figures(run: Run) -> dict[str, float]:
 
 
 def _measured(columns: Sequence[Values]) -> list[tuple[int, str]]:
-    """Columns and figures that are compared with the first policy."""
+    """Columns and figures to compare with the first policy."""
     return [
         (place, name)
         for place in range(1, len(columns))
@@ -94,7 +94,7 @@ def _cell(name: str, columns: Sequence[Values], place: int, clear: bool) -> str:
 
 
 def _sureness(columns: Sequence[Values]) -> str:
-    """What the ratios rest on, or why there are none."""
+    """The basis of the ratios, or why there are none."""
     measured, repeats = _measured(columns), len(columns[0]["iterations"])
     if not measured:
         return ""

@@ -1,4 +1,4 @@
-"""One run of the demo: the requests of all prompts under one policy."""
+"""One run of the demo: all prompts under one policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orcinus.observe.slots import SlotObserver
 
 @dataclass(slots=True)
 class Run:
-    """One policy's run, while it goes on and afterwards."""
+    """One policy's run, during and after it."""
 
     policy: str
     prompts: tuple[str, ...]
@@ -35,7 +35,7 @@ class Run:
 
     @property
     def held(self) -> bool:
-        """Whether the policy hands answers out only when their batch has ended."""
+        """Whether the policy returns answers only when their batch has ended."""
         return make_policy(self.policy).holds_answers
 
     def index(self, request_id: str) -> int:
@@ -54,11 +54,14 @@ class _Watch(Observer):
 
 
 def serve(llm: Any, run: Run, prompts: list[Any], params: SamplingParams, watch: Callable[[], None]) -> None:
-    """Serve all prompts with the run's policy; `watch` is called after every iteration."""
+    """Serve all prompts with the run's policy.
+
+    It calls `watch` after every iteration.
+    """
     llm.engine.use(make_policy(run.policy))
     others = list(llm.engine.observers)
     llm.engine.observers += [run.slots, run.latency, _Watch(watch)]
-    for piece in llm.stream(prompts, params, cache_salt=f"{run.policy} {run.number}"):  # no prefix of another run is found
+    for piece in llm.stream(prompts, params, cache_salt=f"{run.policy} {run.number}"):  # shares no prefix with other runs
         run.texts[piece.index] += piece.text
         if piece.token_id is not None:
             run.token_ids[piece.index].append(piece.token_id)

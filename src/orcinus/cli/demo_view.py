@@ -15,20 +15,20 @@ from orcinus.cli.demo_run import Run
 from orcinus.config import Resolved
 from orcinus.observe.slots import Cell, Phase
 
-SIDE_BY_SIDE = 120  # terminals at least this wide show two policies beside each other
+SIDE_BY_SIDE = 120  # terminals at least this wide show two policies side by side
 STYLE = {Phase.PREFILL: "bold black on yellow", Phase.DECODE: "white on blue"}
 IDLE = "."
 LABEL = "slot 99 "
-LONGEST_PROMPT = 40  # characters that are shown of one
+LONGEST_PROMPT = 40  # characters shown of a prompt
 
 
 def letter(index: int) -> str:
-    """The letter of a request: A, B, C, …; after Z again A."""
+    """The letter of a request: A to Z, then A again."""
     return chr(ord("A") + index % 26)
 
 
 def title(resolved: Resolved, count: int) -> Text:
-    """What is about to be served, and how to read the chart."""
+    """What will be served, and how to read the chart."""
     size = f"{resolved.num_parameters / 1e6:.1f} M parameters, {resolved.dtype}, {resolved.device}"
     requests = f"{plural(count, 'request')} at once, at most {resolved.limits.max_batch_size} in a batch"
     text = Text(f"{requests}. {resolved.architecture}, {size}.\n")
@@ -40,7 +40,7 @@ def title(resolved: Resolved, count: int) -> Text:
 
 
 def _short(prompt: str) -> str:
-    """How a prompt is shown: a long one by its beginning."""
+    """A prompt's short form: the beginning of a long one."""
     return prompt if len(prompt) <= LONGEST_PROMPT else f"{prompt[:LONGEST_PROMPT]}... ({len(prompt)} characters)"
 
 
@@ -85,7 +85,7 @@ def _chart(run: Run, per_column: int) -> list[Text]:
 
 
 def _summary(cells: Sequence[Cell | None]) -> Cell | None:
-    """The phase shown for several iterations of a slot: prefill first."""
+    """The phase shown where a column covers several iterations; prefill wins."""
     prefill = next((cell for cell in cells if cell and cell.phase is Phase.PREFILL), None)
     return prefill or max(cells, key=cells.count)
 

@@ -14,9 +14,10 @@ from orcinus.config import EngineConfig
 
 @contextmanager
 def engine(config: EngineConfig) -> Iterator[Any]:
-    """An `LLM` for the block; Ctrl-C while it loads exits at once.
+    """An `LLM` for the block.
 
-    Exits with status 1 if an observer was dropped meanwhile, such as a record whose disk is full; the log has said why.
+    Ctrl-C while it loads exits at once. Exits with status 1 if an observer was dropped meanwhile, such as a record whose disk
+    is full; the log says why.
     """
     from orcinus.llm import LLM
 

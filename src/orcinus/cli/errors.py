@@ -1,4 +1,4 @@
-"""How an error looks: one line on stderr."""
+"""The form of an error: one line on stderr."""
 
 from __future__ import annotations
 

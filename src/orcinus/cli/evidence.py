@@ -26,11 +26,11 @@ def print_evidence(console: Console, records: Mapping[str, Mapping[str, Any]]) -
 
 
 def print_lines(console: Console, mark: str, lines: Sequence[str]) -> None:
-    """A line each."""
+    """Print lines, one by one."""
     for line in lines:
         print_line(console, mark, line)
 
 
 def print_line(console: Console, mark: str, line: str) -> None:
-    """One line, however narrow the terminal is."""
+    """Print a line unwrapped, however narrow the terminal is."""
     console.print(f"{mark} {escape(line)}", soft_wrap=True)

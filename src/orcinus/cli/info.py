@@ -1,4 +1,4 @@
-"""`orcinus info`: what an engine would be on this machine, and why."""
+"""`orcinus info`: the engine this machine would get, and why."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MIB = 2**20
 
 @takes_engine()
 def info(*, config: EngineConfig) -> None:
-    """Show the machine, the model, the number format and the K/V capacity, and why they are so.
+    """Show the machine, the model, the number format and the K/V capacity.
 
-    Takes the same options as `generate`, decides everything as it would, and reads no weight.
+    Explains each choice. Takes the same options as `generate`, decides everything as it would, and reads no weight.
     """
     from orcinus.plan import make_plan
 

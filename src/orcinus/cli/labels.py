@@ -1,4 +1,4 @@
-"""What runs of one command are called."""
+"""Labels for the runs of one command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def varying(configs: Sequence[Any], names: Sequence[str]) -> list[str]:
-    """Fields in which the configs differ; a paper stands for its pair."""
+    """Fields in which the configs differ.
+
+    A paper stands for its policy and K/V manager.
+    """
     found = [name for name in names if len({getattr(config, name) for config in configs}) > 1]
     return [name for name in found if name not in ("policy", "kv")] if "paper" in found else found
 

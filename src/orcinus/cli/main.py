@@ -1,4 +1,4 @@
-"""`orcinus`: the commands, and how errors look."""
+"""`orcinus`: the commands, and the form of errors."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def run() -> None:
     except OSError as error:
         if debug:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again on leaving
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # unwritten output is not written again at exit
         of = f"{error.filename}: " if error.filename is not None else ""
         _fail("" if error.errno == errno.EPIPE else f"cannot go on: {of}{error.strerror or one_line(error)}")
     except Exception as error:

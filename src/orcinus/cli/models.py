@@ -1,4 +1,4 @@
-"""`orcinus models`: what can be loaded."""
+"""`orcinus models`: the architectures that can be loaded."""
 
 from __future__ import annotations
 

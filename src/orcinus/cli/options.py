@@ -17,7 +17,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
 
 NAMED = "named_model"
-SAMPLING = {  # the parameters worth a flag, but the seed: the engine's own --seed repeats a whole command
+SAMPLING = {  # parameters with a flag; the engine's own --seed replaces the seed: it repeats a whole command
     "temperature": (float, "0 = always the most likely token; higher = more varied."),
     "top_k": (int, "Choose among the k most likely tokens; 0 = all."),
     "top_p": (float, "Choose among the likeliest tokens that reach this probability."),
@@ -42,7 +42,10 @@ def takes_engine(*, names_model: bool = False, **defaults: Any) -> Callable[[Cal
 
 
 def _config_of_named_model(**options: Any) -> EngineConfig:
-    """The config with its model from an argument. Raises `ConfigError` if two differ."""
+    """The config with its model from an argument.
+
+    Raises `ConfigError` if argument and option differ.
+    """
     named, flagged = options.pop(NAMED), options["model"]
     if None not in (named, flagged) and named != flagged:
         raise ConfigError(f"two models were given, {named} and --model {flagged}: leave out either of them")
@@ -65,9 +68,9 @@ def takes_some(argument: str, kind: type, names: Sequence[str]) -> Callable[[Cal
 def takes_several(
     argument: str, kind: type, several: Sequence[str], without: Sequence[str] = (), **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command flags whose values may be lists; one config a choice.
+    """Give a command flags that take lists; one config per combination.
 
-    The fields `several` may hold values with commas between.
+    Only the fields in `several` may hold values separated by commas.
     """
     kinds = {f.name: _plain(f.type) for f in fields(kind)}
     flags = [flag for flag in _flags(kind, defaults, several) if flag.name not in without]
@@ -88,7 +91,10 @@ def _values(name: str, kind: type, words: str) -> list[Any]:
 
 
 def _flags(kind: type, defaults: dict[str, Any], several: Sequence[str] = ()) -> list[inspect.Parameter]:
-    """A flag for every field, from the field's metadata; `several` are text."""
+    """A flag for every field, from its metadata.
+
+    Those in `several` are text.
+    """
     flags = []
     for f in fields(kind):
         limits = {name: value for name, value in f.metadata.items() if name not in ("doc", "short")}

@@ -39,12 +39,12 @@ def print_study(console: Console, study: Study, result: Result, found: Finding |
         for note in (*_sureness(found), *found.notes):
             console.print(f"- {note}")
         console.print(f"[bold]{study.name}: {shape_verdict(found)}[/]")
-    for doubt in doubts(result, outputs=False):  # sides may have other requests, or break ties of bfloat16 otherwise
+    for doubt in doubts(result, outputs=False):  # sides may have other requests, or break ties of bfloat16 differently
         print_doubt(console, "[bold red]![/]", doubt)
 
 
 def shape_verdict(found: Finding) -> str:
-    """Whether the shape of the published figure was found, in a few words."""
+    """Whether the shape of the published figure was found, in words."""
     missing = sum(not ordering.passed for ordering in found.orderings)
     return "shape found" if not missing else f"shape not found: {missing} of {len(found.orderings)} comparisons do not hold"
 
@@ -66,7 +66,7 @@ def _coloured(comparison: Comparison, judgement: str) -> str:
 
 
 def _sureness(found: Finding) -> list[str]:
-    """What the brackets mean, where there are any."""
+    """The meaning of the brackets, if there are any."""
     levels = {each.measured.level for each in found.measurements}
     if 0.0 in levels:
         return ["One repeat does not say how much of this is noise: use --repeats 5."]

@@ -24,10 +24,12 @@ def plan(
     *,
     config: EngineConfig,
 ) -> None:
-    """Say whether a model fits, what each device holds, how many requests at once, and how fast it could be at most.
+    """Say whether a model fits, and how fast it could be.
 
-    Reads headers only (and a stored head beside the embedding to which it is tied): no weight is downloaded. Takes the models
-    and devices of `orcinus simulate`, too. Exit status 1 if it does not fit, with the options that would make it fit.
+    Shows what each device holds, how many requests fit at once, and upper bounds of decoding speed. Reads headers only (and a
+    stored head beside the embedding to which it is tied): no weight is downloaded. Takes the models and devices of
+    `orcinus simulate`, too. Exit status 1 if it does not fit, with the options that would make it fit.
+
     Examples: `orcinus plan Qwen/Qwen3-0.6B --max-model-len 4096`, `orcinus plan llama-2-70b --device h100 --tp 4`
     """
     from orcinus.decode_speed import measure
@@ -78,7 +80,10 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
 
 
 def _rank(plan: Any, sizes: Any) -> dict[str, Any]:
-    """What a rank holds; `layers` are the first one and the one after the last."""
+    """The layers and sizes of one rank.
+
+    `layers` are the first layer and the one after the last.
+    """
     return {
         "stage": sizes.place.stage,
         "tensor": sizes.place.tensor,
@@ -108,7 +113,10 @@ def _print(plan: Any, speeds: Any) -> None:
 
 
 def _ranks(plan: Any) -> list[tuple[str, str]]:
-    """What each rank holds, alike tensor ranks of a stage in one line."""
+    """The layers and sizes of each rank.
+
+    Equal tensor ranks of a stage share one line.
+    """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for rank, sizes in enumerate(plan.ranks):
         work = plan.rank_working(sizes)
@@ -147,7 +155,7 @@ def _model(plan: Any) -> list[tuple[str, str]]:
 
 
 def memory_rows(plan: Any) -> list[tuple[str, str]]:
-    """Where the memory goes: names, and sizes with what they are for."""
+    """The use of the memory: names, sizes, and explanations."""
     resolved, memory, limits = plan.resolved, plan.memory, plan.resolved.limits
     batch = f"at most {limits.max_batch_tokens} tokens and {limits.max_batch_size} requests"
     blocks = (
@@ -179,7 +187,10 @@ def _mib(num_bytes: int) -> str:
 
 
 def _at_once(plan: Any) -> list[tuple[str, str]]:
-    """Requests that the K/V memory holds; a reserving manager may admit fewer."""
+    """Requests that fit into the K/V memory at once.
+
+    A reserving manager may admit fewer.
+    """
     most = plan.resolved.limits.max_batch_size
     return [
         (f"of {length} tokens", f"{count}" + (f" (the batch takes {most})" if count > most else ""))

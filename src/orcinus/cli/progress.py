@@ -19,9 +19,9 @@ class Bars:
         self._shown = shown
 
     def bar(self, name: str, total: int) -> Callable[..., None]:
-        """A new bar, as a function of the amount done (and the total).
+        """A new bar: a function of amount done and total.
 
-        It vanishes when everything is.
+        The bar vanishes when all is done.
         """
         task, last = self._shown.add_task(name, total=total), 0.0
 
@@ -37,7 +37,7 @@ class Bars:
 
 @contextmanager
 def progress() -> Iterator[Bars]:
-    """Bars for as long as the block lasts; they vanish afterwards."""
+    """Bars for the block; they vanish afterwards."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:

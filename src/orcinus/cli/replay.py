@@ -10,9 +10,10 @@ from rich.console import Console
 
 
 def replay(record: Annotated[Path, typer.Argument(help="File written with --record.")]) -> None:
-    """Replay a record of iterations: the same arrivals through the real scheduler, with the recorded times and tokens.
+    """Replay a record of iterations.
 
-    Says at which line another decision is taken than the recorded one; else every decision is the same. No model runs.
+    The real scheduler runs on the recorded arrivals, times and tokens; no model runs. Reports the line of the first decision
+    that differs from the record, if any.
     """
     from orcinus.bench.formatting import plural
     from orcinus.observe.recorder import read_lines

@@ -28,9 +28,10 @@ def reproduce(
         Path | None, typer.Option(help="Write papers.md, with its figures, into this folder: the docs of the repository.")
     ] = None,
 ) -> None:
-    """Run the experiments of the Orca, SARATHI and Sarathi-Serve papers in the simulator: published, simulated, error.
+    """Run the papers' experiments (Orca, SARATHI, Sarathi-Serve) in the simulator.
 
-    Exit status 1 if a number lies outside its tolerance. Example: `orcinus reproduce 1 14 20`
+    Prints published and simulated numbers with their error. Exit status 1 if a number lies outside its tolerance. Example:
+    `orcinus reproduce 1 14 20`
     """
     from orcinus.cli.papers_view import print_experiment
     from orcinus.papers.page import tally

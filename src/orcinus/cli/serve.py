@@ -1,4 +1,4 @@
-"""`orcinus serve`: an OpenAI-compatible server, of a model or of a simulated one."""
+"""`orcinus serve`: an OpenAI-compatible server of a real or simulated model."""
 
 from __future__ import annotations
 

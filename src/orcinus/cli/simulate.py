@@ -40,7 +40,7 @@ def simulate(
     *,
     configs: Sequence[SimulationConfig],
 ) -> None:
-    """Serve made-up requests with the real scheduler on devices that you do not have.
+    """Serve made-up requests with the real scheduler on simulated devices.
 
     --model, --device, --software, --policy, --kv, --paper, --order and --router may hold several names with commas between:
     each is simulated with the same requests. Example: `orcinus simulate --model gpt3-175b --device a100-40g --tp 8 --pp 2
@@ -93,7 +93,7 @@ def simulate(
 def _run(
     configs: Sequence[SimulationConfig], names: Sequence[str], requests: int, file: _RequestLines
 ) -> list[SimulationOutcome]:
-    """Simulate one after the other, with a bar for each."""
+    """Simulate the runs one by one, with a bar for each."""
     from orcinus.sim.simulate import by_seed, together
     from orcinus.sim.simulate import simulate as run
 
@@ -132,7 +132,7 @@ class _RequestLines:
                 self._file.close()
 
     def of(self, run: str, seed: int) -> Any:
-        """What to call with every request of a run that was served."""
+        """The callback for every served request of a run."""
         file = self._file
         if file is None:
             return None

@@ -21,7 +21,7 @@ Record = Mapping[str, Any]  # what `outcome_record` says
 Value = Callable[[Record], str]
 GIB = 2**30
 LABEL, RUN = 27, 19  # characters of the first column, and of each run
-INTERVAL = 27  # of a run, with the interval of a median
+INTERVAL = 27  # characters of a run with the interval of a median
 LATENCIES = (
     ("TTFT", "ttft"),
     ("TBT", "tbt"),
@@ -54,13 +54,13 @@ def heading(setup: Setup, stats: Statistics) -> str:
 
 
 def costs(setups: Sequence[Setup]) -> list[str]:
-    """Where the costs of each different machine come from."""
+    """The origins of the costs of each different machine."""
     said = {format_provenance(setup.machine.origins): setup.machine for setup in setups}
     return list(said) if len(said) == 1 else [f"{machine.device}, {machine.software}: {line}" for line, machine in said.items()]
 
 
 def over_seeds(seeds: int) -> list[str]:
-    """What the intervals mean, if there are some."""
+    """The meaning of the intervals, if there are any."""
     if seeds == 1:
         return []
     level = _level(seeds)
@@ -133,7 +133,7 @@ def table(records: Mapping[str, Record]) -> Table:
 
 
 def intervals_table(records: Mapping[str, Record]) -> Table:
-    """Medians over seeds with their intervals, of what is compared most."""
+    """Medians over seeds with their intervals, for the main metrics."""
     shown = _columns(list(records))
     runs = list(records.values())
     shown.add_row("[dim]over seeds[/]", *("[dim]median (interval)[/]" for _ in runs))
@@ -170,7 +170,7 @@ def _kv(kind: str, record: Record) -> str:
 
 
 def _stages(record: Record) -> str:
-    """Every stage, or, of many, the least and the most busy one."""
+    """Every stage, or of many the least and most busy ones."""
     busy = record["stage_busy"]
     shown = busy if len(busy) <= 4 else [min(busy), max(busy)]
     return (" " if len(busy) <= 4 else " to ").join(f"{share:.0%}" for share in shown)
@@ -191,7 +191,7 @@ def _number(value: float | None, scale: float = 1.0) -> str:
 
 
 def _written(name: str, form: str) -> Value:
-    """A number of a record in this form; nothing where there is none."""
+    """A number of a record in this form; empty if missing."""
 
     def write(record: Record) -> str:
         value = metric_of(record, name)
@@ -201,7 +201,7 @@ def _written(name: str, form: str) -> Value:
 
 
 def _some(name: str) -> Value:
-    """Nothing for none, so that a row of nothing is left out."""
+    """A metric; empty at 0, so that rows of nothing are left out."""
     return lambda record: f"{count:g}" if (count := metric_of(record, name)) else ""
 
 

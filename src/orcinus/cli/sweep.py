@@ -30,7 +30,7 @@ AXIS_UNITS = {
     **dict.fromkeys(("max_batch_tokens", "max_model_len", "block_size"), "tokens"),
 }
 COLUMN = 26  # characters of a median with its interval
-WHOLE = ("lengths", "arrivals")  # whose values may hold commas
+WHOLE = ("lengths", "arrivals")  # settings whose values may hold commas
 
 
 @takes("config", SimulationConfig)
@@ -125,7 +125,7 @@ def _draw(
     against: str | None,
     seeds: int,
 ) -> None:
-    """All metrics that were asked for, against the last axis."""
+    """Draw all requested metrics against the last axis."""
     from orcinus.plots.sweep import SweepPoint, draw_sweep
 
     *others, last = axes
@@ -192,7 +192,7 @@ def _value(name: str, word: str) -> Any:
 
 
 def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Sequence[str], base: tuple[str, str]) -> None:
-    """Add to every result the ratios to its base point.
+    """Add to every result its ratios to the base point.
 
     A base that lacks a setting, as a policy without chunks does, is compared with all values of it.
     """
@@ -210,13 +210,13 @@ def _divide(results: Sequence[dict[str, Any]], columns: Sequence[str], axes: Seq
 
 
 def _shown(result: Mapping[str, Any], column: str) -> float | None:
-    """What stands in the table: the metric, or its ratio to the base's."""
+    """The table's value: the metric, or its ratio to the base."""
     value: float | None = result["against"][column] if "against" in result else metric_of(result, column)
     return value
 
 
 def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for every point, with a mark where there are doubts."""
+    """Print a line for every point, with a mark for doubts."""
     table = Table(box=None, header_style="bold")
     for title in (*axes, *columns, ""):
         table.add_column(title, justify="right" if title in columns else "left", overflow="fold")
@@ -227,7 +227,7 @@ def _print(axes: Sequence[str], columns: Sequence[str], results: Sequence[Mappin
         else:
             table.add_row(*cells, *(_cell(result, column) for column in columns), "?" if result["doubts"] else "")
     console = Console(highlight=False)
-    if not console.is_terminal:  # a pipe is as wide as it needs to be
+    if not console.is_terminal:  # a pipe is as wide as necessary
         console = Console(width=max(console.width, COLUMN * (len(axes) + len(columns))), highlight=False)
     console.print(table)
     for result in results:

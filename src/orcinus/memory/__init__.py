@@ -1,5 +1,5 @@
-"""Memory planning, as integers: what there is, what is taken, whether it fits.
+"""Memory planning with integers: what is there, taken, and left.
 
-`budget.py` decides whether it fits, for real engines and simulated ones alike. What is asked of torch (how much memory is
-free, what an iteration takes when it is run) comes from `runtime/device_memory.py` and `runtime/profile_run.py`.
+`budget.py` decides whether an engine fits, for real engines and simulated ones alike. Measurements with torch (free memory,
+memory of an iteration) come from `runtime/device_memory.py` and `runtime/profile_run.py`.
 """

@@ -1,4 +1,4 @@
-"""Bytes of a device: what there is, what is taken, and whether it fits."""
+"""A memory budget: bytes available, bytes needed, and whether they fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBudget:
-    """Bytes: what there is before anything is loaded, and what will be taken."""
+    """Bytes available before anything is loaded, and bytes needed."""
 
     total: int  # of the device or machine
     available: int  # of those that are free now
@@ -21,17 +21,17 @@ class MemoryBudget:
 
     @property
     def left(self) -> int:
-        """Bytes that nothing needs; below 0 if it does not fit."""
+        """Bytes left over; below 0 if it does not fit."""
         return self.available - self.margin - self.weights - self.kv - self.working
 
     @property
     def fits(self) -> bool:
-        """Whether everything has room: the one place where this is decided."""
+        """Whether everything has room; the only place that decides it."""
         return self.left >= 0
 
     @property
     def missing_mib(self) -> int:
-        """MiB that are short, rounded up; 0 if it fits."""
+        """MiB that are missing, rounded up; 0 if it fits."""
         return max(0, -(self.left // MIB))
 
 

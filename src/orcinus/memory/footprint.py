@@ -6,14 +6,14 @@ from typing import Protocol
 
 # Measured on CPUs (docs/log.md): the allocator and the libraries' own buffers add this to the tensors that the code names,
 LIBRARIES = 1.75
-# and compiled kernels and what every thread keeps take this much for any batch.
+# and compiled kernels and each thread's buffers take this much for any batch.
 FIXED = 64 * 2**20
-RANK_PROCESS = 176 * 2**20  # that a process takes for itself before it loads a part of a model: measured 168 MiB
+RANK_PROCESS = 176 * 2**20  # taken by a process itself before it loads a part of a model: measured 168 MiB
 SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their ids, and cumulated probabilities in float64
 
 
 class DecoderSizes(Protocol):
-    """What a decoder's memory depends on, as `DecoderSpec` says it."""
+    """Sizes on which a decoder's memory depends, named as in `DecoderSpec`."""
 
     @property
     def hidden_size(self) -> int: ...
@@ -51,12 +51,12 @@ def working_bytes(
     query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     attention, mlp = 5 * query + 4 * key, (4 if model.gated_mlp else 2) * model.intermediate_size
     activations = num_tokens * (2 * model.hidden_size + max(attention, mlp)) * itemsize
-    context = 2 * 2 * model_len * key * itemsize  # keys and values, as they are gathered and in one piece
+    context = 2 * 2 * model_len * key * itemsize  # keys and values, gathered and in one piece
     return fixed + int(LIBRARIES * (activations + context)) + num_requests * model.vocab_size * SAMPLING
 
 
 def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int) -> int:
-    """Bytes of keys and values that a decode reads at this context length.
+    """Bytes of keys and values one decode reads at this length.
 
     A layer with a window reads no more than its window.
     """

@@ -14,7 +14,10 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMemory:
-    """The fullest device of a replica (all stages hold equally many tokens)."""
+    """Memory of a replica's fullest device.
+
+    All stages hold equally many tokens.
+    """
 
     budget: MemoryBudget  # `kv` is what its blocks take
     kv_token: int  # bytes of one token's keys and values
@@ -32,7 +35,7 @@ def plan_memory(
     block_size: int = 1,
     num_blocks: int | None = None,
 ) -> SimulatedMemory:
-    """How the memory of a simulated device is divided.
+    """The memory plan of a simulated device.
 
     `utilization` is the share of it that may be used (vLLM's name and default).
 

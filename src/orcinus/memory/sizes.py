@@ -1,4 +1,4 @@
-"""How many tokens and K/V blocks an engine has room for, and why.
+"""How many tokens and K/V blocks an engine has room for.
 
     a machine's memory    weights | K/V: a full batch, at most half of the rest | working memory of as many tokens as fit
     a GPU's memory        weights | working memory of 8192 tokens, at most half of the rest | K/V: all that is left | margin
@@ -25,34 +25,34 @@ ROOM = "what there is working memory for"
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """A GPU's measured largest iteration, which corrects estimates of others."""
+    """The measured largest iteration of a GPU, which corrects later estimates."""
 
     working: int  # bytes, measured
-    estimated: int  # bytes that had been estimated for it
+    estimated: int  # bytes estimated for it
     tokens: int  # in the iteration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """Bytes there are, and bytes that things take."""
+    """The memory an engine has room in, and what things take."""
 
     free: int  # beside the weights; may be below 0
     block_bytes: int  # of one K/V block
-    estimate: Callable[[int, int], int]  # of an iteration of so many tokens, when no request has more than so many
-    positions: int  # the longest request that the model was made for, in tokens
-    longest: int  # the longest that may be asked for: rope scaling stretches some models
+    estimate: Callable[[int, int], int]  # bytes of an iteration: number of tokens, longest request -> bytes
+    positions: int  # tokens of the longest request that the model was made for
+    longest: int  # the longest that a user may ask for: rope scaling stretches some models
     on_gpu: bool
     profiled: Profiled | None = None
 
     def working(self, tokens: int, model_len: int) -> int:
-        """What an iteration works with."""
+        """Bytes that an iteration works with."""
         estimate = self.estimate(tokens, model_len)
         return estimate if self.profiled is None else estimate * self.profiled.working // self.profiled.estimated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What was decided."""
+    """The decided sizes."""
 
     model_len: int  # tokens of the longest request
     tokens: int  # most in one iteration
@@ -63,11 +63,10 @@ class Sizes:
 
 
 def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
-    """The sizes asked for, and for the others what there is room for.
+    """The requested sizes, and the largest that fit for all others.
 
-    They may take more than is free: the budget then does not fit.
-
-    Raises `ConfigError` if options contradict the model or each other.
+    Requested sizes may take more than is free: the budget then does not fit. Raises `ConfigError` if options contradict the
+    model or each other.
     """
     asked = config.max_model_len
     if asked is not None and asked > space.longest:
@@ -78,9 +77,9 @@ def decide_sizes(config: EngineConfig, space: Space) -> Sizes:
 
 
 def decide_for_ranks(config: EngineConfig, spaces: Sequence[Space]) -> list[Sizes]:
-    """Sizes for several devices that share one engine's blocks and limits: the one with least room rules.
+    """Sizes for devices that share one engine's blocks and limits.
 
-    They differ in `working` alone. Raises `ConfigError` as `decide_sizes` does.
+    The device with least room rules. The sizes differ in `working` alone. Raises `ConfigError` as `decide_sizes` does.
     """
     each = [decide_sizes(config, space) for space in spaces]
     if len(each) == 1:
@@ -94,7 +93,10 @@ def decide_for_ranks(config: EngineConfig, spaces: Sequence[Space]) -> list[Size
 
 
 def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The largest number of `low` to `high` that holds, by bisection; None without one."""
+    """The largest number from `low` to `high` that holds, by bisection.
+
+    None if none holds.
+    """
     if low > high or not holds(low):
         return None
     while low < high:
@@ -104,7 +106,7 @@ def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
 
 
 def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
-    """Sizes on a GPU: tokens of an iteration first, then keys and values.
+    """Sizes on a GPU: first tokens of an iteration, then K/V.
 
     An iteration works with at most half of what is free; keys and values get the rest.
     """
@@ -131,7 +133,7 @@ def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
 def _kv_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
     """Sizes on a CPU: K/V memory first, then tokens of an iteration.
 
-    K/V memory is what was asked for, or at most half of what is free.
+    K/V memory has the requested size, or at most half of what is free.
     """
     first = max(config.max_batch_size, min(config.max_batch_tokens or 0, config.max_batch_size * model_len))
     num_blocks, kv_reason = _num_blocks(config, space, model_len, space.free - space.working(first, model_len))
@@ -174,7 +176,10 @@ def _tokens(config: EngineConfig, space: Space, model_len: int, full: int, budge
 
 
 def _num_blocks(config: EngineConfig, space: Space, model_len: int, free: int) -> tuple[int, str]:
-    """How many K/V blocks, and why. Without memory for them it is as many as are needed at least."""
+    """The number of K/V blocks, and its reason.
+
+    Without memory for them it is the least number needed.
+    """
     if config.num_blocks is not None:
         return config.num_blocks, "num_blocks was asked for"
     if config.kv_memory_mib is not None:

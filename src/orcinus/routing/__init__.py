@@ -1,1 +1,1 @@
-"""Which of several engines serves a request, judged by what their server can know."""
+"""Routing: which of several engines serves a request."""

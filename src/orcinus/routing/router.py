@@ -11,7 +11,7 @@ from orcinus.errors import ConfigError
 
 
 class Load(Protocol):
-    """What a server knows of one engine without asking it: what it sent there, and what came back."""
+    """An engine's load, from what was sent to it and returned."""
 
     @property
     def outstanding(self) -> int:
@@ -25,7 +25,7 @@ class Load(Protocol):
 
     @property
     def answer_tokens(self) -> int:
-        """Most tokens that its requests may still generate, as far as they said."""
+        """Most tokens that its requests may still generate, by their `max_tokens`."""
         ...
 
 
@@ -33,10 +33,16 @@ L_contra = TypeVar("L_contra", bound=Load, contravariant=True)
 
 
 class Router(Protocol[L_contra]):
-    """Sees requests in order of arrival, and the load of every engine at that moment."""
+    """Chooses an engine for each request.
+
+    It sees requests in order of arrival, and every engine's load at that moment.
+    """
 
     def choose(self, prefix: Hashable | None, loads: Sequence[L_contra]) -> int:
-        """The index of the engine that serves a request. Requests with an equal `prefix` begin alike; None: with no other."""
+        """The index of the engine that serves a request.
+
+        Requests with an equal `prefix` begin alike; None: like no other.
+        """
         ...
 
 
@@ -53,7 +59,7 @@ class RoundRobin:
 
 
 class LeastOutstanding:
-    """The engine with the fewest requests; the first of them if there are several."""
+    """The engine with the fewest requests; the first of equals."""
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
         return min(range(len(loads)), key=lambda index: loads[index].outstanding)
@@ -61,10 +67,10 @@ class LeastOutstanding:
 
 @dataclass
 class LeastWork:
-    """The engine with the fewest tokens to compute: queued prompts, and what its requests may still generate.
+    """The engine with the fewest tokens to compute.
 
-    How long answers will become is unknown: by default it is what their `max_tokens` leaves, with `answer` so many tokens a
-    request.
+    These are tokens of queued prompts, and those that its requests may still generate. Answer lengths are unknown: by default
+    they count as what `max_tokens` leaves, with `answer` as that many tokens per request.
     """
 
     answer: int | None = None
@@ -82,10 +88,10 @@ class LeastWork:
 
 @dataclass
 class PrefixAffine:
-    """The engine that served this prefix last, so that it may still have its keys and values.
+    """The engine that served this prefix last.
 
-    Unless it has `slack` times as many requests as the average and one more: then the one with the fewest, which is the
-    prefix's home from then on. The `remembered` newest prefixes have a home.
+    It may still have the prefix's keys and values. If it has more than `slack` times the average number of requests plus one,
+    the engine with the fewest requests becomes the prefix's home. The `remembered` newest prefixes have a home.
     """
 
     slack: float = 1.5

@@ -1,1 +1,1 @@
-"""`orcinus bench`: how fast is it, against what, and can it be believed."""
+"""`orcinus bench`: measure speed, compare it, and check the measurement."""

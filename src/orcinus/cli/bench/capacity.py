@@ -35,9 +35,10 @@ def capacity(
     server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
-    """Find the highest request rate that keeps latency objectives, by bisection, on the engine or on a server.
+    """Find the highest request rate that keeps latency objectives, by bisection.
 
-    The search is that of `orcinus capacity`, which simulates; every rate serves the same requests, only closer together.
+    It measures the engine or a server. The search is that of `orcinus capacity`, which simulates; every rate serves the same
+    requests, only closer together.
     Example: `orcinus bench capacity --policy orca,stall-free --p99-tbt 0.05 --workload long-prompts`
     """
     from orcinus.bench.capacity import run_capacity

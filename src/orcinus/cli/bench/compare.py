@@ -26,10 +26,10 @@ def compare(
     b_side: Side = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a metric.")] = False,
 ) -> None:
-    """Say which of two results is better, in which metrics, or why that is unknown.
+    """Say which of two results is better, and in which metrics.
 
-    Refuses if the work differs, and ranks what lies beyond the noise of so many metrics (seven repeats can tell). Exit status
-    1 if nothing could be ranked.
+    Or say why that is unknown. Refuses if the work differs, and ranks what lies beyond the noise of so many metrics (seven
+    repeats can tell). Exit status 1 if nothing could be ranked.
     Example: `orcinus bench compare before.json after.json`
     """
     from orcinus.bench.compare import compare as judge

@@ -1,4 +1,4 @@
-"""`orcinus bench papers`: the papers' experiments in small, on a real model."""
+"""`orcinus bench papers`: the papers' experiments, smaller, on a real model."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def papers(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a figure of every study into this folder.")] = None,
 ) -> None:
-    """Measure small versions of the papers' experiments, and say of each whether the shape of its figure is found here.
+    """Measure small versions of the papers' experiments.
 
-    Rates are found by a short run first, so that they suit the machine. Exit status 1 if a shape was not found.
+    Says for each whether the shape of the paper's figure is found here. Rates are found by a short run first, so that they suit
+    the machine. Exit status 1 if a shape was not found.
     Example: `orcinus bench papers --only stalls --plot pictures`
     """
     from orcinus.cli.papers_view import print_study

@@ -20,9 +20,10 @@ def report(
     pngs: Annotated[Path | None, typer.Option(help="Write its pictures to this folder, too.")] = None,
     markdown: Markdown = None,
 ) -> None:
-    """Write one page about results: tables, distributions, iterations over time, latency against throughput.
+    """Write a page of tables and pictures about results.
 
-    What must not be believed stands at its top. Example: `orcinus bench report before.json after.json --html report.html`
+    It shows distributions, iterations over time, and latency against throughput. What must not be believed stands at its top.
+    Example: `orcinus bench report before.json after.json --html report.html`
     """
     from orcinus.bench.report.page import write_report
     from orcinus.bench.result import read_result

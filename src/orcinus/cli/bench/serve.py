@@ -26,10 +26,11 @@ def serve(
     server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
-    """Measure any server of the OpenAI API, as its users do: streamed answers to requests that come when they come.
+    """Measure any server of the OpenAI API with streamed requests.
 
-    Requests are offered in an open loop (poisson, gamma, constant, ramp, a trace) or a closed one (closed:clients=8). The
-    client says how late it was itself, and a run in which it was too late is called invalid.
+    Requests arrive on their own schedule, as users' requests do. Requests are offered in an open loop (poisson, gamma,
+    constant, ramp, a trace) or a closed one (closed:clients=8). The client says how late it was itself, and a run in which it
+    was too late is called invalid.
     Example: `orcinus bench serve --url http://127.0.0.1:8000 --arrivals poisson:rate=4 --goodput ttft=0.5,tbt=0.05`
     """
     check_out(out)

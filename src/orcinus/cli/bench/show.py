@@ -14,13 +14,13 @@ from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
 from orcinus.observe.interval import median_interval
 
-WIDTH = 170  # of a pipe, which has no width
-LEAST = 90  # of a terminal that is narrower: lines that go on below are better than names that are cut off
-ROOM = 140  # characters that intervals need beside their medians
+WIDTH = 170  # width of a pipe, which has none of its own
+LEAST = 90  # for narrower terminals: wrapped lines are better than cut names
+ROOM = 140  # characters of an interval beside its median
 
 
 def print_result(console: Console, result: Result) -> None:
-    """Everything that there is to say about it."""
+    """Print all of a result."""
     if not console.is_terminal or console.width < LEAST:
         console = Console(width=LEAST if console.is_terminal else WIDTH, highlight=False)
     rates = result.kind in ("sweep", "capacity")
@@ -39,7 +39,7 @@ def print_result(console: Console, result: Result) -> None:
 
 
 def print_doubt(console: Console, mark: str, doubt: Doubt) -> None:
-    """A reason, and what it rests on."""
+    """Print a doubt, and the evidence for it."""
     console.print(f"{mark} {escape('; '.join((doubt.what, *doubt.details)))}", soft_wrap=True)
 
 
@@ -70,7 +70,7 @@ def _notes(result: Result, brief: bool) -> list[str]:
 
 
 def _client(result: Result) -> list[str]:
-    """How late the client was, at its worst."""
+    """How late the client was, in the worst case."""
     delays = [repeat.client for side in result.sides for repeat in side.repeats if repeat.client is not None]
     if not delays:
         return []

@@ -28,10 +28,11 @@ def sweep(
     server: EndpointConfig,
     load: LoadConfig,
 ) -> None:
-    """Measure the same requests at several rates: latency against throughput, for every policy.
+    """Measure the same requests at several rates, for every policy.
 
-    On the engine in this process, or with --url on a server. Options that take several values in `orcinus bench offline` do
-    so here. Example: `orcinus bench sweep --rates 2,4,8 --policy orca,stall-free --out sweep.json`
+    The result is latency against throughput. On the engine in this process, or with --url on a server. Options that take
+    several values in `orcinus bench offline` do so here. Example:
+    `orcinus bench sweep --rates 2,4,8 --policy orca,stall-free --out sweep.json`
     """
     from orcinus.bench.sweep import read_rates, run_sweep
 

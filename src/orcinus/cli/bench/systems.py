@@ -1,4 +1,4 @@
-"""What is measured: configurations of the engine in this process, or a server."""
+"""What is measured: configurations of the engine here, or a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orcinus.bench.result import Work
     from orcinus.bench.runner import System
 
-SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, with commas between
+SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, separated by commas
 ENGINE = [f.name for f in fields(EngineConfig) if f.name not in ("model", "seed")]  # a server has a model, too
 SERVER = [f.name for f in fields(EndpointConfig) if f.name != "url"]
 
@@ -61,7 +61,10 @@ def print_notes(load: LoadConfig, seed: int) -> None:
 
 
 def needs_client() -> AbstractContextManager[None]:
-    """Imports within say what has to be installed. Raises `ConfigError`."""
+    """Check that the client's packages are installed.
+
+    Raises `ConfigError` that says what to install.
+    """
     return needs("measuring a server", "bench")
 
 

@@ -34,7 +34,7 @@ SHARES = ("slot_use", "prefix_hit_rate")
 
 
 def print_sides(console: Console, result: Result, brief: bool) -> None:
-    """The tables of sides that all did the same."""
+    """The tables of sides that all did the same work."""
     found = summarize(result.sides, result.goodput_slo)
     sound = any(summary.values for summary in found)
     if not sound:
@@ -55,7 +55,7 @@ def print_sides(console: Console, result: Result, brief: bool) -> None:
 
 
 def _ranking(found: Sequence[Summary]) -> Iterator[str]:
-    """Which side is better than the first, by the rule of every table."""
+    """Which side beats the first, by the rule of every table."""
     first, *others = found
     for other, verdicts in zip(others, rank([(first, other) for other in others]), strict=True):
         few = next((f" {verdict.why.capitalize()}." for verdict in verdicts if verdict.reason is RankingReason.FEW), "")

@@ -14,7 +14,7 @@ from orcinus.bench.summary import Summary, summarize
 from orcinus.cli.bench.view import spelled
 from orcinus.observe.interval import Interval
 
-COLUMNS = (  # title, metric, what it is multiplied by
+COLUMNS = (  # title, metric, factor
     ("requests/s", "request_throughput", 1.0),
     ("output tokens/s", "output_throughput", 1.0),
     ("TTFT p50", "ttft.p50", 1e3),
