@@ -36,6 +36,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the results here, and go on from what is there")
     parser.add_argument("--again", action="store_true", help="run sections that the file has already")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu for toy sizes (default: cuda)")
+    parser.add_argument("--tp", type=int, default=1, help="tensor ranks of the section golden, on devices 0 to N - 1")
     parser.add_argument("--stretch", type=float, default=1.0, help="multiply every section's seconds by this")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this is the child: run them in this process
     return parser.parse_args(words)
@@ -51,7 +52,7 @@ def child(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
     from on_gpu.in_turn import run_sections
 
     asked = os.environ.get(ASKED, "").split() or words
-    status = run_sections(choose(options.only), Results(options.out), options.device, options.stretch, asked)
+    status = run_sections(choose(options.only), Results(options.out), options.device, options.stretch, asked, options.tp)
     sys.stdout.flush()
     os._exit(status)  # the interpreter's own end may hang on a device that is broken
 
@@ -63,6 +64,7 @@ def parent(options: argparse.Namespace, words: Sequence[str], file: Path) -> int
     results.forget([section.name for section in sections], options.again)
     results.write()
     fixed = [sys.executable, __file__, "--here", "--device", options.device, "--stretch", str(options.stretch)]
+    fixed += ["--tp", str(options.tp)]
     supervise(sections, results, lambda names: [*fixed, "--out", str(file), "--only", ",".join(names)])
     print(f"\n{text_table('Targets', target_rows(results))}")
     states = {section.name: results.sections[section.name] for section in sections}

@@ -15,8 +15,8 @@ from on_gpu.sizes import Sizes
 class Bench:
     """One section's view of the run; every figure is written at once."""
 
-    def __init__(self, device: torch.device, sizes: Sizes, results: Results, section: str, until: float) -> None:
-        self.device, self.sizes, self.results = device, sizes, results
+    def __init__(self, device: torch.device, sizes: Sizes, results: Results, section: str, until: float, tp: int = 1) -> None:
+        self.device, self.sizes, self.results, self.tp = device, sizes, results, tp
         self.found = results.sections[section]
         self._until = until
 

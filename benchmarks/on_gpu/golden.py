@@ -41,7 +41,7 @@ def compare(bench: Bench, name: str, model: Path | None) -> None:
     """A row for each prompt."""
     asked = prompts(bench)
     wanted = answers(bench, model, asked, device="cpu", attention="reference", top=2)
-    found = answers(bench, model, asked, device=str(bench.device), attention="auto", top=None)
+    found = answers(bench, model, asked, device=str(bench.device), attention="auto", top=None, tp=bench.tp)
     for prompt, truth, ours in zip(asked, wanted, found, strict=True):
         tokens = [token for token, _ in truth], [token for token, _ in ours]
         pairs = enumerate(zip(*tokens, strict=False))
@@ -66,11 +66,25 @@ def prompts(bench: Bench) -> list[tuple[int, ...]]:
 
 
 def answers(
-    bench: Bench, model: Path | None, asked: Sequence[tuple[int, ...]], *, device: str, attention: str, top: int | None
+    bench: Bench,
+    model: Path | None,
+    asked: Sequence[tuple[int, ...]],
+    *,
+    device: str,
+    attention: str,
+    top: int | None,
+    tp: int = 1,
 ) -> Answers:
     """Greedy tokens of all prompts, served together, with `top` log-probabilities."""
     release(bench)
-    config = {"model": model, "device": device, "dtype": "float32", "attention": attention, "max_model_len": POSITIONS}
+    config = {
+        "model": model,
+        "device": device,
+        "dtype": "float32",
+        "attention": attention,
+        "max_model_len": POSITIONS,
+        "tp": tp,
+    }
     built = build(
         EngineConfig.from_options(**config, max_batch_size=len(asked), kv="paged", policy="stall-free:token_budget=64")
     )

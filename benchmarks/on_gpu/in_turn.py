@@ -49,7 +49,9 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def run_sections(sections: Sequence[Section], results: Results, device: str, stretch: float, words: Sequence[str]) -> int:
+def run_sections(
+    sections: Sequence[Section], results: Results, device: str, stretch: float, words: Sequence[str], tp: int = 1
+) -> int:
     """Run them, each within its share times `stretch`; returns the exit status. Raises `ConfigError` for a foreign file."""
     toy = device == "cpu"
     if not toy and not torch.cuda.is_available():
@@ -62,19 +64,19 @@ def run_sections(sections: Sequence[Section], results: Results, device: str, str
     if toy:
         torch.set_num_threads(1)
     for section in sections:
-        run_section(section, results, torch.device(device), stretch)
+        run_section(section, results, torch.device(device), stretch, tp)
         free(device)
         if not usable(device):
             return BROKEN
     return 0
 
 
-def run_section(section: Section, results: Results, device: torch.device, stretch: float) -> None:
+def run_section(section: Section, results: Results, device: torch.device, stretch: float, tp: int) -> None:
     """Run one section to its end or its limit, and print its tables."""
     share, began = section.share_s * stretch, time.time()
     print(f"\n== {section.name}: {section.about} (at most {share:.0f} s)\n", flush=True)
     results.begin(section.name, began + share, results.header.get("commit"))
-    bench = Bench(device, TOY if device.type == "cpu" else FULL, results, section.name, began + share)
+    bench = Bench(device, TOY if device.type == "cpu" else FULL, results, section.name, began + share, tp)
     state, message = attempt(section, bench, share)
     results.end(section.name, state, message, time.time() - began)
     show(results, section.name)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,8 +118,9 @@ def _connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address or 'this node'}: {one_line(error)}") from error
     finally:
-        for sig, handler in before.items():
-            signal.signal(sig, handler)
+        if threading.current_thread() is threading.main_thread():  # in others, Ray leaves them alone, too
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
 
 
 def _how_it_ended(task: Any) -> str:

@@ -14,6 +14,7 @@ from orcinus.runtime.parallel.sockets import EngineSockets
 POLL_MS = 50
 SILENT_S = 5.0  # without a sign of life: a rank that is ready gives two a second
 SILENT_AT_START_S = 60.0  # compilers may hold up a thread that gives signs
+MOST_AWAY_S = 1.0  # between two looks
 SETTLE_S = 0.5  # for the last words of a rank that has ended
 LONGEST_LOADING_S = 600.0  # without progress of any rank, before all are ready
 
@@ -74,9 +75,14 @@ class RankWatch:
         return f"all wait for each other: {', '.join(waiting)}" if waiting else "no rank has begun it"
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._stopped.is_set():
             self._hear()
             now = time.monotonic()
+            if now - looked > MOST_AWAY_S:  # this process was stopped, and perhaps all of them (Ctrl-Z): count anew
+                for signs in self.ranks:
+                    signs.heard = now if signs.heard else 0.0
+            looked = now
             for rank, how in self._launcher.ended().items():
                 self.ranks[rank].ended = self.ranks[rank].ended or (now, how)
             self.failure = self._first_cause(now)
