@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
         assert [(one.replica, one.running, one.waiting) for one in state.replicas] == [(0, 3, 2), (1, 3, 2)]
         assert (state.running, state.waiting, state.num_blocks) == (6, 4, 2 * state.replicas[0].num_blocks)
         before = gauge(server, "orcinus_generation_tokens_total")["0"]
-        wait_until(lambda: gauge(server, "orcinus_generation_tokens_total")["0"] > before + 50)
+        wait_until(lambda: gauge(server, "orcinus_generation_tokens_total")["0"] > before + 10)
         os.kill(pids["engine 0"], signal.SIGKILL)
         for client in crowd:
             client.join()
@@ -94,7 +95,7 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
         assert server.process.stderr is not None
         first, second = server.process.stderr.read().splitlines()
         assert first.startswith("replica 0 is gone: the engine process was killed by SIGKILL")
-        assert first.endswith("; 5 requests moved, 1 of 2 replicas are left")
+        assert re.search("; [1-5] requests? moved, 1 of 2 replicas are left$", first), "on a busy machine some had ended"
         assert second.startswith("error: the engine died: the engine process was killed by SIGKILL")
 
 
