@@ -180,7 +180,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
 
 
 def _find(config: EngineConfig) -> PlannedModel:
-    """The model that a config names, from headers, if it has any."""
+    """The model that a config names, with its weights' headers."""
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
     folder, headers = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)

@@ -1,1 +1,1 @@
-"""The machine: torch begins here. Devices, K/V tensors, weights, models, attention, sampling, execution."""
+"""Everything that runs on torch: devices, weights, models, attention, sampling, execution."""

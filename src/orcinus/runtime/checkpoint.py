@@ -1,4 +1,4 @@
-"""A checkpoint folder: config, architecture and weights, all of them checked."""
+"""A checkpoint folder: config, architecture and weights, all checked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_heade
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
 EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
-# What families read of a config, if it is a field of their own; and what they read wherever it stands.
+# Config fields that families read if they are fields of the config class; then fields read in any config.
 READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
 READ |= {"attention_bias", "mlp_bias", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"}
 READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
@@ -50,14 +50,14 @@ EMBEDDING, HEAD = "embed.weight", "head.weight"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a model folder promises; no weight has been read yet."""
+    """A model folder's description; no weight has been read yet."""
 
     folder: Path
     architecture: str
     spec: DecoderSpec
-    dtype: torch.dtype | None  # in which the weights were saved
-    notes: tuple[str, ...] = ()  # what is not as config.json says, in a line each
-    linear_weight: MakeLinearWeight = PlainWeight.make  # the format of the linear layers' weights
+    dtype: torch.dtype | None  # dtype of the saved weights
+    notes: tuple[str, ...] = ()  # differences from config.json, one line each
+    linear_weight: MakeLinearWeight = PlainWeight.make  # the linear layers' weight format
 
     @property
     def family(self) -> Family:
@@ -65,7 +65,10 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read config.json. Raises `ModelError` if it is missing, broken, or of an unknown architecture."""
+    """Read config.json.
+
+    Raises `ModelError` if it is missing, broken, or of an unknown architecture.
+    """
     config = read_config(folder)
     architecture = _architecture(config, folder)
     linear_weight = _linear_weight(config, folder)
@@ -93,10 +96,10 @@ def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
 
 
 def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
-    """The checkpoint completed from its weights: their dtype, and whether the head is tied.
+    """The checkpoint, completed with its weights' dtype and tied head.
 
-    A head that differs from the embedding is kept even if config.json ties them, as transformers does. That is known where the
-    weights are `readable`; where only headers are, config.json is believed. Raises `ModelError` if a file cannot be read.
+    A head that differs from the embedding is kept even if config.json ties them, as in transformers. Only `readable` weights
+    can show that; with headers alone, config.json is believed. Raises `ModelError` if a file cannot be read.
     """
     floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
     if checkpoint.dtype is None and floats:
@@ -125,7 +128,10 @@ def outline(
     linear_weight: MakeLinearWeight = PlainWeight.make,
     place: MeshPlace = WHOLE,
 ) -> Decoder:
-    """The decoder, or a rank's part of it, on the meta device. Raises `ConfigError` if it is impossible."""
+    """The decoder, or a rank's part, on the meta device.
+
+    Raises `ConfigError` if it is impossible.
+    """
     make = Factory(torch.device("meta"), dtype, linear_weight=linear_weight, place=place)
     return Decoder(spec, ATTENTION["reference"](), make)
 
@@ -141,12 +147,12 @@ def load_model(
     place: MeshPlace = WHOLE,
     collectives: Collectives = ALONE,
 ) -> Decoder:
-    """Build the decoder on the device and fill it. Raises `ModelError` if weights and config disagree in any way.
+    """Build the decoder on the device and fill it with weights.
 
-    At a place of a mesh it is that rank's part, and of the files only that is read. The decoder is made where it will run, so
-    that a GPU's model has no second copy in the machine's memory: of the files one tensor is mapped at a time, and a device
-    that is not the CPU holds one tensor beside the model while it is converted. `dummy` makes weights up instead. `progress`
-    hears after every tensor how many bytes are there, and of how many.
+    At a place of a mesh, only that rank's part is built, and only its bytes are read. The decoder is made where it will run, so
+    a GPU's model has no second copy in the machine's memory: one tensor of the files is mapped at a time, and a device other
+    than the CPU holds one more tensor while it is converted. `dummy` makes random weights instead. `progress` is called after
+    every tensor with the bytes loaded and the bytes in all. Raises `ModelError` if weights and config disagree.
     """
     if dummy and checkpoint.linear_weight != PlainWeight.make:
         raise ModelError(f"load_format dummy makes up plain weights only, and {checkpoint.folder} is quantized: use auto")
@@ -161,7 +167,7 @@ def load_model(
 
 
 def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
-    """Read what the model holds of the checkpoint, all of which is checked."""
+    """Fill the model from the files, after checking all of them."""
     headers = read_headers(checkpoint.folder)
     places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.linear_weight), headers)
     found = {name: model.pieces(place.parameter, place.part) for name, place in places.items()}
@@ -178,10 +184,10 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
 
 
 def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
-    """Copy a tensor of a file into its place, in the place's dtype.
+    """Copy a file's tensor into its place, in the place's dtype.
 
-    What crosses to the device is the narrower of the two formats: a tensor whose numbers are no wider than the model's is
-    converted and transposed there, a wider one before, because torch converts such copies on the CPU.
+    The narrower of the two formats crosses to the device: a tensor whose numbers are no wider than the model's is converted and
+    transposed there, a wider one before, because torch converts such copies on the CPU.
     """
     as_it_is = tensor.dtype == target.dtype and not transposed
     if not as_it_is and tensor.dtype.itemsize <= target.dtype.itemsize:
@@ -190,7 +196,10 @@ def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
-    """Where every tensor goes. Raises `ModelError` if one is missing, twice there, left over, quantized or misshapen."""
+    """The place of every tensor, by name.
+
+    Raises `ModelError` if a tensor is missing, duplicate, left over, quantized or misshapen.
+    """
     wanted, family = model.tensors(), checkpoint.family
     places = _places(checkpoint, tensors)
     unexpected = [name for name, place in places.items() if place is None or place.parameter not in wanted]
@@ -214,7 +223,10 @@ def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHe
 
 
 def _places(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader]) -> dict[str, Place | None]:
-    """The place of every tensor that is not skipped. The head of a tied model is its embedding, or a copy of it."""
+    """The place of every tensor that is not skipped.
+
+    The head of a tied model is its embedding, or a copy of it.
+    """
     family = checkpoint.family
     found = {name: family.place(name) for name in tensors if not family.skips(name)}
     if not checkpoint.spec.tied:
@@ -236,7 +248,10 @@ def _untied(empty: set[tuple[str, int]]) -> str:
 
 
 def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
-    """Raise `ModelError` if a tensor's shape or dtype does not suit its place."""
+    """Check that a tensor's shape and dtype suit its place.
+
+    Raises `ModelError` if not.
+    """
     if not (target.dtype in DTYPES.values() if tensor.dtype in FLOATS else EXACT.get(tensor.dtype) is target.dtype):
         raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
@@ -245,7 +260,7 @@ def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, t
 
 
 def _architecture(config: Mapping[str, Any], folder: Path) -> str:
-    """What config.json names, or if it names none, what its model_type means."""
+    """The architecture in config.json, or else the one of its model_type."""
     named, kind = config.get("architectures"), config.get("model_type")
     listed = named if isinstance(named, list) else [] if named is None else [named]
     if not listed:
@@ -261,7 +276,7 @@ def _architecture(config: Mapping[str, Any], folder: Path) -> str:
 
 
 def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
-    """In which format config.json says the weights are; None if it does not say."""
+    """The dtype that config.json names; None if it names none."""
     named = config.get("dtype") if config.get("dtype") is not None else config.get("torch_dtype")
     if named is None or named == "auto":
         return None
@@ -274,7 +289,7 @@ def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
 def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
     """A config as transformers reads it, with defaults and current rope names.
 
-    A null says nothing in the settings of rope either, of which transformers would calculate with it.
+    Null values are dropped from rope settings, too; transformers would calculate with them.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

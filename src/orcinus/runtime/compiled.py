@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class _Forgiving(FunctionCache):  # type: ignore[misc]
-    """A cache whose disk errors are ignored: the kernel is compiled again."""
+    """A cache that ignores disk errors: the kernel is compiled again."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -52,6 +52,6 @@ def keep_compiled(kernel: Any) -> Any:
         return kernel
     finally:
         numba.config.CACHE_DIR = before
-    if Path(found.cache_path).is_relative_to(folder):  # Numba goes on to folders of its own choice otherwise
+    if Path(found.cache_path).is_relative_to(folder):  # otherwise Numba tries folders of its own choice
         kernel._cache = found
     return kernel

@@ -1,4 +1,4 @@
-"""Models and devices that are known by their shape and data sheet alone, for plans: the simulator's."""
+"""The simulator's models and devices, known by data sheet, for plans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ ROPE_THETA = 10_000.0
 
 
 def known_model(name: str | Path) -> Checkpoint | None:
-    """A model of the simulator, as a checkpoint without a folder; None if the name is none of them, or a folder's."""
+    """A model of the simulator, as a checkpoint without a folder.
+
+    None if the name is unknown, or a folder's.
+    """
     found = ARCHITECTURES.get(str(name).lower())
     if found is None or Path(name).exists():
         return None
@@ -30,7 +33,10 @@ def known_device(name: str) -> DeviceSpec | None:
 
 
 def device_of(sheet: DeviceSpec, dtype: str) -> Device:
-    """The device of a data sheet, which need not be here. Raises `ConfigError` for an unknown dtype."""
+    """The device of a data sheet, whether or not it is here.
+
+    Raises `ConfigError` for an unknown dtype.
+    """
     if dtype == "auto":
         return Device(torch.device("cuda"), torch.bfloat16, "bfloat16 is what a GPU computes fastest")
     if dtype not in DTYPES:
@@ -39,10 +45,10 @@ def device_of(sheet: DeviceSpec, dtype: str) -> Device:
 
 
 def spec_of(model: Architecture) -> DecoderSpec:
-    """The decoder of a shape; biases and norms, which a shape leaves out, are those of its family.
+    """The decoder of a shape, with biases and norms of its family.
 
-    Gated are the Llamas, parallel the Falcons (whose attention and MLP run side by side, which changes no size), the others
-    GPT-3 and OPT.
+    Shapes leave biases and norms out. Gated ones are Llamas, parallel ones Falcons (whose attention and MLP run side by side,
+    which changes no size), all others GPT-3 or OPT.
     """
     learned = not (model.gated or model.parallel)
     half = range(0, model.head_dim, 2)

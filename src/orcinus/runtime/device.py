@@ -1,4 +1,4 @@
-"""Which device and which number format."""
+"""The choice of device and number format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def choose_device(device: str, dtype: str, checkpoint_dtype: torch.dtype | None)
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":  # the CPU even where there is a GPU, until the GPU path has kernels and measurements of its own
+    if name == "auto":  # the CPU even if there is a GPU, until the GPU path has been measured on a device
         return torch.device("cpu")
     try:
         device = torch.device(name)
@@ -83,7 +83,7 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def _cpu_info(field: str) -> str:
-    """The line of the first processor that begins so; empty where there is none."""
+    """The first line of /proc/cpuinfo with this prefix; empty without one."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
             return next((line for line in info if line.startswith(field)), "")

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from orcinus.errors import ConfigError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-MOST_READ = 2**27  # bytes; more than caches hold, and read in a fraction of a second
+MOST_READ = 2**27  # bytes; more than caches hold, and quick to read
 SECONDS = 0.1
-# A group's limit, its use, and what of that is file cache, given back when memory is short: version 2, version 1.
+# A group's limit, its use, and the file cache in that use, which is given back when memory is short: version 2, version 1.
 COUNTERS = {
     "": ("memory.max", "memory.current", ("active_file", "inactive_file")),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
@@ -63,7 +63,7 @@ def _of_the_machine(proc: Path) -> int:
 
 
 def _of_the_groups(proc: Path, root: Path) -> Iterator[int]:
-    """Bytes left in each control group of this process and those around it."""
+    """Bytes left in this process's control group and each of its ancestors."""
     try:
         lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -73,7 +73,7 @@ def _of_the_groups(proc: Path, root: Path) -> Iterator[int]:
         for controller in {"", "memory"} & set(controllers.split(",")):
             top = root / controller
             group = top / path.lstrip("/")
-            for folder in (group, *group.parents):  # inside a container the path may lead nowhere: its own group is the top
+            for folder in (group, *group.parents):  # inside a container the path may not exist: then its own group is the top
                 left = _left(folder, *COUNTERS[controller])
                 if left is not None:
                     yield left
@@ -94,8 +94,8 @@ def _left(group: Path, limit: str, usage: str, cache: tuple[str, str]) -> int | 
 def read_bandwidth(device: torch.device, num_bytes: int) -> float:
     """Bytes per second at which all of torch's threads sum a tensor.
 
-    The tensor takes `num_bytes`, at most 128 MiB: what is small enough to stay in the processor's cache is read from there
-    when the model runs, so it has to be here.
+    The tensor takes `num_bytes`, at most 128 MiB. A small model's weights stay in the processor's cache, so a small tensor has
+    to stay there, too.
     """
     numbers = torch.ones(max(1, min(num_bytes, MOST_READ) // 4), device=device)
     return numbers.nbytes / _seconds(numbers.sum)
@@ -104,7 +104,7 @@ def read_bandwidth(device: torch.device, num_bytes: int) -> float:
 def product_bandwidth(device: torch.device, dtype: torch.dtype, num_bytes: int, inputs: int, rows: int) -> float:
     """Bytes per second of weights read by a product with `rows` rows.
 
-    This is what a decode does with its weights, and where computing keeps up with memory it is as fast as reading them.
+    A decode reads its weights in this way. If computing keeps up with memory, it is as fast as reading them.
     """
     outputs = max(1, min(num_bytes, MOST_READ) // (inputs * dtype.itemsize))
     weights = torch.ones(outputs, inputs, dtype=dtype, device=device)
@@ -113,11 +113,11 @@ def product_bandwidth(device: torch.device, dtype: torch.dtype, num_bytes: int, 
 
 
 def _seconds(work: Callable[[], torch.Tensor]) -> float:
-    """The shortest of some runs, without the first."""
+    """The shortest of several runs; the first one does not count."""
     work()
     best, end = float("inf"), time.perf_counter() + SECONDS
     while best == float("inf") or time.perf_counter() < end:
         began = time.perf_counter()
-        work().item()  # the number is asked for, which waits for a GPU
+        work().item()  # reading the number waits for a GPU
         best = min(best, time.perf_counter() - began)
     return best

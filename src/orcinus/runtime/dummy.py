@@ -10,16 +10,16 @@ from torch import Tensor
 
 from orcinus.runtime.models import Decoder, Piece
 
-STD = 0.02  # GPT-2's at its start; small enough that no activation overflows, however deep the model is
-SEED = 0  # not the engine's: the weights are the model, and equal models are to be compared
+STD = 0.02  # GPT-2's initial value; small enough that no activation overflows at any depth
+SEED = 0  # independent of the engine's seed: equal models can then be compared
 
 
 def fill_at_random(model: Decoder, whole: Decoder, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Fill a decoder with random weights in place, tensor by tensor.
 
-    Matrices are normal with standard deviation 0.02, weights of norms 1 and biases 0. Equal on equal devices, and on the ranks
-    of a mesh: each makes a tensor of the `whole` model (an outline) up and keeps its part of it.
-    `progress` hears after every tensor how many bytes have been made, and of how many.
+    Matrices are normal with standard deviation 0.02, norm weights 1 and biases 0. The weights are equal on equal devices, and
+    on the ranks of a mesh: each rank makes each tensor of the `whole` model (an outline) and keeps its part. `progress` is
+    called after every tensor with the bytes made and the bytes in all.
     """
     pieces = {name: model.pieces(name) for name in whole.tensors()}
     done, total = 0, sum(piece.target.nbytes for each in pieces.values() for piece in each)
@@ -32,7 +32,7 @@ def fill_at_random(model: Decoder, whole: Decoder, progress: Callable[[int, int]
 
 def _fill(name: str, pieces: Sequence[Piece], outline: Tensor) -> None:
     target = pieces[0].target
-    if name.endswith(".bias") or outline.dim() == 1:  # only norms have weights that are no matrices
+    if name.endswith(".bias") or outline.dim() == 1:  # only norms have one-dimensional weights
         for piece in pieces:
             piece.target.fill_(0.0 if name.endswith(".bias") else 1.0)
         return

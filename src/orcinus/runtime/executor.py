@@ -27,13 +27,16 @@ from orcinus.runtime.parallel.argmax import gathered_argmax, unadjusted_greedy
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 from orcinus.runtime.transfers import Link, Mark
 
-SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's do not fill the memory
+SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)
 log = logging.getLogger(__name__)
 
 
 def lone_batch(batch_id: int, tokens: int, context: int, table: tuple[int, ...], params: SamplingParams = GREEDY) -> Batch:
-    """A batch of one request that is met and forgotten with it: the last `tokens` tokens of a context. For warm-up."""
+    """A warm-up batch of one request: its last `tokens` tokens.
+
+    The request's context has `context` tokens, and the batch introduces it.
+    """
     new = NewRequest("warm-up", (0,) * context, (), params, NO_CONTEXT, (table,))
     return Batch(batch_id, (Chunk("warm-up", (0,) * tokens, context - tokens),), (new,))
 
@@ -43,13 +46,16 @@ FIRST = tuple(lone_batch(0, count, count, (0,) * count) for count in (1, 2))
 
 
 class Chooser(Protocol):
-    """Chooses a token for each row of logits `[len(rows), vocab_size]`, which it may overwrite."""
+    """Chooses a token for each row of logits.
+
+    `logits` are `[len(rows), vocab_size]` and may be overwritten.
+    """
 
     def __call__(self, logits: Tensor, rows: Sequence[Row]) -> Choice: ...
 
 
 class Eager:
-    """Runs a model one operation after the other; the stages of a pipeline hand hidden states on."""
+    """Runs a model eagerly; stages of a pipeline pass hidden states on."""
 
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], inputs: Inputs) -> None:
         self.model, self.kv, self.inputs = model, kv, inputs
@@ -64,7 +70,7 @@ class Eager:
 
 
 def received(model: Decoder, rows: int) -> Tensor | None:
-    """Hidden states `[rows, hidden_size]` from the stage before; None in the first one."""
+    """Hidden states `[rows, hidden_size]` from the stage before; None without one."""
     if model.place.first:
         return None
     return model.collectives.recv((rows, model.spec.hidden_size), model.dtype)
@@ -78,21 +84,21 @@ class LaunchedBatch:
     errors: dict[int, Failure] = field(default_factory=dict)  # chunk -> why it did not run
     rows: tuple[int, ...] = ()  # the chunks that run
     choice: Choice | None = None
-    scores: dict[int, list[Scores]] = field(default_factory=dict)  # row -> of its prompt tokens, piece by piece
+    scores: dict[int, list[Scores]] = field(default_factory=dict)  # row -> scores of its prompt tokens, piece by piece
     began: Mark | None = None
-    done: Mark | None = None  # None: it was not launched yet
+    done: Mark | None = None  # None: not launched yet
 
 
 class TorchExecutor:
-    """Launches batches in order, and reads what became of them.
+    """Launches batches in order, and reads their results.
 
-    With `overlap`, a batch is launched when it is submitted, so that the device has the next one before it is done with the
-    last; otherwise it runs in the thread that collects it. A batch that raises fails its own requests and nothing else; one
-    that runs out of memory fails the request with most tokens in it, and runs again without that one. If collecting is
-    interrupted (Ctrl-C), the batch stays the oldest in flight. Raises `EngineError` when the device itself has failed.
+    With `overlap`, a batch is launched when it is submitted, so the device has the next one before it finishes the last;
+    otherwise it runs in the thread that collects it. A batch that raises fails only its own requests; one that runs out of
+    memory fails its request with the most tokens, and runs again without it. If collecting is interrupted (Ctrl-C), the batch
+    stays the oldest in flight. Raises `EngineError` when the device itself has failed.
 
-    In a mesh every rank has one, for its part of the model. Only the last stage draws tokens and scores prompts: the results of
-    the others are empty. There what a batch raises is raised on, because the other ranks cannot run it again.
+    In a mesh every rank has an executor for its part of the model. Only the last stage draws tokens and scores prompts: the
+    results of the others are empty. A batch's exception is raised again there, because the other ranks cannot repeat the batch.
     """
 
     def __init__(
@@ -102,20 +108,20 @@ class TorchExecutor:
         self.model, self.kv, self.link, self.choose = model, kv, link, choose
         mesh = model.place.mesh
         self.alone = mesh.size == 1
-        self.overlap = Overlap(overlap, overlap and mesh.pp == 1)  # the first stage learns of tokens with the next batch
+        self.overlap = Overlap(overlap, overlap and mesh.pp == 1)  # the first stage gets tokens with the next batch
         self.ahead = overlap
         self.run = run or Eager(model, kv, Inputs(link, kv[0].keys.shape[2]))
         self.depth = 2 if overlap else 1
         self.timed = False  # whether `busy` and `idle` are measured
-        self.waited = self.busy = self.idle = 0.0  # seconds: the host for the device; the device at work, and between batches
+        self.waited = self.busy = self.idle = 0.0  # seconds: host waits for device; device works; device idles
         self.launches = 0
-        self.requests = RequestStates()  # made from the batches and their results
+        self.requests = RequestStates()  # built from the batches and their results
         self._queue: deque[LaunchedBatch] = deque()
         self._before: Before | None = None
-        self._last: Mark | None = None  # when the device was done with the batch collected last
+        self._last: Mark | None = None  # end of the batch collected last, on the device
 
     def warm_up(self, batches: Iterable[Batch] = FIRST) -> None:
-        """Run batches whose results are dropped, so that kernels are compiled before the first request comes.
+        """Run batches and drop the results, so that kernels are compiled.
 
         Warm-up writes only to block 0; its first real owner overwrites it.
         """
@@ -131,7 +137,7 @@ class TorchExecutor:
         self.requests.apply(batch)
         self._queue.append(LaunchedBatch(batch))
         if self.ahead:
-            for flight in self._queue:  # in their order, should one of them have been interrupted
+            for flight in self._queue:  # in order, because an earlier one may have been interrupted
                 if flight.done is None:
                     self._start(flight)
 
@@ -170,18 +176,18 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def _launch(self, flight: LaunchedBatch) -> None:
-        """Give the batch to the device: all of it, or what memory is enough for."""
+        """Launch the batch, or the part of it that fits into memory."""
         with self.link.on():
             flight.began = self.link.mark(timed=self.timed) if self.timed else None
             flight.rows, flight.errors = tuple(range(len(flight.batch.chunks))), {}
             while flight.rows and not self._computed(flight):
                 _give_up_one(flight)
-                self.link.free()  # only now, when the error is gone, and with it what was computed so far
+                self.link.free()  # only now: the exception, which is gone, held the tensors computed so far
             flight.done = self.link.mark(timed=self.timed)
         self.launches += 1
 
     def _computed(self, flight: LaunchedBatch) -> bool:
-        """Launch what is left of the batch; False if memory is not enough for it."""
+        """Launch the rest of the batch; False if memory is short."""
         try:
             self._compute(flight)
         except Exception as error:
@@ -209,7 +215,10 @@ class TorchExecutor:
         return self.choose(self.model.logits(hidden), rows)
 
     def _score_prompts(self, flight: LaunchedBatch, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
-        """How likely each prompt token was after those before it, for requests that want to know."""
+        """Log-probabilities of prompt tokens, for requests that ask for them.
+
+        Each is that of a token after those before it.
+        """
         found = {}
         for row, chunk, first in zip(flight.rows, batch.chunks, ran.firsts, strict=True):
             request = self.requests[chunk.request_id]
@@ -227,7 +236,7 @@ class TorchExecutor:
         return Scores.of(logits.log_softmax(dim=-1), self.link.numbers(tokens), top).down(self.link)
 
     def _read(self, flight: LaunchedBatch) -> BatchResult:
-        """Wait for the device, and spread what it found over all chunks of the batch."""
+        """Wait for the device, and distribute its results over all chunks."""
         if flight.done is not None:
             asked = time.perf_counter()
             flight.done.wait()
@@ -242,7 +251,7 @@ class TorchExecutor:
             bad = next((place for place in range(count) if first + place in sampled.errors), count)
             if bad == 0:
                 errors[row] = sampled.errors[first]
-            else:  # behind a bad row nothing holds
+            else:  # rows behind a bad row are invalid
                 tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
             told = sampled.logprobs[first : first + len(tokens[row])]
             logprobs[row] = tuple(one for one in told if one is not None)
@@ -258,7 +267,7 @@ class TorchExecutor:
 
 
 def _drawn(flight: LaunchedBatch) -> Iterator[tuple[int, int, int]]:
-    """For every chunk that draws tokens: its place in the batch, the first row that is its own, and how many are."""
+    """Per drawing chunk: place in the batch, first row, number of rows."""
     first = 0
     for row in flight.rows:
         drafts = flight.batch.chunks[row].drafts
@@ -268,18 +277,22 @@ def _drawn(flight: LaunchedBatch) -> Iterator[tuple[int, int, int]]:
 
 
 def _to_follow(flight: LaunchedBatch) -> Before:
-    """What the next batch has to know of this one: nothing, if no token is drawn in it."""
+    """What the next batch needs of this one: places of its tokens.
+
+    Empty if this batch draws no token.
+    """
     places = {flight.batch.chunks[row].request_id: first for row, first, _ in _drawn(flight)}
     tokens = flight.choice.tokens if flight.choice else torch.empty(0, dtype=torch.int64)
     return Before(flight.batch.id, tokens, places)
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was short, and less work would have found enough of it.
+    """Whether an exception means that memory was short.
 
-    Also of an error that hides such a one: the end of a capture in which memory ran out says only that something failed.
+    Less work would then have found enough. Chained exceptions count, too: the end of a capture in which memory ran out says
+    only that something failed.
     """
-    said = "not enough memory", "out of memory"  # torch of a CPU's; CUDA of what others than torch's allocator ask for
+    said = "not enough memory", "out of memory"  # torch for a CPU; CUDA for memory outside torch's allocator
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said):
             return True
@@ -288,7 +301,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 def _give_up_one(flight: LaunchedBatch) -> None:
-    """Leave out the request with most tokens, the last of them if several have as many."""
+    """Leave out the request with the most tokens; the last of equals."""
     chunks = flight.batch.chunks
     worst = max(flight.rows, key=lambda row: (len(chunks[row].tokens), row))
     flight.errors[worst] = Failure(

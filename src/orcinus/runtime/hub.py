@@ -1,4 +1,4 @@
-"""Models by name: a local folder, or a repository of the Hugging Face hub."""
+"""Models by name: a local folder, or a Hugging Face repository."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 WEIGHTS = "*.safetensors"
 FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
-COPIES = ["consolidated*", "original/*"]  # the same weights once more, in their authors' own format
+COPIES = ["consolidated*", "original/*"]  # other formats of the same weights
 Found = TypeVar("Found")
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?", re.DOTALL)
 REVISION = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
@@ -21,7 +21,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Repository(NamedTuple):
-    """A repository of the hub, at a branch, tag or commit (None: main)."""
+    """A hub repository at a branch, tag or commit (None: main)."""
 
     name: str
     revision: str | None = None
@@ -33,7 +33,8 @@ class Repository(NamedTuple):
 def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
     """The folder of a model, downloaded if needed, with or without weights.
 
-    `commit` is what the revision was found to be before, wherever it points by now. Raises `ModelError` if there is none.
+    `commit` is the commit that the revision meant before, wherever it points now. Raises `ModelError` if there is no such
+    model.
     """
     found = _locate(model, revision)
     if isinstance(found, Path):
@@ -42,7 +43,10 @@ def find_model(model: str | Path, revision: str | None = None, *, commit: str | 
 
 
 def find_config(model: str | Path, revision: str | None = None) -> Path:
-    """A folder with at least config.json, if there is one; nothing else is downloaded. Raises `ModelError` if there is none."""
+    """A folder with at least config.json, which alone is downloaded.
+
+    Raises `ModelError` if there is none.
+    """
     found = _locate(model, revision)
     return found if isinstance(found, Path) else _ask(found, _download_config)
 
@@ -59,7 +63,7 @@ def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, 
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit in a folder of the hub's cache; None for other folders."""
+    """The commit of a folder in the hub's cache; None elsewhere."""
     return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
@@ -71,7 +75,7 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
         folder = Path(model)
     try:
         is_folder, exists = folder.is_dir(), folder.exists()
-    except OSError as error:  # of a folder above it, or of its name
+    except OSError as error:  # error of a parent folder, or of the name
         raise ModelError(f"{shown(str(model))} cannot be read: {error.strerror}") from None
     if is_folder:
         if revision is not None:
@@ -118,16 +122,16 @@ def _download_headers(repository: Repository) -> tuple[Path, dict[str, TensorHea
     from huggingface_hub import get_safetensors_metadata
 
     folder = _download_config(repository)
-    with suppress(ModelError):  # perhaps the weights were downloaded before
+    with suppress(ModelError):  # the weights may have been downloaded before
         return folder, read_headers(folder)
-    revision = commit_of(folder) or repository.revision  # the config's own, if the branch moved meanwhile
+    revision = commit_of(folder) or repository.revision  # the config's commit, even if the branch moved meanwhile
     files = get_safetensors_metadata(repository.name, revision=revision).files_metadata.values()
     tensors = [(name, tensor) for file in files for name, tensor in file.tensors.items()]
     return folder, {name: TensorHeader(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors}
 
 
 def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Found:
-    """What a request to the hub gives. Raises `ModelError` if it fails."""
+    """The result of a request to the hub. Raises `ModelError`."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -139,7 +143,7 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
         SafetensorsParsingError,
     )
 
-    # the second is the HTTP client's own, and which client it is differs from version to version
+    # the second is that of the HTTP client, which depends on the version
     unreachable: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
     try:
         return request(repository)
@@ -160,13 +164,13 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
     except RemoteEntryNotFoundError:
         raise ModelError(f"{repository} has no config.json: it is no model that can be loaded") from None
     except unreachable as error:
-        if isinstance(error, OSError) and error.filename is not None:  # of a file here, not of a connection
+        if isinstance(error, OSError) and error.filename is not None:  # error of a local file, not of a connection
             raise ModelError(_no_room(str(repository), f"{error.filename}: {error.strerror}")) from None
         raise ModelError(
             f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
             "connect to the network, or give the path of a folder that was downloaded elsewhere"
         ) from None
-    except RuntimeError as error:  # there is no home, hence no folder for downloads
+    except RuntimeError as error:  # no home directory, hence no folder for downloads
         raise ModelError(_no_room(str(repository), str(error))) from None
 
 

@@ -1,4 +1,7 @@
-"""A batch on its way into the model: packed, brought to the device, and its missing tokens filled in there."""
+"""The input batch: packed, copied to the device, and completed there.
+
+The device fills in tokens that the host does not know yet.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,17 @@ from orcinus.runtime.transfers import Link
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The batch that was launched before, as far as the next one needs it."""
+    """The batch launched before, as far as the next one needs it."""
 
     batch_id: int
-    tokens: Tensor  # [S] int64 on the device: what it samples
-    places: Mapping[str, int]  # request -> which of them is its
+    tokens: Tensor  # [S] int64 on the device: its sampled tokens
+    places: Mapping[str, int]  # request -> place of its token
 
     def place(self, chunk: Chunk) -> int:
-        """Where a chunk's token is; -1 for a request that failed there, whose result is never read."""
+        """The place of a chunk's token; -1 if its request failed there.
+
+        The result of such a request is never read.
+        """
         assert chunk.follows == self.batch_id, "a batch follows the one that was launched before it"
         return self.places.get(chunk.request_id, -1)
 
@@ -33,21 +39,27 @@ Feed = Callable[[Tensor, Tensor, Tensor], None]  # tokens [D], sources [D], samp
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A batch that went through the layers."""
+    """The result of the layers for one batch."""
 
     hidden: Tensor  # [T, hidden_size] of all rows, padding included
-    sample_rows: Tensor  # rows whose logits are wanted, in the order of the chunks that sample
+    sample_rows: Tensor  # rows to compute logits for, in the order of the chunks that sample
     firsts: list[int]  # first row of every chunk
 
 
 class Runner(Protocol):
-    """Runs the layers of a model over a batch, and only launches them where a device works by itself."""
+    """Runs the layers of a model over a batch.
+
+    On a device that works asynchronously, it only launches them.
+    """
 
     def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran: ...
 
 
 class Inputs:
-    """Writes batches into a device's memory. `feed` is what fills in tokens of the batch before; None: none is ever missing."""
+    """Writes batches into a device's memory.
+
+    `feed` fills in tokens of the batch before; None: none is ever missing.
+    """
 
     def __init__(self, link: Link, block_size: int, feed: Feed | None = None) -> None:
         self.link, self.feed, self.packer = link, feed, Packer(block_size)
@@ -60,9 +72,9 @@ class Inputs:
         before: Before | None,
         into: Tensor | None = None,
     ) -> tuple[tuple[PackedBatch, ...], list[int]]:
-        """The batch for every group of layers, padded to `shape`, and the first row of every chunk.
+        """The batch for every layer group, and each chunk's first row.
 
-        `into` = memory of the device `[shape.words]`.
+        It is padded to `shape`. `into` = memory of the device `[shape.words]`.
         """
         words = self.link.empty(shape.words)
         firsts = self.packer.fill(words.numpy(), batch, shape, requests, before.place if before is not None else None)

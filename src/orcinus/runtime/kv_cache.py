@@ -1,4 +1,7 @@
-"""The tensors that hold keys and values. Who owns which block is decided in `core/kv`."""
+"""The tensors that hold keys and values.
+
+`core/kv` decides who owns which block.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from orcinus.runtime.pack import PackedBatch
 class LayerKV:
     """Keys and values of one layer, each `[num_blocks, num_kv_heads, block_size, head_dim]`.
 
-    The heads stand before the positions inside a block, so that all that one head reads of a block is contiguous:
-    measured on a CPU, twice the bandwidth of the other order (see docs/log.md).
+    Heads come before positions inside a block, so one head's part of a block is contiguous: measured on a CPU, that has twice
+    the bandwidth of the other order (see docs/log.md).
     """
 
     keys: Tensor
@@ -51,7 +54,7 @@ def allocate(
 ) -> tuple[LayerKV, ...]:
     """The K/V memory of a model, zeroed.
 
-    An operating system gives pages only when they are written.
+    The operating system provides its pages only when they are written.
     """
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
     memory = torch.zeros(shape, dtype=dtype, device=device)

@@ -22,7 +22,10 @@ class SplitKind(Enum):
 
 
 def share(count: int, rank: int, ranks: int) -> range:
-    """A rank's share of `count` things, as equal as can be: the first ranks may have one more."""
+    """A rank's share of `count` things, as equal as possible.
+
+    The first ranks may have one more.
+    """
     each, rest = divmod(count, ranks)
     first = rank * each + min(rank, rest)
     return range(first, first + each + (rank < rest))
@@ -41,7 +44,10 @@ class SplitPart:
     shared: bool = False  # whether several ranks may hold one unit: key and value heads, if there are fewer than ranks
 
     def shard(self, rank: int, ranks: int) -> slice:
-        """What a rank holds. Raises `ConfigError` if there is not a unit for every rank."""
+        """A rank's slice of this part.
+
+        Raises `ConfigError` if there are fewer units than ranks.
+        """
         width = self.size // self.units
         if self.units < ranks and not self.shared:
             raise ConfigError(f"{self.units} units of {width} cannot be divided over {ranks} ranks: use at most {self.units}")
@@ -57,16 +63,17 @@ class SplitPart:
         group = next(group for group in range(groups) if rank in share(ranks, group, groups))
         if self.shared:
             return range(group, group + 1)
-        holders = share(ranks, group, groups)  # ranks that share out the units of this group
+        holders = share(ranks, group, groups)  # ranks that divide the units of this group
         mine = share(each, rank - holders.start, len(holders))
         return range(group * each + mine.start, group * each + mine.stop)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a weight may be split over ranks: the dimension and its units.
+    """How a weight may be split over ranks.
 
-    The parts are those of a fused weight (query, key, value; gate, up); they lie one after the other along the dimension.
+    It names the dimension and its units. The parts are those of a fused weight (query, key, value; gate, up); they lie one
+    after the other along the dimension.
     """
 
     kind: SplitKind
@@ -74,7 +81,7 @@ class Split:
 
     @property
     def dim(self) -> int:
-        """The dimension of a weight `[outputs, inputs]` that is divided."""
+        """The dimension that is split, of a weight `[outputs, inputs]`."""
         return 1 if self.kind is SplitKind.ROW else 0
 
     @property
@@ -83,18 +90,18 @@ class Split:
         return sum(part.size for part in self.parts)
 
     def span(self, part: int | None) -> slice:
-        """Where a part lies; None is the whole dimension."""
+        """The slice of a part; None is the whole dimension."""
         if part is None:
             return slice(None)
         start = sum(each.size for each in self.parts[:part])
         return slice(start, start + self.parts[part].size)
 
     def shards(self, rank: int, ranks: int) -> tuple[slice, ...]:
-        """A rank's slice of each part. Raises `ConfigError` if units would be cut."""
+        """A rank's slice of each part. Raises `ConfigError` for cut units."""
         return tuple(each.shard(rank, ranks) for each in self.parts)
 
     def of_rank(self, rank: int, ranks: int) -> Split:
-        """How what a rank holds is made of parts. Raises `ConfigError` if units would be cut."""
+        """The split of a rank's own weight. Raises `ConfigError` for cut units."""
         if ranks == 1:
             return self
         sizes = [shard.stop - shard.start for shard in self.shards(rank, ranks)]
@@ -112,25 +119,31 @@ class LinearWeight(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the weight is stored."""
+        """The dtype in which the weight is stored."""
         ...
 
     @property
     def num_bytes(self) -> int:
-        """Bytes it takes once it is loaded."""
+        """Bytes of the loaded weight."""
         ...
 
     @property
     def split(self) -> Split:
-        """How it may be split over ranks; formats with groups have larger units."""
+        """How ranks may split it; formats with groups have larger units."""
         ...
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """What a checkpoint fills, by the last part of its name there: `weight`, `scale`."""
+        """Tensors to fill, by the last part of their checkpoint names.
+
+        These are `weight`, `scale`, and so on.
+        """
         ...
 
     def split_dim(self, name: str) -> int | None:
-        """The dimension of a tensor along which it is split; None: every rank holds all of it."""
+        """The dimension along which ranks split a tensor.
+
+        None: every rank holds all of it.
+        """
         ...
 
     def part(self, name: str, part: int | None) -> Tensor:
@@ -149,7 +162,7 @@ class LinearWeight(Protocol):
         ...
 
 
-# Shape, split, dtype of the model (not of the stored numbers) and device -> a weight that waits to be filled.
+# Shape, split, dtype of the model (not of the stored numbers) and device -> an empty weight.
 MakeLinearWeight = Callable[[tuple[int, int], Split, torch.dtype, torch.device], LinearWeight]
-# A checkpoint's quantization_config -> how to make its weights.
+# A checkpoint's quantization_config -> the maker of its weights.
 LinearFormat = Callable[[Mapping[str, Any]], MakeLinearWeight]

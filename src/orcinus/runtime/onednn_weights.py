@@ -1,9 +1,8 @@
 """Weights in the layout that oneDNN multiplies fastest on a CPU.
 
-Products of few rows are most of what serving on a CPU computes, and each reads a whole weight. In oneDNN's own layout those
-of eight rows are 2.4 to 5.4 times as fast as torch's plain ones in float32, and 1.3 to 2.4 times in bfloat16 (docs/log.md).
-The operators are those that torch's compiler makes of linear layers for CPUs; where a torch lacks them, weights stay as they
-are.
+Products of few rows are most of the work of serving on a CPU, and each reads a whole weight. In oneDNN's own layout products of
+eight rows are 2.4 to 5.4 times as fast as torch's plain ones in float32, and 1.3 to 2.4 times in bfloat16 (docs/log.md).
+torch's compiler uses the same operators for linear layers on CPUs; if this torch lacks them, weights stay plain.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from orcinus.runtime.linear_weight import LinearWeight, Split
 
-ROWS = 8  # for which the layout is chosen: a batch of decodes; hundreds of rows are no slower with it
+ROWS = 8  # rows to optimise the layout for: a batch of decodes; it is no slower with hundreds of rows
 
 
 @cache
 def can_prepack(device: str, dtype: torch.dtype) -> bool:
-    """Whether products with prepacked weights work here, tried on a small one."""
+    """Whether products with prepacked weights work here; tries a small one."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
@@ -34,7 +33,7 @@ def can_prepack(device: str, dtype: torch.dtype) -> bool:
 
 
 def prepack(weight: Tensor) -> Tensor:
-    """A copy of a weight `[outputs, inputs]` that only `multiply` can read."""
+    """A prepacked copy of a weight `[outputs, inputs]`; only `multiply` reads it."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
     return packed
 

@@ -1,4 +1,7 @@
-"""What a decoder computes between its matrix products: in torch here, fused in `kernels/operators.py`."""
+"""A decoder's operations between its matrix products.
+
+Here they are torch's; `kernels/operators.py` has fused ones.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Operators(Protocol):
-    """Operations on flat batches `[T, size]`; results are new tensors unless said otherwise."""
+    """Operations on flat batches `[T, size]`.
+
+    Results are new tensors unless stated otherwise.
+    """
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / √(mean x² + eps) · weight over the last dimension (RMSNorm)."""
+        """x / √(mean x² + eps) · weight over the last dimension.
+
+        This is RMSNorm.
+        """
         ...
 
     def add_rms_norm(self, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -36,9 +45,9 @@ class Operators(Protocol):
         ...
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
-        """act(gate) · up `[T, size]` of gate and up side by side (GLU).
+        """act(gate) · up `[T, size]`, for gate and up side by side.
 
-        The input is `[T, 2 · size]` (Shazeer, "GLU variants", 2020).
+        The input is `[T, 2 · size]` (GLU: Shazeer, "GLU variants", 2020).
         """
         ...
 

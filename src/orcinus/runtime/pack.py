@@ -1,4 +1,6 @@
-"""A batch as tensors: the tokens of all requests, prefill and decode alike, in one flat row (Orca, selective batching).
+"""A batch as tensors: all requests' tokens in one flat row.
+
+It mixes prefill and decode (Orca, selective batching).
 
     rows     d0 d1 d2 … padding | c0 c0 c0 c0 | c1 c1 c1 | padding        decodes first, then chunks of several tokens
     words    tokens | positions | slots | … | block tables               all of it whole numbers, in one piece of memory
@@ -29,32 +31,32 @@ Tables: TypeAlias = "tuple[array[int], ...]"  # block tables of a request, one p
 
 @dataclass(frozen=True, slots=True)
 class PagedBatch:
-    """Which rows belong to which request, and where its context lies. R requests.
+    """The rows and contexts of R requests.
 
-    Rows are counted from `firsts[0]`: a slice of the requests goes with the slice of the rows that are theirs. A request
-    without rows (`firsts[r] == firsts[r + 1]`) is padding: a kernel looks at it and is done.
+    Rows are counted from `firsts[0]`, so a slice of the requests fits the slice of their rows. A request without rows
+    (`firsts[r] == firsts[r + 1]`) is padding: kernels skip it.
     """
 
-    firsts: Tensor  # [R + 1] int32: row of each request's first token, and the row after the last one's last
+    firsts: Tensor  # [R + 1] int32: row of each request's first token, then the end of the last request's rows
     ends: Tensor  # [R] int32: sequence length after this chunk, in tokens
-    tables: Tensor  # [R, most blocks] int32: block tables; what stands beyond the end is never looked at
+    tables: Tensor  # [R, most blocks] int32: block tables; entries beyond a table's end are never read
     most_rows: int  # no request has more rows than this: 1 if all are decodes
     most_context: int  # no sequence is longer than this, in tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much room a packed batch has, padding included."""
+    """The sizes of a packed batch, padding included."""
 
     decodes: int  # requests of one token, a row each
     chunks: int  # requests of several tokens
     chunk_rows: int  # rows of all chunks together
     most_rows: int  # of one chunk
-    samples: int  # rows whose logits are wanted
-    groups: int  # of layers, each with block tables of its own
+    samples: int  # rows to compute logits for
+    groups: int  # groups of layers, each with its own block tables
     blocks: int  # of the longest block table
     most_context: int  # tokens of the longest sequence
-    chunk_context: int  # tokens of all sequences together of which there are chunks
+    chunk_context: int  # tokens of all sequences that have chunks, together
 
     @property
     def rows(self) -> int:
@@ -62,7 +64,7 @@ class Shape:
 
     @property
     def words(self) -> int:
-        """Whole numbers that describe the batch."""
+        """The number of integers that describe the batch."""
         return _begins(self.sizes)[-1]
 
     @property
@@ -98,13 +100,19 @@ def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
 
 
 def _begins(sizes: Sequence[int]) -> list[int]:
-    """Where parts of these sizes begin, and where the last one ends: at whole 16 bytes, for which kernels are compiled."""
+    """Begins of parts of these sizes, and the end.
+
+    Each part begins at whole 16 bytes, as kernels are compiled for.
+    """
     return list(itertools.accumulate((-(-size // 4) * 4 for size in sizes), initial=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The parts of `Shape.words` numbers, each a view of the memory: numpy's where it is filled, torch's where it is read."""
+    """The parts of `Shape.words` numbers, as views.
+
+    They are numpy's when filled, torch's when read.
+    """
 
     tokens: Any  # [rows]
     positions: Any  # [rows]
@@ -132,21 +140,27 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """One iteration's input for a group of layers: T rows, of which the first D are decodes; int32 tensors on one device."""
+    """One iteration's input for a group of layers, in int32 tensors.
+
+    It has T rows; the first D are decodes. All tensors are on one device.
+    """
 
     tokens: Tensor  # [T] token ids
     positions: Tensor  # [T] position of each token in its own sequence
     slot_blocks: Tensor  # [T] block that receives the token's key and value; negative = padding
     slot_offsets: Tensor  # [T] place inside that block
-    sources: Tensor  # [D] where a token that follows another batch is to be found on the device; -1 = it is in `tokens`
-    sample_rows: Tensor  # rows whose logits are wanted, in the order of the chunks that sample
+    sources: Tensor  # [D] place on the device of a token that follows another batch; -1 = it is in `tokens`
+    sample_rows: Tensor  # rows to compute logits for, in the order of the chunks that sample
     decodes: PagedBatch  # the requests of rows [0, D)
-    chunks: PagedBatch  # those of rows [D, T), counted from D
-    chunk_context: int  # tokens of all their sequences together, or more
+    chunks: PagedBatch  # the requests of rows [D, T), counted from D
+    chunk_context: int  # tokens of all sequences of chunks together, or more
 
     @classmethod
     def over(cls, words: Tensor, shape: Shape) -> tuple[PackedBatch, ...]:
-        """What `fill` wrote, wherever it was copied to: for every group of layers its block tables, the rest shared."""
+        """Views of the numbers that `fill` wrote, for every layer group.
+
+        The groups differ in block tables and share the rest.
+        """
         at = Layout.over(words, shape)
         return tuple(cls._group(at, shape, group) for group in range(shape.groups))
 
@@ -159,7 +173,7 @@ class PackedBatch:
 
 
 class _Row(NamedTuple):
-    """Where a request's block tables stand in `_TableRows`."""
+    """The row of a request's block tables in `_TableRows`."""
 
     row: int
     tables: Tables  # the same object as long as the request is in memory
@@ -167,9 +181,9 @@ class _Row(NamedTuple):
 
 
 class _TableRows:
-    """The block tables of requests as rows of one array, so that a batch's are gathered at once.
+    """Block tables as rows of one array.
 
-    Only new blocks are written.
+    A batch gathers its tables at once. Only new blocks are written.
     """
 
     def __init__(self) -> None:
@@ -178,7 +192,7 @@ class _TableRows:
         self._free: list[int] = []
 
     def rows(self, chunks: Sequence[Chunk], requests: Mapping[str, RequestState]) -> list[int]:
-        """The row of each chunk's request, up to date."""
+        """The up-to-date row of each chunk's request."""
         found = []
         for chunk in chunks:
             tables, known = requests[chunk.request_id].blocks, self._rows.get(chunk.request_id)
@@ -192,7 +206,7 @@ class _TableRows:
         return found
 
     def _free_row(self, requests: Mapping[str, RequestState], groups: int) -> int:
-        """A row of a request that is gone, or a new one."""
+        """A row of a finished request, or a new one."""
         if not self._free:
             self._free = [self._rows.pop(request_id).row for request_id in self._rows.keys() - requests.keys()]
         if not self._free:
@@ -215,7 +229,10 @@ class _TableRows:
 
 
 class Packer:
-    """Writes batches down as numbers. It remembers block tables as arrays, for most come again unchanged."""
+    """Writes batches as numbers; caches block tables as arrays.
+
+    Most tables come again unchanged.
+    """
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
@@ -229,9 +246,10 @@ class Packer:
         requests: Mapping[str, RequestState],
         source: Callable[[Chunk], int] | None = None,
     ) -> list[int]:
-        """Write a batch into `words` `[shape.words]`. Returns the first row of every chunk, in the order of the batch.
+        """Write a batch into `words`; return the first row of every chunk.
 
-        `requests` holds the block tables; `source` says where the token of a chunk that follows another batch is to be found.
+        `words` is `[shape.words]`; rows are in the order of the batch. `requests` holds the block tables; `source` gives the
+        place of the token of a chunk that follows another batch.
         """
         at = Layout.over(words, shape)
         tables = self._tables.rows(batch.chunks, requests)
@@ -262,7 +280,7 @@ class Packer:
     def _decodes(
         self, at: Layout, chunks: Sequence[Chunk], tables: list[int], shape: Shape, source: Callable[[Chunk], int] | None
     ) -> None:
-        """The rows of the decodes; `tables` are their rows of block tables."""
+        """Fill the decodes; `tables` are their rows of block tables."""
         count = len(chunks)
         rows = slice(0, count)
         starts = np.array([chunk.start for chunk in chunks], np.int32)
@@ -294,14 +312,17 @@ class Packer:
 
 
 def _pad(at: Layout, rows: slice) -> None:
-    """Rows of padding: token 0 at position 0, whose key and value are written nowhere."""
+    """Fill rows with padding: token 0 at position 0, no slot."""
     for column in (at.tokens, at.positions, at.slot_offsets):
         column[rows] = 0
     at.slot_blocks[:, rows] = -1
 
 
 def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) -> tuple[PackedBatch, ...]:
-    """A batch on the CPU, in the smallest shape that holds it, for every group of layers."""
+    """A batch on the CPU, for every group of layers.
+
+    It has the smallest shape that holds it.
+    """
     shape = shape_of(batch, requests)
     words = torch.empty(shape.words, dtype=torch.int32)
     Packer(block_size).fill(words.numpy(), batch, shape, requests)

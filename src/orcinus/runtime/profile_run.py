@@ -26,14 +26,14 @@ from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import shape_of
 from orcinus.runtime.transfers import Link
 
-PARAMS = SamplingParams(seed=0, top_p=0.9)  # what needs the most memory: sorted logits
+PARAMS = SamplingParams(seed=0, top_p=0.9)  # sorted logits need the most memory
 
 
 class Meter(Protocol):
-    """Tells how many bytes work took."""
+    """Measures the bytes that work takes."""
 
     def start(self) -> None:
-        """What is in use now does not count."""
+        """Begin to measure; bytes in use now do not count."""
         ...
 
     def peak(self) -> int:
@@ -42,7 +42,7 @@ class Meter(Protocol):
 
 
 class CudaMeter:
-    """Asks torch's allocator."""
+    """Measures with torch's allocator."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -70,7 +70,7 @@ def profile(
 ) -> int:
     """Peak bytes of the largest iterations, besides weights, keys and values.
 
-    `choose` is what makes tokens of logits `[requests, vocab_size]`, in the model's dtype. Raises `torch.OutOfMemoryError`.
+    `choose` makes tokens of logits `[requests, vocab_size]` in the model's dtype. Raises `torch.OutOfMemoryError`.
     """
     kv = kv_cache.allocate(len(model.layers), 1, model.num_kv_heads, block_size, model.spec.head_dim, dtype, device)
     meter.start()
@@ -83,8 +83,8 @@ def profile(
 def largest_batches(limits: Limits, block_size: int) -> list[Batch]:
     """The largest batches: all tokens, each request at the longest context.
 
-    Backends differ in what is worst for them: prompts as long as can be; with them as many decodes as can be, and rows to
-    sample; or as many pieces of prompts as can be, each with a context of its own.
+    Backends differ in their worst case: prompts as long as possible; the same with as many decodes and rows to sample as
+    possible; or as many pieces of prompts as possible, each with its own context.
     """
     tokens, longest = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len), limits.max_model_len
     most = min(limits.max_batch_size, tokens)
@@ -94,7 +94,7 @@ def largest_batches(limits: Limits, block_size: int) -> list[Batch]:
 
 
 def _long_first(tokens: int, requests: int, longest: int) -> tuple[int, ...]:
-    """Tokens of each request: the first ones as many as possible, the others one."""
+    """Tokens per request: the first as many as possible, others one."""
     counts, spare = [], tokens - requests
     for _ in range(requests):
         more = min(spare, longest - 1)
@@ -104,7 +104,7 @@ def _long_first(tokens: int, requests: int, longest: int) -> tuple[int, ...]:
 
 
 def _alike(tokens: int, requests: int) -> tuple[int, ...]:
-    """Tokens of each request, when all have the same, or one more."""
+    """Tokens per request, as equal as possible."""
     least, more = divmod(tokens, requests)
     return (least + 1,) * more + (least,) * (requests - more)
 

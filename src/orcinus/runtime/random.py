@@ -1,8 +1,8 @@
 """Stateless random numbers: one per (seed, position), equal on all machines.
 
-A generator with state would tie a request's text to how often it was called, and so to its neighbours, to chunking and to
-preemptions. A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a hash
-instead: Philox4x32-10, the one that GPU libraries use as well, keyed by the seed and counting positions.
+A generator with state would make a text depend on how often it was called, and so on neighbours, chunking and preemptions. A
+counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a hash instead:
+Philox4x32-10, which GPU libraries use as well, keyed by the seed and counting positions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def philox(key: NDArray[np.uint64], counter: NDArray[np.uint64]) -> NDArray[np.u
 
 
 def uniform(seeds: Sequence[int], positions: Sequence[int]) -> NDArray[np.float64]:
-    """One number of [0, 1) per pair, with 53 random bits. Seeds are 64-bit, signed or not."""
+    """One uniform number of [0, 1) per pair, with 53 random bits.
+
+    Seeds are 64-bit, signed or not.
+    """
     key = np.array([seed % 2**64 for seed in seeds], np.uint64)
     words = philox(key, np.array(positions, np.uint64))
     bits = (words[:, 0] << np.uint64(21)) | (words[:, 1] >> np.uint64(11))

@@ -1,4 +1,7 @@
-"""From logits to tokens. What a row becomes depends on that row and its request alone, never on its neighbours."""
+"""From logits to tokens.
+
+A row's token depends on that row and its request alone, never on its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ NOT_FINITE = Failure(
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One token per row, its log-probabilities if asked for, or why it has none."""
+    """One token per row, with its log-probabilities or its error.
+
+    Log-probabilities are there if requested.
+    """
 
     tokens: list[int]
     logprobs: list[Logprobs | None]
@@ -32,7 +38,7 @@ class Sampled:
 
 
 class Choice(Protocol):
-    """Tokens that were chosen, or are being chosen on a device."""
+    """Chosen tokens, perhaps still being chosen on a device."""
 
     @property
     def tokens(self) -> Tensor:
@@ -40,13 +46,16 @@ class Choice(Protocol):
         ...
 
     def read(self) -> Sampled:
-        """What the host wants to know of them; on a device, after a mark that was made since."""
+        """The sampled tokens on the host.
+
+        On a device, call it after a mark that was made since.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Tokens that are known already."""
+    """Tokens that are already known."""
 
     sampled: Sampled
 
@@ -59,7 +68,10 @@ class Chosen:
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
-    """One token per row of `logits` `[len(rows), vocab_size]`, with torch's operations, and waiting for them."""
+    """One token per row of `logits`, with torch's operations, synchronously.
+
+    `logits` are `[len(rows), vocab_size]`.
+    """
     return Chosen(sample(logits.float(), rows))
 
 
@@ -89,7 +101,10 @@ def _not_finite(values: Tensor, failure: Failure) -> dict[int, Failure]:
 
 
 def adjust(logits: Tensor, row: Row) -> None:
-    """Forbidden tokens, biases and penalties of one request, in vLLM's order, in place on its row `[vocab_size]`."""
+    """Apply forbidden tokens, biases and penalties to a row, in place.
+
+    The order is vLLM's; the row is `[vocab_size]`.
+    """
     params = row.params
     bitmask = token_bitmask(row, len(logits))
     if bitmask is not None:
@@ -109,7 +124,10 @@ def adjust(logits: Tensor, row: Row) -> None:
 
 
 def draw(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """Random tokens for rows `[n, vocab_size]` that agree on `filters`: invert the distribution at one uniform number."""
+    """Random tokens: invert each row's distribution at one uniform number.
+
+    Rows `[n, vocab_size]` agree on `filters`.
+    """
     device, first = logits.device, rows[0].params
     seeds = [row.params.seed or 0 for row in rows]
     u = torch.from_numpy(uniform(seeds, [row.position for row in rows])).to(device)
@@ -130,9 +148,9 @@ def draw(logits: Tensor, rows: Sequence[Row]) -> list[int]:
 
 
 def _likeliest(scaled: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and ids of tokens from the likeliest down, equal ones by their ids: all, or those no less likely than the k-th.
+    """Values and ids of tokens, the likeliest first, equal ones by id.
 
-    Where a row has fewer of these than another one, the values behind them are -inf.
+    All tokens, or those no less likely than the k-th. A row with fewer of these than another one ends with values of -inf.
     """
     if not 0 < k < scaled.shape[1]:
         return scaled.sort(dim=-1, descending=True, stable=True)
@@ -149,7 +167,10 @@ def _likeliest(scaled: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _invert(weights: Tensor, u: Tensor) -> Tensor:
-    """For every row the first index whose cumulated weight exceeds u of the total; it never has weight 0."""
+    """Per row, the first index with cumulated weight above u.
+
+    u is a share of the total; the index never has weight 0.
+    """
     cumulated = weights.cumsum(dim=-1, dtype=torch.float64)
     target = u[:, None] * cumulated[:, -1:]
     last = weights.shape[1] - 1 - (weights > 0).flip(-1).int().argmax(dim=-1)  # rounding must not lead past it
@@ -157,12 +178,15 @@ def _invert(weights: Tensor, u: Tensor) -> Tensor:
 
 
 def filters(params: SamplingParams) -> bool:
-    """Whether some tokens are left out before one is drawn."""
+    """Whether filters leave some tokens out of the draw."""
     return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
 
 
 def _alike(rows: Sequence[Row]) -> list[list[int]]:
-    """Rows that are not greedy, grouped so that each group runs the same operations, whatever else is in the batch."""
+    """Rows that are not greedy, grouped by their operations.
+
+    A group runs the same operations, whatever else is in the batch.
+    """
     groups: dict[tuple[bool, int], list[int]] = {}
     for place, row in enumerate(rows):
         if not row.params.greedy:
@@ -172,16 +196,16 @@ def _alike(rows: Sequence[Row]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What rows of log-probabilities say about one token each, wherever they were computed."""
+    """One token's log-probability and rank per row, and the likeliest tokens."""
 
     chosen: Tensor  # [n] log-probability of the token
-    ranks: Tensor  # [n] its place, 1 = the likeliest; of equal ones the token itself stands first
+    ranks: Tensor  # [n] its rank, 1 = the likeliest; among equal ones the token itself is first
     ids: Tensor  # [n, top] the likeliest tokens
     values: Tensor  # [n, top] theirs
 
     @classmethod
     def of(cls, rows: Tensor, tokens: Tensor, top: int) -> Scores:
-        """`rows` are log-probabilities `[n, vocab_size]`, `tokens` `[n]`."""
+        """Scores of `tokens` `[n]` in log-probabilities `rows` `[n, vocab_size]`."""
         tokens = tokens[:, None]
         chosen = rows.gather(1, tokens)
         values, ids = rows.topk(min(top, rows.shape[1]), dim=-1)
@@ -193,10 +217,10 @@ class Scores:
         return cls(chosen[:, 0], (rows > chosen).sum(dim=-1) + 1, ids.gather(1, order), values)
 
     def down(self, link: Link) -> Scores:
-        """The same on the host, from the next mark on."""
+        """A copy on the host, valid from the next mark on."""
         return Scores(link.down(self.chosen), link.down(self.ranks), link.down(self.ids), link.down(self.values))
 
     def read(self, tops: Sequence[int]) -> list[Logprobs]:
-        """For every row its token's facts and so many of the likeliest."""
+        """Each row's log-probabilities, with its number of likeliest tokens."""
         facts = zip(self.chosen.tolist(), self.ranks.tolist(), self.ids.tolist(), self.values.tolist(), tops, strict=True)
         return [Logprobs(one, rank, tuple(zip(ids[:top], values[:top], strict=True))) for one, rank, ids, values, top in facts]

@@ -1,4 +1,4 @@
-"""Token bitmasks: which tokens a row may become, whatever forbids the others."""
+"""Token bitmasks: the tokens a row may become."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def token_bitmask(row: Row, vocab_size: int) -> Bitmask | None:
     return np.packbits(bits, bitorder="little").view(np.int32)
 
 
-@lru_cache(maxsize=64)  # a request asks for the same ones at every token, and there may be thousands
+@lru_cache(maxsize=64)  # a request forbids the same tokens every time, perhaps thousands
 def _bits(ids: tuple[int, ...], size: int) -> NDArray[np.uint8]:
     bits = np.zeros(size, np.uint8)
     bits[list(ids)] = 1
@@ -37,6 +37,9 @@ def _bits(ids: tuple[int, ...], size: int) -> NDArray[np.uint8]:
 
 
 def apply_token_bitmask(logits: Tensor, bitmask: Bitmask) -> None:
-    """Set the logits `[vocab_size]` of forbidden tokens to -inf, in place, on a CPU."""
+    """Set the logits of forbidden tokens to -inf, in place.
+
+    `logits` are `[vocab_size]`, on a CPU.
+    """
     bits = np.unpackbits(bitmask.view(np.uint8), count=len(logits), bitorder="little")
     logits.masked_fill_(torch.from_numpy(bits) == 0, -torch.inf)

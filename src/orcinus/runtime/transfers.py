@@ -1,7 +1,7 @@
-"""Asynchronous host-device copies, and events that say when they are done.
+"""Asynchronous host-device copies, and events that mark their end.
 
-From pinned memory a device fetches by itself while the host goes on. torch's allocator gives pinned memory out again only
-when the copies that use it are done, so its users need no bookkeeping. On a CPU all of this is plain memory.
+A device reads pinned memory by itself while the host goes on. torch's allocator reuses pinned memory only when the copies that
+use it are done, so its users need no bookkeeping. On a CPU all of this is plain memory.
 """
 
 from __future__ import annotations
@@ -26,56 +26,59 @@ class Mark:
             self._event.record()
 
     def wait(self) -> None:
-        """Until the device has come this far."""
+        """Wait until the device has reached this point."""
         if self._event is not None:
             self._event.synchronize()
 
     def seconds_until(self, later: Mark) -> float:
-        """Seconds of the device between two timed marks; 0 on a CPU."""
+        """Device seconds between two timed marks; 0 on a CPU."""
         if self._event is None or later._event is None:
             return 0.0
         return float(self._event.elapsed_time(later._event)) / 1000
 
 
 class Link:
-    """The way to one device and back."""
+    """Copies to and from one device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._far = device.type == "cuda"
 
     def on(self) -> AbstractContextManager[object]:
-        """Kernels that are launched inside run on this device."""
+        """A context whose kernels run on this device."""
         return torch.cuda.device(self.device) if self._far else nullcontext()
 
     def empty(self, size: int) -> Tensor:
-        """Memory of the host, int32 `[size]`, from which `up` copies without waiting."""
+        """Host memory, int32 `[size]`, from which `up` copies without waiting."""
         return torch.empty(size, dtype=torch.int32, pin_memory=self._far)
 
     def up(self, host: Tensor, into: Tensor | None = None) -> Tensor:
-        """A copy on the device. `host` is read later: it must not be written again."""
+        """A copy on the device.
+
+        `host` is read later: it must not be written again.
+        """
         if into is not None:
             return into.copy_(host, non_blocking=True)
         return host.to(self.device, non_blocking=True)
 
     def numbers(self, values: NDArray[np.generic]) -> Tensor:
-        """An array on the device."""
+        """A copy of an array on the device."""
         host = torch.from_numpy(values)
         return self.up(host.pin_memory() if self._far else host)
 
     def down(self, tensor: Tensor) -> Tensor:
-        """A copy on the host, complete once the next `mark` has passed."""
+        """A copy on the host, complete once the next `mark` passes."""
         if not self._far:
             return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
     def free(self) -> None:
-        """Give memory that torch keeps for later back to the device."""
+        """Give torch's cached memory back to the device."""
         if self._far:
             torch.cuda.empty_cache()
 
     def check(self) -> None:
-        """Raise `EngineError` if the device takes no more work.
+        """Raise `EngineError` if the device accepts no more work.
 
         After some errors all calls fail until the process ends.
         """

@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: headers, and tensors one by one."""
+"""The safetensors files of a model folder: headers and tensors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from orcinus.errors import ModelError, one_line
 from orcinus.model_config import MIB, read_object, shown
 
-if TYPE_CHECKING:  # readers of headers do without torch, which takes a second to import
+if TYPE_CHECKING:  # readers of headers need no torch, whose import takes a second
     from torch import Tensor
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-MOST_INDEX_BYTES = 64 * MIB  # that of a model with 91,000 tensors has 9 MiB
+MOST_INDEX_BYTES = 64 * MIB  # the index of a model with 91,000 tensors has 9 MiB
 MOST_HEADER_BYTES = 8 * MIB
 MOST_TENSORS = 2**17
 COMPARED_AT_ONCE = 2**20  # numbers
@@ -27,9 +27,9 @@ BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16":
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """What a file says of one tensor."""
+    """A tensor's description in its file."""
 
-    dtype: str  # as safetensors spells it: F32, BF16, …
+    dtype: str  # safetensors' name: F32, BF16, …
     shape: tuple[int, ...]
 
     @property
@@ -38,12 +38,15 @@ class TensorHeader:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number; what is not listed is counted as one."""
+        """Bytes of a number; unlisted dtypes count as one."""
         return BITS.get(self.dtype, 8) // 8
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
-    """The tensors of a folder by name; no weight is read. Raises `ModelError` if a file is missing or damaged."""
+    """The tensors of a folder by name, without reading a weight.
+
+    Raises `ModelError` if a file is missing or damaged.
+    """
     headers: dict[str, TensorHeader] = {}
     for file in weight_files(folder):
         try:
@@ -61,11 +64,11 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 
 
 def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Tensor]]:
-    """The wanted tensors of a folder, mapped from their files. Raises `ModelError` if a file cannot be read.
+    """The wanted tensors of a folder, mapped from their files.
 
-    A tensor is a view of its file: it takes no memory of its own, and its pages are read as they are copied to where they
-    belong. A file is opened anew for every tensor, because the pages of a mapping count as this process's memory for as long
-    as it lasts: with one mapping for the whole file, loading took twice the weights.
+    A tensor is a view of its file: it takes no memory of its own, and its pages are read as they are copied to their places. A
+    file is opened anew for every tensor, because the pages of a mapping count as this process's memory as long as it lasts:
+    with one mapping for the whole file, loading took twice the weights. Raises `ModelError` if a file cannot be read.
     """
     for file in weight_files(folder):
         try:
@@ -79,9 +82,9 @@ def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Te
 
 
 def equal_tensors(folder: Path, first: str, second: str) -> bool:
-    """Whether two stored tensors hold the same numbers. Reads them piece by piece until they differ.
+    """Whether two stored tensors hold the same numbers.
 
-    Raises `ModelError` if a file cannot be read.
+    It reads them piece by piece until they differ. Raises `ModelError` if a file cannot be read.
     """
     with ExitStack() as stack:
         one, other = (_open_slice(stack, folder, name) for name in (first, second))
@@ -128,7 +131,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def _shards(folder: Path) -> list[str]:
-    """The files that an index names, all of them inside the folder."""
+    """The files that an index names, all inside the folder."""
     named = read_object(folder / INDEX, MOST_INDEX_BYTES).get("weight_map")
     if not isinstance(named, dict):
         raise ModelError(f"{INDEX} in {folder} cannot be understood: weight_map must be an object, not {shown(named)}")
@@ -145,7 +148,10 @@ def some(names: list[str]) -> str:
 
 
 def _check_header(file: Path) -> None:
-    """Refuse headers whose reading takes long: their length stands before them, in eight bytes."""
+    """Refuse headers that take long to read, by their stated length.
+
+    The length is the first eight bytes of the file.
+    """
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
     if size > MOST_HEADER_BYTES:

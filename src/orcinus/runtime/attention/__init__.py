@@ -12,7 +12,7 @@ from orcinus.runtime.operators import PLAIN, Operators
 
 
 def _triton() -> Attention:
-    from orcinus.runtime.attention.triton import TritonAttention  # which only a machine that has triton can import
+    from orcinus.runtime.attention.triton import TritonAttention  # needs triton
 
     return TritonAttention()
 
@@ -32,7 +32,7 @@ ATTENTION: dict[str, Callable[[], Attention]] = {
 
 
 def operators_of(attention: str) -> Operators:
-    """What a backend's decoder computes with between its products."""
+    """The operators that go with an attention backend."""
     if attention not in WITH_KERNELS:
         return PLAIN
     from orcinus.runtime.kernels.operators import FusedOperators

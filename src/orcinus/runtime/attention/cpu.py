@@ -1,4 +1,4 @@
-"""Attention on a CPU: all decodes of an iteration in one paged kernel."""
+"""Attention on a CPU, with one paged kernel for all decodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orcinus.runtime.attention.reference import attend, fused, parts
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
 
-EVERYTHING = np.int64(2**62)  # a reach that no sequence exceeds
+EVERYTHING = np.int64(2**62)  # larger than any sequence
 
 
 class CpuAttention:

@@ -33,13 +33,13 @@ from orcinus.runtime.compiled import keep_compiled
 F32 = np.float32
 LOG2_E = F32(1.4426950408889634)
 EXP2 = tuple(F32(c) for c in (1.8775767e-3, 8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1))
-NOTHING = F32(-1e30)  # a score that weighs nothing, and unlike -inf makes no NaN
+NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
 
 
 @numba.njit(fastmath=FAST, inline="always")
 def _exp(x):
-    """e**x for x <= 0 in float32, with a relative error below 4e-6.
+    """e**x for x <= 0 in float32; relative error below 4e-6.
 
     2**whole by its bits times a polynomial for 2**fraction.
     """
@@ -84,7 +84,10 @@ def _store_into(array, row, head, d, x):
 
 @numba.njit(fastmath=FAST, inline="always")
 def _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim):
-    """s = q · keysᵀ for places [begin, end) of a block; others get weight 0."""
+    """s = q · keysᵀ for places [begin, end) of a block.
+
+    Other places get weight 0.
+    """
     for g in range(group):
         for i in range(block_size):
             scores[g, i] = NOTHING

@@ -18,18 +18,19 @@ from orcinus.runtime.pack import PackedBatch, PagedBatch
 
 
 class FlashAttention:
-    """Decodes read K/V in place; chunks read a copy, in one variable-length call.
+    """Decodes read K/V in place; chunks read a contiguous copy.
 
-    FlashAttention-2 (Dao, 2023), which torch brings along, takes contexts that lie end to end; of K/V blocks it would want
-    256 tokens each. A copy is read and written once for a whole chunk, which is little beside what a chunk computes. In a
-    captured graph it would be as long as contexts may ever be, so chunks are not captured.
+    Chunks run in one variable-length call of FlashAttention-2 (Dao, 2023), which torch brings along. It takes contexts that lie
+    end to end; paged, it would want blocks of 256 tokens. A copy is read and written once for a whole chunk, which is little
+    beside what a chunk computes. A captured graph would need a copy of the longest possible contexts, so chunks are not
+    captured.
     """
 
     captures_decodes = True
     captures_chunks = False
 
     def __init__(self) -> None:
-        told = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 takes grouped heads without being told
+        told = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 accepts grouped heads without a flag
         self._grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
@@ -48,11 +49,11 @@ class FlashAttention:
             room, before = (
                 min(room, len(q) + len(batch.ends) * (heads.window - 1)),
                 heads.window - 1,
-            )  # torch counts those before a token
+            )  # torch's window counts the tokens before a token
         keys, values, firsts = gather_contexts(kv.keys, kv.values, batch, room, heads.window)
         out = varlen_attn(
             q, keys, values, batch.firsts, firsts, batch.most_rows, batch.most_context,
             scale=heads.scale, window_size=(before, 0), **self._grouped,
         )  # fmt: skip
-        assert isinstance(out, Tensor)  # it would be a pair if the weights' sums had been asked for
+        assert isinstance(out, Tensor)  # a pair only if log-sum-exps are requested
         return out

@@ -17,13 +17,13 @@ Angles = tuple[Tensor, Tensor]  # cosine and sine, each [T, head_dim / 2]
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """One layer's attention in numbers and weights."""
+    """Sizes, scale, window and norm weights of one layer's attention."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    scale: float  # what scores are multiplied by
-    window: int | None = None  # a token sees only so many, itself included; None = all before it
+    scale: float  # factor of the scores
+    window: int | None = None  # how many tokens a token sees, itself included; None = all before it
     norms: tuple[Tensor, Tensor, float] | None = None  # RMSNorm of every query and key: their weights [head_dim], and eps
 
 
@@ -44,7 +44,7 @@ class Attention(Protocol):
 
 
 def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, normalised and rotated; keys and values are also stored.
+    """Normalised and rotated queries, keys and values; stores keys and values.
 
     Each is `[T, its heads, head_dim]`.
     """
@@ -70,9 +70,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_mask(start: int, count: int, window: int | None, device: torch.device) -> Tensor:
-    """The causal mask of a chunk, `[count, start + count]`; True is visible.
+    """The causal mask of a chunk, `[count, start + count]`.
 
-    A mask shifted right (SARATHI, figure 5).
+    True is visible. It is a mask shifted right (SARATHI, figure 5).
     """
     queries = torch.arange(start, start + count, device=device)[:, None]
     keys = torch.arange(start + count, device=device)[None, :]

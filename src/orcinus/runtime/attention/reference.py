@@ -16,7 +16,7 @@ from orcinus.runtime.pack import PackedBatch, PagedBatch
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One request's part of the flat batch, and what it attends to."""
+    """One request's rows of the flat batch, and its context."""
 
     rows: slice
     start: int  # position of its first token
@@ -25,7 +25,10 @@ class Part:
 
 
 def parts(batch: PagedBatch, first: int) -> Iterator[Part]:
-    """The requests of a batch; `first` is the flat row of the first."""
+    """The requests of a batch, as parts.
+
+    `first` is the flat row of the first one.
+    """
     firsts = batch.firsts.tolist()
     for begin, after, end, blocks in zip(firsts, firsts[1:], batch.ends.tolist(), batch.tables, strict=False):
         if after > begin:  # else it is padding
@@ -33,7 +36,10 @@ def parts(batch: PagedBatch, first: int) -> Iterator[Part]:
 
 
 class ReferenceAttention:
-    """One scaled-dot-product call per request, on any device. Slow, short, and what every other backend must equal."""
+    """Reference attention: one scaled-dot-product call per request, on any device.
+
+    It is slow and short, and every other backend must equal it.
+    """
 
     captures_decodes = captures_chunks = False
 
@@ -46,7 +52,10 @@ class ReferenceAttention:
 
 
 def attend(q: Tensor, kv: LayerKV, part: Part, heads: Heads) -> Tensor:
-    """Attention of one request, `q` `[count, num_heads, head_dim]`, over a copy of its context."""
+    """Attention of one request over a copy of its context.
+
+    `q` is `[count, num_heads, head_dim]`.
+    """
     keys, values = kv.context(part.blocks, part.end)
     mask = causal_mask(part.start, part.end - part.start, heads.window, q.device)
     return fused(q, keys, values, heads.scale, mask)

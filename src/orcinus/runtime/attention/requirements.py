@@ -8,14 +8,17 @@ from orcinus.distribution import how_to_install
 from orcinus.errors import ConfigError
 from orcinus.runtime import kernels
 
-WITH_KERNELS = frozenset({"triton", "flash"})  # backends that come with kernels for all that a GPU does besides
+WITH_KERNELS = frozenset({"triton", "flash"})  # backends that come with kernels for all other operations of a GPU
 FLASH_DTYPES = (torch.float16, torch.bfloat16)
 FLASH_CAPABILITY = (8, 0)  # Ampere: FlashAttention-2 was written for its asynchronous copies
-FLASH_HEAD_DIM = 256  # at most, and a multiple of 8, which are 16 bytes
+FLASH_HEAD_DIM = 256  # largest head size; it must be a multiple of 8, which are 16 bytes
 
 
 def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
-    """Raise `ConfigError`, with what to choose, if a backend cannot run a model there."""
+    """Raise `ConfigError` if a backend cannot run a model there.
+
+    The message says what to choose.
+    """
     if name == "cpu" and device.type != "cpu":
         raise ConfigError("attention backend 'cpu' needs device cpu: choose auto")
     if name in WITH_KERNELS:
@@ -38,7 +41,7 @@ def _kernels(name: str, device: torch.device) -> None:
 
 
 def _flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
-    """What torch's FlashAttention would refuse in the middle of the first prompt."""
+    """Check what torch's FlashAttention refuses only in the first prompt."""
     if dtype not in FLASH_DTYPES:
         name = str(dtype).removeprefix("torch.")
         raise ConfigError(f"attention backend 'flash' computes no {name}: choose dtype bfloat16, or triton")

@@ -1,4 +1,4 @@
-"""Attention on a GPU: one Triton kernel, launched for decodes and for chunks."""
+"""Attention on a GPU with one Triton kernel, for decodes and chunks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orcinus.runtime.pack import PackedBatch
 
 
 class TritonAttention:
-    """One kernel prepares q, k and v; another attends, for decodes and chunks.
+    """One kernel prepares q, k and v; another computes attention.
 
-    Sizes alone decide what is launched, so that all of it can be captured in a CUDA graph.
+    It is launched for decodes and for chunks. Launches depend on sizes alone, so a CUDA graph can capture all of them.
     """
 
     captures_decodes = captures_chunks = True

@@ -1,4 +1,7 @@
-"""Tokens chosen on the device by our kernels: nothing waits, and the next batch finds them where they are."""
+"""Tokens chosen on the device by our kernels, without waiting.
+
+The next batch finds them on the device.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,19 @@ from orcinus.runtime.sampling import NOT_FINITE, Sampled, Scores, filters
 from orcinus.runtime.token_bitmask import token_bitmask
 from orcinus.runtime.transfers import Link
 
-MOST_TOP_K = 2**31 - 1  # of an int32, and more than any vocabulary
+MOST_TOP_K = 2**31 - 1  # the largest int32, and more than any vocabulary
 NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """Tokens that the device is choosing."""
+    """Tokens being chosen on the device."""
 
     tokens: Tensor  # [S] int64 on the device
-    host_tokens: Tensor  # [S] the same, on its way to the host
-    host_peaks: Tensor  # [S] float32: the largest logits, which tell damaged rows
-    asked: tuple[int, ...]  # rows whose log-probabilities are wanted
-    tops: tuple[int, ...]  # and how many likely ones of each
+    host_tokens: Tensor  # [S] the same, copied to the host
+    host_peaks: Tensor  # [S] float32: the largest logits, which reveal damaged rows
+    asked: tuple[int, ...]  # rows with log-probabilities
+    tops: tuple[int, ...]  # number of top log-probabilities for each
     scores: Scores | None
 
     def read(self) -> Sampled:
@@ -50,7 +53,10 @@ class Choosing:
 
 
 class KernelChooser:
-    """Penalties, filters, draws and log-probabilities as `runtime.sampling` has them, launched and not waited for."""
+    """Launches penalties, filters, draws and log-probabilities without waiting for them.
+
+    Their meaning is that of `runtime.sampling`.
+    """
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -68,7 +74,10 @@ class KernelChooser:
         return Choosing(tokens, self.link.down(tokens), self.link.down(peaks), tuple(asked), tops, scores)
 
     def warm_up(self, vocab_size: int, dtype: torch.dtype) -> None:
-        """Compile every kernel: greedy, plain and filtered rows, each also with all that makes logits float32."""
+        """Compile every kernel: for greedy, plain and filtered rows.
+
+        Each also runs with everything that makes logits float32.
+        """
         plain = SamplingParams(seed=0)
         for params in (SamplingParams(temperature=0, logprobs=1), plain, replace(plain, top_p=0.9)):
             for wanted in (params, replace(params, frequency_penalty=1.0, logit_bias={0: 1.0}, allowed_token_ids=(0,))):
@@ -77,7 +86,7 @@ class KernelChooser:
                 self(logits, [Row(state, 2)]).read()
 
     def _plain(self, logits: Tensor, rows: list[int]) -> Tensor:
-        """Log-probabilities of the model's own distribution, before anything is done to it."""
+        """Log-probabilities of the model's own distribution, before penalties and filters."""
         return logits.index_select(0, self.link.numbers(np.array(rows))).float().log_softmax(dim=-1)
 
     def _draw(self, logits: Tensor, params: list[SamplingParams], positions: list[int]) -> tuple[Tensor, Tensor]:
@@ -87,7 +96,10 @@ class KernelChooser:
         return sample(logits, self._wishes(params, positions), filtered)
 
     def _wishes(self, params: list[SamplingParams], positions: list[int]) -> Wishes:
-        """What the rows ask for, in one copy: three rows of float32, one of int32, two of int64."""
+        """The rows' sampling parameters, in one copy to the device.
+
+        Three rows of float32, one of int32, two of int64.
+        """
         count, wide = len(params), _wide(len(params))
         words = np.empty((8, wide), np.int32)
         words[:3].view(np.float32)[:, :count] = [
@@ -101,10 +113,13 @@ class KernelChooser:
         return Wishes(temperature, there[3, :count], top_p, min_p, seed, position)
 
     def _adjusted(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
-        """Logits with forbidden tokens, biases and penalties, in vLLM's order; in float32 if there are any."""
+        """Logits after forbidden tokens, biases and penalties, in vLLM's order.
+
+        They are float32 if there are any of these.
+        """
         penalised = any(row.params.penalised for row in rows)
         if not penalised and not any(_masks_or_biases(row.params) for row in rows):
-            return logits  # as mostly: to look for what changes each row is slow
+            return logits  # the usual case, checked first: looking for each row's changes is slow
         logits = logits.float()
         bitmasks = [token_bitmask(row, logits.shape[1]) for row in rows]
         masked = [place for place, bitmask in enumerate(bitmasks) if bitmask is not None]
@@ -136,7 +151,10 @@ class KernelChooser:
 
 
 def _wide(count: int) -> int:
-    """Room for so many numbers of 4 bytes, so that what comes next begins at 16 bytes: kernels are compiled for that."""
+    """The count, rounded up to whole 16 bytes of 4-byte numbers.
+
+    What follows is then aligned as the kernels were compiled for.
+    """
     return -(-count // 4) * 4
 
 

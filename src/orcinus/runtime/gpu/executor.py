@@ -1,4 +1,4 @@
-"""The executor of a GPU, put together: our kernels, captured graphs, and batches that follow one another."""
+"""A GPU's executor: our kernels, captured graphs, and overlapping batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from orcinus.runtime.transfers import Link
 
 
 def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limits, *, graphs: bool) -> TorchExecutor:
-    """An executor that launches ahead, warmed up. `graphs` captures batches of up to `limits`; else all run eagerly."""
+    """A warmed-up executor that launches ahead.
+
+    With `graphs` it captures batches of up to `limits`; else all run eagerly.
+    """
     eager = Eager(model, kv, Inputs(link, kv[0].keys.shape[2], follow))
     chooser = KernelChooser(link)
     executor = TorchExecutor(model, kv, link, run=eager, choose=chooser, overlap=True)
@@ -36,7 +39,7 @@ def gpu_executor(model: Decoder, kv: Sequence[LayerKV], link: Link, limits: Limi
 
 
 def tune_attention(spec: DecoderSpec, dtype: torch.dtype, link: Link) -> None:
-    """Measure how to launch attention for a model, unless this device's best is remembered."""
+    """Tune attention for a model, unless the result is remembered."""
     group = spec.num_heads // spec.num_kv_heads
     with link.on():
         tune_unknown([ShapeClass(spec.head_dim, group, dtype, decode) for decode in (True, False)], link.device)

@@ -1,9 +1,9 @@
-"""CUDA graphs: the launches of a whole forward pass, recorded once and replayed as one.
+"""CUDA graphs: a forward pass's launches, recorded once, replayed as one.
 
-A decode of a small model is some 250 kernels of a few microseconds, and launching each takes the host longer than that. A
-graph has fixed shapes, so it is captured for a few sizes, and a batch runs in the smallest that holds it, padded. Decodes
-alone have many sizes, because padding costs them most; batches that carry chunks of prompts have fewer. Anything larger runs
-eagerly: there the device is busy long enough to be launched by hand.
+A decode of a small model is some 250 kernels of a few microseconds, and launching each takes the host longer than that. A graph
+has fixed shapes, so it is captured for a few sizes, and a batch runs padded in the smallest that holds it. Decodes alone have
+many sizes, because padding costs them most; batches that carry chunks of prompts have fewer. Anything larger runs eagerly: it
+keeps the device busy for longer than launches take.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from orcinus.runtime.input_batch import Before, Ran
 from orcinus.runtime.pack import PackedBatch, Shape
 
 CHUNK_ROWS = (32, 64, 128, 256, 512)  # rows of chunks in one batch
-MOST_CHUNKS = 8  # requests that they may belong to
-SECONDS = 60.0  # no capture begins later than this after the first one
-SHARE = 0.25  # of the memory that is free before the first one: graphs keep their activations
+MOST_CHUNKS = 8  # requests among these rows
+SECONDS = 60.0  # no capture begins later than this after the first
+SHARE = 0.25  # of the free memory before the first capture: graphs keep their activations
 NO_CHUNKS = Batch(0, ())
 log = logging.getLogger(__name__)
 
@@ -36,19 +36,23 @@ Work = Callable[[], Tensor]
 
 
 class CudaCapture:
-    """Records what is launched. All graphs share their memory: they run one after the other, and no old result is read.
+    """Captures launches in CUDA graphs that share their memory.
 
-    They also share a stream of their own, and with it cuBLAS's workspace (32 MiB on Hopper, for each stream that it meets).
-    torch gives that back when the first graph of the stream goes (pytorch issue 193402), so none goes before all do.
+    Graphs may share it because they run one at a time, and no old result is read. They also share a stream of their own, and
+    with it cuBLAS's workspace (32 MiB on Hopper for each stream). torch frees that workspace with the first graph of the stream
+    (pytorch issue 193402), so all graphs live equally long.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self._pool = device, torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._graphs: list[torch.cuda.CUDAGraph] = []  # those too whose capture failed
+        self._graphs: list[torch.cuda.CUDAGraph] = []  # including those whose capture failed
 
     def __call__(self, work: Work) -> tuple[Tensor, Replay]:
-        """Run `work`, so that all is compiled, and record it. Returns the memory of its result, and what fills that again."""
+        """Run `work` to compile it, then capture it.
+
+        Returns the memory of its result, and the function that fills it again.
+        """
         here = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(here)
         with torch.cuda.stream(self._stream):
@@ -61,13 +65,16 @@ class CudaCapture:
         return result, graph.replay
 
     def free(self) -> int:
-        """Bytes that the device has left, those included that torch keeps for later."""
+        """Free bytes of the device, including those cached by torch."""
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(self.device)[0])
 
 
 def decode_sizes(most: int) -> list[int]:
-    """Numbers of decodes that graphs are captured for, so that padding adds an eighth to most batches, up to `most`."""
+    """Numbers of decodes to capture graphs for, up to `most`.
+
+    They are so close that padding adds about an eighth to most batches.
+    """
     sizes = [1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, most + 32, 32)]
     return [*(size for size in sizes if size < most), most]
 
@@ -79,18 +86,18 @@ def mixed_sizes(most: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One captured size."""
+    """A captured graph of one size."""
 
     shape: Shape
-    words: Tensor  # [shape.words] what it reads: a batch
-    batch: tuple[PackedBatch, ...]  # views of the same, one per group of layers
-    received: Tensor | None  # [shape.rows, hidden_size] what else it reads: hidden states of the stage before
-    hidden: Tensor  # [shape.rows, hidden_size] what it writes
+    words: Tensor  # [shape.words] input: a batch
+    batch: tuple[PackedBatch, ...]  # views of `words`, one per group of layers
+    received: Tensor | None  # [shape.rows, hidden_size] further input: hidden states of the stage before
+    hidden: Tensor  # [shape.rows, hidden_size] output
     replay: Replay
 
 
 class Graphed:
-    """Replays the graph that a batch fits into, and runs it eagerly if there is none."""
+    """Replays the captured graph that holds a batch, or runs eagerly."""
 
     def __init__(self, eager: Eager, limits: Limits, capture: Callable[[Work], tuple[Tensor, Replay]]) -> None:
         self.eager, self.limits, self._capture = eager, limits, capture
@@ -112,13 +119,16 @@ class Graphed:
             graph.received[: shape.decodes] = states[: shape.decodes]
             graph.received[graph.shape.decodes :][: shape.chunk_rows] = states[shape.decodes :]
         graph.replay()
-        if not model.place.last:  # without padding, because the next stage may have captured other sizes
+        if not model.place.last:  # without padding: the next stage may have captured other sizes
             chunks = graph.hidden[graph.shape.decodes :][: shape.chunk_rows]
             model.collectives.send(torch.cat((graph.hidden[: shape.decodes], chunks)))
         return Ran(graph.hidden, packed[0].sample_rows, firsts)
 
     def capture(self, free: Callable[[], int], seconds: float = SECONDS) -> None:
-        """Capture all sizes, the largest first, for so many seconds and a quarter of the free memory at most."""
+        """Capture all sizes, the largest first.
+
+        Stops after `seconds`, or when a quarter of the free memory is used.
+        """
         began, room = time.monotonic(), free()
         sizes = [(decodes, 0) for decodes in reversed(self.decodes)]
         sizes += [(decodes, rows) for rows in reversed(self.chunk_rows) for decodes in reversed(self.mixed)]
@@ -158,7 +168,10 @@ class Graphed:
         return Graph(shape, words, packed, states, hidden, replay)
 
     def _find(self, shape: Shape) -> Graph | None:
-        """The smallest captured size that holds a batch. More decodes than there are cost little, more rows of chunks much."""
+        """The smallest captured size that holds a batch.
+
+        Padding decodes is cheap, padding rows of chunks is not.
+        """
         rows = _least(self.chunk_rows, shape.chunk_rows) if shape.chunk_rows else 0
         if rows is None or rows not in self.captured:
             return None
@@ -168,6 +181,6 @@ class Graphed:
 
 
 def _least(sizes: Sequence[int], wanted: int) -> int | None:
-    """The smallest of ascending sizes that is enough."""
+    """The smallest of ascending sizes that is at least `wanted`."""
     place = bisect_left(sizes, wanted)
     return sizes[place] if place < len(sizes) else None

@@ -1,6 +1,6 @@
 """Warm-up batches, so that no kernel is compiled while requests run.
 
-Captured graphs do not meet all of them: what is too large for a graph runs eagerly, and so do all batches without graphs.
+Captured graphs do not run all kernels: batches larger than any graph run eagerly, as do all batches without graphs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from orcinus.core.view import Limits
 from orcinus.runtime.executor import lone_batch
 
 MOST_ROWS = 256  # more than any tile of queries holds
-FEW = 16  # requests; kernels that look at all of them are compiled for powers of two from here on
+FEW = 16  # requests; kernels over all requests are compiled for powers of two from here on
 
 
 def batches(limits: Limits, block_size: int) -> Iterator[Batch]:
     """Batches that launch every variant of every kernel.
 
-    Chunks of 1, 2, 4 … rows at both ends of the longest context, a decode that follows, many requests.
-
-    All block tables name the first block alone, again and again.
+    Chunks of 1, 2, 4 … rows at both ends of the longest context, a decode that follows, many requests. All block tables repeat
+    the first block.
     """
     most, longest = min(limits.max_batch_tokens, limits.max_model_len), limits.max_model_len
 

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 
 
 def available() -> bool:
-    """Whether the kernels can be imported here: whether there is triton."""
+    """Whether triton is installed, so that the kernels can be imported."""
     return find_spec("triton") is not None
 
 
 def interpreted() -> bool:
-    """Whether triton was told to interpret kernels, on tensors of the CPU."""
+    """Whether triton interprets kernels on tensors of the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"

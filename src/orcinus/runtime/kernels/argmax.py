@@ -21,7 +21,7 @@ PIECE = 4096  # logits a program reads: 16 a thread of eight warps; 151,936 logi
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is in each piece of each row, `[S, pieces]`."""
+    """Maximum and mass of each piece of each row, `[S, pieces]`."""
 
     peaks: Tensor  # float32: the largest logit; NaN if any is NaN
     places: Tensor  # int32: the first token that has it
@@ -29,12 +29,11 @@ class Survey:
 
 
 def argmax(logits: Tensor, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """The likeliest token (the lowest of equals) and its logit, for each row.
+    """The likeliest token of each row, and its logit.
 
-    `logits` are `[S, vocab]`.
-
-    Tokens are int64, logits float32, each `[S]`. A peak that is NaN or +inf says that the row is damaged, one of -inf that
-    every token is forbidden; the token means nothing then. `logits` may be strided by rows and of any float dtype.
+    `logits` are `[S, vocab]`, strided by rows and of any float dtype. Tokens are int64 (the lowest of equals), logits float32,
+    each `[S]`. A peak of NaN or +inf means a damaged row, a peak of -inf that every token is forbidden; the token is then
+    meaningless.
     """
     tokens, peaks = out or chosen(logits)
     if len(logits):
@@ -51,7 +50,7 @@ def chosen(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def survey(logits: Tensor, temperature: Tensor | None) -> Survey:
-    """Stage one: the maximum of each part, and its mass if `temperature` is given.
+    """Stage one: each piece's maximum, and its mass if `temperature` is given.
 
     `temperature` is `[S]` float32, where 0 stands for greedy.
     """
@@ -67,7 +66,10 @@ def survey(logits: Tensor, temperature: Tensor | None) -> Survey:
 
 @triton.jit
 def peak_of(x, at):
-    """The maximum of a vector (NaN if any is) and its lowest index."""
+    """The maximum of a vector and its lowest index.
+
+    NaN if any element is NaN.
+    """
     damaged = tl.sum((x != x).to(tl.int32), 0) > 0
     x = tl.where(x != x, float("-inf"), x)
     peak = tl.max(x, 0)
@@ -79,7 +81,7 @@ def peak_of(x, at):
 def weight_of(x, peak, temperature):
     """exp((x - peak) / temperature), with an exact division.
 
-    So equal logits stay equal, and none change order.
+    Exact division keeps equal logits equal, and preserves order.
     """
     return tl.exp(tl.fdiv(x - peak, temperature, ieee_rounding=True))
 

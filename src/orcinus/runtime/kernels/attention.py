@@ -1,4 +1,6 @@
-"""Paged attention for a flat batch of chunks and decodes: one kernel, online softmax.
+"""Paged attention for a flat batch: one kernel, online softmax.
+
+It takes chunks and decodes.
 
     rows     r0 r0 r0 r0 r0 | r1 | r2 r2 r2 | padding         firsts = 0 5 6 9
     pieces   └──0───┘ └─1─┘  └2┘   └──3───┘                   at most 3 tokens each here
@@ -42,20 +44,20 @@ def paged_attention(
     shares: int | None = None,
     partials: Partials | None = None,
 ) -> Tensor:
-    """softmax(q · keysᵀ · scale) · values for every token; shaped like q, contiguous.
+    """softmax(q · keysᵀ · scale) · values for every token.
 
-    `q` is `[T, heads, dim]`, the heads of a row contiguous; `keys` and `values` are `[num_blocks, kv_heads, block_size,
-    dim]`, each block contiguous, and hold the batch's own already. Rows that belong to no request are not written.
-    `window` lets a token see only that many tokens, itself included. `launch`, `shares` (of a context, worked on side by
-    side) and `partials` (what they leave for the merge) are chosen by shape if not given; the number of shares changes
-    the last bits, so pin it where a text must not depend on the batch. Raises `ConfigError` for tensors that do not fit.
+    The result is contiguous and shaped like `q`. `q` is `[T, heads, dim]`, the heads of a row contiguous; `keys` and `values`
+    are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous, and already hold the batch's own. Rows of padding are
+    not written. `window` is how many tokens a token sees, itself included. `launch`, `shares` (of a context, worked on side by
+    side) and `partials` (the shares' results, to be merged) are chosen by shape if not given; the number of shares changes the
+    last bits, so pin it where a text must not depend on the batch. Raises `ConfigError` for tensors that do not fit.
     """
     _check(q, keys, values)
     (num_rows, heads, dim), (_, kv_heads, block_size, _) = q.shape, keys.shape
     group, requests = heads // kv_heads, len(batch.ends)
     launch = launch or choose(ShapeClass(dim, group, q.dtype, batch.most_rows * group <= padded(group)), q.device)
     tokens = _tokens(launch, group)
-    single = batch.most_rows <= tokens  # every request is one piece: there is nothing to search for
+    single = batch.most_rows <= tokens  # every request is one piece: no search is needed
     pieces = requests if single else num_rows // tokens + requests
     if shares is None:  # chunks have programs enough, and their partial results would be large
         shares = choose_shares(pieces * kv_heads, batch.most_context, q.device) if single else 1
@@ -76,7 +78,7 @@ def paged_attention(
 
 
 def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
-    """Raise `ConfigError` for what the kernel would read wrongly."""
+    """Raise `ConfigError` for tensors the kernel would read wrongly."""
     if q.stride()[1:] != (q.shape[2], 1) and q.numel():
         raise ConfigError(f"the heads of a row of q must be contiguous, not strided by {q.stride()}: pass q.contiguous()")
     for name, cache in (("keys", keys), ("values", values)):
@@ -88,7 +90,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
 
 
 def _tokens(launch: LaunchConfig, group: int) -> int:
-    """Tokens of a piece: a tile's rows divided by the heads of a group."""
+    """Tokens of a piece: a tile's rows by a group's heads."""
     if launch.block_m < group:
         raise ConfigError(f"block_m {launch.block_m} does not hold {group} query heads of one kv head: take {padded(group)}")
     return launch.block_m // group
@@ -125,7 +127,7 @@ def _visit(
     at = n + tl.arange(0, block_n)
     dims = tl.arange(0, dim_padded)
     inside = at < high
-    # A K/V pool has more than 2³¹ elements, but one block has not: 64 bits for one number per position, 32 inside.
+    # A K/V pool has more than 2³¹ elements, one block has fewer: 64 bits for one number per position, 32 inside.
     block = tl.load(table + at // block_size, mask=inside, other=0).to(tl.int64)
     offset = (at % block_size) * dim
     k_at = keys + (block * block_stride + offset)[None, :] + dims[:, None]
@@ -138,10 +140,10 @@ def _visit(
             seen = seen & (at[None, :] > position[:, None] - window)
         scores = tl.where(seen, scores, float("-inf"))
     highest = tl.maximum(peak, tl.max(scores, 1))
-    reference = tl.where(highest > float("-inf"), highest, 0.0)  # a row that saw nothing yet: -inf - -inf would be NaN
+    reference = tl.where(highest > float("-inf"), highest, 0.0)  # a row that has seen nothing yet: -inf - -inf would be NaN
     p = tl.exp2(scores - reference[:, None])
     shrink = tl.exp2(peak - reference)
-    # Unwritten slots may hold NaN of a request that is gone, and 0 · NaN is NaN: they are not read.
+    # Unwritten slots may hold NaN of a finished request, and 0 · NaN is NaN: they are not read.
     v = tl.load(v_at, mask=inside[:, None] & (dims < dim)[None, :], other=0.0)
     acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
     return acc, highest, total * shrink + tl.sum(p, 1)
@@ -150,10 +152,10 @@ def _visit(
 @triton.jit
 def _context_of(begin, count, start, window: tl.constexpr, tokens: tl.constexpr, shared: tl.constexpr, least: tl.constexpr,
                 block_n: tl.constexpr, peeled: tl.constexpr):  # fmt: skip
-    """This program's positions [low, high), and up to where no mask is needed."""
+    """This program's positions [low, high), and the end of unmasked positions."""
     low = tl.maximum(0, start + begin - window + 1) if window > 0 else 0
     high = start + tl.minimum(begin + tokens, count)
-    if shared:  # a least share keeps short contexts whole; the programs that are left without one end at once
+    if shared:  # a least share keeps short contexts whole; programs without one end at once
         tiles = tl.maximum(tl.cdiv(tl.cdiv(high - low, block_n), tl.num_programs(1)), least)
         low += tl.program_id(1) * tiles * block_n
         high = tl.minimum(high, low + tiles * block_n)
@@ -190,7 +192,7 @@ def _attend(
     at = (rows * q_stride + query_head * dim)[:, None] + dims[None, :]
     query = tl.load(q + at, mask=valid[:, None] & (dims < dim)[None, :], other=0.0)
 
-    # `clear`: a decode has no such stretch that is worth a loop of its own, which would have to fill its pipeline again.
+    # `clear`: a decode has no unmasked stretch worth a loop of its own, which would have to fill its pipeline again.
     low, clear, high = _context_of(begin, count, start, window, tokens, shared, least, block_n, not single)
     keys += head * (block_size * dim)
     values += head * (block_size * dim)

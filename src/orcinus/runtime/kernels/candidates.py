@@ -1,9 +1,9 @@
-"""The few tokens of a row that filters can leave, collected in parallel.
+"""Candidate tokens: the few of a row that filters can leave.
 
-A search passes over its tokens ten or twenty times, and one program would take long over a whole vocabulary. So the census
-counts and weighs the tokens up to sixteen distances from the likeliest, and the gathering copies those up to the least
-distance that surely holds all that the filters leave: hundreds instead of 151,936. A row that needs more than `MOST`
-(a flat distribution under a top_p close to 1) is searched whole.
+They are collected in parallel. A search passes over its tokens ten or twenty times, and one program would take long over a
+whole vocabulary. So the census counts and weighs the tokens up to sixteen distances from the likeliest, and the gathering
+copies those up to the least distance that surely holds all that the filters leave: hundreds instead of 151,936. A row that
+needs more than `MOST` (a flat distribution under a top_p close to 1) is searched whole.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -22,22 +22,23 @@ from orcinus.runtime.kernels.launch_configs import padded
 
 MOST = 4096
 EDGES: tl.constexpr = tl.constexpr(16)
-MARGIN: tl.constexpr = tl.constexpr(1.0001)  # sums are rounded: what a filter needs must be there with some to spare
+MARGIN: tl.constexpr = tl.constexpr(1.0001)  # sums are rounded, so candidates are collected with a margin
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Tokens of each row, in the order of their ids."""
+    """Candidate tokens of each row, in the order of their ids."""
 
-    sizes: Tensor  # [S] int32: how many there are; 0 = too many, look at the whole row
+    sizes: Tensor  # [S] int32: number of candidates; 0 = too many, search the whole row
     logits: Tensor  # [S, MOST], in the dtype of the row
     ids: Tensor  # [S, MOST] int32
 
 
 def gather(logits: Tensor, filters: tuple[Tensor, Tensor, Tensor, Tensor], seen: Survey, peaks: Tensor) -> Candidates:
-    """Candidates of the rows of `logits` `[S, vocab]` that have a filter; those of other rows are not written.
+    """Candidates of the rows of `logits` that have a filter.
 
-    `filters` are temperature, top_k, top_p and min_p, each `[S]` as in `sample.Wishes`; `peaks` `[S]` the largest logits.
+    Other rows' candidates are not written. `logits` are `[S, vocab]`; `filters` are temperature, top_k, top_p and min_p, each
+    `[S]` as in `sample.Wishes`; `peaks` `[S]` are the largest logits.
     """
     (rows, size), pieces, device = logits.shape, seen.peaks.shape[1], logits.device
     counts = torch.empty((rows, pieces, EDGES.value), dtype=torch.int32, device=device)
@@ -55,7 +56,7 @@ def gather(logits: Tensor, filters: tuple[Tensor, Tensor, Tensor, Tensor], seen:
 
 @triton.jit
 def filtered(index, temperatures, top_k, top_p, min_p, peaks):
-    """Whether a row has a filter, is not greedy, and has finite logits."""
+    """Whether a row is filtered, not greedy, and has finite logits."""
     peak = tl.load(peaks + index)
     sound = (peak > float("-inf")) & (peak < float("inf")) & (tl.load(temperatures + index) >= 1e-5)
     return sound & ((tl.load(top_k + index) > 0) | (tl.load(top_p + index) < 1) | (tl.load(min_p + index) > 0))
@@ -63,7 +64,7 @@ def filtered(index, temperatures, top_k, top_p, min_p, peaks):
 
 @triton.jit
 def total_mass(index, pieces, found, shares, peak, temperature, pieces_padded: tl.constexpr):
-    """The mass of a whole row, the likeliest token's being 1."""
+    """The mass of a whole row; the likeliest token's mass is 1."""
     piece = tl.arange(0, pieces_padded)
     heights = tl.load(found + index * pieces + piece, mask=piece < pieces, other=float("-inf"))
     mass = tl.load(shares + index * pieces + piece, mask=piece < pieces, other=0.0)
@@ -79,7 +80,7 @@ def distance_of(row, at, size, peak, temperature):
 
 @triton.jit
 def _edge(number):
-    """The distance of an edge: 1, 2 … 12, then 17, 30, 51, 80."""
+    """An edge's distance: 1 to 12, then 17, 30, 51, 80."""
     beyond = tl.maximum(number - 11, 0)
     return (number + 1 + 4 * beyond * beyond).to(tl.float32)
 

@@ -1,9 +1,9 @@
-"""Top-k, top-p and min-p without a sort: a search over the values of the logits.
+"""Top-k, top-p and min-p by a search over logits, without a sort.
 
-Sort a row's tokens from the likeliest down. Each filter keeps a beginning of that order: those above min_p; the first k and
-what equals the k-th; and, of what these two leave, those before whom less than top_p of its mass stands. What is kept has some
-mass, and the uniform number asks for the token at which the cumulated mass passes u times that. So all that is needed is this:
-at which value does the number, or the mass, of the tokens likelier than it reach a goal? The distance of a logit from the
+Sort a row's tokens from the likeliest down. Each filter keeps a beginning of that order: min_p keeps the tokens above it; top_k
+the first k and those equal to the k-th; top_p, among what these two leave, the tokens before which less than top_p of the mass
+stands. The uniform number u then asks for the token at which the cumulated mass passes u times the kept mass. So one question
+is enough: at which value does the number, or the mass, of the likelier tokens reach a goal? The distance of a logit from the
 largest, over the temperature, is a float of at least 0, whose 31 bits are ordered like the number itself: eight edges at once
 narrow it by three bits a pass, until one token (or only equal ones) is left, which in practice takes six or seven passes. They
 go over the row's candidates (`candidates.py`), or over the whole row if those are too many.
@@ -31,9 +31,8 @@ def pick_filtered(
 ) -> None:  # fmt: skip
     """Replace the tokens of rows with filters; arguments as in `sample.Wishes`.
 
-    Greedy rows are left as they are.
-
-    One program a row of `logits` `[S, vocab]`; other rows end at once. `peaks` `[S]` are the rows' largest logits.
+    Greedy rows stay unchanged. One program handles a row of `logits` `[S, vocab]`; for other rows it ends at once. `peaks`
+    `[S]` are the rows' largest logits.
     """
     (rows, size), pieces = logits.shape, seen.peaks.shape[1]
     few = gather(logits, (temperature, top_k, top_p, min_p), seen, peaks)
@@ -47,7 +46,7 @@ def pick_filtered(
 
 @triton.jit
 def _keys(row, at, size, peak, temperature):
-    """An integer key of each logit: 0 for the likeliest, largest if forbidden."""
+    """An integer key of each logit: 0 = likeliest, largest = forbidden."""
     return distance_of(row, at, size, peak, temperature).to(tl.int32, bitcast=True)
 
 
@@ -67,11 +66,10 @@ def _amounts(row, size, peak, temperature, edges, ways: tl.constexpr, block: tl.
 
 @triton.jit
 def _search(row, size, peak, temperature, goal, by_mass: tl.constexpr, beyond: tl.constexpr, block: tl.constexpr):
-    """The keys [low, last] of the token at which the likeliest reach the goal.
+    """The keys [low, last] of the token that reaches the goal.
 
-    With `beyond` they have to exceed it.
-
-    Also the number and the mass of the tokens before these keys, and of those among them: one token, or equal ones.
+    Tokens count from the likeliest down. With `beyond` they have to exceed the goal. Also returns the number and the mass of
+    the tokens before these keys, and of those among them: one token, or equal ones.
     """
     ways: tl.constexpr = 8
     way = tl.arange(0, ways)
@@ -105,7 +103,7 @@ def _mass_of_top_k(row, size, peak, temperature, k, block: tl.constexpr):
 
 @triton.jit
 def _mass_of_top_p(row, size, peak, temperature, goal, block: tl.constexpr):
-    """The mass of the smallest set of likeliest tokens that reaches the goal."""
+    """The mass of the fewest likeliest tokens that reach the goal."""
     _, _, _, before_mass, among, among_mass = _search(row, size, peak, temperature, goal, True, False, block)
     each = among_mass / among
     missing = tl.ceil((goal - before_mass) / tl.maximum(each, 1e-300))
@@ -114,7 +112,10 @@ def _mass_of_top_p(row, size, peak, temperature, goal, block: tl.constexpr):
 
 @triton.jit
 def _mass_above(row, size, peak, temperature, least, block: tl.constexpr):
-    """The mass of tokens at least `least` times as likely as the likeliest."""
+    """The mass of tokens whose relative probability is at least `least`.
+
+    It is relative to the likeliest token's.
+    """
     masses = tl.zeros([block], tl.float32)
     for begin in range(0, size, block):
         weights = tl.exp(-_keys(row, begin + tl.arange(0, block), size, peak, temperature).to(tl.float32, bitcast=True))
@@ -124,7 +125,10 @@ def _mass_above(row, size, peak, temperature, least, block: tl.constexpr):
 
 @triton.jit
 def _nth(row, size, peak, temperature, low, last, number, otherwise, block: tl.constexpr):
-    """The token with `number` others before it, by id, in keys [low, last]."""
+    """The token with `number` others before it, by id.
+
+    Only tokens with keys in [low, last] count.
+    """
     token = otherwise
     passed = tl.full([], 0, tl.int32)
     for begin in range(0, size, block):

@@ -17,20 +17,20 @@ from torch import Tensor
 from orcinus.runtime.kernels.launch_configs import padded
 from orcinus.runtime.pack import PagedBatch
 
-ROWS = 32  # of a program: 8 KiB of keys with heads of 128 in bfloat16
+ROWS = 32  # rows of a program: 8 KiB of keys with heads of 128 in bfloat16
 
 
 def gather_contexts(
     keys: Tensor, values: Tensor, batch: PagedBatch, num_rows: int, window: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The contexts of a batch, end to end: keys, values and their boundaries.
+    """The contexts of a batch, end to end: keys, values, boundaries.
 
-    Keys and values are each `[num_rows, kv_heads, dim]`; boundaries are `[R + 1]` int32, where each context begins in these
-    and where the last one ends.
+    Keys and values are each `[num_rows, kv_heads, dim]`; boundaries are `[R + 1]` int32, the beginning of each context in these
+    and the end of the last one.
 
-    `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. A context ends with the
-    request's own tokens; with a `window` it begins with the first that any of these can see. `num_rows` is how much room
-    there is, which must be enough; what is left of it is not written.
+    `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. A context ends with the request's
+    own tokens; with a `window` it begins with the first token that any of these can see. `num_rows` must be large enough for
+    all contexts; rows left over are not written.
     """
     (_, kv_heads, block_size, dim), requests = keys.shape, len(batch.ends)
     k, v = (torch.empty((num_rows, kv_heads, dim), dtype=keys.dtype, device=keys.device) for _ in range(2))
@@ -51,11 +51,11 @@ def _gather_contexts(
     requests_padded: tl.constexpr, kv_heads: tl.constexpr, dim: tl.constexpr, dim_padded: tl.constexpr,
     block_size: tl.constexpr, window: tl.constexpr, rows_at_once: tl.constexpr,
 ):  # fmt: skip
-    # Every program adds up all lengths for itself: a few hundred numbers, which all programs share in the cache.
+    # Every program adds up all lengths itself: a few hundred numbers, which all programs share in the cache.
     request = tl.arange(0, requests_padded)
     real = request < requests
     count = tl.load(firsts + request + 1, mask=real, other=0) - tl.load(firsts + request, mask=real, other=0)
-    end = tl.load(ends + request, mask=real & (count > 0), other=0)  # that of padding may be anything
+    end = tl.load(ends + request, mask=real & (count > 0), other=0)  # padding may name any block
     length = end
     if window > 0:
         length = tl.minimum(end, count + window - 1)
@@ -65,11 +65,11 @@ def _gather_contexts(
         tl.store(context_firsts + request + 1, after, mask=real)
 
     row = tl.program_id(0) * rows_at_once + tl.arange(0, rows_at_once)
-    earlier = real[None, :] & (after[None, :] <= row[:, None])  # [rows, requests]: whose context ended before the row
+    earlier = real[None, :] & (after[None, :] <= row[:, None])  # [rows, requests]: contexts that end before the row
     owner = tl.sum(earlier.to(tl.int32), 1)
     inside = (owner < requests) & (row < num_rows)
     own = request[None, :] == owner[:, None]
-    position = row + tl.sum(tl.where(own, (end - after)[None, :], 0), 1)  # contexts are told by their ends
+    position = row + tl.sum(tl.where(own, (end - after)[None, :], 0), 1)  # the ends tell which context a row belongs to
     block = tl.load(tables + owner.to(tl.int64) * table_stride + position // block_size, mask=inside, other=0).to(tl.int64)
     offset = (tl.program_id(1) * block_size + position % block_size) * dim
     dims = tl.arange(0, dim_padded)

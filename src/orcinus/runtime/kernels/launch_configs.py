@@ -1,7 +1,7 @@
-"""Launch configs of attention for each class of shapes: tiles, warps, pipeline stages.
+"""Launch configs of attention by shape class: tiles, warps, pipeline stages.
 
-Defaults were reasoned out for H100 and H200 (228 KiB of shared memory and 65,536 registers a multiprocessor). A tuned
-launch, measured on this very device, is remembered in a file and goes before them: see `tune.py`.
+Defaults were reasoned out for H100 and H200 (228 KiB of shared memory and 65,536 registers a multiprocessor). A tuned launch,
+measured on this very device, is kept in a file and takes precedence: see `tune.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
-    """How one kernel is launched.
+    """Tile sizes, warps and stages of a kernel launch.
 
     A tile is `block_m` rows (tokens × query heads of one kv head) by `block_n` positions.
     """
@@ -33,7 +33,7 @@ class LaunchConfig:
     block_m: int
     block_n: int
     num_warps: int
-    num_stages: int  # tiles of keys and values on their way from memory at once
+    num_stages: int  # tiles of keys and values loaded ahead
 
     def __post_init__(self) -> None:
         for name in ("block_m", "block_n"):
@@ -44,7 +44,10 @@ class LaunchConfig:
 
 @dataclass(frozen=True, slots=True)
 class ShapeClass:
-    """What launches are chosen by. `decode` = no request has more rows than fit one tile of 16."""
+    """The key by which launch configs are chosen.
+
+    `decode` = no request has more rows than fit one tile of 16.
+    """
 
     head_dim: int
     group: int  # query heads per kv head
@@ -99,7 +102,10 @@ def memory_file() -> Path | None:
 
 @cache
 def remembered() -> Mapping[str, LaunchConfig]:
-    """All remembered launches, by `key`. Read once a process; a file that cannot be read counts as none."""
+    """All remembered launches, by `key`.
+
+    They are read once a process; an unreadable file counts as empty.
+    """
     file = memory_file()
     if file is None:
         return {}
@@ -114,14 +120,17 @@ def remembered() -> Mapping[str, LaunchConfig]:
 
 
 def remember(shape: ShapeClass, device: torch.device, launch: LaunchConfig) -> None:
-    """Add a launch to the file, for this process and later ones. Raises `ConfigError` if it cannot be written."""
+    """Add a launch to the file, for this and later processes.
+
+    Raises `ConfigError` if it cannot be written.
+    """
     remembered.cache_clear()
     rows = {name: asdict(known) for name, known in remembered().items()} | {key(shape, device): asdict(launch)}
     file = memory_file()
     if file is None:
         raise ConfigError("tuned launches cannot be kept: set XDG_CACHE_HOME to a folder that only you can write to")
     try:
-        fresh = file.with_suffix(f".{os.getpid()}")  # renamed when whole: another process never reads half of it
+        fresh = file.with_suffix(f".{os.getpid()}")  # renamed when complete: no other process reads half of it
         fresh.write_text(json.dumps(rows, indent=1, sort_keys=True), encoding="utf-8")
         fresh.replace(file)
     except OSError as error:

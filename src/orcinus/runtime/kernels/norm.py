@@ -12,7 +12,7 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.launch_configs import padded
 
-MOST_SIZE = 65536  # a row lies in the registers of one program: 64 a thread of 32 warps
+MOST_SIZE = 65536  # a row must fit into one program's registers: 64 a thread of 32 warps
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
@@ -26,7 +26,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
 
 
 def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
-    """x += delta, in place and rounded to x's dtype; then `rms_norm` of the new x. `delta` is contiguous `[T, size]`."""
+    """x += delta, in place; then `rms_norm` of the new x.
+
+    The sum is rounded to x's dtype. `delta` is contiguous `[T, size]`.
+    """
     return _launch(x, delta, weight, eps, out)
 
 

@@ -1,4 +1,4 @@
-"""A decoder's operators, fused: fewer launches, and every row is read and written once."""
+"""A decoder's operators, fused: fewer launches, one pass over each row."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Penalties and logit biases, in place, before a token is chosen.
 
-Which tokens these are is known on the host (the request's history), so each row brings a short list of distinct ids.
-The formulas are those of `runtime.sampling.adjust`: repetition penalty from CTRL (Keskar et al., 2019, section 4.1),
-presence and frequency penalties as in the OpenAI API.
+The host knows a request's history, so each row brings a short list of distinct ids. The formulas are those of
+`runtime.sampling.adjust`: repetition penalty from CTRL (Keskar et al., 2019, section 4.1), presence and frequency penalties as
+in the OpenAI API.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls

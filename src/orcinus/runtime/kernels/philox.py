@@ -16,9 +16,9 @@ BLOCK = 1024
 
 
 def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
-    """One number of [0, 1) per (seed, position), float64 with 53 random bits.
+    """One uniform number of [0, 1) per (seed, position), as float64.
 
-    Both are `[n]` int64; a seed's 64 bits are read as signed.
+    It has 53 random bits. Both inputs are `[n]` int64; a seed's 64 bits are read as signed.
     """
     out = torch.empty(seeds.shape, dtype=torch.float64, device=seeds.device)
     if len(out):

@@ -19,7 +19,7 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.launch_configs import padded
 
-HEADS = 8  # of a program: half a head of 128 is then 8 elements a thread of two warps, one load of 16 bytes in bfloat16
+HEADS = 8  # rows of a program: half a head of 128 is then 8 elements a thread of two warps, one load of 16 bytes in bfloat16
 
 
 def rope_and_write(
@@ -31,15 +31,15 @@ def rope_and_write(
     norms: tuple[Tensor, Tensor, float] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Queries `[T, heads, dim]`, contiguous; keys and values are written to their slots.
+    """Returns queries `[T, heads, dim]`; writes keys and values to their slots.
 
-    `qkv` is contiguous `[T, (heads + 2 · kv_heads) · dim]`; `angles` cosine and sine, each `[T, rotary_dim / 2]` of any
-    float dtype (float32 is best), the rope's scale in them already, None = no rotation: the pairs (i, i + rotary_dim / 2)
-    of every head are rotated (RoFormer, as Llama pairs them), what is beyond rotary_dim passes. `slots` are block and
-    offset of each token, `[T]` whole numbers; a negative block = padding, for which nothing is written into K/V memory.
-    `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. `norms` = weights of the queries'
-    and the keys' RMSNorm `[dim]` and their eps (Qwen3). All in float32 inside, rounded once. Raises `ConfigError` if the
-    shapes do not go together.
+    Queries are contiguous. `qkv` is contiguous `[T, (heads + 2 · kv_heads) · dim]`. `angles` are cosine and sine, each
+    `[T, rotary_dim / 2]` of any float dtype (float32 is best), with the rope's scale already in them; None = no rotation. The
+    pairs (i, i + rotary_dim / 2) of every head are rotated (RoFormer, as Llama pairs them); dimensions beyond rotary_dim pass
+    unchanged. `slots` are block and offset of each token, `[T]` integers; a negative block = padding, for which nothing is
+    written. `keys` and `values` are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous. `norms` = weights of the
+    queries' and the keys' RMSNorm `[dim]` and their eps (Qwen3). All is computed in float32 and rounded once. Raises
+    `ConfigError` if the shapes do not fit.
     """
     num_rows, (_, kv_heads, block_size, dim) = len(qkv), keys.shape
     heads = qkv.shape[1] // dim - 2 * kv_heads

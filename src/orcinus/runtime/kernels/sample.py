@@ -37,7 +37,7 @@ class Wishes:
     top_p: Tensor  # float32; 1 = all
     min_p: Tensor  # float32; 0 = all
     seed: Tensor  # int64: 64 bits, as signed
-    position: Tensor  # int64: where the new token will stand in its sequence
+    position: Tensor  # int64: position of the new token in its sequence
 
 
 def sample(logits: Tensor, wishes: Wishes, filtered: bool, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,10 @@ def sample(logits: Tensor, wishes: Wishes, filtered: bool, out: tuple[Tensor, Te
 
 
 def _pick_plain(logits: Tensor, wishes: Wishes, seen: Survey, tokens: Tensor, peaks: Tensor) -> None:
-    """Greedy and plain rows are done after this; filtered ones have their peak and their likeliest token."""
+    """Pick the tokens of greedy and plain rows.
+
+    Filtered rows get their peak and their likeliest token.
+    """
     (rows, size), pieces = logits.shape, seen.peaks.shape[1]
     _pick[(rows,)](
         logits, wishes.temperature, wishes.top_k, wishes.top_p, wishes.min_p, wishes.seed, wishes.position,
@@ -71,7 +74,10 @@ def _pick_plain(logits: Tensor, wishes: Wishes, seen: Survey, tokens: Tensor, pe
 
 @triton.jit
 def _first_beyond(weights, at, before, goal):
-    """The first place with a weight where the cumulated weights exceed the goal."""
+    """The first place where the cumulated weights exceed the goal.
+
+    It is a place with a weight.
+    """
     cumulated = before + tl.cumsum(weights, 0)
     last = tl.max(tl.where(weights > 0, at, 0), 0)  # rounding must not lead past it
     return tl.min(tl.where((cumulated > goal) & (weights > 0), at, last), 0)

@@ -12,15 +12,14 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 
 BLOCK = 1024  # elements a program: 8 a thread of four warps, one load of 16 bytes in bfloat16
-GATES = {"silu": "silu", "swish": "silu", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"}  # as the models' configs say it
+GATES = {"silu": "silu", "swish": "silu", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"}  # named as in the models' configs
 
 
 def act_mul(x: Tensor, act: str = "silu", out: Tensor | None = None) -> Tensor:
-    """act(gate) · up `[T, I]` of gate and up side by side `[T, 2I]`.
+    """act(gate) · up `[T, I]` of gate and up side by side.
 
-    Both are contiguous; computed in float32.
-
-    `act` is one of `GATES`: silu, or gelu in its tanh form. Raises `ConfigError` for another.
+    The input is `[T, 2I]`. Both are contiguous; computed in float32. `act` is one of `GATES`: silu, or gelu in its tanh form.
+    Raises `ConfigError` for another.
     """
     if act not in GATES:
         raise ConfigError(f"activation {act!r} has no kernel: take torch's, or one of {', '.join(GATES)}")

@@ -21,27 +21,27 @@ from orcinus.runtime.kernels.launch_configs import padded
 
 LEAST_SHARE = 256  # tokens: below this, starting a program and merging its result cost more than reading them
 MOST_SHARES = 128
-AT_ONCE = 16  # shares whose means are added together, however few there are: 16 × 128 float32 = 16 registers a thread of 128
+AT_ONCE = 16  # shares added up at a time, even if there are fewer: 16 × 128 float32 = 16 registers a thread of 128
 
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """Partial results of the shares; one of these serves all layers."""
+    """Partial results of the shares; all layers use one of these."""
 
     outs: Tensor  # [shares, T, heads, dim] float32: mean of the share's values, weighted by its own softmax
     logs: Tensor  # [shares, T, heads] float32: base-2 logarithm of the sum of weights; -inf of an empty share
 
     @classmethod
     def empty(cls, shares: int, num_rows: int, heads: int, dim: int, device: torch.device) -> Partials:
-        """Memory for so many shares of so many rows."""
+        """Memory for the partial results of these shares and rows."""
         outs = torch.empty((shares, num_rows, heads, dim), dtype=torch.float32, device=device)
         return cls(outs, torch.empty((shares, num_rows, heads), dtype=torch.float32, device=device))
 
 
 def choose_shares(programs: int, most_context: int, device: torch.device) -> int:
-    """The most shares of a context: enough for two programs on each multiprocessor.
+    """The most shares of a context: two programs for each multiprocessor.
 
-    From numbers that the host knows before it launches; a sequence shorter than `most_context` uses fewer of them, so
+    It depends on numbers that the host knows before it launches; a sequence shorter than `most_context` uses fewer shares, so
     `most_context` may be the longest that a captured graph will ever meet.
     """
     wanted = -(-2 * multiprocessors(device) // max(1, programs))
@@ -50,7 +50,7 @@ def choose_shares(programs: int, most_context: int, device: torch.device) -> int
 
 @cache
 def multiprocessors(device: torch.device) -> int:
-    """How many there are; those of an H100 or H200 where nothing can be asked."""
+    """Multiprocessors of the device; an H100's if it cannot be asked."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
@@ -84,7 +84,7 @@ def _merge(
         highest = tl.maximum(peak, tl.max(log, 0))
         reference = tl.where(highest > float("-inf"), highest, 0.0)  # -inf - -inf would be NaN
         weight = tl.exp2(log - reference)
-        # an empty share left nothing in `outs`: what stands there must not be read
+        # an empty share wrote nothing to `outs`: it must not be read
         wanted = (weight > 0)[:, None] & (dims < dim)[None, :]
         part = tl.load(outs + (share.to(tl.int64) * rows + row)[:, None] * dim + dims[None, :], mask=wanted, other=0.0)
         shrink = tl.exp2(peak - reference)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096  # logits a program looks at, 16 a thread
+BLOCK = 4096  # logits of a program, 16 a thread
 
 
 def apply_token_bitmask(logits: Tensor, rows: Tensor, bitmasks: Tensor) -> None:
@@ -32,4 +32,4 @@ def _apply_token_bitmask(logits, rows, bitmasks, stride, size, words, block: tl.
     forbidden = ((word >> (token % 32)) & 1) == 0
     to = logits + tl.load(rows + index).to(tl.int64) * stride + token
     x = tl.load(to, mask=forbidden, other=0.0)
-    tl.store(to, x + float("-inf"), mask=forbidden)  # a sum, for that of NaN or +inf is NaN
+    tl.store(to, x + float("-inf"), mask=forbidden)  # a sum: with NaN or +inf it is NaN

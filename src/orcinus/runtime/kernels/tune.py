@@ -1,6 +1,6 @@
 """Tunes attention's launch configs on this device, and remembers the fastest.
 
-To be done before serving begins, never while a graph is captured: measuring waits for the device, and a capture may not.
+Tune before serving begins, never while a graph is captured: measuring waits for the device, which a capture may not.
 """
 
 # mypy: allow-untyped-calls
@@ -55,9 +55,9 @@ def tune(
 ) -> LaunchConfig:
     """The fastest of `launches` (default: `candidates`) for a class; it is remembered.
 
-    `measure` says how many seconds a launch takes; by default it runs the kernel on a made-up batch of the class. One that
-    the device has no room for is passed over. Raises `ConfigError` during the capture of a graph, without a device to
-    measure on, or if no launch runs.
+    `measure` returns the seconds of a launch; by default it runs the kernel on a made-up batch of the class. Launches that
+    exceed the device's resources are skipped. Raises `ConfigError` during the capture of a graph, without a device to measure
+    on, or if no launch runs.
     """
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise ConfigError("a launch cannot be tuned while a graph is captured: tune before the capture")
@@ -80,7 +80,7 @@ def tune(
 def tune_unknown(shapes: Sequence[ShapeClass], device: torch.device) -> None:
     """Tune the classes without a remembered launch, about half a minute each.
 
-    If the result cannot be kept, a warning says so and the defaults are used.
+    If the result cannot be cached, warn and keep the defaults.
     """
     for shape in shapes:
         if key(shape, device) not in remembered():

@@ -1,4 +1,6 @@
-"""One decoder for every architecture in the registry. All of it but attention sees a flat batch of tokens.
+"""One decoder for every architecture, over a flat batch of tokens.
+
+Only attention sees requests.
 
 tokens [T] ── embed ── layers ── hidden [T] ── rows that are asked for ── norm ── logits [S, vocab]
                           │
@@ -29,10 +31,10 @@ from orcinus.runtime.parallel.stages import check_mesh, stage_layers
 
 
 class Decoder(nn.Module):
-    """What one rank holds of a decoder: the layers of its stage, and its tensor rank's part of each.
+    """A rank's part of a decoder.
 
-    The first stage has the embedding, the last one norm and head. Its weights hold nothing yet: let `load_model` fill them.
-    Raises `ConfigError` if the model cannot be split so.
+    It has the layers of its stage, and of each its tensor rank's part. The first stage has the embedding, the last one norm and
+    head. The weights are uninitialised: `load_model` fills them. Raises `ConfigError` if the model cannot be split this way.
     """
 
     def __init__(self, spec: DecoderSpec, attend: Attention, make: Factory) -> None:
@@ -47,7 +49,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in self.stage})
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
         frequencies = spec.rope.inverse_frequencies if spec.rope else ()
-        self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: it is not loaded
+        self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: not loaded
         self.norm = Norm(make, spec, spec.hidden_size) if last else None
         self.head = self._make_head(make) if last else None
 
@@ -60,7 +62,7 @@ class Decoder(nn.Module):
 
     @property
     def heads(self) -> Heads:
-        """Attention of the stage's first layer; this rank has as many heads in the others."""
+        """Attention of the stage's first layer; other layers have equally many heads."""
         layer: Layer = next(iter(self.layers.values()))  # type: ignore[assignment]
         return layer.attention.heads
 
@@ -77,11 +79,14 @@ class Decoder(nn.Module):
 
     @property
     def _shares_embedding(self) -> bool:
-        """Whether the head's matrix is the embedding's: on the last of several stages a tied head is a copy."""
+        """Whether the head's matrix is the embedding's own.
+
+        On the last of several stages a tied head is a copy.
+        """
         return self.spec.tied and self.embed is not None and self.head is not None
 
     def linears(self) -> dict[str, Linear]:
-        """Linear layers by name, without a head that is the embedding."""
+        """Linear layers by name, except a head that is the embedding."""
         named = {name: module for name, module in self.named_modules() if isinstance(module, Linear)}
         return {name: linear for name, linear in named.items() if not (self._shares_embedding and linear is self.head)}
 
@@ -123,7 +128,10 @@ class Decoder(nn.Module):
         return found
 
     def pieces(self, name: str, part: int | None = None) -> list[Piece]:
-        """Which regions of a parameter of the whole model, or of a part of it, are here, and where; [] if none are."""
+        """The regions of a parameter that this rank holds, with targets.
+
+        The parameter is one of the whole model, or a part of it; [] if none of it is here.
+        """
         owner, _, kind = name.rpartition(".")
         if owner == "embed" and self.embed is None and self.spec.tied:
             owner = "head"
@@ -137,21 +145,24 @@ class Decoder(nn.Module):
         return [Piece(getattr(module, kind).data, region)]
 
     def num_parts(self, name: str) -> int:
-        """Of how many parts of a fused layer a tensor is made; 1 elsewhere."""
+        """Parts of a fused layer in a tensor; 1 for other layers."""
         module = self.get_submodule(name.rpartition(".")[0])
         return len(module.weight.split.parts) if isinstance(module, Linear) else 1
 
     def process_after_loading(self) -> None:
-        """Let every linear layer take its fastest layout, which cannot be loaded into."""
+        """Give every linear layer its fastest layout.
+
+        Nothing can be loaded into it afterwards.
+        """
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight = module.weight.process_after_loading()
 
     def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
-        """Hidden states `[T, hidden_size]` of all tokens. Keys and values of the batch are written into `kv`.
+        """Hidden states `[T, hidden_size]` of all tokens.
 
-        `batches` is one batch as each group of layers sees it: they differ in block tables alone. `x` is what the stage before
-        made of it (overwritten); the first stage has none.
+        The batch's keys and values are written into `kv`. `batches` is one batch as each group of layers sees it: they differ
+        in block tables alone. `x` is the output of the stage before (overwritten); the first stage has none.
         """
         positions = batches[0].positions
         if x is None:
@@ -170,7 +181,10 @@ class Decoder(nn.Module):
         return self.collectives.all_reduce(x)
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> Angles | None:
-        """Cosine and sine of every position's angles, each `[T, head_dim / 2]`; computed in float32."""
+        """Cosine and sine of every position, each `[T, head_dim / 2]`.
+
+        They are computed in float32.
+        """
         if self.spec.rope is None:
             return None
         angles = positions[:, None].float() * self.frequencies
@@ -178,7 +192,10 @@ class Decoder(nn.Module):
         return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`, in the model's dtype; the same on all ranks."""
+        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`.
+
+        They have the model's dtype, and are the same on all ranks.
+        """
         tp = self.place.mesh.tp
         return self.collectives.all_gather(
             self.local_logits(hidden), [len(share(self.spec.vocab_size, rank, tp)) for rank in range(tp)]
@@ -193,7 +210,10 @@ class Decoder(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A rank's rows of a table `[rows, size]` of vectors. What the ranks look up adds up to what the whole table holds."""
+    """A rank's rows of a table `[rows, size]` of vectors.
+
+    The sum of all ranks' results is the whole table's result.
+    """
 
     def __init__(self, make: Factory, rows: int, size: int) -> None:
         super().__init__()
@@ -202,7 +222,7 @@ class Embedding(nn.Module):
 
     @property
     def region(self) -> tuple[slice, ...]:
-        """Where these rows are in the whole table; () is all of it."""
+        """The region of these rows in the table; () is all."""
         return () if self.whole else (slice(self.rows.start, self.rows.stop),)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -223,7 +243,7 @@ class Norm(nn.Module):
         self.bias = make.empty(size) if spec.norm == "layer" else None
 
     def forward(self, x: Tensor, delta: Tensor | None = None) -> Tensor:
-        """The norm of `x` `[T, size]`, after `delta` is added to it in place."""
+        """The norm of `x` `[T, size]`, after adding `delta` in place."""
         if self.bias is not None:
             x = x if delta is None else x.add_(delta)
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
@@ -241,7 +261,10 @@ class Layer(nn.Module):
         self.mlp = MLP(spec, make)
 
     def forward(self, x: Tensor, delta: Tensor | None, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        """What this layer's MLP adds to the residual stream `x`; all that comes before is added to it in place."""
+        """The MLP's output, to be added to the residual stream `x`.
+
+        `delta` and attention's output are added to `x` in place.
+        """
         delta = self.attention(self.attention_norm(x, delta), angles, batch, kv)
         out: Tensor = self.mlp(self.mlp_norm(x, delta))
         return out

@@ -1,4 +1,7 @@
-"""The registry of architectures: their configs and weight names. A Llama-like model is one row."""
+"""The registry of architectures: configs and weight names.
+
+A Llama-like model is one row.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,16 @@ class Family:
     """
 
     model_type: str  # in configs
-    base: str  # the architecture of a checkpoint without a head, which is no other model if the head is tied
+    base: str  # the architecture of a checkpoint without a head; the same model if the head is tied
     read: Callable[[Any], DecoderSpec]
     outer: Mapping[str, Place]  # module name -> place, outside the layers
-    layer: re.Pattern[str]  # matches a layer's tensor: (index, module, which of its tensors: weight, bias, scale, …)
+    layer: re.Pattern[str]  # matches a layer's tensor: (index, module, kind of tensor: weight, bias, scale, …)
     inner: Mapping[str, Place]  # module name inside a layer -> place
-    ignored: re.Pattern[str]  # buffers that old checkpoints carry
+    ignored: re.Pattern[str]  # buffers of old checkpoints
     examples: str
 
     def place(self, name: str) -> Place | None:
-        """Where the tensor `name` goes; None if this architecture has no such tensor."""
+        """The place of tensor `name`; None if this architecture has none."""
         name = WRAPPERS.sub("", name)
         module, _, kind = name.rpartition(".")
         if match := self.layer.fullmatch(name):
@@ -62,7 +65,7 @@ class Family:
         return parameter
 
     def skips(self, name: str) -> bool:
-        """Whether a tensor may be left in the file: it is an old buffer."""
+        """Whether a tensor is an old buffer, which may be ignored."""
         return self.ignored.fullmatch(WRAPPERS.sub("", name)) is not None
 
 
@@ -78,9 +81,10 @@ def llama_like(
     windows: bool = True,
     no_rope_layers: bool = False,
 ) -> Family:
-    """A row of the Llama-like family: RMS norms, rotary positions, gated MLP, grouped-query attention.
+    """A row of the Llama-like family.
 
-    `windows` and `no_rope_layers` say whether the architecture heeds these fields of a config; some configs carry them idly.
+    It has RMS norms, rotary positions, a gated MLP and grouped-query attention. `windows` and `no_rope_layers` say whether the
+    architecture uses these fields of a config; some configs have them without effect.
     """
 
     def read(config: Any) -> DecoderSpec:
@@ -121,7 +125,7 @@ def llama_like(
 
 
 def _windows(config: Any, layers: int) -> tuple[int | None, ...]:
-    """The sliding window of each layer, by `layer_types` if the config has it."""
+    """Each layer's sliding window, by `layer_types` if the config has it."""
     window = getattr(config, "sliding_window", None)
     types = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     if window is not None and window < 1:

@@ -25,7 +25,7 @@ class PlainWeight:
 
     @classmethod
     def make(cls, shape: tuple[int, int], split: Split, dtype: torch.dtype, device: torch.device) -> PlainWeight:
-        """A weight that waits to be filled."""
+        """An uninitialised weight."""
         return cls(torch.empty(shape, dtype=dtype, device=device), split)
 
     @property
@@ -51,7 +51,7 @@ class PlainWeight:
         return self.tensor[:, span] if self.split.dim else self.tensor[span]
 
     def process_after_loading(self) -> LinearWeight:
-        """Itself, or a copy in the layout that a CPU multiplies fastest."""
+        """Itself, or a copy in the fastest layout of a CPU."""
         return OneDNNWeight.prepack(self) if can_prepack(self.tensor.device.type, self.dtype) else self
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -64,35 +64,38 @@ LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWe
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Makes uninitialised parameters, for a checkpoint to fill: what one rank holds of a model."""
+    """Makes uninitialised parameters of one rank, for a checkpoint to fill."""
 
     device: torch.device
-    dtype: torch.dtype  # of activations, norms and embeddings; a format of linear weights may have others
+    dtype: torch.dtype  # dtype of activations, norms and embeddings; a format of linear weights may have others
     operators: Operators = PLAIN
     linear_weight: MakeLinearWeight = PlainWeight.make
     place: MeshPlace = WHOLE
     collectives: Collectives = ALONE
 
     def share(self, count: int) -> range:
-        """The tensor rank's share of so many things."""
+        """The tensor rank's share of `count` things."""
         return share(count, self.place.tensor, self.place.mesh.tp)
 
     def split(self, split: Split) -> Split:
-        """What the tensor rank holds of a split. Raises `ConfigError` if units would be cut."""
+        """The tensor rank's part of a split.
+
+        Raises `ConfigError` if units would be cut.
+        """
         return split.of_rank(self.place.tensor, self.place.mesh.tp)
 
     def empty(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
 
     def linear(self, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
-        """A rank's part of a linear layer of these sizes, with a weight in the checkpoint's format.
+        """A rank's part of a linear layer, in the checkpoint's format.
 
         Raises `ConfigError` if it cannot be split so.
         """
         mine = self.split(split)
         if split.kind is SplitKind.ROW:
             inputs = mine.size
-            bias = bias and self.place.tensor == 0  # added once, because the ranks' products are summed
+            bias = bias and self.place.tensor == 0  # added on one rank, because the ranks' products are summed
         else:
             outputs = mine.size
         weight = self.linear_weight((outputs, inputs), mine, self.dtype, self.device)
@@ -100,7 +103,7 @@ class Factory:
 
 
 class Piece(NamedTuple):
-    """A region of a parameter of the whole model, and where a rank keeps it."""
+    """A region of a whole parameter, and the rank's tensor for it."""
 
     target: Tensor
     region: tuple[slice, ...] = ()  # () is all of it
@@ -108,24 +111,30 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """What a rank holds of a linear layer, in places of the whole layer."""
+    """The slices of a linear layer that a rank holds."""
 
     split: Split  # of the whole layer
     slices: tuple[slice, ...]  # of each part
 
     @classmethod
     def of(cls, split: Split, place: MeshPlace) -> Shards | None:
-        """None if the rank holds all of it."""
+        """The rank's shards; None if it holds all of the layer."""
         return cls(split, split.shards(place.tensor, place.mesh.tp)) if place.mesh.tp > 1 else None
 
     def region(self, part: int, dim: int, *, inside: bool) -> tuple[slice, ...]:
-        """A rank's slice of a part, counted from where the part begins, or `inside` a tensor of that part alone."""
+        """A rank's slice of a part, in the whole tensor.
+
+        With `inside` it is counted in a tensor of that part alone.
+        """
         mine, first = self.slices[part], 0 if inside else self.split.span(part).start
         return *[slice(None)] * dim, slice(first + mine.start, first + mine.stop)
 
 
 class Linear(nn.Module):
-    """x · weightᵀ + bias, or a rank's part of it: some outputs, or, summed over the ranks, some inputs."""
+    """x · weightᵀ + bias, or a rank's part of it.
+
+    The part has some of the outputs, or some of the inputs: then the products are summed over the ranks.
+    """
 
     def __init__(
         self,
@@ -148,18 +157,21 @@ class Linear(nn.Module):
         return self.weight.num_bytes + (0 if self.bias is None else self.bias.nbytes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint fills, by the last part of its name there."""
+        """Tensors to fill, by the last part of their checkpoint names."""
         return dict(self.weight.tensors()) | ({} if self.bias is None else {"bias": self.bias})
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor for one part of the layer; None: all."""
+        """A tensor's view of one part of the layer; None: all."""
         if name != "bias" or self.bias is None:
             return self.weight.part(name, part)
         split = self.weight.split
         return self.bias if split.dim else self.bias[split.span(part)]
 
     def pieces(self, name: str, part: int | None) -> list[Piece]:
-        """Which regions of a tensor of the whole layer, or of one part of it, are here, and where."""
+        """The regions of a tensor that this rank holds, with targets.
+
+        The tensor is that of the whole layer, or of one part of it.
+        """
         if name == "bias" and self.bias is None:
             return []
         dim = (None if self.summed else 0) if name == "bias" else self.weight.split_dim(name)

@@ -13,7 +13,7 @@ from orcinus.errors import ModelError
 from orcinus.model_config import LARGEST, check_sizes, shown
 from orcinus.runtime.models.spec import Rope
 
-# `dynamic` changes its frequencies only beyond max_position_embeddings, which is where a request ends here: beyond them, and
+# `dynamic` changes its frequencies only beyond max_position_embeddings, where requests end here: beyond it, and
 # with `longrope` always, requests of one batch would need frequencies that depend on their lengths.
 SUPPORTED = ("default", "linear", "dynamic", "yarn", "llama3")
 SPELLINGS = ("rope_parameters", "rope_scaling")
@@ -35,7 +35,10 @@ def check_rope(config: Mapping[str, Any]) -> None:
 
 
 def read_rope(config: Any, head_dim: int) -> Rope:
-    """The frequencies for `head_dim` dimensions. Raises `ModelError` for a scaling that is not supported."""
+    """The frequencies for `head_dim` dimensions.
+
+    Raises `ModelError` for a scaling that is not supported.
+    """
     settings = getattr(config, "rope_parameters", None) or {}
     kind = settings.get("rope_type") or "default"
     if kind not in SUPPORTED:

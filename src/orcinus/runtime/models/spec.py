@@ -16,10 +16,10 @@ class Rope:
     Angles are position · inverse_frequencies; cos and sin are multiplied by `scale`.
     """
 
-    inverse_frequencies: tuple[float, ...]  # half as many as the head has dimensions
+    inverse_frequencies: tuple[float, ...]  # half the head's dimensions
     scale: float = 1.0
     kind: str = "default"  # of scaling
-    positions: int = 0  # to which the scaling stretches the model; 0 = no further than its config says
+    positions: int = 0  # positions after scaling; 0 = those of its config
 
     def __post_init__(self) -> None:
         if not all(map(isfinite, (self.scale, *self.inverse_frequencies))):
@@ -28,7 +28,10 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
-    """One decoder-only transformer, as numbers and switches. Raises `ModelError` if there can be no such decoder."""
+    """One decoder-only transformer, as numbers and switches.
+
+    Raises `ModelError` if there can be no such decoder.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -47,7 +50,7 @@ class DecoderSpec:
     qk_norm: bool  # RMS-normalise every head's query and key
     tied: bool  # the output matrix is the embedding
     rope: Rope | None  # None = learned positions
-    scales: tuple[float, ...]  # per layer: what scores are multiplied by
+    scales: tuple[float, ...]  # per layer: factor of the scores
     windows: tuple[int | None, ...]  # per layer: how many tokens back a token sees
     rotary: tuple[bool, ...]  # per layer: whether positions are rotated in
 
@@ -66,7 +69,10 @@ class DecoderSpec:
 
     @property
     def kv_groups(self) -> tuple[int, ...]:
-        """Per layer: which of a request's block tables is its own. One table serves all layers of today's models."""
+        """Per layer: the group whose block table it uses.
+
+        One table serves all layers of today's models.
+        """
         return (0,) * self.num_layers
 
     @property
