@@ -10,7 +10,7 @@ SOURCES := src tests benchmarks docs tools
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
 
-.PHONY: demo serve test test-all check lint conformance format clean
+.PHONY: demo serve test test-all check lint style conformance format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -18,22 +18,24 @@ demo: $(VENV)/installed  ## set up, then serve five prompts with static and with
 serve: $(VENV)/installed-serve  ## set up, then serve the bundled model at http://127.0.0.1:8000
 	$(BIN)/orcinus serve
 
-test: lint  ## set up, then check and test everything
+test: style  ## set up, then check and test everything
 	$(PYTEST)
 
-test-all: lint  ## the same with whole products of choices, more examples and slow tests
+test-all: style  ## the same with whole products of choices, more examples and slow tests
 	@$(BIN)/python -c 'import ray' 2> /dev/null || echo "Tests with Ray are skipped; to run them: $(INSTALL) -e '.[cluster]'"
 	$(PYTEST) --all
 
 test-%: $(VENV)/installed-test  ## one folder of tests: make test-core, make test-serve, ...
 	$(PYTEST) tests/$*
 
-check: lint  ## formatter, linter, types, structure
+check: style  ## formatter, linter, types, structure
 	$(BIN)/python -m pytest -q tests/architecture
 
-lint: $(VENV)/installed-test
+style: $(VENV)/installed-test
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+
+lint: style
 	$(BIN)/mypy
 
 conformance: $(VENV)/installed-test $(CLIENT_VENVS) tests/clients/node/node_modules/installed  ## the checklist and real clients
