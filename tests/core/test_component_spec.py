@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 import pytest
 
 from orcinus.core.component_spec import make as make_any
-from orcinus.core.component_spec import make_order, make_policy, options_of
+from orcinus.core.component_spec import make_order, make_policy, options_of, with_option
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.errors import ConfigError
@@ -122,3 +122,8 @@ def test_its_mistakes_are_explained_with_its_noun(spelled: str, message: str) ->
 
 def test_an_option_without_a_default_is_known_by_its_mark() -> None:
     assert options_of(Pump) == {"rate": MISSING, "valves": 2}
+
+
+def test_one_option_can_be_set_anew() -> None:
+    assert with_option("sarathi", "chunk_size", "8") == "sarathi:chunk_size=8"
+    assert with_option("fixed:tokens=3:scale=2", "scale", "4") == "fixed:scale=4:tokens=3"

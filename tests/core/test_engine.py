@@ -234,3 +234,26 @@ def test_a_prompt_that_is_read_twice_is_scored_once() -> None:
         told = [event for event in events if isinstance(event, Token) and event.prompt_logprobs is not None]
         assert len(told) == len(prompts), "with the first token alone"
     assert again > 0, "or no prompt was read twice"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"prompt": ()}, "the prompt is empty"),
+        ({"params": SamplingParams(seed=0, max_tokens=None)}, "max_tokens is not resolved"),
+        ({"params": SamplingParams(seed=0, max_tokens=2), "output": [5, 6]}, "has 2 tokens already, of max_tokens 2"),
+        ({"params": SamplingParams(seed=0, max_tokens=2, n=2)}, "make n requests for n answers"),
+    ],
+)
+def test_a_request_that_no_engine_could_serve_is_refused(change: dict[str, Any], why: str) -> None:
+    usual = {"id": "r", "prompt": (1, 2), "params": SamplingParams(seed=0, max_tokens=3), "arrival": 0.0, "output": [5]}
+    assert Request(**usual).known == 3
+    with pytest.raises(RequestError, match=why):
+        Request(**usual | change)
+
+
+def test_only_who_asks_is_told_of_the_prompt_s_log_probabilities() -> None:
+    world = build_world(make_policy("orca"), "paged")
+    world.engine.submit(Request("r", (1, 2, 3), SamplingParams(max_tokens=2, seed=0), 0.0))
+    events = [event for _ in range(2) for event in world.engine.step()]
+    assert [event.prompt_logprobs for event in events if isinstance(event, Token)] == [None, None]
