@@ -201,7 +201,7 @@ def _written(name: str, form: str) -> Value:
 
 
 def _some(name: str) -> Value:
-    """A metric; empty at 0, so that rows of nothing are left out."""
+    """A metric; empty at 0, so that empty rows are left out."""
     return lambda record: f"{count:g}" if (count := metric_of(record, name)) else ""
 
 

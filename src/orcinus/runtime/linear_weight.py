@@ -147,7 +147,7 @@ class LinearWeight(Protocol):
         ...
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor for one part; None is all of it."""
+        """The view of a tensor for one part; None: the whole tensor."""
         ...
 
     def process_after_loading(self) -> LinearWeight:

@@ -1,4 +1,7 @@
-"""One line of JSON per request, in a file or on standard error."""
+"""The access log: one JSON line per request.
+
+It goes to a file or to standard error.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """A file that gets a line per request; `-` is standard error. Raises `ConfigError` if it cannot be opened.
+    """The access log's file; `-` is standard error.
 
-    Lines go straight to the file. While it cannot be written (a full disk), lines are lost and requests are answered all the
-    same; the start and the end of such a time are logged.
+    Raises `ConfigError` if it cannot be opened. Lines are written at once. While the file cannot be written (a full disk),
+    lines are lost and requests are still answered; the log says when such a time begins and ends.
     """
 
     def __init__(self, where: str) -> None:
@@ -42,5 +45,5 @@ class AccessLog:
             self.lost = 0
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()

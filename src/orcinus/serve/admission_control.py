@@ -14,8 +14,8 @@ class Bounds:
     """Most answers and tokens that may wait or run at once."""
 
     answers: int = 256
-    tokens: int = 2**20  # prompt and answer tokens; a single request that is alone may have more
-    per_client: int | None = None  # answers of one client; None = as many as of all together
+    tokens: int = 2**20  # prompt and answer tokens; a request that is alone may have more
+    per_client: int | None = None  # answers of one client; None = up to the limit of all clients
 
     @property
     def of_one_request(self) -> int:
@@ -25,7 +25,7 @@ class Bounds:
 
 @dataclass(slots=True)
 class Ticket:
-    """The place of one HTTP request inside."""
+    """One HTTP request's admission: its client, answers and tokens."""
 
     client: str
     answers: int
@@ -34,14 +34,15 @@ class Ticket:
 
 @dataclass
 class AdmissionControl:
-    """Keeps count of who is inside.
+    """Counts admitted requests.
 
-    `retry_after` predicts in how many seconds so many answers will find room; `held` says how many free places are promised.
+    `retry_after` predicts in how many seconds a number of answers will find room; `held` gives the number of free places that
+    are promised.
     """
 
     bounds: Bounds
-    retry_after: Callable[[int, str | None], int]  # of a client, if it is at its own limit
-    held: Callable[[int], int] = lambda inside: 0  # of those free, with so many answers inside
+    retry_after: Callable[[int, str | None], int]  # answers, client at its own limit -> seconds
+    held: Callable[[int], int] = lambda inside: 0  # answers inside -> free places that are promised
     answers: int = 0
     tokens: int = 0
     by_client: Counter[str] = field(default_factory=Counter)
@@ -70,18 +71,24 @@ class AdmissionControl:
         return ticket
 
     def check_room(self, answers: int = 1) -> None:
-        """Raises `ApiError` 429 if so many answers have no place. With one it can be asked before a body is even read."""
+        """Raise `ApiError` 429 if these answers have no place.
+
+        With one answer it can be called before a body is read.
+        """
         if self.answers + answers > self.bounds.answers - self.held(self.answers):
             raise self._full("the queue is full", "queue_full", answers)
 
     def resize(self, ticket: Ticket, tokens: int) -> None:
-        """Its tokens are counted now. Raises `ApiError` 429, and the request keeps its place until it leaves."""
+        """Correct a ticket's tokens after counting them. Raises `ApiError` 429.
+
+        The request keeps its place until it leaves.
+        """
         self._check_tokens(self.tokens - ticket.tokens, tokens, ticket.answers)
         self.tokens += tokens - ticket.tokens
         ticket.tokens = tokens
 
     def leave(self, ticket: Ticket) -> None:
-        """It has ended, or was never begun. A second call does nothing."""
+        """Free the ticket's place; a second call does nothing."""
         self._count(ticket, -1)
         ticket.answers = ticket.tokens = 0
 

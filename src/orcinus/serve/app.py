@@ -20,13 +20,16 @@ from orcinus.serve.service import Service
 
 
 def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
-    """The whole application. `access_log` receives one line of JSON per request."""
+    """The whole ASGI application.
+
+    `access_log` receives one line of JSON per request.
+    """
     app = FastAPI(title="Orcinus", version=orcinus.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_any_error)
     for subject in (generation, models, requests, scheduler, state):
-        app.router.routes.extend(subject.router(service).routes)  # flat, so that a 405 can say what a path takes
+        app.router.routes.extend(subject.router(service).routes)  # flat, so that a 405 can list the methods of a path
     keys = service.keys
 
     def document() -> dict[str, Any]:

@@ -16,9 +16,9 @@ from orcinus.serve.schema import Object
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import invalid_fields, spell, type_name
 
-AT_ONCE = 64 * 1024  # bytes that are parsed in less time than it takes to ask a thread
+AT_ONCE = 64 * 1024  # bytes parsed faster than a thread is called
 DEEPEST, MOST_FIELDS = 64, 1000
-COUNTED = (  # what a body may have: to make more of it would stop all threads for long
+COUNTED = (  # limits of a body: converting more would stop all threads for long
     (b"[{", 2**16, "lists and objects"),
     (b":", 2**17, "fields"),
     (b",", 2**20, "values"),
@@ -27,7 +27,10 @@ Body = TypeVar("Body", bound=Object)
 
 
 async def read_body(request: Request, kind: type[Body], workers: TextThreads, reading: BodyReader) -> Body:
-    """The body of a request; a large one is parsed beside the event loop. Raises `ApiError` 400, 408, 413, 415 or 429."""
+    """The parsed body of a request; large ones in a thread.
+
+    Raises `ApiError` 400, 408, 413, 415 or 429.
+    """
     try:
         with reading.body() as body:
             raw = await receive(request, body)
@@ -37,10 +40,13 @@ async def read_body(request: Request, kind: type[Body], workers: TextThreads, re
 
 
 def parse(raw: bytes, kind: type[Body]) -> Body:
-    """Bytes as a body of this kind. Raises `ApiError` 400 that names the fields at fault."""
+    """Parse bytes as a body of this kind.
+
+    Raises `ApiError` 400 that names the wrong fields.
+    """
     _check_count(raw)
     try:
-        found = msgspec.json.decode(raw)  # strict: no NaN, no number without end, no half of a character
+        found = msgspec.json.decode(raw)  # strict: no NaN, no infinite number, no lone surrogate
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -60,7 +66,7 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
 def _whole(value: Any) -> Any:
     """A value with whole floats as integers, as JSON Schema allows.
 
-    Also inside a list of token ids.
+    It also converts inside a list of token ids.
     """
     if isinstance(value, list) and any(isinstance(one, float) for one in value):
         return [_whole(one) for one in value]
@@ -91,7 +97,7 @@ def _not_json(raw: bytes) -> ApiError:
 
 
 class _NotJson(str):
-    """A NaN, an infinity, or a number no float can hold."""
+    """A NaN, an infinity, or a number too large for a float."""
 
     __slots__ = ()
 
@@ -101,7 +107,10 @@ def _number(text: str) -> float | _NotJson:
 
 
 def _faults(found: Any) -> Iterator[tuple[list[int | str], str]]:
-    """Where a value is no JSON and why. Without recursion: the body may be nested deeply."""
+    """The places and reasons of invalid JSON values.
+
+    Without recursion, because the body may be nested deeply.
+    """
     waiting: list[tuple[list[int | str], Any]] = [([], found)]
     while waiting:
         place, value = waiting.pop()
@@ -122,7 +131,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_count(raw: bytes) -> None:
-    """Raises `ApiError` for too many brackets, colons or commas.
+    """Raise `ApiError` for too many brackets, colons or commas.
 
     Marks inside strings are told apart only if the raw count is too high.
     """
@@ -140,7 +149,7 @@ def _outside_strings(raw: bytes) -> bytes:
 
 
 def _check_depth(found: Any) -> None:
-    """Raises `ApiError` for deep nesting; works by level, without recursion."""
+    """Raise `ApiError` for deep nesting; works by level, without recursion."""
     level = [found]
     for _ in range(DEEPEST):
         inner = (one.values() if isinstance(one, dict) else one for one in level)

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 
 MOST_BYTES = 8 * 2**20  # of one body
-MOST_BYTES_AT_ONCE = 64 * 2**20  # of all bodies that are being read or parsed
+MOST_BYTES_AT_ONCE = 64 * 2**20  # bytes of all bodies that are being read or parsed
 SILENCE_S = 10.0  # most seconds without a byte
 WITHIN_S = 60.0  # most seconds for a whole body
 PACE = 16 * 1024  # least bytes per second, after the first `SILENCE_S`
@@ -22,25 +22,25 @@ CLOSE = {"Connection": "close"}
 
 @dataclass(eq=False)
 class Body:
-    """A body being read; its bytes count while it is held."""
+    """A body being read; its bytes count until it is released."""
 
     reading: BodyReader
     raw: bytearray
     began: float
 
     def add(self, chunk: bytes) -> None:
-        """Take some more bytes. Raises `ApiError` 413 or 429."""
+        """Add bytes. Raises `ApiError` 413 or 429."""
         if len(self.raw) + len(chunk) > MOST_BYTES:
             raise _too_large()
         self.raw += chunk
         self.reading.bytes += len(chunk)
-        # No body may have more than what is left for others: small ones find room beside any number of large ones.
+        # A body may have at most what is left for others: small ones find room beside any number of large ones.
         if len(self.raw) > MOST_BYTES_AT_ONCE - self.reading.bytes:
             message = "the server is reading too many large bodies at once; try again in 1 s"
             raise ApiError(429, message, code="too_many_bodies", headers={"Retry-After": "1", **CLOSE})
 
     def patience(self, now: float) -> float:
-        """Seconds that its next byte may take."""
+        """Seconds to wait for the next byte."""
         left = self.began + min(SILENCE_S + len(self.raw) / PACE, WITHIN_S) - now
         return max(0.0, min(SILENCE_S, left))
 
@@ -53,7 +53,7 @@ class BodyReader:
 
     @contextmanager
     def body(self) -> Iterator[Body]:
-        """A new one. Afterwards its bytes count no more."""
+        """A new body, whose bytes count until the block ends."""
         body = Body(self, bytearray(), asyncio.get_running_loop().time())
         try:
             yield body
@@ -62,7 +62,10 @@ class BodyReader:
 
 
 async def receive(request: Request, body: Body) -> bytes:
-    """The whole body of a request. Raises `ApiError` 408, 413, 415, 429 or 499."""
+    """Read the whole body of a request.
+
+    Raises `ApiError` 408, 413, 415, 429 or 499.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, "send the body with Content-Type: application/json", code="unsupported_media_type")
@@ -87,7 +90,10 @@ async def receive(request: Request, body: Body) -> bytes:
 
 
 async def _next(stream: AsyncIterator[bytes], patience: float) -> bytes | None:
-    """The next part of a body; None after the last. Raises `TimeoutError` if it does not come in time."""
+    """The next part of a body; None after the last.
+
+    Raises `TimeoutError` if it does not come in time.
+    """
     async with asyncio.timeout(patience):
         return await anext(stream, None)
 

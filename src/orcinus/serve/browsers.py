@@ -1,8 +1,8 @@
 """Which web pages may call the server (origins, host names, CORS).
 
-A page from anywhere can make its reader's browser send requests to a server on that machine, and a name of its own can be
-made to mean 127.0.0.1 (DNS rebinding). A key keeps both out. Without one, a browser's own words decide: Origin,
-Sec-Fetch-Site and Host, which a page cannot change. Programs that are no browsers send no Origin and are not concerned.
+Any page can make its reader's browser send requests to a server on that machine, and a page's own host name can be made to mean
+127.0.0.1 (DNS rebinding). A key keeps both out. Without one, the server relies on a browser's own headers: Origin,
+Sec-Fetch-Site and Host, which a page cannot change. Other programs send no Origin and are not concerned.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from orcinus.serve.origins import (
 )
 
 Headers = Sequence[tuple[bytes, bytes]]
-MOST_SHOWN = 200  # characters of a header in a message
-PREFLIGHT_S = 600  # how long a browser may remember what it was allowed
+MOST_SHOWN = 200  # characters of a header shown in a message
+PREFLIGHT_S = 600  # seconds for which a browser may remember a permission
 
 
 class Browsers:
-    """The rules of one server, which listens at `bound`."""
+    """One server's rules for web pages; it listens at `bound`."""
 
     def __init__(self, bound: str, allow_origin: str | None = None, allow_host: str | None = None) -> None:
         self.bound = normal_host(bound)
@@ -37,7 +37,10 @@ class Browsers:
         self.everywhere = is_address(self.bound) and ip_address(self.bound).is_unspecified
 
     def check(self, headers: Headers) -> None:
-        """Refuse what only a page of another site can have sent. For servers without keys. Raises `ApiError` 403."""
+        """Refuse requests that only a foreign web page can send.
+
+        For servers without keys. Raises `ApiError` 403.
+        """
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]  # none in HTTP/1.0, else one
         host = hosts[0] if hosts else ""
         if hosts and not self._answers_to(host):
@@ -52,7 +55,7 @@ class Browsers:
             raise _foreign("pages of other sites")
 
     def cors(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """The headers of a response that let the page which asked read it."""
+        """Response headers that let the asking page read the response."""
         if not self.origins:
             return []
         found = [(b"vary", b"Origin")]
@@ -63,7 +66,7 @@ class Browsers:
         return found
 
     def preflight(self, method: str, headers: Headers) -> dict[str, str] | None:
-        """The answer to a CORS preflight; None if it is none.
+        """The response to a CORS preflight; None for other requests.
 
         Raises `ApiError` 403.
         """
@@ -75,13 +78,13 @@ class Browsers:
             raise _foreign(f"pages of {origin[:MOST_SHOWN]!r}")
         answer = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT", "Access-Control-Max-Age": str(PREFLIGHT_S)}
         if wanted := told.get(b"access-control-request-headers"):
-            answer["Access-Control-Allow-Headers"] = wanted.decode("latin-1")  # as they are: * would not mean Authorization
+            answer["Access-Control-Allow-Headers"] = wanted.decode("latin-1")  # * would exclude Authorization
         if told.get(b"access-control-request-private-network") == b"true":
             answer["Access-Control-Allow-Private-Network"] = "true"
         return answer
 
     def _allows(self, origin: str) -> bool:
-        """Whether `--allow-origin` names it."""
+        """Whether `--allow-origin` lists this origin."""
         return EVERY in self.origins or ((parsed := WebOrigin.parse(origin)) is not None and parsed in self.origins)
 
     def _is_here(self, origin: str, host: str) -> bool:
@@ -97,7 +100,10 @@ class Browsers:
         return same and page.port == int(found[2] or PORTS[page.scheme])
 
     def _answers_to(self, host: str) -> bool:
-        """Whether a Host header names this server. An address, unlike a name, cannot be made to mean another machine."""
+        """Whether a Host header names this server.
+
+        An address, unlike a name, cannot be made to mean another machine.
+        """
         found = HOST.fullmatch(host)
         if found is None:
             return False

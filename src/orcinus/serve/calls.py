@@ -1,4 +1,4 @@
-"""HTTP requests for answers, from admission to their last token."""
+"""Calls: HTTP requests for answers, from admission to the last token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
 
 GRACE_S = 0.5
-REMEMBERED = 1000  # calls that have ended and can still be asked about
+REMEMBERED = 1000  # ended calls that can still be queried
 
 
 @dataclass(eq=False)
@@ -23,23 +23,23 @@ class Call:
     """The answers of one HTTP request; its holder must close it."""
 
     id: str
-    owner: str  # the client whose call it is
+    owner: str  # the client that made the call
     replicas: ReplicaSet
     release: Callable[[], None]
-    names: list[str] = field(default_factory=list)  # of its answers, inside the engine
+    names: list[str] = field(default_factory=list)  # ids of its answers in the engine
     hung_up: bool = False  # its client is gone
     _inbox: Inbox = field(default_factory=asyncio.Queue)
     _left: int = 0
     _late: asyncio.TimerHandle | None = None
 
     def submit(self, prepared: Sequence[TokenizedRequest], time_left: float | None) -> None:
-        """Queue all answers. Raises `EngineError` if the engine is gone."""
+        """Submit all answers to the engine. Raises `EngineError` if it is gone."""
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
             self.replicas.submit(name, one, self._inbox, time_left)
             self.names.append(name)
         self._left = len(self.names)
-        if time_left is not None:  # the engine keeps deadlines; this one is for an engine that is stuck
+        if time_left is not None:  # the engine keeps deadlines; this one is for a stuck engine
             self._late = asyncio.get_running_loop().call_later(time_left + GRACE_S, self._end_late)
 
     def _end_late(self) -> None:
@@ -49,7 +49,7 @@ class Call:
     async def news(self, silence_s: float | None = None, interval_s: float = 0.0) -> AsyncIterator[list[News]]:
         """Lists of news in order, until the last answer ends.
 
-        Several things that are there already come together; an empty list means that nothing came for `silence_s`. With an
+        News that came at the same time share a list; an empty list means that nothing came for `silence_s`. With an
         `interval_s`, lists come no closer to each other than that.
         """
         loop = asyncio.get_running_loop()
@@ -74,17 +74,17 @@ class Call:
             yield [one for one in taken if one is not None]
 
     def cancel(self) -> int:
-        """End the answers that have not ended; returns how many those were."""
+        """End all live answers; returns how many there were."""
         return sum(self.replicas.streams.cancel(name) for name in self.names)
 
     def hang_up(self) -> None:
-        """The client is gone: cancel its answers."""
+        """Cancel the answers of a client that hung up."""
         self.hung_up = True
         self.cancel()
         self._inbox.put_nowait(None)
 
     def close(self) -> None:
-        """Give up what has not ended, and the place in the queue."""
+        """Cancel live answers and free the place in the queue."""
         if self._late is not None:
             self._late.cancel()
         self.cancel()
@@ -92,7 +92,7 @@ class Call:
 
 
 class Calls:
-    """The calls inside, and the last ones that left."""
+    """The open calls, and the last ones that ended."""
 
     def __init__(self, replicas: ReplicaSet, admission: AdmissionControl) -> None:
         self.replicas, self.admission = replicas, admission
@@ -114,10 +114,10 @@ class Calls:
         return call
 
     def find(self, id: str, owner: str | None) -> Call | None:  # noqa: A002
-        """The call with this id and owner; owner None sees all."""
+        """The call with this id and owner; owner None finds any."""
         call = self._live.get(id) or self._ended.get(id)
         return call if call is not None and owner in (None, call.owner) else None
 
     def cancel_all(self) -> int:
-        """End everything; returns how many answers that were."""
+        """Cancel all calls; returns the number of cancelled answers."""
         return sum(call.cancel() for call in list(self._live.values()))

@@ -20,7 +20,7 @@ VALUES = {
 
 
 def spelled_schema(known: Mapping[str, Callable[..., Any]]) -> dict[str, JsonValue]:
-    """Every name, and the pattern of every name with options (`sarathi:chunk_size=128`)."""
+    """All component names, and patterns with options (`sarathi:chunk_size=128`)."""
     patterns: list[JsonValue] = [{"pattern": _pattern(name, kind)} for name, kind in known.items() if options_of(kind)]
     return {"anyOf": [{"enum": list(known)}, *patterns]}
 
@@ -32,13 +32,13 @@ def _pattern(name: str, kind: Callable[..., Any]) -> str:
 
 
 def _value(annotation: Any) -> str:
-    """Values of an option's type; of a `Literal` its words."""
+    """The pattern of an option's values; of a `Literal` its words."""
     kinds = get_args(annotation) or (annotation,)
     return f"(?:{'|'.join(VALUES[kind] if isinstance(kind, type) else re.escape(kind) for kind in kinds)})"
 
 
 def numbers_below(limit: int) -> str:
-    """The pattern of the whole numbers from 0 to limit - 1, in digits."""
+    """A pattern of the integers from 0 to limit - 1."""
     most = str(limit - 1)
     shorter = [f"[1-9][0-9]{{{length - 1}}}" for length in range(2, len(most))]
     same = [

@@ -1,4 +1,4 @@
-"""What a server can be asked for, besides its engine."""
+"""The options of a server, besides its engine's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Where a server listens, whom it lets in and what it takes. The text beside each field is its help too."""
+    """A server's addresses, keys and limits.
+
+    The text beside each field is its command-line help, too.
+    """
 
     host: str = option("127.0.0.1", "Address to listen at.")
     port: int = option(8000, "Port; 0 = any that is free.", min=0, max=65535, short="-p")
@@ -60,7 +63,10 @@ class ServerConfig:
         parse_hosts(self.allow_host)
 
     def check_exposure(self, *, keys: bool) -> None:
-        """Other machines need a key, unless the user says that they do not. Raises `ConfigError`."""
+        """Refuse to serve other machines without a key.
+
+        The user may allow it explicitly. Raises `ConfigError`.
+        """
         if not (is_loopback(normal_host(self.host)) or keys or self.insecure):
             raise ConfigError(
                 f"other machines can reach {self.host}: give --api-key-file, or --insecure to serve every client without a key"

@@ -1,4 +1,4 @@
-"""One engine process: started, asked, listened to and stopped."""
+"""One engine process: start it, query it, listen, stop it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from orcinus.serve.replica_load import ReplicaLoad
 from orcinus.serve.replica_spec import ReplicaSpec
 from orcinus.serve.wire import ServerWire
 
-LAST_WORDS_S = 0.2  # for messages of a process that has ended
-ANSWER_S = 10.0  # that the engine may take to answer a question
-HEARTBEAT_S = 5.0  # without a sign of the engine for so long, or for ten times its slowest iteration, it is not healthy
+LAST_WORDS_S = 0.2  # for the last messages of a process that has ended
+ANSWER_S = 10.0  # for the engine to answer a question
+HEARTBEAT_S = 5.0  # the engine is unhealthy after so long without a sign of life, or after ten times its slowest iteration
 
 Reply = Using | TimelineFound
 
 
 @dataclass(slots=True)
 class EngineState:
-    """What the last iterations said about the engine."""
+    """The engine's loading progress and last signs of life."""
 
     loading: Loading = field(default_factory=lambda: Loading("starting", 0, 0))
     last_sign: float = 0.0  # on this process's monotonic clock
@@ -47,9 +47,10 @@ class EngineState:
 
 
 class EngineClient:
-    """Owns an engine process. All methods belong to one event loop.
+    """Owns an engine process.
 
-    `on_output` hears of every iteration, and `on_death`, once, why the engine is gone.
+    All methods belong to one event loop. `on_output` is called with every iteration, and `on_death`, once, with the reason why
+    the engine is gone.
     """
 
     def __init__(
@@ -58,18 +59,21 @@ class EngineClient:
         on_output: Callable[[EngineClient, EngineOutput], None],
         on_death: Callable[[EngineClient, str], None],
     ) -> None:
-        self.index = index  # among the replicas of a server
+        self.index = index  # index among the replicas of a server
         self.state, self.load = EngineState(), ReplicaLoad()
         self.ready: Ready | None = None  # once it stands
         self.dead: str | None = None  # why the engine is gone
         self._on_output, self._on_death = on_output, on_death
         self._wire = ServerWire()
         self._process: EngineProcess | None = None
-        self._asked: deque[asyncio.Future[Reply]] = deque()  # open questions, in their order
+        self._asked: deque[asyncio.Future[Reply]] = deque()  # open questions, in order
         self._listener: asyncio.Task[None] | None = None
 
     async def start(self, spec: ReplicaSpec) -> Ready:
-        """Start the process and wait until the model is loaded. Raises `ConfigError` with the engine's own reason."""
+        """Start the process and wait until the model is loaded.
+
+        Raises `ConfigError` with the engine's own reason.
+        """
         self._process = EngineProcess(spec, self._wire.bind())
         while True:
             message = await self._receive(self._process)
@@ -92,23 +96,29 @@ class EngineClient:
             self._wire.send(message)
 
     def silent_s(self) -> float | None:
-        """Seconds without a sign of the engine's loop, if that is too long."""
+        """Seconds since the engine's last sign of life, if too long."""
         silent = time.monotonic() - self.state.last_sign
         return silent if silent > max(HEARTBEAT_S, 10 * self.state.slowest) else None
 
     @property
     def serves(self) -> bool:
-        """Whether it stands and lives."""
+        """Whether the engine is ready and alive."""
         return self.ready is not None and self.dead is None
 
     async def use(self, change: Use) -> Using:
-        """Switch policy, order or limits. Raises `ConfigError` if the engine refuses, `EngineError` if it is gone."""
+        """Switch policy, order or limits.
+
+        Raises `ConfigError` if the engine refuses, `EngineError` if it is gone.
+        """
         found = await self._ask(change)
         assert isinstance(found, Using)
         return found
 
     async def timeline(self, name: str) -> Timeline:
-        """Where the time of a request went. Raises `ConfigError` if it is unknown, `EngineError` if the engine is gone."""
+        """A request's timeline.
+
+        Raises `ConfigError` if the request is unknown, `EngineError` if the engine is gone.
+        """
         found = await self._ask(Ask(name))
         assert isinstance(found, TimelineFound)
         return found.timeline
@@ -126,7 +136,7 @@ class EngineClient:
             raise EngineError("the engine does not answer") from None
 
     async def close(self) -> None:
-        """Stop the process, with force if it does not go by itself."""
+        """Stop the process; kill it if it does not end itself."""
         if self.dead is None:
             self._bury("the server is leaving")
         if self._listener is not None:
@@ -140,7 +150,7 @@ class EngineClient:
         """The next message, or the exit status of an ended process."""
         heard = asyncio.ensure_future(self._wire.receive())
         await asyncio.wait((heard, process.ended), return_when=asyncio.FIRST_COMPLETED)
-        if not heard.done():  # its last words may still be on their way
+        if not heard.done():  # its last messages may still be on their way
             await asyncio.wait((heard,), timeout=LAST_WORDS_S)
         if heard.done():
             return heard.result()
@@ -148,7 +158,7 @@ class EngineClient:
         return process.ended.result()
 
     async def _listen(self, process: EngineProcess) -> None:
-        """Hand out what the engine says, until it is gone."""
+        """Dispatch the engine's messages until it is gone."""
         while True:
             message = await self._receive(process)
             match message:
@@ -171,7 +181,7 @@ class EngineClient:
         self._on_output(self, iteration)
 
     def _answer(self, answer: Reply | Exception) -> None:
-        """Settle the oldest open question."""
+        """Resolve the oldest open question."""
         future = self._asked.popleft()
         if future.done():  # its asker did not wait
             return
@@ -181,8 +191,8 @@ class EngineClient:
             future.set_result(answer)
 
     def _bury(self, reason: str) -> None:
-        """The engine is gone: all open questions end."""
-        if self.dead is not None:  # it said so itself before its process ended
+        """Mark the engine dead, and fail all open questions."""
+        if self.dead is not None:  # the engine reported it before its process ended
             return
         self.dead = reason
         while self._asked:

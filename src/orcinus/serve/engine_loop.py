@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 SIGN_OF_LIFE_S = 0.5
 TELL_EVERY_S = 0.1
-ORPHAN_S = 2.0  # that the loop has, once the HTTP process is gone, to end in order: a record is complete then
+ORPHAN_S = 2.0  # for the loop to end in order after the HTTP process has gone, so that a record is complete
 LINGER_S = 2.0
 AT_ONCE_S = 0.001  # sockets count milliseconds: a shorter wait is the executor's
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class _Launches(Observer):
 
     def __init__(self) -> None:
         self.in_flight: dict[int, ScheduledBatch] = {}
-        self.budget = 0  # most tokens of one batch, as the engine's limits have it
-        self.seconds = 0.0  # that the last one took: since it was launched, or since the one before it came back
+        self.budget = 0  # most tokens of one batch, by the engine's limits
+        self.seconds = 0.0  # duration of the last batch: since its launch, or since the batch before it returned
         self._back: list[ScheduledBatch] = []
         self._last = 0.0
 
@@ -76,7 +76,7 @@ class _Launches(Observer):
         self.seconds, self._last = now - max(launch.at, self._last), now
 
     def take(self) -> list[ScheduledBatch]:
-        """What came back since it was last asked for."""
+        """The batches that returned since the last call."""
         taken, self._back = self._back, []
         return taken
 
@@ -94,7 +94,7 @@ class EngineLoop:
         self._deadlines: list[tuple[float, str]] = []
 
     def run(self) -> None:
-        """Serve until told to stop, or until the HTTP process is gone."""
+        """Serve until told to stop, or until the HTTP process ends."""
         while self.going and os.getppid() == self.parent:
             wait = self._patience()
             while self.going and self.wire.wait(wait):
@@ -105,14 +105,17 @@ class EngineLoop:
         self.engine.close()
 
     def _patience(self) -> int:
-        """How long to wait for a message before going on, in milliseconds."""
+        """Milliseconds to wait for a message before the next iteration."""
         stands = self.engine.idle or self.paused
         wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self._due_in()
         until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
         return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
 
     def _due_in(self) -> float:
-        """Seconds until a batch can be collected; 0 if the executor works while it is collected."""
+        """Seconds until a batch can be collected.
+
+        0 if the executor works while it is collected.
+        """
         return self.paced.due_in() if self.paced else 0.0
 
     def _iterate(self) -> None:
@@ -209,13 +212,13 @@ class EngineLoop:
 
 
 def _late(event: Event) -> Event:
-    """An ending whose reason is the request's deadline."""
+    """An ending with the deadline as its reason."""
     return replace(event, code=FinishCode.DEADLINE, error="its time is up") if isinstance(event, Finished) else event
 
 
 def main() -> None:
     """Build the engine configured on standard input and serve it."""
-    logging.getLogger("orcinus.build").setLevel(logging.INFO)  # how a GPU's memory was shared out
+    logging.getLogger("orcinus.build").setLevel(logging.INFO)  # shows how a GPU's memory was divided
     address, parent, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s")
     folder = Path(address.removeprefix("ipc://")).parent
@@ -242,7 +245,7 @@ def main() -> None:
 
 
 def _teller(wire: EngineWire) -> Progress:
-    """A callback that reports loading progress a few times a second."""
+    """A progress callback that sends a few messages a second."""
     told_at, told = 0.0, ""
 
     def tell(stage: str, done: int, total: int) -> None:

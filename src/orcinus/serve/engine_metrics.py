@@ -1,4 +1,4 @@
-"""What a server tells Prometheus of one engine."""
+"""Prometheus metrics of one engine."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class LiveRequests:
-    """What is remembered of requests until they end, at whatever engine."""
+    """Data of live requests, at whatever engine they are."""
 
     last_token: dict[str, float] = field(default_factory=dict)  # when it came
     siblings: dict[str, list[int]] = field(default_factory=dict)  # answers left to their prompt, tokens of the longest
 
     def keep(self, alive: Callable[[str], bool]) -> None:
-        """Forget all others: those whose engine died do not end."""
+        """Forget all other requests, such as those of a dead engine."""
         for remembered in (self.last_token, self.siblings):
             for name in [name for name in remembered if not alive(name)]:
                 del remembered[name]
 
 
 class EngineMetrics:
-    """What is counted of one engine, in a registry of its own. It hears every iteration before the requests do."""
+    """One engine's metrics, in a registry of its own.
+
+    They see every iteration before the requests do.
+    """
 
     def __init__(self, live: LiveRequests) -> None:
         self.registry, self._live = (r := CollectorRegistry()), live
@@ -79,10 +82,10 @@ class EngineMetrics:
         self.composition = counter("iteration_tokens_by_phase", "Tokens of all iterations.", "phase")
         self.budget_use = histogram("iteration_budget_use_ratio", "Tokens of an iteration by max_batch_tokens.", SHARES)
         self.up = gauge("engine_up", "1 while the engine lives.")
-        self._seen: set[str] = set()  # reasons that have been shown
+        self._seen: set[str] = set()  # reasons shown so far
 
     def on_ready(self, ready: Ready) -> None:
-        """Show that it stands, and how its K/V memory is divided."""
+        """Report the engine as ready, and how its K/V memory is divided."""
         self.up.set(1)
         self.num_blocks = ready.num_blocks
         facts = {"block_size": ready.block_size, "num_gpu_blocks": ready.num_blocks, "cache_dtype": ready.dtype}
@@ -90,7 +93,7 @@ class EngineMetrics:
         Info("orcinus_cache_config", "K/V memory.", registry=self.registry).info({name: str(facts[name]) for name in facts})
 
     def on_iteration(self, iteration: EngineOutput, arrival: Callable[[str], float | None]) -> None:
-        """Count one iteration. `arrival` says when a live request came."""
+        """Count one iteration; `arrival` gives a live request's arrival."""
         for token in iteration.tokens:
             last = self._live.last_token.get(token.request_id)
             if last is not None:
@@ -111,7 +114,7 @@ class EngineMetrics:
             self._show_reasons(Tally())
 
     def on_death(self) -> None:
-        """It serves nothing any more."""
+        """Report that the engine serves nothing any more."""
         for gauge in (self.up, self.running, self.waiting, self.kv_use):
             gauge.set(0)
         self._show_reasons(Tally())

@@ -1,4 +1,4 @@
-"""The engine's process, seen from its parent: start it, watch it, stop it."""
+"""Starts, watches and stops the engine's process, from its parent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orcinus.parent import signals_held
 from orcinus.serve.engines import to_wire
 from orcinus.serve.replica_spec import ReplicaSpec
 
-STOP_S = 3.0  # to end by itself before it is killed
+STOP_S = 3.0  # for the process to end by itself before it is killed
 
 
 class EngineProcess:
@@ -21,13 +21,13 @@ class EngineProcess:
 
     def __init__(self, spec: ReplicaSpec, address: str) -> None:
         command = [sys.executable, "-m", "orcinus.serve.engine_loop", address, str(os.getpid()), spec.name]
-        with signals_held():  # this process decides what a signal means, even if both get it
+        with signals_held():  # the parent decides what a signal means, even if both get it
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | spec.environment)
-        watcher = ThreadPoolExecutor(1, "watch-engine")  # its own thread: those of the event loop are few
+        watcher = ThreadPoolExecutor(1, "watch-engine")  # a thread of its own: those of the event loop are few
         self.ended = asyncio.wrap_future(watcher.submit(self._process.wait))  # its exit status
         watcher.shutdown(wait=False)
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already, as its exit status will tell
+        with suppress(BrokenPipeError):  # it has already ended, as its exit status will tell
             self._process.stdin.write(to_wire(spec.config, spec.memory_sharers))
             self._process.stdin.close()
 

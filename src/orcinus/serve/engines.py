@@ -1,4 +1,4 @@
-"""Builds the engine to serve: a model's or a simulated one."""
+"""Builds the engine to serve, of a real or simulated model."""
 
 from __future__ import annotations
 
@@ -23,28 +23,34 @@ Asked = EngineConfig | LiveConfig
 
 
 def to_wire(config: Asked, memory_sharers: int = 1) -> bytes:
-    """A configuration on its way to the engine process, and how many engines share the machine's memory."""
+    """Encode a configuration and `memory_sharers` for the engine process.
+
+    `memory_sharers` is the number of engines that share the machine's memory.
+    """
     settings = {name: value for name, value in asdict(config).items() if value is not None}
     return msgspec.json.encode([isinstance(config, LiveConfig), settings, memory_sharers], enc_hook=str)
 
 
 def from_wire(wire: bytes) -> tuple[Asked, int]:
-    """Both again. Raises `ConfigError` if the configuration can never be right."""
+    """Decode both. Raises `ConfigError` if the configuration can never work."""
     simulated, settings, memory_sharers = msgspec.json.decode(wire)
     return LiveConfig(**settings) if simulated else EngineConfig(**settings), memory_sharers
 
 
 class ServedEngine(NamedTuple):
-    """An engine, what clients have to know of it, its executor if batches take time of their own, and a check while idle."""
+    """An engine with its description for clients.
+
+    `paced` is its executor if batches take time of their own; `check` tests an idle engine.
+    """
 
     engine: Engine
     ready: Ready
     paced: PacedExecutor | None = None
-    check: Callable[[], None] = lambda: None  # raises `EngineError` if the engine can run no more
+    check: Callable[[], None] = lambda: None  # raises `EngineError` if the engine cannot go on
 
 
 def build_served(config: Asked, observers: Sequence[Observer], progress: Progress, memory_sharers: int = 1) -> ServedEngine:
-    """Build it. Raises `ConfigError` or `ModelError`."""
+    """Build the engine. Raises `ConfigError` or `ModelError`."""
     if isinstance(config, LiveConfig):
         return _simulated(config, observers)
     return _real(config, observers, progress, memory_sharers)

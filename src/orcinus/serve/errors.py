@@ -17,7 +17,10 @@ log = logging.getLogger("orcinus.serve")
 
 
 class ApiError(Exception):
-    """An answer that is an error. `param` names the field at fault, with its index; `code` is a stable word."""
+    """An error response.
+
+    `param` names the wrong field, with its index; `code` is a stable word.
+    """
 
     def __init__(
         self,
@@ -39,12 +42,12 @@ class ApiError(Exception):
 
 
 def invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
-    """A field that cannot be used: 400."""
+    """Error 400 for a field that cannot be used."""
     return ApiError(400, message, param=param, code=code)
 
 
 def unavailable(message: str, code: str, seconds: int = 10) -> ApiError:
-    """Nothing is wrong with the request, but the server cannot take it now: 503."""
+    """Error 503: the server cannot take a valid request now."""
     return ApiError(503, message, code=code, headers={"Retry-After": str(seconds)})
 
 

@@ -1,4 +1,7 @@
-"""JSON Schema of rules between the fields of a request, for the OpenAPI document. The code that keeps them is `Model`'s."""
+"""JSON Schema of rules between a request's fields, for OpenAPI.
+
+`RequestProcessor` enforces them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
 
 
 def given(field: str) -> JsonValue:
-    """A number is given."""
+    """The schema of a number, as opposed to null."""
     return {"properties": {field: {"type": "integer"}}, "required": [field]}
 
 

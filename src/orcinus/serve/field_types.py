@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, StrictBool, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError
 
-Number = Annotated[float, Field(strict=True)]  # a whole one will do, True will not
+Number = Annotated[float, Field(strict=True)]  # a whole float is accepted, True is not
 MOST_ANSWERS, MOST_PROMPTS, MOST_STOPS, MOST_LOGPROBS = 128, 64, 16, 20
 LONGEST_STOP, MOST_BIASES = 256, 4096
 SHORT = 1024

@@ -17,31 +17,31 @@ from orcinus.serve.errors import ApiError
 MOST_HEADER_BYTES = 64 * 1024
 HEADERS_WITHIN_S = 10.0
 STUCK_S = 60.0
-LINGER_S = 10.0  # to send the rest of a body whose request is answered already
-MOST_PIPELINED = 16  # requests that wait behind the one that is answered
+LINGER_S = 10.0  # for the rest of a body whose request is already answered
+MOST_PIPELINED = 16  # requests queued behind the one being answered
 MOST_CONNECTIONS = 8192
 SPARE_FILES = 64  # beside connections
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431, 408 or 503 and closes what exceeds a limit.
+    """Answers 431, 408 or 503 and closes connections that exceed a limit.
 
-    The head of a request is collected until it is whole. An Upgrade header is then renamed: nothing is upgraded here, and a
-    parser that believes otherwise takes the body for something else. What comes after the head must bring the request
-    forward: extensions of chunks, trailers (which mean nothing here) and the heads of further requests are bounded as a head
-    is. A client that leaves its answer unread is cut off, and so is one that goes on sending behind its answer.
+    The head of a request is collected until it is complete. An Upgrade header is then renamed: nothing is upgraded here, and a
+    parser that believes otherwise takes the body for something else. Bytes after the head must bring the request forward: chunk
+    extensions, trailers (which mean nothing here) and the heads of further requests have the same limit as a head. A client
+    that leaves its answer unread is cut off, and so is one that goes on sending behind its answer.
 
-    Connections that have no answer to wait for make room for new ones, the one that has been so for longest first.
+    Connections that wait for no answer make room for new ones, the longest-waiting first.
     """
 
-    unoccupied: ClassVar[OrderedDict[BoundedProtocol, None]] = OrderedDict()  # connections without an answer to wait for
-    _head = b""  # of a request, until it is whole
+    unoccupied: ClassVar[OrderedDict[BoundedProtocol, None]] = OrderedDict()  # connections that wait for no answer
+    _head = b""  # of an incomplete request
     _between = True  # no request is being read
-    _in_headers = False  # the parser is in the middle of them
+    _in_headers = False  # the parser is inside the headers
     _moved = False  # the last bytes brought a request forward
     _idle_bytes = 0  # that did not, in a row
-    _refused = False  # nothing more is read from this connection
+    _refused = False  # no more bytes are read from this connection
     _timer: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
@@ -79,7 +79,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_size()
 
     def _take_head(self, data: bytes) -> bytes | None:
-        """What came so far, once it holds all headers. What is no HTTP at all is passed on at once, to be refused."""
+        """The bytes so far, once they hold all headers.
+
+        Bytes that are not HTTP are passed on at once, to be refused.
+        """
         if not self._head:
             self._wait_for_headers()
         self._head += data
@@ -95,7 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_PIPELINED:
-            raise OverflowError("too many requests in a row")  # which the parser makes its own error of
+            raise OverflowError("too many requests in a row")  # the parser makes it an error of its own
         self._between, self._in_headers, self._moved = False, True, True
         super().on_message_begin()
 
@@ -156,7 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self is newcomer:  # all others are being answered
             error = ApiError(503, "too many connections", code="too_many_connections", headers={"Retry-After": "1"})
             self._refuse(error)
-        else:  # without a word: it might be taken for the answer to a request that is on its way
+        else:  # without a response, which might be taken for that of a request on its way
             self._refused = True
             self.transport.close()
 
@@ -172,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(ApiError(431, f"path and headers are larger than {size} KiB", code="headers_too_large"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer and close, after any answer under way."""
+        """Send an error and close, after any answer under way."""
         self._refused = True
         self._stop_waiting()
         cycle = self.cycle

@@ -1,4 +1,4 @@
-"""API keys: who may call, and who may also steer the scheduler."""
+"""API keys: who may call, and who may steer the scheduler."""
 
 from __future__ import annotations
 
@@ -36,14 +36,20 @@ def _digest(key: bytes) -> bytes:
 
 
 class Keys:
-    """The keys of a server, kept as SHA-256 digests. Without any, all clients may do everything."""
+    """The keys of a server, kept as SHA-256 digests.
+
+    Without keys, all clients may do everything.
+    """
 
     def __init__(self, keys: Iterable[str] = (), admin_keys: Iterable[str] = ()) -> None:
         self._digests: list[tuple[bytes, bool]] = []
         self.replace(keys, admin_keys)
 
     def replace(self, keys: Iterable[str], admin_keys: Iterable[str]) -> None:
-        """From now on these are the keys. Raises `ConfigError`, and keeps those there were, if one cannot be used."""
+        """Replace all keys.
+
+        Raises `ConfigError`, and keeps the old keys, if one cannot be used.
+        """
         self._digests = [(_digest(_usable(key)), False) for key in keys] + [(_digest(_usable(key)), True) for key in admin_keys]
 
     def __len__(self) -> int:
@@ -53,9 +59,10 @@ class Keys:
         return bool(self._digests)
 
     def holder(self, authorization: Sequence[bytes]) -> Holder | None:
-        """Who sends these Authorization headers; None if there are no keys. Raises `ApiError` 401.
+        """The holder of the key in these Authorization headers.
 
-        Digests are compared in constant time, and all of them, so that the time says nothing about a key.
+        None if the server has no keys. Raises `ApiError` 401. All digests are compared, in constant time, so that the time
+        reveals nothing about a key.
         """
         if not self._digests:
             return None
@@ -102,20 +109,21 @@ class KeySources:
 
     @property
     def files(self) -> list[Path]:
-        """Those that can change while the server runs."""
+        """Key files that can change while the server runs."""
         return [file for file in (self.api_key_file, self.admin_key_file) if file is not None]
 
     def refresh(self, *, changed: bool = False) -> None:
-        """Read the files again if they are others than before, or `changed` says so.
+        """Read the files again if they changed, or if `changed`.
 
-        Keys that cannot be read are told in the log, and those there were go on.
+        If keys cannot be read, the log says so, and the old keys stay valid. Keys that cannot be read are told in the log, and
+        those there were go on.
         """
         state = self._state()
         if not changed and state == self._seen:
             return
         self._seen = state
         for file in self.files:
-            if file.exists() and not file.is_file():  # a pipe would be waited for, and gives its keys only once
+            if file.exists() and not file.is_file():  # a pipe would block, and gives its keys only once
                 log.warning("the API keys stay as they were: %s is no regular file", file)
                 return
         try:
@@ -126,7 +134,7 @@ class KeySources:
             log.warning("API keys were read again: %d are known", len(self.keys))
 
     async def watch(self) -> None:
-        """Refresh again and again, as long as there are files."""
+        """Refresh repeatedly, if there are files."""
         while self.files:
             await asyncio.sleep(LOOK_EVERY_S)
             await asyncio.to_thread(self.refresh)
@@ -139,7 +147,7 @@ class KeySources:
         return users, admins + (read_keys(self.admin_key_file) if self.admin_key_file else [])
 
     def _state(self) -> list[tuple[int, int, int] | None]:
-        """What tells a file from the one there was; None where there is none."""
+        """A file's identity and change time; None without a file."""
 
         def of(file: Path) -> tuple[int, int, int] | None:
             try:
@@ -156,14 +164,14 @@ def _listed(keys: str | None) -> list[str]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """The keys of a file: one a line. Raises `ConfigError`.
+    """The keys in a file: one a line. Raises `ConfigError`.
 
     Blank lines and comments, which begin with #, do not count.
     """
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
-        lines = raw.decode("utf-8-sig").splitlines()  # some editors begin a file with a mark
+        lines = raw.decode("utf-8-sig").splitlines()  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"cannot read the keys in {path}: {reason}") from None

@@ -8,22 +8,25 @@ from typing import Any
 from orcinus.core.request import Logprobs
 from orcinus.text.tokenizer import Tokenizer
 
-BYTES = "bytes:"  # how OpenAI begins a token that is no text of its own
-Scored = tuple[int, Logprobs | None, int]  # a token, None for the first of a prompt, and where in the text it begins
+BYTES = "bytes:"  # OpenAI's prefix of a token that is no text of its own
+Scored = tuple[int, Logprobs | None, int]  # a token (None for the first of a prompt), and its offset in the text
 
 
 class LogprobWriter:
-    """Writes log-probabilities for one request. With `as_ids` tokens are spelled `token_id:5` in the place of their text."""
+    """Writes log-probabilities for one request.
+
+    With `as_ids` tokens are written `token_id:5` instead of their text.
+    """
 
     def __init__(self, tokenizer: Tokenizer, *, as_ids: bool) -> None:
         self.tokenizer, self.as_ids = tokenizer, as_ids
 
     def chat(self, scores: Sequence[Scored]) -> dict[str, Any]:
-        """`logprobs` of a chat's choice."""
+        """The `logprobs` of a chat's choice."""
         return {"content": [self._chat_entry(token, at) for token, at, _ in scores if at is not None], "refusal": None}
 
     def completion(self, scores: Sequence[Scored]) -> dict[str, Any]:
-        """`logprobs` of a completion's choice."""
+        """The `logprobs` of a completion's choice."""
         return {
             "tokens": [self._word(token) for token, _, _ in scores],
             "token_logprobs": [None if at is None else at.logprob for _, at, _ in scores],
@@ -32,7 +35,7 @@ class LogprobWriter:
         }
 
     def prompt(self, ids: Sequence[int], scores: Sequence[Logprobs], count: int) -> list[dict[str, Any] | None]:
-        """`prompt_logprobs`: each token but the first, with the `count` likeliest."""
+        """The `prompt_logprobs`: each token but the first, with the `count` likeliest."""
         return [None, *(self._prompt_entry(token, at, count) for token, at in zip(ids[1:], scores, strict=True))]
 
     def _prompt_entry(self, token: int, at: Logprobs, count: int) -> dict[str, Any]:
@@ -52,7 +55,7 @@ class LogprobWriter:
         return {**one(token, at.logprob), "top_logprobs": [one(other, value) for other, value in at.top]}
 
     def _top(self, token: int, at: Logprobs) -> dict[str, float]:
-        """The likeliest tokens, and the chosen one even if it is not among them."""
+        """The likeliest tokens, and always the chosen one."""
         return {self._word(one): value for one, value in at.top} | {self._word(token): at.logprob}
 
     def _decoded(self, token: int) -> str:
@@ -62,7 +65,10 @@ class LogprobWriter:
         return _by_id(token) if self.as_ids else self._text(token)
 
     def _text(self, token: int) -> str:
-        """A token as text. Parts of characters are spelled out, so that different ones stay different."""
+        """A token as text.
+
+        Parts of characters are written as bytes, so different ones stay different.
+        """
         raw = self.tokenizer.token_bytes(token)
         try:
             return raw.decode()

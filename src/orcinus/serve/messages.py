@@ -1,4 +1,7 @@
-"""Messages between a server's two processes: tagged, with core types in typed fields."""
+"""Messages between a server's two processes, tagged and typed.
+
+Typed fields hold core types.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +16,44 @@ from orcinus.runtime.parallel.mesh import RankProcess
 
 
 class Submit(msgspec.Struct, tag="submit", array_like=True):
-    """Queue a request. The id is the server's own, never a client's."""
+    """Queue a request.
+
+    The id is the server's own, never a client's.
+    """
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams
     context: RequestContext = RequestContext()
-    output: tuple[int, ...] = ()  # its tokens so far, of a request that is submitted again
+    output: tuple[int, ...] = ()  # tokens generated so far, of a request that is submitted again
     age: float = 0.0  # seconds since it arrived
     time_left: float | None = None  # seconds to its deadline
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
-    """End a request; `stop` says that a stop string was found in its text."""
+    """End a request.
+
+    `stop` says that a stop string was found in its text.
+    """
 
     id: str
     stop: bool = False
 
 
 class Pause(msgspec.Struct, tag="pause", array_like=True):
-    """Start no more iterations, or go on. Requests wait meanwhile, and can still be cancelled or run out of time."""
+    """Start no more iterations, or resume.
+
+    Requests wait meanwhile, and can still be cancelled or reach their deadlines.
+    """
 
     paused: bool
 
 
 class Use(msgspec.Struct, tag="use", array_like=True):
-    """Switch policy, order or limits between two iterations; the answer is `Using` or `Refused`."""
+    """Switch policy, order or limits between two iterations.
+
+    The answer is `Using` or `Refused`.
+    """
 
     policy: str | None = None
     order: str | None = None
@@ -47,7 +62,10 @@ class Use(msgspec.Struct, tag="use", array_like=True):
 
 
 class Ask(msgspec.Struct, tag="ask", array_like=True):
-    """Where the time of a request went; the answer is `TimelineFound` or `Refused`."""
+    """Ask for a request's timeline.
+
+    The answer is `TimelineFound` or `Refused`.
+    """
 
     id: str
 
@@ -57,7 +75,7 @@ class Stop(msgspec.Struct, tag="stop", array_like=True):
 
 
 class Loading(msgspec.Struct, tag="loading", array_like=True):
-    """How far the model is loaded."""
+    """The model's loading progress."""
 
     stage: str
     done: int  # bytes
@@ -65,7 +83,7 @@ class Loading(msgspec.Struct, tag="loading", array_like=True):
 
 
 class Ready(msgspec.Struct, tag="ready", array_like=True):
-    """The engine stands. What the HTTP side has to know about it."""
+    """The engine is ready; what the HTTP side must know about it."""
 
     max_model_len: int
     vocab_size: int
@@ -75,7 +93,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     kv_manager: str = "paged"
     dtype: str = "auto"  # of the K/V cache
     max_batch_tokens: int = 0
-    ranks: tuple[RankProcess, ...] = ()  # where a model on several ranks runs
+    ranks: tuple[RankProcess, ...] = ()  # where a model's ranks run, if it has several
 
     @property
     def block_size(self) -> int:
@@ -90,7 +108,7 @@ class EngineFailed(msgspec.Struct, tag="failed", array_like=True):
 
 
 class Using(msgspec.Struct, tag="using", array_like=True):
-    """How the engine decides now, and how full it is."""
+    """The engine's policy, order, limits and load."""
 
     policy: str
     order: str
@@ -103,13 +121,13 @@ class Using(msgspec.Struct, tag="using", array_like=True):
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):
-    """A switch that was not made, or a question without an answer, and why."""
+    """A refused switch or an unanswerable question, and why."""
 
     reason: str
 
 
 class TimelineFound(msgspec.Struct, tag="timeline", array_like=True):
-    """Where the time of a request went."""
+    """A request's timeline."""
 
     timeline: Timeline
 
@@ -131,7 +149,7 @@ class ScheduledChunk(msgspec.Struct, array_like=True):
 
 
 class ScheduledBatch(msgspec.Struct, array_like=True):
-    """A batch as it was planned: the requests in it, and those left out."""
+    """A planned batch: its requests, and those left out."""
 
     batch: int
     at: float
@@ -141,7 +159,7 @@ class ScheduledBatch(msgspec.Struct, array_like=True):
 
 
 class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
-    """Everything one iteration led to; an empty one is a heartbeat."""
+    """The results of one iteration; an empty one is a heartbeat."""
 
     at: float
     tokens: list[Token] = []

@@ -1,4 +1,7 @@
-"""What a server tells Prometheus. Names are vLLM's behind our own prefix; times are seconds, counters end in `_total`."""
+"""Prometheus metrics of a server.
+
+Names are vLLM's behind our own prefix; times are seconds, counters end in `_total`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from orcinus.serve.engine_metrics import FAST, EngineMetrics, LiveRequests
 from orcinus.serve.streams import ServingEngine
 from orcinus.text.input_processor import TokenizedRequest
 
-# Codes of errors that say nothing of the request itself, but for its size.
+# Codes of errors that do not depend on the request, except on its size.
 REJECTIONS = (
     *("queue_full", "client_queue_full", "too_many_answers", "context_length_exceeded"),
     *("loading", "draining", "engine_dead"),
@@ -23,7 +26,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # creation times of 
 
 
 class _Labelled:
-    """Registries as one, whose samples all carry the model's name, and those of engines the engine's number, as vLLM's do."""
+    """Joined registries whose samples carry the model's name.
+
+    Samples of engines also carry the engine's number, as vLLM's do.
+    """
 
     def __init__(self, model: str, server: CollectorRegistry, engines: Sequence[CollectorRegistry]) -> None:
         model_name = {"model_name": model}
@@ -44,7 +50,7 @@ class _Labelled:
 
 
 class Metrics:
-    """Everything that is counted: of the server here, of its engines in parts of their own."""
+    """All metrics: the server's here, each engine's in its own part."""
 
     def __init__(self, model: str, replicas: int = 1) -> None:
         self.model, self.registry = model, (r := CollectorRegistry())
@@ -63,7 +69,10 @@ class Metrics:
     def on_admission(
         self, prepared: Sequence[TokenizedRequest], names: Sequence[str], engine_of: Callable[[str], ServingEngine | None]
     ) -> None:
-        """Count what the answers of a request may become. The names are those of its answers in the engines."""
+        """Count the requested answers.
+
+        `names` are those of its answers in the engines.
+        """
         siblings: dict[int, list[int]] = {}
         for name, one in zip(names, prepared, strict=True):
             engine = engine_of(name)
@@ -80,7 +89,7 @@ class Metrics:
         return encode(_Labelled(self.model, self.registry, [engine.registry for engine in self.engines])), kind
 
     async def watch_loop(self) -> None:
-        """Measure how late the event loop is, for as long as it runs."""
+        """Measure the event loop's delay while it runs."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_EVERY_S

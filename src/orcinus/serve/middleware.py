@@ -25,10 +25,11 @@ SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
 
 
 class Middleware:
-    """The outermost layer of the application. `scope["orcinus"]` carries what it and the routes tell each other:
+    """The outermost layer of the application.
 
-    `holder`: whose key it is; `head`: that only headers are wanted; `usage` and `status`: what the log shows, where it is not
-    the response that says so; `ignored`: fields of the body that mean nothing here, for a header.
+    `scope["orcinus"]` carries data between it and the routes: `holder`: whose key it is; `head`: that only headers are wanted;
+    `usage` and `status`: what the log shows, where it is not the response that says so; `ignored`: fields of the body that mean
+    nothing here, for a header.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, browsers: Browsers, metrics: Metrics, access_log: AccessLog | None) -> None:
@@ -56,7 +57,7 @@ class Middleware:
                     message["headers"] += [(b"x-ignored-fields", _listed(facts["ignored"]))]
             await send(message)
 
-        if scope["method"] == "HEAD":  # GET without its body, which the server itself leaves out
+        if scope["method"] == "HEAD":  # GET without a body: uvicorn leaves it out
             scope = {**scope, "method": "GET"}
             facts["head"] = True
         try:
@@ -73,9 +74,9 @@ class Middleware:
             self._note(scope, facts["status"] or status, time.perf_counter() - began)
 
     def _early(self, scope: Scope, headers: Headers) -> Response | None:
-        """The response to a request no route may see, or None.
+        """The response to a request that no route may see, or None.
 
-        Also finds the holder of its key.
+        It also finds the holder of the request's key.
         """
         try:
             _check_host(scope)
@@ -113,7 +114,7 @@ class Middleware:
 
 
 def _check_host(scope: Scope) -> None:
-    """Raises `ApiError` 400 unless there is one valid Host header.
+    """Raise `ApiError` 400 unless there is one valid Host header.
 
     HTTP/1.0 may leave it out (RFC 9112).
     """
@@ -125,7 +126,7 @@ def _check_host(scope: Scope) -> None:
 
 
 def _listed(names: list[str]) -> bytes:
-    """Names of fields, which clients choose, as the value of a header."""
+    """Field names, which clients choose, as a safe header value."""
     return "".join(char if "\x20" <= char <= "\x7e" else "?" for char in ", ".join(names)[:1024]).encode()
 
 

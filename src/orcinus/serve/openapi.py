@@ -1,4 +1,7 @@
-"""The OpenAPI document: what each route takes and gives. Tests hold real responses against these models."""
+"""The OpenAPI document: what each route takes and gives.
+
+Tests check real responses against these models.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Exact(BaseModel):
 
 
 class ErrorFacts(Exact):
-    """What went wrong, and in which field."""
+    """The message, type, field and code of an error."""
 
     message: str
     type: str
@@ -57,7 +60,10 @@ class CompletionUsage(Exact):
 
 
 class Timings(Exact):
-    """Where the time of a request went. The four stages add up to `total_ms`."""
+    """Times of a request's stages.
+
+    The four stages add up to `total_ms`.
+    """
 
     queue_ms: float
     prefill_ms: float
@@ -111,7 +117,7 @@ class ChatChoice(Exact):
 
 
 class Generated(Exact):
-    """What chats and completions have in common."""
+    """The common fields of chats and completions."""
 
     id: str
     object: str
@@ -163,7 +169,7 @@ class TextChoice(Exact):
 
 
 class TextCompletion(Generated):
-    """The answers to prompts."""
+    """The answers to completion prompts."""
 
     choices: list[TextChoice]
 
@@ -221,20 +227,20 @@ class Version(Exact):
 
 
 class StatusMessage(Exact):
-    """How the server is."""
+    """The status of the server."""
 
     status: str
 
 
 class Cancelled(Exact):
-    """What a cancellation ended."""
+    """The number of cancelled answers."""
 
     id: str
     cancelled: int = Field(description="Answers that had not ended.")
 
 
 class AnswerTimeline(Timings):
-    """The stages of one answer, and what it waited for, in iterations."""
+    """The stages of one answer, and its waits, in iterations."""
 
     index: int
     finish: str | None
@@ -242,28 +248,31 @@ class AnswerTimeline(Timings):
 
 
 class TimelineOfRequest(Exact):
-    """Where the time of a request went."""
+    """The timeline of a request."""
 
     id: str
     answers: list[AnswerTimeline]
 
 
 class SchedulerLimits(Exact):
-    """Of one iteration."""
+    """Limits of one iteration."""
 
     max_batch_size: int
     max_batch_tokens: int
 
 
 class QueueState(Exact):
-    """What is inside the server."""
+    """Queue and memory of the server."""
 
     answers: int
     tokens: int
 
 
 class RankState(Exact):
-    """A rank of a model on several: its part of the layers, from the first to the one after the last, and its process."""
+    """A rank of a model: its process and its layers.
+
+    Layers are given by the first and the one after the last.
+    """
 
     rank: int
     stage: int
@@ -284,7 +293,10 @@ class ReplicaState(Exact):
 
 
 class SchedulerState(Exact):
-    """How the engine decides, and how full it is: all replicas together, then each of them that lives."""
+    """Policy, order, limits and load, over all replicas.
+
+    Then each replica that lives.
+    """
 
     policy: str
     order: str
@@ -320,7 +332,7 @@ def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None
         good["content"] = {kind: {"itemSchema": EVENT}}
     elif ok is None:
         good["content"] = {"text/plain": {"schema": {"type": "string"}}}
-    # None as response_model: what routes return is written as it is
+    # None as response_model: responses are written unchanged
     return {"responses": {200: good, **responses}, "response_model": None}
 
 
@@ -340,9 +352,10 @@ DESCRIPTIONS = {
 
 
 def document(app: FastAPI, limits: Mapping[str, int], *, with_keys: bool) -> dict[str, Any]:
-    """The document of an application. Bodies are read by hand, so that every error has OpenAI's shape; they are added here.
+    """The OpenAPI document of an application.
 
-    `limits` are those of the model, by the names with which `schema` marks the fields that they bound.
+    Bodies are read by hand, so that every error has OpenAI's shape; they are added here. `limits` are those of the model, by
+    the names with which `schema` marks the fields that they bound.
     """
     made = get_openapi(title=app.title, version=app.version, routes=app.routes)
     _, defined = models_json_schema([(body, "validation") for body in BODIES], ref_template=REF)

@@ -1,4 +1,4 @@
-"""From a service without engines to one that takes requests."""
+"""Opens a service: engines start, then it takes requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from orcinus.tiny import MODEL_DIR
 
 
 async def open_service(service: Service) -> None:
-    """Start the engines and load the tokenizer, then take requests. Raises `ConfigError` or `ModelError`."""
+    """Start the engines, load the tokenizer, then take requests.
+
+    Raises `ConfigError` or `ModelError`.
+    """
     replicas = service.replicas
     run = asyncio.get_running_loop().run_in_executor
     config = replicas.config
@@ -25,15 +28,15 @@ async def open_service(service: Service) -> None:
     asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
     local = MODEL_DIR if asked is None else Path(asked)
     early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engines load
-    if early is not None:  # if both fail, the engine's error is the one that is told
+    if early is not None:  # if both fail, the engine's error is reported
         early.add_done_callback(lambda future: future.cancelled() or future.exception())
-    ready = await replicas.start()  # which plans before it downloads weights
+    ready = await replicas.start()  # planning comes before downloading weights
     rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # an engine has the weights
     folder = local if early is not None else await run(None, rest)
     tokenizer = await (early or run(None, load_tokenizer, folder))
     if tokenizer is None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
     replicas.streams.tokenizer = tokenizer
-    _ = tokenizer.longest_token  # looks through the whole vocabulary, once
+    _ = tokenizer.longest_token  # one pass over the whole vocabulary
     params, seed = default_params(folder), config.seed
     service.open(RequestProcessor(service.name, tokenizer, params, ready, seed, service.threads, fills_max_tokens=simulated))

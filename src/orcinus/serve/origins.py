@@ -1,4 +1,4 @@
-"""Origins of web pages and names of hosts, as browsers and headers spell them."""
+"""Origins of web pages and names of hosts, in normal form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class WebOrigin:
-    """Where a page comes from, in normal form. `null` is that of pages that have none, such as files."""
+    """A page's origin in normal form.
+
+    `null` is that of pages without one, such as files.
+    """
 
     scheme: str
     host: str
@@ -26,7 +29,7 @@ class WebOrigin:
 
     @classmethod
     def parse(cls, text: str) -> WebOrigin | None:
-        """None if this is no origin."""
+        """Parse an origin; None if it is none."""
         if text.lower() == "null":
             return cls("null", "", 0)
         found = ORIGIN.fullmatch(text)
@@ -56,7 +59,7 @@ def is_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host in normal form is this machine for itself."""
+    """Whether a normalised host is this machine's loopback."""
     return ip_address(host).is_loopback if is_address(host) else host == "localhost" or host.endswith(".localhost")
 
 

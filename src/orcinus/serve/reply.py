@@ -39,7 +39,7 @@ FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Fini
 CHUNK = "chat.completion.chunk"
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
-to_json = msgspec.json.Encoder().encode  # numbers that are not finite become null
+to_json = msgspec.json.Encoder().encode  # NaN and infinities become null
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class ChoiceDelta:
     reasoning: str = ""
     token_ids: list[int] = field(default_factory=list)
     scores: list[tuple[int, Logprobs | None, int]] = field(default_factory=list)  # and where in the text the token begins
-    prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first
+    prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens except the first
     finish_reason: str | None = None
     error: str | None = None
     code: FinishCode | None = None
@@ -67,12 +67,15 @@ class ChoiceDelta:
 
     @property
     def says_something(self) -> bool:
-        """False for an incomplete character, or for text that may begin a stop string."""
+        """Whether the delta says anything.
+
+        False for an incomplete character, or for text that may begin a stop string.
+        """
         return bool(self.content or self.reasoning or self.scores or self.finish_reason)
 
 
 class Reply:
-    """All answers of one request, and how to write them down."""
+    """All answers of one request, and their JSON."""
 
     def __init__(
         self,
@@ -92,14 +95,17 @@ class Reply:
         self.echo = isinstance(body, CompletionBody) and bool(body.echo)
         self.silent = isinstance(body, CompletionBody) and body.max_tokens == 0
         self.choices: dict[int, ChoiceDelta] = {}
-        self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by the first answer to it
+        self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by its first answer
         self.last_timeline: Timeline | None = None  # of the answer that ended last
-        self._echoed: dict[int, tuple[str, list[int]]] = {}  # prompt -> its text, and where in it its tokens begin
+        self._echoed: dict[int, tuple[str, list[int]]] = {}  # prompt -> its text, and the offsets of its tokens
 
     # What comes from the engine
 
     def take(self, news: Sequence[News], *, merge: bool) -> list[ChoiceDelta | PromptRead]:
-        """Add news to the answers; returns what is new. An ending joins its last token, with `merge` all tokens are joined."""
+        """Add news to the answers; returns what is new.
+
+        An ending joins its last token, with `merge` all tokens are joined.
+        """
         fresh: list[ChoiceDelta | PromptRead] = []
         newest: dict[int, ChoiceDelta] = {}
         for one in news:
@@ -162,7 +168,10 @@ class Reply:
     # Not streamed
 
     async def whole(self) -> dict[str, Any]:
-        """The object of a request that does not stream, when it has ended. Raises `ApiError` if an answer failed."""
+        """The response object of a request that does not stream.
+
+        All answers must have ended. Raises `ApiError` if one failed.
+        """
         async for news in self.call.news():
             self.take(news, merge=True)
         if self.call.hung_up:
@@ -254,7 +263,7 @@ class Reply:
         return found
 
     def usage(self) -> dict[str, Any]:
-        """Exact counts of tokens. A prompt with several answers counts once."""
+        """Exact counts of tokens; a prompt counts once for all answers."""
         prompt = sum(len(one.ids) for one in self.prompts.values())
         completion = sum(len(choice.token_ids) for choice in self.choices.values())
         return {
@@ -265,7 +274,7 @@ class Reply:
         }
 
     def timings(self) -> dict[str, Any] | None:
-        """Where the time went, for the answer that ended last."""
+        """Times of the answer that ended last."""
         return None if self.last_timeline is None else timings(self.last_timeline)
 
     def _logprobs(self, delta: ChoiceDelta) -> dict[str, Any]:
@@ -280,7 +289,7 @@ class Reply:
 
 
 def timings(timeline: Timeline) -> dict[str, Any]:
-    """The stages of a request in milliseconds, and what it took."""
+    """The stages of a request in milliseconds, and its counts."""
     return {
         "queue_ms": 1000 * timeline.seconds[Stage.QUEUED],
         "prefill_ms": 1000 * timeline.seconds[Stage.PREFILL],
@@ -295,7 +304,7 @@ def timings(timeline: Timeline) -> dict[str, Any]:
 
 
 def failure(choice: ChoiceDelta) -> ApiError:
-    """Why an answer did not come to its end."""
+    """The error of an answer that failed."""
     status, message, code = FAILURES.get(choice.code or choice.finish_reason or "", FAILED)
     return ApiError(status, message.format(error=choice.error), code=code)
 

@@ -1,4 +1,4 @@
-"""From HTTP bodies to tokenized requests, with every reason to refuse them."""
+"""Turns HTTP bodies into tokenized requests, or refuses them with reasons."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ DIRECT = (
     *("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
 )
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
-AT_ONCE = 1000  # characters that take less time to tokenize than to hand to a thread
-# Of a conversation: gives token ids, or raises `RequestError`, or `TooManyTokens` for far more than the second argument.
+AT_ONCE = 1000  # characters tokenized faster than a thread is called
+# A conversation's encoder: gives token ids, or raises `RequestError`, or `TooManyTokens` far beyond the second argument.
 ChatEncoder = Callable[[Tokenizer, int], tuple[int, ...]]
-CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's
+CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's default
 
 
 @dataclass
 class RequestProcessor:
-    """One model and the limits of its engine. Methods raise `ApiError`."""
+    """One model and its engine's limits. Methods raise `ApiError`."""
 
     name: str
     tokenizer: Tokenizer
@@ -42,8 +42,8 @@ class RequestProcessor:
     ready: Ready
     seed: int
     threads: TextThreads
-    fills_max_tokens: bool = False  # a simulation: an answer is as long as its max_tokens
-    renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads that wait for chat templates
+    fills_max_tokens: bool = False  # in a simulation: an answer is as long as its max_tokens
+    renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads for chat templates
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class RequestProcessor:
 
     @property
     def countable(self) -> int:
-        """Most tokens of a text that is counted, cut or detokenized."""
+        """Most tokens of a text to count, cut or detokenize."""
         return max(LONGEST_COUNTED, 8 * self.ready.max_model_len)
 
     @property
@@ -67,7 +67,7 @@ class RequestProcessor:
         return rejection_reason(request, self.ready.kv_tokens, self.ready.max_model_len)
 
     def check_name(self, name: str | None) -> None:
-        """404 for a model that is not served here."""
+        """Raise 404 for a model that is not served here."""
         if name is not None and name != self.name:
             message = f"the model {shown(name)} is not served here; this server has {self.name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
@@ -87,9 +87,9 @@ class RequestProcessor:
             raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
     def fewest_tokens(self, sizes: Iterable[int], where: str, *, cut: bool = False) -> int:
-        """A lower bound on the tokens of prompts, from their characters. Refuses what can only be longer than the context.
+        """A lower bound on the tokens of prompts, from their characters.
 
-        With `cut` prompts will be truncated: nothing is too long.
+        Refuses prompts that must be longer than the context. With `cut` prompts will be truncated: nothing is too long.
         """
         total = 0
         for size in sizes:
@@ -105,7 +105,10 @@ class RequestProcessor:
         return invalid(where, f"{message}, more than {what}", "context_length_exceeded")
 
     def params(self, body: Sampling, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-        """The sampling parameters of a body, with the model's own where it says nothing."""
+        """The sampling parameters of a body.
+
+        The model's own apply where it sets none.
+        """
         found: dict[str, Any] = {name: getattr(body, name) for name in DIRECT if getattr(body, name) is not None}
         if body.temperature is not None:
             found["temperature"] = float(body.temperature)
@@ -140,7 +143,7 @@ class RequestProcessor:
         return {int(key): max(-100.0, min(100.0, float(value))) for key, value in given.items()}
 
     def check_ids(self, ids: Sequence[int], where: str) -> None:
-        """Refuse ids that are none of this model's tokens."""
+        """Refuse ids outside this model's vocabulary."""
         if ids and max(ids) >= self.ready.vocab_size:
             self._refuse_ids({f"{where}[{index}]": token for index, token in enumerate(ids)})
 
@@ -154,7 +157,7 @@ class RequestProcessor:
     async def prepare(
         self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, context: RequestContext
     ) -> list[TokenizedRequest]:
-        """Tokenize and check prompts, beside the event loop."""
+        """Tokenize and check prompts, in threads."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         room = self.context
         ids, thinking = list[tuple[int, ...]](), list[bool | None]()
@@ -179,13 +182,16 @@ class RequestProcessor:
             prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
             raise invalid(error.field or param, str(error) if error.field else f"{param}: {error}") from None
-        cut = body.truncate_prompt_tokens is not None  # then the texts may be longer than what is left of them
+        cut = body.truncate_prompt_tokens is not None  # then their tokens count against what is left
         texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]
         echo = isinstance(body, CompletionBody) and bool(body.echo)
         return [replace(one, text=texts[one.index], thinking=thinking[one.index], echo=echo) for one in prepared]
 
     async def tokenize(self, prompt: Any, where: str, most: int, *, special: bool = True) -> tuple[int, ...]:
-        """A string, a conversation or ids as ids, beside the event loop. Far more than `most` are refused unseen."""
+        """A string, a conversation or ids as ids, in a thread.
+
+        Texts with far more than `most` tokens are refused before tokenizing.
+        """
         if isinstance(prompt, list):
             if len(prompt) > most:
                 raise self._too_long(where, f"{where}: there are {len(prompt)} tokens", most)
@@ -223,7 +229,10 @@ class RequestProcessor:
         return await self.prepare([chat_encoder(body)], params, body, context)
 
     async def completion(self, body: CompletionBody, context: RequestContext) -> list[TokenizedRequest]:
-        """The prepared answers of a completion request. Without a token to generate one is, and is not shown."""
+        """The prepared answers of a completion request.
+
+        Without a token to generate, one is generated and not shown.
+        """
         if body.max_tokens == 0 and not body.echo:
             raise invalid("max_tokens", "max_tokens: 0 needs echo: true")
         params = self.params(body, body.max_tokens if body.max_tokens != 0 else 1, body.logprobs)
@@ -239,7 +248,10 @@ def prompts(body: CompletionBody) -> list[Any]:
 
 
 def sizes(body: Sampling) -> list[int]:
-    """Characters of each prompt that has to be tokenized; all messages together are one."""
+    """Characters of each prompt to tokenize.
+
+    All messages of a conversation count as one.
+    """
     if isinstance(body, ChatBody):
         return [sum(len(text) for message in body.messages for text in _texts(message))]
     assert isinstance(body, CompletionBody)
@@ -251,7 +263,7 @@ def _texts(message: Message) -> list[str]:
 
 
 def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
-    """The conversation of a body, ready to become token ids. Raises `ApiError`."""
+    """A body's conversation, ready for tokenizing. Raises `ApiError`."""
     continues = bool(body.continue_final_message)
     if continues and body.add_generation_prompt:
         message = "continue_final_message: set add_generation_prompt to false, or leave it out; an answer has one beginning"
@@ -275,7 +287,7 @@ def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
 
 
 def _known(part: Object) -> dict[str, Any]:
-    """A request's object for a template, without unknown fields."""
+    """A request's object without unknown fields, for a template."""
     return {
         name: _known(value) if isinstance(value, Object) else value
         for name in type(part).model_fields

@@ -25,7 +25,7 @@ class JSON(Response):
 
 
 def _watch(receive: Receive, hang_up: Callable[[], None]) -> asyncio.Task[None]:
-    """Calls `hang_up` when the client goes, unless the task is cancelled before."""
+    """Call `hang_up` when the client goes, unless cancelled before."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -42,7 +42,10 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 
 class WholeAnswer(Response):
-    """One object, when all answers have ended. A client that hangs up before ends them."""
+    """One JSON object, sent when all answers have ended.
+
+    A client that hangs up before ends them.
+    """
 
     def __init__(self, reply: Reply, headers: Mapping[str, str]) -> None:
         super().__init__()
@@ -64,7 +67,10 @@ class WholeAnswer(Response):
 
 
 class Events(Response):
-    """Server-sent events as they come. `closing` runs at the end, however it comes; a client that hangs up calls `hang_up`."""
+    """Server-sent events, sent as they come.
+
+    `closing` always runs at the end; a client that hangs up calls `hang_up`.
+    """
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class Events(Response):
 
 
 def answer_events(reply: Reply, headers: Mapping[str, str], keep_alive_s: float, interval_s: float) -> Events:
-    """The stream of a reply."""
+    """The event stream of a reply."""
     call = reply.call
 
     def closing(scope: Scope) -> None:

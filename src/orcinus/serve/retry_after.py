@@ -1,6 +1,6 @@
 """Retry-After: predicts when a refused request will find room.
 
-Earlier promises are taken into account.
+Predictions count the promises made before.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import NamedTuple
 
 LEAST_S, MOST_S = 1, 3600
 LEAST_MARGIN, MOST_MARGIN = 1.5, 8.0
-SHARED = 0.8  # of the slots are promised: clients come when they like within their second
-PROMPTS_S = 1.0  # for what is read before the first token
-BROKEN, KEPT = 1.5, 0.98  # what a broken and a kept promise make of the margin: balanced at one broken of 21
-HELD_S = 1.0  # before it is due, a promised place is held
-LATE_S = 2.0  # that a client may take longer than it was told
-FRESH = 20  # iterations until their mean says more than the fastest of them: the first are prompts
+SHARED = 0.8  # share of the slots that is promised: clients come at any time within their second
+PROMPTS_S = 1.0  # for prompts, which come before the first token
+BROKEN, KEPT = 1.5, 0.98  # factors of the margin after a broken and a kept promise: balanced at one broken of 21
+HELD_S = 1.0  # a place is held this long before its promise is due
+LATE_S = 2.0  # that a client may be late
+FRESH = 20  # iterations until their mean is better than the fastest of them: the first are prompts
 LIKELY = 512  # tokens
-UNKNOWN_S = 0.05  # an iteration's seconds, before there was one
-SURE = 0.9  # of answers are no longer than expected
+UNKNOWN_S = 0.05  # seconds of an iteration before the first one
+SURE = 0.9  # answers whose lengths are remembered
 REMEMBERED = 64  # answers
 
 
 class Progress(NamedTuple):
-    """How far a live answer is."""
+    """Tokens of a live answer so far, and its limit."""
 
     tokens: int
     limit: int  # its max_tokens
 
     @property
     def guess(self) -> float:
-        """Guess of its length before any answer has ended.
+        """The expected length before any answer has ended.
 
         Few answers need all of a high limit.
         """
@@ -45,10 +45,10 @@ class Progress(NamedTuple):
 
 @dataclass
 class RetryAfter:
-    """Learns from iterations and endings, and from how its promises ended. Times are seconds of `clock`.
+    """Learns from iterations, endings and kept promises.
 
-    Who comes when a promise is due is taken for the client that has it. New clients may have taken its place, so a margin on
-    all promises grows with those that are broken, and shrinks with those that are kept.
+    Times are seconds of `clock`. The next client that comes when a promise is due is taken for the promised one. New clients
+    may have taken its place, so a margin on all promises grows with broken promises and shrinks with kept ones.
     """
 
     slots: int  # most answers in one iteration, or with several replicas, in one of each
@@ -57,14 +57,14 @@ class RetryAfter:
     _seconds: float = 0.0  # of an iteration, on average
     _fastest: float = math.inf
     _iterations: int = 0
-    _shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # of their limit that answers needed
-    _due: list[float] = field(default_factory=list)  # when answers that were refused may come, in order
+    _shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # used shares of answers' limits
+    _due: list[float] = field(default_factory=list)  # times when refused answers may come, in order
     _margin: float = LEAST_MARGIN
     _widened: float = -math.inf  # when the margin last grew
-    _saturated: dict[int, int] = field(default_factory=dict)  # of replicas: answers that run while others wait, or 0
+    _saturated: dict[int, int] = field(default_factory=dict)  # replica -> answers that run while others wait, or 0
 
     def on_iteration(self, seconds: float, running: int, waiting: int, replica: int = 0) -> None:
-        """An iteration of a replica came back."""
+        """Learn from a replica's iteration."""
         if seconds <= 0:
             return
         self._iterations += 1
@@ -73,18 +73,18 @@ class RetryAfter:
         self._saturated[replica] = running if waiting else 0
 
     def on_death(self, replica: int) -> None:
-        """A replica is gone, with its slots."""
+        """Remove a dead replica's slots."""
         self._saturated.pop(replica, None)
         if self.replicas > 1:
             self.slots -= self.slots // self.replicas
             self.replicas -= 1
 
     def on_end(self, answer: Progress) -> None:
-        """An answer is complete."""
+        """Learn from a complete answer."""
         self._shares.append(answer.tokens / max(1, answer.limit))
 
     def on_enter(self) -> None:
-        """A request found room: it may be one that was promised it."""
+        """Note an admitted request, which may have been promised its room."""
         if self._take_due():
             self._margin = max(LEAST_MARGIN, self._margin * KEPT)
 
@@ -99,13 +99,13 @@ class RetryAfter:
         return 0 if due or inside < self.slots else coming
 
     def promise(self, answers: int, free: int, live: Iterable[Progress], others: int = 0) -> int:
-        """Seconds until so many answers have a place; the promise is remembered.
+        """Seconds until these answers have places; records the promise.
 
         `free` places there are now. `live` are the answers inside, oldest first; `others` are inside as well, but not yet in
         the engine.
         """
         now = self.clock()
-        if self._take_due() and now - self._widened >= LATE_S:  # those who come together were wrong together
+        if self._take_due() and now - self._widened >= LATE_S:  # clients that come together prove one mistake, not several
             self._margin, self._widened = min(MOST_MARGIN, self._margin * BROKEN), now
         inside = list(live)
         left = [self._left(one) for one in inside]
@@ -118,9 +118,10 @@ class RetryAfter:
         return seconds
 
     def own_room(self, answers: int, free: int, live: Sequence[tuple[Progress, bool]]) -> int:
-        """Seconds until enough of a client's own answers have ended for so many more; nothing is promised.
+        """Seconds until enough of a client's own answers have ended.
 
-        `free` of the client's places are left. `live` are all answers, oldest first, and whether they are the client's.
+        Nothing is promised. `answers` are those that it asks for; `free` of its places are left. `live` are all answers, oldest
+        first, and whether they are the client's.
         """
         ends = self._ends([self._left(one) for one, _ in live])
         own = sorted(end for end, (_, its) in zip(ends, live, strict=True) if its)
@@ -130,9 +131,9 @@ class RetryAfter:
         return max(LEAST_S, min(MOST_S, math.ceil(seconds)))
 
     def _gap(self, now: float, answers: int, free: int, ends: Sequence[float], length_s: float) -> float:
-        """The earliest time with room for these and all earlier promises.
+        """The earliest time with room for these and all promised answers.
 
-        Around it no more places may be promised than come free there: `SHARED` of the slots in the time of an answer.
+        Near that time, promises may not exceed the places that come free: `SHARED` of the slots in the time of an answer.
         """
         length_s, most = self._margin * length_s, max(1, int(SHARED * self._slots))
         at = now
@@ -156,27 +157,30 @@ class RetryAfter:
 
     @property
     def _iteration(self) -> float:
-        """Seconds of an iteration."""
+        """Mean seconds of an iteration."""
         if self._iterations >= FRESH:
             return self._seconds
         return self._fastest if self._iterations else UNKNOWN_S
 
     @property
     def _slots(self) -> int:
-        """How many answers run at a time when others wait."""
+        """Answers that run at once while others wait."""
         if self._iterations < FRESH:
             return self.slots
         full = [running for running in self._saturated.values() if running]
         return sum(full) + self.slots * (self.replicas - len(full)) // self.replicas
 
     def _left(self, answer: Progress) -> float:
-        """Tokens that it probably still needs."""
+        """Expected tokens that an answer still needs."""
         shares = sorted(self._shares)
         length = shares[min(len(shares) - 1, int(SURE * len(shares)))] * answer.limit if shares else answer.guess
         return max(1.0, max(length, min(answer.limit, 2 * answer.tokens)) - answer.tokens)
 
     def _ends(self, left: Sequence[float]) -> list[float]:
-        """When each of these answers ends, by its tokens left; those behind wait for a slot."""
+        """The end of each answer, by its tokens left.
+
+        Answers beyond the slots wait for one.
+        """
         running = [0.0] * max(1, min(self._slots, len(left)))
         ends = []
         for tokens in left:

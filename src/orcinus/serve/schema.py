@@ -56,16 +56,19 @@ from orcinus.serve.unsupported import (
     UnsupportedFields,
 )
 
-# Fields of OpenAI's API that change no answer: taken, and named in a header.
+# Fields of OpenAI's API that change no answer: accepted, and named in a header.
 IGNORED = (
     *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
     *("prediction", "prompt_cache_retention"),
 )
-IGNORED_INSIDE = ("annotations",)  # of messages, as the openai package repeats them
+IGNORED_INSIDE = ("annotations",)  # fields of messages that the openai package repeats
 
 
 class Object(BaseModel):
-    """An object of a request. Fields that it does not have are kept: those in `unsupported` are refused, others named."""
+    """An object of a request.
+
+    Unknown fields are kept: those in `unsupported` are refused, others named.
+    """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
     unsupported: ClassVar[UnsupportedFields] = NO_FIELDS
@@ -94,14 +97,14 @@ class Object(BaseModel):
 
 
 class StreamOptions(Object):
-    """What a stream carries besides text."""
+    """Options of a stream."""
 
     include_usage: StrictBool | None = None
     continuous_usage_stats: StrictBool | None = None
 
 
 class Sampling(Object):
-    """What chats and completions have in common."""
+    """The common fields of chats and completions."""
 
     model: StrictStr | None = None
     max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
@@ -191,14 +194,14 @@ class TextPart(Object):
 
 
 class FunctionCall(Object):
-    """What an earlier tool call called."""
+    """The function of an earlier tool call."""
 
     name: StrictStr
     arguments: StrictStr | dict[str, Any] = ""
 
 
 class ToolCall(Object):
-    """A tool call that the assistant made earlier in the conversation."""
+    """A tool call that the assistant made earlier."""
 
     id: StrictStr | None = None
     type: Literal["function"] | None = None
@@ -222,7 +225,7 @@ class Tool(Object):
 
 
 class Message(Object):
-    """One message of a conversation. Only an assistant's may do without content."""
+    """A message of a conversation; only the assistant's may lack content."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [rules.HAS_CONTENT, rules.ASSISTANT]})
     unsupported = IN_MESSAGE
@@ -242,7 +245,7 @@ class Message(Object):
 
 
 class TemplateOptions(BaseModel):
-    """The variables of a model's chat template that a request may set."""
+    """Variables of the model's chat template that a request sets."""
 
     model_config = ConfigDict(extra="forbid")
     enable_thinking: StrictBool | None = None
@@ -300,7 +303,7 @@ class DetokenizeBody(Object):
 
 
 class SchedulerBody(Object):
-    """`PUT /v1/scheduler`: what to change."""
+    """`PUT /v1/scheduler`: the changes."""
 
     model_config = ConfigDict(extra="forbid")
     policy: Annotated[StrictStr, Field(max_length=SHORT, json_schema_extra=spelled_schema(POLICIES))] | None = None

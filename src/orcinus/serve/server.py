@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
         self.service, self.sources = service, sources
         self.in_terminal = _has_terminal()
         self.told_to_leave: int | None = None  # the signal that said so
-        self.cut_off = 0  # answers that were not completed
+        self.cut_off = 0  # answers not completed
         self._draining: asyncio.Future[None] | None = None
 
     @contextmanager
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self.service
-        if sig == signal.SIGHUP and self.sources.files and not self.in_terminal:  # of a service, it asks to read files again
+        if sig == signal.SIGHUP and self.sources.files and not self.in_terminal:  # for a service, it means: read files again
             self.sources.refresh(changed=True)
             return
         inside = service.admission.answers
@@ -94,7 +94,10 @@ def run(config: Asked, asked: ServerConfig) -> None:
 
 
 async def serve(config: Asked, asked: ServerConfig) -> None:
-    """Serve until a signal comes or the engine dies. Raises `ConfigError` if the server cannot start or its engine died."""
+    """Serve until a signal comes or the engine dies.
+
+    Raises `ConfigError` if the server cannot start or its engine died.
+    """
     sources = KeySources(asked.api_key, asked.api_key_file, asked.admin_key_file)
     asked.check_exposure(keys=bool(sources.keys))
     _allow_many_connections()
@@ -109,7 +112,7 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
         access_log=False,
         lifespan="off",
         http=BoundedProtocol,
-        timeout_graceful_shutdown=LAST_WORDS_S,  # every answer has ended by then, or has been ended
+        timeout_graceful_shutdown=LAST_WORDS_S,  # every answer has ended by then
         ws="none",
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
@@ -148,7 +151,7 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
 
 
 def _tell_of_death(replicas: ReplicaSet, replica: int, reason: str, moved: int) -> None:
-    """One line on standard error, if others are left."""
+    """Report a dead engine on standard error, if others live."""
     if left := len(replicas.serving):
         requests = f"{moved} request{'s' * (moved != 1)}"
         of = f"{left} of {len(replicas.engines)}"
@@ -156,14 +159,17 @@ def _tell_of_death(replicas: ReplicaSet, replica: int, reason: str, moved: int) 
 
 
 async def _leave_with_engines(replicas: ReplicaSet, server: uvicorn.Server) -> None:
-    """Exit when the last engine is dead, so that a supervisor restarts the server."""
+    """Exit when the last engine is dead.
+
+    A supervisor can then restart the server.
+    """
     while replicas.dead is None:
         await asyncio.sleep(0.2)
     server.should_exit = True
 
 
 def _has_terminal() -> bool:
-    """Whether this process belongs to a terminal, whose end SIGHUP then means."""
+    """Whether this process has a terminal, whose end SIGHUP then means."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
@@ -188,7 +194,7 @@ def _listen(asked: ServerConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((asked.host, asked.port))
-        listener.listen(2048)  # a burst waits to be accepted instead of being refused
+        listener.listen(2048)  # a burst of connections waits instead of being refused
     except OSError as error:
         listener.close()
         where = f"{asked.host}:{asked.port}"

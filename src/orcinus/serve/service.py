@@ -33,10 +33,10 @@ from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import check_fields
 from orcinus.text.input_processor import TokenizedRequest
 
-MOST_COUNTED = 16  # texts that are tokenized for no answer, at once
+MOST_COUNTED = 16  # texts tokenized at once without an answer
 CONTEXT_FIELDS = tuple(field.name for field in fields(RequestContext))
 COMPLETE = (Finish.STOP, Finish.LENGTH)
-DEFAULT_SLOTS = 128  # of a simulation that does not say
+DEFAULT_SLOTS = 128  # if a simulation does not say
 PAUSED_S = 10
 
 
@@ -56,15 +56,15 @@ class Service:
         self.calls = Calls(replicas, self.admission)
         self.metrics = Metrics(name, count)
         self.threads, self.body_reader = TextThreads(), BodyReader()
-        self.counted = 0  # texts that are tokenized for no answer
-        self.watchers: list[Callable[[], None]] = []  # how to send away those who look on without end
+        self.counted = 0  # texts being tokenized without an answer
+        self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
         replicas.listeners.append(self._on_iteration)
         replicas.mourners.append(self._on_death)
 
     def open(self, processor: RequestProcessor) -> None:
-        """The engine stands: from now on requests are taken."""
+        """Take requests from now on; the engine is ready."""
         self._processor = processor
         for engine in self.replicas.engines:
             if engine.ready is not None:
@@ -87,7 +87,7 @@ class Service:
 
     @property
     def processor(self) -> RequestProcessor:
-        """Raises `ApiError` 503 while it is loading."""
+        """The request processor. Raises `ApiError` 503 while loading."""
         if self.replicas.dead is not None:
             raise unavailable("the engine is gone", "engine_dead")
         if self._processor is None:
@@ -99,20 +99,23 @@ class Service:
         return self._processor is not None
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
-        """The checked body of a request; its unused fields are named in a header. Raises `ApiError`."""
+        """The checked body of a request.
+
+        Its unused fields are named in a header. Raises `ApiError`.
+        """
         body = await read_body(request, kind, self.threads, self.body_reader)
         request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
         return body
 
     def progress(self) -> str:
-        """How far the model is loaded, in words."""
+        """The model's loading progress, in words."""
         loading = self.replicas.loading
         share = f" {100 * loading.done // loading.total} %" if loading.total else ""
         return loading.stage + share
 
     @contextmanager
     def counting_rejections(self) -> Iterator[None]:
-        """Counts an `ApiError` that rejects a request for want of room."""
+        """Count an `ApiError` that rejects a request for lack of room."""
         try:
             yield
         except ApiError as error:
@@ -122,7 +125,10 @@ class Service:
 
     @contextmanager
     def counting_texts(self) -> Iterator[None]:
-        """A place among the texts that are tokenized for no answer. Raises `ApiError` 429 if there is none."""
+        """A place among the texts being tokenized without an answer.
+
+        Raises `ApiError` 429 if there is none.
+        """
         if self.counted >= MOST_COUNTED:
             message = f"{self.counted} texts are being tokenized already; try again in 1 s"
             raise ApiError(429, message, code="queue_full", headers={"Retry-After": "1"})
@@ -152,7 +158,10 @@ class Service:
             raise unavailable(f"the engine has been silent for {silent:.0f} s", "engine_silent")
 
     def retry_after(self, answers: int, client: str | None = None) -> int:
-        """Seconds until so many answers find room: among all, or among those of a client that has reached its own limit."""
+        """Seconds until these answers find room.
+
+        Among all answers, or among those of a client that has reached its own limit.
+        """
         if self.paused:  # nothing ends until the server is resumed
             return PAUSED_S
         if client is not None:
@@ -164,9 +173,7 @@ class Service:
     def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
         """The `RequestContext` of a body's requests.
 
-        Fields of equal names are taken from the body.
-
-        With keys the client is the key's holder, and salts are the holder's own.
+        Fields of equal names are taken from the body. With keys the client is the key's holder, and salts are the holder's own.
         """
         given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None}
         given["client"] = body.prompt_cache_key or body.user or ""
@@ -178,7 +185,10 @@ class Service:
     async def call(
         self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[TokenizedRequest]]]
     ) -> tuple[Call, Sequence[TokenizedRequest]]:
-        """Let a request in, tokenize it and queue its answers: all, or none. Raises `ApiError`."""
+        """Admit a request, tokenize it and queue all its answers.
+
+        All are queued, or none. Raises `ApiError`.
+        """
         self.check_open()
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"

@@ -1,4 +1,4 @@
-"""The answers in progress, each with the inbox of its reader."""
+"""Streams: the live answers, each with its reader's inbox."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from orcinus.text.answer import Answer, TextDelta
 from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.tokenizer import Tokenizer
 
-MOST_UNREAD = 4096  # a reader that is so far behind is cut off
+MOST_UNREAD = 4096  # unread news; a reader this far behind is cut off
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """How far a prompt has been read, for one of the answers to it."""
+    """How far a prompt has been computed, for one of its answers."""
 
     index: int
     choice: int
@@ -30,40 +30,43 @@ class PromptRead:
     cached: int
 
 
-News = TextDelta | PromptRead | Timeline  # what a reader hears of its requests; the timeline comes right before the last delta
-Inbox = asyncio.Queue[News | None]  # unread news; None wakes the reader up because its client is gone
+News = TextDelta | PromptRead | Timeline  # news for a reader; the timeline comes right before the last delta
+Inbox = asyncio.Queue[News | None]  # unread news; None wakes a reader whose client is gone
 
 
 class ServingEngine(Protocol):
-    """What streams need of the engine that serves them."""
+    """A serving engine, as streams see it."""
 
     @property
     def index(self) -> int:
-        """Its place among the replicas."""
+        """Index among the replicas."""
         ...
 
     @property
     def load(self) -> ReplicaLoad:
-        """What it has to do."""
+        """The engine's work."""
         ...
 
     def send(self, message: Cancel) -> None:
-        """Queue a message to it."""
+        """Queue a message to the engine."""
         ...
 
 
 @dataclass(slots=True)
 class Stream:
-    """One live request: its parameters, its answer so far, its reader, and the engine that serves it."""
+    """One live request.
+
+    It has its parameters, its answer so far, its reader, and the engine that serves it.
+    """
 
     prepared: TokenizedRequest
     answer: Answer
     inbox: Inbox
     deadline: float | None  # on this process's monotonic clock
     engine: ServingEngine
-    queued: int = 0  # tokens that its engine has to compute before its next one, as far as is known
+    queued: int = 0  # known tokens that its engine has to compute before the next one
     moves: int = 0  # from engines that died
-    cached: int | None = None  # how much of the prompt was found in the prefix cache, once it is read
+    cached: int | None = None  # tokens of the prompt found in the prefix cache, once it is read
 
     def submission(self) -> Submit:
         """The message that makes an engine continue this answer.
@@ -76,21 +79,21 @@ class Stream:
         return Submit(self.answer.request_id, one.ids, one.params, one.context, tuple(self.answer.token_ids), age, left)
 
     def end(self, finish: Finish, error: str | None = None, code: FinishCode | None = None) -> None:
-        """Tell the reader that the answer ended here, without word from the engine."""
+        """End the answer without word from the engine."""
         ending = Finished(self.answer.request_id, finish, time.monotonic(), error, code)
         self.inbox.put_nowait(self.answer.end(ending))
 
     def enter(self, engine: ServingEngine) -> None:
-        """An engine is to serve it from now on, and computes all of its tokens."""
+        """Assign an engine, which then computes all its tokens."""
         self.engine, self.queued = engine, len(self.prepared.ids) + len(self.answer.token_ids)
         engine.load.count(1, self.queued, self.tokens_left)
 
     def leave(self) -> None:
-        """Its engine serves it no more."""
+        """Remove it from its engine's load."""
         self.engine.load.count(-1, -self.queued, -self.tokens_left)
 
     def add(self, token: Token) -> TextDelta | None:
-        """The next token; None if the answer has ended before it."""
+        """Add the next token; None if the answer has already ended."""
         delta = self.answer.add(token)
         if delta is not None:
             self.engine.load.count(0, -self.queued, -1)
@@ -104,7 +107,7 @@ class Stream:
 
     @property
     def progress(self) -> Progress:
-        """How far the answer is."""
+        """The answer's tokens so far, and its limit."""
         return Progress(len(self.answer.token_ids), self.answer.params.max_tokens or 1)
 
 
@@ -121,7 +124,10 @@ class Streams:
     def open(
         self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None, engine: ServingEngine
     ) -> Submit:
-        """A new stream; returns its message to the engine. `time_left` are the seconds to its deadline."""
+        """Open a stream; returns its message to the engine.
+
+        `time_left` are the seconds to its deadline.
+        """
         now = time.monotonic()
         deadline = None if time_left is None else now + time_left
         stream = self._live[name] = Stream(prepared, Answer.begin(name, prepared, self.tokenizer, now), inbox, deadline, engine)
@@ -129,7 +135,10 @@ class Streams:
         return stream.submission()
 
     def cancel(self, name: str, code: FinishCode | None = None) -> bool:
-        """End a live request and tell its reader why; returns whether there was one."""
+        """Cancel a live request; returns whether there was one.
+
+        The reader is told why.
+        """
         stream = self._live.get(name)
         if stream is None:
             return False
@@ -138,7 +147,10 @@ class Streams:
         return True
 
     def end(self, stream: Stream, finish: Finish, error: str | None = None, code: FinishCode | None = None) -> None:
-        """End a live request without word from its engine, and tell its reader why."""
+        """End a live request without word from its engine.
+
+        The reader is told why.
+        """
         self._remove(stream)
         stream.end(finish, error, code)
 
@@ -152,7 +164,7 @@ class Streams:
         return None if stream is None else stream.engine
 
     def take(self, iteration: EngineOutput) -> None:
-        """Hand out what an iteration led to."""
+        """Distribute the results of an iteration."""
         for batch in iteration.batches:
             self._take_batch(batch)
         for token in iteration.tokens:
@@ -182,23 +194,23 @@ class Streams:
         if delta is None:
             return
         stream.inbox.put_nowait(delta)
-        if stream.answer.stopped:  # the engine cannot see a stop string, so it is told, and answers with the ending
+        if stream.answer.stopped:  # the engine cannot see stop strings: it is told, and answers with the ending
             stream.engine.send(Cancel(token.request_id, stop=True))
         elif stream.inbox.qsize() > MOST_UNREAD:
             self.cancel(token.request_id)
 
     def arrival(self, name: str) -> float | None:
-        """When a live request arrived, on the machine's monotonic clock."""
+        """Arrival of a live request, on the machine's monotonic clock."""
         stream = self._live.get(name)
         return None if stream is None else stream.answer.metrics.arrival
 
     def progress(self, name: str) -> Progress | None:
-        """How far a live request is."""
+        """Progress of a live request."""
         stream = self._live.get(name)
         return None if stream is None else stream.progress
 
     def all_progress(self) -> list[Progress]:
-        """How far all live requests are, the oldest first."""
+        """Progress of all live requests, the oldest first."""
         return [stream.progress for stream in self._live.values()]
 
     def progress_and_owner(self, client: str) -> list[tuple[Progress, bool]]:

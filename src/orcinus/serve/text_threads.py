@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 class _TakesTooLong(BaseException):
-    """Raised inside a thread, between two bytecodes, to get it back."""
+    """Interrupts a thread, between two bytecodes."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """A call, and the thread that carries it out while it does."""
+    """A call, and the thread that runs it."""
 
     call: Callable[[], Any]
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,14 +43,17 @@ class _Job:
 
 
 class TextThreads:
-    """A few threads. A call that runs longer than `limit_s` is interrupted; waiting for a free thread does not count."""
+    """A few threads for text work.
+
+    A call that runs longer than `limit_s` is interrupted; waiting for a free thread does not count.
+    """
 
     def __init__(self, count: int = 2, limit_s: float = 10.0) -> None:
         self.limit_s = limit_s
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="text")
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """What the call returns. Raises what it raises, or `TimeoutError`."""
+        """Run a call in a thread. Raises its exceptions, or `TimeoutError`."""
         job = _Job(lambda: call(*arguments))
         future = asyncio.get_running_loop().run_in_executor(self._pool, job.run)
         while not future.done():

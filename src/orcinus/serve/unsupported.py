@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 Object = Mapping[str, JsonValue]
-OFF: tuple[JsonValue, ...] = (None, False, "", "none", [], {})  # what usually means that a field is not in use
+OFF: tuple[JsonValue, ...] = (None, False, "", "none", [], {})  # values that usually mean that a field is not in use
 NULL: tuple[JsonValue, ...] = (None,)
 
 
@@ -45,7 +45,7 @@ class UnsupportedFields:
     by_prefix: Mapping[str, Unsupported]
 
     def find(self, name: str) -> Unsupported | None:
-        """Why a field is refused; None if it is not."""
+        """The reason why a field is refused; None if it is not."""
         named = self.by_name.get(name)
         return named or next((one for prefix, one in self.by_prefix.items() if name.startswith(prefix)), None)
 
@@ -61,7 +61,7 @@ class UnsupportedFields:
         return {f"^({'|'.join(names[key])})$": {"enum": accepted[key]} for key in names}
 
     def _family_pattern(self, prefix: str) -> str:
-        """Names with a prefix, but for those that have a rule of their own."""
+        """Names with a prefix, except those with a rule of their own."""
         own = "|".join(re.escape(name) for name in self.by_name if name.startswith(prefix))
         return f"(?!(?:{own})$){re.escape(prefix)}.*" if own else f"{re.escape(prefix)}.*"
 
@@ -70,17 +70,26 @@ NO_FIELDS = UnsupportedFields({}, {})
 
 
 def _same(names: str, instead: str, *off: JsonValue) -> dict[str, Unsupported]:
-    """Several names for one thing. `off` are further values that change nothing."""
+    """Several names of a refused thing.
+
+    `off` are further values that change nothing.
+    """
     return {name: Unsupported(instead, (*OFF, *off)) for name in names.split()}
 
 
 def _only_null(names: str, instead: str, *off: JsonValue) -> dict[str, Unsupported]:
-    """The same for fields whose false, empty or zero value is a wish too."""
+    """Refused fields for which only null changes nothing.
+
+    A false, empty or zero value is a wish, too.
+    """
     return {name: Unsupported(instead, (*NULL, *off)) for name in names.split()}
 
 
 def _family(prefix: str, instead: str, switches: str = "", *switched_off: JsonValue) -> dict[str, Unsupported]:
-    """All fields with a prefix. `switches` are those that turn them on."""
+    """All fields with a prefix.
+
+    `switches` are the fields that turn them on.
+    """
     return {prefix: Unsupported(instead, OFF, tuple(switches.split()), switched_off)}
 
 
@@ -160,7 +169,7 @@ FAMILIES = (
     | _family("rep_pen_", "use repetition_penalty", "rep_pen", 1)
     | _family("lora", NO_ADAPTERS)
 )
-# The switches of families have off-values of their own.
+# The switches of families have their own off-values.
 SWITCHES = (
     _same("mirostat mirostat_mode dry_multiplier xtc_probability dynatemp_range smoothing_factor", NO_SAMPLER, 0)
     | _same("cfg_scale", NO_SAMPLER, 1)

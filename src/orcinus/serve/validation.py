@@ -12,7 +12,7 @@ from orcinus.serve.errors import ApiError
 from orcinus.serve.schema import IGNORED, IGNORED_INSIDE, Object
 
 MOST_NAMED = 8
-# pydantic's kinds of errors -> what must hold
+# pydantic's kinds of errors -> the requirement
 RULES = {
     "missing": "is required",
     "extra_forbidden": "is no field of this object",
@@ -51,7 +51,10 @@ Location = list[int | str]
 
 
 def invalid_fields(found: Mapping[str, Any], error: ValidationError) -> ApiError:
-    """The error of a body that does not fit its schema. `param` is the deepest place at fault, of equals the first."""
+    """The error of a body that does not fit its schema.
+
+    `param` is the deepest wrong place, the first of equals.
+    """
     problems: dict[str, str] = {}
     located = [(_location(found, one), one) for one in error.errors(include_url=False)]
     located.sort(key=lambda pair: -len(pair[0]))  # stable
@@ -78,20 +81,26 @@ def _rule(error: Any) -> str:
 
 
 def _value(error: Any) -> str:
-    """What came instead, where that helps."""
+    """The given value, where that helps."""
     if error["type"] in WITHOUT_VALUE:
         return ""
     return f", not {type_name(error['input'])}"
 
 
 def type_name(value: Any) -> str:
-    """A JSON value in words: its kind, or a number or string itself."""
+    """A JSON value in words: its kind, or a short value.
+
+    Numbers and strings stand for themselves.
+    """
     kinds = {list: "a list", dict: "an object", type(None): "null", bool: "true" if value is True else "false"}
     return kinds.get(type(value)) or shown(value)
 
 
 def _location(found: Any, error: Any) -> Location:
-    """Where in the body an error is. Parts that name an arm of a union lead nowhere in it and are left out."""
+    """The place of an error in the body.
+
+    Parts that name an arm of a union lead nowhere in it and are left out.
+    """
     location: Location = []
     for part in error["loc"]:
         inside = (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int))
@@ -115,15 +124,16 @@ def _name(name: str) -> str:
 
 
 def enumerated(names: Sequence[str], between: str = ", ") -> str:
-    """The first few, and how many there are besides."""
+    """The first few, and the number of the others."""
     more = len(names) - MOST_NAMED
     return between.join(names[:MOST_NAMED]) + (f"{between}and {more} more" if more > 0 else "")
 
 
 def check_fields(body: Object, *, strict: bool) -> list[str]:
-    """The fields of a body that mean nothing here. Raises `ApiError` for those that would change the answer.
+    """The ignored fields of a body.
 
-    With `strict` those that are no field of OpenAI's API are refused as well.
+    Raises `ApiError` for fields that would change the answer. With `strict` those that are no field of OpenAI's API are refused
+    as well.
     """
     refused: dict[str, list[str]] = {}  # reason -> fields
     ignored: dict[str, str] = {}  # without indices -> the first place

@@ -1,4 +1,4 @@
-"""The socket between a server's two processes: typed messages, encoded as MessagePack."""
+"""The socket between a server's two processes: typed MessagePack messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _decode_counter(_: type[Counter[Reason]], counts: dict[str, int]) -> Counter
     return Counter({Reason(name): count for name, count in counts.items()})
 
 
-encode = msgspec.msgpack.Encoder(enc_hook=int).encode  # a default max_tokens is a kind of int
+encode = msgspec.msgpack.Encoder(enc_hook=int).encode  # a default max_tokens is a subclass of int
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
 decode_from_engine = msgspec.msgpack.Decoder(FromEngine, dec_hook=_decode_counter).decode
 

@@ -16,11 +16,10 @@ MOST_SIZE = 65536  # a row must fit into one program's registers: 64 a thread of
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
-    """x / √(mean x² + eps) · weight over the last dimension of `x` `[T, size]`.
+    """x / √(mean x² + eps) · weight over the last dimension.
 
-    Computed in float32.
-
-    `x` may be strided by rows; `out` (made if not given) is contiguous. Raises `ConfigError` for rows too long.
+    Computed in float32. `x` is `[T, size]` and may be strided by rows; `out` (made if not given) is contiguous. Raises
+    `ConfigError` for rows too long.
     """
     return _launch(x, None, weight, eps, out)
 

@@ -121,7 +121,7 @@ class Decoder(nn.Module):
         return found
 
     def part(self, name: str, part: int | None) -> Tensor:
-        """The view of a tensor for one part of a fused layer; None: all."""
+        """A tensor's view of one part of a fused layer; None: all."""
         owner, _, kind = name.rpartition(".")
         module = self.get_submodule(owner)
         found: Tensor = module.part(kind, part) if isinstance(module, Linear) else getattr(module, kind).data

@@ -55,8 +55,8 @@ def router(service: Service) -> APIRouter:
 
 
 def _headers(request: Request, body: Sampling, call_id: str) -> dict[str, str]:
-    """What the response says besides its body."""
-    headers = {"X-Response-ID": call_id}  # before the first frame, so that a request can be cancelled in the queue
+    """Response headers besides the usual ones."""
+    headers = {"X-Response-ID": call_id}  # sent before the first frame, so that a queued request can be cancelled
     named = body.request_id is not None and body.request_id.isascii() and body.request_id.isprintable()
     if "x-request-id" not in request.headers:  # else the front echoes it
         headers["X-Request-ID"] = body.request_id[:256] if named and body.request_id else call_id

@@ -27,7 +27,7 @@ from orcinus.serve.service import Service
 
 
 def check_without_messages(body: TokenizeBody) -> None:
-    """Refuse what belongs to a chat template. Raises `ApiError`."""
+    """Refuse chat-template fields without messages. Raises `ApiError`."""
     options = body.chat_template_kwargs.model_fields_set if body.chat_template_kwargs else ()
     given = {"tools": body.tools, "chat_template_kwargs": options, **{name: getattr(body, name) for name in ENDINGS}}
     for name, value in given.items():

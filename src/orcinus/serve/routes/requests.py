@@ -1,4 +1,4 @@
-"""Single requests: cancel one, and see where its time goes."""
+"""Single requests: cancel one, or see its timeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from orcinus.serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
-    """`POST /v1/requests/{id}/cancel` and `GET /v1/requests/{id}/timeline`; the id is that of the response."""
+    """`POST /v1/requests/{id}/cancel` and `GET /v1/requests/{id}/timeline`.
+
+    The id is that of the response.
+    """
     routes = APIRouter()
 
     def find(request: Request, id: str) -> Call:  # noqa: A002

@@ -21,11 +21,14 @@ from orcinus.serve.service import Service
 
 COUNTS = ("running", "waiting", "free_blocks", "num_blocks")
 MOST_WATCHERS = 32
-MOST_BEHIND = 1000  # iterations that wait for a slow watcher; later ones are dropped and counted
+MOST_BEHIND = 1000  # iterations queued for a slow watcher; later ones are dropped and counted
 
 
 def router(service: Service) -> APIRouter:
-    """`/v1/scheduler`, `/v1/scheduler/iterations`, `/pause`, `/resume` and `/drain`; with keys, for admin keys only."""
+    """`/v1/scheduler`, `/v1/scheduler/iterations`, `/pause`, `/resume` and `/drain`.
+
+    With keys, these are for admin keys only.
+    """
 
     routes = APIRouter(dependencies=[Depends(_admin)])
 
@@ -77,7 +80,7 @@ def _admin(request: Request) -> None:
 
 
 async def _use(service: Service, change: Use) -> dict[str, Any]:
-    """Make a change, which may be none, and say how the engine decides now."""
+    """Make a change, if any, and return the scheduler's state."""
     _ = service.processor
     try:
         found = await service.replicas.use(change)
@@ -104,7 +107,7 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
 
 
 def _replica(engine: EngineClient, now: Using) -> dict[str, Any]:
-    """How full a replica is, and where its ranks run."""
+    """The load of a replica, and where its ranks run."""
     num_blocks = engine.ready.num_blocks if engine.ready else 0
     counts = {"running": now.running, "waiting": now.waiting, "free_blocks": now.free_blocks, "num_blocks": num_blocks}
     ranks = [rank._asdict() for rank in engine.ready.ranks] if engine.ready else []
@@ -158,7 +161,7 @@ class Watcher:
         return {**facts, **counts, **why, "dropped": self.dropped}
 
     def close(self) -> None:
-        """It has gone, or the server leaves. A second call does nothing."""
+        """Stop watching; a second call does nothing."""
         if self.hear in self.service.replicas.listeners:
             self.service.replicas.listeners.remove(self.hear)
             self.service.watchers.remove(self.close)
