@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.commands import orcinus_process
 from tests.serve.conftest import Running, serving
 from tests.waiting import wait_until, within
 
@@ -94,11 +93,3 @@ def test_no_rank_outlives_its_server(sent: signal.Signals) -> None:
         server.process.send_signal(sent)
         server.process.wait(timeout=20)
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-
-
-@pytest.mark.full
-def test_a_rank_that_cannot_start_is_told_in_one_line() -> None:
-    """The last block does not fit into a rank's address space."""
-    done = orcinus_process("generate", "--tp", "2", "--num-blocks", str(2**40), "Hi")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
