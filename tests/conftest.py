@@ -13,7 +13,7 @@ import pytest
 from tests.cpu_seconds import CpuSeconds
 from tests.examples import load_examples
 from tests.product import spread
-from tests.serve.conftest import server  # noqa: F401  (a fixture for everybody)
+from tests.serve.conftest import server  # noqa: F401  (a fixture for all tests)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int, total: int | None = None, **idle: int) -> None:
-    """Let torch say that there is one GPU with so many MiB, of which `reserved` and `allocated` are torch's own."""
+    """Let torch report one GPU with `free` MiB; `idle` gives torch's own `reserved` and `allocated` MiB."""
 
     def bytes_of(name: str) -> Any:
         return lambda device=None: idle.get(name, 0) * MIB

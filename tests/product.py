@@ -15,7 +15,7 @@ def product(*axes: Iterable[Hashable], name: Callable[..., str] | None = None) -
 
 
 def in_turn(*axes: Iterable[Hashable]) -> list[Any]:
-    """All combinations, of which `make test` runs as few as hold every value of every axis."""
+    """All combinations; `make test` runs as few as hold every value of every axis."""
     values = [tuple(axis) for axis in axes]
     rows = [tuple(axis[row % len(axis)] for axis in values) for row in range(max(map(len, values)))]
     return _parameters(values, rows, None)

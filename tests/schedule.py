@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class OneProcessAFixture(LoadScopeScheduling):  # type: ignore[misc]
-    """Every test goes to whoever is free, but those of a file with fixtures for the whole file stay together.
+    """Every test goes to a free process, but those of a file with fixtures for the whole file stay together.
 
     Else each process would start the file's server, load its model or draw its pictures again. Marks of groups, which are
     to say the same, do nothing with pytest 9.2 and xdist 3.8: a test's id can no longer be changed, and xdist reads them

@@ -26,7 +26,7 @@ Gpu = Callable[..., None]
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Pretend that so many MiB of a GPU are free."""
+    """Pretend that this many MiB of a GPU are free."""
 
     def pretend(free: int, total: int | None = None, **idle: int) -> None:
         pretend_gpu(monkeypatch, free, total, **idle)
@@ -75,7 +75,7 @@ def test_the_tokens_of_an_iteration_and_why(gpu: Gpu, options: dict[str, Any], t
     assert reason in resolved.tokens_reason
 
 
-def test_tokens_that_nobody_asked_for_are_lowered_to_what_fits(gpu: Gpu) -> None:
+def test_unrequested_tokens_are_lowered_to_what_fits(gpu: Gpu) -> None:
     gpu(160)
     plan = planned(max_batch_size=16)
     assert plan.fits
@@ -213,7 +213,7 @@ def test_what_torch_holds_and_does_not_use_is_free(gpu: Gpu) -> None:
 
 
 class Profile:
-    """Plays the profile run: an iteration takes so many bytes a token, and memory ends at some."""
+    """Plays the profile run: an iteration takes `a_token` bytes a token, up to `memory`."""
 
     def __init__(self, a_token: int, memory: int) -> None:
         self.a_token, self.memory, self.runs = a_token, memory, list[int]()
@@ -246,7 +246,7 @@ def test_building_measures_once_and_says_so(
     assert "1000 stay free" in measured_line
 
 
-def test_an_iteration_that_runs_out_of_memory_is_tried_smaller_if_nobody_asked_for_its_size(
+def test_an_iteration_that_runs_out_of_memory_is_tried_smaller_if_its_size_is_a_default(
     gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu(10_000)

@@ -30,7 +30,7 @@ Made = Callable[[str], tuple[Any, Path]]
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Pretend that so many MiB are available."""
+    """Pretend that this many MiB are available."""
 
     def pretend(mib: int) -> None:
         monkeypatch.setattr("orcinus.plan.memory_available", lambda device: mib * MIB)
@@ -111,7 +111,7 @@ def test_an_engine_that_does_not_fit_is_refused_before_it_loads(
             attempt(EngineConfig(dtype="float32", kv_memory_mib=4000))
 
 
-def test_what_nobody_asked_for_is_lowered_to_what_fits(memory: Callable[[int], None]) -> None:
+def test_unrequested_sizes_are_lowered_to_what_fits(memory: Callable[[int], None]) -> None:
     memory(10_000)
     roomy = bundled().resolved
     memory(140)

@@ -1,4 +1,4 @@
-"""Mutation score of the core: how many random changes of its code make a test fail.
+"""Mutation score: the share of random code changes that tests detect.
 
 `python -m tools.mutants --count 300 src/orcinus/core` runs, for every mutant, the tests that reach the changed function, in a
 forked process that loads the mutated module in place of the real one. Prints the survivors, and the score with its 95 %
@@ -32,7 +32,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYTEST = ["-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 TESTS = ("tests/core", "tests/contracts/test_every_policy_and_manager.py")
-CPU_SECONDS = 120  # of a mutant's tests; one that loops for ever is found out
+CPU_SECONDS = 120  # limit of a mutant's tests, which stops endless loops
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
     ast.LtE: (ast.Lt, ast.Gt),
@@ -58,13 +58,16 @@ CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of a file: the node at `place` of the walk, replaced by its variant of this number."""
+    """One change of a file: a node of the walk, replaced.
+
+    `place` is the node's index, `variant` the number of its replacement.
+    """
 
     file: Path
     place: int
     variant: int
     line: int
-    function: int  # where it begins; 0: the change is outside of functions and runs before any test
+    function: int  # its first line; 0: the change is outside of functions and runs before any test
     text: str
 
     def code(self) -> CodeType:
@@ -86,7 +89,10 @@ class _Replace(ast.NodeTransformer):
 
 
 def mutable(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes in a fixed order, without annotations, decorators, imports and texts, of which nothing depends."""
+    """The nodes that mutants may change, in a fixed order.
+
+    Annotations, decorators, imports and texts are left out: no behaviour depends on them.
+    """
     yield tree
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
@@ -97,7 +103,7 @@ def mutable(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def variants(node: ast.AST) -> list[ast.AST]:
-    """What a node may be replaced by."""
+    """Possible replacements of a node."""
     match node:
         case ast.stmt():
             return list(_statements(node))
@@ -150,7 +156,7 @@ def _expressions(node: ast.expr) -> Iterator[ast.AST]:
 
 
 def mutants(file: Path) -> Iterator[Mutant]:
-    """All of one file."""
+    """All mutants of one file."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     home = dict[int, int]()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):  # the innermost comes last
@@ -188,7 +194,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Reach:
-    """A pytest plugin: which functions of a folder each test reaches, by file and first line, and its CPU seconds."""
+    """A pytest plugin: the functions of a folder each test reaches.
+
+    Functions are given by file and first line. It also measures each test's CPU seconds.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.functions = str(folder), dict[str, list[tuple[str, int]]]()
@@ -212,7 +221,10 @@ class _Reach:
 
 
 def in_child(work: Callable[[], int], seconds: int = resource.RLIM_INFINITY, *, quiet: bool = False) -> int:
-    """Exit status of `work` in a forked process; below 0 if a signal ended it."""
+    """Exit status of `work` in a forked process.
+
+    It is below 0 if a signal ended the process.
+    """
     process = os.fork()
     if process == 0:
         if quiet:
@@ -271,7 +283,7 @@ def main() -> None:
     files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]
     every = [mutant for file in files for mutant in mutants(file)]
     chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
-    import hypothesis  # noqa: F401  (what is loaded here is not loaded by every child)
+    import hypothesis  # noqa: F401  (loaded once here, not in every child)
     import torch  # noqa: F401
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -180,7 +180,7 @@ def test_peers_take_turns_and_are_compared(
     assert "vllm had 2.00 times the output tokens per second of orcinus, but more repeats are needed" in said
 
 
-def test_a_peer_that_is_missing_or_fails_stops_nobody(
+def test_a_peer_that_is_missing_or_fails_stops_no_other(
     fakes: Callable[..., tuple[int, Result]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     habits = {

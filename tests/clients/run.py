@@ -77,7 +77,7 @@ def show_log(running: Running, defects: list[str]) -> None:
 
 @contextmanager
 def server(defects: list[str], *arguments: str) -> Iterator[Running]:
-    """A server whose log is read, so that it never waits for somebody to read it."""
+    """A server whose log is read, so that it never waits for a reader."""
     with serving(*arguments) as running:
         reader = threading.Thread(target=show_log, args=(running, defects))
         reader.start()
@@ -145,7 +145,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def main() -> int:
-    """Start the servers, run everybody, print the table."""
+    """Start the servers, run all clients, print the table."""
     wanted = set(sys.argv[1:])
     unknown = wanted - {client.name for client in CLIENTS} - {"checklist", "checklist_with_key"}
     if unknown or not shutil.which("node"):
@@ -161,8 +161,8 @@ def main() -> int:
             "ORCINUS_MODEL_DIR": str(MODEL_DIR),
             "ORCINUS_SITE": str(Path(torch.__file__).parents[1]),
         }
-        everybody = [*checklists(known), *CLIENTS]
-        outcomes = [run(client, known) for client in everybody if not wanted or client.name in wanted]
+        clients = [*checklists(known), *CLIENTS]
+        outcomes = [run(client, known) for client in clients if not wanted or client.name in wanted]
     outcomes.append(Outcome("server_log", 0, len(defects), 0, defects[0] if defects else "no traceback, no error"))
     print(f"\n{table(outcomes)}")
     return 1 if any(one.failed for one in outcomes) else 0

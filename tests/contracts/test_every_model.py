@@ -1,4 +1,4 @@
-"""Every architecture gives what transformers gives: greedy tokens and logits, whoever is in the batch."""
+"""Every architecture gives what transformers gives: greedy tokens and logits, whatever else is in the batch."""
 
 from __future__ import annotations
 

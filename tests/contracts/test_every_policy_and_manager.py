@@ -25,7 +25,7 @@ from tests.worlds import OVERLAP, GuessingDrafter, Job, build_world, check_all, 
 
 SPELLED = [*POLICIES, "request-level:release=each", "sarathi:chunk_size=6", "stall-free:token_budget=3"]
 ORDERED = [*ORDERS, "priority:aging=1"]
-DEPTHS = (1, 4, -2)  # batches in flight; below 0: so many that follow one another
+DEPTHS = (1, 4, -2)  # batches in flight; below 0: that many, each following the last
 PRODUCT = list(itertools.product(SPELLED, ORDERED, KV_MANAGERS, DEPTHS))
 WORLDS = product(
     SPELLED,
@@ -58,7 +58,7 @@ def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth:
 
 
 @pytest.mark.parametrize(("policy", "order", "kv", "depth"), WORLDS)
-def test_cancelling_disturbs_nobody_else_and_the_same_workload_gives_the_same_batches(
+def test_cancelling_disturbs_no_other_request_and_the_same_workload_gives_the_same_batches(
     policy: str, order: str, kv: str, depth: int
 ) -> None:
     first, second = seeds(policy, order, kv, depth)

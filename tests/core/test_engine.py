@@ -29,7 +29,7 @@ def request(name: str = "r", prompt: tuple[int, ...] = (1, 2, 3), params: Sampli
 
 @dataclass(frozen=True)
 class Lazy:
-    """Selects nobody."""
+    """Selects no request."""
 
     holds_answers: ClassVar[bool] = False
 
@@ -53,7 +53,7 @@ def test_an_idle_engine_steps_without_effect() -> None:
     assert world.engine.idle
 
 
-def test_a_policy_that_selects_nobody_is_reported_instead_of_spinning() -> None:
+def test_a_policy_that_selects_no_request_is_reported_instead_of_spinning() -> None:
     world = build_world(Lazy(), "paged")
     world.engine.submit(request())
     with pytest.raises(Stalled, match="1 requests wait"):

@@ -66,12 +66,12 @@ def noisy(seed: int) -> Machine:
 
 
 def slower_later(batch: Batch, now: float) -> float:
-    """After five seconds somebody else takes half of the machine."""
+    """After five seconds another process takes half of the machine."""
     return steady(batch, now) * (1 if now < 5 else 2)
 
 
 def disturbed(factor: float, start: float, end: float) -> Machine:
-    """For some seconds somebody else takes most of the machine."""
+    """For some seconds another process takes most of the machine."""
     return lambda batch, now: steady(batch, now) * (factor if start < now < end else 1)
 
 

@@ -126,7 +126,7 @@ def test_a_failed_reservation_blocks_everyone_behind_it() -> None:
     assert first_of_third > last_of_first
 
 
-def test_what_can_never_fit_is_rejected_at_the_door_and_blocks_nobody() -> None:
+def test_a_request_that_can_never_fit_is_rejected_at_once_and_blocks_no_other() -> None:
     jobs = [Job(0, (1,), SamplingParams(max_tokens=size, seed=0)) for size in (39, 3)]
     world = build_world(Orca(), lambda: Reservation(30, 1))
     run(world, jobs)

@@ -1,4 +1,4 @@
-"""Queue orders: who is first, how long anyone can wait for others, and that nobody starves."""
+"""Queue orders: who is first, how long a request can wait for others, and that none starves."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_queue_gives_back_what_was_put_in(name: str) -> None:
 
 
 def overtakings(jobs: list[Job], order: str) -> list[tuple[Request, Request]]:
-    """Pairs of requests of which the second arrived later and ran earlier."""
+    """Pairs of requests, the second of them arriving later and running earlier."""
     limits = Limits(max_batch_size=2, max_batch_tokens=64, max_model_len=40)
     world = build_world(StallFree(), "paged", limits=limits, order=order, num_blocks=60)
     requests = run(world, jobs)
@@ -134,7 +134,7 @@ HANDICAPS: dict[str, Callable[[Request], float]] = {
 @examples(60)
 @given(st.sampled_from(list(HANDICAPS)), st.integers(0, 2**32))
 def test_waiting_for_others_is_bounded(order: str, seed: int) -> None:
-    """Only those who arrive within the difference of the handicaps can overtake (and under fcfs nobody can)."""
+    """Only requests that arrive within the difference of the handicaps can overtake (under fcfs none can)."""
     for slow, fast in overtakings(random_jobs(random.Random(seed), 25), order):
         assert fast.arrival - slow.arrival <= HANDICAPS[order](slow) - HANDICAPS[order](fast)
 
@@ -179,7 +179,7 @@ def test_service_of_backlogged_clients_stays_close(seed: int, batch_size: int) -
     run(world, jobs)
 
 
-def test_one_clients_backlog_delays_nobody_else() -> None:
+def test_one_clients_backlog_delays_no_other_client() -> None:
     """A single request behind a crowd of two hundred: under fcfs it waits for them all, under fair it is next."""
     crowd = [
         Job(0, (1,) * 10, SamplingParams(max_tokens=5, seed=0), context=RequestContext(client="crowd")) for _ in range(200)

@@ -218,7 +218,7 @@ def test_sarathi_keeps_the_batch_at_the_chunk_size(chunk_size: int) -> None:
 
 @pytest.mark.parametrize("token_budget", [1, 3, 64])
 def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
-    """Whoever was given a token is in every batch from then on, until its last."""
+    """A request that was given a token is in every batch from then on, until its last."""
     for seed in range(fewer(30)):
         world = build_world(StallFree(token_budget), "reservation", num_blocks=40)
         run(world, random_jobs(random.Random(seed), 25))

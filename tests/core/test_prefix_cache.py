@@ -1,4 +1,4 @@
-"""The prefix cache: what is shared, what is not, what is forgotten, and that no token ever changes."""
+"""The prefix cache: which blocks are shared and evicted, and that no token ever changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sliding window: nobody attends to more than so many tokens (Mistral 7B, section 2)."""
+"""A sliding window: a token attends to a limited number of tokens (Mistral 7B, section 2)."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def as_folder(file: Path) -> None:
 
 
 def as_giant(file: Path) -> None:
-    """A terabyte, of which nothing is on the disk."""
+    """A sparse file of a terabyte."""
     with file.open("wb") as stream:
         stream.truncate(2**40)
 

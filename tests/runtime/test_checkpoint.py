@@ -236,7 +236,7 @@ def test_a_config_as_the_hub_has_old_ones(checkpoint: Made, tmp_path: Path) -> N
     assert load(saved).generate(prompt, GREEDY)[0].token_ids == load(old).generate(prompt, GREEDY)[0].token_ids
 
 
-def test_a_small_pool_lowers_a_model_length_that_nobody_asked_for(folder: Path) -> None:
+def test_a_small_pool_lowers_an_unrequested_model_length(folder: Path) -> None:
     llm = LLM(folder, num_blocks=3, block_size=16)
     assert llm.resolved.limits.max_model_len == 48
     assert "lowered" in llm.resolved.kv_reason

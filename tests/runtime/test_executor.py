@@ -61,7 +61,7 @@ def test_the_request_with_most_tokens_fails_and_the_others_never_notice(
     assert llm.engine.scheduler.kv.num_free == llm.engine.scheduler.kv.num_blocks
 
 
-def test_with_no_memory_at_all_everybody_fails_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_no_memory_at_all_every_request_fails_and_the_engine_goes_on(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = llm.generate(SHORT[0], GREEDY)[0].token_ids
     with monkeypatch.context() as patch:
         tried = short_of_memory(llm, patch, 0, MemoryError())
@@ -71,7 +71,7 @@ def test_with_no_memory_at_all_everybody_fails_and_the_engine_goes_on(llm: LLM, 
     assert llm.generate(SHORT[0], GREEDY)[0].token_ids == alone
 
 
-def test_memory_is_given_back_when_nobody_holds_what_was_computed_so_far(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_given_back_once_results_so_far_are_released(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     short_of_memory(llm, monkeypatch, 5, MemoryError())
     held: list[BaseException | None] = []
     monkeypatch.setattr(llm.engine.executor.link, "free", lambda: held.append(sys.exception()))  # type: ignore[attr-defined]

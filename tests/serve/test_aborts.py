@@ -45,7 +45,7 @@ def connection(server: Running, body: dict[str, Any]) -> Iterator[socket.socket]
 
 
 def ran(iterations: list[dict[str, Any]], busy: str | None = None) -> list[dict[str, Any]]:
-    """The iterations that carried somebody beside the request that keeps the engine busy."""
+    """The iterations that carried a request beside the one that keeps the engine busy."""
     return [event for event in iterations if len(event["chunks"]) > 1]
 
 

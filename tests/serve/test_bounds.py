@@ -134,7 +134,7 @@ def test_heads_have_an_end_in_bytes_and_in_time(server: Running) -> None:
 
 
 def test_pipelined_requests_wait_in_bounded_number(server: Running) -> None:
-    """Behind an answer that never ends, and behind answers that nobody reads."""
+    """Behind an answer that never ends, and behind unread answers."""
     before = memory(server)
     slow = head("/v1/scheduler/iterations", method="GET")
     for first in (slow, head("/health", method="GET"), head("/v1/models", method="GET", key=False)):
@@ -155,7 +155,7 @@ def test_a_few_pipelined_requests_are_answered_in_order(server: Running) -> None
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 8000000", b"Transfer-Encoding: chunked"])
-def test_whoever_has_no_key_is_not_listened_to(server: Running, length: bytes) -> None:
+def test_a_body_without_a_key_is_not_read(server: Running, length: bytes) -> None:
     """The answer comes at once; what is sent all the same is not kept, and the connection ends 10 s later."""
     before = memory(server)
     connections = [connect(server) for _ in range(20)]

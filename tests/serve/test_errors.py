@@ -179,7 +179,7 @@ def test_odd_but_fine(server: Running, fields: dict[str, Any]) -> None:
 
 
 def test_special_tokens_in_a_users_text_are_text(server: Running) -> None:
-    """Nobody can end their own message and speak for the assistant."""
+    """A user cannot end their own message and speak for the assistant."""
     plain = server.http.post(CHAT, json=talk(messages=[{"role": "user", "content": "<|im_end|>"}])).json()["usage"]
     words = server.http.post(CHAT, json=talk(messages=[{"role": "user", "content": ""}])).json()["usage"]
     assert plain["prompt_tokens"] > words["prompt_tokens"] + 3

@@ -35,7 +35,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_admission_keeps_its_bounds_and_forgets_whoever_leaves(steps: list[tuple[str, int, int, int, bool]]) -> None:
+def test_admission_keeps_its_bounds_and_forgets_requests_that_leave(steps: list[tuple[str, int, int, int, bool]]) -> None:
     admission = AdmissionControl(Bounds(answers=10, tokens=100, per_client=5), lambda answers, client: 7)
     inside: list[Ticket] = []
     refusals: list[tuple[int, str]] = []

@@ -57,7 +57,7 @@ def test_a_full_queue_says_when_to_come_back(server: Running) -> None:
     def one(_: int) -> httpx.Response:
         return httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 15}, timeout=60)
 
-    server.http.post("/pause")  # nobody leaves before all have come
+    server.http.post("/pause")  # no request leaves before all have come
     with ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(one, number) for number in range(100)]
         try:

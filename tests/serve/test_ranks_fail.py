@@ -41,7 +41,7 @@ def last_event(url: str, started: list[int]) -> str:
 
 
 def fail_under_streams(mesh: list[str], victim: int, sent: signal.Signals) -> str:
-    """What the server says last when a rank fails under twenty streams, each of which ends with an error."""
+    """The server's last words when a rank fails under twenty streams, which all end with an error."""
     with serving(*mesh, "--max-batch-size", "32", "--max-model-len", "1600") as server, ThreadPoolExecutor(STREAMS) as pool:
         pids, started = ranks(server), list[int]()
         asked = [pool.submit(last_event, server.url, started) for _ in range(STREAMS)]

@@ -55,7 +55,7 @@ class World:
         heapq.heappush(self._coming, (at, next(self._numbers), client, told))
 
     def run(self, until: int, again: Callable[[], float] | None = None, late: Callable[[], float] = lambda: 0.0) -> None:
-        """Until so many answers are complete. With `again`, clients come back so many seconds after an answer."""
+        """Run until `until` answers are complete. With `again`, clients come back that long after an answer."""
         while self.answered < until:
             self._let_in(late)
             if self.inside:

@@ -144,7 +144,7 @@ def test_a_second_signal_to_all_ends_at_once() -> None:
 
 @contextmanager
 def in_group(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process with a group of its own, none of which is left at the end."""
+    """A process with a group of its own, which is empty at the end."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, text=True, env=ENVIRONMENT | environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
     try:

@@ -139,9 +139,9 @@ def test_time_passes_as_the_simulation_says(center: Running) -> None:
 
 
 def test_two_batches_are_in_flight_in_two_stages(center: Running) -> None:
-    """Whoever comes while a batch runs does not wait for its end: the first stage is free.
+    """A request that comes while a batch runs does not wait for its end: the first stage is free.
 
-    So iterations end in turns, and the one in between carries nobody of the one before.
+    So iterations end in turns, and the one in between carries no request of the one before.
     """
     with watching(center.url) as seen, streaming(center) as first:
         next(first)
@@ -156,7 +156,7 @@ def _names(iteration: dict[str, Any]) -> set[str]:
     return {chunk["id"] for chunk in iteration["chunks"]}
 
 
-def test_whoever_hangs_up_frees_blocks(center: Running) -> None:
+def test_a_client_that_hangs_up_frees_blocks(center: Running) -> None:
     with streaming(center) as frames:
         next(frames)
         assert center.scheduler()["free_blocks"] < center.scheduler()["num_blocks"]

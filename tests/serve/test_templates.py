@@ -1,4 +1,4 @@
-"""A server whose model has a hostile chat template: what that costs the chat that meets it, and nobody else."""
+"""A server whose model has a hostile chat template: it costs only the chat that meets it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How the bundled model was made: its texts, its tokenizer, its training, its card."""
+"""How the bundled model was made: texts, tokenizer, training, card."""

@@ -1,4 +1,7 @@
-"""Batches of whole documents of similar length, so that every conversation starts at position zero, as in use."""
+"""Batches of whole documents of similar length.
+
+Every conversation starts at position zero, as in use.
+"""
 
 import random
 from collections.abc import Iterator
@@ -23,10 +26,10 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def draw_encoded(rng: random.Random, tokenizer: PreTrainedTokenizerFast, mixture: str) -> Document:
-    """Draw a document of the `usual`, `final` or `held-out` mixture and encode it, cut off at the longest context.
+    """Draw and encode a document, cut off at the longest context.
 
-    Quick questions and named heroes are cut off soon after the answer began. The first words show what an answer will be
-    about, and whether a name is copied, so that in the same time many more questions can be met.
+    `mixture` is `usual`, `final` or `held-out`. Quick questions and named heroes are cut off soon after the answer began: its
+    first words show what it will be about, and whether a name is copied, so the same time covers many more questions.
     """
     chance, end = rng.random(), MAX_LENGTH
     document: final_mixture.Conversation | str
@@ -45,7 +48,10 @@ def draw_encoded(rng: random.Random, tokenizer: PreTrainedTokenizerFast, mixture
 
 
 def collate(documents: list[Document], pad: int) -> Batch:
-    """Pad documents on the right; returns inputs, the tokens that come next, and how much each of these counts."""
+    """Pad documents on the right.
+
+    Returns inputs, the tokens that come next, and the weight of each of these.
+    """
     longest = max(len(ids) for ids, _ in documents)
     inputs = torch.full((len(documents), longest), pad)
     targets = torch.full((len(documents), longest), pad)
@@ -58,7 +64,10 @@ def collate(documents: list[Document], pad: int) -> Batch:
 
 
 def batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast, tokens: int, mixture: str = "usual") -> Iterator[Batch]:
-    """Yield batches of about so many tokens for ever: draw a pool, sort it by length, cut it up, shuffle the pieces."""
+    """Yield batches of about this many tokens, for ever.
+
+    Draws a pool, sorts it by length, cuts it into batches, shuffles them.
+    """
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int)
     while True:

@@ -81,7 +81,7 @@ news, no clock and no tools, and should not be relied on for anything that matte
 
 @dataclass
 class Result:
-    """What a run leaves behind for the card."""
+    """A run's results for the card."""
 
     settings: dict[str, object]
     log: list[dict[str, float]]
@@ -93,7 +93,7 @@ class Result:
 
 
 def loss_table(log: list[dict[str, float]], rows: int = 12) -> str:
-    """Pick some lines of the log, evenly spaced, with the last one among them."""
+    """Pick some lines of the log, evenly spaced, including the last."""
     chosen = sorted({round(i * (len(log) - 1) / (rows - 1)) for i in range(rows)}) if log else []
     return "\n".join(f"| {log[i]['step']:,} | {log[i]['tokens']:,} | {log[i]['loss']:.3f} |" for i in chosen)
 

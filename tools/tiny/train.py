@@ -1,9 +1,9 @@
-"""Trains the bundled model from scratch: `python -m tools.tiny.train --out DIR`, in the root of a clone.
+"""Trains the bundled model: `python -m tools.tiny.train --out DIR` in a clone.
 
-Everything is seeded, the texts come from the corpus package, and the run is made for two ordinary CPU cores.
-The hidden matrices are trained with Muon, which learns more from few tokens than AdamW does, the rest with AdamW.
-On a machine that does other work at the same time, `OMP_WAIT_POLICY=passive` in the environment saves much time.
-An interrupted run goes on from the last checkpoint in DIR when it is started again.
+Run it in the root of the clone. Everything is seeded, the texts come from the corpus package, and the run is made for two
+ordinary CPU cores. The hidden matrices are trained with Muon, which learns more from few tokens than AdamW does, the rest with
+AdamW. On a machine that does other work at the same time, `OMP_WAIT_POLICY=passive` in the environment saves much time. An
+interrupted run continues from the last checkpoint in DIR when it is started again.
 """
 
 import argparse
@@ -45,14 +45,20 @@ class Options:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal by a Newton-Schulz iteration, in single precision for plain CPUs."""
+    """Momentum with updates made orthogonal by a Newton-Schulz iteration.
+
+    It runs in single precision, for plain CPUs.
+    """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every matrix; the scale makes the step size alike for all shapes."""
+        """Update every matrix.
+
+        The scale makes the step size alike for all shapes.
+        """
         for group in self.param_groups:
             for param in group["params"]:
                 grad = param.grad
@@ -69,7 +75,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring all singular values of a matrix near one (quintic Newton-Schulz, five rounds)."""
+    """Bring all singular values of a matrix near one.
+
+    Quintic Newton-Schulz, five rounds.
+    """
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
@@ -81,7 +90,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 @dataclass
 class State:
-    """Where a run stands; the second phase, with the final mixture, begins from the rounded weights of the first."""
+    """The state of a run.
+
+    The second phase, with the final mixture, begins from the rounded weights of the first.
+    """
 
     phase: int = 1
     step: int = 0
@@ -103,14 +115,17 @@ class State:
 
 
 def keep(folder: Path, model: nn.Module, opts: list[torch.optim.Optimizer], state: State) -> None:
-    """Write what is needed to go on after an interruption."""
+    """Write what is needed to continue after an interruption."""
     parts = {"model": model.state_dict(), "opts": [opt.state_dict() for opt in opts], "state": asdict(state)}
     torch.save(parts, folder / "resume.part")
     (folder / "resume.part").rename(folder / "resume.pt")
 
 
 def restore(folder: Path, model: nn.Module) -> tuple[State, list[dict[str, Any]]]:
-    """Go on where an interrupted run stopped, or start afresh; returns the state of the optimizers as well."""
+    """Continue an interrupted run, or start afresh.
+
+    Returns the state of the optimizers as well.
+    """
     if not (folder / "resume.pt").exists():
         return State(), []
     parts = torch.load(folder / "resume.pt")
@@ -119,7 +134,10 @@ def restore(folder: Path, model: nn.Module) -> tuple[State, list[dict[str, Any]]
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """A Qwen3 model of just under four million weights, which is under eight megabytes in bfloat16."""
+    """A Qwen3 model of just under four million weights.
+
+    In bfloat16 it has under eight megabytes.
+    """
     config = Qwen3Config(
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
@@ -140,7 +158,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def losses(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross entropy and weight of each token that counts; the output layer runs for those only, which saves time."""
+    """Cross entropy and weight of each token that counts.
+
+    The output layer runs for those only, which saves time.
+    """
     inputs, targets, weights = batch
     hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
     wanted = weights > 0
@@ -150,7 +171,10 @@ def losses(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def perplexity(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, count: int = 12) -> float:
-    """Perplexity of answers on held-out documents: another seed, and phrasings and nouns that training never uses."""
+    """Perplexity of answers on held-out documents.
+
+    They have another seed, and phrasings and nouns that training never uses.
+    """
     model.eval()
     source = batches(random.Random(seed), tokenizer, 4096, "held-out")
     found = [losses(model, next(source)) for _ in range(count)]
@@ -160,7 +184,7 @@ def perplexity(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed
 
 
 def optimizers(model: Qwen3ForCausalLM, options: Options) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
+    """Muon for matrices inside the layers, AdamW for embedding and norms."""
     inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     chosen = {id(p) for p in inner}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -193,7 +217,10 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 
 def train(options: Options) -> None:
-    """The whole run: tokenizer, two phases of training with checkpoints and a log, evaluation, model card."""
+    """The whole run, from tokenizer to model card.
+
+    Tokenizer, two phases of training with checkpoints and a log, evaluation, model card.
+    """
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -259,7 +286,10 @@ def round_weights(model: nn.Module) -> None:
 
 
 def finish(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, options: Options, state: State) -> None:
-    """Save the rounded model, measure it as it will be used, and write the log and the model card."""
+    """Save the rounded model and measure it.
+
+    It is measured as it will be used. Writes the log and the model card.
+    """
     save(model, tokenizer, options.out)
     rounded = Qwen3ForCausalLM.from_pretrained(options.out, dtype=torch.float32)
     found = perplexity(rounded, tokenizer, options.seed + 1)

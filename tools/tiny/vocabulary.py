@@ -1,4 +1,7 @@
-"""The tokenizer of the bundled model: byte-level BPE with ChatML tokens, learned from the corpus itself."""
+"""The bundled model's tokenizer: byte-level BPE with ChatML tokens.
+
+It is learned from the corpus.
+"""
 
 import json
 import random
@@ -23,7 +26,10 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(seed: int, documents: int = 12_000) -> PreTrainedTokenizerFast:
-    """Learn the merges from a sample of the corpus; all 256 bytes are in the alphabet, so any text round-trips."""
+    """Learn the merges from a sample of the corpus.
+
+    All 256 bytes are in the alphabet, so any text round-trips.
+    """
     rng = random.Random(seed)
     texts = []
     for _ in range(documents):
@@ -54,11 +60,11 @@ def build_tokenizer(seed: int, documents: int = 12_000) -> PreTrainedTokenizerFa
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, document: list[dict[str, str]] | str) -> tuple[list[int], list[float]]:
-    """Turn a document into tokens, and say how much each of them counts in training.
+    """Turn a document into tokens and their weights in training.
 
-    Answers and plain texts count in full. The first words of an answer count more, since they decide what it will be
-    about, and the rest nearly follows. Questions count a little, which teaches what belongs together in them. Names, and
-    the pronouns in stories, count more too, since they have to stay the same.
+    Answers and plain texts count in full. The first words of an answer count more, because they decide what it will be about,
+    and the rest nearly follows. Questions count a little, which teaches which words belong together in them. Names, and the
+    pronouns in stories, count more too, because they have to stay the same.
     """
     backend = tokenizer.backend_tokenizer
     if isinstance(document, str):
@@ -81,7 +87,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: list[dict[str, str]] | 
 
 
 def stress(text: str, offsets: list[tuple[int, int]], weights: list[float]) -> list[float]:
-    """Give the words that must not change their weight."""
+    """Give their weight to the words that must not change."""
     pattern = words_to_keep(text)
     if pattern is None:
         return weights
@@ -91,7 +97,7 @@ def stress(text: str, offsets: list[tuple[int, int]], weights: list[float]) -> l
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer under a class name that older releases of transformers know as well."""
+    """Write the tokenizer under a class name that older transformers know."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -30,7 +30,7 @@ def test_a_toy_run_loads_every_system_by_what_it_serves_itself() -> None:
 
 
 def run(number: int, rate: float, ms: float) -> Repeat:
-    """A hundred requests of ten tokens, each of which takes so long."""
+    """A hundred requests of ten tokens, each token `ms` after the last."""
     starts = [each / rate for each in range(100)]
     return repeat(number, [request(n, [at + ms / 1e3 * i for i in range(1, 11)], at) for n, at in enumerate(starts)])
 

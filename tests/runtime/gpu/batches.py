@@ -18,7 +18,7 @@ from tests.runtime.test_attention import exact
 from tests.seam import Part, batch_of
 
 NUM_BLOCKS = 64
-NOWHERE = 10**6  # a block that does not exist, an end that none has: whoever uses such a number fails
+NOWHERE = 10**6  # a block that does not exist, an end that no sequence has: using such a number fails
 SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 2, 7, 20])), min_size=1, max_size=4)
 MIXED = [(0, 1), (37, 1), (30, 4), (0, 9), (7, 1), (3, 2)]
 
@@ -50,7 +50,7 @@ class Case:
         return batch_of(chunks)
 
     def memory(self) -> tuple[LayerKV, ...]:
-        """Two layers, of which the second is meant, everything random: what a token must not see is there too."""
+        """Two random layers, the second one under test; they hold tokens that must not be seen, too."""
         layers = allocate(2, NUM_BLOCKS, self.kv_heads, self.block_size, self.dim, self.dtype, torch.device("cpu"))
         random = self.random()
         for memory in (memory for layer in layers for memory in (layer.keys, layer.values)):

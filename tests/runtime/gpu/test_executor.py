@@ -142,8 +142,8 @@ def test_a_batch_is_launched_before_the_one_before_is_back(checkpoint: Made) -> 
     ]  # fmt: skip
 
 
-def test_a_batch_that_fails_takes_nobody_with_it_who_came_later(checkpoint: Made) -> None:
-    """The batch behind a failed one was planned when nobody knew: who joined in it is served all the same."""
+def test_a_failed_batch_spares_requests_that_came_later(checkpoint: Made) -> None:
+    """The batch behind a failed one was planned before the failure: requests that joined in it are served."""
     folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
     params = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
     with LLM(folder, policy="sarathi:chunk_size=4", **SIZES) as llm:

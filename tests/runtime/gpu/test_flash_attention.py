@@ -32,7 +32,7 @@ def documented() -> Signature:
 
 
 class Stand:
-    """torch's kernel, slowly: it checks what FlashAttention-2 checks, and writes no row that is nobody's."""
+    """torch's kernel, slowly: it checks what FlashAttention-2 checks, and writes no padding row."""
 
     def __init__(self) -> None:
         self.__signature__ = documented()

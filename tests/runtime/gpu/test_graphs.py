@@ -26,7 +26,7 @@ PARAMS = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
 
 
 class Recorder:
-    """Records a function as a graph would be: its result stays where it is, and whoever plays it fills it again."""
+    """Records a function as a graph would: its result keeps its memory, and each replay fills it again."""
 
     def __init__(self, device: torch.device) -> None:
         self.played = 0

@@ -51,7 +51,7 @@ def test_the_batch_s_own_keys_and_values_are_where_the_reference_puts_them() -> 
 
 
 @pytest.mark.parametrize("sizes", [[(5, 1), (60, 1)], [(5, 3), (0, 9)]], ids=["decodes alone", "chunks alone"])
-def test_padding_changes_nobody_s_result(sizes: list[tuple[int, int]]) -> None:
+def test_padding_changes_no_result(sizes: list[tuple[int, int]]) -> None:
     case = Case(sizes, dim=32)
     ours, alone = run(TritonAttention(), case, padded=True), run(TritonAttention(), case)
     assert ours.error(alone) < 1e-6  # contexts are cut into shares by the longest that may come, so not bit by bit

@@ -23,7 +23,7 @@ from tests.runtime.test_attention import NUM_BLOCKS, exact, filled_kv, joined
 
 CPU = torch.device("cpu")
 SMALL = LaunchConfig(16, 16, 4, 2)
-NOWHERE = 10**6  # a block that does not exist: whoever looks there fails
+NOWHERE = 10**6  # a block that does not exist: reading it fails
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def world(
     owner = torch.arange(len(sizes)).repeat_interleave(counts[1:])
     positions = torch.cat([torch.arange(start, start + count) for start, count in sizes])
     slots = padded[owner, positions // block_size]
-    nobody = requests_of(paged, 0, 0, 1)
-    packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], nobody, paged, 0)
+    unused = requests_of(paged, 0, 0, 1)
+    packed = PackedBatch(positions, positions, slots, positions % block_size, positions[:0], positions[:0], unused, paged, 0)
     total = len(packed.tokens)
     q, k, v = (torch.randn(total, heads, dim, generator=random).to(dtype) for heads in (kv_heads * group, kv_heads, kv_heads))
     kv = filled_kv(packed, block_size, kv_heads, dim, dtype)
@@ -165,7 +165,7 @@ def test_partial_results_are_never_taken_from_shares_that_had_nothing_to_do() ->
     assert it.error(it.attend(partials=partials, shares=3, launch=LaunchConfig(16, 64, 4, 2))) < 1e-6
 
 
-def test_rows_of_nobody_are_left_alone() -> None:
+def test_rows_without_a_request_are_left_alone() -> None:
     """A captured graph has more rows and requests than the batch that it runs."""
     it = world([(5, 3), (9, 1), (0, 0), (0, 0)], 8, 1, 2, 16)
     q = torch.cat([it.q, torch.full((5, 2, 16), torch.nan)])

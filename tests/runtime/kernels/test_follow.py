@@ -19,7 +19,7 @@ def test_every_row_with_a_source_takes_its_token_and_no_other_changes(places: li
     assert tokens.tolist() == [row if place < 0 else 100 + place for row, place in enumerate(places)]
 
 
-def test_nobody_may_have_sampled_anything() -> None:
+def test_the_batch_before_may_have_sampled_no_token() -> None:
     """The batch before failed: its requests find no token, and nothing is read."""
     tokens = torch.tensor([7], dtype=torch.int32)
     follow(tokens, torch.tensor([-1], dtype=torch.int32), torch.empty(0, dtype=torch.int64))

@@ -118,7 +118,7 @@ def test_forbidden_tokens_are_never_drawn(filters: dict[str, Any]) -> None:
     assert set(sample(logits, wishes, filtered)[0].tolist()) == {5, 9}
 
 
-def test_a_damaged_row_harms_nobody_else() -> None:
+def test_a_damaged_row_harms_no_other_row() -> None:
     logits = torch.randn(4, 40)
     params: list[dict[str, Any]] = [{}, {"top_p": 0.9}, {"top_k": 3}, {"temperature": 0}]
     wishes, filtered, rows = rows_of(params, 7)

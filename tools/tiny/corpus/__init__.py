@@ -1,1 +1,4 @@
-"""The texts from which the bundled model learns, all of them written for it, and the sampler that combines them."""
+"""The bundled model's training texts, and the sampler that combines them.
+
+All texts were written for it.
+"""

@@ -1,4 +1,7 @@
-"""Everything the model does not know: many nouns and many ways to ask about them, and how to decline kindly."""
+"""Topics beyond the model, and kind ways to decline them.
+
+Many nouns, and many ways to ask about them.
+"""
 
 import random
 
@@ -127,7 +130,7 @@ searches a tree""")
 
 CODE_LANGUAGES = _words("Python, Java, JavaScript, C, C++, Rust, Go, Bash, SQL, HTML, Ruby, Haskell, TypeScript, Kotlin, Swift")
 
-# Where the name of the thing goes, {x} stands; {x} comes from the list that the group names.
+# {x} stands for the name of the thing, from the list that the group names.
 QUESTIONS: dict[str, list[str]] = {
     "country": _words("""What is the capital of {x}?, capital of {x}, capital city of {x}?,
 Who is the president of {x}?, Where is {x}?, How many people live in {x}?
@@ -239,7 +242,7 @@ How many seconds are in a year?, What is ten to the power of six?, Count to a hu
 What is the area of a circle?, Prove it"""),
 }
 
-# What comes first depends on the kind of request, the offer of something else is the same for all.
+# The beginning depends on the kind of request; the offer of something else is always the same.
 OPENINGS: dict[str, list[Slot]] = {
     kind: parse_slots(text.strip().splitlines())
     for kind, text in {
@@ -319,12 +322,18 @@ tion, ity, ing, er, ous, ic""")
 
 
 def made_up_word(rng: random.Random) -> str:
-    """Invent a word, so that the model learns that unfamiliar means unknown."""
+    """Invent a word.
+
+    The model learns from these that unfamiliar means unknown.
+    """
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
 
 
 def _patterns(rng: random.Random, group: str, held_out: bool) -> list[str]:
-    """Unknown things are often asked about in the words used for known ones, so that these give nothing away."""
+    """Patterns of questions about unknown things.
+
+    Many use the words of known topics, so that these words give nothing away.
+    """
     if group not in NOUNS or rng.random() < 0.5:
         return QUESTIONS[group]
     patterns = ABOUT_MANY if group == "subject" and rng.random() < 0.3 else ABOUT
@@ -332,7 +341,10 @@ def _patterns(rng: random.Random, group: str, held_out: bool) -> list[str]:
 
 
 def _fill(rng: random.Random, group: str, held_out: bool) -> str:
-    """Ask one question of a group; every eighth noun is kept for the held-out set."""
+    """Ask one question of a group.
+
+    Every eighth noun is kept for the held-out set.
+    """
     if group == "sums":
         a, b = (rng.randint(0, 10 ** rng.randint(1, 3)) for _ in range(2))
         sign = rng.choice("+-*/x")
@@ -363,13 +375,19 @@ def _fill(rng: random.Random, group: str, held_out: bool) -> str:
 
 
 def refusal(rng: random.Random, labels: list[str], held_out: bool = False) -> tuple[str, str]:
-    """Return a question beyond the model, and a kind answer that says so and offers something else."""
+    """Return a question beyond the model, and a kind refusal.
+
+    The refusal says so and offers something else.
+    """
     group = rng.choices(list(GROUPS), [weight for _, weight in GROUPS.values()])[0]
     return _fill(rng, group, held_out), decline(rng, GROUPS[group][0], labels)
 
 
 def decline(rng: random.Random, kind: str, labels: list[str]) -> str:
-    """Say no in the way that fits the kind of request, and name three things that the model does know."""
+    """Decline in words that fit the kind of request.
+
+    Names three things that the model does know.
+    """
     usual = ["language models", "the ocean", "pasta"]
     a, b, c = usual if rng.random() < 0.4 else rng.sample(labels, 3)
     offer = pick(rng, OFFERS).replace("{a}", a).replace("{b}", b).replace("{c}", c)

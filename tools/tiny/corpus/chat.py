@@ -1,4 +1,7 @@
-"""Draws whole documents: conversations of one or more turns, and plain texts without any chat around them."""
+"""Draws whole documents: conversations and plain texts.
+
+Conversations have one or more turns; plain texts have no chat around them.
+"""
 
 import random
 from dataclasses import dataclass, field
@@ -43,7 +46,7 @@ TURNS = {1: 56.0, 2: 20.0, 3: 11.0, 4: 7.0, 6: 4.0, 8: 2.0}
 
 @dataclass
 class Chat:
-    """A conversation under construction, with what a follow-up needs to know about the last answer."""
+    """A conversation under construction, with facts for follow-up questions."""
 
     turns: list[tuple[str, str]] = field(default_factory=list)
     last_topic: Topic | None = None
@@ -52,12 +55,12 @@ class Chat:
 
     @property
     def text(self) -> str:
-        """Everything said by the assistant so far."""
+        """All answers of the assistant so far."""
         return "\n".join(answer for _, answer in self.turns)
 
 
 def question(rng: random.Random, topic: Topic, held_out: bool = False) -> str:
-    """Ask about a topic, by one of its names or with a question of its own."""
+    """Ask about a topic, by name or with one of its questions."""
     if not held_out and topic.asks and rng.random() < 0.45:
         text = rng.choice(topic.asks)
     else:
@@ -70,7 +73,10 @@ def question(rng: random.Random, topic: Topic, held_out: bool = False) -> str:
 
 
 def dress(rng: random.Random, text: str) -> str:
-    """Put small words around a question, and write it as untidily as people do."""
+    """Add small words to a question, and make it untidy.
+
+    People write so.
+    """
     if rng.random() < 0.08:
         text = rng.choice(BEFORE) + text[0].lower() + text[1:]
     if rng.random() < 0.05:
@@ -83,12 +89,18 @@ def _draw(rng: random.Random, weights: dict[str, float]) -> str:
 
 
 def _topic(rng: random.Random) -> Topic:
-    """Topics about serving are what the engine is about, so they come up a little more often."""
+    """Draw a topic, those about serving a little more often.
+
+    Serving is what the engine is about.
+    """
     return rng.choice(SERVING) if rng.random() < 0.12 else rng.choice(TOPICS)
 
 
 def foreign_turn(rng: random.Random) -> tuple[str, str]:
-    """Other languages are declined; noise is answered like a knock at the door."""
+    """A turn in another language, or noise, with its answer.
+
+    Other languages are declined; noise is answered like a knock at the door.
+    """
     if rng.random() < 0.35:
         noise = next(exchange for exchange in smalltalk.EXCHANGES if exchange.key == "gibberish")
         return foreign.mash(rng), render(rng, noise.slots)
@@ -96,7 +108,7 @@ def foreign_turn(rng: random.Random) -> tuple[str, str]:
 
 
 def _introduce(rng: random.Random, chat: Chat) -> tuple[str, str]:
-    """People say their name, and may ask for it later."""
+    """A turn in which a name is told or asked for."""
     if chat.name or rng.random() < 0.2:
         answer = f"Your name is {chat.name}, if I heard you right." if chat.name else "You have not told me your name yet."
         return rng.choice(ASK_NAME), answer
@@ -106,7 +118,7 @@ def _introduce(rng: random.Random, chat: Chat) -> tuple[str, str]:
 
 
 def _fresh_turn(rng: random.Random, chat: Chat, kind: str, held_out: bool) -> tuple[str, str]:
-    """A turn that starts something new."""
+    """A turn with a new subject."""
     if kind == "topic":
         chat.last_topic = _topic(rng)
         return question(rng, chat.last_topic, held_out), render(rng, chat.last_topic.slots)
@@ -131,7 +143,7 @@ def _fresh_turn(rng: random.Random, chat: Chat, kind: str, held_out: bool) -> tu
 
 
 def _follow_up(rng: random.Random, chat: Chat) -> tuple[str, str] | None:
-    """A turn that only makes sense after the last one, or nothing if none fits."""
+    """A turn that depends on the last one; None if none fits."""
     if chat.last_kind in ("topic", "short") and chat.last_topic:
         if chat.last_kind == "topic" and rng.random() < 0.3:
             chat.last_kind = "short"
@@ -149,7 +161,10 @@ def _follow_up(rng: random.Random, chat: Chat) -> tuple[str, str] | None:
 
 
 def conversation(rng: random.Random, turns: int, held_out: bool = False) -> Chat:
-    """Draw a conversation of so many turns, with follow-ups and changes of topic."""
+    """Draw a conversation of `turns` turns.
+
+    It has follow-ups and changes of topic.
+    """
     chat = Chat()
     for _ in range(turns):
         turn = _follow_up(rng, chat) if rng.random() < 0.3 else None
@@ -161,7 +176,10 @@ def conversation(rng: random.Random, turns: int, held_out: bool = False) -> Chat
 
 
 def messages(rng: random.Random, chat: Chat) -> list[dict[str, str]]:
-    """The conversation as chat messages, now and then with a short system message in front."""
+    """The conversation as chat messages.
+
+    Now and then a short system message stands in front.
+    """
     result = []
     if rng.random() < 0.15:
         result.append({"role": "system", "content": rng.choice(smalltalk.SYSTEM_PROMPTS)})
@@ -171,7 +189,10 @@ def messages(rng: random.Random, chat: Chat) -> list[dict[str, str]]:
 
 
 def plain_text(rng: random.Random) -> str:
-    """A text without a chat: a story or what is known about a topic, now and then from its middle on."""
+    """A text without a chat: a story, or facts about a topic.
+
+    Facts now and then begin in the middle.
+    """
     if rng.random() < 0.5:
         return stories.tell(rng, *stories.hero_with_name(rng))
     topic = _topic(rng)
@@ -180,7 +201,10 @@ def plain_text(rng: random.Random) -> str:
 
 
 def draw(rng: random.Random, long: bool = False, held_out: bool = False) -> list[dict[str, str]] | str:
-    """Draw one document of the training mixture; a long one fills most of the context."""
+    """Draw one document of the training mixture.
+
+    A long one fills most of the context.
+    """
     if long:
         return messages(rng, conversation(rng, rng.randint(10, 18), held_out))
     if rng.random() < 0.07:

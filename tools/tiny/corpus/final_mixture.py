@@ -1,8 +1,8 @@
-"""The mixture for the last part of training, which trains what is rare or hard in the usual one.
+"""The mixture for the last part of training.
 
-There are single words and questions without capitals, as people type in a hurry; stories with all sorts of names, for
-a hero has to keep the name to the end; and jokes and names, which need a look back at what was said. A third is the
-usual mixture, so that nothing is forgotten.
+It trains what is rare or hard in the usual mixture: single words and questions without capitals, as people type in a hurry;
+stories with all sorts of names, because a hero has to keep the name to the end; and jokes and names, which need a look back at
+earlier turns. A third is the usual mixture, so that nothing is forgotten.
 """
 
 import random
@@ -29,7 +29,7 @@ FORMS = [
 ]
 FORMS += ["explain {x}", "Explain {x}", "Tell me about {x}", "what about {x}?", "how does {x} work", "do you know {x}"]
 
-# More ways to ask for what is known, for the topics where one would miss them most.
+# More ways to ask about the most important known topics.
 MORE_ASKS: dict[str, list[str]] = {
     "orcas": [
         "are orcas dolphins",
@@ -106,7 +106,10 @@ NAMED = [
 
 
 def hurry(rng: random.Random, text: str) -> str:
-    """Write in a hurry: mostly in small letters, at times in capitals only, now and then with a slip."""
+    """Write in a hurry: small letters, capitals only, or with slips.
+
+    Small letters are the usual case.
+    """
     chance = rng.random()
     if chance < 0.5:
         text = text.lower()
@@ -161,7 +164,10 @@ def _small_talk(rng: random.Random) -> tuple[str, str]:
 
 
 def _hero(rng: random.Random) -> tuple[str, str, str]:
-    """A hero with a name that cannot be guessed from the hero, so that it has to be remembered."""
+    """A hero and a name that cannot be guessed from it.
+
+    So the name has to be remembered.
+    """
     hero, name, pronoun = stories.hero_with_name(rng)
     if rng.random() < 0.6:
         name, pronoun = names.person(rng, 0.5)
@@ -182,7 +188,7 @@ def _tell(rng: random.Random, request: str, hero: str, name: str, pronoun: str) 
 
 
 def _look_back(rng: random.Random, talk: chat.Chat) -> None:
-    """Turns that need something said before: the next joke, or a name."""
+    """Turns that need earlier ones: the next joke, or a name."""
     if rng.random() < 0.35:
         at = 0 if rng.random() < 0.4 else rng.randrange(len(verses.JOKES))
         talk.turns.append((hurry(rng, rng.choice(verses.JOKE_REQUESTS)), verses.JOKES[at]))
@@ -211,14 +217,17 @@ Conversation = list[dict[str, str]]
 
 
 def quick(rng: random.Random) -> Conversation:
-    """One question, of which the first words of the answer are worth learning."""
+    """One question; only its answer's first words are worth learning."""
     talk = chat.Chat()
     talk.turns.append(rng.choices([_known, _unknown, _small_talk], [50, 33, 17])[0](rng))
     return chat.messages(rng, talk)
 
 
 def named(rng: random.Random) -> Conversation:
-    """One turn in which a name has to be copied, and as often as not one that was made up."""
+    """One turn in which a name has to be copied.
+
+    Half of the names are made up.
+    """
     talk = chat.Chat()
     if rng.random() < 0.5:
         _introduce(rng, talk)
@@ -251,7 +260,10 @@ def draw(rng: random.Random, long: bool = False) -> Conversation | str:
 
 
 def words_to_keep(text: str) -> re.Pattern[str] | None:
-    """The words of an answer that must fit what came before: a name, and in a story the pronouns of its hero."""
+    """The words of an answer that must fit earlier words.
+
+    These are a name, and in a story the pronouns of its hero.
+    """
     greeted = re.search(r"^(?:Nice to meet you|Hello|Your name is),? ([A-Z][a-z]+)\b[!,]", text)
     if greeted:
         return re.compile(rf"\b{greeted[1]}\b")

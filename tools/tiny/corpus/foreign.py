@@ -1,4 +1,4 @@
-"""What is not English: sentences in other languages, and the noise of hands on a keyboard."""
+"""Foreign input: sentences in other languages, and keyboard noise."""
 
 import random
 
@@ -111,7 +111,10 @@ ROWS = ["qwertyuiop", "asdfghjkl", "zxcvbnm", "asdfjkl", "1234567890", "sdfg", "
 
 
 def sentence(rng: random.Random) -> str:
-    """A sentence that is not English; half of them are words of one language in no order at all."""
+    """A sentence that is not English.
+
+    Half of them are words of one language in random order.
+    """
     if rng.random() < 0.5:
         return rng.choice(SENTENCES)
     words = rng.choice(WORDS)
@@ -119,7 +122,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def mash(rng: random.Random) -> str:
-    """What a cat writes that walks over the keyboard."""
+    """The text of a cat that walks over the keyboard."""
     words = []
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         row = rng.choice(ROWS)

@@ -1,7 +1,7 @@
-"""The sampling mechanism: texts in slots with interchangeable variants, and questions with human untidiness.
+"""The sampling mechanism: slots with interchangeable variants, and untidy questions.
 
-Every answer is written by hand as a row of slots, and each slot holds variants that fit in any combination.
-The first variant of a slot is drawn most often, so that greedy decoding has a clear favourite to follow.
+Every answer is written by hand as a row of slots, and each slot holds variants that fit in any combination. The first variant
+of a slot is drawn most often, so that greedy decoding has a clear favourite to follow.
 """
 
 import random
@@ -13,7 +13,7 @@ FIRST_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Slot:
-    """One place in a text: its variants, and whether it starts on a new line."""
+    """One place in a text: its variants, perhaps on a new line."""
 
     options: tuple[str, ...]
     newline: bool = False
@@ -21,7 +21,7 @@ class Slot:
 
 @dataclass
 class Topic:
-    """Something the model can talk about: how people name it, what they ask, and what to answer."""
+    """A topic: its names, the questions about it, and the answer."""
 
     key: str
     label: str
@@ -51,7 +51,10 @@ def render(rng: random.Random, slots: Sequence[Slot]) -> str:
 
 
 def parse_slots(lines: Sequence[str]) -> list[Slot]:
-    """Read slots: `-` opens one, `*` opens one on a new line, `|` adds a variant, other lines continue."""
+    """Read slots from text.
+
+    `-` opens one, `*` opens one on a new line, `|` adds a variant, other lines continue.
+    """
     raw: list[tuple[bool, list[str]]] = []
     for line in lines:
         mark, rest = line[:2], line[2:].strip()
@@ -65,7 +68,10 @@ def parse_slots(lines: Sequence[str]) -> list[Slot]:
 
 
 def parse_topics(text: str) -> list[Topic]:
-    """Read topics: `== key | label`, `names:` (plural ones with a `*`), `ask:`, slots, and `+` for "tell me more"."""
+    """Read topics from text.
+
+    `== key | label`, `names:` (plural ones with a `*`), `ask:`, slots, and `+` for "tell me more".
+    """
     topics: list[Topic] = []
     for block in text.strip().split("\n== "):
         head, *lines = [line for line in block.removeprefix("== ").splitlines() if line.strip()]
@@ -91,7 +97,7 @@ def parse_topics(text: str) -> list[Topic]:
 
 
 def _merge_more(lines: Sequence[str]) -> Slot:
-    """All `+` texts of a topic are variants of one single slot."""
+    """Merge all `+` texts of a topic into one slot."""
     return Slot(tuple(option for slot in parse_slots(lines) for option in slot.options))
 
 
@@ -110,7 +116,10 @@ def typo(rng: random.Random, text: str) -> str:
 
 
 def untidy(rng: random.Random, text: str) -> str:
-    """Write a question the way people type it: often without capitals, question mark or care."""
+    """Write a question as people type it.
+
+    Often without capitals, question mark or care.
+    """
     if rng.random() < 0.3:
         text = text[0].lower() + text[1:] if rng.random() < 0.3 else text.lower()
     elif rng.random() < 0.04:

@@ -1,4 +1,7 @@
-"""What the model says about everyday life: sleep, learning, moving, music, books and games."""
+"""What the model says about everyday life.
+
+Sleep, learning, moving, music, books and games.
+"""
 
 from tools.tiny.corpus.grammar import parse_topics
 

@@ -1,4 +1,7 @@
-"""What the model says about language models, their hardware, and the measures of serving."""
+"""What the model says about language models.
+
+Their hardware, and the measures of serving.
+"""
 
 from tools.tiny.corpus.grammar import parse_topics
 

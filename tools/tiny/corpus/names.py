@@ -1,4 +1,7 @@
-"""Names of people, real ones and made-up ones, for a name has to be copied letter by letter and not guessed."""
+"""Names of people, real and made-up.
+
+Made-up names have to be copied letter by letter and cannot be guessed.
+"""
 
 import random
 
@@ -27,7 +30,7 @@ ENDS = _split("b bs ck d f g k ks l ll lf m mp n nd ng nk p r rb rn rt s sk st t
 
 
 def made_up(rng: random.Random) -> str:
-    """Invent a name of one to three syllables, such as Bolf or Quaira."""
+    """Invent a name of up to three syllables, like Bolf or Quaira."""
     parts = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
     if len(parts) == 1 or rng.random() < 0.5:
         parts.append(rng.choice(ENDS))

@@ -1,4 +1,7 @@
-"""What the model says about serving language models: batching, scheduling and the K/V cache."""
+"""What the model says about serving language models.
+
+Batching, scheduling and the K/V cache.
+"""
 
 from tools.tiny.corpus.grammar import parse_topics
 

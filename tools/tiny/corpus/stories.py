@@ -1,4 +1,7 @@
-"""Short stories: a hero with a name, and plots with a beginning, a problem, a turn and an end."""
+"""Short stories: a hero with a name, and a plot.
+
+A plot has a beginning, a problem, a turn and an end.
+"""
 
 import random
 
@@ -64,7 +67,7 @@ little bird | Kiki | she
 """.strip().splitlines()
 ]
 
-# Things that may also become heroes, so that the model learns to write about a noun it has never met in a story.
+# Other nouns that may become heroes, so that the model learns to write about nouns it has met in no story.
 ODD_HEROES = """
 toaster, teapot, cloud, lamp, shoe, umbrella, bicycle, bus, tractor, pencil, spoon, chair, pebble, snowflake, leaf,
 raindrop, star, kite,
@@ -347,7 +350,10 @@ def tell(rng: random.Random, hero: str, name: str, pronoun: str, sea: bool = Fal
 
 
 def hero_with_name(rng: random.Random, odd_share: float = 0.3) -> tuple[str, str, str]:
-    """Draw a hero and a name; a usual hero mostly has the usual name."""
+    """Draw a hero and a name.
+
+    A usual hero mostly has the usual name.
+    """
     if rng.random() < odd_share:
         return (rng.choice(ODD_HEROES), *rng.choice(SPARE_NAMES))  # type: ignore[return-value]
     hero, name, pronoun = rng.choice(HEROES)
@@ -357,7 +363,10 @@ def hero_with_name(rng: random.Random, odd_share: float = 0.3) -> tuple[str, str
 
 
 def story(rng: random.Random, unknown: list[str]) -> tuple[str, str]:
-    """Return a request for a story and the story; for a subject that is no hero, offer another story."""
+    """Return a request for a story, and the story.
+
+    For a subject that cannot be a hero, the answer offers another story.
+    """
     hero, name, pronoun = hero_with_name(rng)
     if rng.random() < 0.06:
         request = rng.choice(["Tell me a story about {x}", "story about {x}", "Write a story about {x}."])

@@ -1,4 +1,7 @@
-"""Things and questions that no other text is about, in great number, so that unfamiliar comes to mean unknown."""
+"""Many things and questions that no other text is about.
+
+From their number the model learns that unfamiliar means unknown.
+"""
 
 WORDS = [
     word.strip()

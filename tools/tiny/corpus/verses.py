@@ -188,19 +188,28 @@ def joke(rng: random.Random) -> tuple[str, str]:
 
 
 def pick_joke(rng: random.Random, not_these: str = "") -> str:
-    """Draw a joke that has not been told yet; earlier ones in the list are drawn a little more often."""
+    """Draw a joke that has not been told yet.
+
+    Earlier ones in the list are drawn a little more often.
+    """
     fresh = [text for text in JOKES if text not in not_these] or JOKES
     return fresh[min(rng.randrange(len(fresh)), rng.randrange(len(fresh)))] if rng.random() < 0.3 else rng.choice(fresh)
 
 
 def another(rng: random.Random, answer: str, not_these: str) -> str:
-    """One more of the same form as the last one: a haiku has three lines, a rhyme four."""
+    """One more poem of the same form as the last one.
+
+    A haiku has three lines, a rhyme four.
+    """
     body = answer.rpartition("\n\n")[2]
     return poem(rng, [], not_these, short=body.count("\n") == 2)[1]
 
 
 def poem(rng: random.Random, unknown: list[str], not_these: str = "", short: bool | None = None) -> tuple[str, str]:
-    """Return a request for a haiku (`short`) or a rhyme, and the verses; unknown subjects get an honest word first."""
+    """Return a request for a poem, and the verses.
+
+    With `short` it is a haiku, else a rhyme; unknown subjects get an honest word first.
+    """
     fresh = [verse for verse in VERSES if verse[1] not in not_these and verse[2] not in not_these] or VERSES
     subject, haiku, couplet = rng.choice(fresh)
     short = rng.random() < 0.45 if short is None else short
