@@ -80,7 +80,7 @@ def test_unrequested_tokens_are_lowered_to_what_fits(gpu: Gpu) -> None:
     plan = planned(max_batch_size=16)
     assert plan.fits
     assert 16 <= plan.resolved.limits.max_batch_tokens < GPU_TOKENS
-    assert plan.resolved.tokens_reason == "what there is working memory for"
+    assert plan.resolved.tokens_reason == "what fits into working memory"
 
 
 def test_a_measurement_replaces_the_estimate(gpu: Gpu) -> None:
@@ -256,7 +256,7 @@ def test_an_iteration_that_runs_out_of_memory_is_tried_smaller_if_its_size_is_a_
     assert len(set(profile.runs)) == len(profile.runs) >= 2
     assert plan.fits
     assert plan.resolved.limits.max_batch_tokens <= profile.runs[-1] < GPU_TOKENS
-    assert plan.resolved.tokens_reason == "what there is working memory for"
+    assert plan.resolved.tokens_reason == "what fits into working memory"
 
 
 def test_an_iteration_that_was_asked_for_and_runs_out_of_memory_is_refused_with_what_would_help(

@@ -46,7 +46,7 @@ def take_paper(config: Any) -> None:
     usual = type(config).__dataclass_fields__
     for name, value in zip(("policy", "kv"), PAPERS[config.paper], strict=True):
         if getattr(config, name) not in (usual[name].default, value):
-            raise ConfigError(f"paper {config.paper!r} says which {name} to use: leave out either of them")
+            raise ConfigError(f"paper {config.paper!r} says which {name} to use: leave one of them out")
         object.__setattr__(config, name, value)
 
 
@@ -173,7 +173,7 @@ class EngineConfig:
 
     @classmethod
     def doc(cls, name: str) -> str:
-        """What a field means, in a sentence or two."""
+        """The description of a field."""
         return next(str(f.metadata["doc"]) for f in fields(cls) if f.name == name)
 
 

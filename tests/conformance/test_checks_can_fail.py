@@ -185,7 +185,7 @@ def test_the_command_says_what_failed_and_its_status_is_1() -> None:
     [
         (["--url", "http://127.0.0.1:9", "--only", "models"], "cannot reach http://127.0.0.1:9"),
         (["--url", "nonsense"], "cannot reach nonsense"),
-        (["--only", "("], "is no regular expression"),
+        (["--only", "("], "is not a regular expression"),
         (["--only", "no such thing"], "no check has a name"),
     ],
 )

@@ -117,7 +117,9 @@ def test_the_command_writes_the_page_of_what_it_ran(tmp_path: Path) -> None:
     assert (tmp_path / "pictures/papers").is_dir()
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(("8",), "there is no row 8"), (("4", "--write", "/nowhere"), "is no folder")])
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(("8",), "there is no row 8"), (("4", "--write", "/nowhere"), "is not a folder")]
+)
 def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
     done = orcinus("reproduce", *arguments)
     assert done.returncode == 1

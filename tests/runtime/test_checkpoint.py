@@ -75,7 +75,7 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: shutil.rmtree(f), "no model folder|is no local folder"),
+        (lambda f: shutil.rmtree(f), "no model folder|is not a local folder"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: (f / "config.json").write_text("{"), "not a JSON object"),
         (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),

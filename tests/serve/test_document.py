@@ -37,7 +37,7 @@ from tests.serve.json_schema import Schemas
 # What JSON Schema cannot say: sums and comparisons of fields, and what only a tokenizer knows.
 BEYOND_SCHEMAS = re.compile(
     "exceed the context"
-    "|min_tokens needs a max_tokens that is no smaller"
+    "|min_tokens needs a max_tokens that is at least as large"
     "|nothing can be generated"
     "|the last message has no content to continue"
     "|bad_words.* has no tokens"

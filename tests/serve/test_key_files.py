@@ -39,8 +39,8 @@ def test_how_keys_may_be_written(tmp_path: Path, written: bytes) -> None:
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        (b"one\ntwo words\n", "line 2 of .* is no key"),
-        (b"# \xc3\xbc\n\n\xc3\xbcmlaut\n", "line 3 of .* is no key"),
+        (b"one\ntwo words\n", "line 2 of .* is not a key"),
+        (b"# \xc3\xbc\n\n\xc3\xbcmlaut\n", "line 3 of .* is not a key"),
         (b"\xff\xfeo\x00n\x00e\x00", "it is not UTF-8"),
         (b"\xef\xbb\xbf", "holds no key"),
         (b"  # only\n", "holds no key"),
@@ -112,7 +112,7 @@ def test_what_is_no_regular_file_is_not_read_again(file: Path, caplog: pytest.Lo
         make()
         caplog.clear()
         sources.refresh(changed=changed)
-        assert caplog.messages == [f"the API keys stay as they were: {file} is no regular file"]
+        assert caplog.messages == [f"the API keys stay as they were: {file} is not a regular file"]
         assert known(sources, "one") == [True]
     file.unlink()
     file.write_text("two\n")

@@ -115,7 +115,7 @@ class State:
 
 
 def keep(folder: Path, model: nn.Module, opts: list[torch.optim.Optimizer], state: State) -> None:
-    """Write what is needed to continue after an interruption."""
+    """Write the state to continue from after an interruption."""
     parts = {"model": model.state_dict(), "opts": [opt.state_dict() for opt in opts], "state": asdict(state)}
     torch.save(parts, folder / "resume.part")
     (folder / "resume.part").rename(folder / "resume.pt")

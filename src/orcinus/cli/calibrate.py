@@ -1,4 +1,4 @@
-"""`orcinus calibrate`: what iterations cost on this machine, for simulations of it."""
+"""`orcinus calibrate`: costs of iterations on this machine, for simulations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def calibrate(
     *,
     config: EngineConfig,
 ) -> None:
-    """Measure what iterations cost here, and write a device file.
+    """Measure the costs of iterations, and write a device file.
 
     The file is for `orcinus simulate`. Runs the real engine over batches of many sizes, contexts and prompts, and fits what
     each part of an iteration costs. Limits and K/V memory of the engine become those of the simulation. If the machine was busy

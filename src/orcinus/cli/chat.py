@@ -94,7 +94,7 @@ class Conversation:
         self.messages = [{"role": "system", "content": system}] if system else []
 
     def turn(self, line: str) -> None:
-        """Do what a line says: a command, or something to answer."""
+        """Process a line: a command, or a message to answer."""
         if not line:
             return
         command, _, rest = line.partition(" ")
@@ -105,7 +105,7 @@ class Conversation:
             self.reset(rest.strip() or None)
             self.note(f"system message {'set' if self.system else 'removed'}; the conversation starts anew")
         elif line.startswith("/"):
-            self.note(f"there is no command {command}")
+            self.note(f"unknown command {command}")
             self.console.print(HELP)
         else:
             self.say(line)

@@ -72,7 +72,7 @@ class Server:
         try:
             self.http = httpx.Client(base_url=base, headers=headers, timeout=httpx.Timeout(600, connect=10))
         except (httpx.InvalidURL, ValueError):
-            raise ConfigError(f"{url} is no URL: give one like http://127.0.0.1:8000") from None
+            raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
         self.fields = _body_fields(params)
         self.names_length = not isinstance(params.max_tokens, DefaultLength)
         self.model = model or self._only_model()
@@ -150,7 +150,7 @@ class _TooLong(RequestError):
 
 
 def _refusal(response: Any) -> RequestError:
-    """What a server says when it refuses."""
+    """The message of a server that refuses."""
     try:
         error = response.json()["error"]
         message, code = str(error["message"]), error.get("code")

@@ -44,7 +44,7 @@ def conformance(
     try:
         checks = chosen(only)
     except re.error as error:
-        raise ConfigError(f"--only {only!r} is no regular expression: {error}") from None
+        raise ConfigError(f"--only {only!r} is not a regular expression: {error}") from None
     if not checks:
         raise ConfigError(f"no check has a name that matches {only!r}")
     target, began = _reach(url, api_key, model), time.monotonic()
@@ -69,7 +69,7 @@ def _reach(url: str, api_key: str | None, model: str | None) -> ServerUnderTest:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"cannot reach {url}: {error}") from None
     except (Failed, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{url} is no OpenAI-compatible server, or does not let us in: {error}") from None
+        raise ConfigError(f"{url} is not an OpenAI-compatible server, or does not let us in: {error}") from None
 
 
 def _show(result: CheckResult, console: Console, as_json: bool) -> CheckResult:

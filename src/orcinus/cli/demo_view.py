@@ -28,7 +28,7 @@ def letter(index: int) -> str:
 
 
 def title(resolved: Resolved, count: int) -> Text:
-    """What will be served, and how to read the chart."""
+    """The title: requests to serve, and how to read the chart."""
     size = f"{resolved.num_parameters / 1e6:.1f} M parameters, {resolved.dtype}, {resolved.device}"
     requests = f"{plural(count, 'request')} at once, at most {resolved.limits.max_batch_size} in a batch"
     text = Text(f"{requests}. {resolved.architecture}, {size}.\n")

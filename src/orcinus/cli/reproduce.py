@@ -63,7 +63,7 @@ def _check_folder(folder: Path) -> None:
     from orcinus.plots.style import require_matplotlib
 
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder: --write wants the one that papers.md is to be written into")
+        raise ConfigError(f"{folder} is not a folder: --write takes the folder for papers.md")
     require_matplotlib()
 
 

@@ -64,7 +64,7 @@ def sweep(
     if not axes:
         raise ConfigError("nothing varies: give at least one --vary, such as --vary rate=1,2,4")
     if plot is not None and not all(isinstance(value, (int, float)) for value in list(axes.values())[-1]):
-        raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are no numbers: vary a number last")
+        raise ConfigError(f"cannot draw against {list(axes)[-1]}, whose values are not numbers: vary a number last")
     if plot is not None:
         check_picture(plot)
     check_csv(csv)

@@ -18,7 +18,7 @@ class WordWrap:
         self.console, self.column, self.held = console, 0, ""
 
     def write(self, text: str) -> None:
-        """Print what can be printed of a piece."""
+        """Print a piece, up to its last whole word."""
         if not self.console.is_terminal:
             self._print(text)
             return
@@ -27,7 +27,7 @@ class WordWrap:
             self._place(part)
 
     def end(self) -> None:
-        """Print what is held back."""
+        """Print the word held back."""
         self._place(self.held)
         self.held = ""
 

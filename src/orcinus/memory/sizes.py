@@ -20,7 +20,7 @@ SHARE = (
     0.5  # of what is beside the weights, for K/V or working memory, the one that is sized first, unless a user gave its size
 )
 GPU_TOKENS = 8192  # of an iteration, by default: 500 to 600 keep a GPU busy (Sarathi-Serve, figure 5)
-ROOM = "what there is working memory for"
+ROOM = "what fits into working memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """The memory an engine has room in, and what things take."""
+    """Free memory of an engine, and the bytes of its parts."""
 
     free: int  # beside the weights; may be below 0
     block_bytes: int  # of one K/V block

@@ -11,7 +11,7 @@ from orcinus.errors import ConfigError
 
 
 class Load(Protocol):
-    """An engine's load, from what was sent to it and returned."""
+    """An engine's load, as its server can count it."""
 
     @property
     def outstanding(self) -> int:

@@ -27,7 +27,7 @@ class Device:
 
 
 def choose_device(device: str, dtype: str, checkpoint_dtype: torch.dtype | None) -> Device:
-    """The device and dtype for what was asked. Raises `ConfigError` if unavailable."""
+    """The requested device and dtype. Raises `ConfigError` if unavailable."""
     chosen = _device(device)
     if dtype == "auto":
         return Device(chosen, *_auto_dtype(chosen, checkpoint_dtype))

@@ -277,7 +277,7 @@ def _drawn(flight: LaunchedBatch) -> Iterator[tuple[int, int, int]]:
 
 
 def _to_follow(flight: LaunchedBatch) -> Before:
-    """What the next batch needs of this one: places of its tokens.
+    """This batch's tokens and their places, for the next batch.
 
     Empty if this batch draws no token.
     """
@@ -310,7 +310,7 @@ def _give_up_one(flight: LaunchedBatch) -> None:
         "lower max_batch_tokens, or give K/V memory less",
     )
     flight.rows = tuple(row for row in flight.rows if row != worst)
-    log.warning("batch %d runs again without request %s, for want of memory", flight.batch.id, chunks[worst].request_id)
+    log.warning("batch %d runs again without request %s, because memory was short", flight.batch.id, chunks[worst].request_id)
 
 
 def _failed(batch: Batch, error: Exception) -> BatchResult:

@@ -91,10 +91,10 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
         )
     name, named = match.groups()
     if named is not None and revision is not None and named != revision:
-        raise ModelError(f"two revisions were given, {named} in {model} and {revision}: leave out either of them")
+        raise ModelError(f"two revisions were given, {named} in {model} and {revision}: leave one of them out")
     wanted = revision if named is None else named
     if wanted is not None and (not REVISION.fullmatch(wanted) or ".." in wanted):
-        raise ModelError(f"{shown(wanted)} is no revision of {name}: give a branch, a tag or a commit")
+        raise ModelError(f"{shown(wanted)} is not a revision of {name}: give a branch, a tag or a commit")
     return Repository(name, wanted)
 
 
@@ -158,16 +158,16 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
             f"{repository.name} has no revision {repository.revision}: give a branch, a tag or a commit of it"
         ) from None
     except HFValidationError as error:
-        raise ModelError(f"{repository} is no local folder and no name of a hub repository: {error}") from None
+        raise ModelError(f"{repository} is neither a local folder nor the name of a hub repository: {error}") from None
     except (NotASafetensorsRepoError, SafetensorsParsingError):
         raise ModelError(f"{repository} holds no weights in safetensors that can be read: convert them first") from None
     except RemoteEntryNotFoundError:
-        raise ModelError(f"{repository} has no config.json: it is no model that can be loaded") from None
+        raise ModelError(f"{repository} has no config.json: it is not a model that can be loaded") from None
     except unreachable as error:
         if isinstance(error, OSError) and error.filename is not None:  # error of a local file, not of a connection
             raise ModelError(_no_room(str(repository), f"{error.filename}: {error.strerror}")) from None
         raise ModelError(
-            f"{repository} is no local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
+            f"{repository} is not a local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
             "connect to the network, or give the path of a folder that was downloaded elsewhere"
         ) from None
     except RuntimeError as error:  # no home directory, hence no folder for downloads
@@ -175,5 +175,5 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
 
 
 def _no_room(repository: str, problem: str) -> str:
-    unkept = f"{repository} is no local folder, and a download cannot be kept ({problem})"
+    unkept = f"{repository} is not a local folder, and a download cannot be kept ({problem})"
     return f"{unkept}: set HF_HOME to a folder that you can write to"

@@ -14,7 +14,7 @@ from orcinus.errors import ConfigError
 
 
 class SplitKind(Enum):
-    """What each rank holds of a linear layer (Megatron-LM, section 3)."""
+    """How ranks split a linear layer (Megatron-LM, section 3)."""
 
     COLUMN = "column"  # some outputs, from all inputs
     ROW = "row"  # some inputs: the ranks' products are summed

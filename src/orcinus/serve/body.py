@@ -115,7 +115,7 @@ def _faults(found: Any) -> Iterator[tuple[list[int | str], str]]:
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, _NotJson):
-            yield place, f"{value} is no number in JSON" if value else "the number is out of range"
+            yield place, f"{value} is not a number in JSON" if value else "the number is out of range"
         elif isinstance(value, str) and not _is_unicode(value):
             yield place, "the string has half a surrogate pair"
         elif isinstance(value, dict):

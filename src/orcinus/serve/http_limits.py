@@ -144,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stuck = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError(400, "this is no HTTP request", code="invalid_http"))
+        self._refuse(ApiError(400, "this is not an HTTP request", code="invalid_http"))
 
     def _wait_for_headers(self) -> None:
         self._stop_waiting()

@@ -124,7 +124,7 @@ class KeySources:
         self._seen = state
         for file in self.files:
             if file.exists() and not file.is_file():  # a pipe would block, and gives its keys only once
-                log.warning("the API keys stay as they were: %s is no regular file", file)
+                log.warning("the API keys stay as they were: %s is not a regular file", file)
                 return
         try:
             self.keys.replace(*self._read())
@@ -176,11 +176,11 @@ def read_keys(path: Path) -> list[str]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"cannot read the keys in {path}: {reason}") from None
     if len(raw) > MOST_BYTES:
-        raise ConfigError(f"{path} is no file of keys: it is larger than {MOST_BYTES // 2**20} MiB")
+        raise ConfigError(f"{path} is not a file of keys: it is larger than {MOST_BYTES // 2**20} MiB")
     keys = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"}
     if not keys:
         raise ConfigError(f"{path} holds no key: write one per line")
     for number, key in keys.items():
         if not _is_usable(key):
-            raise ConfigError(f"line {number} of {path} is no key: a key is printable ASCII without spaces")
+            raise ConfigError(f"line {number} of {path} is not a key: a key is printable ASCII without spaces")
     return list(keys.values())

@@ -83,7 +83,7 @@ class Loading(msgspec.Struct, tag="loading", array_like=True):
 
 
 class Ready(msgspec.Struct, tag="ready", array_like=True):
-    """The engine is ready; what the HTTP side must know about it."""
+    """The engine is ready; the HTTP side needs these facts."""
 
     max_model_len: int
     vocab_size: int

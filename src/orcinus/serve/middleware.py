@@ -122,7 +122,7 @@ def _check_host(scope: Scope) -> None:
     if len(hosts) != 1 and (hosts or scope["http_version"] == "1.1"):
         raise ApiError(400, f"send one Host header, not {len(hosts) or 'none'}", code="invalid_host")
     if hosts and not HOST.fullmatch(hosts[0]):
-        raise ApiError(400, "the Host header is no host with an optional port", code="invalid_host")
+        raise ApiError(400, "the Host header must be a host with an optional port", code="invalid_host")
 
 
 def _listed(names: list[str]) -> bytes:

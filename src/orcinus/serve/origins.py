@@ -69,7 +69,7 @@ def parse_origins(text: str | None) -> frozenset[WebOrigin | str]:
     for one in _listed(text):
         origin = EVERY if one == EVERY else WebOrigin.parse(one)
         if origin is None or (isinstance(origin, WebOrigin) and EVERY in origin.host):
-            raise ConfigError(f"--allow-origin {one} is no origin: write it like https://chat.example.org, or *")
+            raise ConfigError(f"--allow-origin {one} is not an origin: write it like https://chat.example.org, or *")
         found.add(origin)
     return frozenset(found)
 
@@ -83,7 +83,7 @@ def parse_hosts(text: str | None) -> frozenset[str]:
     for one in _listed(text):
         host = normal_host(one)
         if not (NAME.fullmatch(host) or is_address(host)):
-            raise ConfigError(f"--allow-host {one} is no host name: write it like llm.example.org, *.example.org or *")
+            raise ConfigError(f"--allow-host {one} is not a host name: write it like llm.example.org, *.example.org or *")
         found.add(host)
     return frozenset(found)
 

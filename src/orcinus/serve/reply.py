@@ -57,7 +57,7 @@ class ChoiceDelta:
     code: FinishCode | None = None
 
     def add(self, other: ChoiceDelta) -> None:
-        """Append what comes later."""
+        """Append a later delta."""
         self.content += other.content
         self.reasoning += other.reasoning
         self.token_ids += other.token_ids

@@ -114,7 +114,7 @@ class RequestProcessor:
             found["temperature"] = float(body.temperature)
         stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         if body.min_tokens and (max_tokens is None or body.min_tokens > max_tokens):
-            raise invalid("min_tokens", "min_tokens needs a max_tokens that is no smaller")
+            raise invalid("min_tokens", "min_tokens needs a max_tokens that is at least as large")
         for name in ("stop_token_ids", "allowed_token_ids"):
             ids = getattr(body, name) or ()
             if len(ids) > self.ready.vocab_size:

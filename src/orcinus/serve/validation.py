@@ -15,7 +15,7 @@ MOST_NAMED = 8
 # pydantic's kinds of errors -> the requirement
 RULES = {
     "missing": "is required",
-    "extra_forbidden": "is no field of this object",
+    "extra_forbidden": "is not a field of this object",
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",

@@ -1,4 +1,4 @@
-"""The protocol of attention backends, and what they share."""
+"""The protocol of attention backends, and their shared functions."""
 
 from __future__ import annotations
 

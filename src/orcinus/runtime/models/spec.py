@@ -23,7 +23,7 @@ class Rope:
 
     def __post_init__(self) -> None:
         if not all(map(isfinite, (self.scale, *self.inverse_frequencies))):
-            raise ModelError(f"the rotary embedding's {self.kind} scaling gives frequencies that are no numbers")
+            raise ModelError(f"the rotary embedding's {self.kind} scaling gives frequencies that are not finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class DecoderSpec:
         if self.head_dim < 1:
             raise ModelError(f"{self.num_heads} heads cannot share {self.hidden_size} dimensions")
         if not len(self.scales) == len(self.windows) == len(self.rotary):
-            raise ModelError(f"there are {len(self.scales)} layers, and lists with an entry a layer that have another length")
+            raise ModelError(f"there are {len(self.scales)} layers, but lists with an entry per layer have another length")
         if isinstance(self.norm_eps, bool) or not 0 <= self.norm_eps <= 1:
             raise ModelError(f"the epsilon of norms must be between 0 and 1, not {self.norm_eps!r}")
 
