@@ -70,7 +70,7 @@ def test_what_was_planned_is_what_is_loaded(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "revision", "message"),
     [
-        (f"{NAME}@main", "v1.0", "two revisions were given, main in .* and v1.0: leave out either"),
+        (f"{NAME}@main", "v1.0", "two revisions were given, main in .* and v1.0: leave one of them out"),
         (f"{NAME}@", None, "'' is not a revision of some-owner/some.model: give a branch, a tag or a commit"),
         (f"{NAME}@../../x", None, "is not a revision"),
         (NAME, "/etc", "is not a revision"),

@@ -20,7 +20,7 @@ def test_it_answers_with_history_and_commands(server: Running) -> None:
     assert said.count("Hello") == 3
     assert said.count("tokens/s") == 3
     assert "system message set" in said
-    assert "there is no command /nonsense" in said
+    assert "unknown command /nonsense" in said
     assert "the conversation starts anew" in said
 
 
