@@ -106,6 +106,20 @@ def test_a_pipeline_has_a_batch_for_each_stage_and_decodes_do_not_overlap(pipeli
     assert (pipeline.depth, pipeline.overlap) == (2, Overlap(prefill=True, decode=False))
 
 
+def test_every_rank_reports_the_times_of_its_batches_if_asked(pipeline: ParallelExecutor) -> None:
+    times, asked = pipeline.time_batches(), time.monotonic()
+    assert times == []  # of batches before
+    batches = [batch_of([Part("timed", (1, 2, 3), 0, (0,))], number)[0] for number in (0, 1)]
+    for batch in (batches[0], replace(batches[1], removed=("timed",))):
+        pipeline.submit(batch)
+        pipeline.collect()
+    wait_until(lambda: len(times) == 2 * PIPELINE.size)
+    for rank in range(PIPELINE.size):
+        first, second = (one for one in times if one.rank == rank)
+        assert (first.batch, second.batch) == (0, 1)
+        assert asked <= first.began <= first.ended <= second.began <= second.ended <= time.monotonic()
+
+
 def test_a_batch_may_take_longer_the_more_tokens_it_has() -> None:
     assert time_limit(60, 0) == 60
     assert time_limit(60, 512) == 180

@@ -13,8 +13,10 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.policies import POLICIES
 from orcinus.core.view import Limits
 from orcinus.errors import RequestFailed
+from orcinus.runtime.parallel.executor import ParallelExecutor
 from tests.golden.record import FILE, MAX_TOKENS
 from tests.product import part
+from tests.waiting import wait_until
 
 GOLDEN: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 SIZES: dict[str, Any] = {
@@ -50,6 +52,17 @@ def test_the_golden_answers_under_preemption(mesh: LLM, tokens: int) -> None:
 
 def test_a_batch_is_in_flight_for_each_stage(mesh: LLM) -> None:
     assert (mesh.engine.executor.depth, *mesh.engine.executor.overlap) == (2, True, False)
+
+
+def test_ranks_time_what_they_wait_for(mesh: LLM) -> None:
+    executor = mesh.engine.executor
+    assert isinstance(executor, ParallelExecutor)
+    times = executor.time_batches()
+    mesh.generate(STORY, SamplingParams(temperature=0, max_tokens=2))
+    wait_until(lambda: {one.rank for one in times} == {0, 1, 2, 3})
+    for one in list(times):
+        assert ("recv" in one.waited) == (one.rank >= 2)  # the second stage waits for hidden states
+        assert 0 < one.waited["all_reduce"] < sum(one.waited.values()) < one.ended - one.began
 
 
 @pytest.mark.parametrize("policy", part("sarathi:chunk_size=16", "orca", full=["prefill-first", "request-level"]))

@@ -13,7 +13,7 @@ from orcinus.core.request import Overlap
 from orcinus.errors import ConfigError, EngineError
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh, RankProcess
-from orcinus.runtime.parallel.messages import EndRank, RankLoaded, RankReady, RunBatch, WarmUp
+from orcinus.runtime.parallel.messages import BatchTime, EndRank, RankLoaded, RankReady, RunBatch, TimeBatches, WarmUp
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sockets import EngineSockets
 from orcinus.runtime.parallel.watch import LONGEST_LOADING_S, SILENT_S, RankWatch
@@ -151,6 +151,11 @@ class ParallelExecutor:
             RankProcess(one.rank, mesh.at(one.rank).stage, layers[mesh.at(one.rank).stage], one.pid, one.host)
             for one in self.group.loaded
         )
+
+    def time_batches(self) -> list[BatchTime]:
+        """A list that grows from now on: one `BatchTime` for every rank and batch, soon after the rank has run it."""
+        self.group.sockets.broadcast(TimeBatches())
+        return self.group.watch.batch_times
 
     def close(self) -> None:
         """End all ranks."""

@@ -1,8 +1,8 @@
 """What the engine's process and its ranks tell each other, encoded as MessagePack.
 
-engine ── RunBatch, EndRank ──► every rank          (channel `batches`: one message, broadcast)
+engine ── RunBatch, … ───────► every rank          (channel `batches`: one message, broadcast)
 engine ◄─ BatchResult ──────── the speaking rank    (channel `results`)
-engine ◄─ RankReport ───────── every rank           (channel `reports`: loading, ready, signs of life, failure)
+engine ◄─ RankReport ───────── every rank           (channel `reports`: loading, ready, signs of life, times, failure)
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ class RunBatch(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A batch to run after those before it."""
 
     batch: Batch
+
+
+class TimeBatches(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Report the time of every batch from now on."""
 
 
 class EndRank(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -62,6 +66,16 @@ class SignOfLife(msgspec.Struct, frozen=True, tag=True, array_like=True):
     waits_in: str  # the collective in which it waits for other ranks; "" while it computes
 
 
+class BatchTime(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """When a rank ran a batch, by its machine's monotonic clock; sent only if asked for."""
+
+    rank: int
+    batch: int
+    began: float  # the message was read, and the batch before had ended
+    ended: float
+    waited: dict[str, float]  # seconds of these in each kind of collective
+
+
 class RankFailed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The last words of a rank that raised."""
 
@@ -70,8 +84,8 @@ class RankFailed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     for_others: bool  # whether it only waited in vain for another rank
 
 
-ToRank = WarmUp | RunBatch | EndRank
-RankReport = RankLoading | RankLoaded | RankReady | SignOfLife | RankFailed
+ToRank = WarmUp | RunBatch | TimeBatches | EndRank
+RankReport = RankLoading | RankLoaded | RankReady | SignOfLife | BatchTime | RankFailed
 
 encode = msgspec.msgpack.Encoder(enc_hook=int).encode  # a default max_tokens is a kind of int
 decode_to_rank = msgspec.msgpack.Decoder(ToRank).decode

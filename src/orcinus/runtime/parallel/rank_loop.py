@@ -9,13 +9,24 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from orcinus.core.ports import Executor
 from orcinus.errors import EngineError, OrcinusError, cause, one_line
 from orcinus.parent import end_with, leave_signals_to_parent
-from orcinus.runtime.parallel.messages import NO_BATCH, RankFailed, RankLoaded, RankLoading, RankReady, RunBatch, WarmUp
+from orcinus.runtime.parallel.messages import (
+    NO_BATCH,
+    BatchTime,
+    RankFailed,
+    RankLoaded,
+    RankLoading,
+    RankReady,
+    RunBatch,
+    TimeBatches,
+    WarmUp,
+)
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.parallel.sockets import RankSockets
@@ -35,6 +46,8 @@ class RankLoop:
         self.speaks = config.rank == config.mesh.speaker
         self.in_flight: list[int] = []
         self.going = True
+        self.timed = False  # whether to report the time of every batch
+        self._began, self._waited_before = 0.0, dict[str, float]()  # of the oldest batch in flight
 
     def run(self) -> None:
         """Until told to end; batches that came before are finished."""
@@ -46,19 +59,36 @@ class RankLoop:
 
     def _receive(self) -> None:
         message = self.sockets.receive()
-        if not isinstance(message, RunBatch):
+        if isinstance(message, TimeBatches):
+            self.timed = True
+            self._begin()
+        elif isinstance(message, RunBatch):
+            if not self.in_flight:
+                self._begin()
+            self.in_flight.append(message.batch.id)
+            self.signs.batch = self.in_flight[0]
+            self.executor.submit(message.batch)
+        else:
             self.going = False
-            return
-        self.in_flight.append(message.batch.id)
-        self.signs.batch = self.in_flight[0]
-        self.executor.submit(message.batch)
+
+    def _begin(self) -> None:
+        if self.timed:
+            self._began, self._waited_before = time.monotonic(), dict(self.signs.waited)
+
+    def _report_time(self, batch: int, ended: float) -> None:
+        before = self._waited_before
+        waited = {name: seconds - before.get(name, 0.0) for name, seconds in self.signs.waited.items()}
+        self.sockets.report(BatchTime(self.signs.rank, batch, self._began, ended, waited))
 
     def _collect(self) -> None:
         result = self.executor.collect()
-        self.in_flight.pop(0)
+        batch, ended = self.in_flight.pop(0), time.monotonic()
         self.signs.batch = self.in_flight[0] if self.in_flight else NO_BATCH
         if self.speaks:
             self.sockets.answer(result)
+        if self.timed:
+            self._report_time(batch, ended)
+            self._begin()
 
 
 def run_rank(config: RankConfig, load: LoadRank) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +23,7 @@ class SignsOfLife:
 
     def __init__(self, rank: int, socket: zmq.Socket[bytes]) -> None:
         self.rank, self.batch, self.waits_in = rank, NO_BATCH, ""
+        self.waited: defaultdict[str, float] = defaultdict(float)  # seconds in each kind of collective so far
         self._socket, self._ended = socket, threading.Event()
         self._thread = threading.Thread(target=self._beat, name="signs-of-life", daemon=True)
         self._thread.start()
@@ -33,8 +36,9 @@ class SignsOfLife:
     @contextmanager
     def waiting_in(self, collective: str) -> Iterator[None]:
         """The block waits for other ranks."""
-        self.waits_in = collective
+        self.waits_in, began = collective, time.monotonic()
         yield
+        self.waited[collective] += time.monotonic() - began
         self.waits_in = ""  # not if it raises: then it waited in vain
 
     def stop(self) -> None:

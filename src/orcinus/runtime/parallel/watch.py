@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh
-from orcinus.runtime.parallel.messages import RankFailed, RankLoaded, RankLoading, RankReady, SignOfLife
+from orcinus.runtime.parallel.messages import BatchTime, RankFailed, RankLoaded, RankLoading, RankReady, SignOfLife
 from orcinus.runtime.parallel.sockets import EngineSockets
 
 POLL_MS = 50
@@ -43,6 +43,7 @@ class RankWatch:
         self.mesh, self.silent_s = mesh, silent_s
         self.ranks = [RankSigns() for _ in range(mesh.size)]
         self.failure: str | None = None  # one line
+        self.batch_times: list[BatchTime] = []  # of ranks that were asked for them
         self.progressed = time.monotonic()  # when a rank was last heard to get on with its start
         self._sockets, self._launcher = sockets, launcher
         self._stopped = threading.Event()
@@ -98,6 +99,8 @@ class RankWatch:
             match report:
                 case SignOfLife():
                     signs.doing = report
+                case BatchTime():
+                    self.batch_times.append(report)
                 case RankLoading():
                     signs.loading, self.progressed = report, now
                 case RankLoaded():
