@@ -1,6 +1,6 @@
 """Tensor ranks against threads, and a pipeline's bubbles against the simulator's.
 
-    python benchmarks/parallel.py [tp] [pp] [--rounds 7] [--quick]
+    python benchmarks/parallel.py [tp] [pp] [--rounds 7] [--iterations 8] [--quick]
 
 tp: two ranks of one thread each against one process of two threads, in turn, on Qwen3-0.6B's geometry with made-up weights.
 pp: two stages of one thread each serve the same requests with whole prompts (`orca`) and with chunks (`sarathi`), in turn.
@@ -351,14 +351,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="tp|pp", help="what to measure (default: both)")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--iterations", type=int, default=FULL.iterations, help="of each turn of tp")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quick", action="store_true", help="toy models")
     asked = parser.parse_args()
-    sizes, parts = QUICK if asked.quick else FULL, asked.parts or ["tp", "pp"]
+    sizes, parts = replace(QUICK if asked.quick else FULL, iterations=asked.iterations), asked.parts or ["tp", "pp"]
     if unknown := set(parts) - {"tp", "pp"}:
         parser.error(f"unknown part {unknown.pop()!r}: choose tp or pp")
-    if asked.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if min(asked.rounds, asked.iterations) < 1:
+        parser.error("--rounds and --iterations must be at least 1")
     print(f"{usable_cores()} cores, load average {load_average()}", flush=True)
     before = cpu_times()
     if "tp" in parts:

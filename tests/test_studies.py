@@ -1,10 +1,13 @@
-"""The commands of docs/studies, run as they stand there but for fewer requests."""
+"""The commands of docs/studies, run as they stand there but for fewer requests or toy models."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,10 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line]
 
 
-COMMANDS = [pytest.param(one, id=f"{page.stem}-{number}") for page in PAGES for number, one in enumerate(commands(page), 1)]
+def params(program: str) -> list[Any]:
+    """All commands that begin with this word."""
+    found = [(page.stem, number, one) for page in PAGES for number, one in enumerate(commands(page), 1)]
+    return [pytest.param(one, id=f"{name}-{number}") for name, number, one in found if one[0] == program]
 
 
 def shortened(command: list[str], tmp_path: Path) -> list[str]:
@@ -35,9 +41,8 @@ def shortened(command: list[str], tmp_path: Path) -> list[str]:
     return [*words, *FEWER[command[1]]]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", params("orcinus"))
 def test_every_command_runs(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command[0] == "orcinus"
     monkeypatch.setattr("orcinus.sim.parallel.cores", lambda: 1)  # starting processes takes longer than the work
     done = orcinus(*shortened(command, tmp_path))
     assert done.returncode == 0, done.stderr
@@ -46,9 +51,19 @@ def test_every_command_runs(command: list[str], tmp_path: Path, monkeypatch: pyt
     assert ("--plot" in command) == (tmp_path / "picture.svg").exists()
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("command", params("python"))
+def test_every_benchmark_runs(command: list[str]) -> None:
+    toy = [sys.executable, *command[1:], "--quick", "--rounds", "1"]
+    done = subprocess.run(toy, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 10
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_page_has_what_a_study_needs(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    assert {command[0] for command in commands(page)} <= {"orcinus", "python"}
     assert commands(page)
     for part in ("?\n", "\n|", "## What follows", "says\n"):
         assert part in text, f"{page.name} lacks {part!r}"
