@@ -8,7 +8,7 @@ import pytest
 
 from orcinus.core.batch import Finished, Token
 from orcinus.core.component_spec import make_policy
-from orcinus.core.request import Finish, Request
+from orcinus.core.request import Finish, Overlap, Request
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits
@@ -140,3 +140,18 @@ def test_an_iteration_is_timed_from_when_the_one_before_was_back() -> None:
     while not here.engine.idle:
         here.engine.step()
     assert max(learnt[1:]) < learnt[0] + 3
+
+
+@pytest.mark.parametrize(
+    ("overlap", "starts"),
+    [
+        (Overlap(prefill=True), [(0, 2), (2, 2)]),
+        (Overlap(decode=True), [(0, 2)]),
+        (Overlap(), [(0, 2)]),
+    ],
+)
+def test_chunks_of_a_prompt_follow_each_other_where_prefill_overlaps(overlap: Overlap, starts: list[tuple[int, int]]) -> None:
+    here = build_world(make_policy("sarathi:chunk_size=2"), "paged", depth=2, overlap=overlap, limits=LIMITS)
+    here.engine.submit(request(prompt=(1, 2, 3, 4, 5)))
+    here.engine.dispatch()
+    assert [chunk[:2] for batch in chunks(here) for chunk in batch] == starts
