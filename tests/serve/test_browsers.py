@@ -173,7 +173,7 @@ def test_a_name_that_is_bound_or_allowed_is_the_servers_own() -> None:
 )
 def test_what_is_no_origin_or_host_is_refused_at_the_start(field: str, value: str) -> None:
     wrong: dict[str, Any] = {field: value}
-    with pytest.raises(ConfigError, match=re.escape(f"--{field.replace('_', '-')} {value} is no ") + ".*write it like"):
+    with pytest.raises(ConfigError, match=re.escape(f"--{field.replace('_', '-')} {value} is not a") + ".*write it like"):
         ServerConfig(**wrong)
 
 

@@ -111,6 +111,7 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() ->
         assert server.process.stderr.read().splitlines()[-1] == "error: stopped after 0.5 s: 1 answers were cut off"
 
 
+@pytest.mark.full
 def test_a_paused_server_that_is_told_to_leave_finishes_its_answers() -> None:
     with serving(*SIMULATED) as server:
         server.http.post("/pause")
@@ -187,6 +188,7 @@ def test_a_port_in_use(server: Running) -> None:
     in_one_line(orcinus_process("serve", "--port", port), "Address already in use")
 
 
+@pytest.mark.full
 def test_while_the_model_loads_http_says_how_far_it_is_and_then_serves_it() -> None:
     """From the first moment: 503 with Retry-After, and the progress in words. Told to leave when idle, it does at once."""
     with socket.socket() as free:
@@ -224,12 +226,16 @@ def test_while_the_model_loads_http_says_how_far_it_is_and_then_serves_it() -> N
 CANNOT_WORK = {
     ("--model", "nowhere"): "no model folder at nowhere",
     ("--policy", "magic"): "unknown policy 'magic'",
-    ("--num-blocks", "1", "--max-model-len", "500"): "not even one request",
     ("--host", "0.0.0.0"): "other machines can reach 0.0.0.0: give --api-key-file, or --insecure",
-    ("--kv-memory-mib", "100000000"): "the model does not fit",
     ("--access-log", "/nowhere/log"): "cannot write the access log",
     ("--api-key-file", "/nowhere/keys"): "cannot read the keys",
     ("a", "--model", "b"): "two models were given",
+}
+
+
+CANNOT_LOAD = {
+    ("--num-blocks", "1", "--max-model-len", "500"): "not even one request",
+    ("--kv-memory-mib", "100000000"): "the model does not fit",
 }
 
 
@@ -241,6 +247,12 @@ def refused() -> dict[tuple[str, ...], Done]:
 @pytest.mark.parametrize("arguments", CANNOT_WORK, ids=" ".join)
 def test_what_cannot_work_is_said_in_one_line(refused: dict[tuple[str, ...], Done], arguments: tuple[str, ...]) -> None:
     in_one_line(refused[arguments], CANNOT_WORK[arguments])
+
+
+@pytest.mark.full
+def test_what_cannot_be_loaded_is_said_in_one_line() -> None:
+    for arguments, done in refusals(*CANNOT_LOAD).items():
+        in_one_line(done, CANNOT_LOAD[arguments])
 
 
 def test_a_silent_engine_is_not_healthy_and_deadlines_hold_all_the_same() -> None:

@@ -282,6 +282,7 @@ def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("stop", "content", "reason"), [(["Question:"], "FoxFox", "length"), (["xFo", "hm"], "Fo", "stop")])
 def test_a_chat_looks_for_stop_strings_in_the_answer_alone(
     thinker: Running, stop: list[str], content: str, reason: str
