@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import ENVIRONMENT, ORCINUS, orcinus_process
+from tests.product import part
 
 
 def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
@@ -43,6 +44,7 @@ def test_the_version() -> None:
     assert orcinus_process("--version").stdout.strip() == "0.1.0"
 
 
+@pytest.mark.full
 def test_generate_streams_an_answer() -> None:
     done = orcinus_process("generate", "Hi", "--temperature", "0")
     assert done.returncode == 0, done.stderr
@@ -52,11 +54,13 @@ def test_generate_streams_an_answer() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
+    part(
         (["generate", "Hi", "--model", "someone/something"], "hub cannot be reached"),
-        (["demo", "--policy", "orca,magic"], "unknown policy 'magic'"),
-    ],
+        full=[
+            (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
+            (["demo", "--policy", "orca,magic"], "unknown policy 'magic'"),
+        ],
+    ),
 )
 def test_an_error_is_all_that_is_printed(arguments: list[str], message: str) -> None:
     """By libraries too, which find another standard error than the one of the tests that stay in their process."""
@@ -95,7 +99,7 @@ def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
 @pytest.mark.parametrize(
-    ("command", "library"), [("generate", "libtorch_cpu"), ("generate", "llvmlite"), ("info", "libtorch_cpu")]
+    ("command", "library"), part(("generate", "llvmlite"), full=[("generate", "libtorch_cpu"), ("info", "libtorch_cpu")])
 )
 def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
     process = subprocess.Popen([*ORCINUS, command, *(["Hi"] if command == "generate" else [])], stderr=subprocess.PIPE)
@@ -115,14 +119,16 @@ def in_shell(command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("command", "message"),
-    [
-        ("orcinus generate Hi > /dev/full", "cannot go on: No space left on device"),
+    part(
         ("orcinus models > /dev/full", "cannot go on: No space left on device"),
         ("orcinus models >&-", "standard output is closed"),
         ("orcinus generate <&-", "standard input holds no prompt"),
-        ("printf 'Gr\\374n' | orcinus chat", "1 of the turns failed"),
-        ("orcinus generate $(printf 'Gr\\374n')", "character 2 of the text is no valid Unicode"),
-    ],
+        full=[
+            ("orcinus generate Hi > /dev/full", "cannot go on: No space left on device"),
+            ("printf 'Gr\\374n' | orcinus chat", "1 of the turns failed"),
+            ("orcinus generate $(printf 'Gr\\374n')", "character 2 of the text is no valid Unicode"),
+        ],
+    ),
 )
 def test_unusable_streams(command: str, message: str) -> None:
     done = in_shell(command)
@@ -137,11 +143,12 @@ def test_a_reader_that_stops_reading_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.full
 def test_chat_in_a_terminal_ends_with_exit() -> None:
     assert "tokens/s" in in_terminal("chat", columns=80, typed="Hi\n/exit\n")
 
 
-@pytest.mark.parametrize("columns", [60, 160])
+@pytest.mark.parametrize("columns", part(60, full=[160]))
 def test_the_demo_in_a_terminal(columns: int) -> None:
     output = in_terminal("demo", "--max-tokens", "30", "--repeats", "2", columns=columns)
     assert "slot 2" in output

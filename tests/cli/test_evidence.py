@@ -89,6 +89,7 @@ def test_all_three_commands_say_what_costs_are_borrowed() -> None:
     assert "linear layers, norms and activations borrowed from a100" in capacity.stdout
 
 
+@pytest.mark.full
 def test_a_capacity_from_few_requests_is_none_and_says_how_many_are_enough() -> None:
     command = ("capacity", *ORCA, "--p99-ttft", "0.4", "--tolerance", "0.2", "--requests")
     few = orcinus(*command, "20")

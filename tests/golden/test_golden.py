@@ -11,7 +11,7 @@ from orcinus import LLM, SamplingParams
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES
 from tests.golden.record import FILE, MAX_TOKENS, QUESTIONS, TEXTS
-from tests.product import product
+from tests.product import in_turn
 
 GOLDEN: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 BATCHES = [(1, 10), (3, 4), (20, 1)]  # requests at most, and one of how many prompts is served
@@ -23,7 +23,7 @@ def test_the_file_holds_what_the_recorder_asks() -> None:
     assert len(GOLDEN) == 20
 
 
-@pytest.mark.parametrize(("policy", "kv", "batch"), product(POLICIES, KV_MANAGERS, BATCHES))
+@pytest.mark.parametrize(("policy", "kv", "batch"), in_turn(POLICIES, KV_MANAGERS, BATCHES))
 def test_the_answers_are_the_golden_ones(policy: str, kv: str, batch: tuple[int, int]) -> None:
     """Small batches take many iterations, so they serve a part of the prompts: each policy and manager another one."""
     max_batch_size, every = batch
@@ -42,6 +42,7 @@ def test_preemption_and_chunks_change_no_answer() -> None:
     assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
 
 
+@pytest.mark.full
 def test_the_reference_backend_gives_the_same_answers() -> None:
     with LLM(dtype="float32", attention="reference", max_model_len=160) as llm:
         outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)

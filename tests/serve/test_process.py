@@ -121,6 +121,7 @@ def test_a_paused_server_that_is_told_to_leave_finishes_its_answers() -> None:
         assert server.process.wait(timeout=10) == 0
 
 
+@pytest.mark.full
 def test_a_second_signal_stops_at_once() -> None:
     """The status is not 0, because an answer was cut off; the last line says so, and nothing else is said."""
     with serving(*SIMULATED) as server:

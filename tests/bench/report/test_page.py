@@ -170,6 +170,7 @@ def test_what_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
         write_report([("run", empty)], tmp_path / "page.html", tmp_path / "file")
 
 
+@pytest.mark.full
 def test_a_hundred_thousand_gaps_are_a_small_page_soon(tmp_path: Path) -> None:
     side = made_up.side("orca", repeats=1, requests=500, tokens=201)
     assert sum(len(each.times) - 1 for each in side.repeats[0].requests) == 100_000

@@ -39,7 +39,7 @@ def test_greedy_tokens_equal_transformers(name: str, checkpoint: Made) -> None:
     assert [list(output.token_ids) for output in outputs] == [generated(model, prompt, 3) for prompt in PROMPTS]
 
 
-WORLDS = part(("orca", "prefix-cache"), ("stall-free", "paged"), full=[("orca", "paged"), ("fastertransformer", "max-length")])
+WORLDS = part(("stall-free", "paged"), full=[("orca", "prefix-cache"), ("orca", "paged"), ("fastertransformer", "max-length")])
 
 
 @pytest.mark.parametrize(("policy", "kv"), WORLDS)
@@ -59,6 +59,7 @@ def test_policies_and_managers(policy: str, kv: str, checkpoint: Made) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.full
 def test_masks_look_back_at_the_right_tokens(checkpoint: Made) -> None:
     """Batches follow one another here, but not where a bad word of several tokens has to see the one before."""
     folder = checkpoint("gpt2-scaled-by-layer-untied")[1]

@@ -67,6 +67,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Graphed]:
     return made
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "policy"), part(("qwen3", "stall-free:token_budget=8"), full=[("gpt2-scaled-by-layer-untied", "orca")])
 )

@@ -62,22 +62,20 @@ def test_any_mixture_of_rows(params: list[dict[str, Any]], seed: int, size: int)
     compare(4 * torch.randn(len(params), size, generator=torch.Generator().manual_seed(seed)), params, position=seed + 1)
 
 
-@pytest.mark.parametrize("some", [{}, {"top_p": 0.9}, {"top_k": 50}, {"top_k": 500, "top_p": 0.8, "min_p": 0.01}])
+@pytest.mark.parametrize("some", part({"top_k": 500, "top_p": 0.8, "min_p": 0.01}, full=[{}, {"top_p": 0.9}, {"top_k": 50}]))
 def test_a_vocabulary_of_several_pieces(some: dict[str, Any]) -> None:
     logits = 3 * torch.randn(3, 2 * PIECE + 100, generator=torch.Generator().manual_seed(1))
     for position in (1, 100):
         compare(logits, [some] * 3, position)
 
 
-@pytest.mark.parametrize("some", [{"top_p": 0.97}, {"top_k": PIECE + 300, "top_p": 0.99}, {"min_p": 0.5}])
+@pytest.mark.parametrize("some", part({"top_p": 0.97}, full=[{"top_k": PIECE + 300, "top_p": 0.99}, {"min_p": 0.5}]))
 def test_a_flat_row_is_searched_whole(some: dict[str, Any]) -> None:
     """More tokens are left than are gathered (`candidates.MOST`)."""
     compare(0.1 * torch.randn(1, PIECE + 500, generator=torch.Generator().manual_seed(2)), [some], 9)
 
 
-EQUAL = part(
-    *({}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.6}), full=[{"top_p": 0.5}, {"top_p": 0.75}, {"top_k": 5}, {"top_k": 1}]
-)
+EQUAL = part({"top_k": 9, "top_p": 0.6}, full=[{}, {"min_p": 0.2}, {"top_p": 0.5}, {"top_p": 0.75}, {"top_k": 5}, {"top_k": 1}])
 
 
 @pytest.mark.parametrize("some", EQUAL, ids=str)
@@ -90,16 +88,18 @@ def test_equal_logits_keep_the_order_of_their_ids(some: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("params", "kept"),
-    [
-        ({"top_k": 2}, [0, 1]),
-        ({"top_k": 5}, [0, 1, 2, 3, 4]),
-        ({"top_p": 0.69}, [0, 1]),
+    part(
         ({"top_p": 0.71}, [0, 1, 2]),
-        ({"top_p": 1e-30}, [0]),
-        ({"min_p": 0.3}, [0, 1, 2]),
         ({"top_k": 3, "top_p": 0.8}, [0, 1]),
-        ({"top_k": 99, "min_p": 0.9}, [0]),
-    ],
+        full=[
+            ({"top_k": 2}, [0, 1]),
+            ({"top_k": 5}, [0, 1, 2, 3, 4]),
+            ({"top_p": 0.69}, [0, 1]),
+            ({"top_p": 1e-30}, [0]),
+            ({"min_p": 0.3}, [0, 1, 2]),
+            ({"top_k": 99, "min_p": 0.9}, [0]),
+        ],
+    ),
 )
 def test_filters_keep_the_likely_and_renormalise(params: dict[str, Any], kept: list[int]) -> None:
     order = torch.tensor([3, 0, 4, 2, 1])  # where each of them stands in the vocabulary
