@@ -294,8 +294,8 @@ def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -
     poisoned = next(token for token in range(300, 400) if token not in llm.tokenizer.encode("Hello"))
     forward = llm.engine.executor.model.forward  # type: ignore[attr-defined]
 
-    def poisoning(batches: Any, kv: Any) -> torch.Tensor:
-        hidden: torch.Tensor = forward(batches, kv)
+    def poisoning(batches: Any, *others: Any) -> torch.Tensor:
+        hidden: torch.Tensor = forward(batches, *others)
         (batch,) = batches
         for sampled in batch.sample_rows.tolist():
             if batch.tokens[sampled] == poisoned:

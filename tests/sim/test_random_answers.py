@@ -249,7 +249,7 @@ def test_memory_and_limits_are_those_of_a_simulation(tmp_path: Path) -> None:
     [
         ({"speed": 0}, "speed must be a number above 0"),
         ({"speed": math.inf}, "speed must be a number above 0"),
-        ({"replicas": 2}, "one replica: start several"),
+        ({"replicas": 2}, "it is one of the server's replicas"),
         ({"arrivals": "all-at-once"}, "arrivals has no place"),
         ({"max_batch_size": 0}, "max_batch_size must be a whole number"),
     ],
