@@ -231,7 +231,7 @@ SENSELESS = {
     ("--simulate", "llama-7b", "--threads", "2"): "--threads is for real models",
     ("--simulate", "llama-7b", "--router", "crystal-ball"): "unknown router 'crystal-ball'",
     ("--simulate", "llama-7b", "--router", "least-work"): "--router chooses among replicas: add --replicas",
-    ("--simulate", "llama-7b", "--replicas", "2", "--device", "abacus"): "replica 0: unknown device 'abacus'",
+    ("--simulate", "llama-7b", "--replicas", "2", "--device", "abacus"): ": unknown device 'abacus'",
     ("--simulate", "llama-7b", "--answer-lengths", "long"): "unknown length preset 'long'",
 }
 
