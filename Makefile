@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Compiled modules are kept: tests start some hundred processes.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto
-SOURCES := src tests benchmarks docs tools
+SOURCES := src tests benchmarks docs tools examples
 
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
