@@ -57,7 +57,7 @@ def run_rank(place: MeshPlace, folder: Path, dtype: torch.dtype, repeats: int) -
             for name, times in taken.items():
                 print(f"{kib:4} KiB  {name:15} {statistics.median(times):8.0f} {statistics.quantiles(times, n=10)[0]:8.0f}")
     shared_memory, *_ = calls.values()
-    shared_memory(torch.zeros(1))  # nobody leaves before the others have finished
+    shared_memory(torch.zeros(1))  # no rank leaves before the others have finished
 
 
 def main() -> None:

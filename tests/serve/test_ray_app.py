@@ -106,7 +106,7 @@ def test_it_answers_streams_refuses_and_leaves_no_process(tmp_path: Path) -> Non
     assert len(texts) >= 12, "a token at a time"
     assert found["unknown"] == 401
     assert found["full"]["error"]["code"] == "too_many_answers"
-    assert "left" in found, "whoever hung up runs no more"
+    assert "left" in found, "a request whose client hung up runs no more"
     assert found["again"]["choices"] == found["whole"]["choices"], "Ray replaced the replica whose engine died"
     assert len(found["engines"]) == 1
     assert found["ended"] == 0

@@ -25,7 +25,7 @@ def join(
     different times; it is `timeout_s` if not given. Raises `EngineError` if not all ranks come.
 
     Tensor ranks on CPUs share memory if they are processes of one machine, and use gloo if not. GPUs use NCCL. A mesh of one
-    rank needs nothing and meets nobody.
+    rank needs nothing and meets no other.
     """
     mesh, start = place.mesh, timeout_s if start_timeout_s is None else start_timeout_s
     if mesh.size == 1:

@@ -40,7 +40,7 @@ class Rendezvous(Protocol):
 class FileRendezvous:
     """A file in a private folder of the one machine that has all ranks.
 
-    It does not exist before the start, and whoever made the folder removes it afterwards.
+    It does not exist before the start, and the process that made the folder removes it afterwards.
     """
 
     file: Path
