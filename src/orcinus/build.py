@@ -27,16 +27,15 @@ from orcinus.distribution import needs
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
-from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
 from orcinus.runtime.checkpoint import Checkpoint, load_model
 from orcinus.runtime.device_memory import told_if_short
-from orcinus.runtime.executor import Chooser, TorchExecutor
+from orcinus.runtime.executor import Chooser
 from orcinus.runtime.hub import find_model
-from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.parallel.mesh import Mesh, RankProcess
 from orcinus.runtime.profile_run import CudaMeter, profile
+from orcinus.runtime.ready_executor import allocate_kv, ready_executor
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
 from orcinus.text.generation_config import default_params, end_of_text_ids
@@ -175,7 +174,7 @@ def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
 
 def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tuple[Executor, Plan]:
     """The executor of a model on one device, and its measured plan."""
-    dummy, spec = plan.config.load_format == "dummy", checkpoint.spec
+    dummy = plan.config.load_format == "dummy"
     attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
     with told_if_short("weights"):
         model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
@@ -184,19 +183,11 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tup
         progress("profile run", 0, 0)
         _tune(plan)
         plan = _measure(plan, model)
-    with told_if_short("keys and values"):
-        kv = kv_cache.allocate(
-            spec.num_layers,
-            plan.resolved.num_blocks,
-            spec.num_kv_heads,
-            plan.resolved.block_size,
-            spec.head_dim,
-            plan.device.dtype,
-            plan.device.device,
-        )
+    resolved = plan.resolved
+    kv = allocate_kv(model, plan.device, resolved.num_blocks, resolved.block_size)
     progress("warm-up", 0, 0)
-    executor = _executor(model, kv, plan)
-    executor.warm_up()
+    link, graphs = Link(plan.device.device), resolved.cuda_graphs
+    executor = ready_executor(model, kv, link, resolved.attention, resolved.limits, cuda_graphs=graphs)
     return executor, plan
 
 
@@ -258,15 +249,6 @@ def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Seque
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
     scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
     return Engine(scheduler, executor, clock, observers, on_dropped=warn_of_dropped)
-
-
-def _executor(model: Decoder, kv: Sequence[LayerKV], plan: Plan) -> TorchExecutor:
-    link = Link(plan.device.device)
-    if plan.resolved.attention not in WITH_KERNELS:
-        return TorchExecutor(model, kv, link)
-    from orcinus.runtime.gpu.executor import gpu_executor  # needs triton
-
-    return gpu_executor(model, kv, link, plan.resolved.limits, graphs=plan.resolved.cuda_graphs)
 
 
 def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:

@@ -72,7 +72,7 @@ OWN_LAZY = {  # modules of ours that are imported inside functions: by whom, and
     "orcinus.__main__": ("orcinus.cli", "`orcinus` says which Python it needs before anything else is loaded"),
     "orcinus.cli": ("orcinus", "a command loads what it runs, and `--help` none of it"),
     "orcinus.build": ("orcinus.runtime", "Triton, ZeroMQ and Ray"),
-    "orcinus.runtime.parallel.worker": ("orcinus.runtime.gpu", "Triton"),
+    "orcinus.runtime.ready_executor": ("orcinus.runtime.gpu", "Triton"),
     "orcinus.runtime.attention": ("orcinus.runtime", "Triton, and FlashAttention's package"),
     "orcinus.serve.engines": ("orcinus", "a server of a simulation loads no torch"),
 }

@@ -10,8 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from orcinus.runtime import kv_cache
-from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
+from orcinus.runtime.attention import ATTENTION, operators_of
 from orcinus.runtime.checkpoint import load_model, open_checkpoint, with_weights
 from orcinus.runtime.device import DTYPES, Device
 from orcinus.runtime.device_memory import told_if_short
@@ -22,6 +21,7 @@ from orcinus.runtime.parallel.rank_config import RankConfig, RankModel
 from orcinus.runtime.parallel.rank_loop import run_process
 from orcinus.runtime.parallel.rendezvous import rendezvous_at
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
+from orcinus.runtime.ready_executor import allocate_kv, ready_executor
 from orcinus.runtime.transfers import Link
 from orcinus.runtime.weight_files import read_headers
 
@@ -71,28 +71,9 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
             checkpoint, device, attend, operators, partial(progress, "weights"),
             dummy=model.dummy, place=config.place, collectives=collectives,
         )  # fmt: skip
-    with told_if_short("keys and values"):
-        kv = kv_cache.allocate(
-            len(decoder.layers),
-            model.num_blocks,
-            decoder.num_kv_heads,
-            model.block_size,
-            checkpoint.spec.head_dim,
-            device.dtype,
-            device.device,
-        )
+    kv = allocate_kv(decoder, device, model.num_blocks, model.block_size)
     link = Link(device.device)
-
-    def warm_up() -> TorchExecutor:
-        if model.attention in WITH_KERNELS:
-            from orcinus.runtime.gpu.executor import gpu_executor  # which only a machine that has triton can import
-
-            return gpu_executor(decoder, kv, link, model.limits, graphs=model.cuda_graphs)
-        executor = TorchExecutor(decoder, kv, link)
-        executor.warm_up()
-        return executor
-
-    return warm_up
+    return lambda: ready_executor(decoder, kv, link, model.attention, model.limits, cuda_graphs=model.cuda_graphs)
 
 
 if __name__ == "__main__":

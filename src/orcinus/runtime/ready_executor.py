@@ -1,0 +1,35 @@
+"""K/V memory and executor of a loaded model, for one device and for each rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orcinus.core.view import Limits
+from orcinus.runtime import kv_cache
+from orcinus.runtime.attention import WITH_KERNELS
+from orcinus.runtime.device import Device
+from orcinus.runtime.device_memory import told_if_short
+from orcinus.runtime.executor import TorchExecutor
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.models import Decoder
+from orcinus.runtime.transfers import Link
+
+
+def allocate_kv(model: Decoder, device: Device, num_blocks: int, block_size: int) -> tuple[LayerKV, ...]:
+    """K/V memory for the layers and heads that this decoder holds. Raises `ConfigError` if memory is short."""
+    sizes = len(model.layers), num_blocks, model.num_kv_heads, block_size, model.spec.head_dim
+    with told_if_short("keys and values"):
+        return kv_cache.allocate(*sizes, device.dtype, device.device)
+
+
+def ready_executor(
+    model: Decoder, kv: Sequence[LayerKV], link: Link, attention: str, limits: Limits, *, cuda_graphs: bool
+) -> TorchExecutor:
+    """A warmed-up executor."""
+    if attention in WITH_KERNELS:
+        from orcinus.runtime.gpu.executor import gpu_executor  # needs triton
+
+        return gpu_executor(model, kv, link, limits, graphs=cuda_graphs)
+    executor = TorchExecutor(model, kv, link)
+    executor.warm_up()
+    return executor
