@@ -208,7 +208,7 @@ class ToolCall(Object):
     function: FunctionCall
 
 
-class FunctionTool(Object):
+class FunctionObject(Object):
     """A function that the model may call."""
 
     name: StrictStr
@@ -217,11 +217,11 @@ class FunctionTool(Object):
     strict: StrictBool | None = None
 
 
-class Tool(Object):
+class ChatTool(Object):
     """A tool, as chat templates show it to the model."""
 
     type: Literal["function"]
-    function: FunctionTool
+    function: FunctionObject
 
 
 class Message(Object):
@@ -290,7 +290,7 @@ class TokenizeBody(Object):
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool | None = None
     chat_template_kwargs: TemplateKwargs | None = None
-    tools: Annotated[list[Tool], Field(max_length=SHORT), at_most(SHORT)] | None = None
+    tools: Annotated[list[ChatTool], Field(max_length=SHORT), at_most(SHORT)] | None = None
 
 
 class DetokenizeBody(Object):
