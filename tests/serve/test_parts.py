@@ -15,9 +15,11 @@ from orcinus.core.batch import Finished, Token
 from orcinus.core.request import Finish, FinishCode, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.admission_control import AdmissionControl, Bounds, Ticket
+from orcinus.serve.answers import FAILURES, Answers, ChoiceDelta, failure
+from orcinus.serve.dialects.chat import ChatReply
+from orcinus.serve.dialects.reply import ServedModel
 from orcinus.serve.errors import ApiError
 from orcinus.serve.messages import Ready
-from orcinus.serve.reply import FAILURES, ChoiceDelta, Reply, failure
 from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.text_threads import TextThreads
@@ -132,18 +134,19 @@ class SomeCall:
 def test_a_chat_shows_reasoning_apart() -> None:
     body = ChatBody.model_validate({"messages": [{"role": "user", "content": "?"}], "stream": True})
     prepared = [TokenizedRequest(0, 0, None, (1, 2), SamplingParams(), RequestContext())]
-    reply = Reply(SomeCall(), 0, "m", body, prepared, Thinker())  # type: ignore[arg-type]
+    answers = Answers(SomeCall(), body, prepared, Thinker())  # type: ignore[arg-type]
+    reply = ChatReply(answers, ServedModel("m"), body)
     words = ["<think>", "hm", "</think>", "Yes"]
     detokenizer = Detokenizer(lambda: ByteWriter(lambda token: words[token].encode()))
     answer = Answer("r", 0, 0, SamplingParams(), detokenizer, RequestMetrics(0.0), Reasoning(open=False))
     pieces = [answer.add(Token("r", number, 0.0)) for number in range(len(words))]
-    parts = reply.take([*filter(None, pieces), answer.end(Finished("r", Finish.STOP, 0.0))], merge=False)
-    frames = [reply._frame(part, first=False, continuous=False)["choices"][0] for part in parts]  # type: ignore[arg-type]
+    parts = answers.take([*filter(None, pieces), answer.end(Finished("r", Finish.STOP, 0.0))], merge=False)
+    frames = [reply.frame(part, first=False)["choices"][0] for part in parts if isinstance(part, ChoiceDelta)]
     assert [frame["delta"] for frame in frames if any(frame["delta"].values())] == [
         {"reasoning_content": "hm"},
         {"content": "Yes"},
     ]
-    message = reply._choice(reply.choices[0], whole=True)["message"]
+    message = reply.choice(answers.choices[0])["message"]
     assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from orcinus.serve.dialects.reply import Reply, to_json
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError, response
-from orcinus.serve.reply import Reply, to_json
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -52,7 +52,7 @@ class WholeAnswer(Response):
         self.reply, self.extra = reply, dict(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = self.reply.call
+        call = self.reply.answers.call
         watch = _watch(receive, call.hang_up)
         try:
             answer: Response = JSON(await self.reply.whole(), headers=self.extra)
@@ -62,7 +62,7 @@ class WholeAnswer(Response):
         finally:
             watch.cancel()
             call.close()
-        scope["orcinus"]["usage"] = self.reply.usage()
+        scope["orcinus"]["usage"] = self.reply.answers.usage().as_openai
         await answer(scope, receive, send)
 
 
@@ -99,10 +99,10 @@ class Events(Response):
 
 def answer_events(reply: Reply, headers: Mapping[str, str], keep_alive_s: float, interval_s: float) -> Events:
     """The event stream of a reply."""
-    call = reply.call
+    call = reply.answers.call
 
     def closing(scope: Scope) -> None:
         call.close()
-        scope["orcinus"]["usage"] = reply.usage()
+        scope["orcinus"]["usage"] = reply.answers.usage().as_openai
 
     return Events(reply.frames(keep_alive_s, interval_s), headers, call.hang_up, closing)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from orcinus.core.request import RequestContext
+from orcinus.serve.answers import Answers
+from orcinus.serve.dialects.chat import ChatReply
+from orcinus.serve.dialects.completions import CompletionReply
+from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
-from orcinus.serve.reply import Reply
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.service import Service
 from orcinus.text.input_processor import TokenizedRequest
 
 Preparing = Callable[[RequestContext], Awaitable[Sequence[TokenizedRequest]]]
+MakingReply = Callable[[Answers, ServedModel], Reply]
 
 
 def router(service: Service) -> APIRouter:
@@ -29,7 +32,7 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, ChatBody)
-            return await answer(request, body, "chatcmpl", lambda context: service.processor.chat(body, context))
+            return await answer_chat(service, request, body, "chatcmpl", lambda answers, by: ChatReply(answers, by, body))
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
@@ -37,21 +40,42 @@ def router(service: Service) -> APIRouter:
         with service.counting_rejections():
             service.admission.check_room()
             body = await service.read(request, CompletionBody)
-            return await answer(request, body, "cmpl", lambda context: service.processor.completion(body, context))
 
-    async def answer(request: Request, body: Sampling, prefix: str, prepare: Preparing) -> Events | WholeAnswer:
-        model, config = service.processor, service.config
-        model.check_name(body.model)
-        model.check_together(body)
-        context = service.context(body, request.scope["orcinus"]["holder"])
-        call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
-        reply = Reply(call, int(time.time()), model.name, body, prepared, model.tokenizer, service.fingerprint)
-        headers = _headers(request, body, call.id)
-        if body.stream:
-            return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)
-        return WholeAnswer(reply, headers)
+            async def prepare(context: RequestContext) -> Sequence[TokenizedRequest]:
+                return await service.processor.completion(body, context)
+
+            def make_reply(answers: Answers, served: ServedModel) -> Reply:
+                return CompletionReply(answers, served, body)
+
+            return await answer(service, request, body, "cmpl", prepare, make_reply)
 
     return routes
+
+
+async def answer_chat(
+    service: Service, request: Request, body: ChatBody, prefix: str, make_reply: MakingReply
+) -> Events | WholeAnswer:
+    """The response to a conversation of any dialect. Raises `ApiError`."""
+    return await answer(service, request, body, prefix, lambda context: service.processor.chat(body, context), make_reply)
+
+
+async def answer(
+    service: Service, request: Request, body: Sampling, prefix: str, prepare: Preparing, make_reply: MakingReply
+) -> Events | WholeAnswer:
+    """The response to a checked body: admits and queues all its answers.
+
+    `prefix` begins the id of the response. Raises `ApiError`.
+    """
+    model, config = service.processor, service.config
+    model.check_name(body.model)
+    model.check_together(body)
+    context = service.context(body, request.scope["orcinus"]["holder"])
+    call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
+    reply = make_reply(Answers(call, body, prepared, model.tokenizer), ServedModel(model.name, service.fingerprint))
+    headers = _headers(request, body, call.id)
+    if body.stream:
+        return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)
+    return WholeAnswer(reply, headers)
 
 
 def _headers(request: Request, body: Sampling, call_id: str) -> dict[str, str]:

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 
 from orcinus.errors import ConfigError, EngineError, shown
 from orcinus.serve.calls import Call
+from orcinus.serve.dialects.openai_reply import timings
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.openapi import ANY_ERRORS, Cancelled, TimelineOfRequest, gives
-from orcinus.serve.reply import timings
 from orcinus.serve.service import Service
 
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.dialects.reply import to_json
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError, invalid, unavailable
 from orcinus.serve.messages import EngineOutput, ScheduledBatch, Use, Using
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, StatusMessage, gives, takes
-from orcinus.serve.reply import to_json
 from orcinus.serve.responses import Events
 from orcinus.serve.schema import SchedulerBody
 from orcinus.serve.service import Service

@@ -1,0 +1,1 @@
+"""Formats of answers, one module per API dialect."""
