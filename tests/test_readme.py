@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -52,6 +53,8 @@ def test_every_command_works(
         running: Running = request.getfixturevalue("server")
         command = [running.url if part == HERE else part for part in command]
     (tmp_path / "prompts.txt").write_text("Hi\nWhat is a decode?\n", encoding="utf-8")
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hi", "max_tokens": 3}}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(line), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     if command[1] == "bench":
         command = [*command, *FEWER.get(command[2], ())]

@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"sim", "runtime"},
     {"plan", "decode_speed", "build", "llm", "calibrate", "machine_load", "interrupt", "tiny", "plots"},
     {"serve"},
+    {"batch_files"},
     {"bench"},
     {"papers"},
     {"dashboard", "cli", "__main__"},
@@ -51,11 +52,11 @@ ONLY_UNDER = {
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "pydantic": {"serve"},
-    "msgspec": {"serve", "bench", "runtime/parallel"},
+    "msgspec": {"serve", "batch_files", "bench", "runtime/parallel"},
     "zmq": {"serve", "runtime/parallel"},
     "ray": {"runtime/parallel/start_ray.py", "serve/ray_app.py"},
     "httptools": {"serve", "bench"},
-    "httpx": {"conformance", "cli/conformance.py", "cli/chat_backends.py"},
+    "httpx": {"batch_files", "conformance", "cli/batch.py", "cli/conformance.py", "cli/chat_backends.py"},
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
     "transformers",

@@ -14,6 +14,7 @@ import typer
 
 import orcinus
 from orcinus import interrupt
+from orcinus.cli.batch import batch
 from orcinus.cli.bench.app import app as bench
 from orcinus.cli.calibrate import calibrate
 from orcinus.cli.capacity import capacity
@@ -47,6 +48,7 @@ app = typer.Typer(
 for command in (
     generate,
     chat,
+    batch,
     demo,
     models,
     info,
