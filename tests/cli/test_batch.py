@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import ENVIRONMENT, ORCINUS, Done, orcinus
+from tests.commands import ENVIRONMENT, ORCINUS, orcinus
 from tests.serve.conftest import Running
 from tests.waiting import wait_until
 
@@ -18,7 +19,7 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
 BODIES: dict[str, tuple[str, Any]] = {
     "chat": (CHAT, {"messages": STORY, "temperature": 0, "max_tokens": 30}),
-    "several": (COMPLETIONS, {"prompt": ["Once", "The fox"], "n": 2, "max_tokens": 8, "seed": 3, "logprobs": 1}),
+    "several": (COMPLETIONS, {"prompt": ["Once", "The fox"], "n": 2, "max_tokens": 8, "seed": 3}),
     "named": (CHAT, {"model": "orcinus-tiny", "messages": STORY, "temperature": 0, "max_completion_tokens": 5}),
     "hot": (CHAT, {"messages": STORY, "temperature": 9}),
     "elsewhere": (CHAT, {"model": "gpt-4o-mini", "messages": STORY}),
@@ -27,12 +28,16 @@ BODIES: dict[str, tuple[str, Any]] = {
     "stream": (CHAT, {"messages": STORY, "stream": True}),
 }
 STATUSES = {"chat": 200, "several": 200, "named": 200, "hot": 400, "elsewhere": 404, "empty": 400, "list": 400, "stream": None}
-OWN = {"id", "created", "timings", "system_fingerprint"}  # of one response, or of one server
+OWN = {"id", "created", "timings", "usage", "system_fingerprint"}  # of one response, of one server, or of its prefix cache
+
+
+LONG = {f"long-{number}": (COMPLETIONS, {"prompt": "Once", "ignore_eos": True, "max_tokens": 200}) for number in range(99)}
 
 
 def write(path: Path, bodies: dict[str, tuple[str, Any]]) -> Path:
+    """A file of requests, after a line that is none."""
     lines = [{"custom_id": name, "method": "POST", "url": url, "body": body} for name, (url, body) in bodies.items()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{cut", encoding="utf-8")
+    path.write_text("{cut\n" + "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 
@@ -43,23 +48,35 @@ def read(path: Path) -> dict[str | None, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("batch")
+@dataclass
+class Interrupted:
+    """A run in a process that got Ctrl-C when all but the long lines were answered."""
+
+    requests: Path
+    responses: Path
+    status: int = 0
+    stderr: str = ""
+    found: dict[str | None, Any] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> Done:
-    """A run with the engine in this process, which leaves `out.jsonl`."""
-    write(folder / "in.jsonl", BODIES)
-    return orcinus("batch", str(folder / "in.jsonl"), str(folder / "out.jsonl"), "--dtype", "float32", "--max-batch-size", "4")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    folder = tmp_path_factory.mktemp("batch")
+    run = Interrupted(write(folder / "in.jsonl", BODIES | LONG), folder / "out.jsonl")
+    command = [*ORCINUS, "batch", str(run.requests), str(run.responses), "--dtype", "float32", "--max-batch-size", "4"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        wait_until(lambda: run.responses.exists() and {*BODIES, None} <= set(read(run.responses)), 120)
+        process.send_signal(signal.SIGINT)
+        _, run.stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    run.status, run.found = process.returncode, read(run.responses)
+    return run
 
 
-def test_each_line_is_answered_and_the_status_says_that_some_failed(done: Done, folder: Path) -> None:
-    assert done.stderr == ""
-    assert done.stdout == f"{folder / 'out.jsonl'}: 3 answered, 6 failed\n"
-    assert done.returncode == 1
-    found = read(folder / "out.jsonl")
+def test_each_line_is_answered(interrupted: Interrupted) -> None:
+    found = {name: line for name, line in interrupted.found.items() if name not in LONG}
     assert {name: line["response"] and line["response"]["status_code"] for name, line in found.items()} == STATUSES | {
         None: None
     }
@@ -68,64 +85,55 @@ def test_each_line_is_answered_and_the_status_says_that_some_failed(done: Done, 
     assert found["named"]["response"]["body"]["usage"]["completion_tokens"] == 5
     assert found["hot"]["response"]["body"]["error"]["param"] == "temperature"
     assert found["stream"]["error"]["param"] == "body.stream"
-    assert found[None]["error"] | {"message": ""} == {"code": "invalid_json_line", "message": "", "param": None, "line": 9}
+    assert found[None]["error"] | {"message": ""} == {"code": "invalid_json_line", "message": "", "param": None, "line": 1}
     assert len({line["response"]["request_id"] for line in found.values() if line["response"]}) == 7
 
 
-def test_a_server_gives_the_same_responses(done: Done, folder: Path, server: Running) -> None:
-    there = orcinus("batch", str(folder / "in.jsonl"), str(folder / "there.jsonl"), "--url", f"{server.url}/v1")
+def test_ctrl_c_leaves_whole_lines_and_says_that_it_can_go_on(interrupted: Interrupted) -> None:
+    answered = len(interrupted.found) - 6
+    assert 3 <= answered < 3 + len(LONG)
+    count = f"{interrupted.responses}: {answered} answered, 6 failed; the same command goes on from there"
+    assert interrupted.stderr.splitlines() == [count, "interrupted"]
+    assert interrupted.status == 130
+
+
+def test_the_next_run_goes_on_with_the_lines_that_are_left(interrupted: Interrupted, server: Running, tmp_path: Path) -> None:
+    left = "short", (COMPLETIONS, {"prompt": "Once", "max_tokens": 3})
+    requests, responses = write(tmp_path / "in.jsonl", BODIES | dict([left])), tmp_path / "out.jsonl"
+    responses.write_bytes(interrupted.responses.read_bytes() + b'{"id":"batch_req_0')  # as after a kill
+    done = orcinus("batch", str(requests), str(responses), "--url", server.url)
+    assert done.stdout == f"{responses}: {len(interrupted.found) - 6 + 1} answered, 6 failed\n"
+    assert (done.returncode, done.stderr) == (1, "")
+    found = read(responses)
+    assert found["short"]["response"]["status_code"] == 200
+    answered = {name: line for name, line in interrupted.found.items() if line["response"]}
+    assert answered == {name: found[name] for name in answered}
+
+
+def test_a_server_gives_the_same_responses(interrupted: Interrupted, server: Running, tmp_path: Path) -> None:
+    requests, responses = write(tmp_path / "in.jsonl", BODIES), tmp_path / "out.jsonl"
+    there = orcinus("batch", str(requests), str(responses), "--url", f"{server.url}/v1")
     assert (there.returncode, there.stderr) == (1, "")
 
-    def answers(path: Path) -> dict[str | None, Any]:
+    def answers(found: dict[str | None, Any]) -> dict[str | None, Any]:
         return {
             name: (line["error"], line["response"] and {k: v for k, v in line["response"]["body"].items() if k not in OWN})
-            for name, line in read(path).items()
+            for name, line in found.items()
+            if name not in LONG
         }
 
-    assert answers(folder / "there.jsonl") == answers(folder / "out.jsonl")
+    assert answers(read(responses)) == answers(interrupted.found)
 
 
-def test_a_finished_file_needs_no_engine(done: Done, folder: Path) -> None:
-    requests, responses = folder / "answered.jsonl", folder / "answers.jsonl"
-    requests.write_text("".join((folder / "in.jsonl").read_text(encoding="utf-8").splitlines(True)[:3]), encoding="utf-8")
-    responses.write_bytes((folder / "out.jsonl").read_bytes())
-    again = orcinus("batch", str(requests), str(responses), "--model", "nowhere")
-    assert (again.stdout, again.stderr) == (f"{responses}: 3 answered, 4 failed\n", "")
-    assert again.returncode == 1  # some lines of the file failed
-    assert read(responses) == {name: line for name, line in read(folder / "out.jsonl").items() if line["response"]}
-
-
-def test_an_interrupted_run_goes_on_with_the_lines_that_are_left(tmp_path: Path) -> None:
+def test_a_finished_file_needs_no_engine(interrupted: Interrupted, tmp_path: Path) -> None:
     requests, responses = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    body = {"prompt": "Once", "ignore_eos": True, "max_tokens": 40, "temperature": 0}
-    names = [f"line-{number}" for number in range(40)]
-    requests.write_text(
-        "".join(json.dumps({"custom_id": name, "method": "POST", "url": COMPLETIONS, "body": body}) + "\n" for name in names),
-        encoding="utf-8",
-    )
-    command = ["batch", str(requests), str(responses), "--max-batch-size", "1"]
-    process = subprocess.Popen([*ORCINUS, *command], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    try:
-        wait_until(lambda: responses.exists() and responses.stat().st_size > 0)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    kept = read(responses)
-    assert 0 < len(kept) < len(names)
-    assert stderr.splitlines() == [
-        f"{responses}: {len(kept)} answered, 0 failed; the same command goes on from there",
-        "interrupted",
-    ]
-    with responses.open("ab") as file:
-        file.write(b'{"id":"batch_req_0')  # as after a kill
-    resumed = orcinus(*command[:3])
-    assert (resumed.returncode, resumed.stderr) == (0, "")
-    found = read(responses)
-    assert set(found) == set(names)
-    assert all(found[name] == line for name, line in kept.items())
-    assert len({line["response"]["body"]["choices"][0]["text"] for line in found.values()}) == 1
+    answered = dict(list(BODIES.items())[:3])
+    write(requests, answered)
+    requests.write_text(requests.read_text(encoding="utf-8").removeprefix("{cut\n"), encoding="utf-8")
+    lines = interrupted.responses.read_text(encoding="utf-8").splitlines(keepends=True)
+    responses.write_text("".join(line for line in lines if json.loads(line)["custom_id"] in answered), encoding="utf-8")
+    again = orcinus("batch", str(requests), str(responses), "--model", "nowhere")
+    assert (again.stdout, again.stderr, again.returncode) == (f"{responses}: 3 answered, 0 failed\n", "", 0)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +146,8 @@ def test_an_interrupted_run_goes_on_with_the_lines_that_are_left(tmp_path: Path)
         (["in.jsonl", "out.jsonl", "--url", "::nonsense::"], "is not a URL"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--kv", "paged"], "--kv would have no effect on the server"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--replicas", "2"], "--replicas would have no effect"),
-        (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--patience", "0"], "0 answered, 0 failed; the same command"),
+        (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--patience", "0"], "1 failed; the same command goes on"),
         (["in.jsonl", "out.jsonl", "--router", "least-work"], "--router chooses among replicas"),
-        (["in.jsonl", "out.jsonl", "--model", "nowhere"], "no model folder at nowhere"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ async def in_process_client(config: EngineConfig, server: ServerConfig) -> Async
     Requests pass through the server's whole application, without a socket. Raises `ConfigError` or `ModelError`.
     """
     async with in_process_app(config, server) as app:
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # its own names for ASGI's types
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as http:
             yield http
 
