@@ -17,7 +17,8 @@ from orcinus.errors import ConfigError
 from orcinus.serve.body import parse
 from orcinus.serve.component_schema import numbers_below, spelled_schema
 from orcinus.serve.errors import ApiError
-from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, TokenizeBody
+from orcinus.serve.object_schema import Object
+from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
 from orcinus.serve.validation import check_fields
 from tests.examples import examples
 

@@ -22,10 +22,11 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
+from orcinus.serve.object_schema import Object
 from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.request_processor import RequestProcessor, chat_encoder
 from orcinus.serve.routes.models import check_without_messages
-from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, Object, SchedulerBody, TokenizeBody
+from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import check_fields

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orcinus.serve import openapi
+from orcinus.serve import response_schema
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 from tests.serve.conftest import Running, serving
@@ -139,7 +139,7 @@ def test_log_probabilities_of_a_prompt(server: Running) -> None:
     ids = tokens(server, prompt=START)
     legacy = complete(server, echo=True, logprobs=2, max_tokens=0)["choices"][0]["logprobs"]
     found = complete(server, prompt_logprobs=2, n=2, temperature=1)
-    openapi.TextCompletion.model_validate(found)
+    response_schema.TextCompletion.model_validate(found)
     for choice in found["choices"]:
         entries = choice["prompt_logprobs"]
         assert entries[0] is None
@@ -156,7 +156,7 @@ def test_log_probabilities_of_a_prompt(server: Running) -> None:
 
 def test_log_probabilities_of_a_conversation(server: Running) -> None:
     found = chat(server, prompt_logprobs=1)
-    openapi.ChatCompletion.model_validate(found)
+    response_schema.ChatCompletion.model_validate(found)
     assert found["prompt_token_ids"] == tokens(server, messages=HI)
     assert len(found["prompt_logprobs"]) == len(found["prompt_token_ids"])
     first, *others = stream(server, CHAT, messages=HI, max_tokens=3, prompt_logprobs=1, return_token_ids=True)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orcinus.serve import openapi
+from orcinus.serve import response_schema as responses
 from tests.serve.conftest import Running
 from tests.waiting import wait_until
 
@@ -75,7 +75,7 @@ def test_a_stream_has_them_in_its_last_frame_and_the_timeline_says_the_same(serv
     *others, last = frames(lines)
     assert all("timings" not in frame for frame in others)
     timeline = server.http.get(f"/v1/requests/{last['id']}/timeline").json()
-    openapi.TimelineOfRequest.model_validate(timeline)
+    responses.TimelineOfRequest.model_validate(timeline)
     answer = timeline["answers"][0]
     assert {name: answer[name] for name in last["timings"]} == last["timings"]
     assert answer["finish"] == "length"
@@ -290,30 +290,33 @@ def test_iterations_can_be_watched_live(server: Running) -> None:
 @pytest.mark.parametrize(
     ("model", "call"),
     [
-        (openapi.TextCompletion, lambda s: s.post("/v1/completions", json=SHORT | {"logprobs": 2, "return_token_ids": True})),
-        (openapi.TextCompletion, lambda s: s.post("/v1/completions", json=SHORT | {"logprobs": 0, "echo": True})),
         (
-            openapi.ChatCompletion,
+            responses.TextCompletion,
+            lambda s: s.post("/v1/completions", json=SHORT | {"logprobs": 2, "return_token_ids": True}),
+        ),
+        (responses.TextCompletion, lambda s: s.post("/v1/completions", json=SHORT | {"logprobs": 0, "echo": True})),
+        (
+            responses.ChatCompletion,
             lambda s: s.post(
                 "/v1/chat/completions",
                 json={"messages": [{"role": "user", "content": "Hi"}], "logprobs": True, "top_logprobs": 2, "n": 2},
             ),
         ),
-        (openapi.ModelList, lambda s: s.get("/v1/models")),
-        (openapi.ModelCard, lambda s: s.get("/v1/models/orcinus-tiny")),
-        (openapi.Tokenized, lambda s: s.post("/tokenize", json={"prompt": "Hi"})),
-        (openapi.Tokenized, lambda s: s.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]})),
-        (openapi.Detokenized, lambda s: s.post("/detokenize", json={"tokens": [5, 6]})),
-        (openapi.TokenizerInfo, lambda s: s.get("/tokenizer_info")),
-        (openapi.SchedulerState, lambda s: s.get("/v1/scheduler")),
-        (openapi.StatusMessage, lambda s: s.get("/health")),
-        (openapi.Error, lambda s: s.get("/nope")),
-        (openapi.Error, lambda s: s.post("/v1/completions", json={})),
+        (responses.ModelList, lambda s: s.get("/v1/models")),
+        (responses.ModelCard, lambda s: s.get("/v1/models/orcinus-tiny")),
+        (responses.Tokenized, lambda s: s.post("/tokenize", json={"prompt": "Hi"})),
+        (responses.Tokenized, lambda s: s.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]})),
+        (responses.Detokenized, lambda s: s.post("/detokenize", json={"tokens": [5, 6]})),
+        (responses.TokenizerInfo, lambda s: s.get("/tokenizer_info")),
+        (responses.SchedulerState, lambda s: s.get("/v1/scheduler")),
+        (responses.StatusMessage, lambda s: s.get("/health")),
+        (responses.Error, lambda s: s.get("/nope")),
+        (responses.Error, lambda s: s.post("/v1/completions", json={})),
     ],
     ids=range(13),
 )
 def test_the_document_says_what_responses_look_like(
-    server: Running, model: type[openapi.Exact], call: Callable[[httpx.Client], httpx.Response]
+    server: Running, model: type[responses.Exact], call: Callable[[httpx.Client], httpx.Response]
 ) -> None:
     model.model_validate(call(server.http).json())
 

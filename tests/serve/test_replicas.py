@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orcinus.serve import openapi
+from orcinus.serve import response_schema
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.waiting import wait_until
 
@@ -71,7 +71,7 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
             client.join()
         crowd = [Client(server, **kinds[number % 2]) for number in range(10)]
         wait_until(lambda: sum(replica["running"] for replica in server.scheduler()["replicas"]) == 6)
-        state = openapi.SchedulerState.model_validate(server.scheduler())
+        state = response_schema.SchedulerState.model_validate(server.scheduler())
         assert [(one.replica, one.running, one.waiting) for one in state.replicas] == [(0, 3, 2), (1, 3, 2)]
         assert (state.running, state.waiting, state.num_blocks) == (6, 4, 2 * state.replicas[0].num_blocks)
         before = gauge(server, "orcinus_generation_tokens_total")["0"]

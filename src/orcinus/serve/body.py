@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from orcinus.serve.body_reader import BodyReader, receive
 from orcinus.serve.errors import ApiError
-from orcinus.serve.schema import Object
+from orcinus.serve.object_schema import Object
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import invalid_fields, spell, type_name
 

@@ -12,9 +12,11 @@ from orcinus.core.admission import rejection_reason
 from orcinus.core.request import Failure, Request, RequestContext
 from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
+from orcinus.serve.conversation_schema import Message
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
-from orcinus.serve.schema import ChatBody, CompletionBody, Message, Object, Sampling, TokenizeBody
+from orcinus.serve.object_schema import Object
+from orcinus.serve.schema import ChatBody, CompletionBody, Sampling, TokenizeBody
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import enumerated
 from orcinus.text.chat_template import MOST_PROCESSES

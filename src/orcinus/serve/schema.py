@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    GetJsonSchemaHandler,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    Tag,
-)
-from pydantic_core import CoreSchema
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.serve import field_rules as rules
 from orcinus.serve.component_schema import spelled_schema
+from orcinus.serve.conversation_schema import ChatTool, Messages, TemplateKwargs
 from orcinus.serve.field_types import (
     ANSWERS,
     LENGTH,
@@ -43,57 +30,10 @@ from orcinus.serve.field_types import (
     at_most,
     not_zero,
     prompt_form,
-    text_only,
     text_or_list,
 )
-from orcinus.serve.unsupported import (
-    IN_CHAT,
-    IN_COMPLETIONS,
-    IN_DETOKENIZE,
-    IN_MESSAGE,
-    IN_TOKENIZE,
-    NO_FIELDS,
-    UnsupportedFields,
-)
-
-# Fields of OpenAI's API that change no answer: accepted, and named in a header.
-IGNORED = (
-    *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
-    *("prediction", "prompt_cache_retention"),
-)
-IGNORED_INSIDE = ("annotations",)  # fields of messages that the openai package repeats
-
-
-class Object(BaseModel):
-    """An object of a request.
-
-    Unknown fields are kept: those in `unsupported` are refused, others named.
-    """
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-    unsupported: ClassVar[UnsupportedFields] = NO_FIELDS
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        if patterns := cls.unsupported.pattern_properties():
-            schema["patternProperties"] = patterns
-        return schema
-
-    def objects(self, path: str = "") -> Iterator[tuple[str, Object]]:
-        """This object and its inner ones, each with its path prefix.
-
-        A prefix is "" or "messages[2].", for example.
-        """
-        yield path, self
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Object):
-                yield from value.objects(f"{path}{name}.")
-            elif isinstance(value, list):
-                for index, one in enumerate(value):
-                    if isinstance(one, Object):
-                        yield from one.objects(f"{path}{name}[{index}].")
+from orcinus.serve.object_schema import Object
+from orcinus.serve.unsupported import IN_CHAT, IN_COMPLETIONS, IN_DETOKENIZE, IN_TOKENIZE
 
 
 class StreamOptions(Object):
@@ -184,77 +124,6 @@ class CompletionBody(Sampling):
     ) = None
     logprobs: OptionalCount = None
     echo: StrictBool | None = None
-
-
-class TextPart(Object):
-    """One part of a message's content."""
-
-    type: Annotated[Literal["text"], BeforeValidator(text_only)]
-    text: StrictStr
-
-
-class FunctionCall(Object):
-    """The function of an earlier tool call."""
-
-    name: StrictStr
-    arguments: StrictStr | dict[str, Any] = ""
-
-
-class ToolCall(Object):
-    """A tool call that the assistant made earlier."""
-
-    id: StrictStr | None = None
-    type: Literal["function"] | None = None
-    function: FunctionCall
-
-
-class FunctionObject(Object):
-    """A function that the model may call."""
-
-    name: StrictStr
-    description: StrictStr | None = None
-    parameters: dict[str, Any] | None = None
-    strict: StrictBool | None = None
-
-
-class ChatTool(Object):
-    """A tool, as chat templates show it to the model."""
-
-    type: Literal["function"]
-    function: FunctionObject
-
-
-class Message(Object):
-    """A message of a conversation; only the assistant's may lack content."""
-
-    model_config = ConfigDict(json_schema_extra={"anyOf": [rules.HAS_CONTENT, rules.ASSISTANT]})
-    unsupported = IN_MESSAGE
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: (
-        Annotated[
-            Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("texts")],
-            Discriminator(text_or_list),
-        ]
-        | None
-    ) = None
-    name: StrictStr | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: StrictStr | None = None
-    reasoning_content: StrictStr | None = None
-    reasoning: StrictStr | None = None
-
-
-class TemplateOptions(BaseModel):
-    """Variables of the model's chat template that a request sets."""
-
-    model_config = ConfigDict(extra="forbid")
-    enable_thinking: StrictBool | None = None
-    thinking: StrictBool | None = None
-
-
-MOST_MESSAGES = 4096
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), at_most(MOST_MESSAGES)]
-TemplateKwargs = Annotated[TemplateOptions, at_most(64)]
 
 
 class ChatBody(Sampling):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from orcinus.errors import shown
 from orcinus.serve.errors import ApiError
-from orcinus.serve.schema import IGNORED, IGNORED_INSIDE, Object
+from orcinus.serve.object_schema import IGNORED, IGNORED_INSIDE, Object
 
 MOST_NAMED = 8
 # pydantic's kinds of errors -> the requirement

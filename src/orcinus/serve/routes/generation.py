@@ -12,7 +12,8 @@ from orcinus.serve.answers import Answers
 from orcinus.serve.dialects.chat import ChatReply
 from orcinus.serve.dialects.completions import CompletionReply
 from orcinus.serve.dialects.reply import Reply, ServedModel
-from orcinus.serve.openapi import GENERATION_ERRORS, ChatCompletion, TextCompletion, takes
+from orcinus.serve.openapi import GENERATION_ERRORS, takes
+from orcinus.serve.response_schema import ChatCompletion, TextCompletion
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.service import Service

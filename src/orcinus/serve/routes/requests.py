@@ -10,7 +10,8 @@ from orcinus.errors import ConfigError, EngineError, shown
 from orcinus.serve.calls import Call
 from orcinus.serve.dialects.openai_reply import timings
 from orcinus.serve.errors import ApiError, unavailable
-from orcinus.serve.openapi import ANY_ERRORS, Cancelled, TimelineOfRequest, gives
+from orcinus.serve.openapi import ANY_ERRORS, gives
+from orcinus.serve.response_schema import Cancelled, TimelineOfRequest
 from orcinus.serve.service import Service
 
 

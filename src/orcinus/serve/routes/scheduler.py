@@ -14,7 +14,8 @@ from orcinus.serve.dialects.reply import to_json
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError, invalid, unavailable
 from orcinus.serve.messages import EngineOutput, ScheduledBatch, Use, Using
-from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, SchedulerState, StatusMessage, gives, takes
+from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
+from orcinus.serve.response_schema import SchedulerState, StatusMessage
 from orcinus.serve.responses import Events
 from orcinus.serve.schema import SchedulerBody
 from orcinus.serve.service import Service

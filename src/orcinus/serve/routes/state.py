@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from orcinus.serve.openapi import ANY_ERRORS, StatusMessage, gives
+from orcinus.serve.openapi import ANY_ERRORS, gives
+from orcinus.serve.response_schema import StatusMessage
 from orcinus.serve.responses import JSON
 from orcinus.serve.service import Service
 

@@ -1,0 +1,296 @@
+"""The responses of all routes, for the OpenAPI document.
+
+Tests check real responses against these models.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Exact(BaseModel):
+    """A response has these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ErrorFacts(Exact):
+    """The message, type, field and code of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(Exact):
+    """Every error has this shape."""
+
+    error: ErrorFacts
+
+
+class CachedTokens(Exact):
+    """Of the prompt tokens."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(Exact):
+    """Exact counts of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Timings(Exact):
+    """Times of a request's stages.
+
+    The four stages add up to `total_ms`.
+    """
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    preempted_ms: float
+    total_ms: float
+    prefill_iterations: int
+    decode_iterations: int
+    preemptions: int
+    cached_tokens: int
+
+
+class TopLogprob(Exact):
+    """A token and how likely it was."""
+
+    token: str
+    logprob: float | None
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    """The chosen token, and likely ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Exact):
+    """One entry for every generated token."""
+
+    content: list[TokenLogprob] | None
+    refusal: None
+
+
+class AssistantMessage(Exact):
+    """The answer of a chat."""
+
+    role: str
+    content: str
+    refusal: None
+    reasoning_content: str | None = None
+
+
+class ChatChoice(Exact):
+    """One answer."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+    token_ids: list[int] | None = None
+
+
+class Generated(Exact):
+    """The common fields of chats and completions."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    usage: CompletionUsage
+    timings: Timings | None
+
+
+class PromptLogprob(Exact):
+    """How likely one token was at its place in a prompt."""
+
+    logprob: float | None
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+
+
+class ChatCompletion(Generated):
+    """The answers to a conversation."""
+
+    choices: list[ChatChoice]
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
+
+
+class TextLogprobs(Exact):
+    """Lists with one entry for every token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float | None] | None]
+    text_offset: list[int]
+
+
+class TextChoice(Exact):
+    """One answer."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: str
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
+
+
+class TextCompletion(Generated):
+    """The answers to completion prompts."""
+
+    choices: list[TextChoice]
+
+
+class ModelCard(Exact):
+    """The model that is served."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    max_model_len: int
+    revision: str | None = None  # the commit of a hub repository, if the model comes from one
+
+
+class ModelList(Exact):
+    """All models that are served."""
+
+    object: str
+    data: list[ModelCard]
+
+
+class Tokenized(Exact):
+    """A text as tokens."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+    token_strs: list[str] | None
+
+
+class Detokenized(Exact):
+    """Tokens as text."""
+
+    prompt: str
+
+
+class TokenizerInfo(Exact):
+    """The model's tokenizer, by the names of tokenizer_config.json."""
+
+    tokenizer_class: str
+    vocab_size: int
+    model_max_length: int
+    chat_template: str | None
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+
+
+class Version(Exact):
+    """Of Orcinus."""
+
+    version: str
+
+
+class StatusMessage(Exact):
+    """The status of the server."""
+
+    status: str
+
+
+class Cancelled(Exact):
+    """The number of cancelled answers."""
+
+    id: str
+    cancelled: int = Field(description="Answers that had not ended.")
+
+
+class AnswerTimeline(Timings):
+    """The stages of one answer, and its waits, in iterations."""
+
+    index: int
+    finish: str | None
+    waits: dict[str, int]
+
+
+class TimelineOfRequest(Exact):
+    """The timeline of a request."""
+
+    id: str
+    answers: list[AnswerTimeline]
+
+
+class SchedulerLimits(Exact):
+    """Limits of one iteration."""
+
+    max_batch_size: int
+    max_batch_tokens: int
+
+
+class QueueState(Exact):
+    """Queue and memory of the server."""
+
+    answers: int
+    tokens: int
+
+
+class RankState(Exact):
+    """A rank of a model: its process and its layers.
+
+    Layers are given by the first and the one after the last.
+    """
+
+    rank: int
+    stage: int
+    layers: tuple[int, int]
+    process: int
+    host: str
+
+
+class ReplicaState(Exact):
+    """How full one replica is, and where its ranks run."""
+
+    replica: int
+    running: int
+    waiting: int
+    free_blocks: int
+    num_blocks: int
+    ranks: list[RankState]
+
+
+class SchedulerState(Exact):
+    """Policy, order, limits and load, over all replicas.
+
+    Then each replica that lives.
+    """
+
+    policy: str
+    order: str
+    limits: SchedulerLimits
+    paused: bool
+    draining: bool
+    running: int
+    waiting: int
+    free_blocks: int
+    num_blocks: int
+    queue: QueueState
+    replicas: list[ReplicaState]
