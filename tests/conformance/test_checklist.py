@@ -11,13 +11,13 @@ from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
 from orcinus.conformance.registry import Check
 from orcinus.conformance.target import ServerUnderTest
 from tests.product import part
-from tests.serve.conftest import serving
+from tests.serve.in_process import serving_in_process
 
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[ServerUnderTest]:
     """A server of its own: the checks of what is left behind want it to themselves."""
-    with serving() as running:
+    with serving_in_process() as running:
         found = ServerUnderTest(running.url)
         yield found
         found.close()

@@ -21,9 +21,9 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "P
 
 @dataclass
 class Running:
-    """A server process and a client for it."""
+    """A server and a client for it; `process` is None if it runs in this one (`tests.serve.in_process`)."""
 
-    process: subprocess.Popen[str]
+    process: Any  # subprocess.Popen[str]
     http: httpx.Client
     url: str
 
@@ -42,11 +42,15 @@ class Running:
         return False
 
 
+def arguments_of(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """These arguments, and what makes the answers of a real model exact."""
+    return arguments if "--simulate" in arguments else ("--dtype", "float32", *arguments)
+
+
 def start(*arguments: str) -> Running:
     """Start a server on a free port and wait for the line that says where it is."""
-    exact = () if "--simulate" in arguments else ("--dtype", "float32")
     process = subprocess.Popen(
-        [sys.executable, "-m", "orcinus", "serve", "--port", "0", *exact, *arguments],
+        [sys.executable, "-m", "orcinus", "serve", "--port", "0", *arguments_of(arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,8 @@ from orcinus.errors import ConfigError
 from orcinus.serve.browsers import Browsers
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.errors import ApiError
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 
 HERE = "127.0.0.1:8000"
 
@@ -179,7 +180,7 @@ def test_what_is_no_origin_or_host_is_refused_at_the_start(field: str, value: st
 
 @pytest.fixture(scope="module")
 def open_server() -> Iterator[Running]:
-    with serving("--simulate", "llama-7b", "--speed", "50", "--served-model-name", "m") as running:
+    with serving_in_process("--simulate", "llama-7b", "--speed", "50", "--served-model-name", "m") as running:
         yield running
 
 
@@ -260,7 +261,7 @@ def test_an_allowed_page_can_chat_and_read_the_answer_and_errors(keys: tuple[str
     flags = ("--simulate", "llama-7b", "--speed", "50", "--served-model-name", "m", "--allow-origin", f"{UI},http://a:1")
     auth = {"Authorization": "Bearer secret"} if keys else {}
     page = {"Origin": UI, "Sec-Fetch-Site": "cross-site", **auth}
-    with serving(*flags, *keys) as server:
+    with serving_in_process(*flags, *keys) as server:
         asked = preflight(server, UI, **{"Access-Control-Request-Private-Network": "true"})
         told = asked.headers
         assert (asked.status_code, asked.content, told["access-control-allow-origin"]) == (204, b"", UI)
@@ -284,7 +285,7 @@ def test_an_allowed_page_can_chat_and_read_the_answer_and_errors(keys: tuple[str
 
 
 def test_every_page_and_host_can_be_allowed() -> None:
-    with serving("--simulate", "llama-7b", "--speed", "50", "--allow-origin", "*", "--allow-host", "llm.lan") as server:
+    with serving_in_process("--simulate", "llama-7b", "--speed", "50", "--allow-origin", "*", "--allow-host", "llm.lan") as server:
         for headers in ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, {"Origin": UI, "Host": "llm.lan"}):
             answer = server.http.post("/v1/chat/completions", json={**CHAT, "model": None}, headers=headers)
             assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")

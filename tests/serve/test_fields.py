@@ -10,7 +10,8 @@ import pytest
 from orcinus.serve import response_schema
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 from tests.serve.test_answers import stream
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -288,7 +289,7 @@ def test_unknown_fields_are_named_on_every_route(server: Running) -> None:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Running]:
-    with serving("--strict", "--simulate", "llama-7b", "--speed", "1000") as running:
+    with serving_in_process("--strict", "--simulate", "llama-7b", "--speed", "1000") as running:
         yield running
 
 

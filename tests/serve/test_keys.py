@@ -20,7 +20,8 @@ from orcinus.errors import ConfigError
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys, read_keys
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 
 ONE, OTHER, ADMIN = "key-one", "key-other", "key-admin"
 BODY = {"prompt": "Once upon a time", "max_tokens": 5, "temperature": 0}
@@ -44,7 +45,7 @@ def guarded(log: Path) -> Iterator[Running]:
     admins.write_text(ADMIN)
     files = "--api-key-file", str(keys), "--admin-key-file", str(admins), "--access-log", str(log)
     stream = "--keep-alive", "0.2", "--stream-interval-ms", "100", "--allow-origin", "https://chat.example"
-    with serving(*files, *stream, "--max-queue-per-key", "4", "--order", "fair", "--strict") as running:
+    with serving_in_process(*files, *stream, "--max-queue-per-key", "4", "--order", "fair", "--strict") as running:
         yield running
 
 

@@ -17,18 +17,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.commands import Done, orcinus_commands, orcinus_process
+from tests.commands import Done, orcinus_process
 from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
+from tests.serve.in_process import refusals
 from tests.waiting import wait_until
 
 SIMULATED = ("--simulate", "llama-7b")  # two processes as ever, which start in a third of the time: the model is not the point
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
-
-
-def refusals(*lines: tuple[str, ...]) -> dict[tuple[str, ...], Done]:
-    """What servers with these arguments say that cannot start: one after the other in one process."""
-    return dict(zip(lines, orcinus_commands(*(["serve", "--port", "0", *line] for line in lines)), strict=True))
 
 
 def in_one_line(done: Done, because: str) -> None:

@@ -16,7 +16,8 @@ from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.simulate import set_up
 from tests.commands import Done
 from tests.serve.conftest import Running, serving
-from tests.serve.test_process import engine_pid, in_one_line, refusals
+from tests.serve.in_process import refusals, serving_in_process
+from tests.serve.test_process import engine_pid, in_one_line
 from tests.serve.watch import watching
 from tests.waiting import within
 
@@ -39,7 +40,7 @@ def center() -> Iterator[Running]:
     """One data centre for all tests that leave it as they found it."""
     flags = [word for name, value in GPT3.items() for word in (f"--{name}", str(value))]
     speed = ["--speed", str(SPEED), "--answer-lengths", f"fixed:tokens={OPEN_LENGTH}"]
-    with serving("--simulate", "gpt3-175b", *flags, *speed) as running:
+    with serving_in_process("--simulate", "gpt3-175b", *flags, *speed) as running:
         yield running
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 from tests.text.test_chat_template import hostile_model
 
 
@@ -19,7 +20,7 @@ def chat(server: Running, content: str, turns: int = 1) -> httpx.Response:
 
 
 def test_hostile_templates_cost_one_chat_each(tmp_path: Path) -> None:
-    with serving(str(hostile_model(tmp_path))) as server:
+    with serving_in_process(str(hostile_model(tmp_path))) as server:
         assert chat(server, "Hello").status_code == 200
         found: list[Any] = []
         spinning = [threading.Thread(target=lambda: found.append(chat(server, "spin", 9))) for _ in range(3)]

@@ -15,7 +15,8 @@ from orcinus import LLM, SamplingParams
 from orcinus.text.tokenizer import Tokenizer
 from tests.product import part
 from tests.scripted import save_scripted
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 from tests.text.vocabularies import byte_level, pieces
 
 WORDS = ["▁the", "▁capital", "▁of", "▁france", "▁is", "▁paris", "▁and", "▁a", "a", "▁duck"]
@@ -142,7 +143,7 @@ def test_stop_tokens_are_forbidden_up_to_min_tokens_and_end_behind(
 
 @pytest.fixture(scope="module")
 def spaced_server(spaced: tuple[Path, Any]) -> Iterator[Running]:
-    with serving(str(spaced[0]), "--keep-alive", "0.2") as running:
+    with serving_in_process(str(spaced[0]), "--keep-alive", "0.2") as running:
         yield running
 
 
@@ -278,7 +279,7 @@ def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     follows = dict(zip(script, script[1:], strict=False))
     follows[ids(tokenizer, ["Ċ"])[0]] = script[2]
     template = THINKS.replace("{{ opening }}", "<think>{{ '\\n' }}" if opened else "")
-    with serving(str(save_scripted(tmp_path_factory.mktemp("thinker"), tokenizer, follows, template))) as running:
+    with serving_in_process(str(save_scripted(tmp_path_factory.mktemp("thinker"), tokenizer, follows, template))) as running:
         yield running
 
 

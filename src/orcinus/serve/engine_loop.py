@@ -217,17 +217,25 @@ def _late(event: Event) -> Event:
 
 
 def main() -> None:
-    """Build the engine configured on standard input and serve it."""
+    """Serve the engine configured on standard input; the exit status tells how it ended."""
     logging.getLogger("orcinus.build").setLevel(logging.INFO)  # shows how a GPU's memory was divided
     address, parent, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s")
     folder = Path(address.removeprefix("ipc://")).parent
     end_with(parent, ORPHAN_S, last_words=lambda: shutil.rmtree(folder, ignore_errors=True))
     leave_signals_to_parent()
+    sys.exit(serve_engine(address, sys.stdin.buffer.read(), parent))
+
+
+def serve_engine(address: str, configuration: bytes, parent: int) -> int:
+    """Build the engine of an encoded configuration, and serve it at an address.
+
+    Returns the exit status: 0, or 1 if the engine failed, of which the other side was told.
+    """
     wire = EngineWire(address)
     status = 0
     try:
-        config, memory_sharers = from_wire(sys.stdin.buffer.read())
+        config, memory_sharers = from_wire(configuration)
         timelines = TimelineObserver()
         served = build_served(config, [timelines], _teller(wire), memory_sharers)
         loop = EngineLoop(wire, served, timelines, parent)
@@ -241,7 +249,7 @@ def main() -> None:
         wire.send(EngineFailed(f"the engine stopped: {cause(error)}"))
         status = 1
     wire.close(LINGER_S)
-    sys.exit(status)
+    return status
 
 
 def _teller(wire: EngineWire) -> Progress:

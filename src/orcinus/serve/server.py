@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from types import FrameType
 
@@ -101,7 +101,15 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
     sources = KeySources(asked.api_key, asked.api_key_file, asked.admin_key_file)
     asked.check_exposure(keys=bool(sources.keys))
     _allow_many_connections()
-    listener, log = _listen(asked), AccessLog(asked.access_log) if asked.access_log is not None else None
+    with ExitStack() as opened:
+        listener = opened.enter_context(_listen(asked))
+        log = None if asked.access_log is None else opened.enter_context(closing(AccessLog(asked.access_log)))
+        await _serve(config, asked, sources, listener, log)
+
+
+async def _serve(
+    config: Asked, asked: ServerConfig, sources: KeySources, listener: socket.socket, log: AccessLog | None
+) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     replicas = ReplicaSet(config, asked.replicas, asked.router, asked.threads)
     replicas.mourners.append(partial(_tell_of_death, replicas))
@@ -138,9 +146,6 @@ async def serve(config: Asked, asked: ServerConfig) -> None:
             raise ConfigError(f"stopped {when}: {server.cut_off} answers were cut off")
     finally:
         await replicas.close()
-        listener.close()
-        if log is not None:
-            log.close()
 
 
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
