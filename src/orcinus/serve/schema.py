@@ -43,14 +43,10 @@ class StreamOptions(Object):
     continuous_usage_stats: StrictBool | None = None
 
 
-class Sampling(Object):
-    """The common fields of chats and completions."""
+class Sampler(Object):
+    """The sampling fields, which all dialects share."""
 
     model: StrictStr | None = None
-    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
-    min_tokens: (
-        Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="At most max_tokens.")] | None
-    ) = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     top_k: Annotated[StrictInt, Field(ge=-1, lt=2**31)] | None = None
@@ -82,16 +78,25 @@ class Sampling(Object):
     skip_special_tokens: StrictBool | None = None
     spaces_between_special_tokens: Annotated[StrictBool | None, Field(description="They never have any.")] = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, json_schema_extra=ANSWERS)] | None = None
-    best_of: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, description="The same as n.")] | None = None
-    stream: StrictBool | None = None
-    stream_options: StreamOptions | None = None
     priority: Annotated[StrictInt, Field(ge=-1_000_000, le=1_000_000)] | None = None
     user: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     prompt_cache_key: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     cache_salt: Annotated[StrictStr, Field(max_length=SHORT, pattern=r"^[\x20-\x7e]*$")] | None = None
     request_id: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     timeout: Annotated[Number, Field(gt=0, le=86_400)] | None = None
+
+
+class Sampling(Sampler):
+    """The common fields of chats and completions."""
+
+    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
+    min_tokens: (
+        Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra=LENGTH, description="At most max_tokens.")] | None
+    ) = None
+    n: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, json_schema_extra=ANSWERS)] | None = None
+    best_of: Annotated[StrictInt, Field(ge=1, le=MOST_ANSWERS, description="The same as n.")] | None = None
+    stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
     return_token_ids: StrictBool | None = None
     return_tokens_as_token_ids: StrictBool | None = None
     return_progress: StrictBool | None = None
