@@ -46,6 +46,7 @@ CLIENTS = [
     script("openai"),
     script("litellm", "openai"),
     script("langchain", "openai"),
+    script("openai_agents"),
     Client("ai_sdk", ("node", str(HERE / "node" / "use_ai_sdk.mjs")), str(HERE / "node" / "node_modules" / "ai")),
     script("lm_eval"),
     script("guidellm"),

@@ -87,8 +87,12 @@ class Schemas:
             case "maxProperties":
                 return len(value) <= rule
             case "additionalProperties":
-                known = set(schema.get("properties", {}))
-                return rule is not False or all(name in known for name in value)
+                patterns = schema.get("patternProperties", {})
+                known = set(schema.get("properties", {})) | {
+                    name for name in value for pattern in patterns if re.search(pattern, name)
+                }
+                other = [one for name, one in value.items() if name not in known]
+                return rule is True or (not other if rule is False else all(self.fits(rule, one) for one in other))
         raise NotImplementedError(word)
 
     def values(self, schema: Schema) -> st.SearchStrategy[Any]:

@@ -19,6 +19,9 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
 from orcinus.serve.config import ServerConfig
+from orcinus.serve.dialects.responses_history import read_items
+from orcinus.serve.dialects.responses_input import to_chat
+from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
@@ -42,6 +45,11 @@ BEYOND_SCHEMAS = re.compile(
     "|nothing can be generated"
     "|the last message has no content to continue"
     "|bad_words.* has no tokens"
+    "|there is no call of this id before it"
+    "|it is not stored"
+    "|input: must not be empty"
+    "|there is another tool of this name"
+    "|there is no such tool in tools"
 )
 
 
@@ -69,6 +77,11 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
     async def read() -> None:
         found = parse(json.dumps(body).encode(), kind)
         check_fields(found, strict=False)
+        if isinstance(found, ResponsesBody):
+            items = read_items(found, service().stored, "")
+            if not items and not found.instructions:
+                return
+            found = to_chat(found, [(one.place, one.item) for one in items]).body
         if isinstance(found, ChatBody | CompletionBody):
             processor.check_together(found)
             await (
@@ -91,7 +104,7 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
     return None
 
 
-@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, TokenizeBody, DetokenizeBody, SchedulerBody])
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, ResponsesBody, TokenizeBody, DetokenizeBody, SchedulerBody])
 def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
     known = schemas()
     schema = known.named[kind.__name__]
@@ -121,6 +134,13 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
         (CompletionBody, {"prompt": "x", "n": 129}),
         (CompletionBody, {"prompt": "x", "truncate_prompt_tokens": 0}),
         (CompletionBody, {"prompt": [2048]}),
+        (ResponsesBody, {"input": [{"role": "user", "content": None}]}),
+        (ResponsesBody, {"input": [{"type": "teapot"}]}),
+        (ResponsesBody, {"input": "x", "tools": [{"type": "function", "name": "a b"}]}),
+        (ResponsesBody, {"input": "x", "text": {"format": {"type": "json_schema"}}}),
+        (ResponsesBody, {"input": "x", "background": True}),
+        (ResponsesBody, {"input": "x", "metadata": {"a": 1}}),
+        (ResponsesBody, {"input": "x", "stream_options": {"include_obfuscation": False}}),
         (TokenizeBody, {}),
         (TokenizeBody, {"prompt": "x", "tools": [{"type": "function", "function": {"name": "look"}}]}),
         (TokenizeBody, {"prompt": "x", "continue_final_message": True}),

@@ -327,6 +327,7 @@ def test_the_document_names_every_route_once(server: Running) -> None:
     assert {path for path, operations in document["paths"].items() if "post" in operations} == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/responses",
         "/tokenize",
         "/detokenize",
         "/v1/requests/{id}/cancel",

@@ -60,3 +60,8 @@ ONLY_MESSAGES: JsonValue = {
 }
 OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]
 OF_CHATS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS_OF_CHAT, needs("top_logprobs", "logprobs", 0, False)]
+NO_SCHEMA: JsonValue = {"properties": {"type": {"enum": ["text", "json_object"]}}}
+WITH_SCHEMA: JsonValue = {
+    "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
+    "required": ["schema"],
+}

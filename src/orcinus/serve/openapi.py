@@ -12,13 +12,21 @@ from pydantic.json_schema import models_json_schema
 
 from orcinus.serve import schema
 from orcinus.serve.component_schema import numbers_below
+from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.response_schema import Error
 
 REF = "#/components/schemas/{model}"
 ANY_ERRORS = (400, 401, 403, 503)  # of every route: an odd path, no key, a foreign web page, a model that is still loading
 BODY_ERRORS = (404, 408, 413, 415, 429, *ANY_ERRORS)
 GENERATION_ERRORS = (499, 500, *BODY_ERRORS)
-BODIES = (schema.ChatBody, schema.CompletionBody, schema.TokenizeBody, schema.DetokenizeBody, schema.SchedulerBody)
+BODIES = (
+    ResponsesBody,
+    schema.ChatBody,
+    schema.CompletionBody,
+    schema.TokenizeBody,
+    schema.DetokenizeBody,
+    schema.SchedulerBody,
+)
 
 
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orcinus.serve.codex_catalog import CodexModel
+
 
 class Exact(BaseModel):
     """A response has these fields and no others."""
@@ -175,6 +177,7 @@ class ModelList(Exact):
 
     object: str
     data: list[ModelCard]
+    models: list[CodexModel] = Field(description="The same as Codex reads it.")
 
 
 class Tokenized(Exact):

@@ -27,6 +27,7 @@ from orcinus.serve.metrics import REJECTIONS, Metrics
 from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.request_processor import RequestProcessor, sizes
 from orcinus.serve.request_processor import prompts as prompts_of
+from orcinus.serve.response_store import ResponseStore
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
 from orcinus.serve.text_threads import TextThreads
@@ -54,6 +55,7 @@ class Service:
             Bounds(config.max_queue, config.max_queue_tokens, config.max_queue_per_key), self.retry_after, self.waits.held
         )
         self.calls = Calls(replicas, self.admission)
+        self.stored = ResponseStore()
         self.metrics = Metrics(name, count)
         self.threads, self.body_reader = TextThreads(), BodyReader()
         self.counted = 0  # texts being tokenized without an answer

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 import orcinus
+from orcinus.serve.codex_catalog import codex_model
 from orcinus.serve.errors import invalid
 from orcinus.serve.field_rules import ENDINGS
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
@@ -36,7 +37,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [card()]}
+        known = codex_model(service.processor.name, service.processor.ready.max_model_len)
+        return {"object": "list", "data": [card()], "models": [known]}
 
     @routes.get("/v1/models/{name:path}", **gives(ModelCard, (404, *ANY_ERRORS)))
     async def model(name: str) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""Input items of `POST /v1/responses`: messages, tool calls, their outputs, reasoning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, StrictStr, Tag
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from orcinus.serve.field_types import SHORT, at_most, text_or_list
+from orcinus.serve.object_schema import Object
+
+MOST_ITEMS = 4096
+Status = Literal["in_progress", "completed", "incomplete"] | None
+Name = Annotated[StrictStr, Field(min_length=1, max_length=SHORT)]
+
+
+def _text_part(kind: Any) -> Any:
+    """The type of a content part; media types are refused."""
+    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
+        raise PydanticCustomError("media", "must be 'input_text': the model reads no images, sounds or files")
+    return kind
+
+
+class ContentPart(Object):
+    """One text of a message or of a tool's output."""
+
+    type: Annotated[Literal["input_text", "output_text", "text"], BeforeValidator(_text_part)]
+    text: StrictStr
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class RefusalPart(Object):
+    """A refusal that another model wrote earlier."""
+
+    type: Literal["refusal"]
+    refusal: StrictStr
+
+
+def _part_kind(value: Any) -> str:
+    return "a refusal" if isinstance(value, dict) and value.get("type") == "refusal" else "a text"
+
+
+Part = Annotated[Annotated[ContentPart, Tag("a text")] | Annotated[RefusalPart, Tag("a refusal")], Discriminator(_part_kind)]
+Content = Annotated[
+    Annotated[StrictStr, Tag("text")] | Annotated[list[Part], Field(fail_fast=True), Tag("texts")], Discriminator(text_or_list)
+]
+
+
+class InputMessage(Object):
+    """A message of the conversation."""
+
+    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    id: StrictStr | None = None
+    status: Status = None
+    phase: StrictStr | None = None
+
+
+class FunctionCallItem(Object):
+    """A function call that the model made earlier."""
+
+    type: Literal["function_call"]
+    call_id: Name
+    name: Name
+    namespace: Name | None = None
+    arguments: StrictStr
+    id: StrictStr | None = None
+    status: Status = None
+
+
+class CustomToolCallItem(Object):
+    """A call of a custom tool that the model made earlier."""
+
+    type: Literal["custom_tool_call"]
+    call_id: Name
+    name: Name
+    namespace: Name | None = None
+    input: StrictStr
+    id: StrictStr | None = None
+    status: Status = None
+
+
+class ToolOutputItem(Object):
+    """The output of a function or of a custom tool."""
+
+    type: Literal["function_call_output", "custom_tool_call_output"]
+    call_id: Name
+    output: Content
+    id: StrictStr | None = None
+    status: Status = None
+
+
+class SummaryPart(Object):
+    """A summary of reasoning; the model does not read it."""
+
+    type: Literal["summary_text"]
+    text: StrictStr
+
+
+class ReasoningPart(Object):
+    """Reasoning as text."""
+
+    type: Literal["reasoning_text", "text"]
+    text: StrictStr
+
+
+class ReasoningItem(Object):
+    """Reasoning of the model from an earlier turn."""
+
+    type: Literal["reasoning"]
+    id: StrictStr | None = None
+    summary: Annotated[list[SummaryPart], Field(fail_fast=True)] | None = None
+    content: Annotated[list[ReasoningPart], Field(fail_fast=True)] | None = None
+    encrypted_content: StrictStr | None = None
+    status: Status = None
+
+
+class ItemReference(Object):
+    """An item of a stored response, by its id."""
+
+    type: Literal["item_reference"] | None = None
+    id: Name
+
+
+ITEM_KINDS = (
+    *("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"),
+    *("reasoning", "item_reference"),
+)
+
+
+class UnknownItem(Object):
+    """An item of no known kind: always refused, with the known ones."""
+
+    type: Literal[ITEM_KINDS]  # type: ignore[valid-type]
+
+
+def _item_kind(value: Any) -> str:
+    """The tag of an input item, so that errors name the right form."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind is None:
+        return "item item_reference" if isinstance(value, dict) and "id" in value and "role" not in value else "item message"
+    if kind in ("function_call_output", "custom_tool_call_output"):
+        return "item output"
+    return f"item {kind}" if kind in ITEM_KINDS else "item unknown"
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("item message")]
+    | Annotated[FunctionCallItem, Tag("item function_call")]
+    | Annotated[CustomToolCallItem, Tag("item custom_tool_call")]
+    | Annotated[ToolOutputItem, Tag("item output")]
+    | Annotated[ReasoningItem, Tag("item reasoning")]
+    | Annotated[ItemReference, Tag("item item_reference")]
+    | SkipJsonSchema[Annotated[UnknownItem, Tag("item unknown")]],
+    Discriminator(_item_kind),
+]
+Items = Annotated[list[InputItem], Field(max_length=MOST_ITEMS, fail_fast=True), at_most(MOST_ITEMS)]

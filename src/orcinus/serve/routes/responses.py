@@ -1,0 +1,105 @@
+"""`/v1/responses`: create a response, fetch it, delete it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from orcinus.errors import shown
+from orcinus.serve.answers import Answers
+from orcinus.serve.dialects.reply import Reply, ServedModel
+from orcinus.serve.dialects.responses import ResponsesReply, events_without_answer, response_object, without_answer
+from orcinus.serve.dialects.responses_history import PlacedItem, read_items
+from orcinus.serve.dialects.responses_input import to_chat
+from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseObject
+from orcinus.serve.dialects.responses_output import Output
+from orcinus.serve.dialects.responses_schema import ResponsesBody
+from orcinus.serve.dialects.responses_tools import read_tools
+from orcinus.serve.dialects.responses_truncation import without_oldest_turns
+from orcinus.serve.errors import ApiError
+from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
+from orcinus.serve.responses import JSON, STREAM_HEADERS
+from orcinus.serve.routes.generation import answer_chat
+from orcinus.serve.service import Service
+
+PREFIX = "resp"
+SEALED = "reasoning.encrypted_content"
+
+
+def router(service: Service) -> APIRouter:
+    """`POST /v1/responses`, and `GET` and `DELETE` of one that is stored."""
+    routes = APIRouter()
+
+    @routes.post("/responses", include_in_schema=False)
+    @routes.post("/v1/responses", **takes(ResponsesBody, ResponseObject, GENERATION_ERRORS, streams=True))
+    async def create(request: Request) -> Response:
+        with service.counting_rejections():
+            service.admission.check_room()
+            body = await service.read(request, ResponsesBody)
+            items = read_items(body, service.stored, _holder(request))
+            if not items and not body.instructions:
+                return _without_answer(service, body)
+            return await _answer(service, request, body, items)
+
+    @routes.get("/v1/responses/{id}", **gives(ResponseObject, (404, *ANY_ERRORS)))
+    async def fetch(request: Request, id: str) -> Response:  # noqa: A002
+        stored = service.stored.find(_holder(request), id)
+        if stored is None:
+            raise _unknown(id)
+        return Response(stored.response, media_type="application/json")
+
+    @routes.delete("/v1/responses/{id}", **gives(DeletedResponse, (404, *ANY_ERRORS)))
+    async def delete(request: Request, id: str) -> dict[str, Any]:  # noqa: A002
+        if not service.stored.remove(_holder(request), id):
+            raise _unknown(id)
+        return {"id": id, "object": "response", "deleted": True}
+
+    return routes
+
+
+async def _answer(service: Service, request: Request, body: ResponsesBody, items: list[PlacedItem]) -> Response:
+    """The response of the model. Raises `ApiError` with the client's own field names."""
+    holder = _holder(request)
+    chat = to_chat(body, [(one.place, one.item) for one in items])
+
+    def keep(response: dict[str, Any]) -> bool:
+        return service.stored.add(holder, response, [one.to_json() for one in items])
+
+    def make_reply(answers: Answers, served: ServedModel) -> Reply:
+        response = response_object(answers.call.id, body, chat.tools, chat.warnings, served)
+        suffix = answers.call.id.removeprefix(f"{PREFIX}-")
+        return ResponsesReply(answers, response, Output(suffix, chat.tools, SEALED in (body.include or ())), keep)
+
+    try:
+        asked = chat.body
+        if body.truncation == "auto":
+            with service.counting_texts():
+                asked = await without_oldest_turns(service.processor, asked)
+        return await answer_chat(service, request, asked, PREFIX, make_reply)
+    except ApiError as error:
+        raise chat.names.translate(error) from None
+
+
+def _without_answer(service: Service, body: ResponsesBody) -> Response:
+    """The response to a request that says nothing; the engine does not see it."""
+    service.processor.check_name(body.model)
+    tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
+    made = response_object(f"{PREFIX}-{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
+    if body.stream:
+        return Response(events_without_answer(made), headers=STREAM_HEADERS, media_type="text/event-stream")
+    return JSON(without_answer(made))
+
+
+def _holder(request: Request) -> str:
+    """Whose responses a request sees: those of its key."""
+    holder = request.scope["orcinus"]["holder"]
+    return "" if holder is None else str(holder.name)
+
+
+def _unknown(id: str) -> ApiError:  # noqa: A002
+    return ApiError(
+        404, f"there is no response {shown(id)}, or it is not stored (any more)", param="id", code="response_not_found"
+    )
