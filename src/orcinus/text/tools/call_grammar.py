@@ -1,0 +1,149 @@
+"""Grammars of answers that call tools, in llguidance's form of Lark."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orcinus.errors import RequestError, shown
+from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
+
+# Templates write JSON in history as Python's `json.dumps` does; so do constrained models, and white space has an end.
+STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
+TEXT = r"/(.|\n)*/"
+LINE = r"/((.|\n)*\n)?[ \t\r\n;]*/"  # to the beginning of a line, or to the next call
+SPACE = r"/[ \t\r\n]*/"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How calls may begin in free text, and what follows to the first call.
+
+    `mark` begins calls anywhere, `line` (a terminal) at the beginning of a line. `first` is the rule of the first call.
+    """
+
+    mark: str = ""
+    line: str = ""
+    then: str = ""
+    first: str = "call"
+    end: str = ""
+
+
+class CallGrammar:
+    """Collects a rule for each tool that may be called, and the rules of their arguments.
+
+    Raises `RequestError` if a call is forced and there is no such tool.
+    """
+
+    def __init__(self, tools: Sequence[Tool], choice: ToolChoice, parallel: bool, token_id: TokenId) -> None:
+        self.forced = choice.forced
+        self.tools = _callable(tools, choice)
+        self._several = parallel and choice.name is None
+        self._token_id = token_id
+        self._rules: list[str] = []
+        self._calls: list[str] = []
+
+    def mark(self, mark: str) -> str:
+        """A mark, as a special token or as text."""
+        number = self._token_id(mark)
+        return quoted(mark) if number is None else f"<[{number}]>"
+
+    def rule(self, kind: str, body: str, options: str = "") -> str:
+        """Add a rule or, with a capital, a terminal; returns its name."""
+        name = f"{kind}_{len(self._rules)}"
+        self._rules.append(f"{name}{options}: {body}")
+        return name
+
+    def add(self, *parts: str) -> str:
+        """Add a tool's call; returns the name of its rule."""
+        self._calls.append(self.rule("call", " ".join(parts)))
+        return self._calls[-1]
+
+    def arguments(self, tool: Tool) -> str:
+        """A tool's arguments as JSON; those of a tool that is not bound are any object."""
+        schema = arguments_schema(tool) if self.bound(tool) else {"type": "object"}
+        return self.rule("arguments", json_rule(schema) if schema else '"{}"')
+
+    def bound(self, tool: Tool) -> bool:
+        """Whether the tool's arguments follow its schema."""
+        return self.forced or tool.strict
+
+    def answer(self, *openings: Opening, begin: str = "", separator: str, end: str = "") -> str | None:
+        """The grammar, from what stands around calls; None if nothing is bound.
+
+        Forced calls begin with `begin`; in free text each of the `openings` may begin calls.
+        """
+        if not self.tools:
+            return None
+        start = f"{begin} {self._series('call', separator, end)}" if self.forced else self._text(openings, separator)
+        return "\n".join(["%llguidance {}", f"start: {start}", f"call: {' | '.join(self._calls)}", *self._rules, ""])
+
+    def _series(self, first: str, separator: str, end: str) -> str:
+        return f"{first} ({separator} call)* {end}" if self._several else f"{first} {end}"
+
+    def _text(self, openings: Sequence[Opening], separator: str) -> str:
+        segments = [self._segment(opening, separator) for opening in openings]
+        rest = self.rule("rest", TEXT)
+        return f"({' | '.join(segments)})* {rest}" if self._several else f"{' | '.join(segments)} | {rest}"
+
+    def _segment(self, opening: Opening, separator: str) -> str:
+        """Text, the beginning of calls, and calls."""
+        number = self._token_id(opening.mark) if opening.mark else None
+        if number is not None:
+            head = f"{self.rule('TEXT', TEXT)} <[{number}]>"
+        else:
+            terminal = f"{LINE} {opening.line}" if opening.line else f"{TEXT} {quoted(opening.mark)}"
+            head = self.rule("head", self.rule("HEAD", terminal), "[lazy]")
+        return self.rule("segment", f"{head} {opening.then} {self._series(opening.first, separator, opening.end)}")
+
+
+def _callable(tools: Sequence[Tool], choice: ToolChoice) -> list[Tool]:
+    """The tools that a grammar has to know."""
+    if not choice.forced:
+        return list(tools) if choice.mode == "auto" and any(tool.strict for tool in tools) else []
+    found = [tool for tool in tools if choice.name in (None, tool.name)]
+    if not found:
+        raise RequestError("tool_choice wants a call, but there is no such tool: name one of `tools`", "tool_choice")
+    return found
+
+
+def quoted(text: str) -> str:
+    """Text as a Lark string."""
+    return json.dumps(text)
+
+
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """A JSON value as the body of a rule."""
+    return f"%json {json.dumps({**schema, 'x-guidance': STYLE})}"
+
+
+def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"') -> tuple[str, str, str]:
+    """A call as a JSON object, from what follows `begin`."""
+    opened = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "{key}": '
+    return quoted(opened.removeprefix(begin)), grammar.arguments(tool), '"}"'
+
+
+def arguments_schema(tool: Tool) -> dict[str, Any] | None:
+    """The schema of a tool's arguments; None if it takes none.
+
+    Unless the schema says that there may be others, the arguments are those that it declares.
+    """
+    schema = dict(tool.parameters or {})
+    if any(name in schema for name in COMBINED) or "additionalProperties" in schema:
+        return {"type": "object", **schema}
+    declared, required = schema.get("properties") or {}, schema.get("required") or []
+    if not declared and not required:
+        return None
+    closed = {} if any(name not in declared for name in required) else {"additionalProperties": False}
+    return {"type": "object", **schema, **closed}
+
+
+def check_name(name: str, pattern: re.Pattern[str], what: str, form: str) -> str:
+    """The name, if the form can write it. Raises `RequestError`."""
+    if not pattern.fullmatch(name):
+        raise RequestError(f"the form {form!r} cannot write {what} {shown(name)}: rename it", "tools")
+    return name

@@ -1,0 +1,125 @@
+"""The parameters of a tool, from its JSON Schema; values written as text become JSON by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orcinus.text.tools.json_text import json_string
+from orcinus.text.tools.python_literal import python_json
+from orcinus.text.tools.tool_call import Tool
+
+ALL = frozenset({"string", "integer", "number", "boolean", "null", "array", "object"})
+DEEPEST = 16  # references and alternatives followed
+WORDS = {"True": "true", "False": "false", "None": "null"}  # Python's words, which templates also write
+
+
+class ParameterSchema:
+    """The arguments that a tool takes, by name."""
+
+    def __init__(self, tool: Tool | None) -> None:
+        self.root: Mapping[str, Any] = (tool.parameters if tool else None) or {}
+        properties = self.root.get("properties")
+        self.properties: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
+        required = self.root.get("required")
+        self.required = (
+            frozenset(name for name in required if isinstance(name, str)) if isinstance(required, list) else frozenset()
+        )
+
+    @property
+    def definitions(self) -> dict[str, Any]:
+        """The definitions that references in arguments mean."""
+        return {name: self.root[name] for name in ("$defs", "definitions") if name in self.root}
+
+    def inner(self, name: str) -> dict[str, Any]:
+        """The schema of one argument, with the definitions that it may refer to."""
+        schema = self.properties.get(name, True)
+        if not isinstance(schema, Mapping):
+            return {} if schema else {"not": {}}
+        return {**schema, **self.definitions}
+
+    def types(self, name: str) -> frozenset[str]:
+        """JSON types that an argument may have; all for an unknown one."""
+        return self._types(self.properties.get(name, True), 0)
+
+    def _types(self, schema: Any, depth: int) -> frozenset[str]:
+        if not isinstance(schema, Mapping) or depth > DEEPEST:
+            return ALL
+        found = ALL
+        if isinstance(named := schema.get("type"), str | list):
+            found &= _known([named] if isinstance(named, str) else named)
+        if "const" in schema:
+            found &= _known([_type(schema["const"])])
+        if isinstance(values := schema.get("enum"), list):
+            found &= _known(map(_type, values))
+        if isinstance(reference := schema.get("$ref"), str):
+            found &= self._types(self.resolve(reference), depth + 1)
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(inner := schema.get(keyword), list):
+                found &= frozenset[str]().union(*(self._types(one, depth + 1) for one in inner[:DEEPEST]))
+        if isinstance(inner := schema.get("allOf"), list):
+            found = found.intersection(*(self._types(one, depth + 1) for one in inner[:DEEPEST]))
+        return found or ALL
+
+    def resolve(self, reference: str) -> Any:
+        """The schema that a `#/…` reference means; None if there is none."""
+        found: Any = self.root
+        for part in reference.removeprefix("#").split("/")[1:]:
+            part = part.replace("~1", "/").replace("~0", "~")
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found if reference.startswith("#") else None
+
+
+def _known(types: Iterable[Any]) -> frozenset[str]:
+    found = {one for one in types if isinstance(one, str)} & ALL
+    return frozenset(found | {"integer"} if "number" in found else found)
+
+
+def _type(value: Any) -> str:
+    """The JSON type of a value."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, float):
+        return "integer" if value.is_integer() else "number"
+    names = {str: "string", int: "integer", list: "array", dict: "object", type(None): "null"}
+    return names.get(type(value), "")
+
+
+def json_value(text: str, types: frozenset[str]) -> str:
+    """Text as a JSON value of one of these types, else as a string.
+
+    A string that looks like a number is a number only if one is allowed.
+    """
+    if types == {"string"}:
+        return json_string(text)
+    stripped = text.strip()
+    written = WORDS.get(stripped, stripped.lower() if stripped.lower() in ("true", "false", "null") else stripped)
+    for read in (_from_json, _from_python):
+        found = read(written)
+        if found is not None and found[0] in types and (found[0] != "string" or types == ALL):
+            return found[1]
+    return json_string(text)
+
+
+def _from_json(text: str) -> tuple[str, str] | None:
+    """The type and text of a JSON value."""
+    try:
+        return _type(json.loads(text, parse_constant=_refuse, parse_int=_integer)), text
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int:
+    """An integer of that sign and any length; its value is not needed."""
+    return int(digits[:20])
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _from_python(text: str) -> tuple[str, str] | None:
+    """A list or dictionary in Python's notation, as templates write them."""
+    found = python_json(text) if text.startswith(("[", "{")) else None
+    return None if found is None else ("array" if text.startswith("[") else "object", found)

@@ -1,0 +1,115 @@
+"""The pythonic form: `[f(a=1, b="x"), g()]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orcinus.text.tools.call_grammar import SPACE, CallGrammar, Opening, check_name, quoted
+from orcinus.text.tools.incremental_parser import IncrementalParser
+from orcinus.text.tools.incremental_text import Steps
+from orcinus.text.tools.json_text import json_string
+from orcinus.text.tools.parameter_schema import ParameterSchema
+from orcinus.text.tools.python_arguments import arguments_rule
+from orcinus.text.tools.python_literal import WORD, PythonLiteral
+from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolParser
+
+MARKS = {"<|python_start|>": "<|python_end|>", "<|tool_call_start|>": "<|tool_call_end|>"}  # Llama 4; LFM2
+NAME = re.compile(r"[^\s\[\](){}=,\"'<>]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pythonic:
+    """A Python list of calls with literals as arguments.
+
+    Without a mark, a list is one of calls if it begins the answer or a line, and its first function is a known tool.
+    `mark` is what the grammar writes before the list.
+    """
+
+    name: ClassVar[str] = "pythonic"
+    marks: ClassVar[tuple[str, ...]] = (*MARKS, *MARKS.values())
+    mark: str = ""
+
+    def parser(self, tools: Sequence[Tool]) -> ToolParser:
+        """A parser for one answer."""
+        return _PythonicParser(tools)
+
+    def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
+        """The grammar of answers."""
+        grammar, openings = CallGrammar(tools, choice, parallel, token_id), list[Opening]()
+        for tool in grammar.tools:
+            begin = quoted(f"{check_name(tool.name, NAME, 'the tool', self.name)}(")
+            rest = grammar.rule("rest", f'{arguments_rule(grammar, tool, self.name)} ")"')
+            grammar.add(begin, rest)
+            openings.append(Opening(line=f'"[" {SPACE} {begin}', first=rest, end='"]"'))
+        for mark, end in MARKS.items():
+            openings.append(Opening(mark, then='"["', end=f'"]" {grammar.mark(end)}'))
+        begin, end = '"["', '"]"'
+        if self.mark:
+            begin, end = f"{grammar.mark(self.mark)} {begin}", f"{end} {grammar.mark(MARKS[self.mark])}"
+        return grammar.answer(*openings, begin=begin, separator='", "', end=end)
+
+
+class _PythonicParser(IncrementalParser):
+    openings = tuple(MARKS)
+    bare = "["
+
+    def _block(self, mark: str) -> Steps[None]:
+        yield from self._text.space()
+        if not (yield from self._text.literal("[")):
+            return
+        known, comma = mark == self.bare, True
+        while comma:
+            yield from self._text.space()
+            name = yield from self._text.all_of(NAME)
+            if not name or (known and name not in self.tools) or not (yield from self._text.literal("(")):
+                break
+            known = False
+            if not (yield from self._function(name)):
+                return
+            yield from self._text.space()
+            comma = yield from self._text.literal(",")
+        if not (yield from self._text.literal("]")) or known:
+            return
+        self._text.keep()
+        yield from self._text.space()
+        if mark in MARKS and (yield from self._text.literal(MARKS[mark])):
+            self._text.keep()
+
+    def _function(self, name: str) -> Steps[bool]:
+        """A call's arguments, to the closing parenthesis; False: it is missing."""
+        self._begin_call(name)
+        schema, place, comma = ParameterSchema(self.tools.get(name)), 0, True
+        while True:
+            self._text.keep()
+            yield from self._text.space()
+            if (yield from self._text.literal(")")):
+                self._show("}" if place else "{}")
+                self._text.keep()
+                return True
+            if not comma or not (yield from self._argument(schema, place)):
+                yield from self._show_cut()
+                return False
+            place += 1
+            yield from self._text.space()
+            comma = yield from self._text.literal(",")
+
+    def _argument(self, schema: ParameterSchema, place: int) -> Steps[bool]:
+        """An argument; one without a name has that of its place in the schema."""
+        word = yield from self._text.all_of(WORD)
+        yield from self._text.space()
+        named = bool(word) and (yield from self._text.literal("="))
+        if not named and not (yield from self._text.peek()):
+            return False  # a name that the end of the answer cuts
+        key = word if named else next(iter(list(schema.properties)[place : place + 1]), "")
+        if not key:
+            return False
+        self._text.kept()
+        self._show(f"{', ' if place else '{'}{json_string(key)}: ")
+        literal, as_string = PythonLiteral(self._text, self._show), schema.types(key) == {"string"}
+        if named or not word:
+            yield from self._text.space()
+            return (yield from literal.value(as_string=as_string))
+        return (yield from literal.rest_of_word(word, as_string=as_string))

@@ -1,0 +1,51 @@
+"""What a chat template does with tools: whether it shows them, and in which form it writes calls."""
+
+from __future__ import annotations
+
+import jinja2
+
+from orcinus.errors import ConfigError, shown
+from orcinus.text.template_process import environment
+from orcinus.text.tools import FORMS
+from orcinus.text.tools.mistral import ARGS, Mistral
+from orcinus.text.tools.pythonic import MARKS, Pythonic
+from orcinus.text.tools.tool_call import ToolForm
+
+# What the templates of each form contain, in the order in which to look: the first whose words are all there.
+SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("mistral", ("[TOOL_CALLS]",)),
+    ("qwen3_coder", ("<function=", "<parameter=")),
+    ("hermes", ("<tool_call>",)),
+    *(("pythonic", (sign,)) for sign in ("<|tool_call_start|>", "func_name1(", "params_name1=")),
+    ("llama3_json", ("<|python_tag|>",)),
+    ("llama3_json", ("<|start_header_id|>", '"parameters"')),
+)
+
+
+def find_form(template: str | None, name: str | None = None) -> ToolForm:
+    """The form in which a template writes calls; Hermes if it writes none.
+
+    `name` is a form's name in `FORMS`, chosen by the user; the template then only tells variants of it apart. Raises
+    `ConfigError` for an unknown name.
+    """
+    text = template or ""
+    if name is not None and name not in FORMS:
+        raise ConfigError(f"no tool-call form {shown(name)}: choose one of {', '.join(FORMS)}")
+    found = name or next((form for form, signs in SIGNS if all(sign in text for sign in signs)), "hermes")
+    if found == "mistral":
+        return Mistral(named=ARGS in text)
+    if found == "pythonic":
+        return Pythonic(mark=next((mark for mark in MARKS if mark in text), ""))
+    return FORMS[found]
+
+
+def knows_tools(template: str | None) -> bool:
+    """Whether a template reads the variable `tools`.
+
+    The template is parsed and nothing in it is evaluated, not even constants (`jinja2.meta` would): it is not trusted.
+    """
+    try:
+        names = environment().parse(template or "").find_all(jinja2.nodes.Name)
+        return any(name.name == "tools" and name.ctx == "load" for name in names)
+    except (jinja2.TemplateError, RecursionError):  # rendering it will tell
+        return False
