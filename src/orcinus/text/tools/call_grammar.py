@@ -14,6 +14,7 @@ from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 # Templates write JSON in history as Python's `json.dumps` does; so do constrained models, and white space has an end.
 STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
+MOST_RULES = 100_000
 TEXT = r"/(.|\n)*/"
 LINE = r"/((.|\n)*\n)?[ \t\r\n;]*/"  # to the beginning of a line, or to the next call
 SPACE = r"/[ \t\r\n]*/"
@@ -54,6 +55,8 @@ class CallGrammar:
 
     def rule(self, kind: str, body: str, options: str = "") -> str:
         """Add a rule or, with a capital, a terminal; returns its name."""
+        if len(self._rules) == MOST_RULES:
+            raise RequestError(f"the tools need more than {MOST_RULES:,} grammar rules: offer fewer, or simpler ones", "tools")
         name = f"{kind}_{len(self._rules)}"
         self._rules.append(f"{name}{options}: {body}")
         return name

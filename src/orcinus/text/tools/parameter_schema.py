@@ -11,7 +11,7 @@ from orcinus.text.tools.python_literal import python_json
 from orcinus.text.tools.tool_call import Tool
 
 ALL = frozenset({"string", "integer", "number", "boolean", "null", "array", "object"})
-DEEPEST = 16  # references and alternatives followed
+DEEPEST = 16  # references followed from one to the next
 WORDS = {"True": "true", "False": "false", "None": "null"}  # Python's words, which templates also write
 
 
@@ -20,6 +20,7 @@ class ParameterSchema:
 
     def __init__(self, tool: Tool | None) -> None:
         self.root: Mapping[str, Any] = (tool.parameters if tool else None) or {}
+        self._types: dict[str, frozenset[str]] = {}  # of references
         properties = self.root.get("properties")
         self.properties: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
         required = self.root.get("required")
@@ -41,10 +42,25 @@ class ParameterSchema:
 
     def types(self, name: str) -> frozenset[str]:
         """JSON types that an argument may have; all for an unknown one."""
-        return self._types(self.properties.get(name, True), 0)
+        return self.types_of(self.properties.get(name, True))
 
-    def _types(self, schema: Any, depth: int) -> frozenset[str]:
-        if not isinstance(schema, Mapping) or depth > DEEPEST:
+    def resolved(self, schema: Any) -> Mapping[str, Any]:
+        """A schema whose reference, or whose only `allOf`, is followed."""
+        for _ in range(DEEPEST):
+            if not isinstance(schema, Mapping):
+                break
+            if isinstance(reference := schema.get("$ref"), str):
+                schema = self._resolve(reference)
+            elif isinstance(inner := schema.get("allOf"), list) and len(inner) == 1:
+                rest = {name: value for name, value in schema.items() if name != "allOf"}
+                schema = {**rest, **inner[0]} if isinstance(inner[0], Mapping) else rest
+            else:
+                break
+        return schema if isinstance(schema, Mapping) else {}
+
+    def types_of(self, schema: Any) -> frozenset[str]:
+        """JSON types that a schema allows; all if it does not say."""
+        if not isinstance(schema, Mapping):
             return ALL
         found = ALL
         if isinstance(named := schema.get("type"), str | list):
@@ -54,15 +70,22 @@ class ParameterSchema:
         if isinstance(values := schema.get("enum"), list):
             found &= _known(map(_type, values))
         if isinstance(reference := schema.get("$ref"), str):
-            found &= self._types(self.resolve(reference), depth + 1)
+            found &= self._types_of_reference(reference)
         for keyword in ("anyOf", "oneOf"):
             if isinstance(inner := schema.get(keyword), list):
-                found &= frozenset[str]().union(*(self._types(one, depth + 1) for one in inner[:DEEPEST]))
+                found &= frozenset[str]().union(*map(self.types_of, inner))
         if isinstance(inner := schema.get("allOf"), list):
-            found = found.intersection(*(self._types(one, depth + 1) for one in inner[:DEEPEST]))
+            found = found.intersection(*map(self.types_of, inner))
         return found or ALL
 
-    def resolve(self, reference: str) -> Any:
+    def _types_of_reference(self, reference: str) -> frozenset[str]:
+        """The same of a referenced schema, computed once; a circle allows all types."""
+        if reference not in self._types:
+            self._types[reference] = ALL
+            self._types[reference] = self.types_of(self._resolve(reference))
+        return self._types[reference]
+
+    def _resolve(self, reference: str) -> Any:
         """The schema that a `#/…` reference means; None if there is none."""
         found: Any = self.root
         for part in reference.removeprefix("#").split("/")[1:]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from orcinus.errors import RequestError, shown
-from orcinus.text.tools.call_grammar import COMBINED, CallGrammar, check_name, json_rule, quoted
-from orcinus.text.tools.parameter_schema import ALL, ParameterSchema
+from orcinus.text.tools.call_grammar import COMBINED, TEXT, CallGrammar, check_name, json_rule, quoted
+from orcinus.text.tools.parameter_schema import ALL, DEEPEST, ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 
 PARAMETER, END_OF_VALUE = "<parameter=", "</parameter>"
 NAME = re.compile(r"[^<>\n]+")
-LENGTHS = ("minLength", "maxLength")
+END = f"\n{END_OF_VALUE}\n"
+WITHOUT_END = r"~/(.|\n)*<\/parameter>(.|\n)*/"
 WORDS = r"/[^-0-9\[{\"\s](.|\n)*/"  # text that does not begin as other JSON values do
 
 
@@ -23,14 +25,13 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
     Raises `RequestError` for what this form cannot express.
     """
     if not grammar.bound(tool):
-        value = grammar.rule("value", grammar.rule("VALUE", rf'/(.|\n)*/ "{END_OF_VALUE}"'), "[lazy]")
-        return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {value} "\\n")*')
+        return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {_text(grammar)})*')
     schema = ParameterSchema(tool)
     check_expressible(schema, tool.name, form)
     parts = []
     for name in (*schema.properties, *sorted(schema.required - set(schema.properties))):
         begin = quoted(f"{PARAMETER}{check_name(name, NAME, 'the parameter', form)}>\n")
-        one = grammar.rule("parameter", f"{begin} {_value(grammar, schema, name)}")
+        one = grammar.rule("parameter", f"{begin} {_value(grammar, schema, schema.properties.get(name, True))}")
         parts.append(one if name in schema.required else f"{one}?")
     return grammar.rule("arguments", " ".join(parts) or '""')
 
@@ -42,51 +43,65 @@ def check_expressible(schema: ParameterSchema, tool: str, form: str) -> None:
             raise RequestError(f"the form {form!r} cannot enforce {keyword!r} in the parameters of {shown(tool)}", "tools")
 
 
-def _value(grammar: CallGrammar, schema: ParameterSchema, name: str) -> str:
-    """A value and its closing mark."""
-    inner, types = schema.inner(name), schema.types(name)
-    if types == {"string"}:
-        return _string(grammar, inner)
-    end = quoted(f"\n{END_OF_VALUE}\n")
-    if types == ALL:
-        return _any_text(grammar)
-    if "string" not in types:
-        return f"{grammar.rule('value', json_rule(inner))} {end}"
-    others = grammar.rule("value", json_rule({"allOf": [inner, {"type": sorted(types - {"string"})}], **schema.definitions}))
-    text = grammar.rule("value", grammar.rule("VALUE", f"{WORDS} & {_without_end()}"))
-    return f"({others} | {text}) {end}"
-
-
-def _any_text(grammar: CallGrammar) -> str:
-    value = grammar.rule("value", grammar.rule("VALUE", rf'/(.|\n)*/ "{END_OF_VALUE}"'), "[lazy]")
-    return f'{value} "\\n"'
-
-
-def _without_end() -> str:
-    return r"~/(.|\n)*<\/parameter>(.|\n)*/"
-
-
-def _string(grammar: CallGrammar, schema: Mapping[str, Any]) -> str:
-    """A string, with what JSON Schema says of its text; `format` is a comment."""
-    end = quoted(f"\n{END_OF_VALUE}\n")
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
+def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: bool = False, depth: int = 0) -> str:
+    """A value and its closing mark. `mixed`: it may be other than a string, so text must not look like JSON."""
+    if depth > DEEPEST:
+        raise RequestError(f"a parameter has more than {DEEPEST} alternatives inside each other: simplify its schema", "tools")
+    value = schema.resolved(value)
+    for keyword in ("anyOf", "oneOf"):
+        if isinstance(inner := value.get(keyword), list):
+            several = schema.types_of(value) != {"string"}
+            each = (_value(grammar, schema, one, mixed=mixed or several, depth=depth + 1) for one in inner)
+            return f"({' | '.join(each)})"
+    values = [value["const"]] if "const" in value else value.get("enum")
     if isinstance(values, list):
-        return f"({' | '.join(quoted(one) for one in values if isinstance(one, str))}) {end}"
+        texts = (one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in values)
+        return f"({' | '.join(map(quoted, texts))}) {quoted(END)}"
+    types = schema.types_of(value)
+    if types == ALL:
+        return _text(grammar)
+    if "string" not in types:
+        return _json(grammar, schema, value)
+    text = _text(grammar, *_limits(value), *([WORDS] if mixed or len(types) > 1 else []))
+    if types == {"string"}:
+        return text
+    return f"({text} | {_json(grammar, schema, {**value, 'type': sorted(types - {'string'})})})"
+
+
+def _json(grammar: CallGrammar, schema: ParameterSchema, value: Mapping[str, Any]) -> str:
+    return f"{grammar.rule('value', json_rule({**value, **schema.definitions}))} {quoted(END)}"
+
+
+def _text(grammar: CallGrammar, *limits: str) -> str:
+    """Text to its closing mark. Text with limits is one lexeme with the mark: lexemes are as long as they can be."""
+    if not limits:
+        terminal = grammar.rule("VALUE", f'{TEXT} "{END_OF_VALUE}"')
+        return f'{grammar.rule("value", terminal, "[lazy]")} "\\n"'
+    limited = grammar.rule("TEXT", " & ".join((*limits, WITHOUT_END)))
+    return grammar.rule("value", grammar.rule("VALUE", f"{limited} {quoted(END)}"), "[lazy]")
+
+
+def _limits(schema: Mapping[str, Any]) -> list[str]:
+    """What a schema says of a string, as terminals; `format` is a comment."""
     limits = []
-    if any(name in schema for name in LENGTHS):
-        least, most = schema.get("minLength", 0), schema.get("maxLength", "")
-        limits.append(f"/(.|\\n){{{least},{most}}}/")
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if least or most is not None:
+        if not isinstance(least, int) or not isinstance(most, int | None):
+            raise RequestError("minLength and maxLength of a parameter must be integers", "tools")
+        limits.append(f"/(.|\\n){{{least},{'' if most is None else most}}}/")
     if isinstance(pattern := schema.get("pattern"), str):
         limits.append(_search(pattern))
-    if not limits:
-        return _any_text(grammar)
-    return f"{grammar.rule('value', grammar.rule('VALUE', ' & '.join([*limits, _without_end()])))} {end}"
+    return limits
 
 
 def _search(pattern: str) -> str:
     """A text that a pattern of JSON Schema is found in."""
     begins, ends = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
     body = pattern[begins : len(pattern) - ends]
-    body = re.sub(r"\\.|/", lambda found: {"/": r"\/", r"\d": "[0-9]", r"\w": "[a-zA-Z0-9_]"}.get(found[0], found[0]), body)
+    body = re.sub(
+        r"\\.|/|\n",
+        lambda found: {"/": r"\/", "\n": r"\n", r"\d": "[0-9]", r"\w": "[a-zA-Z0-9_]"}.get(found[0], found[0]),
+        body,
+    )
     anything = r"(.|\n)*"
     return f"/{'' if begins else anything}({body}){'' if ends else anything}/"
