@@ -76,14 +76,14 @@ def check(calls: list[tuple[str, str]], tools: tuple[Tool, ...] = TOOLS) -> None
 def test_forced_answers_are_calls_that_follow_the_schemas(form: ToolForm, special: bool) -> None:
     marks = form.marks if special else ()
     ended, names = 0, set()
-    for seed in range(fewer(60)):
+    for seed in range(fewer(30)):
         text = walk(grammar(form, TOOLS, REQUIRED, special=special), seed, marks)
         if text is not None:
             found = parse(form, [text], TOOLS)
             assert (found.content, len(found.calls) > 0) == ("", True), text
             check(found.calls)
             ended, names = ended + 1, names | {name for name, _ in found.calls}
-    assert ended >= fewer(60) / 2
+    assert ended >= fewer(30) / 2
     assert len(names) > 1
 
 

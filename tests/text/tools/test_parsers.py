@@ -156,6 +156,7 @@ CASES: list[tuple[str, str, str, list[tuple[str, str]]]] = [  # form, text, cont
     ("pythonic", "<|python_start|>[f(a=1)]<|python_end|>", "", [("f", '{"a": 1}')]),
     ("pythonic", "<|tool_call_start|>[f(a=1)]<|tool_call_end|>.", ".", [("f", '{"a": 1}')]),
     ("pythonic", "[f(a=1)]", "[f(a=1)]", []),
+    ("pythonic", "<|python_start|>[]<|python_end|>", "<|python_start|>[]<|python_end|>", []),
     ("pythonic", "[1, 2] and [now]", "[1, 2] and [now]", []),
     ("pythonic", "see [now()]", "see [now()]", []),
     ("pythonic", "[get_weather(city=str(5))]", "(5))]", [("get_weather", '{"city": "str"')]),

@@ -60,18 +60,19 @@ class _PythonicParser(IncrementalParser):
         yield from self._text.space()
         if not (yield from self._text.literal("[")):
             return
-        known, comma = mark == self.bare, True
+        begun, comma = False, True
         while comma:
             yield from self._text.space()
             name = yield from self._text.all_of(NAME)
-            if not name or (known and name not in self.tools) or not (yield from self._text.literal("(")):
+            known = begun or mark != self.bare or name in self.tools
+            if not name or not known or not (yield from self._text.literal("(")):
                 break
-            known = False
+            begun = True
             if not (yield from self._function(name)):
                 return
             yield from self._text.space()
             comma = yield from self._text.literal(",")
-        if not (yield from self._text.literal("]")) or known:
+        if not (yield from self._text.literal("]")) or not begun:
             return
         self._text.keep()
         yield from self._text.space()

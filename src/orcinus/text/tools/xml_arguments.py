@@ -60,6 +60,8 @@ def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: 
     types = schema.types_of(value)
     if types == ALL:
         return _text(grammar)
+    if types == {"boolean"}:
+        return f'("true" | "false" | "True" | "False") {quoted(END)}'  # templates write Python's words
     if "string" not in types:
         return _json(grammar, schema, value)
     text = _text(grammar, *_limits(value), *([WORDS] if mixed or len(types) > 1 else []))
