@@ -14,13 +14,23 @@ from orcinus.threads import set_waiting
 if TYPE_CHECKING:
     from orcinus.config import EngineConfig
     from orcinus.core.sampling_params import SamplingParams
+    from orcinus.core.structured_outputs import StructuredOutputs
     from orcinus.errors import OrcinusError
     from orcinus.llm import LLM, RequestOutput
     from orcinus.sim.config import SimulationConfig
     from orcinus.sim.simulate import simulate
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "EngineConfig", "OrcinusError", "RequestOutput", "SamplingParams", "SimulationConfig", "simulate"]
+__all__ = [
+    "LLM",
+    "EngineConfig",
+    "OrcinusError",
+    "RequestOutput",
+    "SamplingParams",
+    "SimulationConfig",
+    "StructuredOutputs",
+    "simulate",
+]
 
 set_waiting()  # before torch is loaded
 
@@ -28,7 +38,8 @@ _HOME = {
     "LLM": "orcinus.llm",
     "RequestOutput": "orcinus.llm",
     "EngineConfig": "orcinus.config",
-    "SamplingParams": "orcinus.core.request",
+    "SamplingParams": "orcinus.core.sampling_params",
+    "StructuredOutputs": "orcinus.core.structured_outputs",
     "OrcinusError": "orcinus.errors",
     "SimulationConfig": "orcinus.sim.config",
     "simulate": "orcinus.sim.simulate",

@@ -20,7 +20,7 @@ from orcinus.config import EngineConfig, Resolved
 from orcinus.core.component_spec import make_order, spell
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.ports import Clock, Executor, Observer
+from orcinus.core.ports import Clock, Executor, Observer, Preparation
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
 from orcinus.distribution import needs
@@ -39,6 +39,7 @@ from orcinus.runtime.ready_executor import allocate_kv, ready_executor
 from orcinus.runtime.sampling import choose
 from orcinus.runtime.transfers import Link
 from orcinus.text.generation_config import default_params, end_of_text_ids
+from orcinus.text.grammars import Grammars, vocabulary_of
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
 from orcinus.threads import claim_process
 from orcinus.tiny import MODEL_DIR
@@ -66,6 +67,8 @@ class Built:
     default_params: SamplingParams
     resolved: Resolved
     plan: Plan
+    preparation: Preparation  # of requests with structured output
+    grammars: Grammars
     ranks: tuple[RankProcess, ...]  # of a model on several ranks; () on one device
     check: Callable[[], None]  # raises `EngineError` if the engine cannot go on; for idle engines, which run no iteration
 
@@ -76,7 +79,7 @@ class Built:
         """
         plan = self.plan.of(replace(config, num_blocks=self.resolved.num_blocks, kv_memory_mib=None))
         plan.check()
-        return _wire(plan.resolved, self.engine.executor, self.engine.clock, observers)
+        return _wire(plan.resolved, self.engine.executor, self.engine.clock, observers, self.preparation)
 
 
 def resolve(config: EngineConfig) -> Resolved:
@@ -107,21 +110,24 @@ def build(
     spec = checkpoint.spec
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # fails now if unwritable
     tokenizer, params = load_tokenizer(folder), default_params(folder)
+    eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
+    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name ids beyond the vocabulary
+    grammars = Grammars(partial(vocabulary_of, tokenizer, eos_ids, spec.vocab_size))
     executor: Executor
     processes: tuple[RankProcess, ...]
+    preparation: Preparation = grammars
     if plan.mesh.size > 1:
         executor = ranks = _ranks(replace(plan.resolved, folder=folder), config, progress)
+        preparation = ranks.preparation(grammars)
         check, processes = ranks.check, ranks.processes(plan.resolved.stages)
     else:
-        executor, plan = _this_process(plan, checkpoint, progress)
+        executor, plan = _this_process(plan, checkpoint, progress, grammars)
         check, processes = _cannot_fail, ()
     resolved = replace(plan.resolved, folder=folder)
     for recorder in recorders:
         recorder.describe(_header(resolved, executor))
-    engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders])
-    eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
-    eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name ids beyond the vocabulary
-    return Built(engine, tokenizer, eos_ids, params, resolved, plan, processes, check)
+    engine = _wire(resolved, executor, clock or MonotonicClock(), [*observers, *recorders], preparation)
+    return Built(engine, tokenizer, eos_ids, params, resolved, plan, preparation, grammars, processes, check)
 
 
 def _planned(config: EngineConfig, memory_sharers: int) -> tuple[Plan, Path]:
@@ -172,7 +178,7 @@ def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
     return RayLauncher(config.ray_address, mesh, kind)
 
 
-def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tuple[Executor, Plan]:
+def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, grammars: Grammars) -> tuple[Executor, Plan]:
     """The executor of a model on one device, and its measured plan."""
     dummy = plan.config.load_format == "dummy"
     attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
@@ -188,6 +194,7 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress) -> tup
     progress("warm-up", 0, 0)
     link, graphs = Link(plan.device.device), resolved.cuda_graphs
     executor = ready_executor(model, kv, link, resolved.attention, resolved.limits, cuda_graphs=graphs)
+    executor.grammars = grammars
     return executor, plan
 
 
@@ -244,11 +251,13 @@ def _chooser(plan: Plan, link: Link) -> Chooser:
     return KernelChooser(link)
 
 
-def _wire(resolved: Resolved, executor: Executor, clock: Clock, observers: Sequence[Observer]) -> Engine:
+def _wire(
+    resolved: Resolved, executor: Executor, clock: Clock, observers: Sequence[Observer], preparation: Preparation
+) -> Engine:
     """An engine that has no requests yet."""
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
     scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
-    return Engine(scheduler, executor, clock, observers, on_dropped=warn_of_dropped)
+    return Engine(scheduler, executor, clock, observers, on_dropped=warn_of_dropped, preparation=preparation)
 
 
 def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:

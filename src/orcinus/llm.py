@@ -73,7 +73,7 @@ class LLM:
         model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
         self.default_params = built.default_params
         self._input_processor = InputProcessor(
-            self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds
+            self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds, built.grammars
         )
         self._numbers = itertools.count(1)
         self._closed = False
@@ -132,8 +132,7 @@ class LLM:
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         prompts = [self.encode_chat(conversation) for conversation in conversations]
-        prepared = self._prepare(prompts, params, context)
-        return self._complete([replace(one, thinking=prompts[one.index].thinking) for one in prepared], progress)
+        return self._complete(self._prepare(prompts, params, context), progress)
 
     def stream(
         self,

@@ -33,10 +33,11 @@ def test_a_bit_is_set_for_every_token_that_is_allowed(data: st.DataObject, size:
         return
     assert (found.dtype, len(found)) == (np.int32, -(-size // 32))
     assert [bool(int(found[token // 32]) >> token % 32 & 1) for token in range(size)] == wanted
-    logits = torch.randn(size)
+    logits = torch.randn(3, size)
     before = logits.clone()
-    apply_token_bitmask(logits, found)
-    assert logits.tolist() == [x if ok else -torch.inf for x, ok in zip(before.tolist(), wanted, strict=True)]
+    apply_token_bitmask(logits, [1], found[None])
+    assert logits[1].tolist() == [x if ok else -torch.inf for x, ok in zip(before[1].tolist(), wanted, strict=True)]
+    assert torch.equal(logits[[0, 2]], before[[0, 2]])
 
 
 @pytest.mark.parametrize("params", [{}, {"stop_token_ids": (3,)}, {"min_tokens": 1, "stop_token_ids": (3,)}])

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from orcinus.core.batch import Batch, Event, Submitted
 from orcinus.core.component_spec import spell
 from orcinus.core.held_answers import HeldAnswers
-from orcinus.core.ports import Clock, Executor, Observer, Order, Policy
+from orcinus.core.ports import Clock, Executor, Observer, Order, Policy, Preparation
+from orcinus.core.preparing import PreparingRequests
 from orcinus.core.request import Finish, Request
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
-from orcinus.errors import Stalled
+from orcinus.errors import PolicyError, Stalled
 
 
 class Engine:
@@ -25,7 +26,7 @@ class Engine:
 
     Not thread-safe: one thread calls `submit`, `cancel` and `step`. A simulation calls the two halves of `step` itself,
     `dispatch` and `settle`, because requests also arrive while batches are in flight. An observer that raises is dropped;
-    `on_dropped` hears which, and why.
+    `on_dropped` hears which, and why. Requests that need a `preparation` reach the scheduler when it has ended.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Engine:
         clock: Clock,
         observers: Sequence[Observer] = (),
         on_dropped: Callable[[Observer, Exception], None] | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
         self.scheduler, self.executor, self.clock = scheduler, executor, clock
         self.on_dropped = on_dropped
@@ -43,16 +45,29 @@ class Engine:
         self._in_flight: deque[tuple[Batch, float]] = deque()  # with their launch times
         self._returned = -math.inf  # when the last batch returned
         self._held = HeldAnswers()
+        self._preparing = PreparingRequests(preparation)
 
     @property
     def idle(self) -> bool:
-        return self.scheduler.idle and not self._in_flight
+        return self.scheduler.idle and not self._in_flight and not self._preparing
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of requests that wait to be admitted, or to become ready."""
+        return self.scheduler.num_waiting + len(self._preparing)
 
     def submit(self, request: Request) -> list[Event]:
         """Queue a request. Returns its rejection if it can never be served.
 
         Raises `PolicyError`, and changes nothing, if a live request has the same id.
         """
+        if request.id in self._preparing:
+            raise PolicyError(f"request id {request.id!r} is already in use")
+        if self.scheduler.rejection_reason(request) is None and self._preparing.hold(request):
+            return []
+        return self._add(request)
+
+    def _add(self, request: Request) -> list[Event]:
         events, r = self.scheduler.add(request, self.clock.now()), request
         submitted = Submitted(r.id, r.prompt, r.params, r.arrival, r.context, tuple(r.output))
         self._tell(lambda observer: observer.on_submit(submitted))
@@ -64,6 +79,8 @@ class Engine:
         Does nothing if it has ended. `reason` is STOP when the caller found a stop string in the text.
         """
         now = self.clock.now()
+        if (request := self._preparing.withdraw(request_id)) is not None:
+            self._add(request)  # observers hear of every request
         events = self.scheduler.cancel(request_id, now, reason)
         events = self._held.cancel(request_id, reason, now) or events  # it ended already, or ends with the tokens it has
         if events:
@@ -94,6 +111,8 @@ class Engine:
 
     def dispatch(self) -> None:
         """Start batches until `executor.depth` are in flight or nothing can run."""
+        for request in self._preparing.take_ready():
+            self._add(request)
         while len(self._in_flight) < self.executor.depth:
             now = self.clock.now()
             planned = self.scheduler.plan(now, self.executor.overlap)
@@ -112,7 +131,9 @@ class Engine:
         Raises `Stalled` as `step` does.
         """
         if not self._in_flight:
-            if not self.scheduler.idle:
+            if self._preparing:
+                self._preparing.wait()
+            elif not self.scheduler.idle:
                 raise Stalled(
                     f"{self.scheduler.num_waiting} requests wait, {self.scheduler.num_running} hold K/V memory, nothing is in "
                     f"flight, and {type(self.scheduler.policy).__name__} selected none of them: this policy has a defect"

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
+from orcinus.core.request import Failure
 from orcinus.core.sampling_params import SamplingParams
+
+
+class TokenMatcher(Protocol):
+    """Follows a request's output, and says which tokens may come next."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the matcher gave up, if it did."""
+        ...
+
+    def bitmask(self, output: Sequence[int]) -> bytes | None:
+        """Tokens that may follow `output`: bit t of the bytes is token t.
+
+        The output only grows from call to call. None: every token.
+        """
+        ...
 
 
 class TokenCounts:
@@ -44,6 +62,7 @@ class RequestState:
     params: SamplingParams
     tokens: array[int]  # prompt and output, as far as results were collected
     blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
+    matcher: TokenMatcher | None = field(default=None, compare=False)  # of its grammar and its thinking budget
     _counts: TokenCounts | None = field(default=None, compare=False)
 
     @classmethod
@@ -51,6 +70,11 @@ class RequestState:
         tokens = array("q", new.prompt)
         tokens.extend(new.output)
         return cls(len(new.prompt), new.params, tokens, tuple(array("i", table) for table in new.blocks))
+
+    @property
+    def output(self) -> array[int]:
+        """The generated tokens, as far as results were collected."""
+        return self.tokens[self.prompt_length :]
 
     @property
     def counts(self) -> TokenCounts:

@@ -1,4 +1,4 @@
-"""The core's protocols: clock, executor, K/V manager, order, policy, observer."""
+"""The core's protocols: clock, executor, K/V manager, order, policy, observer, …"""
 
 from __future__ import annotations
 
@@ -82,6 +82,25 @@ class PacedExecutor(Executor, Protocol):
 
         The time since the last batch was a pause.
         """
+        ...
+
+
+class Preparation(Protocol):
+    """Work that some requests need before the scheduler hears of them, done elsewhere.
+
+    An example is the compilation of a grammar in a thread.
+    """
+
+    def begin(self, request: Request) -> None:
+        """Start the request's preparation. It never raises."""
+        ...
+
+    def ready(self, request: Request) -> bool:
+        """Whether the preparation has ended, well or not."""
+        ...
+
+    def wait(self, requests: Sequence[Request], seconds: float) -> None:
+        """Wait until one of the requests is ready, at most so long."""
         ...
 
 

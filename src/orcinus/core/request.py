@@ -40,6 +40,7 @@ class FinishCode(StrEnum):
     TOO_LONG = "too_long"  # rejected: longer than the model's context
     DEADLINE = "deadline"  # cancelled: its deadline has passed
     ALL_FORBIDDEN = "all_forbidden"  # failed: its parameters forbid every token
+    BAD_GRAMMAR = "bad_grammar"  # failed: its grammar became too complex to follow
     BAD_LOGITS = "bad_logits"  # failed: the model's output is not finite
     OUT_OF_MEMORY = "out_of_memory"  # failed: its iteration did not fit into the device's memory
     EXECUTOR_FAILED = "executor_failed"  # failed: its iteration raised

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from orcinus.core.structured_outputs import StructuredOutputs, ThinkingMarks
 from orcinus.errors import RequestError, shown
 
 MOST_ANSWERS = 128
@@ -52,6 +53,10 @@ class SamplingParams:
     seed: int | None = None  # equal seeds draw equal random numbers; None = one of the engine's
     logprobs: int | None = None  # log-probabilities of the sampled token and of this many top tokens; None = none
     prompt_logprobs: int | None = None  # the same for the prompt's tokens, which are then all computed, cached or not
+    structured_outputs: StructuredOutputs | None = None  # the form of the answer; None = any text
+    grammar: str | None = None  # the same, compiled for llguidance by the `InputProcessor`
+    thinking_token_budget: int | None = None  # most tokens of reasoning; None = no limit but max_tokens
+    thinking: ThinkingMarks | None = None  # where reasoning ends, for grammar and budget; set by the `InputProcessor`
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # normalise once, so that the rest of the code sees one form
@@ -105,6 +110,16 @@ class SamplingParams:
                 self.prompt_logprobs is None or _is_count(self.prompt_logprobs, 0),
                 "a whole number of at least 0, or None",
             ),
+            (
+                "structured_outputs",
+                self.structured_outputs is None or isinstance(self.structured_outputs, StructuredOutputs),
+                "StructuredOutputs(…) or None",
+            ),
+            (
+                "thinking_token_budget",
+                self.thinking_token_budget is None or _is_count(self.thinking_token_budget, 0),
+                "a whole number of at least 0, or None",
+            ),
         )
 
     def _is_within_max(self, count: object) -> bool:
@@ -140,9 +155,19 @@ class SamplingParams:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
+    def constrained(self) -> bool:
+        """Whether a grammar or a thinking budget forbids tokens, by those before them."""
+        return self.grammar is not None or self.thinking_token_budget is not None
+
+    @property
+    def masked(self) -> bool:
+        """Whether some tokens may be forbidden."""
+        return bool(self.allowed_token_ids or self.bad_words_token_ids or self.min_tokens or self.constrained)
+
+    @property
     def needs_history(self) -> bool:
         """Whether sampling a token depends on the tokens before it."""
-        return self.penalised or any(len(word) > 1 for word in self.bad_words_token_ids)
+        return self.penalised or self.constrained or any(len(word) > 1 for word in self.bad_words_token_ids)
 
     def banned(self, generated: int, history: Sequence[int] = ()) -> set[int]:
         """Tokens that must not follow `generated` output tokens.

@@ -77,13 +77,16 @@ class Scheduler:
         self.policy, self.limits = policy or self.policy, limits or self.limits
 
     def rejection_reason(self, request: Request) -> Failure | None:
-        """Why the request cannot be served even alone; None if it can."""
+        """Why the request cannot be served even alone; None if it can.
+
+        Raises `PolicyError` for a used id.
+        """
+        if request.id in self._requests:
+            raise PolicyError(f"request id {request.id!r} is already in use")
         return rejection_reason(request, self.kv.longest, self.limits.max_model_len)
 
     def add(self, request: Request, now: float) -> list[Event]:
         """Queue a request, or reject it. Raises `PolicyError` for a used id."""
-        if request.id in self._requests:
-            raise PolicyError(f"request id {request.id!r} is already in use")
         failure = self.rejection_reason(request)
         if failure is not None:
             request.status, request.finish = Status.FINISHED, Finish.REJECTED

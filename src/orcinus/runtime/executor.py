@@ -24,8 +24,10 @@ from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import Shape, shape_of
 from orcinus.runtime.parallel.argmax import gathered_argmax, unadjusted_greedy
+from orcinus.runtime.row_matcher import RowMatcher
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 from orcinus.runtime.transfers import Link, Mark
+from orcinus.text.grammars import Grammars, Vocabulary
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)
@@ -115,6 +117,7 @@ class TorchExecutor:
         self.timed = False  # whether `busy` and `idle` are measured
         self.waited = self.busy = self.idle = 0.0  # seconds: host waits for device; device works; device idles
         self.launches = 0
+        self.grammars: Grammars | None = None  # of a model with a tokenizer
         self.requests = RequestStates()  # built from the batches and their results
         self._queue: deque[LaunchedBatch] = deque()
         self._before: Before | None = None
@@ -133,8 +136,19 @@ class TorchExecutor:
             self._before = _to_follow(flight) if self.overlap.decode else None
         self.requests.clear()
 
+    def prepare(self, grammar: str, vocabulary: Vocabulary | None) -> None:
+        """Compile a grammar in the background; the first comes with the vocabulary."""
+        if vocabulary is not None:
+            self.grammars = Grammars(lambda: vocabulary)
+        if self.grammars is not None and self.model.place.last:
+            self.grammars.compile(grammar)
+
     def submit(self, batch: Batch) -> None:
         self.requests.apply(batch)
+        for new in batch.new:
+            if new.params.constrained and self.model.place.last:
+                matcher = RowMatcher(new.params, self.grammars, self.model.spec.vocab_size)
+                self.requests[new.request_id].matcher = matcher
         self._queue.append(LaunchedBatch(batch))
         if self.ahead:
             for flight in self._queue:  # in order, because an earlier one may have been interrupted
@@ -250,7 +264,8 @@ class TorchExecutor:
         for row, first, count in _drawn(flight):
             bad = next((place for place in range(count) if first + place in sampled.errors), count)
             if bad == 0:
-                errors[row] = sampled.errors[first]
+                matcher = self.requests[chunks[row].request_id].matcher
+                errors[row] = (matcher and matcher.failure) or sampled.errors[first]
             else:  # rows behind a bad row are invalid
                 tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
             told = sampled.logprobs[first : first + len(tokens[row])]

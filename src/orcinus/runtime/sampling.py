@@ -16,7 +16,7 @@ from orcinus.core.executor_state import Row
 from orcinus.core.request import NOTHING_ALLOWED, Failure, FinishCode, Logprobs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import uniform
-from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmask
+from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmasks
 from orcinus.runtime.transfers import Link
 
 NOT_FINITE = Failure(
@@ -80,6 +80,9 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> Sampled:
     errors = _not_finite(logits.sum(dim=-1), NOT_FINITE)  # NaN and infinities survive a sum
     logits[list(errors)] = 0
     plain = {place: logits[place].log_softmax(dim=-1) for place, row in enumerate(rows) if row.params.logprobs is not None}
+    masked, bitmasks = token_bitmasks(rows, logits.shape[1])
+    if masked:
+        apply_token_bitmask(logits, masked, bitmasks)
     for place, row in enumerate(rows):
         adjust(logits[place], row)
     likeliest, first = logits.max(dim=-1)
@@ -101,14 +104,11 @@ def _not_finite(values: Tensor, failure: Failure) -> dict[int, Failure]:
 
 
 def adjust(logits: Tensor, row: Row) -> None:
-    """Apply forbidden tokens, biases and penalties to a row, in place.
+    """Apply biases and penalties to a row `[vocab_size]`, in place.
 
-    The order is vLLM's; the row is `[vocab_size]`.
+    Forbidden tokens come before them, as in vLLM.
     """
     params = row.params
-    bitmask = token_bitmask(row, len(logits))
-    if bitmask is not None:
-        apply_token_bitmask(logits, bitmask)
     if params.logit_bias:
         ids = torch.tensor(list(params.logit_bias), device=logits.device)
         logits[ids] += torch.tensor(list(params.logit_bias.values()), device=logits.device)

@@ -142,7 +142,7 @@ class EngineLoop:
                 [self._ending(event) for event in events if isinstance(event, Finished)],
                 self.launches.take(),
                 scheduler.num_running,
-                scheduler.num_waiting,
+                self.engine.num_waiting,
                 scheduler.kv.num_free,
                 seconds,
             )
@@ -207,7 +207,7 @@ class EngineLoop:
             return
         chosen = scheduler.limits
         now = chosen.max_batch_size, chosen.max_batch_tokens, self.paused
-        counts = scheduler.num_running, scheduler.num_waiting, scheduler.kv.num_free
+        counts = scheduler.num_running, self.engine.num_waiting, scheduler.kv.num_free
         self.wire.send(Using(spell(scheduler.policy), spell(scheduler.order), *now, *counts))
 
 

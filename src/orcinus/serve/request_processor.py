@@ -6,11 +6,13 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from orcinus.core.admission import rejection_reason
 from orcinus.core.request import Failure, Request, RequestContext
 from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
+from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.serve.conversation_schema import Message
 from orcinus.serve.errors import ApiError, invalid
@@ -20,6 +22,7 @@ from orcinus.serve.schema import ChatBody, CompletionBody, Sampling, TokenizeBod
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.validation import enumerated
 from orcinus.text.chat_template import MOST_PROCESSES
+from orcinus.text.grammars import Grammars, vocabulary_of
 from orcinus.text.input_processor import InputProcessor, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
 
@@ -47,12 +50,15 @@ class RequestProcessor:
     fills_max_tokens: bool = False  # in a simulation: an answer is as long as its max_tokens
     renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads for chat templates
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
+    grammars: Grammars | None = field(init=False)  # None in a simulation
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
         seeds = random.Random(self.seed)
+        vocabulary = partial(vocabulary_of, t, t.eos_ids, ready.vocab_size)
+        self.grammars = None if self.fills_max_tokens else Grammars(vocabulary)
         self._input_processor = InputProcessor(
-            t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds
+            t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds, self.grammars
         )
 
     @property
@@ -162,12 +168,11 @@ class RequestProcessor:
         """Tokenize and check prompts, in threads."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         room = self.context
-        ids, thinking = list[tuple[int, ...]](), list[bool | None]()
+        ids = list[tuple[int, ...]]()
         for index, prompt in enumerate(prompts):
             where = param if len(prompts) == 1 else f"{param}[{index}]"
             most = room if body.truncate_prompt_tokens is None else self.countable
             one = await self.tokenize(prompt, where, most, special=body.add_special_tokens is not False)
-            thinking.append(one.thinking if isinstance(one, ChatIds) else None)
             one = _truncated(one, body, room - _reserved(params, room))
             if not one:
                 raise invalid(where, f"{where}: the prompt is empty")
@@ -180,6 +185,8 @@ class RequestProcessor:
             ids.append(one)
         if self.fills_max_tokens and not isinstance(params.max_tokens, DefaultLength):
             params = replace(params, ignore_eos=True)
+        if params.structured_outputs is not None:
+            await self._compile(params.structured_outputs)
         try:
             prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
@@ -187,7 +194,19 @@ class RequestProcessor:
         cut = body.truncate_prompt_tokens is not None  # then their tokens count against what is left
         texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]
         echo = isinstance(body, CompletionBody) and bool(body.echo)
-        return [replace(one, text=texts[one.index], thinking=thinking[one.index], echo=echo) for one in prepared]
+        return [replace(one, text=texts[one.index], echo=echo) for one in prepared]
+
+    async def _compile(self, wanted: StructuredOutputs) -> None:
+        """Compile a form in a thread; it is then found in the cache. Raises `ApiError`."""
+        if self.grammars is None:
+            raise invalid("structured_outputs", "a simulated engine computes no logits, so it has no structured output")
+        try:
+            await self.threads.run(self.grammars.check, wanted)
+        except RequestError as error:
+            raise invalid("structured_outputs", str(error)) from None
+        except TimeoutError:
+            message = f"{wanted.kind}: compiling it takes longer than {self.threads.limit_s:.0f} s"
+            raise invalid("structured_outputs", message) from None
 
     async def tokenize(self, prompt: Any, where: str, most: int, *, special: bool = True) -> tuple[int, ...]:
         """A string, a conversation or ids as ids, in a thread.
@@ -309,7 +328,8 @@ def _truncated(ids: tuple[int, ...], body: Sampling, room: int) -> tuple[int, ..
     if most is None:
         return ids
     count = max(1, room) if most == -1 else most
-    return ids[:count] if body.truncation_side == "right" else ids[-count:]
+    cut = ids[:count] if body.truncation_side == "right" else ids[-count:]
+    return ids.of(cut) if isinstance(ids, ChatIds) else cut
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from orcinus.core.request import Failure, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.structured_outputs import ThinkingMarks
 from orcinus.errors import RequestError, shown
-from orcinus.text.tokenizer import Tokenizer
+from orcinus.text.grammars import Grammars
+from orcinus.text.tokenizer import ChatIds, Tokenizer
 
 Prompt = str | Sequence[int]
 
@@ -45,6 +47,7 @@ class InputProcessor:
     max_model_len: int
     rejection_reason: Callable[[Request], Failure | None]  # why the scheduler would reject a request
     seeds: random.Random  # for requests without a seed of their own
+    grammars: Grammars | None = None  # None: there is no structured output here
 
     def prepare(
         self,
@@ -78,13 +81,16 @@ class InputProcessor:
         if room < 1:
             size = f"the prompt has {len(ids)} tokens, and the model length of {self.max_model_len}"
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
-        resolved = self._resolved(params, room)
+        chat = prompt if isinstance(prompt, ChatIds) else None
+        _check_budget(params, chat)
+        resolved = self._resolved(params, room, chat.marks if chat else None)
         failure = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if failure is not None:
             raise RequestError(failure.text)
-        return TokenizedRequest(index, 0, prompt if isinstance(prompt, str) else None, ids, resolved, context)
+        text, thinking = prompt if isinstance(prompt, str) else None, chat.thinking if chat else None
+        return TokenizedRequest(index, 0, text, ids, resolved, context, thinking)
 
-    def _resolved(self, params: SamplingParams, room: int) -> SamplingParams:
+    def _resolved(self, params: SamplingParams, room: int, marks: ThinkingMarks | None) -> SamplingParams:
         """Resolved parameters for a prompt that leaves `room` tokens."""
         self._check("stop token", params.stop_token_ids)
         self._check("logit_bias token", tuple(params.logit_bias))
@@ -99,18 +105,37 @@ class InputProcessor:
         if params.min_tokens > max_tokens:
             reason = f"min_tokens {params.min_tokens} exceed the {room} tokens that the prompt leaves: lower it"
             raise RequestError(reason, "min_tokens")
-        eos = () if params.ignore_eos else tuple(sorted(token for token in self.eos_ids if token < self.vocab_size))
+        grammar = self._grammar(params)
+        eos = self._eos if grammar is not None or not params.ignore_eos else ()  # a finished grammar ends the answer
         words = bad_words_token_ids(self.tokenizer, params.bad_words) if self.tokenizer else ()
         resolved = replace(
             params,
             max_tokens=max_tokens,
             stop_token_ids=(*params.stop_token_ids, *eos),
             bad_words_token_ids=tuple(dict.fromkeys((*params.bad_words_token_ids, *words))),
+            structured_outputs=None,
+            grammar=grammar,
+            thinking_token_budget=None if marks is None else params.thinking_token_budget,
+            thinking=marks,
         )
         if resolved.allowed_token_ids is not None and resolved.banned(0).issuperset(resolved.allowed_token_ids):
             reason = "allowed_token_ids: nothing can be generated, because bad_words or min_tokens forbid all of them"
             raise RequestError(reason, "allowed_token_ids")
         return resolved
+
+    @property
+    def _eos(self) -> tuple[int, ...]:
+        return tuple(sorted(token for token in self.eos_ids if token < self.vocab_size))
+
+    def _grammar(self, params: SamplingParams) -> str | None:
+        """The compiled form of the answer, if one is asked for."""
+        if params.structured_outputs is None:
+            return params.grammar
+        if self.grammars is None:
+            raise RequestError("structured output is not available: this engine computes no logits", "structured_outputs")
+        if not self._eos:
+            raise RequestError("structured output is not available: this model has no end-of-text token", "structured_outputs")
+        return self.grammars.check(params.structured_outputs)
 
     def _seeded(self, one: TokenizedRequest) -> list[TokenizedRequest]:
         """The n answers to a prompt, each with a seed."""
@@ -141,6 +166,17 @@ class InputProcessor:
                 raise RequestError(f"{what} {index} is {shown(token)}: ids of this model are {known}")
 
 
+def _check_budget(params: SamplingParams, chat: ChatIds | None) -> None:
+    """Raise `RequestError` for a thinking budget that could not be kept."""
+    if params.thinking_token_budget is None:
+        return
+    if chat is None:
+        raise RequestError("thinking_token_budget belongs to chats: a plain prompt has no reasoning", "thinking_token_budget")
+    if chat.thinking and chat.marks is None:
+        reason = "this model's reasoning does not end with a token of its own, so it cannot be cut"
+        raise RequestError(f"thinking_token_budget: {reason}", "thinking_token_budget")
+
+
 def bad_words_token_ids(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Token ids of words, each with and without a leading space.
 
@@ -163,6 +199,8 @@ def _listed(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, Mapping | bytes) or not isinstance(prompts, Iterable):
         raise RequestError("prompts must be a string, a list of token ids, or a list of these")
     listed: list[Any] = list(prompts)
+    if isinstance(prompts, ChatIds):
+        return [prompts]
     return [tuple(listed)] if listed and isinstance(_whole(listed[0]), int) else listed
 
 

@@ -7,10 +7,12 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from orcinus.core.structured_outputs import ThinkingMarks
 from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
@@ -60,6 +62,13 @@ class ChatIds(tuple[int, ...]):
     """
 
     thinking: bool | None = None
+    marks: ThinkingMarks | None = None  # of reasoning that may still come; None if there is none
+
+    def of(self, part: Sequence[int]) -> ChatIds:
+        """A part of these ids, with the same facts about reasoning."""
+        cut = ChatIds(part)
+        cut.thinking, cut.marks = self.thinking, self.marks
+        return cut
 
 
 class _Silent:
@@ -220,6 +229,8 @@ class Tokenizer:
         if self._reasons:
             last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
             found.thinking = last.rfind(BEGIN) > last.rfind(END)
+            if self._think is not None and (found.thinking or END not in last):
+                found.marks = ThinkingMarks(*self._think, found.thinking)
         return found
 
     def _opening(self, text: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
@@ -291,6 +302,17 @@ class Tokenizer:
             if token in content:
                 content = content.replace(token, marks.setdefault(token, f"\ue000{secrets.token_hex(8)}\ue001"))
         return content
+
+    @property
+    def file_text(self) -> str | None:
+        """The tokenizer as the text of a tokenizer.json; None if it has no such form."""
+        if self._backend is None:
+            return None
+        backend: Any = copy(self._backend)
+        backend.no_padding()
+        backend.no_truncation()
+        text: str = backend.to_str()
+        return text
 
     @property
     def chats(self) -> bool:

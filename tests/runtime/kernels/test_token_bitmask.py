@@ -17,8 +17,7 @@ def test_only_the_rows_named_and_only_what_is_forbidden(size: int) -> None:
     words = np.random.default_rng(size).integers(-(2**31), 2**31, (2, -(-size // 32))).astype(np.int32)
     logits = torch.randn(4, size + 3)[:, :size]  # strided
     wanted = logits.clone()
-    for row, bitmask in zip((3, 1), words, strict=True):
-        on_the_host(wanted[row], bitmask)
+    on_the_host(wanted, [3, 1], words)
     apply_token_bitmask(logits, torch.tensor([3, 1], dtype=torch.int32), torch.from_numpy(words))
     assert torch.equal(logits, wanted)
 

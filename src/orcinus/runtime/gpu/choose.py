@@ -23,7 +23,7 @@ from orcinus.runtime.kernels.penalties import add_biases, penalise
 from orcinus.runtime.kernels.sample import Wishes, sample
 from orcinus.runtime.kernels.token_bitmask import apply_token_bitmask
 from orcinus.runtime.sampling import NOT_FINITE, Sampled, Scores, filters
-from orcinus.runtime.token_bitmask import token_bitmask
+from orcinus.runtime.token_bitmask import token_bitmasks
 from orcinus.runtime.transfers import Link
 
 MOST_TOP_K = 2**31 - 1  # the largest int32, and more than any vocabulary
@@ -121,10 +121,8 @@ class KernelChooser:
         if not penalised and not any(_masks_or_biases(row.params) for row in rows):
             return logits  # the usual case, checked first: looking for each row's changes is slow
         logits = logits.float()
-        bitmasks = [token_bitmask(row, logits.shape[1]) for row in rows]
-        masked = [place for place, bitmask in enumerate(bitmasks) if bitmask is not None]
+        masked, words = token_bitmasks(rows, logits.shape[1])
         if masked:
-            words = np.stack([bitmask for bitmask in bitmasks if bitmask is not None])
             apply_token_bitmask(logits, self.link.numbers(np.array(masked, np.int32)), self.link.numbers(words))
         biases = [row.params.logit_bias for row in rows]
         if any(biases):
@@ -159,7 +157,7 @@ def _wide(count: int) -> int:
 
 
 def _masks_or_biases(params: SamplingParams) -> bool:
-    return bool(params.logit_bias or params.min_tokens or params.allowed_token_ids or params.bad_words_token_ids)
+    return params.masked or bool(params.logit_bias)
 
 
 def _counts(row: Row) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

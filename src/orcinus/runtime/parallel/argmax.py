@@ -17,8 +17,7 @@ from orcinus.runtime.transfers import Link
 
 def unadjusted_greedy(params: SamplingParams) -> bool:
     """Whether the next token is the likeliest one of the model itself, and nothing else is asked of its logits."""
-    masks = params.min_tokens or params.allowed_token_ids or params.bad_words_token_ids
-    return params.greedy and params.logprobs is None and not (params.penalised or params.logit_bias or masks)
+    return params.greedy and params.logprobs is None and not (params.penalised or params.logit_bias or params.masked)
 
 
 @dataclass(frozen=True, slots=True)

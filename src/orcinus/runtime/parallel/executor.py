@@ -9,14 +9,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from orcinus.core.batch import Batch, BatchResult
-from orcinus.core.request import Overlap
+from orcinus.core.request import Overlap, Request
 from orcinus.errors import ConfigError, EngineError
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh, RankProcess
-from orcinus.runtime.parallel.messages import BatchTime, EndRank, RankLoaded, RankReady, RunBatch, TimeBatches, WarmUp
+from orcinus.runtime.parallel.messages import (
+    BatchTime,
+    EndRank,
+    PrepareGrammar,
+    RankLoaded,
+    RankReady,
+    RunBatch,
+    TimeBatches,
+    WarmUp,
+)
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sockets import EngineSockets
 from orcinus.runtime.parallel.watch import LONGEST_LOADING_S, SILENT_S, RankWatch
+from orcinus.text.grammars import Grammars
 
 POLL_MS = 50  # how soon a failed rank is noticed
 TOKENS_AN_EXTENSION = 256  # a batch of so many tokens has twice the time of one decode
@@ -101,6 +111,28 @@ class RankGroup:
         self.sockets.close()
 
 
+class RanksPreparation:
+    """A `Preparation` whose grammars the ranks compile at the same time."""
+
+    def __init__(self, grammars: Grammars, group: RankGroup) -> None:
+        self._grammars, self._group = grammars, group
+        self._told = False  # whether the ranks know the vocabulary
+
+    def begin(self, request: Request) -> None:
+        if request.params.grammar is None:
+            return
+        vocabulary = None if self._told else self._grammars.vocabulary
+        self._group.sockets.broadcast(PrepareGrammar(request.params.grammar, vocabulary))
+        self._told = True
+        self._grammars.begin(request)
+
+    def ready(self, request: Request) -> bool:
+        return self._grammars.ready(request)
+
+    def wait(self, requests: Sequence[Request], seconds: float) -> None:
+        self._grammars.wait(requests, seconds)
+
+
 class ParallelExecutor:
     """Sends each batch to all ranks, and waits for the one that speaks.
 
@@ -115,6 +147,10 @@ class ParallelExecutor:
         self._last = 0.0  # when the last one came back
         self._failure: str | None = None
         self._finalizer = weakref.finalize(self, group.stop, STOP_S)
+
+    def preparation(self, grammars: Grammars) -> RanksPreparation:
+        """Prepares requests here and on the ranks."""
+        return RanksPreparation(grammars, self.group)
 
     def submit(self, batch: Batch) -> None:
         self.check()

@@ -11,6 +11,7 @@ import msgspec
 
 from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.request import Overlap
+from orcinus.text.grammars import Vocabulary
 
 NO_BATCH = -1
 
@@ -23,6 +24,13 @@ class RunBatch(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A batch to run after those before it."""
 
     batch: Batch
+
+
+class PrepareGrammar(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Compile a grammar in the background: a request that has it will come."""
+
+    grammar: str
+    vocabulary: Vocabulary | None  # with the first grammar
 
 
 class TimeBatches(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -84,7 +92,7 @@ class RankFailed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     for_others: bool  # whether it only waited in vain for another rank
 
 
-ToRank = WarmUp | RunBatch | TimeBatches | EndRank
+ToRank = WarmUp | RunBatch | PrepareGrammar | TimeBatches | EndRank
 RankReport = RankLoading | RankLoaded | RankReady | SignOfLife | BatchTime | RankFailed
 
 encode = msgspec.msgpack.Encoder(enc_hook=int).encode  # a default max_tokens is a kind of int

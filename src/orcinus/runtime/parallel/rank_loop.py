@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from orcinus.core.ports import Executor
 from orcinus.errors import EngineError, OrcinusError, cause, one_line
@@ -19,6 +19,7 @@ from orcinus.parent import end_with, leave_signals_to_parent
 from orcinus.runtime.parallel.messages import (
     NO_BATCH,
     BatchTime,
+    PrepareGrammar,
     RankFailed,
     RankLoaded,
     RankLoading,
@@ -30,18 +31,29 @@ from orcinus.runtime.parallel.messages import (
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.parallel.sockets import RankSockets
+from orcinus.text.grammars import Vocabulary
 
 LINGER_S = 2.0
 log = logging.getLogger(__name__)
+
+
+class RankExecutor(Executor, Protocol):
+    """The executor of one rank's part of a model."""
+
+    def prepare(self, grammar: str, vocabulary: Vocabulary | None) -> None:
+        """Compile a grammar in the background; the first comes with the vocabulary."""
+        ...
+
+
 # From a rank's configuration, its signs of life and a callback (stage, bytes done, bytes in all): what it loaded. Called when
 # all ranks are so far, that is its executor, warmed up.
-LoadRank = Callable[[RankConfig, SignsOfLife, Callable[[str, int, int], None]], Callable[[], Executor]]
+LoadRank = Callable[[RankConfig, SignsOfLife, Callable[[str, int, int], None]], Callable[[], RankExecutor]]
 
 
 class RankLoop:
     """Takes messages while the executor has room, else collects its oldest batch."""
 
-    def __init__(self, config: RankConfig, executor: Executor, sockets: RankSockets, signs: SignsOfLife) -> None:
+    def __init__(self, config: RankConfig, executor: RankExecutor, sockets: RankSockets, signs: SignsOfLife) -> None:
         self.executor, self.sockets, self.signs = executor, sockets, signs
         self.speaks = config.rank == config.mesh.speaker
         self.in_flight: list[int] = []
@@ -68,6 +80,8 @@ class RankLoop:
             self.in_flight.append(message.batch.id)
             self.signs.batch = self.in_flight[0]
             self.executor.submit(message.batch)
+        elif isinstance(message, PrepareGrammar):
+            self.executor.prepare(message.grammar, message.vocabulary)
         else:
             self.going = False
 
