@@ -41,7 +41,7 @@ def arrivals(shared: bool, seconds: float, rate: float) -> list[Arrival]:
 def serve(policy: str, kv: str, stream: list[Arrival], num_blocks: int) -> dict[str, float]:
     with LLM(policy=policy, kv=kv, max_batch_size=16, max_model_len=1024, num_blocks=num_blocks, dtype="float32") as llm:
         watch = offer(llm, stream)
-        preemptions = llm.engine.scheduler.preemptions
+        preemptions = llm.engine.scheduler.admission.preemptions
     return {
         "tokens/s": watch.output_throughput(),
         "ttft p50": percentile(watch.ttft(), 50) * 1e3,

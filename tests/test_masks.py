@@ -131,7 +131,7 @@ def test_masks_are_a_requests_own_whatever_the_schedule(llm: LLM, engine: dict[s
     with LLM(dtype="float32", max_batch_size=6, max_model_len=64, block_size=16, **engine) as other:
         found = other.generate(prompts, MANY)
         assert [[one.token_ids for one in output.outputs] for output in found] == alone
-        assert (other.engine.scheduler.preemptions > 0) == (engine["num_blocks"] < 20)
+        assert (other.engine.scheduler.admission.preemptions > 0) == (engine["num_blocks"] < 20)
 
 
 def test_a_request_whose_words_leave_no_token_fails_alone(llm: LLM) -> None:

@@ -79,7 +79,7 @@ def test_in_float32_neither_borders_nor_company_change_a_token(params: SamplingP
         with LLM(dtype="float32", **engine) as llm:
             for found in (llm.generate(COMPANY, params), llm.generate(COMPANY, params)):
                 assert [one.token_ids for one in found] == [one.token_ids for one in alone], engine
-            assert (llm.engine.scheduler.preemptions > 0) == ("num_blocks" in engine)
+            assert (llm.engine.scheduler.admission.preemptions > 0) == ("num_blocks" in engine)
         for ours, theirs in zip(found, alone, strict=True):
             ours_at, theirs_at = ours.logprobs or (), theirs.logprobs or ()
             assert [one.logprob for one in ours_at] == pytest.approx([one.logprob for one in theirs_at], abs=1e-4)

@@ -68,6 +68,7 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "httpx",
     "httpx_sse",
     "uvloop",
+    "llguidance",  # compiled code that most processes never use
 }
 OWN_LAZY = {  # modules of ours that are imported inside functions: by whom, and why
     "orcinus.__main__": ("orcinus.cli", "`orcinus` says which Python it needs before anything else is loaded"),

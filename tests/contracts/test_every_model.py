@@ -65,7 +65,7 @@ def test_greedy_tokens_equal_transformers(
         assert [list(output.token_ids) for output in outputs] == expected(name)
         assert llm.engine.scheduler.kv.num_free == blocks
         if kv in ("paged", "prefix-cache") and policy == "orca":
-            assert llm.engine.scheduler.preemptions > 0
+            assert llm.engine.scheduler.admission.preemptions > 0
 
 
 @pytest.mark.parametrize("attention", ["cpu", "reference"])

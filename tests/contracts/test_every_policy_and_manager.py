@@ -153,7 +153,7 @@ def test_tight_memory_makes_the_paged_manager_preempt() -> None:
             make_policy("orca"), "paged", num_blocks=11, depth=1 + seed % 2, overlap=Overlap(seed % 2 == 1, seed % 2 == 1)
         )
         check_all(world, jobs, run(world, jobs))
-        preemptions += world.engine.scheduler.preemptions
+        preemptions += world.engine.scheduler.admission.preemptions
     assert preemptions > 10
 
 

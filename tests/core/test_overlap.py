@@ -125,7 +125,7 @@ def test_the_youngest_is_not_carried_on_while_an_elder_lacks_the_memory_that_it_
         unserved = here.record.unserved[-1].reasons
         if unserved.get("elder") is Reason.NO_BLOCKS:
             assert all(chunk.request_id != "younger" for chunk in here.record.batches[-1].chunks)
-    assert here.engine.scheduler.preemptions >= 1
+    assert here.engine.scheduler.admission.preemptions >= 1
     for name, prompt in (("elder", (1,) * 12), ("younger", (2,) * 9)):
         assert here.record.tokens[name] == solo(prompt, SamplingParams(max_tokens=12))
     assert here.record.endings["elder"].at < here.record.endings["younger"].at

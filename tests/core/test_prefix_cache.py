@@ -180,7 +180,7 @@ def test_the_random_workloads_do_hit_evict_and_preempt() -> None:
         served(world, random_jobs(random.Random(seed), 25))
         hits += cache_of(world).stats.hits
         evictions += cache_of(world).stats.evictions
-        preemptions += world.engine.scheduler.preemptions
+        preemptions += world.engine.scheduler.admission.preemptions
     assert hits > 200
     assert evictions > 100
     assert preemptions > 5

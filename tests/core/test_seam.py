@@ -119,7 +119,7 @@ def test_a_preempted_request_is_removed_and_comes_back_new_with_its_output() -> 
         world.engine.submit(fresh(name, prompt=12, output=12))
     while not world.engine.idle:
         world.engine.step()
-    assert world.engine.scheduler.preemptions == 1
+    assert world.engine.scheduler.admission.preemptions == 1
     removed = next(batch for batch in world.record.batches if "b" in batch.removed)
     again = [new for batch in world.record.batches for new in batch.new if new.request_id == "b"][1]
     assert removed.chunks

@@ -50,7 +50,7 @@ def test_the_urgent_request_keeps_its_memory_although_it_came_last() -> None:
     for one in (*late, urgent):
         world.engine.submit(one)
     finish(world)
-    assert world.engine.scheduler.preemptions > 0
+    assert world.engine.scheduler.admission.preemptions > 0
     assert urgent.preemptions == 0
     assert served(world)[0] == "urgent"
 

@@ -80,7 +80,7 @@ def test_wished_preemptions_change_no_token(kv: str, depth: int, overlap: Overla
         limits = Limits(2, 64, 40)
         world = build_world(ShortestRemaining(), kv, depth=depth, overlap=overlap, num_blocks=21, limits=limits)
         check_all(world, jobs, run(world, jobs))
-        preemptions += world.engine.scheduler.preemptions
+        preemptions += world.engine.scheduler.admission.preemptions
     assert preemptions > 20
 
 

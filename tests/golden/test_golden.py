@@ -38,7 +38,7 @@ def test_the_answers_are_the_golden_ones(policy: str, kv: str, batch: tuple[int,
 def test_preemption_and_chunks_change_no_answer() -> None:
     with LLM(dtype="float32", kv="paged", max_batch_size=8, max_batch_tokens=13, num_blocks=11, max_model_len=160) as llm:
         outputs = llm.generate([record["prompt"] for record in GOLDEN], GREEDY)
-        assert llm.engine.scheduler.preemptions > 0
+        assert llm.engine.scheduler.admission.preemptions > 0
     assert [list(output.token_ids) for output in outputs] == [record["tokens"] for record in GOLDEN]
 
 

@@ -90,7 +90,7 @@ def test_texts_are_the_same_when_requests_are_preempted(spaced: tuple[Path, Any]
     prompts = [ids(spaced[1], ["<s>", "▁france", "▁is"]), ids(spaced[1], ["<s>", "▁the", "<0xC3>"])] * 4
     with LLM(spaced[0], dtype="float32", kv="paged", block_size=2, num_blocks=14, max_batch_tokens=32) as tight:
         texts = [output.text for output in tight.generate(prompts, on(max_tokens=5))]
-        assert tight.engine.scheduler.preemptions > 0
+        assert tight.engine.scheduler.admission.preemptions > 0
     assert texts == [" paris and the duck\ufffd", "é\ufffda a"] * 4
 
 

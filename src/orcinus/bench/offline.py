@@ -162,7 +162,7 @@ def _repeat(engine: Engine, drive: EngineDriver, iterations: IterationObserver, 
         slots=engine.scheduler.limits.max_batch_size,
         problems=tuple(_problems(ended)),
         load=load,
-        counters={"preemptions": engine.scheduler.preemptions},
+        counters={"preemptions": engine.scheduler.admission.preemptions},
     )
 
 

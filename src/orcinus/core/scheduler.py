@@ -58,10 +58,6 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self.admission.running)
 
-    @property
-    def preemptions(self) -> int:
-        return self.admission.preemptions
-
     def use(self, policy: Policy | None = None, order: Order | None = None, limits: Limits | None = None) -> None:
         """Switch policy, order or limits; requests stay as they are. Raises `ConfigError`.
 

@@ -120,7 +120,7 @@ def _simulate(
         [seconds / (metrics.span * len(replicas)) if metrics.span else 0.0 for seconds in busy],
         bubbles,
         sum(idle) / (sum(idle) + sum(busy)) if sum(busy) else 0.0,
-        sum(each.scheduler.preemptions for each in replicas),
+        sum(each.scheduler.admission.preemptions for each in replicas),
         time.perf_counter() - began,
         _hit_rate(replicas),
         simulation.ended_early,

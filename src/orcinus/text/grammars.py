@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from orcinus.core.request import Request
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shortened
+from orcinus.text.tokenizer import Tokenizer, file_text
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-
-    from orcinus.text.tokenizer import Tokenizer
 
 MOST_BYTES = 1024 * 1024  # of one grammar
 KEPT_BYTES = 32 * 1024 * 1024  # of the texts of cached grammars; compiled, they take some times as much
@@ -131,7 +130,7 @@ class Grammars:
 
 def vocabulary_of(tokenizer: Tokenizer | None, eos_ids: Iterable[int], vocab_size: int) -> Vocabulary:
     """The vocabulary of a model's tokenizer. Raises `RequestError` if llguidance has no use for it."""
-    text = None if tokenizer is None else tokenizer.file_text
+    text = None if tokenizer is None else file_text(tokenizer)
     if text is None:
         message = "structured output is not available: this model has no tokenizer in the form of a tokenizer.json"
         raise RequestError(message, "structured_outputs")

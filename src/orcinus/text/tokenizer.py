@@ -64,6 +64,15 @@ class ChatIds(tuple[int, ...]):
     thinking: bool | None = None
     marks: ThinkingMarks | None = None  # of reasoning that may still come; None if there is none
 
+    def describe(self, marks: tuple[int, int] | None, opening: str) -> None:
+        """Note the reasoning that `opening`, the text after the last message, leaves open.
+
+        `marks` are the ids of the marks, if these are tokens.
+        """
+        self.thinking = opening.rfind(BEGIN) > opening.rfind(END)
+        if marks is not None and (self.thinking or END not in opening):
+            self.marks = ThinkingMarks(*marks, self.thinking)
+
     def of(self, part: Sequence[int]) -> ChatIds:
         """A part of these ids, with the same facts about reasoning."""
         cut = ChatIds(part)
@@ -228,9 +237,7 @@ class Tokenizer:
         found = ChatIds((*self._around[0], *ids, *self._around[1]) if special else ids)
         if self._reasons:
             last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
-            found.thinking = last.rfind(BEGIN) > last.rfind(END)
-            if self._think is not None and (found.thinking or END not in last):
-                found.marks = ThinkingMarks(*self._think, found.thinking)
+            found.describe(self._think, last)
         return found
 
     def _opening(self, text: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
@@ -304,20 +311,20 @@ class Tokenizer:
         return content
 
     @property
-    def file_text(self) -> str | None:
-        """The tokenizer as the text of a tokenizer.json; None if it has no such form."""
-        if self._backend is None:
-            return None
-        backend: Any = copy(self._backend)
-        backend.no_padding()
-        backend.no_truncation()
-        text: str = backend.to_str()
-        return text
-
-    @property
     def chats(self) -> bool:
         """Whether the model has a chat template."""
         return bool(self._tokenizer.chat_template)
+
+
+def file_text(tokenizer: Tokenizer) -> str | None:
+    """The tokenizer as the text of a tokenizer.json; None if it has no such form."""
+    backend: Any = copy(tokenizer._backend)
+    if backend is None:
+        return None
+    backend.no_padding()
+    backend.no_truncation()
+    text: str = backend.to_str()
+    return text
 
 
 def _with_end(messages: Sequence[Message], blank: str = "") -> tuple[str, list[Message]]:

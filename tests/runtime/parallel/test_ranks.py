@@ -46,7 +46,7 @@ def alone() -> Iterator[LLM]:
 def test_the_golden_answers_under_preemption(mesh: LLM, tokens: int) -> None:
     outputs = mesh.generate([record["prompt"] for record in GOLDEN], SamplingParams(max_tokens=tokens, temperature=0))
     assert [list(output.token_ids) for output in outputs] == [record["tokens"][:tokens] for record in GOLDEN]
-    assert mesh.engine.scheduler.preemptions > 0
+    assert mesh.engine.scheduler.admission.preemptions > 0
     assert mesh.engine.scheduler.kv.num_free == SIZES["num_blocks"]
 
 
