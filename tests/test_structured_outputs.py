@@ -118,7 +118,9 @@ def test_a_cut_answer_is_a_beginning_of_its_form(llm: LLM) -> None:
 def test_penalties_and_biases_cannot_leave_the_form(llm: LLM) -> None:
     assert llm.tokenizer is not None
     (wanted,) = llm.tokenizer.encode("x", special=False)
-    (answer,) = llm.generate("A code:", asked("regex", logit_bias={wanted: 100.0}, repetition_penalty=1.5, presence_penalty=2.0))
+    (answer,) = llm.generate(
+        "A code:", asked("regex", logit_bias={wanted: 100.0}, repetition_penalty=1.5, presence_penalty=2.0)
+    )
     assert fits("regex", answer.text)
 
 

@@ -285,7 +285,9 @@ def test_an_allowed_page_can_chat_and_read_the_answer_and_errors(keys: tuple[str
 
 
 def test_every_page_and_host_can_be_allowed() -> None:
-    with serving_in_process("--simulate", "llama-7b", "--speed", "50", "--allow-origin", "*", "--allow-host", "llm.lan") as server:
+    with serving_in_process(
+        "--simulate", "llama-7b", "--speed", "50", "--allow-origin", "*", "--allow-host", "llm.lan"
+    ) as server:
         for headers in ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, {"Origin": UI, "Host": "llm.lan"}):
             answer = server.http.post("/v1/chat/completions", json={**CHAT, "model": None}, headers=headers)
             assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")

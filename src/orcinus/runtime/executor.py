@@ -27,7 +27,7 @@ from orcinus.runtime.parallel.argmax import gathered_argmax, unadjusted_greedy
 from orcinus.runtime.row_matcher import RowMatcher
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 from orcinus.runtime.transfers import Link, Mark
-from orcinus.text.grammars import Grammars, Vocabulary
+from orcinus.text.grammars import Grammars, GrammarVocabulary
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)
@@ -136,7 +136,7 @@ class TorchExecutor:
             self._before = _to_follow(flight) if self.overlap.decode else None
         self.requests.clear()
 
-    def prepare(self, grammar: str, vocabulary: Vocabulary | None) -> None:
+    def prepare(self, grammar: str, vocabulary: GrammarVocabulary | None) -> None:
         """Compile a grammar in the background; the first comes with the vocabulary."""
         if vocabulary is not None:
             self.grammars = Grammars(lambda: vocabulary)

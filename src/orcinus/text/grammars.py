@@ -26,7 +26,7 @@ LEXER_STATES = 30_000  # 1 to 2 kB each
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class GrammarVocabulary:
     """What a grammar needs of a tokenizer and its model."""
 
     tokenizer: str  # the text of a tokenizer.json
@@ -41,9 +41,9 @@ class Grammars:
     model's tokenizer is of no use here. As a `Preparation` it prepares requests that have a grammar.
     """
 
-    def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
+    def __init__(self, vocabulary: Callable[[], GrammarVocabulary]) -> None:
         self._find_vocabulary = vocabulary
-        self._vocabulary: Vocabulary | None = None
+        self._vocabulary: GrammarVocabulary | None = None
         self._tokenizer: LLTokenizer | None = None
         self._lock = threading.Lock()
         self._tokenizer_lock = threading.Lock()
@@ -51,7 +51,7 @@ class Grammars:
         self._threads: ThreadPoolExecutor | None = None
 
     @property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> GrammarVocabulary:
         """The vocabulary that grammars are compiled for. Raises `RequestError`."""
         if self._vocabulary is None:
             self._vocabulary = self._find_vocabulary()
@@ -128,13 +128,13 @@ class Grammars:
         wait([self.compile(one) for one in grammars if one is not None], seconds, "FIRST_COMPLETED")
 
 
-def vocabulary_of(tokenizer: Tokenizer | None, eos_ids: Iterable[int], vocab_size: int) -> Vocabulary:
+def vocabulary_of(tokenizer: Tokenizer | None, eos_ids: Iterable[int], vocab_size: int) -> GrammarVocabulary:
     """The vocabulary of a model's tokenizer. Raises `RequestError` if llguidance has no use for it."""
     text = None if tokenizer is None else file_text(tokenizer)
     if text is None:
         message = "structured output is not available: this model has no tokenizer in the form of a tokenizer.json"
         raise RequestError(message, "structured_outputs")
-    return Vocabulary(text, tuple(sorted(eos_ids)), vocab_size)
+    return GrammarVocabulary(text, tuple(sorted(eos_ids)), vocab_size)
 
 
 def _limits() -> LLParserLimits:

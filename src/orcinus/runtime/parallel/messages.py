@@ -11,7 +11,7 @@ import msgspec
 
 from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.request import Overlap
-from orcinus.text.grammars import Vocabulary
+from orcinus.text.grammars import GrammarVocabulary
 
 NO_BATCH = -1
 
@@ -30,7 +30,7 @@ class PrepareGrammar(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Compile a grammar in the background: a request that has it will come."""
 
     grammar: str
-    vocabulary: Vocabulary | None  # with the first grammar
+    vocabulary: GrammarVocabulary | None  # with the first grammar
 
 
 class TimeBatches(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -31,7 +31,7 @@ from orcinus.runtime.parallel.messages import (
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.parallel.sockets import RankSockets
-from orcinus.text.grammars import Vocabulary
+from orcinus.text.grammars import GrammarVocabulary
 
 LINGER_S = 2.0
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 class RankExecutor(Executor, Protocol):
     """The executor of one rank's part of a model."""
 
-    def prepare(self, grammar: str, vocabulary: Vocabulary | None) -> None:
+    def prepare(self, grammar: str, vocabulary: GrammarVocabulary | None) -> None:
         """Compile a grammar in the background; the first comes with the vocabulary."""
         ...
 
