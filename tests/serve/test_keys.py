@@ -77,6 +77,50 @@ def test_every_path_but_health_needs_a_key(guarded: Running, path: str, headers:
     assert ONE not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "code"),
+    [
+        ([], [b"a"], None),
+        ([b"Bearer a"], [b"a"], None),
+        ([b"Bearer "], [b"a"], None),
+        ([b"Basic x"], [b"a"], None),
+        ([], [b""], "missing_api_key"),
+        ([], [b"c"], "invalid_api_key"),
+        ([], [b"a", b"a"], "invalid_api_key"),
+        ([b"Bearer a"], [b"b"], "invalid_api_key"),
+        ([b"Bearer c"], [b"a"], "invalid_api_key"),
+    ],
+    ids=range(9),
+)
+def test_a_key_may_come_under_anthropics_name(authorization: list[bytes], x_api_key: list[bytes], code: str | None) -> None:
+    keys = Keys(["a", "b"])
+    if code is None:
+        assert keys.holder(authorization, x_api_key) == keys.holder([b"Bearer a"])
+    else:
+        with pytest.raises(ApiError) as caught:
+            keys.holder(authorization, x_api_key)
+        assert (caught.value.status, caught.value.code) == (401, code)
+
+
+def test_both_headers_open_every_path(guarded: Running) -> None:
+    for headers in ({"x-api-key": ONE}, {"x-api-key": ONE, **bearer(ONE)}):
+        assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.get(f"{guarded.url}/v1/models", headers={"x-api-key": ONE, **bearer(OTHER)}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "kind"), [({}, 401, "authentication_error"), (bearer(ONE), 404, "not_found_error")], ids=range(2)
+)
+def test_errors_of_anthropics_paths_have_anthropics_form(
+    guarded: Running, headers: dict[str, str], status: int, kind: str
+) -> None:
+    answer = httpx.get(f"{guarded.url}/v1/messages/batches", headers=headers)
+    body = answer.json()
+    assert (answer.status_code, body["type"], body["error"]["type"]) == (status, "error", kind)
+    assert set(body["error"]) == {"type", "message"}
+    assert body["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
 def test_health_needs_none(guarded: Running) -> None:
     assert httpx.get(f"{guarded.url}/health").status_code == 200
     assert httpx.get(f"{guarded.url}/v1/models", headers=bearer(ONE)).status_code == 200

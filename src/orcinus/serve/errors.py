@@ -1,4 +1,8 @@
-"""Errors in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors, in the form of the API that the path belongs to.
+
+OpenAI's is `{"error": {"message", "type", "param", "code"}}`, Anthropic's `{"type": "error", "error": {"type", "message"},
+"request_id"}`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,22 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.routing import Match
+from starlette.types import Scope
 
 from orcinus.errors import shown
 
 TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+MESSAGES = "/v1/messages"  # here and below, errors have Anthropic's form and types
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    499: "api_error",
+    503: "overloaded_error",
+}
 CLIENT_CLOSED = 499  # nginx's status for a client that hung up; it is only logged
 log = logging.getLogger("orcinus.serve")
 
@@ -51,15 +67,29 @@ def unavailable(message: str, code: str, seconds: int = 10) -> ApiError:
     return ApiError(503, message, code=code, headers={"Retry-After": str(seconds)})
 
 
-def response(error: ApiError) -> JSONResponse:
-    """The error as a response."""
-    return JSONResponse(error.body, error.status, error.headers)
+def is_messages(path: str) -> bool:
+    """Whether a path belongs to Anthropic's API."""
+    return path == MESSAGES or path.startswith(MESSAGES + "/")
 
 
-async def on_api_error(_: Request, error: Exception) -> JSONResponse:
+def error_body(error: ApiError, path: str, request_id: str | None) -> dict[str, object]:
+    """The error in the form of the API that a path belongs to."""
+    if not is_messages(path):
+        return error.body
+    kind = ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+
+
+def response(error: ApiError, scope: Scope) -> JSONResponse:
+    """The error as the response to a request."""
+    request_id = error.headers.get("X-Request-ID") or scope["orcinus"]["request_id"]
+    return JSONResponse(error_body(error, scope["path"], request_id), error.status, error.headers)
+
+
+async def on_api_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of our own errors."""
     assert isinstance(error, ApiError)
-    return response(error)
+    return response(error, request.scope)
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
@@ -67,12 +97,13 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     status = int(getattr(error, "status_code", 500))
     headers = dict(getattr(error, "headers", None) or {})
     if status == 404:
-        return response(ApiError(404, f"there is no {request.method} {shown(request.url.path)[1:-1]}", code="unknown_url"))
+        message = f"there is no {request.method} {shown(request.url.path)[1:-1]}"
+        return response(ApiError(404, message, code="unknown_url"), request.scope)
     if status == 405:
         allowed = ", ".join(_methods(request))
         message = f"this path takes {allowed}, not {request.method}"
-        return response(ApiError(405, message, code="method_not_allowed", headers={"Allow": allowed}))
-    return response(ApiError(status, str(getattr(error, "detail", "the request failed")), headers=headers))
+        return response(ApiError(405, message, code="method_not_allowed", headers={"Allow": allowed}), request.scope)
+    return response(ApiError(status, str(getattr(error, "detail", "the request failed")), headers=headers), request.scope)
 
 
 def _methods(request: Request) -> list[str]:
@@ -85,4 +116,4 @@ def _methods(request: Request) -> list[str]:
 async def on_any_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of unexpected exceptions: status 500, and a line in the log."""
     log.error("a defect answered %s %s with 500", request.method, request.url.path, exc_info=error)
-    return response(ApiError(500, "the server has a defect; its log says which", code="internal_error"))
+    return response(ApiError(500, "the server has a defect; its log says which", code="internal_error"), request.scope)

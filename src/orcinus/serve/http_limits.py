@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from orcinus.serve.errors import ApiError
+from orcinus.serve.errors import ApiError, error_body
 
 MOST_HEADER_BYTES = 64 * 1024
 HEADERS_WITHIN_S = 10.0
@@ -174,6 +174,11 @@ class BoundedProtocol(HttpToolsProtocol):
         size = MOST_HEADER_BYTES // 1024
         self._refuse(ApiError(431, f"path and headers are larger than {size} KiB", code="headers_too_large"))
 
+    def _path(self) -> str:
+        """The path of the request being read, as far as it is known."""
+        target = self._head.split(b" ", 2)[1] if self._head.count(b" ") > 1 else getattr(self, "url", b"")
+        return str(target[:64].partition(b"?")[0], "latin-1")
+
     def _refuse(self, error: ApiError) -> None:
         """Send an error and close, after any answer under way."""
         self._refused = True
@@ -185,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is not None and cycle.response_complete and cycle.more_body:  # this request has its answer
             self.transport.close()
             return
-        body = json.dumps(error.body).encode()
+        body = json.dumps(error_body(error, self._path(), None)).encode()
         reason = http.HTTPStatus(error.status).phrase.encode()
         extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items()).encode()
         head = b"HTTP/1.1 %d %s\r\n%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"

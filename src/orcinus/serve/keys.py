@@ -58,27 +58,45 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def holder(self, authorization: Sequence[bytes]) -> Holder | None:
-        """The holder of the key in these Authorization headers.
+    def holder(self, authorization: Sequence[bytes], x_api_key: Sequence[bytes] = ()) -> Holder | None:
+        """The holder of the key in these Authorization and X-API-Key headers.
 
-        None if the server has no keys. Raises `ApiError` 401. All digests are compared, in constant time, so that the time
-        reveals nothing about a key.
+        None if the server has no keys. Raises `ApiError` 401, also for two different keys. All digests are compared, in
+        constant time, so that the time reveals nothing about a key.
         """
         if not self._digests:
             return None
-        if len(authorization) > 1:
-            raise ApiError(401, "send one Authorization header, not several", code="invalid_api_key", headers=CHALLENGE)
-        scheme, _, key = authorization[0].partition(b" ") if authorization else (b"", b"", b"")
-        if scheme.lower() != b"bearer" or not key.strip():
-            raise ApiError(401, "send an API key: Authorization: Bearer KEY", code="missing_api_key", headers=CHALLENGE)
-        sent = _digest(key.strip())
+        sent = {_digest(key) for key in _sent(authorization, x_api_key)}
+        if not sent:
+            message = "send an API key: Authorization: Bearer KEY, or X-API-Key: KEY"
+            raise ApiError(401, message, code="missing_api_key", headers=CHALLENGE)
+        if len(sent) > 1:
+            message = "Authorization and X-API-Key have different keys: send one of them"
+            raise ApiError(401, message, code="invalid_api_key", headers=CHALLENGE)
+        found = self._find(*sent)
+        if found is None:
+            raise ApiError(401, "this API key is not known here", code="invalid_api_key", headers=CHALLENGE)
+        return found
+
+    def _find(self, sent: bytes) -> Holder | None:
         found = None
         for digest, admin in self._digests:
             if hmac.compare_digest(digest, sent):
                 found = Holder(digest.hex()[:12], admin or (found is not None and found.admin))
-        if found is None:
-            raise ApiError(401, "this API key is not known here", code="invalid_api_key", headers=CHALLENGE)
         return found
+
+
+def _sent(authorization: Sequence[bytes], x_api_key: Sequence[bytes]) -> list[bytes]:
+    """The keys that a request sends; an empty one counts as none.
+
+    Raises `ApiError` 401 for a header that comes twice.
+    """
+    for name, values in (("Authorization", authorization), ("X-API-Key", x_api_key)):
+        if len(values) > 1:
+            raise ApiError(401, f"send one {name} header, not several", code="invalid_api_key", headers=CHALLENGE)
+    scheme, _, key = authorization[0].partition(b" ") if authorization else (b"", b"", b"")
+    sent = [key.strip()] if scheme.lower() == b"bearer" else []
+    return [key for key in (*sent, *(one.strip() for one in x_api_key)) if key]
 
 
 def _is_usable(key: str) -> bool:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers, Headers
-from orcinus.serve.errors import ApiError, on_any_error, response
+from orcinus.serve.errors import ApiError, is_messages, on_any_error, response
 from orcinus.serve.keys import Keys
 from orcinus.serve.metrics import Metrics
 
@@ -51,8 +51,7 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self.browsers.cors(headers)]
-                if not any(name.lower() == b"x-request-id" for name, _ in message["headers"]):
-                    message["headers"] += [(b"x-request-id", request_id.encode())]
+                message["headers"] += _id_headers(message["headers"], request_id, scope["path"])
                 if facts["ignored"]:
                     message["headers"] += [(b"x-ignored-fields", _listed(facts["ignored"]))]
             await send(message)
@@ -85,12 +84,14 @@ class Middleware:
             if scope["path"] != OPEN:
                 if not self.keys:
                     self.browsers.check(headers)
-                authorization = [value for name, value in headers if name == b"authorization"]
-                scope["orcinus"]["holder"] = self.keys.holder(authorization)
+                authorization, x_api_key = (
+                    [value for name, value in headers if name == wanted] for wanted in (b"authorization", b"x-api-key")
+                )
+                scope["orcinus"]["holder"] = self.keys.holder(authorization, x_api_key)
             if NOT_CANONICAL.search(scope["raw_path"] or b""):
                 raise ApiError(400, "write the path without //, . or .. in it", code="invalid_path")
         except ApiError as error:
-            return response(error)
+            return response(error, scope)
         return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -123,6 +124,13 @@ def _check_host(scope: Scope) -> None:
         raise ApiError(400, f"send one Host header, not {len(hosts) or 'none'}", code="invalid_host")
     if hosts and not HOST.fullmatch(hosts[0]):
         raise ApiError(400, "the Host header must be a host with an optional port", code="invalid_host")
+
+
+def _id_headers(headers: Headers, request_id: str, path: str) -> list[tuple[bytes, bytes]]:
+    """The request id, if no route has told one, and under Anthropic's name where its clients read it."""
+    told = next((value for name, value in headers if name.lower() == b"x-request-id"), None)
+    found = [(b"x-request-id", request_id.encode())] if told is None else []
+    return [*found, (b"request-id", told or request_id.encode())] if is_messages(path) else found
 
 
 def _listed(names: list[str]) -> bytes:

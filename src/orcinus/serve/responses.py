@@ -58,7 +58,7 @@ class WholeAnswer(Response):
             answer: Response = JSON(await self.reply.whole(), headers=self.extra)
         except ApiError as error:
             error.headers |= self.extra
-            answer = response(error)
+            answer = response(error, scope)
         finally:
             watch.cancel()
             call.close()
