@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.executor_state import Row
+from orcinus.runtime.compiled import keep_compiled
 
 Bitmask = NDArray[np.int32]  # [ceil(vocab_size / 32)]: token t is bit t % 32 of word t // 32, 1 = allowed
 
@@ -62,11 +63,23 @@ def _words_of(ids: Iterable[int], words: int) -> Bitmask:
 def apply_token_bitmask(logits: Tensor, rows: Sequence[int], bitmasks: NDArray[np.int32]) -> None:
     """Set the logits of forbidden tokens to -inf, in place, in one operation.
 
-    `logits` are `[S, vocab_size]` on a CPU; `bitmasks` `[len(rows), words]` are those of its `rows`.
+    `logits` are `[S, vocab_size]` float32 on a CPU; `bitmasks` `[len(rows), words]` are those of its `rows`.
     """
-    bits = np.unpackbits(bitmasks.view(np.uint8), axis=1, count=logits.shape[1], bitorder="little")
-    forbidden = torch.from_numpy(bits) == 0
-    if len(rows) == len(logits):
-        logits.masked_fill_(forbidden, -torch.inf)
-    else:
-        logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
+    _apply(logits.numpy(), np.array(rows, np.int64), bitmasks)
+
+
+# torch's masked_fill takes 5 ms for 32 rows of 32,000 tokens, this 0.1 to 0.7.
+@numba.njit(nogil=True)
+def _apply(logits, rows, bitmasks):  # type: ignore[no-untyped-def]
+    size = logits.shape[1]
+    for place in range(len(rows)):
+        row = logits[rows[place]]
+        for at in range(bitmasks.shape[1]):
+            word = bitmasks[place, at]
+            if word != -1:
+                for bit in range(min(32, size - 32 * at)):
+                    if not (word >> bit) & 1:
+                        row[32 * at + bit] = -np.inf
+
+
+_apply = keep_compiled(_apply)
