@@ -56,6 +56,8 @@ def test_every_command_works(
     line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hi", "max_tokens": 3}}
     (tmp_path / "requests.jsonl").write_text(json.dumps(line), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    if command[1] == "batch":  # tests/cli/test_batch.py runs one in this process
+        command = [*command, "--url", request.getfixturevalue("server").url]
     if command[1] == "bench":
         command = [*command, *FEWER.get(command[2], ())]
         write_result("static.json", measured())

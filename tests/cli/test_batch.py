@@ -15,20 +15,31 @@ from tests.commands import ENVIRONMENT, ORCINUS, orcinus
 from tests.serve.conftest import Running
 from tests.waiting import wait_until
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
 BODIES: dict[str, tuple[str, Any]] = {
     "chat": (CHAT, {"messages": STORY, "temperature": 0, "max_tokens": 30}),
     "several": (COMPLETIONS, {"prompt": ["Once", "The fox"], "n": 2, "max_tokens": 8, "seed": 3}),
     "named": (CHAT, {"model": "orcinus-tiny", "messages": STORY, "temperature": 0, "max_completion_tokens": 5}),
+    "respond": (RESPONSES, {"input": "Tell me a story about a fox.", "temperature": 0, "max_output_tokens": 9}),
     "hot": (CHAT, {"messages": STORY, "temperature": 9}),
     "elsewhere": (CHAT, {"model": "gpt-4o-mini", "messages": STORY}),
     "empty": (COMPLETIONS, {}),
     "list": (COMPLETIONS, [1, 2]),
     "stream": (CHAT, {"messages": STORY, "stream": True}),
 }
-STATUSES = {"chat": 200, "several": 200, "named": 200, "hot": 400, "elsewhere": 404, "empty": 400, "list": 400, "stream": None}
-OWN = {"id", "created", "timings", "usage", "system_fingerprint"}  # of one response, of one server, or of its prefix cache
+STATUSES = {
+    "chat": 200,
+    "several": 200,
+    "named": 200,
+    "respond": 200,
+    "hot": 400,
+    "elsewhere": 404,
+    "empty": 400,
+    "list": 400,
+    "stream": None,
+}
+OWN = {"id", "created", "created_at", "completed_at", "timings", "usage", "system_fingerprint"}  # of one response or server
 
 
 LONG = {f"long-{number}": (COMPLETIONS, {"prompt": "Once", "ignore_eos": True, "max_tokens": 200}) for number in range(99)}
@@ -66,7 +77,8 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     command = [*ORCINUS, "batch", str(run.requests), str(run.responses), "--dtype", "float32", "--max-batch-size", "4"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
-        wait_until(lambda: run.responses.exists() and {*BODIES, None} <= set(read(run.responses)), 120)
+        done = {*BODIES, None}
+        wait_until(lambda: process.poll() or (run.responses.exists() and done <= set(read(run.responses))), 120)
         process.send_signal(signal.SIGINT)
         _, run.stderr = process.communicate(timeout=60)
     finally:
@@ -83,15 +95,16 @@ def test_each_line_is_answered(interrupted: Interrupted) -> None:
     assert found["chat"]["response"]["body"]["object"] == "chat.completion"
     assert len(found["several"]["response"]["body"]["choices"]) == 4
     assert found["named"]["response"]["body"]["usage"]["completion_tokens"] == 5
+    assert found["respond"]["response"]["body"]["usage"]["output_tokens"] == 9
     assert found["hot"]["response"]["body"]["error"]["param"] == "temperature"
     assert found["stream"]["error"]["param"] == "body.stream"
     assert found[None]["error"] | {"message": ""} == {"code": "invalid_json_line", "message": "", "param": None, "line": 1}
-    assert len({line["response"]["request_id"] for line in found.values() if line["response"]}) == 7
+    assert len({line["response"]["request_id"] for line in found.values() if line["response"]}) == 8
 
 
 def test_ctrl_c_leaves_whole_lines_and_says_that_it_can_go_on(interrupted: Interrupted) -> None:
     answered = len(interrupted.found) - 6
-    assert 3 <= answered < 3 + len(LONG)
+    assert 4 <= answered < 4 + len(LONG)
     count = f"{interrupted.responses}: {answered} answered, 6 failed; the same command goes on from there"
     assert interrupted.stderr.splitlines() == [count, "interrupted"]
     assert interrupted.status == 130
@@ -115,9 +128,14 @@ def test_a_server_gives_the_same_responses(interrupted: Interrupted, server: Run
     there = orcinus("batch", str(requests), str(responses), "--url", f"{server.url}/v1")
     assert (there.returncode, there.stderr) == (1, "")
 
+    def shared(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shared(one) for one in value]
+        return {name: shared(one) for name, one in value.items() if name not in OWN} if isinstance(value, dict) else value
+
     def answers(found: dict[str | None, Any]) -> dict[str | None, Any]:
         return {
-            name: (line["error"], line["response"] and {k: v for k, v in line["response"]["body"].items() if k not in OWN})
+            name: (line["error"], line["response"] and shared(line["response"]["body"]))
             for name, line in found.items()
             if name not in LONG
         }
