@@ -9,6 +9,7 @@ SOURCES := src tests benchmarks docs tools examples
 
 CLIENTS := .venv-clients
 CLIENT_VENVS := $(foreach name,openai lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
+JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 
 .PHONY: demo serve test test-all check lint style conformance format clean
 
@@ -38,7 +39,7 @@ style: $(VENV)/installed-test
 lint: style
 	$(BIN)/mypy
 
-conformance: $(VENV)/installed-test $(CLIENT_VENVS) tests/clients/node/node_modules/installed  ## the checklist and real clients
+conformance: $(VENV)/installed-test $(CLIENT_VENVS) $(JSON_SCHEMA_SUITE) tests/clients/node/node_modules/installed  ## the checklist and real clients
 	$(BIN)/python -m tests.clients.run
 
 format: $(VENV)/installed-test
@@ -71,6 +72,9 @@ $(CLIENTS)/%/installed: tests/clients/requirements-%.txt
 	$(PYTHON) -m venv $(CLIENTS)/$*
 	$(CLIENTS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
+
+$(JSON_SCHEMA_SUITE): $(VENV)/installed-test  # whose source distribution carries the JSON Schema suite
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary jsonschema jsonschema==4.26.0 -d $(@D)
 
 tests/clients/node/node_modules/installed: tests/clients/node/package-lock.json
 	cd tests/clients/node && npm ci --silent --no-audit --no-fund

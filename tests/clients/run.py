@@ -24,6 +24,7 @@ from tests.serve.conftest import Running, serving
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VENVS = ROOT / ".venv-clients"
+SUITE = VENVS / "json_schema" / "jsonschema-4.26.0.tar.gz"
 MOST_S = 1800
 
 
@@ -49,6 +50,7 @@ CLIENTS = [
     script("openai_agents"),
     Client("ai_sdk", ("node", str(HERE / "node" / "use_ai_sdk.mjs")), str(HERE / "node" / "node_modules" / "ai")),
     script("lm_eval"),
+    Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
     script("guidellm"),
     script("aiperf"),
     script("schemathesis"),  # last, for it leaves the scheduler with limits of its own

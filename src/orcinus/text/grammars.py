@@ -171,7 +171,10 @@ def to_llguidance(wanted: StructuredOutputs) -> str:
 def _of_schema(schema: str) -> str:
     from llguidance import LLMatcher
 
-    return LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": JSON_BLANKS})
+    parsed = json.loads(schema)
+    if parsed is False:
+        raise RequestError("json: the schema `false` allows no answer", "json")
+    return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {"whitespace_pattern": JSON_BLANKS})
 
 
 def _told(message: str) -> str:
