@@ -267,6 +267,19 @@ def test_values_without_quotes_follow_their_schema(schema: dict[str, Any], right
     check(parse(FORMS["qwen3_coder"], [text % right], [tool]).calls, (tool,))
 
 
+@pytest.mark.parametrize("arguments", ['{"x":"a"}', '{ "x": "a"}', '{"x": "a" }', '{"x": "a"\n}'])
+def test_json_has_the_white_space_of_templates_and_no_other(arguments: str) -> None:
+    lark = grammar(FORMS["llama3_json"], (FREE,), REQUIRED)
+    assert accepts(lark, '{"name": "free", "parameters": {"x": "a"}}')
+    assert not accepts(lark, f'{{"name": "free", "parameters": {arguments}}}')
+
+
+def test_tools_that_need_too_many_rules_are_refused() -> None:
+    many = [Tool(f"f{number}", None, FREE.parameters) for number in range(10_001)]
+    with pytest.raises(RequestError, match="more than 20,000 grammar rules"):
+        grammar(FORMS["hermes"], many, REQUIRED)
+
+
 def test_arguments_that_are_not_declared_are_not_written() -> None:
     open_ended = Tool("f", None, {"properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}})
     closed = Tool("f", None, {"properties": {"a": {"type": "integer"}}})

@@ -101,6 +101,7 @@ CASES: list[tuple[str, str, str, list[tuple[str, str]]]] = [  # form, text, cont
     ("llama3_json", 'Look:\n{"name": "f", "parameters": {}}', 'Look:\n{"name": "f", "parameters": {}}', []),
     ("llama3_json", 'Look: {"name": "now", "parameters": {}}', 'Look: {"name": "now", "parameters": {}}', []),
     ("llama3_json", 'Look: <|python_tag|>{"name": "f", "parameters": {}}', "Look: ", [("f", "{}")]),
+    ("llama3_json", '{"parameters": {}, "name": "f"}', '{"parameters": {}, "name": "f"}', []),
     ("llama3_json", '{"name": "Bob"}', '{"name": "Bob"}', []),
     ("llama3_json", '{"a": {"name": "now", "parameters": {}}}', '{"a": {"name": "now", "parameters": {}}}', []),
     ("llama3_json", "<|python_tag|>print(1)", "<|python_tag|>print(1)", []),

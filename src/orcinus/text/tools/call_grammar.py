@@ -14,7 +14,7 @@ from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 # Templates write JSON in history as Python's `json.dumps` does; so do constrained models, and white space has an end.
 STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
-MOST_RULES = 100_000
+MOST_RULES = 20_000
 TEXT = r"/(.|\n)*/"
 LINE = r"/((.|\n)*\n)?[ \t\r\n;]*/"  # to the beginning of a line, or to the next call
 SPACE = r"/[ \t\r\n]*/"

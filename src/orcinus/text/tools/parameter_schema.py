@@ -114,8 +114,6 @@ def json_value(text: str, types: frozenset[str]) -> str:
 
     A string that looks like a number is a number only if one is allowed.
     """
-    if types == {"string"}:
-        return json_string(text)
     stripped = text.strip()
     written = WORDS.get(stripped, stripped.lower() if stripped.lower() in ("true", "false", "null") else stripped)
     for read in (_from_json, _from_python):
