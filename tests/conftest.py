@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def _frozen(_one_thread: None) -> None:
     """What was loaded to collect the tests stays: to look through all of it takes the collector a quarter of a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_list_of_authorities() -> Iterator[None]:
+    """Reading all authorities that the web trusts takes a client longer than what it asks a server of ours."""
+    import httpx._transports.default as transports
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transports, "create_ssl_context", cache(transports.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

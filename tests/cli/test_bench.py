@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orcinus.bench.offline import EngineSystem, Watch
+from orcinus.bench.record import Repeat
 from orcinus.bench.result import Result, encode, read_result, write_result
+from orcinus.workload.processes import AllAtOnce, Poisson
+from orcinus.workload.workload import Workload
 from tests.bench.made_up_runs import result, run_of, side
 from tests.commands import orcinus
 
@@ -73,9 +77,31 @@ def test_sweep_prints_a_line_for_every_system_and_rate() -> None:
     assert sum("orca" in line for line in lines) == sum("stall-free" in line for line in lines) == 2
 
 
-def test_capacity_prints_what_it_found() -> None:
-    promise = ("--median-ttft", "0.05", "--first", "50", "--tolerance", "0.9")
-    done = orcinus("bench", "capacity", *SMALL, "--requests", "60", "--policy", "orca", *promise, "--json")
+PROMISE = ("--median-ttft", "0.05", "--first", "50", "--tolerance", "0.9")
+
+
+def test_capacity_prints_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an engine that warms up in truth; then it keeps the promise as far as 100 requests per second."""
+    measured = EngineSystem.measure
+
+    def measure(system: EngineSystem, workload: Workload, number: int = 0, watch: Watch | None = None) -> Repeat:
+        if isinstance(workload.arrivals, AllAtOnce):
+            return measured(system, workload, number, watch)
+        assert isinstance(workload.arrivals, Poisson)
+        return run_of(0.02 if workload.arrivals.rate <= 100 else 0.2, number)
+
+    monkeypatch.setattr(EngineSystem, "measure", measure)
+    done = orcinus("bench", "capacity", *SMALL, "--policy", "orca", *PROMISE, "--json")
+    found = json.loads(done.stdout)
+    assert found["capacity"] == {"orca": pytest.approx(100)}
+    assert [side["settings"]["kept"] for side in found["sides"]] == [True, True, False, True], (
+        "at 50, 71, 141 and 100 requests per second"
+    )
+
+
+@pytest.mark.full
+def test_capacity_is_found_by_serving() -> None:
+    done = orcinus("bench", "capacity", *SMALL, "--requests", "60", "--policy", "orca", *PROMISE, "--json")
     found = json.loads(done.stdout)
     assert found["capacity"]["orca"] > 0
     assert len(found["sides"]) >= 2

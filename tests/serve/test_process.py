@@ -24,6 +24,7 @@ from tests.serve.in_process import refusals
 from tests.waiting import wait_until
 
 SIMULATED = ("--simulate", "llama-7b")  # two processes as ever, which start in a third of the time: the model is not the point
+MODELS = part((*SIMULATED, "--speed", "4"), full=[((),)])
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
 
 
@@ -71,8 +72,9 @@ def test_a_full_queue_says_when_to_come_back(server: Running) -> None:
     assert server.idle()
 
 
-def test_sigterm_drains_tells_new_requests_and_the_status_is_0() -> None:
-    with serving() as server:
+@pytest.mark.parametrize("model", MODELS, ids=" ".join)
+def test_sigterm_drains_tells_new_requests_and_the_status_is_0(model: tuple[str, ...]) -> None:
+    with serving(*model) as server:
         with server.http.stream("POST", "/v1/completions", json=LONG | {"max_tokens": 400, "stream": True}) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -153,8 +155,9 @@ def test_ctrl_c_while_it_starts_is_one_line(after: float) -> None:
     assert errors in ("", "interrupted\n")
 
 
-def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status() -> None:
-    with serving() as server:
+@pytest.mark.parametrize("model", MODELS, ids=" ".join)
+def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status(model: tuple[str, ...]) -> None:
+    with serving(*model) as server:
         frames: list[Any] = []
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
             for line in answer.iter_lines():

@@ -20,6 +20,7 @@ import pytest
 from orcinus.parent import LEAVE
 from orcinus.text.chat_template import TemplateRenderer
 from tests.commands import ORCINUS
+from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.waiting import wait_until
 
@@ -86,7 +87,7 @@ def streams(server: Running, count: int, then: Callable[[], object]) -> list[lis
 
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGINT, signal.SIGHUP],  # TERM alone: test_process.py
+    part(signal.SIGHUP, full=[signal.SIGINT, signal.SIGTERM]),  # TERM to the server alone: test_process.py
     ids=lambda number: signal.Signals(number).name,
 )
 def test_a_signal_to_all_processes_drains(number: int) -> None:
@@ -113,9 +114,10 @@ def test_a_template_that_renders_meanwhile_goes_on() -> None:
     assert alive(process)
 
 
-def test_so_does_one_to_the_process_group_with_a_real_model() -> None:
+@pytest.mark.parametrize("model", part(SIMULATED, full=[(("--dtype", "float32"),)]), ids=" ".join)
+def test_so_does_one_to_the_process_group(model: tuple[str, ...]) -> None:
     """The engine is of the group: what a terminal sends reaches it, and it leaves that to the server."""
-    with in_group(*ORCINUS, "serve", "--port", "0", "--dtype", "float32") as process:
+    with in_group(*ORCINUS, "serve", "--port", "0", *model) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         running = Running(process, httpx.Client(), url)
@@ -163,7 +165,7 @@ def children_of(process: subprocess.Popen[str], count: int) -> list[int]:
     return family(process.pid)[1:]
 
 
-@pytest.mark.parametrize("after", [0.0, 0.3, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("after", part(0.3, 2.0, full=[0.0, 1.0, 4.0]))
 def test_no_engine_stays_when_its_server_is_killed_while_it_starts(after: float, tmp_path: Path) -> None:
     """Whatever the engine is doing then: starting Python, importing torch, reading weights, compiling, serving."""
     folder = tmp_path / "tmp"

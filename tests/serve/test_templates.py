@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from orcinus.text.chat_template import TemplateRenderer
 from tests.serve.conftest import Running
 from tests.serve.in_process import serving_in_process
 from tests.text.test_chat_template import hostile_model
@@ -19,7 +22,8 @@ def chat(server: Running, content: str, turns: int = 1) -> httpx.Response:
     return server.http.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 2}, timeout=60)
 
 
-def test_hostile_templates_cost_one_chat_each(tmp_path: Path) -> None:
+def test_hostile_templates_cost_one_chat_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orcinus.text.tokenizer.TemplateRenderer", partial(TemplateRenderer, limit_s=1.5))
     with serving_in_process(str(hostile_model(tmp_path))) as server:
         assert chat(server, "Hello").status_code == 200
         found: list[Any] = []
@@ -36,6 +40,6 @@ def test_hostile_templates_cost_one_chat_each(tmp_path: Path) -> None:
         for thread in spinning:
             thread.join()
         assert [answer.status_code for answer in found] == [400] * 3
-        assert all("takes longer than 5 s" in answer.json()["error"]["message"] for answer in found)
+        assert all("takes longer than 1.5 s" in answer.json()["error"]["message"] for answer in found)
         assert chat(server, "Hello").status_code == 200
         assert server.idle()

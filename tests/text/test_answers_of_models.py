@@ -143,7 +143,7 @@ def test_stop_tokens_are_forbidden_up_to_min_tokens_and_end_behind(
 
 @pytest.fixture(scope="module")
 def spaced_server(spaced: tuple[Path, Any]) -> Iterator[Running]:
-    with serving_in_process(str(spaced[0]), "--keep-alive", "0.2") as running:
+    with serving_in_process(str(spaced[0]), "--keep-alive", "0.1") as running:
         yield running
 
 
@@ -186,7 +186,7 @@ def test_an_echo_of_a_prompt_alone_shows_it_all(spaced: tuple[Path, Any], spaced
 
 
 def test_a_stream_of_tokens_without_text_is_kept_alive(spaced: tuple[Path, Any], spaced_server: Running) -> None:
-    body = {"prompt": ids(spaced[1], ["<s>", "<s>"]), "max_tokens": 1500, "temperature": 0, "stream": True}
+    body = {"prompt": ids(spaced[1], ["<s>", "<s>"]), "max_tokens": 400, "temperature": 0, "stream": True}
     with spaced_server.http.stream("POST", "/v1/completions", json=body) as answer:
         lines = [line for line in answer.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
