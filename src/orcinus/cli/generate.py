@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from orcinus.cli.engine import engine
-from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.options import takes_answer_form, takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestFailed
 
 
+@takes_answer_form()
 @takes_sampling(temperature=0.0)  # on a command line, equal commands give equal answers
 @takes_engine()
 def generate(
@@ -29,6 +32,7 @@ def generate(
     *,
     config: EngineConfig,
     params: SamplingParams,
+    form: StructuredOutputs | None,
 ) -> None:
     """Answer prompts and print the text as it comes.
 
@@ -36,6 +40,7 @@ def generate(
     message; --raw continues it instead. Example: `orcinus generate "What is Orca?"`
     """
     texts = read_prompts(prompts or [], file)
+    params = replace(params, structured_outputs=form)
     with engine(config) as llm:
         ready = as_messages(llm, texts, raw)
         if as_json:

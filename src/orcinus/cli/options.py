@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orcinus.cli.answer_form import answer_form
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
@@ -118,6 +119,20 @@ def takes_sampling(**defaults: Any) -> Callable[[Callable[..., None]], Callable[
         return SamplingParams(max_tokens=most if max_tokens is None else max_tokens, stop=tuple(stop or ()), **rest)
 
     return _extend("params", [length, *flags, stop], make)
+
+
+def takes_answer_form() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command flags for the form of its answers.
+
+    Its argument `form` is a `StructuredOutputs`, or None for any text.
+    """
+    flags = [
+        _flag("json_schema", str, None, "Answer with JSON of this schema: a file, or the schema itself."),
+        _flag("regex", str, None, "Answer with text that matches this regular expression as a whole."),
+        _flag("choice", list[str], None, "Answer with one of these texts: give the flag once for each."),
+        _flag("grammar", str, None, "Answer with text of the grammar in this file, in Lark's or llama.cpp's notation."),
+    ]
+    return _extend("form", flags, answer_form)
 
 
 def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: Any) -> inspect.Parameter:
