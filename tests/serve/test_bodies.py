@@ -43,18 +43,8 @@ def refusal(kind: type[Object], *, strict: bool = False, **fields: Any) -> ApiEr
 
 
 WISHES: dict[str, Any] = {
-    "structured_outputs": {"json": {}},
-    "guided_json": {},
-    "guided_regex": "a+",
-    "guided_choice": ["a", "b"],
-    "guided_grammar": "root ::= 'a'",
     "guided_decoding_backend": "outlines",
-    "grammar": "root ::= 'a'",
-    "json_schema": {},
-    "regex": "a+",
-    "ebnf": "root ::= 'a'",
     "structural_tag": {"type": "structural_tag"},
-    "response_format": {"type": "json_object"},
     "logprob_token_ids": [5],
     "max_new_tokens": 5,
     "n_predict": 5,
@@ -80,8 +70,6 @@ WISHES: dict[str, Any] = {
     "audio": {"voice": "alloy", "format": "wav"},
     "documents": [{"text": "x"}],
     "chat_template": "{{ messages }}",
-    "tools": [{"type": "function", "function": {"name": "look"}}],
-    "tool_choice": "required",
     "functions": [{"name": "look"}],
     "function_call": {"name": "look"},
     "suffix": "the end",
@@ -94,7 +82,6 @@ WISHES: dict[str, Any] = {
     "options": {"temperature": 0},
     "format": "json",
     "enable_thinking": False,
-    "include_reasoning": False,
     "lora_path": "x",
     "sampling_seed": 5,
     "tokens_to_generate": 5,
@@ -128,6 +115,9 @@ def test_a_wish_that_cannot_be_met_is_refused_by_its_name(kind: type[Object], na
         (ChatBody, {"echo": True}),
         (ChatBody, {"prompt": "Once"}),
         (CompletionBody, {"messages": HI}),
+        (CompletionBody, {"tools": [{"type": "function", "function": {"name": "look"}}]}),
+        (CompletionBody, {"tool_choice": "required"}),
+        (CompletionBody, {"include_reasoning": False}),
         (CompletionBody, {"max_completion_tokens": 5}),
         (CompletionBody, {"top_logprobs": 5}),
         (CompletionBody, {"add_generation_prompt": True}),
@@ -160,16 +150,16 @@ def test_a_field_of_a_message_is_refused_with_its_place(message: dict[str, Any])
 
 
 OFF: list[dict[str, Any]] = [
-    *({name: value} for name in WISHES if name not in ("parallel_tool_calls",) for value in (None,)),
-    *({name: False} for name in ("use_beam_search", "tools", "echo", "guided_json", "raw", "early_stopping", "logprobs")),
-    *({name: ""} for name in ("suffix", "grammar", "regex", "guided_regex", "system", "user")),
+    *({name: None} for name in WISHES),
+    *({name: False} for name in ("use_beam_search", "echo", "guided_json", "json_schema", "raw", "early_stopping", "logprobs")),
+    *({name: ""} for name in ("suffix", "grammar", "regex", "guided_regex", "guided_json", "system", "user")),
     *({name: "none"} for name in ("tool_choice", "function_call")),
     *({name: "auto"} for name in ("tool_choice", "function_call")),
     *(
         {name: []}
         for name in ("tools", "functions", "documents", "guided_choice", "stop", "stop_token_ids", "lora", "samplers")
     ),
-    *({name: {}} for name in ("structured_outputs", "response_format", "logit_bias", "stream_options", "options")),
+    *({name: {}} for name in ("structured_outputs", "logit_bias", "stream_options", "options")),
     *({name: 0} for name in ("mirostat", "dry_multiplier", "xtc_probability", "top_a", "no_repeat_ngram_size", "min_tokens")),
     *({name: 1} for name in ("typical_p", "tfs_z", "cfg_scale", "guidance_scale", "repeat_penalty", "rep_pen", "num_beams")),
     *({"parallel_tool_calls": value} for value in (True, False)),
@@ -191,7 +181,7 @@ def test_a_value_that_means_off_is_taken(kind: type[Object], fields: dict[str, A
 
 
 def test_values_that_only_look_off_are_not() -> None:
-    for fields in ({"num_beams": True}, {"mirostat": True}, {"typical_p": 0}, {"guided_json": {}}, {"max_new_tokens": 0}):
+    for fields in ({"num_beams": True}, {"mirostat": True}, {"typical_p": 0}, {"max_new_tokens": 0}):
         assert refusal(ChatBody, **fields).code == "unsupported_parameter"
 
 
@@ -211,9 +201,9 @@ def test_an_assistants_content_may_be_null() -> None:
 
 
 def test_all_unsupported_fields_are_named() -> None:
-    error = refusal(ChatBody, mirostat=2, mirostat_tau=5, grammar="x")
+    error = refusal(ChatBody, mirostat=2, mirostat_tau=5, functions=[{"name": "look"}])
     assert error.param == "mirostat"
-    assert all(name in error.message for name in ("mirostat, mirostat_tau", "grammar"))
+    assert all(name in error.message for name in ("mirostat, mirostat_tau", "functions: not supported; use tools"))
 
 
 def test_unknown_fields_are_named_wherever_they_are_and_refused_if_strict() -> None:

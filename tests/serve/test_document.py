@@ -18,6 +18,7 @@ from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
+from orcinus.serve.chat_encoder import chat_encoder
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.dialects.responses_history import read_items
 from orcinus.serve.dialects.responses_input import to_chat
@@ -27,7 +28,7 @@ from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Ready
 from orcinus.serve.object_schema import Object
 from orcinus.serve.replica_set import ReplicaSet
-from orcinus.serve.request_processor import RequestProcessor, chat_encoder
+from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
@@ -50,6 +51,10 @@ BEYOND_SCHEMAS = re.compile(
     "|input: must not be empty"
     "|there is another tool of this name"
     "|there is no such tool in tools"
+    "|asks for another form of the answer"
+    "|the form cannot be used"
+    "|cannot be combined with tools"
+    "|is none of the tools|is the name of an earlier tool"
 )
 
 
@@ -123,7 +128,8 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
     ("kind", "body"),
     [
         (ChatBody, {"messages": [{"role": "user", "content": None}]}),
-        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "guided_json": {}}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "guided_json": 5}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema"}}),
         (ChatBody, {"messages": [{"role": "user", "content": "x"}], "mirostat": 2}),
         (ChatBody, {"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}),
         (ChatBody, {"messages": [{"role": "user", "content": "x", "function_call": {"name": "x"}}]}),
@@ -141,6 +147,11 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
         (ResponsesBody, {"input": "x", "background": True}),
         (ResponsesBody, {"input": "x", "metadata": {"a": 1}}),
         (ResponsesBody, {"input": "x", "stream_options": {"include_obfuscation": False}}),
+        (ChatBody, {"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"}),
+        (
+            ChatBody,
+            {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function": {"name": "a b"}}]},
+        ),
         (TokenizeBody, {}),
         (TokenizeBody, {"prompt": "x", "tools": [{"type": "function", "function": {"name": "look"}}]}),
         (TokenizeBody, {"prompt": "x", "continue_final_message": True}),

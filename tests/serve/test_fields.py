@@ -314,11 +314,11 @@ def test_a_strict_server_refuses_unknown_fields_on_every_route(strict: Running) 
 
 
 def test_tools_and_variables_reach_the_template_of_tokenize(server: Running) -> None:
-    """The bundled template shows neither; that both reach a template is for the tokenizer's own test."""
+    """The bundled template shows neither: tools become a system text; the tokenizer's own test has one that shows both."""
     tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}}
-    assert tokens(server, messages=HI, tools=[tool], chat_template_kwargs={"enable_thinking": False}) == tokens(
-        server, messages=HI
-    )
+    ids = tokens(server, messages=HI, tools=[tool], chat_template_kwargs={"enable_thinking": False})
+    assert ids == chat(server, messages=HI, tools=[tool], max_tokens=1)["prompt_token_ids"]
+    assert "Looks." in server.http.post("/detokenize", json={"tokens": ids}).json()["prompt"]
     for fields in ({"tools": [tool]}, {"add_generation_prompt": True}, {"chat_template_kwargs": {"thinking": True}}):
         answer = server.http.post("/tokenize", json={"prompt": "x", **fields})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(fields)))

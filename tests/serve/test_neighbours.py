@@ -41,9 +41,18 @@ def short_wait(server: Running, body: dict[str, Any]) -> None:
     post(server, body | {"timeout": 0.05, "max_tokens": 1000})
 
 
+def call_a_tool(server: Running) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    body = {"messages": [{"role": "user", "content": "Look!"}], "tools": [tool], "tool_choice": "required", "max_tokens": 15}
+    httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
 NASTY: dict[str, Callable[[Running], object]] = {
     "bias": lambda s: post(s, INNOCENT | {"logit_bias": {str(TOKEN): 100}, "max_tokens": 15}),
     "penalties": lambda s: post(s, INNOCENT | {"repetition_penalty": 50, "presence_penalty": 2, "max_tokens": 15}),
+    "has a form": lambda s: post(s, INNOCENT | {"guided_regex": "[0-9]{12}", "max_tokens": 15}),
+    "has a form, sampled": lambda s: post(s, SAMPLED | {"guided_choice": ["a fox", "an owl"], "n": 3, "max_tokens": 15}),
+    "calls a tool": call_a_tool,
     "stop at once": lambda s: post(s, INNOCENT | {"stop": ["e", "a"], "min_tokens": 0}),
     "ends early": lambda s: post(s, INNOCENT | {"max_tokens": 1}),
     "hot and seeded": lambda s: post(s, INNOCENT | {"temperature": 2, "seed": 11, "max_tokens": 15}),
@@ -59,6 +68,7 @@ NASTY: dict[str, Callable[[Running], object]] = {
 
 BODIES = {"greedy": INNOCENT, "sampled": SAMPLED}
 USUAL = [("bias", "greedy"), ("many answers", "sampled"), ("hangs up", "greedy"), ("long prompt", "sampled")]
+USUAL += [("has a form", "sampled"), ("calls a tool", "greedy")]
 
 
 @pytest.fixture(scope="module")

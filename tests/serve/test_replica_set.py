@@ -216,7 +216,7 @@ def test_a_stop_string_that_was_found_is_not_generated_again() -> None:
         server.submit("a")
         server.engines[0].say(("a", 7))
         stream = server.set.streams.served_by(server.engines[0])[0]
-        stream.answer._stops.stopped = True
+        stream.answer._stops.found = "x"
         server.engines[0].die()
         assert server.answer("a") == ([7], "stop")
         assert server.engines[1].submitted() == []

@@ -9,9 +9,10 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from orcinus.text.tokenizer import BYTES, Tokenizer
+from orcinus.text.token_names import CHARACTER_BYTES
+from orcinus.text.tokenizer import Tokenizer
 
-SPELLED = {byte: char for char, byte in BYTES.items()}
+SPELLED = {byte: char for char, byte in CHARACTER_BYTES.items()}
 SPECIAL = ["<s>", "</s>", "<|turn|>"]
 PLAIN = ["<tool>", "日本"]  # added, but not special
 

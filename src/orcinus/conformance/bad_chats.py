@@ -6,9 +6,9 @@ import socket
 from typing import Any
 
 from orcinus.conformance.bad_fields import LEFT_OUT, BadCase, add_rows, chat, said
-from orcinus.conformance.registry import check
+from orcinus.conformance.registry import Body, Check, add, check
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, Json, ServerUnderTest
+from orcinus.conformance.target import CHAT, HI, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect
 
 SOUND = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
@@ -65,12 +65,15 @@ FORMATS = [
     chat("a schema that is none", "response_format", response_format=_schema(type="wibble")),
     chat("an unknown response_format", "response_format", response_format={"type": "xml"}),
     chat("a string as response_format", "response_format", response_format="json"),
-    chat("a huge maxLength", "response_format", response_format=_schema(type="string", maxLength=10**9)),
-    chat("2,000 references in a row", "response_format", response_format=_refs(2000)),
-    chat("a schema 40 arrays deep", "response_format", response_format=_schema(**_deep(40))),
-    chat("an endless schema", "response_format", response_format=_recursive()),
-    chat("a pattern of 10 KB", "response_format", response_format=_schema(type="string", pattern="(a|b?)+" * 1500)),
 ]
+
+MUCH: dict[str, Json] = {  # schemas that ask for much: they may be refused, or followed for as long as the answer lasts
+    "a huge maxLength": _schema(type="string", maxLength=10**9),
+    "2,000 references in a row": _refs(2000),
+    "40 arrays deep": _schema(**_deep(40)),
+    "endless": _recursive(),
+    "a pattern of 10 KB": _schema(type="string", pattern="(a|b?)+" * 1500),
+}
 
 TOOLS = [
     chat("tool_choice without tools", "tool_choice", tool_choice="required"),
@@ -92,6 +95,21 @@ TEMPLATES = [
 ]
 
 add_rows("errors", [*MESSAGES, *FORMATS, *TOOLS, *TEMPLATES])
+
+
+def _much(schema: Json) -> Body:
+    def body(target: ServerUnderTest) -> None:
+        target.remember()
+        answer = target.post(CHAT, {"messages": HI, "max_tokens": 4, "response_format": schema})
+        if answer.status_code != 200:
+            expect_error(answer, 400, "response_format")
+        target.unharmed()
+
+    return body
+
+
+for _name, _asked in MUCH.items():
+    add(Check(f"fields: a schema that asks for much ({_name}) is refused or followed", _much(_asked)))
 
 
 @check("errors: the address of an image is never fetched")

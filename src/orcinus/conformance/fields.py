@@ -258,6 +258,7 @@ TAKEN: list[tuple[str, str, Json]] = [
     ("metadata and store", CHAT, {"metadata": {"a": "b"}, "store": False}),
     ("service_tier and safety_identifier", CHAT, {"service_tier": "auto", "safety_identifier": "s"}),
     ("reasoning_effort and verbosity", CHAT, {"reasoning_effort": "low", "verbosity": "low"}),
+    ("include_reasoning and thinking_token_budget", CHAT, {"include_reasoning": False, "thinking_token_budget": 100}),
     ("priority", TEXT, {"priority": 5}),
     ("cache_salt", TEXT, {"cache_salt": "tenant-1"}),
     ("chat_template_kwargs enable_thinking", CHAT, {"chat_template_kwargs": {"enable_thinking": False}}),

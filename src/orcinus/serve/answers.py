@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from time import monotonic
+from typing import Any
 
 from orcinus.core.request import Finish, FinishCode, Logprobs
 from orcinus.observe.timeline import Timeline
@@ -27,6 +28,7 @@ FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Fini
     FinishCode.NEVER_FITS: TOO_LARGE,
     FinishCode.TOO_LONG: TOO_LARGE,
     FinishCode.ALL_FORBIDDEN: TOLD,
+    FinishCode.BAD_GRAMMAR: (400, "the form of the answer cannot be followed: {error}", "invalid_value"),
     FinishCode.BAD_LOGITS: TOLD,
     FinishCode.OUT_OF_MEMORY: FAILED,
     FinishCode.EXECUTOR_FAILED: FAILED,
@@ -45,9 +47,11 @@ class ChoiceDelta:
     reasoning: str = ""
     tool_calls: list[ToolCallDelta] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
+    reasoning_tokens: int = 0  # how many of them belong to the reasoning
     scores: list[tuple[int, Logprobs | None, int]] = field(default_factory=list)  # and where in the text the token begins
     prompt_scores: tuple[Logprobs, ...] | None = None  # of the prompt's tokens except the first
     finish_reason: str | None = None
+    stop_string: str | None = None  # that ended the answer
     error: str | None = None
     code: FinishCode | None = None
 
@@ -57,9 +61,11 @@ class ChoiceDelta:
         self.reasoning += other.reasoning
         self.tool_calls += other.tool_calls
         self.token_ids += other.token_ids
+        self.reasoning_tokens += other.reasoning_tokens
         self.scores += other.scores
         self.prompt_scores = self.prompt_scores or other.prompt_scores
-        self.finish_reason, self.error, self.code = other.finish_reason, other.error, other.code
+        self.finish_reason, self.stop_string = other.finish_reason, other.stop_string
+        self.error, self.code = other.error, other.code
 
     @property
     def says_something(self) -> bool:
@@ -77,15 +83,17 @@ class Usage:
     prompt: int
     cached: int  # of the prompt's tokens, found in the prefix cache
     completion: int
+    reasoning: int = 0  # of the completion's tokens
 
     @property
-    def as_openai(self) -> dict[str, object]:
+    def as_openai(self) -> dict[str, Any]:
         """The counts in OpenAI's form, which the access log has too."""
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
             "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
 
 
@@ -143,8 +151,10 @@ class Answers:
         if self.silent:
             return delta
         delta.reasoning, delta.content = text_delta.reasoning, delta.content + text_delta.text
+        delta.tool_calls, delta.stop_string = list(text_delta.tool_calls), text_delta.stop_string
         if text_delta.token_id is not None:
             delta.token_ids.append(text_delta.token_id)
+            delta.reasoning_tokens = int(text_delta.thinks)
             if text_delta.logprobs is not None:
                 before = len(self._prompt(text_delta.index)[0]) if self.echo else 0
                 delta.scores.append((text_delta.token_id, text_delta.logprobs, before + text_delta.offset))
@@ -217,8 +227,9 @@ class Answers:
     def usage(self) -> Usage:
         """The counts so far."""
         prompt = sum(len(one.ids) for one in self.prompts.values())
-        completion = sum(len(choice.token_ids) for choice in self.choices.values())
-        return Usage(prompt, sum(self.cached.values()), completion)
+        choices = self.choices.values()
+        completion, reasoning = sum(len(one.token_ids) for one in choices), sum(one.reasoning_tokens for one in choices)
+        return Usage(prompt, sum(self.cached.values()), completion, reasoning)
 
 
 def failure(choice: ChoiceDelta) -> ApiError:

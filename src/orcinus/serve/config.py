@@ -11,6 +11,7 @@ from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError
 from orcinus.routing.router import ROUTERS
 from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_origins
+from orcinus.text.tools.template_support import find_form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class ServerConfig:
         min=1,
     )
     served_model_name: str | None = option(None, "The model's name in the API. Default: what --model says.")
+    tool_call_parser: str | None = option(
+        None, "The form in which the model calls tools: hermes, llama3_json, ... Default: what its chat template shows."
+    )
     max_queue: int = option(256, "Most answers at once, waiting or running; more get 429.", min=1)
     max_queue_tokens: int = option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
     max_queue_per_key: int | None = option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
@@ -58,6 +62,7 @@ class ServerConfig:
         for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
+        find_form(None, self.tool_call_parser)
         make("router", ROUTERS, self.router)
         parse_origins(self.allow_origin)
         parse_hosts(self.allow_host)

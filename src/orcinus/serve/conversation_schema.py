@@ -11,6 +11,10 @@ from orcinus.serve.field_types import at_most, text_only, text_or_list
 from orcinus.serve.object_schema import Object
 from orcinus.serve.unsupported import IN_MESSAGE
 
+FUNCTION_NAME = (
+    "^[a-zA-Z0-9_.-]{1,128}$"  # OpenAI's, with dots, and as long as Anthropic's: clients join names of servers and tools
+)
+
 
 class TextPart(Object):
     """One part of a message's content."""
@@ -37,7 +41,7 @@ class ToolCall(Object):
 class FunctionObject(Object):
     """A function that the model may call."""
 
-    name: StrictStr
+    name: Annotated[StrictStr, Field(pattern=FUNCTION_NAME)]
     description: StrictStr | None = None
     parameters: dict[str, Any] | None = None
     strict: StrictBool | None = None
@@ -48,6 +52,19 @@ class ChatTool(Object):
 
     type: Literal["function"]
     function: FunctionObject
+
+
+class NamedFunction(Object):
+    """The name of one of the tools."""
+
+    name: StrictStr
+
+
+class NamedToolChoice(Object):
+    """The tool that the model must call."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class Message(Object):
@@ -78,6 +95,11 @@ class TemplateOptions(BaseModel):
     thinking: StrictBool | None = None
 
 
-MOST_MESSAGES = 4096
+MOST_MESSAGES, MOST_TOOLS = 4096, 1024
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), at_most(MOST_MESSAGES)]
 TemplateKwargs = Annotated[TemplateOptions, at_most(64)]
+Tools = Annotated[list[ChatTool], Field(max_length=MOST_TOOLS), at_most(MOST_TOOLS)]
+ToolChoiceField = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("a mode")] | Annotated[NamedToolChoice, Tag("a name")],
+    Discriminator(lambda value: "a name" if isinstance(value, dict | NamedToolChoice) else "a mode"),
+]

@@ -58,10 +58,22 @@ ONLY_MESSAGES: JsonValue = {
     "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
     "required": ["messages"],
 }
+CHOOSES_A_TOOL: JsonValue = {
+    "anyOf": [
+        {"properties": {"tool_choice": {"enum": [None, "none", "auto"]}}},
+        {"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]},
+    ]
+}
 OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]
-OF_CHATS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS_OF_CHAT, needs("top_logprobs", "logprobs", 0, False)]
 NO_SCHEMA: JsonValue = {"properties": {"type": {"enum": ["text", "json_object"]}}}
 WITH_SCHEMA: JsonValue = {
     "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
     "required": ["schema"],
 }
+OF_CHATS: list[JsonValue] = [
+    STREAM_OPTIONS,
+    BEST_OF,
+    MIN_TOKENS_OF_CHAT,
+    needs("top_logprobs", "logprobs", 0, False),
+    CHOOSES_A_TOOL,
+]

@@ -30,7 +30,7 @@ class Object(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        if patterns := cls.unsupported.pattern_properties():
+        if patterns := cls.unsupported.pattern_properties(set(schema.get("properties", ()))):
             schema["patternProperties"] = patterns
         return schema
 

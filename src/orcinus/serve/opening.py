@@ -38,5 +38,9 @@ async def open_service(service: Service) -> None:
         raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
     replicas.streams.tokenizer = tokenizer
     _ = tokenizer.longest_token  # one pass over the whole vocabulary
-    params, seed = default_params(folder), config.seed
-    service.open(RequestProcessor(service.name, tokenizer, params, ready, seed, service.threads, fills_max_tokens=simulated))
+    processor = RequestProcessor(
+        *(service.name, tokenizer, default_params(folder), ready, config.seed, service.threads),
+        fills_max_tokens=simulated,
+        tool_call_parser=service.config.tool_call_parser,
+    )
+    service.open(processor)

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from orcinus.core.admission import rejection_reason
 from orcinus.core.request import Failure, Request, RequestContext
-from orcinus.core.sampling_params import DEFAULT_MAX_TOKENS, DefaultLength, SamplingParams
-from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.core.sampling_params import DefaultLength, SamplingParams
 from orcinus.errors import RequestError, shown
-from orcinus.serve.conversation_schema import Message
+from orcinus.serve.chat_encoder import chat_encoder, texts
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Ready
-from orcinus.serve.object_schema import Object
-from orcinus.serve.schema import ChatBody, CompletionBody, Sampling, TokenizeBody
+from orcinus.serve.sampling_fields import check_ids, sampling_params
+from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
+from orcinus.serve.structured_output_fields import WantedForm, refused_form, wanted_form
 from orcinus.serve.text_threads import TextThreads
-from orcinus.serve.validation import enumerated
+from orcinus.serve.tool_fields import bound_form, choice_of, tool_use
 from orcinus.text.chat_template import MOST_PROCESSES
 from orcinus.text.grammars import Grammars, vocabulary_of
 from orcinus.text.input_processor import InputProcessor, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
+from orcinus.text.tools.template_support import find_form
+from orcinus.text.tools.tool_call import ToolForm
 
-DIRECT = (
-    *("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"),
-    *("ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
-)
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
 AT_ONCE = 1000  # characters tokenized faster than a thread is called
-# A conversation's encoder: gives token ids, or raises `RequestError`, or `TooManyTokens` far beyond the second argument.
-ChatEncoder = Callable[[Tokenizer, int], tuple[int, ...]]
-CHAT_MAX_TOKENS, COMPLETION_MAX_TOKENS = 4096, 16  # without max_tokens, within the context; the second is OpenAI's default
 
 
 @dataclass
@@ -50,10 +44,13 @@ class RequestProcessor:
     fills_max_tokens: bool = False  # in a simulation: an answer is as long as its max_tokens
     renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads for chat templates
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
+    tool_call_parser: str | None = None  # name of the form in which the model calls tools; None: that of its template
+    tool_form: ToolForm = field(init=False)
     grammars: Grammars | None = field(init=False)  # None in a simulation
 
     def __post_init__(self) -> None:
         t, ready = self.tokenizer, self.ready
+        self.tool_form = find_form(t.chat_template, self.tool_call_parser)
         seeds = random.Random(self.seed)
         vocabulary = partial(vocabulary_of, t, t.eos_ids, ready.vocab_size)
         self.grammars = None if self.fills_max_tokens else Grammars(vocabulary)
@@ -112,60 +109,15 @@ class RequestProcessor:
         what = f"the context of {most} tokens" if most <= self.ready.max_model_len else f"the {most} that are counted here"
         return invalid(where, f"{message}, more than {what}", "context_length_exceeded")
 
-    def params(self, body: Sampling, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-        """The sampling parameters of a body.
-
-        The model's own apply where it sets none.
-        """
-        found: dict[str, Any] = {name: getattr(body, name) for name in DIRECT if getattr(body, name) is not None}
-        if body.temperature is not None:
-            found["temperature"] = float(body.temperature)
-        stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
-        if body.min_tokens and (max_tokens is None or body.min_tokens > max_tokens):
-            raise invalid("min_tokens", "min_tokens needs a max_tokens that is at least as large")
-        for name in ("stop_token_ids", "allowed_token_ids"):
-            ids = getattr(body, name) or ()
-            if len(ids) > self.ready.vocab_size:
-                raise invalid(name, f"{name}: {len(ids)} ids are more than this model has, which are {self.ready.vocab_size}")
-            self.check_ids(ids, name)
-        found |= {"stop": tuple(stops), "stop_token_ids": tuple(body.stop_token_ids or ()), "n": body.n or 1}
-        found |= {"max_tokens": max_tokens or self._default_length(body), "min_tokens": body.min_tokens or 0}
-        found |= {"logprobs": logprobs, "prompt_logprobs": body.prompt_logprobs}
-        found |= {"allowed_token_ids": body.allowed_token_ids, "bad_words": tuple(body.bad_words or ())}
-        found["logit_bias"] = self._bias(body)
-        try:
-            return replace(self.defaults, **found)
-        except RequestError as error:
-            raise invalid(error.field, str(error)) from None
-
-    def _default_length(self, body: Sampling) -> DefaultLength:
-        """The default `max_tokens`: generation_config.json's, else the API's."""
-        own = self.defaults.max_tokens
-        if isinstance(own, DefaultLength) and own is not DEFAULT_MAX_TOKENS:
-            return own
-        return DefaultLength(CHAT_MAX_TOKENS if isinstance(body, ChatBody) else COMPLETION_MAX_TOKENS)
-
-    def _bias(self, body: Sampling) -> dict[int, float]:
-        given = body.logit_bias or {}
-        self._refuse_ids({f"logit_bias.{key}": int(key) for key in given})
-        return {int(key): max(-100.0, min(100.0, float(value))) for key, value in given.items()}
-
-    def check_ids(self, ids: Sequence[int], where: str) -> None:
-        """Refuse ids outside this model's vocabulary."""
-        if ids and max(ids) >= self.ready.vocab_size:
-            self._refuse_ids({f"{where}[{index}]": token for index, token in enumerate(ids)})
-
-    def _refuse_ids(self, ids: Mapping[str, int]) -> None:
-        wrong = {where: token for where, token in ids.items() if token >= self.ready.vocab_size}
-        if wrong:
-            named = enumerated([f"{where}: {shown(token)}" for where, token in wrong.items()])
-            message = f"{named}: no token id of this model, which has 0 to {self.ready.vocab_size - 1}"
-            raise invalid(next(iter(wrong)), message)
-
     async def prepare(
-        self, prompts: Sequence[Any], params: SamplingParams, body: Sampling, context: RequestContext
+        self,
+        prompts: Sequence[Any],
+        params: SamplingParams,
+        body: Sampling,
+        context: RequestContext,
+        form: WantedForm | None = None,
     ) -> list[TokenizedRequest]:
-        """Tokenize and check prompts, in threads."""
+        """Tokenize and check prompts, and compile the form of the answers, in threads."""
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         room = self.context
         ids = list[tuple[int, ...]]()
@@ -185,8 +137,9 @@ class RequestProcessor:
             ids.append(one)
         if self.fills_max_tokens and not isinstance(params.max_tokens, DefaultLength):
             params = replace(params, ignore_eos=True)
-        if params.structured_outputs is not None:
-            await self._compile(params.structured_outputs)
+        if form is not None:
+            await self._compile(form)
+            params = replace(params, structured_outputs=form.outputs)
         try:
             prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
@@ -196,17 +149,16 @@ class RequestProcessor:
         echo = isinstance(body, CompletionBody) and bool(body.echo)
         return [replace(one, text=texts[one.index], echo=echo) for one in prepared]
 
-    async def _compile(self, wanted: StructuredOutputs) -> None:
+    async def _compile(self, form: WantedForm) -> None:
         """Compile a form in a thread; it is then found in the cache. Raises `ApiError`."""
         if self.grammars is None:
-            raise invalid("structured_outputs", "a simulated engine computes no logits, so it has no structured output")
+            raise invalid(form.field, f"{form.field}: a simulated engine computes no logits, so answers have no form")
         try:
-            await self.threads.run(self.grammars.check, wanted)
+            await self.threads.run(self.grammars.check, form.outputs)
         except RequestError as error:
-            raise invalid("structured_outputs", str(error)) from None
+            raise refused_form(form.field, error) from None
         except TimeoutError:
-            message = f"{wanted.kind}: compiling it takes longer than {self.threads.limit_s:.0f} s"
-            raise invalid("structured_outputs", message) from None
+            raise invalid(form.field, f"{form.field}: compiling it takes longer than {self.threads.limit_s:.0f} s") from None
 
     async def tokenize(self, prompt: Any, where: str, most: int, *, special: bool = True) -> tuple[int, ...]:
         """A string, a conversation or ids as ids, in a thread.
@@ -216,7 +168,7 @@ class RequestProcessor:
         if isinstance(prompt, list):
             if len(prompt) > most:
                 raise self._too_long(where, f"{where}: there are {len(prompt)} tokens", most)
-            self.check_ids(prompt, where)
+            check_ids(prompt, where, self.ready.vocab_size)
             return tuple(prompt)
         try:
             if isinstance(prompt, str):
@@ -239,15 +191,19 @@ class RequestProcessor:
         """
         if len(ids) > self.countable:
             raise self._too_long(where, f"{where}: there are {len(ids)} tokens", self.countable)
-        self.check_ids(ids, where)
+        check_ids(ids, where, self.ready.vocab_size)
         return await self.counters.run(self.tokenizer.decode, ids, not special)
 
     async def chat(self, body: ChatBody, context: RequestContext) -> list[TokenizedRequest]:
         """The prepared answers of a chat request."""
-        params = self.params(
-            body, body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
-        )
-        return await self.prepare([chat_encoder(body)], params, body, context)
+        use, form = tool_use(body, self.tool_form), wanted_form(body)
+        if use is not None:
+            form = await self.threads.run(bound_form, use, choice_of(body), form, self.tokenizer.added_ids.get)
+        most, logprobs = body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
+        params = sampling_params(body, self.defaults, self.ready.vocab_size, most, logprobs)
+        params = replace(params, thinking_token_budget=body.thinking_token_budget)
+        prepared = await self.prepare([chat_encoder(body)], params, body, context, form)
+        return [replace(one, tool_use=use) for one in prepared]
 
     async def completion(self, body: CompletionBody, context: RequestContext) -> list[TokenizedRequest]:
         """The prepared answers of a completion request.
@@ -256,10 +212,11 @@ class RequestProcessor:
         """
         if body.max_tokens == 0 and not body.echo:
             raise invalid("max_tokens", "max_tokens: 0 needs echo: true")
-        params = self.params(body, body.max_tokens if body.max_tokens != 0 else 1, body.logprobs)
+        most = body.max_tokens if body.max_tokens != 0 else 1
+        params = sampling_params(body, self.defaults, self.ready.vocab_size, most, body.logprobs)
         if body.echo and body.logprobs is not None:
             params = replace(params, prompt_logprobs=max(body.logprobs, body.prompt_logprobs or 0))
-        return await self.prepare(prompts(body), params, body, context)
+        return await self.prepare(prompts(body), params, body, context, wanted_form(body))
 
 
 def prompts(body: CompletionBody) -> list[Any]:
@@ -274,46 +231,9 @@ def sizes(body: Sampling) -> list[int]:
     All messages of a conversation count as one.
     """
     if isinstance(body, ChatBody):
-        return [sum(len(text) for message in body.messages for text in _texts(message))]
+        return [sum(len(text) for message in body.messages for text in texts(message))]
     assert isinstance(body, CompletionBody)
     return [len(prompt) for prompt in prompts(body) if isinstance(prompt, str)]
-
-
-def _texts(message: Message) -> list[str]:
-    return [message.content] if isinstance(message.content, str) else [part.text for part in message.content or ()]
-
-
-def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
-    """A body's conversation, ready for tokenizing. Raises `ApiError`."""
-    continues = bool(body.continue_final_message)
-    if continues and body.add_generation_prompt:
-        message = "continue_final_message: set add_generation_prompt to false, or leave it out; an answer has one beginning"
-        raise invalid("continue_final_message", message)
-    messages = template_messages(body.messages or [])
-    options = body.chat_template_kwargs.model_dump(exclude_none=True) if body.chat_template_kwargs else {}
-    tools = [_known(tool) for tool in body.tools or ()] or None if isinstance(body, TokenizeBody) else None
-
-    def encode(tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
-        return tokenizer.encode_chat(
-            messages,
-            options,
-            tools=tools,
-            add_generation_prompt=body.add_generation_prompt is not False and not continues,
-            continue_final_message=continues,
-            special=bool(body.add_special_tokens),
-            most=most,
-        )
-
-    return encode
-
-
-def _known(part: Object) -> dict[str, Any]:
-    """A request's object without unknown fields, for a template."""
-    return {
-        name: _known(value) if isinstance(value, Object) else value
-        for name in type(part).model_fields
-        if (value := getattr(part, name)) is not None
-    }
 
 
 def _reserved(params: SamplingParams, room: int) -> int:
@@ -330,33 +250,3 @@ def _truncated(ids: tuple[int, ...], body: Sampling, room: int) -> tuple[int, ..
     count = max(1, room) if most == -1 else most
     cut = ids[:count] if body.truncation_side == "right" else ids[-count:]
     return ids.of(cut) if isinstance(ids, ChatIds) else cut
-
-
-def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat templates know them. Raises `ApiError`."""
-    found = []
-    for index, message in enumerate(messages):
-        if message.content is None and message.role != "assistant":
-            where = f"messages[{index}].content"
-            raise invalid(where, f"{where}: is required")
-        one: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-        one["content"] = "".join(_texts(message))
-        if message.tool_calls:
-            one["tool_calls"] = [_with_arguments(_known(call)) for call in message.tool_calls]
-        if reasoning := message.reasoning_content or message.reasoning:
-            one["reasoning_content"] = reasoning
-        one |= {name: value for name in ("name", "tool_call_id") if (value := getattr(message, name)) is not None}
-        found.append(one)
-    return found
-
-
-def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call with parsed arguments, as templates expect them."""
-    function = call["function"]
-    if isinstance(function["arguments"], str):
-        try:
-            arguments = json.loads(function["arguments"] or "{}")
-        except ValueError:
-            return call
-        call = {**call, "function": {**function, "arguments": arguments}}
-    return call

@@ -37,6 +37,12 @@ class CachedTokens(Exact):
     cached_tokens: int
 
 
+class ReasoningTokens(Exact):
+    """Of the completion tokens."""
+
+    reasoning_tokens: int
+
+
 class CompletionUsage(Exact):
     """Exact counts of tokens."""
 
@@ -44,6 +50,7 @@ class CompletionUsage(Exact):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class Timings(Exact):
@@ -84,13 +91,29 @@ class ChatLogprobs(Exact):
     refusal: None
 
 
+class CalledFunction(Exact):
+    """A function and its arguments, as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class MessageToolCall(Exact):
+    """A call that the client should make."""
+
+    id: str
+    type: str
+    function: CalledFunction
+
+
 class AssistantMessage(Exact):
-    """The answer of a chat."""
+    """The answer of a chat; null if it consists of calls."""
 
     role: str
-    content: str
+    content: str | None
     refusal: None
     reasoning_content: str | None = None
+    tool_calls: list[MessageToolCall] | None = None
 
 
 class ChatChoice(Exact):

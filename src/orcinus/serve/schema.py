@@ -10,7 +10,7 @@ from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.serve import field_rules as rules
 from orcinus.serve.component_schema import spelled_schema
-from orcinus.serve.conversation_schema import ChatTool, Messages, TemplateKwargs
+from orcinus.serve.conversation_schema import Messages, TemplateKwargs, ToolChoiceField, Tools
 from orcinus.serve.field_types import (
     ANSWERS,
     LENGTH,
@@ -33,6 +33,7 @@ from orcinus.serve.field_types import (
     text_or_list,
 )
 from orcinus.serve.object_schema import Object
+from orcinus.serve.structured_output_schema import StructuredOutputFields
 from orcinus.serve.unsupported import IN_CHAT, IN_COMPLETIONS, IN_DETOKENIZE, IN_TOKENIZE
 
 
@@ -86,7 +87,7 @@ class Sampler(Object):
     timeout: Annotated[Number, Field(gt=0, le=86_400)] | None = None
 
 
-class Sampling(Sampler):
+class Sampling(Sampler, StructuredOutputFields):
     """The common fields of chats and completions."""
 
     max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31, json_schema_extra=LENGTH)] | None = None
@@ -149,6 +150,12 @@ class ChatBody(Sampling):
     chat_template_kwargs: TemplateKwargs | None = None
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoiceField | None = None
+    parallel_tool_calls: StrictBool | None = None
+    include_reasoning: StrictBool | None = None
+    thinking_token_budget: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
+    reasoning_effort: Annotated[StrictStr, Field(pattern="^[a-z]{1,16}$")] | None = None
 
 
 class TokenizeBody(Object):
@@ -164,7 +171,7 @@ class TokenizeBody(Object):
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool | None = None
     chat_template_kwargs: TemplateKwargs | None = None
-    tools: Annotated[list[ChatTool], Field(max_length=SHORT), at_most(SHORT)] | None = None
+    tools: Tools | None = None
 
 
 class DetokenizeBody(Object):

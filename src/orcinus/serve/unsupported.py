@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -49,20 +49,26 @@ class UnsupportedFields:
         named = self.by_name.get(name)
         return named or next((one for prefix, one in self.by_prefix.items() if name.startswith(prefix)), None)
 
-    def pattern_properties(self) -> dict[str, JsonValue]:
-        """JSON Schema of these fields: name patterns to accepted values."""
+    def pattern_properties(self, known: Collection[str] = ()) -> dict[str, JsonValue]:
+        """JSON Schema of these fields: name patterns to accepted values.
+
+        Fields in `known` are the object's own, whatever families say.
+        """
         names: dict[str, list[str]] = {}
         accepted: dict[str, list[JsonValue]] = {}
         patterns = [(re.escape(name), one) for name, one in self.by_name.items()]
-        for pattern, one in [*patterns, *((self._family_pattern(prefix), one) for prefix, one in self.by_prefix.items())]:
+        for pattern, one in [
+            *patterns,
+            *((self._family_pattern(prefix, known), one) for prefix, one in self.by_prefix.items()),
+        ]:
             key = repr(one.off)
             names.setdefault(key, []).append(pattern)
             accepted[key] = list(one.off)
         return {f"^({'|'.join(names[key])})$": {"enum": accepted[key]} for key in names}
 
-    def _family_pattern(self, prefix: str) -> str:
+    def _family_pattern(self, prefix: str, known: Collection[str]) -> str:
         """Names with a prefix, except those with a rule of their own."""
-        own = "|".join(re.escape(name) for name in self.by_name if name.startswith(prefix))
+        own = "|".join(re.escape(name) for name in (*self.by_name, *known) if name.startswith(prefix))
         return f"(?!(?:{own})$){re.escape(prefix)}.*" if own else f"{re.escape(prefix)}.*"
 
 
@@ -93,27 +99,21 @@ def _family(prefix: str, instead: str, switches: str = "", *switched_off: JsonVa
     return {prefix: Unsupported(instead, OFF, tuple(switches.split()), switched_off)}
 
 
-NO_GRAMMAR = "structured output is not available yet; describe the form in the prompt"
-NO_TOOLS = "tools are not available yet; describe them in the prompt"
+OTHER_GRAMMAR = "use response_format, or structured_outputs with json, regex, choice or grammar"
+NO_FUNCTIONS = "use tools and tool_choice"
+NO_SEARCH = "there are no built-in tools; give functions in tools"
 NO_SAMPLER = "this sampler is not available; use temperature, top_p, top_k and min_p"
 NO_BEAMS = "there is no beam search; use n"
 NO_ADAPTERS = "there are no adapters; serve the merged model"
 NO_MEDIA = "the model reads and writes text only"
+CHAT_ONLY = "it belongs to /v1/chat/completions"
 TOP_LEVEL = "put its fields at the top level of the body"
 
-GRAMMARS = (
-    _same(
-        "structured_outputs grammar structural_tag regex ebnf regex_pattern format response_schema output_format output_config",
-        NO_GRAMMAR,
-    )
-    | _only_null("json_schema", NO_GRAMMAR, False, "")
-    | _same("response_format", NO_GRAMMAR, {"type": "text"})
-)
+GRAMMARS = _same("structural_tag regex_pattern format response_schema output_format output_config", OTHER_GRAMMAR)
 TOOLS = (
-    _same("tools functions", NO_TOOLS)
-    | _same("tool_choice function_call", NO_TOOLS, "auto")
-    | _only_null("parallel_tool_calls", NO_TOOLS, False, True)
-    | _same("tool_prompt web_search_options search_parameters plugins", NO_TOOLS)
+    _same("functions", NO_FUNCTIONS)
+    | _same("function_call", NO_FUNCTIONS, "auto")
+    | _same("tool_prompt web_search_options search_parameters plugins", NO_SEARCH)
 )
 LENGTHS = (
     _only_null(
@@ -157,8 +157,8 @@ SAMPLERS = (
     | _same("random_seed sampler_seed sampling_seed", "use seed", -1)
 )
 FAMILIES = (
-    _family("guided_", NO_GRAMMAR)
-    | _family("grammar_", NO_GRAMMAR)
+    _family("guided_", OTHER_GRAMMAR)
+    | _family("grammar_", OTHER_GRAMMAR)
     | _family("mirostat", NO_SAMPLER, "mirostat mirostat_mode", 0)
     | _family("dry_", NO_SAMPLER, "dry_multiplier", 0)
     | _family("xtc_", NO_SAMPLER, "xtc_probability", 0)
@@ -174,7 +174,6 @@ SWITCHES = (
     _same("mirostat mirostat_mode dry_multiplier xtc_probability dynatemp_range smoothing_factor", NO_SAMPLER, 0)
     | _same("cfg_scale", NO_SAMPLER, 1)
     | _same("repeat_penalty", "use repetition_penalty", 1)
-    | _only_null("guided_json", NO_GRAMMAR, False, "")
 )
 TOKENS = (
     _same(
@@ -221,10 +220,10 @@ PROMPTS = (
     | _same("adapter adapters adapter_id adapter_name", NO_ADAPTERS)
     | _only_null("enable_thinking thinking think", "use chat_template_kwargs: {enable_thinking}")
     | _same(
-        "thinking_budget thinking_token_budget reasoning_budget reasoning prompt_mode",
-        "use chat_template_kwargs: {enable_thinking}",
+        "thinking_budget reasoning_budget reasoning prompt_mode",
+        "use thinking_token_budget, reasoning_effort or chat_template_kwargs: {enable_thinking}",
     )
-    | _only_null("include_reasoning separate_reasoning stream_reasoning", "reasoning comes as reasoning_content", True)
+    | _only_null("separate_reasoning stream_reasoning", "reasoning comes as reasoning_content; use include_reasoning", True)
     | _same("reasoning_split", "reasoning comes as reasoning_content")
     | _only_null("reasoning_format", "reasoning comes as reasoning_content", "auto", "deepseek", "parsed")
     | _same("response_fields raw_output", "responses have all fields of OpenAI's API")
@@ -239,10 +238,15 @@ IN_CHAT = UnsupportedFields(
 )
 IN_COMPLETIONS = UnsupportedFields(
     GENERATION
+    | _same("tools", CHAT_ONLY)
+    | _same("tool_choice", CHAT_ONLY, "auto")
+    | _only_null("parallel_tool_calls", CHAT_ONLY, False, True)
+    | _only_null("include_reasoning", CHAT_ONLY, True)
+    | _only_null("thinking_token_budget", CHAT_ONLY)
     | _same("suffix", "the model cannot fill in the middle")
-    | _same("messages chat_template_kwargs", "it belongs to /v1/chat/completions")
+    | _same("messages chat_template_kwargs", CHAT_ONLY)
     | _same("continue_final_message", "a completion continues its prompt")
-    | _only_null("add_generation_prompt", "it belongs to /v1/chat/completions", False)
+    | _only_null("add_generation_prompt", CHAT_ONLY, False)
     | _only_null("max_completion_tokens", "use max_tokens")
     | _same("top_logprobs", "use logprobs", 0)
     | _same("return_full_text", "use echo"),
@@ -271,5 +275,11 @@ IN_MESSAGE = UnsupportedFields(
     | _same("refusal", "put its text into content")
     | _same("prefix partial", "use continue_final_message")
     | _same("thinking thinking_blocks reasoning_details", "use reasoning_content"),
+    {},
+)
+IN_STRUCTURED_OUTPUTS = UnsupportedFields(
+    _same("structural_tag", OTHER_GRAMMAR)
+    | _same("disable_any_whitespace whitespace_pattern", "white space between parts of JSON is the model's choice")
+    | _same("disable_additional_properties", "write additionalProperties: false into the schema"),
     {},
 )

@@ -9,9 +9,11 @@ from orcinus.core.request import FinishCode, Logprobs
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.text.detokenizer import Detokenizer
 from orcinus.text.input_processor import TokenizedRequest
-from orcinus.text.reasoning import Reasoning
+from orcinus.text.reasoning import BEGIN, END, Reasoning
 from orcinus.text.stop_strings import StopStrings
 from orcinus.text.tokenizer import Tokenizer
+from orcinus.text.tools.tool_call import ToolCallDelta
+from orcinus.text.tools.tool_use import ToolCalls, ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +28,16 @@ class TextDelta:
     choice: int  # which of the n answers to it
     token_id: int | None  # None only for an ending without a token
     text: str  # text now certain; may be empty while a character or stop string is incomplete
-    finish_reason: str | None = None  # stop, length, cancelled, rejected or failed
+    finish_reason: str | None = None  # stop, length, tool_calls, cancelled, rejected or failed
     error: str | None = None  # why, for people
     code: FinishCode | None = None  # why, for programs
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None  # of the prompt's tokens but the first, with the first delta
     reasoning: str = ""  # text of the model's reasoning, if it is separated from the answer
     offset: int = 0  # characters certain before this token, shown or not
+    tool_calls: tuple[ToolCallDelta, ...] = ()  # what is new of the calls in the answer
+    thinks: bool = False  # whether the token belongs to the reasoning
+    stop_string: str | None = None  # with the last delta: the stop string that ended the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Answer:
     detokenizer: Detokenizer | None  # None if the model has no tokenizer: then there is no text
     metrics: RequestMetrics
     split: Reasoning | None = None  # separates reasoning from the answer, for models that reason
+    tool_use: ToolUse | None = None  # the tools that the answer may call
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
     prompt_logprobs: tuple[Logprobs, ...] | None = None
@@ -79,19 +85,26 @@ class Answer:
     finish_reason: str | None = None
     error: str | None = None
     code: FinishCode | None = None
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)
     _stops: StopStrings = field(init=False)
+    _calls: ToolCalls | None = None
     _certain: int = 0  # characters
 
     def __post_init__(self) -> None:
         self._stops = StopStrings(self.params.stop, include=self.params.include_stop_str_in_output)
+        self._calls = None if self.tool_use is None else ToolCalls(self.tool_use)
 
     @classmethod
     def begin(cls, request_id: str, one: TokenizedRequest, tokenizer: Tokenizer | None, arrival: float) -> Answer:
         """The still empty answer of a request."""
-        shown = {"skip_special_tokens": one.params.skip_special_tokens, "thinks": one.thinking is not None, "echo": one.echo}
-        detokenizer = tokenizer.detokenizer(one.ids, **shown) if tokenizer else None
+        marks = () if one.tool_use is None else one.tool_use.form.marks
+        marks += () if one.thinking is None else (BEGIN, END)
+        skip = one.params.skip_special_tokens
+        detokenizer = (
+            tokenizer.detokenizer(one.ids, skip_special_tokens=skip, marks=marks, echo=one.echo) if tokenizer else None
+        )
         split = None if one.thinking is None else Reasoning(open=one.thinking)
-        return cls(request_id, one.index, one.choice, one.params, detokenizer, RequestMetrics(arrival), split)
+        return cls(request_id, one.index, one.choice, one.params, detokenizer, RequestMetrics(arrival), split, one.tool_use)
 
     @property
     def stopped(self) -> bool:
@@ -109,8 +122,9 @@ class Answer:
             self.logprobs.append(token.logprobs)
         offset, text = self._certain, self._text_of(token.token)
         self._certain += len(text)
+        thinks = self.split is not None and self.split.thinking
         reasoning, text = ("", text) if self.split is None else self.split.add(text)
-        text = self._stops.add(text, early=self._early)
+        text, calls = self._without_calls(self._stops.add(text, early=self._early))
         self.text, self.reasoning = self.text + text, self.reasoning + reasoning
         return TextDelta(
             *(self.request_id, self.index, self.choice, token.token, text),
@@ -118,7 +132,17 @@ class Answer:
             prompt_logprobs=token.prompt_logprobs,
             reasoning=reasoning,
             offset=offset,
+            tool_calls=calls,
+            thinks=thinks or (self.split is not None and self.split.thinking),
         )
+
+    def _without_calls(self, text: str, *, end: bool = False) -> tuple[str, tuple[ToolCallDelta, ...]]:
+        """Text of the answer, and what it says of calls; at the end also what was held back."""
+        if self._calls is None:
+            return text, ()
+        text, calls = self._calls.add(text, end=end)
+        self.tool_calls += calls
+        return text, tuple(calls)
 
     @property
     def _early(self) -> bool:
@@ -136,11 +160,18 @@ class Answer:
             parts = self.split.add(rest), self.split.finish()
             reasoning, rest = ("".join(side) for side in zip(*parts, strict=True))
         rest = self._stops.add(rest, early=self._early) + self._stops.finish()
+        rest, calls = self._without_calls(rest, end=True)
         self.text, self.reasoning = self.text + rest, self.reasoning + reasoning
         self.finish_reason = "stop" if self.stopped else finished.reason.value
+        if self.finish_reason == "stop" and self.tool_calls:
+            self.finish_reason = "tool_calls"
         self.error, self.code = finished.error, finished.code
         self.metrics = replace(self.metrics, finished=finished.at)
         ending = self.finish_reason, self.error, self.code
         return TextDelta(
-            self.request_id, self.index, self.choice, None, rest, *ending, reasoning=reasoning, offset=self._certain
+            *(self.request_id, self.index, self.choice, None, rest, *ending),
+            reasoning=reasoning,
+            offset=self._certain,
+            tool_calls=calls,
+            stop_string=self._stops.found,
         )

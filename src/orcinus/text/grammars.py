@@ -174,7 +174,10 @@ def _of_schema(schema: str) -> str:
     parsed = json.loads(schema)
     if parsed is False:
         raise RequestError("json: the schema `false` allows no answer", "json")
-    return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {"whitespace_pattern": JSON_BLANKS})
+    try:
+        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {"whitespace_pattern": JSON_BLANKS})
+    except (ValueError, RecursionError) as error:  # nested too deeply
+        raise RequestError(f"json: {_told(str(error))}", "json") from None
 
 
 def _told(message: str) -> str:

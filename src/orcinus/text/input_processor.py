@@ -14,6 +14,7 @@ from orcinus.core.structured_outputs import ThinkingMarks
 from orcinus.errors import RequestError, shown
 from orcinus.text.grammars import Grammars
 from orcinus.text.tokenizer import ChatIds, Tokenizer
+from orcinus.text.tools.tool_use import ToolUse
 
 Prompt = str | Sequence[int]
 
@@ -34,6 +35,7 @@ class TokenizedRequest:
     context: RequestContext
     thinking: bool | None = None  # whether the prompt opens the reasoning; None without reasoning
     echo: bool = False  # whether the prompt is shown before the answer
+    tool_use: ToolUse | None = None  # the tools that the answer may call
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ class Reasoning:
         self._held = ""
         self._fresh = True  # nothing of this side was returned yet: leading white space is dropped
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the text added so far ends inside the reasoning."""
+        return self._thinking
+
     def add(self, text: str) -> tuple[str, str]:
         """Add text; returns the reasoning and answer text now certain."""
         self._held += text

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 class StopStrings:
     """A filter between detokenizer and reader that finds stop strings.
 
-    `stopped` turns true when one is complete. With `include` the stop string itself is shown too.
+    `found` is the first that is complete, and None before. With `include` the stop string itself is shown too.
     """
 
     def __init__(self, strings: Sequence[str], *, include: bool = False) -> None:
         self._strings, self._include = tuple(strings), include
         self._held = ""
         self._early = 0  # characters of the held text in which a stop string may begin, but not end
-        self.stopped = False
+        self.found: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.found is not None
 
     def add(self, text: str, *, early: bool = False) -> str:
         """Add text; returns the text that may be shown now.
@@ -30,8 +34,8 @@ class StopStrings:
             self._early = len(self._held)
         places = [(place, len(string)) for string in self._strings if (place := self._find(string)) >= 0]
         if places:
-            self.stopped = True
             place, length = min(places)
+            self.found = self._held[place : place + length]
             return self._take(place + length if self._include else place, keep=False)
         return self._take(len(self._held) - self._may_begin())
 

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, Piec
 from orcinus.text.generation_config import end_of_text_ids
 from orcinus.text.patterns import check_patterns, is_panic, limited_matching
 from orcinus.text.reasoning import BEGIN, END
+from orcinus.text.token_names import BYTE_TOKEN, CHARACTER_BYTES, SilentTokens
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
@@ -39,20 +40,6 @@ MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have
 
 class TooManyTokens(RequestError):
     """A text with too many tokens, found before tokenizing all of it."""
-
-
-def _bytes_of_byte_level() -> dict[str, int]:
-    """The byte of each character in byte-level token names (GPT-2).
-
-    No byte is written as a blank.
-    """
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
-
-
-BYTES = _bytes_of_byte_level()
-BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class ChatIds(tuple[int, ...]):
@@ -80,16 +67,6 @@ class ChatIds(tuple[int, ...]):
         return cut
 
 
-class _Silent:
-    """Tokens without text: special tokens, and ids outside the vocabulary."""
-
-    def __init__(self, special: frozenset[int], name: Callable[[int], str | None]) -> None:
-        self._special, self._name = special, name
-
-    def __contains__(self, token: object) -> bool:
-        return token in self._special or (isinstance(token, int) and self._name(token) is None)
-
-
 class Tokenizer:
     """Text to token ids and back. `eos_ids` end a text."""
 
@@ -99,9 +76,11 @@ class Tokenizer:
         names = tokenizer.added_tokens_decoder
         self.special_ids = frozenset(number for number, token in names.items() if token.special)  # they have no text
         self._special = [str(names[number]) for number in self.special_ids]
-        marks = {str(token): number for number, token in names.items()}
-        self._think = (marks[BEGIN], marks[END]) if BEGIN in marks and END in marks else None
-        self._reasons = self._think is not None or BEGIN in str(tokenizer.chat_template)
+        self.added_ids = {str(token): number for number, token in names.items()}
+        self._think = (self.added_ids[BEGIN], self.added_ids[END]) if {BEGIN, END} <= self.added_ids.keys() else None
+        template = tokenizer.chat_template  # a text, or several by name
+        self.chat_template = "\n".join(template.values()) if isinstance(template, Mapping) else template or None
+        self._reasons = self._think is not None or BEGIN in (self.chat_template or "")
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         decoder = str(getattr(self._backend, "decoder", "ByteFallback"))  # SentencePiece's own library falls back to bytes, too
         self._bytewise, self._falls_back = "ByteLevel" in decoder, "ByteFallback" in decoder
@@ -138,14 +117,19 @@ class Tokenizer:
         return text
 
     def detokenizer(
-        self, prompt: Sequence[int] = (), *, skip_special_tokens: bool = True, thinks: bool = False, echo: bool = False
+        self,
+        prompt: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+        marks: Sequence[str] = (),
+        echo: bool = False,
     ) -> Detokenizer:
-        """A detokenizer for the tokens after a prompt. `thinks` shows reasoning marks."""
+        """A detokenizer for the tokens after a prompt. Tokens named in `marks` are always shown."""
         pieces = partial(PieceWriter, self._decode_all, self._byte, lambda: self._filler)
         writer = partial(ByteWriter, self._raw) if self._bytewise else pieces
-        silent = _Silent(self.special_ids if skip_special_tokens else frozenset(), self._name)
-        marks = dict(zip(self._think, (BEGIN, END), strict=True)) if thinks and self._think else None
-        return Detokenizer(writer, prompt, silent=silent, marks=marks, echo=echo)
+        silent = SilentTokens(self.special_ids if skip_special_tokens else frozenset(), self._name)
+        shown = {self.added_ids[mark]: mark for mark in marks if mark in self.added_ids}
+        return Detokenizer(writer, prompt, silent=silent, marks=shown, echo=echo)
 
     def _decode_all(self, ids: Sequence[int]) -> str:
         """Text of all tokens, special ones included, without transformers' clean-up."""
@@ -166,17 +150,17 @@ class Tokenizer:
     def _raw(self, token: int) -> bytes:
         """The bytes of a byte-level token; a name without bytes is text."""
         name = self._name(token) or ""
-        return bytes(BYTES[char] for char in name) if all(char in BYTES for char in name) else name.encode()
+        return bytes(CHARACTER_BYTES[char] for char in name) if all(char in CHARACTER_BYTES for char in name) else name.encode()
 
     def _byte(self, token: int) -> int | None:
         """The byte of a byte-fallback token, or None."""
         name = self._name(token) or ""
-        return int(name[3:5], 16) if self._falls_back and BYTE.fullmatch(name) else None
+        return int(name[3:5], 16) if self._falls_back and BYTE_TOKEN.fullmatch(name) else None
 
     @cached_property
     def _filler(self) -> tuple[int, ...]:
         """A token with plain text, if there is one."""
-        silent = _Silent(self.special_ids, self._name)
+        silent = SilentTokens(self.special_ids, self._name)
         texts = ((token, self._decode_all([token]).strip()) for token in range(len(self._tokenizer)) if token not in silent)
         return next(((token,) for token, text in texts if text and NO_CHARACTER not in text), ())
 
@@ -229,8 +213,12 @@ class Tokenizer:
                 raise RequestError(f"message {index} needs a 'role' and a 'content' string")
             _valid(message["content"])
         marks: dict[str, str] = {}
-        marked = [{name: self._mark(value, marks) for name, value in message.items()} for message in messages]
-        variables = {"tools": self._mark(tools, marks), "add_generation_prompt": add_generation_prompt, **(options or {})}
+        marked = [{name: _marked(self._special, value, marks) for name, value in message.items()} for message in messages]
+        variables = {
+            "tools": _marked(self._special, tools, marks),
+            "add_generation_prompt": add_generation_prompt,
+            **(options or {}),
+        }
         text = self._open_ended(marked, variables) if continue_final_message else self._render(marked, variables)
         self._check_length(text, most)
         ids = self._encode_marked(text, marks, most)
@@ -294,26 +282,27 @@ class Tokenizer:
             raise RequestError("the model's chat template does not show the last message, so it cannot be continued")
         return text[:place] if text.startswith(end, place) else text[:place].rstrip()
 
-    def _mark(self, content: Any, marks: dict[str, str]) -> Any:
-        """Replace special-token lookalikes by marks: no message can end itself.
-
-        `marks` (token to mark) is filled with one for each token that occurs.
-        """
-        if isinstance(content, Mapping):
-            return {self._mark(name, marks): self._mark(value, marks) for name, value in content.items()}
-        if isinstance(content, list | tuple):
-            return [self._mark(value, marks) for value in content]
-        if not isinstance(content, str):
-            return content
-        for token in self._special:
-            if token in content:
-                content = content.replace(token, marks.setdefault(token, f"\ue000{secrets.token_hex(8)}\ue001"))
-        return content
-
     @property
     def chats(self) -> bool:
         """Whether the model has a chat template."""
-        return bool(self._tokenizer.chat_template)
+        return self.chat_template is not None
+
+
+def _marked(special: Sequence[str], content: Any, marks: dict[str, str]) -> Any:
+    """Content with marks for special-token lookalikes: no message can end itself.
+
+    `marks` (token to mark) is filled with one for each token that occurs.
+    """
+    if isinstance(content, Mapping):
+        return {_marked(special, name, marks): _marked(special, value, marks) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_marked(special, value, marks) for value in content]
+    if not isinstance(content, str):
+        return content
+    for token in special:
+        if token in content:
+            content = content.replace(token, marks.setdefault(token, f"\ue000{secrets.token_hex(8)}\ue001"))
+    return content
 
 
 def file_text(tokenizer: Tokenizer) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from orcinus.serve.answers import ChoiceDelta
+from orcinus.serve.answers import Answers, ChoiceDelta
 from orcinus.serve.dialects.openai_reply import OpenAIReply
+from orcinus.serve.dialects.reply import ServedModel
+from orcinus.serve.schema import ChatBody
+from orcinus.text.tools.tool_call import ToolCallDelta
 
 
 class ChatReply(OpenAIReply):
@@ -14,24 +17,64 @@ class ChatReply(OpenAIReply):
     kind: ClassVar[str] = "chat.completion"
     frame_kind: ClassVar[str] = "chat.completion.chunk"
 
+    def __init__(self, answers: Answers, served: ServedModel, body: ChatBody) -> None:
+        super().__init__(answers, served, body)
+        self.with_reasoning = body.include_reasoning is not False
+
     def _whole(self, choices: list[ChoiceDelta]) -> dict[str, Any]:
         return {"choices": [self.choice(one) for one in choices], **self._about_prompt(choices[0])}
 
     def choice(self, delta: ChoiceDelta) -> dict[str, Any]:
-        """A whole answer."""
-        message = {"role": "assistant", "content": delta.content, "refusal": None}
-        if delta.reasoning:
+        """A whole answer. An answer of calls alone has no content."""
+        calls = _joined(delta.tool_calls)
+        content = None if calls and not delta.content else delta.content
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if delta.reasoning and self.with_reasoning:
             message["reasoning_content"] = delta.reasoning
+        if calls:
+            message["tool_calls"] = [_call(one) for one in calls]
         return self._choice(delta, {"message": message}, self._logprobs(delta))
 
     def _part(self, delta: ChoiceDelta, *, first: bool) -> dict[str, Any]:
-        fresh: dict[str, Any] = {"role": "assistant"} if first else {}
-        if delta.content or not delta.reasoning:
-            fresh["content"] = delta.content
-        if delta.reasoning:
-            fresh["reasoning_content"] = delta.reasoning
-        choice = self._choice(delta, {"delta": fresh}, self._logprobs(delta))
+        choice = self._choice(delta, {"delta": self._fresh(delta, first=first)}, self._logprobs(delta))
         return {"choices": [choice], **(self._about_prompt(delta) if first else {})}
+
+    def _fresh(self, delta: ChoiceDelta, *, first: bool) -> dict[str, Any]:
+        """What is new of a message."""
+        found: dict[str, Any] = {"role": "assistant"} if first else {}
+        reasoning = delta.reasoning if self.with_reasoning else ""
+        if delta.content or not (reasoning or delta.tool_calls or delta.finish_reason == "tool_calls"):
+            found["content"] = delta.content
+        elif first and delta.tool_calls:
+            found["content"] = None
+        if reasoning:
+            found["reasoning_content"] = reasoning
+        if delta.tool_calls:
+            found["tool_calls"] = [{"index": one.index, **_call(one)} for one in _joined(delta.tool_calls)]
+        return found
+
+    def _says_something(self, delta: ChoiceDelta) -> bool:
+        hidden = delta.reasoning and not self.with_reasoning
+        others = delta.content or delta.tool_calls or delta.scores or delta.finish_reason
+        return bool(others) if hidden else delta.says_something
 
     def _logprobs(self, delta: ChoiceDelta) -> dict[str, Any] | None:
         return self.writer.chat(delta.scores) if delta.scores else None
+
+
+def _joined(deltas: list[ToolCallDelta]) -> list[ToolCallDelta]:
+    """The deltas of calls, neighbours of the same call joined."""
+    found: list[ToolCallDelta] = []
+    for one in deltas:
+        if found and found[-1].index == one.index:
+            last = found.pop()
+            one = ToolCallDelta(one.index, last.id or one.id, last.name or one.name, last.arguments + one.arguments)
+        found.append(one)
+    return found
+
+
+def _call(call: ToolCallDelta) -> dict[str, Any]:
+    """A call, or a later piece of one, which has neither id nor name."""
+    if call.name is None:
+        return {"function": {"arguments": call.arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -61,11 +61,14 @@ class OpenAIReply(ABC):
         """The event that says what is new; nothing if the client need not know."""
         if isinstance(fresh, PromptRead):
             return event(self._progress(fresh)) if self.body.return_progress else b""
-        if not (fresh.says_something or (self.body.return_token_ids and fresh.token_ids)):
+        if not (self._says_something(fresh) or (self.body.return_token_ids and fresh.token_ids)):
             return b""
         first = fresh.place not in self._begun
         self._begun.add(fresh.place)
         return event(self.frame(fresh, first=first))
+
+    def _says_something(self, delta: ChoiceDelta) -> bool:
+        return delta.says_something
 
     def frame(self, delta: ChoiceDelta, *, first: bool) -> dict[str, Any]:
         """The frame of one delta; the first of a choice says more."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from orcinus.core.request import RequestContext
 from orcinus.serve.answers import Answers
+from orcinus.serve.chat_encoder import unused_fields
 from orcinus.serve.dialects.chat import ChatReply
 from orcinus.serve.dialects.completions import CompletionReply
 from orcinus.serve.dialects.reply import Reply, ServedModel
@@ -57,6 +58,8 @@ async def answer_chat(
     service: Service, request: Request, body: ChatBody, prefix: str, make_reply: MakingReply
 ) -> Events | WholeAnswer:
     """The response to a conversation of any dialect. Raises `ApiError`."""
+    facts = request.scope["orcinus"]
+    facts["ignored"] = sorted({*facts["ignored"], *unused_fields(body, service.processor.tokenizer.chat_template)})
     return await answer(service, request, body, prefix, lambda context: service.processor.chat(body, context), make_reply)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 import orcinus
+from orcinus.serve.chat_encoder import chat_encoder
 from orcinus.serve.codex_catalog import codex_model
 from orcinus.serve.errors import invalid
 from orcinus.serve.field_rules import ENDINGS
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
-from orcinus.serve.request_processor import chat_encoder
 from orcinus.serve.response_schema import Detokenized, ModelCard, ModelList, Tokenized, TokenizerInfo, Version
 from orcinus.serve.schema import DetokenizeBody, TokenizeBody
 from orcinus.serve.service import Service

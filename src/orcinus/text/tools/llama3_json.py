@@ -39,7 +39,8 @@ class Llama3Json:
             Opening(line=f'"{{" {SPACE} "\\"type\\""', then=quoted(': "function", "name"')),
             Opening(MARK, then=name),
         )
-        return grammar.answer(*openings, begin=name, separator=f'"; " {name}')
+        begin = f'"{{" {quoted(chr(34) + "name" + chr(34))}'  # apart, because another answer may begin with {, too
+        return grammar.answer(*openings, begin=begin, separator=f'"; " {name}')
 
 
 class _LlamaParser(JsonCallParser):

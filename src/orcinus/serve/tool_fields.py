@@ -1,0 +1,103 @@
+"""Tools of a chat request: which may be called, and how that binds the answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.errors import RequestError, shown
+from orcinus.serve.conversation_schema import ChatTool, NamedToolChoice
+from orcinus.serve.errors import ApiError, invalid
+from orcinus.serve.schema import ChatBody
+from orcinus.serve.structured_output_fields import WantedForm
+from orcinus.text.grammars import JSON_BLANKS
+from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm
+from orcinus.text.tools.tool_use import ToolUse
+
+
+def tools_of(tools: Sequence[ChatTool] | None) -> tuple[Tool, ...]:
+    """The tools as forms know them."""
+    functions = [tool.function for tool in tools or ()]
+    return tuple(Tool(one.name, one.description, one.parameters, bool(one.strict)) for one in functions)
+
+
+def choice_of(body: ChatBody) -> ToolChoice:
+    """Whether the answer must call tools.
+
+    Raises `ApiError` 400 for a choice among no tools, for an unknown function and for equal names.
+    """
+    names = [tool.function.name for tool in body.tools or ()]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            where = f"tools[{index}].function.name"
+            raise invalid(where, f"{where}: {shown(name)} is the name of an earlier tool, too: give each its own")
+    choice = body.tool_choice
+    if isinstance(choice, NamedToolChoice):
+        if choice.function.name not in names:
+            where = "tool_choice.function.name"
+            raise invalid(where, f"{where}: {shown(choice.function.name)} is none of the tools")
+        return ToolChoice("required", choice.function.name)
+    if choice == "required" and not names:
+        raise invalid("tool_choice", "tool_choice: 'required' needs tools")
+    return ToolChoice(choice or "auto") if names else ToolChoice("none")
+
+
+def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:
+    """The tools that an answer may call; None if it may not call any. Raises `ApiError`."""
+    if choice_of(body).mode == "none":
+        return None
+    return ToolUse(form, tools_of(body.tools), body.parallel_tool_calls is not False)
+
+
+def bound_form(use: ToolUse, choice: ToolChoice, wanted: WantedForm | None, token_id: TokenId) -> WantedForm | None:
+    """The form of an answer that may call tools.
+
+    A call that must come wins over the form that the request wants. If calls may come, the answer is calls or that form; if
+    it wants none, the arguments of `strict` tools follow their schemas. Raises `ApiError` 400.
+    """
+    if wanted is None or choice.forced:
+        grammar = _grammar(use, choice, token_id)
+        return None if grammar is None else WantedForm("tools", StructuredOutputs(llguidance=grammar))
+    calls = _grammar(use, ToolChoice("required"), token_id)
+    assert calls is not None
+    return WantedForm(wanted.field, StructuredOutputs(llguidance=_calls_or_answer(calls, wanted)))
+
+
+def _grammar(use: ToolUse, choice: ToolChoice, token_id: TokenId) -> str | None:
+    try:
+        return use.form.grammar(use.tools, choice, parallel=use.parallel, token_id=token_id)
+    except RequestError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: RequestError) -> ApiError:
+    where = error.field or "tools"
+    return invalid(where, str(error) if error.field else f"tools: {error}")
+
+
+def _calls_or_answer(calls: str, wanted: WantedForm) -> str:
+    """A grammar of calls, extended by an answer without calls."""
+    renamed = re.sub(r"^start\b", "answer_of_calls", calls, count=1, flags=re.MULTILINE)
+    header, body = renamed.split("\n", 1) if renamed.startswith("%llguidance") else ("", renamed)
+    return f"{header}\nstart: answer_of_calls | answer_in_form\nanswer_in_form: {_rule(wanted)}\n{body}"
+
+
+def _rule(wanted: WantedForm) -> str:
+    """The right side of a rule for the form that a request wants."""
+    outputs = wanted.outputs
+    if outputs.json_object:
+        return '%json {"type": "object"}'
+    if outputs.json is not None:
+        schema = json.loads(str(outputs.json))
+        blanks = {"x-guidance": {"whitespace_pattern": JSON_BLANKS}} if isinstance(schema, dict) else {}
+        return f"%json {json.dumps(schema | blanks if blanks else schema)}"
+    if outputs.choice is not None:
+        return " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
+    if outputs.regex is not None:
+        return "/" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", outputs.regex).replace("\n", r"\n") + "/"
+    message = (
+        f"{wanted.field}: a grammar cannot be combined with tools that may be called: set tool_choice to 'none' or 'required'"
+    )
+    raise invalid(wanted.field, message)
