@@ -175,6 +175,19 @@ def test_a_key_cannot_cancel_or_see_anothers_request(guarded: Running) -> None:
     assert lines[-1] == "data: [DONE]"
 
 
+def test_a_key_cannot_see_continue_or_delete_anothers_responses(guarded: Running) -> None:
+    url = f"{guarded.url}/v1/responses"
+    made = httpx.post(url, json={"input": "Hi", "max_output_tokens": 3}, headers=bearer(ONE)).json()
+    item = {"type": "item_reference", "id": made["output"][0]["id"]}
+    for key in (OTHER, ADMIN):
+        assert httpx.get(f"{url}/{made['id']}", headers=bearer(key)).status_code == 404
+        assert httpx.delete(f"{url}/{made['id']}", headers=bearer(key)).status_code == 404
+        continued = {"input": "Hi", "previous_response_id": made["id"]}
+        assert httpx.post(url, json=continued, headers=bearer(key)).status_code == 404
+        assert httpx.post(url, json={"input": [item]}, headers=bearer(key)).status_code == 400
+    assert httpx.get(f"{url}/{made['id']}", headers=bearer(ONE)).json() == made
+
+
 def test_one_key_cannot_fill_the_queue(guarded: Running) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: complete(guarded, ONE, max_tokens=300, ignore_eos=True), range(8)))
