@@ -90,7 +90,13 @@ def test_calls_of_every_kind_in_a_history(server: Running) -> None:
     items = [
         *OPENING,
         {"type": "function_call", "name": "search", "namespace": "mcp__docs__", "arguments": "{}", "call_id": "a"},
-        {"type": "custom_tool_call", "name": "apply_patch", "input": "*** Begin Patch\n", "call_id": "b", "status": "completed"},
+        {
+            "type": "custom_tool_call",
+            "name": "apply_patch",
+            "input": "*** Begin Patch\n",
+            "call_id": "b",
+            "status": "completed",
+        },
         {"type": "function_call_output", "call_id": "a", "output": [{"type": "input_text", "text": "nothing"}]},
         {"type": "custom_tool_call_output", "call_id": "b", "output": "done"},
     ]

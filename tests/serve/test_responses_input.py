@@ -51,10 +51,6 @@ def refusal(body: dict[str, Any]) -> ApiError:
     return caught.value
 
 
-def call(name: str, call_id: str, arguments: str) -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
 def test_a_string_is_what_the_user_says() -> None:
     assert messages({"input": "Hi"}) == [{"role": "user", "content": "Hi"}]
     assert messages({"input": "Hi", "instructions": "Be brief."}) == [

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
 from orcinus.serve import field_rules as rules
+from orcinus.serve.conversation_schema import FUNCTION_NAME
 from orcinus.serve.dialects.responses_items import Items, Name
 from orcinus.serve.field_types import LENGTH, SHORT, OptionalCount, at_most, text_or_list
 from orcinus.serve.object_schema import Object
 from orcinus.serve.schema import ChatBody, Sampler
 from orcinus.serve.unsupported import FAMILIES, GENERATION, Unsupported, UnsupportedFields
 
-FUNCTION_NAME = "^[a-zA-Z0-9_.-]{1,128}$"
 CALLABLE = ("function", "custom", "namespace")
 SpecName = Annotated[StrictStr, Field(pattern=FUNCTION_NAME)]
 

@@ -78,9 +78,12 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
         if body.truncation == "auto":
             with service.counting_texts():
                 asked = await without_oldest_turns(service.processor, asked)
-        return await answer_chat(service, request, asked, PREFIX, make_reply)
+        answer = await answer_chat(service, request, asked, PREFIX, make_reply)
     except ApiError as error:
         raise chat.names.translate(error) from None
+    facts = request.scope["orcinus"]
+    facts["ignored"] = sorted(chat.names.find(name) for name in facts["ignored"])
+    return answer
 
 
 def _without_answer(service: Service, body: ResponsesBody) -> Response:
