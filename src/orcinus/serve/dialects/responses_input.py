@@ -23,11 +23,11 @@ from orcinus.serve.dialects.responses_items import (
 )
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import Tools, custom_arguments, flat_name, read_tools
-from orcinus.serve.errors import ApiError, invalid
+from orcinus.serve.errors import invalid
 from orcinus.serve.schema import ChatBody, Sampler
-from orcinus.serve.validation import check_fields, invalid_fields
+from orcinus.serve.validation import invalid_fields
 
-SAMPLER = tuple(name for name in Sampler.model_fields if name != "user")
+SAME = (*(name for name in Sampler.model_fields if name != "user"), "chat_template_kwargs", "thinking_token_budget")
 REASONING = "orcinus:"  # in front of reasoning that a client keeps for us in `encrypted_content`
 LOGPROBS = "message.output_text.logprobs"
 
@@ -155,18 +155,15 @@ def to_chat(body: ResponsesBody, items: Sequence[tuple[str, InputItem]]) -> Resp
         history.add(item, place)
     for message in history.messages:
         message.setdefault("content", None)
-    fields = {name: value for name in SAMPLER if (value := getattr(body, name)) is not None}
+    fields = {name: value for name in SAME if (value := getattr(body, name)) is not None}
     fields |= _options(body) | {"messages": history.messages, "tool_choice": tools.choose(body.tool_choice)}
     fields |= {"tools": tools.functions or None, "parallel_tool_calls": body.parallel_tool_calls}
     names = FieldNames(NAMES | history.names | dict(tools.names()))
     fields = {name: value for name, value in fields.items() if value is not None}
     try:
         chat = ChatBody.model_validate(fields)
-        check_fields(chat, strict=False)
     except ValidationError as error:
         raise names.translate(invalid_fields(fields, error)) from None
-    except ApiError as error:
-        raise names.translate(error) from None
     return ResponsesChat(chat, tools, names, tools.warnings + history.warnings)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
 from orcinus.serve import field_rules as rules
-from orcinus.serve.conversation_schema import FUNCTION_NAME
+from orcinus.serve.conversation_schema import FUNCTION_NAME, TemplateKwargs
 from orcinus.serve.dialects.responses_items import Items, Name
 from orcinus.serve.field_types import LENGTH, SHORT, OptionalCount, at_most, text_or_list
 from orcinus.serve.object_schema import Object
@@ -175,6 +175,8 @@ class ResponsesBody(Sampler):
     store: StrictBool | None = None
     truncation: Literal["auto", "disabled"] | None = None
     safety_identifier: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    thinking_token_budget: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
     stream: StrictBool | None = None
     stream_options: EventOptions | None = None
 
