@@ -22,6 +22,7 @@ from report import BASE, MODEL, check, leave
 set_tracing_disabled(True)
 set_default_openai_client(AsyncOpenAI(base_url=BASE, api_key="none", max_retries=0), use_for_tracing=False)
 SHORT = ModelSettings(temperature=0, max_tokens=30)
+loop = asyncio.new_event_loop()  # of the client's connections
 asked: list[str] = []
 
 
@@ -40,8 +41,8 @@ def weather(city: Literal["Paris", "Rome"]) -> str:
 
 
 def run(agent: Agent, question: str, **options: object) -> RunResult:
-    """One run of an agent, in an event loop of its own."""
-    return asyncio.run(Runner.run(agent, question, **options))
+    """One run of an agent."""
+    return loop.run_until_complete(Runner.run(agent, question, **options))
 
 
 def agent(**options: object) -> Agent:
@@ -63,7 +64,7 @@ def streamed() -> None:
         found = [event.data async for event in result.stream_events() if event.type == "raw_response_event"]
         return "".join(one.delta for one in found if one.type == "response.output_text.delta"), result.final_output
 
-    text, final = asyncio.run(deltas())
+    text, final = loop.run_until_complete(deltas())
     assert text == final == run(agent(), "Hi").final_output
 
 
