@@ -60,7 +60,7 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        raise invalid_fields(found, error) from None
+        raise invalid_fields(found, error, kind.index_form) from None
 
 
 def _whole(value: Any) -> Any:

@@ -26,6 +26,8 @@ class Object(BaseModel):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
     unsupported: ClassVar[UnsupportedFields] = NO_FIELDS
+    ignored: ClassVar[tuple[str, ...]] = ()  # fields of another API than OpenAI's that change no answer
+    index_form: ClassVar[str] = "[{}]"  # of a list's index in the path of a field
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -37,7 +39,7 @@ class Object(BaseModel):
     def objects(self, path: str = "") -> Iterator[tuple[str, Object]]:
         """This object and its inner ones, each with its path prefix.
 
-        A prefix is "" or "messages[2].", for example.
+        A prefix is "" or "messages[2].", for example; its form is this object's.
         """
         yield path, self
         for name in type(self).model_fields:
@@ -47,4 +49,4 @@ class Object(BaseModel):
             elif isinstance(value, list):
                 for index, one in enumerate(value):
                     if isinstance(one, Object):
-                        yield from one.objects(f"{path}{name}[{index}].")
+                        yield from one.objects(f"{path}{name}{self.index_form.format(index)}.")

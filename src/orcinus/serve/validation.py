@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,29 +45,31 @@ WITHOUT_VALUE = (
     "string_too_long",
     "too_long",
     "media",
+    "block",
     "zero",
     "too_many",
 )
 Location = list[int | str]
 
 
-def invalid_fields(found: Mapping[str, Any], error: ValidationError) -> ApiError:
+def invalid_fields(found: Mapping[str, Any], error: ValidationError, index_form: str = "[{}]") -> ApiError:
     """The error of a body that does not fit its schema.
 
     `param` is the deepest wrong place, the first of equals.
     """
+    spelled = partial(spell, index_form=index_form)
     problems: dict[str, str] = {}
     located = [(_location(found, one), one) for one in error.errors(include_url=False)]
     located.sort(key=lambda pair: -len(pair[0]))  # stable
-    wrong = {spell(place[:-1]) for place, one in located if one["type"] != "missing"}
+    wrong = {spelled(place[:-1]) for place, one in located if one["type"] != "missing"}
     for place, one in located:
-        if one["type"] == "missing" and spell(place[:-1]) in wrong:
+        if one["type"] == "missing" and spelled(place[:-1]) in wrong:
             continue  # the object was meant to be another kind of object
-        where, rule = spell(place), _rule(one)
+        where, rule = spelled(place), _rule(one)
         if where in problems and rule.startswith("must be "):
             rule = f"{problems[where]} or {rule.removeprefix('must be ')}"
         problems[where] = rule
-    values = {spell(place): _value(one) for place, one in located}
+    values = {spelled(place): _value(one) for place, one in located}
     named = [f"{where}: {rule}{values[where]}" for where, rule in problems.items()]
     return ApiError(400, enumerated(named, "; "), param=next(iter(problems)), code="invalid_value")
 
@@ -111,11 +114,11 @@ def _location(found: Any, error: Any) -> Location:
     return location
 
 
-def spell(parts: Sequence[int | str]) -> str:
+def spell(parts: Sequence[int | str], index_form: str = "[{}]") -> str:
     """A place in a body: `messages[2].content`. Long names are cut."""
     spelled = ""
     for part in parts:
-        spelled += f"[{part}]" if isinstance(part, int) else f".{_name(part)}" if spelled else _name(part)
+        spelled += index_form.format(part) if isinstance(part, int) else f".{_name(part)}" if spelled else _name(part)
     return spelled
 
 
@@ -146,7 +149,7 @@ def check_fields(body: Object, *, strict: bool) -> list[str]:
             if rule is not None:
                 if rule.changes_answer(name, given):
                     refused.setdefault(rule.instead, []).append(where)
-            elif name not in (IGNORED_INSIDE if path else IGNORED):
+            elif name not in (one.ignored or (IGNORED_INSIDE if path else IGNORED)):
                 unknown.append(where)
                 ignored.setdefault(f"{type(one).__name__}.{name}", where)
             elif value not in (None, []):
