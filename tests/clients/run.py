@@ -45,6 +45,7 @@ def script(name: str, venv: str | None = None) -> Client:
 
 CLIENTS = [
     script("openai"),
+    script("anthropic"),
     script("litellm", "openai"),
     script("langchain", "openai"),
     script("openai_agents"),
