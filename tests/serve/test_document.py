@@ -20,8 +20,9 @@ from orcinus.serve.app import make_app
 from orcinus.serve.body import parse
 from orcinus.serve.chat_encoder import chat_encoder
 from orcinus.serve.config import ServerConfig
+from orcinus.serve.dialects import messages_chat, responses_input
+from orcinus.serve.dialects.messages_schema import CountTokensBody, MessagesBody
 from orcinus.serve.dialects.responses_history import read_items
-from orcinus.serve.dialects.responses_input import to_chat
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import Keys
@@ -33,12 +34,15 @@ from orcinus.serve.routes.models import check_without_messages
 from orcinus.serve.schema import ChatBody, CompletionBody, DetokenizeBody, SchedulerBody, TokenizeBody
 from orcinus.serve.service import Service
 from orcinus.serve.text_threads import TextThreads
+from orcinus.serve.tool_fields import choice_of
 from orcinus.serve.validation import check_fields
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
 from tests.examples import examples
 from tests.serve.json_schema import Schemas
 
+HI = [{"role": "user", "content": "x"}]
+CALL = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
 # What JSON Schema cannot say: sums and comparisons of fields, and what only a tokenizer knows.
 BEYOND_SCHEMAS = re.compile(
     "exceed the context"
@@ -54,7 +58,8 @@ BEYOND_SCHEMAS = re.compile(
     "|asks for another form of the answer"
     "|the form cannot be used"
     "|cannot be combined with tools"
-    "|is none of the tools|is the name of an earlier tool"
+    "|is none of the tools|is the name of an earlier tool|'required' needs tools"
+    "|no earlier message has a tool_use block|the last message has no text to continue"
 )
 
 
@@ -86,7 +91,10 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
             items = read_items(found, service().stored, "")
             if not items and not found.instructions:
                 return
-            found = to_chat(found, [(one.place, one.item) for one in items]).body
+            found = responses_input.to_chat(found, [(one.place, one.item) for one in items]).body
+        if isinstance(found, CountTokensBody):
+            found, _ = messages_chat.to_chat(found)
+            choice_of(found)
         if isinstance(found, ChatBody | CompletionBody):
             processor.check_together(found)
             await (
@@ -109,7 +117,9 @@ def refusal(kind: type[Object], body: dict[str, Any]) -> ApiError | None:
     return None
 
 
-@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, ResponsesBody, TokenizeBody, DetokenizeBody, SchedulerBody])
+@pytest.mark.parametrize(
+    "kind", [ChatBody, CompletionBody, ResponsesBody, MessagesBody, TokenizeBody, DetokenizeBody, SchedulerBody]
+)
 def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
     known = schemas()
     schema = known.named[kind.__name__]
@@ -155,6 +165,15 @@ def test_no_permitted_body_is_refused(kind: type[Object]) -> None:
         (TokenizeBody, {}),
         (TokenizeBody, {"prompt": "x", "tools": [{"type": "function", "function": {"name": "look"}}]}),
         (TokenizeBody, {"prompt": "x", "continue_final_message": True}),
+        (MessagesBody, {"messages": HI}),
+        (MessagesBody, {"messages": HI, "max_tokens": 0}),
+        (MessagesBody, {"messages": HI, "max_tokens": 5, "stop": ["x"]}),
+        (MessagesBody, {"messages": HI, "max_tokens": 5, "n": 2}),
+        (MessagesBody, {"messages": HI, "max_tokens": 5, "thinking": {"type": "enabled"}}),
+        (MessagesBody, {"messages": HI, "max_tokens": 5, "tool_choice": {"type": "tool"}}),
+        (MessagesBody, {"messages": HI, "max_tokens": 5, "tools": [{"type": "bash_20250124", "name": "bash"}]}),
+        (MessagesBody, {"messages": [{"role": "user", "content": [{"type": "image"}]}], "max_tokens": 5}),
+        (CountTokensBody, {"messages": [{"role": "user", "content": [CALL]}]}),
         (SchedulerBody, {"policy": "magic"}),
         (SchedulerBody, {"order": "fair:prompt_cost=much"}),
     ],

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from orcinus.serve import schema
 from orcinus.serve.component_schema import numbers_below
+from orcinus.serve.dialects.messages_schema import CountTokensBody, MessagesBody
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.response_schema import Error
 
@@ -26,6 +27,8 @@ BODIES = (
     schema.TokenizeBody,
     schema.DetokenizeBody,
     schema.SchedulerBody,
+    CountTokensBody,
+    MessagesBody,
 )
 
 
@@ -33,16 +36,25 @@ EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required
 Responses = dict[int | str, dict[str, Any]]
 
 
-def takes(body: type[BaseModel], ok: type[BaseModel], errors: Sequence[int], *, streams: bool = False) -> dict[str, Any]:
+def takes(
+    body: type[BaseModel],
+    ok: type[BaseModel],
+    errors: Sequence[int],
+    error: type[BaseModel] = Error,
+    *,
+    streams: bool = False,
+) -> dict[str, Any]:
     """Route arguments for a JSON body of this kind."""
     content = {"application/json": {"schema": {"$ref": REF.format(model=body.__name__)}}}
     extra = {"requestBody": {"content": content, "required": True}}
-    return {**gives(ok, errors, kind="text/event-stream" if streams else None), "openapi_extra": extra}
+    return {**gives(ok, errors, error, kind="text/event-stream" if streams else None), "openapi_extra": extra}
 
 
-def gives(ok: type[BaseModel] | None, errors: Sequence[int], *, kind: str | None = None) -> dict[str, Any]:
+def gives(
+    ok: type[BaseModel] | None, errors: Sequence[int], error: type[BaseModel] = Error, *, kind: str | None = None
+) -> dict[str, Any]:
     """Route arguments for a response of this kind."""
-    responses: Responses = {status: {"model": Error, "description": DESCRIPTIONS[status]} for status in sorted(set(errors))}
+    responses: Responses = {status: {"model": error, "description": DESCRIPTIONS[status]} for status in sorted(set(errors))}
     good: dict[str, Any] = {"description": "OK"}
     if ok is not None:
         good["model"] = ok
@@ -86,8 +98,11 @@ def document(app: FastAPI, limits: Mapping[str, int], *, with_keys: bool) -> dic
             operation["responses"].pop("422", None)
     _narrow(schemas, limits)
     if with_keys:
-        made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"key": []}]
+        made["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "x_api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        made["security"] = [{"key": []}, {"x_api_key": []}]
         made["paths"]["/health"]["get"]["security"] = []
     return made
 

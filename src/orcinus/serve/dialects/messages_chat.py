@@ -1,0 +1,223 @@
+"""Bodies of Anthropic's Messages API, translated into chats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from orcinus.core.sampling_params import DefaultLength
+from orcinus.serve.conversation_schema import (
+    ChatTool,
+    FunctionCall,
+    FunctionObject,
+    Message,
+    NamedFunction,
+    NamedToolChoice,
+    TemplateOptions,
+    ToolCall,
+)
+from orcinus.serve.dialects.field_names import FieldNames
+from orcinus.serve.dialects.messages_schema import (
+    AssistantTurn,
+    CountTokensBody,
+    MessagesBody,
+    MessagesTool,
+    SystemTurn,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserTurn,
+)
+from orcinus.serve.errors import ApiError, invalid
+from orcinus.serve.schema import ChatBody
+from orcinus.serve.structured_output_schema import JsonSchemaFormat, NamedSchema
+
+BILLING = "x-anthropic-billing-header"  # begins a block of Claude Code's system prompt that is new in every request
+BETWEEN = "\n\n"  # between blocks of text that become one message
+ERROR = "Error: "  # begins the result of a tool that failed
+TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+OWN_NAMES = {  # fields of chats, and the fields of messages they come from
+    "response_format": "output_config.format",
+    "response_format.json_schema.schema": "output_config.format.schema",
+    "structured_outputs": "output_config.format",
+    "thinking_token_budget": "thinking.budget_tokens",
+    "chat_template_kwargs": "thinking",
+    "tool_choice.function.name": "tool_choice.name",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "reasoning_effort": "output_config.effort",
+}
+INDEX = re.compile(r"(?<=\w)\[(\d+)\]")
+Placed = tuple[str, Message]  # a message, and the place in the body that it comes from
+
+
+def to_chat(body: CountTokensBody) -> tuple[ChatBody, FieldNames]:
+    """The body as a chat, and its own names of the chat's fields.
+
+    Raises `ApiError` 400.
+    """
+    placed = _merged(_conversation(body))
+    messages, names = [message for _, message in placed], FieldNames(dict(OWN_NAMES))
+    names.add({f"messages[{index}]": place for index, (place, _) in enumerate(placed)})
+    prefilled = isinstance(body.messages[-1], AssistantTurn)
+    if prefilled and (messages[-1].tool_calls or not messages[-1].content):
+        where = f"messages.{len(body.messages) - 1}"
+        raise invalid(where, f"{where}: the last message has no text to continue; end with a message of the user")
+    thinks = _thinks(body)
+    fields: dict[str, Any] = {
+        "model": body.model,
+        "messages": messages,
+        "chat_template_kwargs": TemplateOptions(enable_thinking=thinks, thinking=thinks),
+        "continue_final_message": prefilled or None,
+        "response_format": _response_format(body),
+    }
+    return ChatBody.model_construct(**fields, **_tools(body, names), **_options(body)), names
+
+
+def translated(error: ApiError, names: FieldNames) -> ApiError:
+    """An error of the chat, about the fields of the body."""
+    own = names.translate(error)
+    own.message = INDEX.sub(r".\1", own.message)
+    if error.code == "context_length_exceeded":  # the words by which Claude Code knows that it must shorten its history
+        own.message = f"prompt is too long: {own.message}"
+    return own
+
+
+def _thinks(body: CountTokensBody) -> bool:
+    """Whether the model reasons: only if the body says so."""
+    if body.thinking is None:
+        return False  # as in Anthropic's API
+    if body.thinking.type == "enabled" and body.thinking.budget_tokens is None:
+        raise invalid("thinking.budget_tokens", "thinking.budget_tokens: is required with the type 'enabled'")
+    return body.thinking.type in ("enabled", "adaptive")
+
+
+def _options(body: CountTokensBody) -> dict[str, Any]:
+    """The fields of a chat that are not its conversation; None was not given."""
+    if not isinstance(body, MessagesBody):
+        return {}
+    found: dict[str, Any] = {name: getattr(body, name) for name in ("temperature", "top_p", "top_k", "stream")}
+    found |= {"max_tokens": DefaultLength(body.max_tokens), "stop": body.stop_sequences}
+    found["user"] = body.metadata.user_id if body.metadata else None
+    found["thinking_token_budget"] = body.thinking.budget_tokens if body.thinking and _thinks(body) else None
+    return found | {"reasoning_effort": body.output_config.effort if body.output_config else None}
+
+
+def _response_format(body: CountTokensBody) -> JsonSchemaFormat | None:
+    """The form of the answer. Raises `ApiError` 400 for two of them."""
+    inside = body.output_config.format if body.output_config else None
+    if inside and body.output_format:
+        raise invalid("output_format", "output_format: output_config.format asks for a form already: give one of them")
+    wanted = inside or body.output_format
+    if wanted is None:
+        return None
+    named = NamedSchema.model_construct(name="answer", schema_=wanted.schema_)
+    return JsonSchemaFormat.model_construct(type="json_schema", json_schema=named)
+
+
+def _tools(body: CountTokensBody, names: FieldNames) -> dict[str, Any]:
+    tools, choice = body.tools or [], body.tool_choice
+    for index in range(len(tools)):
+        place = f"tools[{index}]"
+        names.add({f"{place}.function": place, f"{place}.function.parameters": f"{place}.input_schema"})
+    found: dict[str, Any] = {"tools": [_tool(tool) for tool in tools] or None}
+    if choice is None:
+        return found
+    if choice.type == "tool" and choice.name is None:
+        raise invalid("tool_choice.name", "tool_choice.name: is required with the type 'tool'")
+    named = NamedToolChoice.model_construct(type="function", function=NamedFunction.model_construct(name=choice.name))
+    parallel = None if choice.disable_parallel_tool_use is None else not choice.disable_parallel_tool_use
+    return found | {"tool_choice": TOOL_CHOICES.get(choice.type) or named, "parallel_tool_calls": parallel}
+
+
+def _tool(tool: MessagesTool) -> ChatTool:
+    function = FunctionObject.model_construct(
+        name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
+    )
+    return ChatTool.model_construct(type="function", function=function)
+
+
+def _conversation(body: CountTokensBody) -> Iterator[Placed]:
+    """The messages of the chat in order. Raises `ApiError` 400."""
+    if system := _system_text(body.system or ""):
+        yield "system", _message("system", system)
+    called = set[str]()  # ids of tool calls so far
+    for index, turn in enumerate(body.messages):
+        place = f"messages.{index}"
+        if isinstance(turn, SystemTurn):
+            yield place, _message("system", _system_text(turn.content))
+        elif isinstance(turn, UserTurn):
+            yield from _of_user(turn, place, called)
+        else:
+            message = _of_assistant(turn)
+            called |= {call.id for call in message.tool_calls or () if call.id is not None}
+            yield place, message
+
+
+def _system_text(content: str | list[TextBlock]) -> str:
+    """The text of a system prompt, without what changes in every request: a block of it, or the first line of a string."""
+    if isinstance(content, str):
+        return content.partition("\n")[2] if content.startswith(BILLING) else content
+    return BETWEEN.join(block.text for block in content if block.text and not block.text.startswith(BILLING))
+
+
+def _of_user(turn: UserTurn, place: str, called: set[str]) -> Iterator[Placed]:
+    """Texts as messages of the user, results as messages of tools."""
+    if isinstance(turn.content, str):
+        yield place, _message("user", turn.content)
+        return
+    if not turn.content:
+        yield place, _message("user", "")
+    for index, block in enumerate(turn.content):
+        where = f"{place}.content.{index}"
+        if isinstance(block, TextBlock):
+            yield where, _message("user", block.text)
+        elif block.tool_use_id not in called:
+            message = f"{where}.tool_use_id: no earlier message has a tool_use block with this id"
+            raise invalid(f"{where}.tool_use_id", message)
+        else:
+            yield where, _message("tool", _result(block), tool_call_id=block.tool_use_id)
+
+
+def _result(block: ToolResultBlock) -> str:
+    content = block.content or ""
+    text = content if isinstance(content, str) else BETWEEN.join(one.text for one in content)
+    return ERROR + text if block.is_error else text
+
+
+def _of_assistant(turn: AssistantTurn) -> Message:
+    if isinstance(turn.content, str):
+        return _message("assistant", turn.content)
+    text, reasoning, calls = "", "", list[ToolCall]()
+    for block in turn.content:
+        if isinstance(block, TextBlock):
+            text += block.text
+        elif isinstance(block, ThinkingBlock):
+            reasoning += block.thinking
+        elif isinstance(block, ToolUseBlock):
+            function = FunctionCall.model_construct(name=block.name, arguments=block.input)
+            calls.append(ToolCall.model_construct(id=block.id, type="function", function=function))
+    return _message("assistant", text, tool_calls=calls or None, reasoning_content=reasoning or None)
+
+
+def _message(role: str, content: str, **fields: Any) -> Message:
+    return Message.model_construct(role=role, content=content, **fields)
+
+
+def _merged(placed: Iterable[Placed]) -> list[Placed]:
+    """Messages in a row of one role as one, as in Anthropic's API.
+
+    Results of tools stay apart.
+    """
+    found: list[Placed] = []
+    for place, message in placed:
+        before = found[-1][1] if found else None
+        if before is None or before.role != message.role or message.role == "tool":
+            found.append((place, message))
+            continue
+        between = BETWEEN if before.content and message.content else ""
+        before.content = f"{before.content}{between}{message.content}"
+        before.tool_calls = [*(before.tool_calls or ()), *(message.tool_calls or ())] or None
+        before.reasoning_content = "".join(filter(None, (before.reasoning_content, message.reasoning_content))) or None
+    return found
