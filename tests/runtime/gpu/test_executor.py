@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from orcinus import LLM, SamplingParams
+from orcinus import LLM, SamplingParams, StructuredOutputs
 from orcinus.core.batch import Batch
 from orcinus.errors import ConfigError, RequestFailed
+from orcinus.tiny import MODEL_DIR
 from tests.checkpoints import make_model, save
 from tests.contracts.test_every_model import generated
 from tests.product import part
@@ -73,6 +77,24 @@ def test_masks_look_back_at_the_right_tokens(checkpoint: Made) -> None:
             texts.append([output.token_ids for output in llm.generate(PROMPTS, params)])
     assert texts[0] == texts[1]
     assert all(ours[0] == plain[0] and ours[1] != plain[1] for ours, plain in zip(texts[0][:2], free, strict=False))
+
+
+def test_grammars_hold_where_batches_follow_one_another(tmp_path: Path) -> None:
+    """A row with a grammar waits for its token; the row beside it does not, and its text is the same."""
+    config = json.loads((MODEL_DIR / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_size": 16, "intermediate_size": 16, "head_dim": 16, "num_attention_heads": 1, "num_key_value_heads": 1}
+    config |= {"num_hidden_layers": 1, "layer_types": ["full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(MODEL_DIR / name, tmp_path)
+    form = StructuredOutputs(regex="[ab]{2}-[0-9]")
+    params = [SamplingParams(max_tokens=8, seed=1, structured_outputs=form), SamplingParams(max_tokens=4, seed=2)]
+    texts = []
+    for attention in ("cpu", "triton"):
+        with LLM(tmp_path, load_format="dummy", **SIZES | {"attention": attention}) as llm:
+            texts.append([output.text for output in llm.generate(["A", "B"], params)])
+    assert texts[0] == texts[1]
+    assert re.fullmatch("[ab]{2}-[0-9]", texts[0][0])
 
 
 def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None:
