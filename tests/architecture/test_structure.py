@@ -228,7 +228,13 @@ def test_every_dependency_is_pinned_for_our_own_installs() -> None:
         assert re.split(r"[\[>]", requirement)[0].lower() in pinned, requirement
 
 
-WRITERS = {"orcinus.core.admission", "orcinus.core.deltas", "orcinus.core.scheduler", "orcinus.sim.repeats"}
+WRITERS = {
+    "orcinus.core.admission",
+    "orcinus.core.advance",
+    "orcinus.core.deltas",
+    "orcinus.core.scheduler",
+    "orcinus.sim.repeats",
+}
 PROGRESS = {"computed", "flights", "leaving", "newest_token"}  # fields that only a Request has
 
 

@@ -1,17 +1,19 @@
 """The mechanism around a policy: plan an iteration, apply its result.
 
-Only this module, `admission` and `deltas` write requests.
+Only this module, `admission`, `advance` and `deltas` write requests.
 """
 
 from __future__ import annotations
 
 from orcinus.core.admission import Admission, rejection_reason
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Token
+from orcinus.core.advance import advance
+from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.deltas import build_batch
+from orcinus.core.drafts import drafts_for
 from orcinus.core.next_batch import NextBatch, Share
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import Drafter, KVManager, Order, Policy
-from orcinus.core.request import Failure, Finish, Logprobs, Overlap, Request, Status
+from orcinus.core.request import Failure, Finish, Overlap, Request, Status
 from orcinus.core.step_time import StepTime
 from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Grant, Limits, View
@@ -157,7 +159,7 @@ class Scheduler:
                 return
             pending = request.pending
             count = min(count, pending)  # a part may have been found in the prefix cache
-        drafts = _drafts(self.drafter, self.kv, grant, batch) if self.drafter is not None else ()
+        drafts = drafts_for(self.drafter, self.kv, grant, batch) if self.drafter is not None else ()
         if not self.admission.make_room(request, count, batch):
             return
         batch.add(request, Share(count, count == pending, drafts))
@@ -176,36 +178,16 @@ class Scheduler:
                 if row in result.prompt_logprobs:  # overwrites: a preempted request computes them again
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
-                self._advance(request, chunk, tokens, logprobs, now, events)
+                given, ending = advance(request, chunk, tokens, logprobs, now)
+                events += given
+                self.kv.commit(request)
+                if given:
+                    self.order.generated(request, len(given))
+                if ending is not None:
+                    events.append(self._finish(request, ending, now))
                 if request.leaving and not request.flights and not request.finish:
                     self.admission.preempt(request)
         return events
-
-    def _advance(
-        self, request: Request, chunk: Chunk, tokens: tuple[int, ...], logprobs: tuple[Logprobs, ...], now: float,
-        events: list[Event],
-    ) -> None:  # fmt: skip
-        """Append a chunk's tokens, without rejected drafts and tokens after the end."""
-        params, output, ending, given = request.params, request.output, None, 0
-        for token in tokens:
-            scored = tuple(request.prompt_logprobs) if params.prompt_logprobs is not None and not output else None
-            output.append(token)
-            events.append(Token(request.id, token, now, logprobs[given] if logprobs else None, scored))
-            given += 1
-            if token in params.stop_token_ids:
-                ending = Finish.STOP
-                break
-            if len(output) == params.max_tokens:
-                ending = Finish.LENGTH
-                break
-        rejected = chunk.drafts + 1 - given if chunk.drafts else 0
-        request.computed += len(chunk.tokens) - rejected
-        self.kv.commit(request)
-        if given:
-            request.newest_token = now
-            self.order.generated(request, given)
-        if ending is not None:
-            events.append(self._finish(request, ending, now))
 
     def _finish(self, request: Request, reason: Finish, now: float, failure: Failure | None = None) -> Finished:
         if request.status is Status.WAITING:
@@ -219,17 +201,3 @@ class Scheduler:
         if not request.flights:
             self.admission.leave(request)
             del self._requests[request.id]
-
-
-def _drafts(drafter: Drafter, kv: KVManager, grant: Grant, batch: NextBatch) -> tuple[int, ...]:
-    """Draft tokens to verify after a decode, with blocks for them.
-
-    No request is preempted for a draft.
-    """
-    request = grant.request
-    if not request.decoding or request.params.needs_history:
-        return ()
-    room = min(batch.budget, request.max_known - request.known)
-    most = (room if grant.at_most is None else min(room, grant.at_most)) - 1
-    drafts = drafter.draft(request, most) if most > 0 else ()
-    return drafts if kv.grow(request, 1 + len(drafts)) else ()
