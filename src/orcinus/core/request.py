@@ -113,10 +113,10 @@ class Logprobs:
 class Request:
     """One request for its whole life.
 
-    Only the scheduler, with its admission, `advance` and deltas, assigns to it. Prefill, chunked prefill, decode and recomputation after
-    a preemption are one rule: `computed` catches up with `known`. `computed` counts the tokens whose keys and values are in
-    memory, `known` counts prompt and output. Plans use the values that both will have when the batches in flight have
-    returned: `launched` and `known + promised`. Drafts do not count as known.
+    Only the scheduler, with its admission, `advance` and deltas, assigns to it. Prefill, chunked prefill, decode and
+    recomputation after a preemption are one rule: `computed` catches up with `known`. `computed` counts the tokens whose
+    keys and values are in memory, `known` counts prompt and output. Plans use the values that both will have when the
+    batches in flight have returned: `launched` and `known + promised`. Drafts do not count as known.
     """
 
     id: str
