@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orcinus import LLM
-from orcinus.calibrate import design
+from orcinus.calibrate import IterationSampler, design
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import read_calibration
+from orcinus.cost.fitted import IterationSample
 from tests.commands import orcinus
 
+MEASURING = import_module("orcinus.calibrate")
 FEW = ("--requests", "20", "--lengths", "uniform:low=4:high=60,uniform:low=1:high=20")
 
 
@@ -23,7 +27,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A short calibration of a small engine."""
     path = tmp_path_factory.mktemp("calibration") / "here.json"
     engine = ("--max-batch-size", "3", "--max-model-len", "256", "--num-blocks", "90", "--dtype", "float32")
-    done = orcinus("calibrate", *engine, "--seconds", "2", "-o", str(path))
+    done = orcinus("calibrate", *engine, "--seconds", "1", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "the bundled model in float32 on " in done.stdout
     assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
@@ -97,6 +101,28 @@ def test_what_cannot_be_calibrated(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def measured() -> Iterator[tuple[LLM, list[IterationSample]]]:
+    """A small engine, and the iterations of a short calibration; its reference runs come before and after all others."""
+    kept = list[IterationSample]()
+    with (
+        LLM(max_batch_size=2, max_model_len=256, num_blocks=40, dtype="float32") as llm,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        halves, measure = iter(([0.001] * 5, [0.002] * 5)), MEASURING._measure
+
+        def keep(llm: LLM, found: IterationSampler, *rest: Any) -> list[float]:
+            reference: list[float] = measure(llm, found, *rest)
+            kept.extend(found.found)
+            return reference
+
+        patch.setattr(MEASURING, "_reference", lambda *_: next(halves))
+        patch.setattr(MEASURING, "_measure", keep)
+        assert MEASURING.calibrate(llm, 0.1).doubts[-1] == "the same iteration took 1.00 ms at one time and 2.00 ms at another"
+        patch.undo()
+        yield llm, kept
+
+
 QUIET, UNEVEN = [0.003] * 10, [0.003] * 5 + [0.009] * 5
 
 
@@ -112,15 +138,24 @@ QUIET, UNEVEN = [0.003] * 10, [0.003] * 5 + [0.009] * 5
     ],
 )
 def test_a_busy_machine_is_in_doubt(
-    load: float | None, others: str | None, reference: list[float], said: list[str], monkeypatch: pytest.MonkeyPatch
+    measured: tuple[LLM, list[IterationSample]],
+    load: float | None,
+    others: str | None,
+    reference: list[float],
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a real, short calibration, whatever the machine did meanwhile."""
-    measuring, halves = import_module("orcinus.calibrate"), iter((reference[:5], reference[5:]))
-    monkeypatch.setattr(measuring, "load_average", lambda: load)
-    monkeypatch.setattr(measuring, "taken", lambda *_: others)
-    monkeypatch.setattr(measuring, "_reference", lambda *_: next(halves))
-    with LLM(max_batch_size=2, max_model_len=256, num_blocks=40, dtype="float32") as llm:
-        found = measuring.calibrate(llm, 0.1)
+    """Of the iterations of a real calibration, whatever the machine did meanwhile."""
+    llm, iterations = measured
+
+    def measure(llm: LLM, found: IterationSampler, *rest: Any) -> list[float]:
+        found.found.extend(iterations)
+        return reference
+
+    monkeypatch.setattr(MEASURING, "load_average", lambda: load)
+    monkeypatch.setattr(MEASURING, "taken", lambda *_: others)
+    monkeypatch.setattr(MEASURING, "_measure", measure)
+    found = MEASURING.calibrate(llm, 0.1)
     assert len(found.doubts) == len(said)
     assert all(doubt.startswith(words) for doubt, words in zip(found.doubts, said, strict=True))
 
