@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from orcinus import LLM
+from orcinus import LLM, SamplingParams
 from orcinus.errors import ConfigError
 from tests.commands import ENVIRONMENT
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 SHOWN = f"import sys, os, json; print(json.dumps([os.environ.get(name) for name in {SETTINGS}] + ['torch' in sys.modules]))"
 
@@ -77,32 +79,34 @@ def test_a_fork_of_a_process_with_an_engine_is_told_and_the_parent_goes_on() -> 
     assert done.stdout.splitlines() == [*told, "status 7", "parent 2 3"]
 
 
-SPAWNED = """
-import multiprocessing, sys
-from orcinus import LLM, SamplingParams
-
-def answer(_):
+def answer(_: int) -> tuple[int, ...]:
+    """In a process of a pool."""
     return LLM(dtype="float32").generate("Hi", SamplingParams(max_tokens=2, ignore_eos=True))[0].token_ids
 
-if __name__ == "__main__":
-    llm = LLM(dtype="float32")
-    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
-        print(len(pool.map(answer, [0])[0]))
+
+def test_a_pool_of_spawned_processes_has_engines_of_its_own() -> None:
+    with LLM(dtype="float32"), multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert len(pool.map(answer, [0])[0]) == 2
+
+
+POOL_OF_FORKS = """
+import multiprocessing
+from orcinus import LLM, SamplingParams
+from tests.test_threads import answer
+
+llm = LLM(dtype="float32")
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    pool.map(answer, [0])
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_a_pool_of_processes(tmp_path: Path, method: str) -> None:
-    program = tmp_path / "pool.py"
-    program.write_text(SPAWNED)
-    command = [sys.executable, str(program), method]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
-    if method == "spawn":
-        assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
-    else:
-        assert done.returncode == 1
-        assert 'multiprocessing.get_context("spawn")' in done.stderr.splitlines()[-1]
+def test_a_pool_of_forked_processes_is_told_to_spawn() -> None:
+    command = [sys.executable, "-c", POOL_OF_FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert 'multiprocessing.get_context("spawn")' in done.stderr.splitlines()[-1]
 
 
 def test_an_engine_is_not_sent_to_another_process() -> None:

@@ -23,9 +23,10 @@ from orcinus.plan import make_plan
 from orcinus.runtime.weight_files import INDEX, SINGLE
 from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.tokenizer import load_tokenizer
-from tests.commands import orcinus, orcinus_process
+from tests.commands import orcinus
 from tests.examples import examples
 from tests.product import part
+from tests.serve.in_process import refusals
 from tests.waiting import within
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -340,7 +341,7 @@ def test_every_command_says_so_in_one_line(folder: Path, command: tuple[str, ...
 )
 def test_a_server_says_so_in_one_line(folder: Path, damage: Callable[[Path], Any]) -> None:
     damage(folder)
-    done = orcinus_process("serve", "--port", "0", "--model", str(folder))
+    (done,) = refusals(("--model", str(folder))).values()
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
 
 
@@ -373,7 +374,7 @@ def _one_line() -> Iterator[list[Any]]:
         assert len(lines) == 1, lines
 
 
-@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     changes=st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=3),
     without=st.sets(st.sampled_from(KEYS), max_size=2),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orcinus.runtime.attention import ReferenceAttention
 from orcinus.runtime.attention.triton import TritonAttention
 from tests.examples import examples
+from tests.product import part
 from tests.runtime.gpu.batches import MIXED, SIZES, Case, nothing_else_was_written, run, truth, written
 
 WINDOWS = st.sampled_from([None, 1, 5, 16, 33])
@@ -36,7 +37,7 @@ def test_geometries(kv_heads: int, group: int, dim: int, block_size: int) -> Non
     assert run(TritonAttention(), case).error(truth(case)) < 1e-5
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+@pytest.mark.parametrize(("dtype", "bound"), part((torch.bfloat16, 1e-2), full=[(torch.float16, 2e-3)]))
 def test_narrow_dtypes(dtype: torch.dtype, bound: float) -> None:
     case = Case(MIXED, dim=64, dtype=dtype)
     assert run(TritonAttention(), case, padded=True).error(truth(case)) < bound

@@ -42,7 +42,7 @@ def alone() -> Iterator[LLM]:
         yield llm
 
 
-@pytest.mark.parametrize("tokens", part(32, full=[MAX_TOKENS]))
+@pytest.mark.parametrize("tokens", part(16, full=[MAX_TOKENS]))
 def test_the_golden_answers_under_preemption(mesh: LLM, tokens: int) -> None:
     outputs = mesh.generate([record["prompt"] for record in GOLDEN], SamplingParams(max_tokens=tokens, temperature=0))
     assert [list(output.token_ids) for output in outputs] == [record["tokens"][:tokens] for record in GOLDEN]
