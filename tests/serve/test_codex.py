@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from orcinus.serve.body import parse
 from orcinus.serve.dialects.responses_input import seal_reasoning
+from orcinus.serve.dialects.responses_schema import ResponsesBody
+from orcinus.serve.validation import check_fields
 from tests.serve.conftest import Running
 from tests.serve.test_responses import BLOCK, create, stream
 
-HEADERS = {"Originator": "codex_cli_rs", "Session_id": "0199", "Accept": "text/event-stream"}
 TOOLS = [
     {
         "type": "function",
@@ -68,6 +71,11 @@ def test_a_request_with_every_field(server: Running) -> None:
     ]
     assert final["store"] is False
     assert final["output"][0]["type"] == "message"
+
+
+def test_no_field_of_it_is_unknown() -> None:
+    found = parse(json.dumps(request(OPENING)).encode(), ResponsesBody)
+    assert check_fields(found, strict=True) == ["client_metadata"]
 
 
 def test_ten_turns_of_a_session_find_the_turn_before_in_the_cache(server: Running) -> None:

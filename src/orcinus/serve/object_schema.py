@@ -13,7 +13,7 @@ from orcinus.serve.unsupported import NO_FIELDS, UnsupportedFields
 # Fields of OpenAI's API that change no answer: accepted, and named in a header.
 IGNORED = (
     *("metadata", "store", "service_tier", "safety_identifier", "reasoning_effort", "verbosity"),
-    *("prediction", "prompt_cache_retention"),
+    *("prediction", "prompt_cache_retention", "prompt_cache_options", "client_metadata", "max_tool_calls"),
 )
 IGNORED_INSIDE = ("annotations",)  # fields of messages that the openai package repeats
 

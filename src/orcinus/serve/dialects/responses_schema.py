@@ -66,8 +66,9 @@ class NamespaceSpec(Object):
 
 
 class HostedSpec(Object):
-    """A tool that OpenAI runs, such as `web_search`: left out, with a warning."""
+    """A tool that OpenAI runs, such as `web_search`: left out with all its options, with a warning."""
 
+    model_config = ConfigDict(extra="ignore")
     type: Annotated[Name, Field(json_schema_extra={"not": {"enum": list(CALLABLE)}})]
 
 
