@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.serve.conftest import Running
 
@@ -81,7 +83,7 @@ def test_scoring_a_prompt_generates_nothing(client: openai.OpenAI) -> None:
         ({"max_tokens": 10_000}, openai.BadRequestError, "max_tokens"),
         ({"model": "gpt-4"}, openai.NotFoundError, "model"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, openai.BadRequestError, "messages[0].role"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
+        ({"tool_choice": "required"}, openai.BadRequestError, "tool_choice"),
     ],
     ids=range(5),
 )
@@ -119,3 +121,34 @@ def test_many_at_once(server: Running) -> None:
             assert all(texts[number] == texts[number % 4] for number in range(24))
 
     asyncio.run(scenario())
+
+
+class Weather(BaseModel):
+    """What the model is asked to write."""
+
+    sunny: bool
+    wind: Literal["north", "south"]
+
+
+def test_an_answer_is_parsed_into_a_model(client: openai.OpenAI) -> None:
+    found = client.chat.completions.parse(model=MODEL, messages=HI, temperature=0, response_format=Weather)  # type: ignore[arg-type]
+    assert isinstance(found.choices[0].message.parsed, Weather)
+
+
+def test_a_tool_is_called_and_its_result_is_sent_back(client: openai.OpenAI) -> None:
+    """The package's own accumulation of a stream gives what the whole answer has, up to ids."""
+    tool = openai.pydantic_function_tool(Weather, name="forecast")
+    fields: Any = {"model": MODEL, "messages": HI, "temperature": 0, "tools": [tool], "tool_choice": "required"}
+    fields["parallel_tool_calls"] = False
+    whole = client.chat.completions.parse(**fields).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    (call,) = whole.message.tool_calls or ()
+    assert isinstance(call.function.parsed_arguments, Weather)
+    with client.chat.completions.stream(**fields) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    (same,) = streamed.message.tool_calls or ()
+    assert (same.function.name, same.function.arguments) == (call.function.name, call.function.arguments)
+    assert streamed.message.content is None
+    history: Any = [*HI, whole.message, {"role": "tool", "tool_call_id": call.id, "content": "Noted."}]
+    answered = client.chat.completions.create(model=MODEL, messages=history, tools=[tool], tool_choice="none", max_tokens=5)
+    assert answered.choices[0].message.content

@@ -14,6 +14,7 @@ from orcinus.serve.calls import Call
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 from orcinus.serve.schema import Sampling
 from orcinus.serve.streams import News, PromptRead
+from orcinus.serve.structured_output_fields import wanted_form
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.tokenizer import Tokenizer
@@ -28,7 +29,7 @@ FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Fini
     FinishCode.NEVER_FITS: TOO_LARGE,
     FinishCode.TOO_LONG: TOO_LARGE,
     FinishCode.ALL_FORBIDDEN: TOLD,
-    FinishCode.BAD_GRAMMAR: (400, "the form of the answer cannot be followed: {error}", "invalid_value"),
+    FinishCode.BAD_GRAMMAR: (400, "the form of the answer cannot be followed: {error}", "bad_grammar"),
     FinishCode.BAD_LOGITS: TOLD,
     FinishCode.OUT_OF_MEMORY: FAILED,
     FinishCode.EXECUTOR_FAILED: FAILED,
@@ -105,6 +106,7 @@ class Answers:
         self.n, self.with_prompt_scores = body.n or 1, body.prompt_logprobs is not None
         self.echo = any(one.echo for one in prepared)  # answers begin with their prompts
         self.silent = body.max_tokens == 0  # the one generated token is not shown
+        self.form = wanted_form(body)
         self.prompts = {one.index: one for one in reversed(prepared)}
         self.choices: dict[int, ChoiceDelta] = {}
         self.cached: dict[int, int] = {}  # prompt -> tokens found in the prefix cache, by its first answer
@@ -192,7 +194,7 @@ class Answers:
             raise ApiError(CLIENT_CLOSED, "the client hung up", code="client_closed")
         for choice in self.choices.values():
             if choice.finish_reason not in FINISHED:
-                raise failure(choice)
+                raise self._failure(choice)
         return [choice for _, choice in sorted(self.choices.items())]
 
     async def frames(
@@ -211,7 +213,7 @@ class Answers:
             frames, error = bytearray(), None
             for fresh in self.take(news, merge=interval_s > 0):
                 if isinstance(fresh, ChoiceDelta) and fresh.finish_reason and fresh.finish_reason not in FINISHED:
-                    error = failure(fresh)
+                    error = self._failure(fresh)
                     break
                 frames += write(fresh)
             if frames or not news or monotonic() - written > keep_alive_s:  # tokens without text keep no connection alive
@@ -219,6 +221,12 @@ class Answers:
                 written = monotonic()
             if error is not None:
                 raise error
+
+    def _failure(self, choice: ChoiceDelta) -> ApiError:
+        error = failure(choice)
+        if choice.code is FinishCode.BAD_GRAMMAR:
+            error.param = "tools" if self.form is None else self.form.field
+        return error
 
     def prompt_of(self, delta: ChoiceDelta) -> TokenizedRequest:
         """The prompt that a choice answers."""
