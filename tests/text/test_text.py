@@ -203,6 +203,22 @@ def test_stop_strings_belong_to_the_answer_not_to_the_reasoning(
     assert (thought, said, one.text, one.finish_reason) == (reasoning, text, text, reason)
 
 
+@pytest.mark.parametrize(
+    ("words", "opened", "reasoning", "text"),
+    [
+        (["<think>", "a </think> b", " ", "</think>", "\n", "Fox"], False, "a </think> b", "Fox"),
+        (["hm ", "<", "/think>", "</think>", "Fox </think>"], True, "hm </think>", "Fox </think>"),
+        ([" ", "<think> is", " a word"], False, "", " <think> is a word"),
+        (["<think>", "hm \n", " "], False, "hm", ""),
+    ],
+)
+def test_where_marks_are_tokens_their_text_alone_is_none(words: list[str], opened: bool, reasoning: str, text: str) -> None:
+    marks = {word: number for number, word in enumerate(words) if word in ("<think>", "</think>")}
+    split = Reasoning(open=opened, marks=(marks.get("<think>", -1), marks["</think>"] if "</think>" in marks else -1))
+    pieces = [*(split.add(word, number) for number, word in enumerate(words)), split.finish()]
+    assert tuple("".join(side) for side in zip(*pieces, strict=True)) == (reasoning, text)
+
+
 def test_held_back_text_comes_at_the_end_if_no_stop_string_came() -> None:
     one = answer(stop=("END",))
     for byte in b"the EN":

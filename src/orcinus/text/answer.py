@@ -103,7 +103,8 @@ class Answer:
         detokenizer = (
             tokenizer.detokenizer(one.ids, skip_special_tokens=skip, marks=marks, echo=one.echo) if tokenizer else None
         )
-        split = None if one.thinking is None else Reasoning(open=one.thinking)
+        ids = tokenizer.reasoning_ids if tokenizer else None
+        split = None if one.thinking is None else Reasoning(open=one.thinking, marks=ids)
         return cls(request_id, one.index, one.choice, one.params, detokenizer, RequestMetrics(arrival), split, one.tool_use)
 
     @property
@@ -123,7 +124,7 @@ class Answer:
         offset, text = self._certain, self._text_of(token.token)
         self._certain += len(text)
         thinks = self.split is not None and self.split.thinking
-        reasoning, text = ("", text) if self.split is None else self.split.add(text)
+        reasoning, text = ("", text) if self.split is None else self.split.add(text, token.token)
         text, calls = self._without_calls(self._stops.add(text, early=self._early))
         self.text, self.reasoning = self.text + text, self.reasoning + reasoning
         return TextDelta(

@@ -77,10 +77,10 @@ class Tokenizer:
         self.special_ids = frozenset(number for number, token in names.items() if token.special)  # they have no text
         self._special = [str(names[number]) for number in self.special_ids]
         self.added_ids = {str(token): number for number, token in names.items()}
-        self._think = (self.added_ids[BEGIN], self.added_ids[END]) if {BEGIN, END} <= self.added_ids.keys() else None
+        self.reasoning_ids = (self.added_ids[BEGIN], self.added_ids[END]) if {BEGIN, END} <= self.added_ids.keys() else None
         template = tokenizer.chat_template  # a text, or several by name
         self.chat_template = "\n".join(template.values()) if isinstance(template, Mapping) else template or None
-        self._reasons = self._think is not None or BEGIN in (self.chat_template or "")
+        self._reasons = self.reasoning_ids is not None or BEGIN in (self.chat_template or "")
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         decoder = str(getattr(self._backend, "decoder", "ByteFallback"))  # SentencePiece's own library falls back to bytes, too
         self._bytewise, self._falls_back = "ByteLevel" in decoder, "ByteFallback" in decoder
@@ -225,7 +225,7 @@ class Tokenizer:
         found = ChatIds((*self._around[0], *ids, *self._around[1]) if special else ids)
         if self._reasons:
             last = messages[-1]["content"] if continue_final_message else self._opening(text, marked, variables)
-            found.describe(self._think, last)
+            found.describe(self.reasoning_ids, last)
         return found
 
     def _opening(self, text: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
