@@ -214,7 +214,7 @@ def test_stop_strings_belong_to_the_answer_not_to_the_reasoning(
 )
 def test_where_marks_are_tokens_their_text_alone_is_none(words: list[str], opened: bool, reasoning: str, text: str) -> None:
     marks = {word: number for number, word in enumerate(words) if word in ("<think>", "</think>")}
-    split = Reasoning(open=opened, marks=(marks.get("<think>", -1), marks["</think>"] if "</think>" in marks else -1))
+    split = Reasoning(open=opened, marks=(marks.get("<think>", -1), marks.get("</think>", -1)))
     pieces = [*(split.add(word, number) for number, word in enumerate(words)), split.finish()]
     assert tuple("".join(side) for side in zip(*pieces, strict=True)) == (reasoning, text)
 
