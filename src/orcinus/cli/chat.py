@@ -5,14 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from orcinus import interrupt
-from orcinus.cli.chat_backends import ChatBackend, InProcess, Server, engine_options_beside_model
+from orcinus.cli.chat_backends import (
+    AUTO,
+    ChatBackend,
+    InProcess,
+    Messages,
+    Server,
+    engine_options_beside_model,
+)
+from orcinus.cli.chat_tools import ChatTools, ToolCall, joined, load_tools
 from orcinus.cli.engine import engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
@@ -20,9 +28,12 @@ from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
+from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
 
 KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
+TOOL_HELP = "[dim]/tool TEXT has the answer call a tool, /tool NAME TEXT this one[/]"
+MOST_CALLS = 8  # answers to one message that call tools
 
 
 @takes_sampling(temperature=0.3)
@@ -31,6 +42,14 @@ def chat(
     system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Talk to this server instead: http://127.0.0.1:8000")] = None,
     api_key: Annotated[str | None, typer.Option("--api-key", help="Its API key.", envvar=KEYS)] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tools",
+            metavar="FILE",
+            help="Tools that the model may call, as JSON in OpenAI's form; demo = a clock and a calculator. May be repeated.",
+        ),
+    ] = None,
     *,
     config: EngineConfig,
     params: SamplingParams,
@@ -39,12 +58,18 @@ def chat(
 
     With `--url` it is any server of the OpenAI API. The conversation so far is sent with every turn, without its oldest turns
     when the context is full. Also reads turns from a pipe: `echo Hi | orcinus chat`
+
+    With `--tools` the model may call tools. A call is shown; the tools of `--tools demo` then run by themselves, and you are
+    asked what the others say.
     """
     console = Console(highlight=False)
-    with _partner(url, api_key, config, params) as partner:
-        conversation = Conversation(partner, console, system)
+    known = load_tools(tools or [])
+    with _partner(url, api_key, config, params, known) as partner:
+        conversation = Conversation(partner, console, system, known)
         console.print(partner.name, markup=False, soft_wrap=True)
         console.print(HELP)
+        if known.names:
+            console.print(TOOL_HELP, markup=True, soft_wrap=True)
         while (line := _ask(console)) is not None:
             conversation.turn(line)
     if conversation.failed and not console.is_terminal:
@@ -52,15 +77,17 @@ def chat(
 
 
 @contextmanager
-def _partner(url: str | None, key: str | None, config: EngineConfig, params: SamplingParams) -> Iterator[ChatBackend]:
+def _partner(
+    url: str | None, key: str | None, config: EngineConfig, params: SamplingParams, tools: ChatTools
+) -> Iterator[ChatBackend]:
     """The chat backend, for the block."""
     if url is None:
         with engine(config) as llm:
-            yield InProcess(llm, params, str(config.model or "the bundled model"))
+            yield InProcess(llm, params, str(config.model or "the bundled model"), tools.definitions)
         return
     if idle := engine_options_beside_model(config):
         raise ConfigError(f"{', '.join(idle)} would have no effect on the server at {url}: leave it out")
-    server = Server(url, key, None if config.model is None else str(config.model), params)
+    server = Server(url, key, None if config.model is None else str(config.model), params, tools.definitions)
     interrupt.raise_exception()
     try:
         yield server
@@ -69,10 +96,10 @@ def _partner(url: str | None, key: str | None, config: EngineConfig, params: Sam
         server.close()
 
 
-def _ask(console: Console) -> str | None:
+def _ask(console: Console, who: str = "you") -> str | None:
     """The next line, or None at the end of the input."""
     try:
-        line = console.input("[bold cyan]you>[/] " if console.is_terminal else "").strip()
+        line = console.input(Text(f"{who}> ", "bold cyan") if console.is_terminal else "").strip()
     except (EOFError, KeyboardInterrupt):
         console.print()
         return None
@@ -82,9 +109,9 @@ def _ask(console: Console) -> str | None:
 class Conversation:
     """The messages so far, and how a line changes them."""
 
-    def __init__(self, partner: ChatBackend, console: Console, system: str | None) -> None:
-        self.partner, self.console = partner, console
-        self.messages: list[dict[str, str]] = []
+    def __init__(self, partner: ChatBackend, console: Console, system: str | None, tools: ChatTools) -> None:
+        self.partner, self.console, self.tools = partner, console, tools
+        self.messages: Messages = []
         self.failed = 0
         self.reset(system)
 
@@ -104,6 +131,8 @@ class Conversation:
         elif command == "/system":
             self.reset(rest.strip() or None)
             self.note(f"system message {'set' if self.system else 'removed'}; the conversation starts anew")
+        elif command == "/tool":
+            self.say_with_tool(rest.strip())
         elif line.startswith("/"):
             self.note(f"unknown command {command}")
             self.console.print(HELP)
@@ -114,25 +143,69 @@ class Conversation:
         """Print a note, set apart from the model's text."""
         self.console.print(Text(text, "dim"))
 
-    def say(self, text: str) -> None:
-        """Send a message and print the answer; a failed turn is undone."""
+    def say_with_tool(self, text: str) -> None:
+        """Send a message whose answer must call a tool, the one that it begins with."""
+        name, _, rest = text.partition(" ")
+        if not self.tools.names:
+            self.note("there are no tools: start with --tools demo, or --tools FILE")
+        elif name in self.tools.names and rest.strip():
+            self.say(rest.strip(), ToolChoice(name=name))
+        elif text:
+            self.say(text, ToolChoice("required"))
+        else:
+            self.note(f"/tool TEXT asks for a call of any tool, /tool NAME TEXT of {' or '.join(self.tools.names)}")
+
+    def say(self, text: str, choice: ToolChoice = AUTO) -> None:
+        """Send a message and print the answers, with tools run between them; a failed turn is undone."""
+        before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
+        try:
+            for _ in range(MOST_CALLS):
+                calls = self._answer(choice)
+                if not calls:
+                    return
+                for call in calls:
+                    if (result := self._result(call)) is None:
+                        self.messages[:] = before
+                        self.note("(no result: the turn is undone)")
+                        return
+                    self.messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+                choice = AUTO
+            self.note(f"(stopped after {MOST_CALLS} answers that call tools)")
+        except RequestError as error:
+            self.messages[:] = before
+            self.failed += 1
+            print_error(str(error))
+
+    def _answer(self, choice: ToolChoice) -> list[ToolCall]:
+        """Print an answer and add it to the messages; returns its calls. Raises `RequestError`."""
         answer, tokens, start = "", 0, time.perf_counter()
+        deltas: list[ToolCallDelta] = []
         wrapped = WordWrap(self.console)
         try:
-            for text_of_piece, count in self.partner.answer(self.messages, self.note):
-                tokens += count
-                answer += text_of_piece
-                wrapped.write(text_of_piece)
+            for piece in self.partner.answer(self.messages, self.note, choice):
+                tokens += piece.tokens
+                answer += piece.text
+                deltas += piece.calls
+                wrapped.write(piece.text)
             wrapped.end()
         except KeyboardInterrupt:
             wrapped.end()
+            deltas = []  # the last one may be cut
             self.console.print(" [dim](stopped)[/]", end="")
-        except RequestError as error:
-            self.messages.pop()
-            self.failed += 1
-            print_error(str(error))
-            return
+        calls = joined(deltas)
+        for call in calls:
+            self.console.print(Text.assemble(("call ", "dim"), (f"{call.name}({call.arguments})", "yellow")), soft_wrap=True)
         rate = tokens / max(time.perf_counter() - start, 1e-9)
-        self.console.print(f"\n[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")
-        self.messages.append({"role": "assistant", "content": answer})
+        self.console.print(f"{'' if calls else chr(10)}[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")
+        message: dict[str, Any] = {"role": "assistant", "content": answer}
+        self.messages.append(message | ({"tool_calls": [call.message for call in calls]} if calls else {}))
+        return calls
+
+    def _result(self, call: ToolCall) -> str | None:
+        """What a tool says: a built-in one itself, another through the user; None if the user leaves."""
+        found = self.tools.run(call)
+        if found is None:
+            return _ask(self.console, f"result of {call.name}")
+        self.note(f"{call.name} says: {found}")
+        return found

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from orcinus.cli.options import SAMPLING
 from orcinus.core.sampling_params import DefaultLength, SamplingParams
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError, one_line
+from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 Note = Callable[[str], None]  # tells the user something apart from the answer
+AUTO = ToolChoice()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """A piece of an answer: text, the number of its tokens, and what is new of calls."""
+
+    text: str = ""
+    tokens: int = 0
+    calls: Sequence[ToolCallDelta] = ()
 
 
 class ChatBackend(Protocol):
@@ -24,8 +35,8 @@ class ChatBackend(Protocol):
 
     name: str
 
-    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
-        """Pieces of text with their numbers of tokens. Raises `RequestError`."""
+    def answer(self, messages: Messages, note: Note, choice: ToolChoice = AUTO) -> Iterator[AnswerPiece]:
+        """The pieces of an answer. Raises `RequestError`."""
         ...
 
 
@@ -36,9 +47,9 @@ class InProcess:
         self.llm, self.params = llm, params
         self.name = f"{name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters"
 
-    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
+    def answer(self, messages: Messages, note: Note, choice: ToolChoice = AUTO) -> Iterator[AnswerPiece]:
         for piece in self.llm.stream(*self._fitting(messages, note)):
-            yield piece.text, int(piece.token_id is not None)
+            yield AnswerPiece(piece.text, int(piece.token_id is not None))
             if piece.error:
                 raise RequestError(piece.error)
 
@@ -63,7 +74,9 @@ class Server:
     The URL may end in `/v1`.
     """
 
-    def __init__(self, url: str, key: str | None, model: str | None, params: SamplingParams) -> None:
+    def __init__(
+        self, url: str, key: str | None, model: str | None, params: SamplingParams, tools: Sequence[dict[str, Any]] = ()
+    ) -> None:
         with needs("--url", "serve"):
             import httpx
             import httpx_sse  # noqa: F401  (needed when it streams; checked now)
@@ -73,7 +86,7 @@ class Server:
             self.http = httpx.Client(base_url=base, headers=headers, timeout=httpx.Timeout(600, connect=10))
         except (httpx.InvalidURL, ValueError):
             raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
-        self.fields = _body_fields(params)
+        self.fields, self.tools = _body_fields(params), tools
         self.names_length = not isinstance(params.max_tokens, DefaultLength)
         self.model = model or self._only_model()
         self.name = f"{self.model} at {url}"
@@ -85,8 +98,8 @@ class Server:
         except (ValueError, KeyError, IndexError, TypeError):
             raise RequestError(f"{self.http.base_url} lists no model: name one with --model") from None
 
-    def answer(self, messages: Messages, note: Note) -> Iterator[tuple[str, int]]:
-        forgotten, fields = 0, self.fields
+    def answer(self, messages: Messages, note: Note, choice: ToolChoice = AUTO) -> Iterator[AnswerPiece]:
+        forgotten, fields = 0, self.fields | self._tool_fields(choice)
         while True:
             try:
                 yield from self._stream(messages, fields)
@@ -101,7 +114,13 @@ class Server:
             _tell(note, forgotten)
             return
 
-    def _stream(self, messages: Messages, fields: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    def _tool_fields(self, choice: ToolChoice) -> dict[str, Any]:
+        if not self.tools:
+            return {}
+        named = {"type": "function", "function": {"name": choice.name}}
+        return {"tools": self.tools, "tool_choice": choice.mode if choice.name is None else named}
+
+    def _stream(self, messages: Messages, fields: dict[str, Any]) -> Iterator[AnswerPiece]:
         import httpx
         from httpx_sse import SSEError, connect_sse
 
@@ -120,9 +139,10 @@ class Server:
                         raise RequestError(str(frame["error"].get("message", frame["error"])))
                     if frame.get("choices"):
                         counted += 1
-                        yield frame["choices"][0]["delta"].get("content") or "", 1
+                        delta = frame["choices"][0]["delta"]
+                        yield AnswerPiece(delta.get("content") or "", 1, _calls(delta))
                     if usage := frame.get("usage"):  # exact; a frame may hold several tokens
-                        yield "", usage["completion_tokens"] - counted
+                        yield AnswerPiece("", usage["completion_tokens"] - counted)
                         counted = usage["completion_tokens"]
         except RequestError:
             raise
@@ -143,6 +163,16 @@ class Server:
 
     def close(self) -> None:
         self.http.close()
+
+
+def _calls(delta: dict[str, Any]) -> list[ToolCallDelta]:
+    """What a frame says of calls."""
+    found = []
+    for place, call in enumerate(delta.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        arguments = function.get("arguments") or ""
+        found.append(ToolCallDelta(call.get("index", place), call.get("id"), function.get("name"), arguments))
+    return found
 
 
 class _TooLong(RequestError):
@@ -171,11 +201,11 @@ def _body_fields(params: SamplingParams) -> dict[str, Any]:
 
 
 def forget_oldest(messages: Messages) -> bool:
-    """Remove the oldest question and answer; False if one question is left."""
-    first = 1 if messages[0]["role"] == "system" else 0
-    if len(messages) == first + 1:
+    """Remove the oldest question with its answers; False if one is left."""
+    questions = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    if len(questions) < 2:
         return False
-    del messages[first : first + 2]
+    del messages[questions[0] : questions[1]]
     return True
 
 
