@@ -25,6 +25,7 @@ from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, RequestMetrics, TextDelta
 from orcinus.text.input_processor import InputProcessor, Prompt, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Message
+from orcinus.text.tools.tool_chat import Definition, ToolCall, choice_from, encode_tool_chat, joined_calls
 from orcinus.threads import check_process
 
 
@@ -37,12 +38,13 @@ class Completion:
     text: str
     reasoning: str  # the model's reasoning before the text, in chats; elsewhere it is part of the text
     token_ids: tuple[int, ...]
-    finish_reason: str  # stop, length or failed; cancelled if the engine was closed meanwhile
+    finish_reason: str  # stop, length, tool_calls or failed; cancelled if the engine was closed meanwhile
     logprobs: tuple[Logprobs, ...] | None  # one per token, if params.logprobs asked for them
     metrics: RequestMetrics
     timeline: Timeline  # where its time went, and why it waited
     error: str | None = None  # why it failed, for people
     code: FinishCode | None = None  # why it failed, for programs
+    tool_calls: tuple[ToolCall, ...] = ()  # in chats with tools; the text is without them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +127,18 @@ class LLM:
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
+        tools: Sequence[Definition] | None = None,
+        tool_choice: Any = "auto",
         progress: bool | None = None,
         **context: Any,
     ) -> list[RequestOutput]:
-        """Answer conversations through the model's chat template; otherwise as `generate`."""
+        """Answer conversations through the model's chat template; otherwise as `generate`.
+
+        `tools` and `tool_choice` have OpenAI's form; calls are in the outputs' `tool_calls`.
+        """
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
-        prompts = [self.encode_chat(conversation) for conversation in conversations]
+        prompts = [self.encode_chat(conversation, tools, tool_choice) for conversation in conversations]
         return self._complete(self._prepare(prompts, params, context), progress)
 
     def stream(
@@ -153,10 +160,17 @@ class LLM:
         with self._driving():
             return self._timeline(request_id)
 
-    def encode_chat(self, messages: Sequence[Message]) -> ChatIds:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Definition] | None = None, tool_choice: Any = "auto"
+    ) -> ChatIds:
         """A conversation as token ids, ready for `generate` or `stream`. Raises `RequestError`."""
         if self.tokenizer is None:
             raise RequestError("this model has no tokenizer: give prompts as token ids")
+        choice = choice_from(tool_choice)
+        if tools:
+            return encode_tool_chat(self.tokenizer, messages, tools, choice)
+        if choice.forced:
+            raise RequestError("tool_choice wants a call: give tools, too", "tool_choice")
         return self.tokenizer.encode_chat(messages)
 
     def __reduce__(self) -> NoReturn:
@@ -292,6 +306,7 @@ def _completion(prepared: TokenizedRequest, answer: Answer, timeline: Timeline) 
         timeline=timeline,
         error=answer.error,
         code=answer.code,
+        tool_calls=tuple(joined_calls(answer.tool_calls)),
     )
 
 
@@ -319,8 +334,16 @@ def _append_end(inbox: deque[TextDelta], end: TextDelta) -> None:
     for place in range(len(inbox) - 1, -1, -1):
         if inbox[place].request_id == end.request_id:
             last = inbox[place]
-            ending = {"finish_reason": end.finish_reason, "error": end.error, "code": end.code}
-            inbox[place] = replace(last, text=last.text + end.text, **ending)  # type: ignore[arg-type]
+            inbox[place] = replace(
+                last,
+                text=last.text + end.text,
+                reasoning=last.reasoning + end.reasoning,
+                tool_calls=last.tool_calls + end.tool_calls,
+                finish_reason=end.finish_reason,
+                error=end.error,
+                code=end.code,
+                stop_string=end.stop_string,
+            )
             return
     inbox.append(end)
 

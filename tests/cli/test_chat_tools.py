@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
@@ -15,9 +16,13 @@ from rich.console import Console
 
 from orcinus.cli.chat import MOST_CALLS, Conversation
 from orcinus.cli.chat_backends import AnswerPiece, Messages, Note, forget_oldest
-from orcinus.cli.chat_tools import ToolCall, joined, load_tools
+from orcinus.cli.chat_tools import load_tools
+from orcinus.cli.demo_tools import calculator
 from orcinus.errors import ConfigError, RequestError
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
+from orcinus.text.tools.tool_chat import ToolCall
+from tests.commands import orcinus
+from tests.serve.conftest import Running
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SUM = '{"a": 2, "operator": "+", "b": 3}'
@@ -74,12 +79,33 @@ def test_a_built_in_tool_runs_and_its_result_is_answered() -> None:
     assert "calculator says: 5" in written.getvalue()
 
 
+CALLS = "/tool clock What time is it?\n/tool calculator What is 2 + 3?\n"
+
+
+def test_the_bundled_model_calls_tools() -> None:
+    done = orcinus("chat", "--tools", "demo", "--temperature", "0", stdin=CALLS)
+    assert (done.returncode, done.stderr) == (0, "")
+    zone = re.search(r'call clock\(\{"zone": "(local|UTC)"\}\)\n\d+ tokens.*\nclock says: \w+day, ', done.stdout)
+    assert zone is not None, done.stdout
+    found = re.search(r"call calculator\((\{.*\})\)\n\d+ tokens.*\ncalculator says: (.*)\n", done.stdout)
+    assert found is not None, done.stdout
+    assert found[2] == calculator(json.loads(found[1]))
+    assert done.stdout.count("tokens/s") == 4  # each result was answered
+
+
+def test_a_server_s_model_calls_them_too(server: Running) -> None:
+    done = orcinus("chat", "--tools", "demo", "--temperature", "0", "--url", server.url, stdin=CALLS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r'call clock\(\{"zone": "(local|UTC)"\}\)\n\d+ tokens.*\nclock says: ', done.stdout)
+    assert re.search(r'call calculator\(\{"a": -?\d+, "operator": ".", "b": -?\d+\}\)\n', done.stdout)
+
+
 def test_a_tool_can_be_named(tmp_path: Path) -> None:
     backend = Scripted("yes", "yes", "yes")
     chat, written = conversation(backend, "demo")
     for line in ("/tool clock What time is it?", "/tool clock", "/tool watch What time?"):
         chat.turn(line)
-    assert backend.choices == [ToolChoice(name="clock"), ToolChoice("required"), ToolChoice("required")]
+    assert backend.choices == [ToolChoice("required", "clock"), ToolChoice("required"), ToolChoice("required")]
     assert [sent[-1]["content"] for sent in backend.sent] == ["What time is it?", "clock", "watch What time?"]
     chat.turn("/tool")
     assert "/tool NAME TEXT of clock or calculator" in written.getvalue()
@@ -122,11 +148,6 @@ def test_without_tools_no_call_can_be_asked_for() -> None:
     assert "start with --tools demo" in written.getvalue()
 
 
-def test_calls_are_joined_by_their_index() -> None:
-    deltas = [ToolCallDelta(1, "b", "g", "{"), ToolCallDelta(0, "a", "f", "[1"), ToolCallDelta(1, arguments="}")]
-    assert joined(deltas) == [ToolCall("a", "f", "[1"), ToolCall("b", "g", "{}")]
-
-
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"', "[" * 100_000])
 def test_arguments_that_are_no_object_are_an_error_for_the_model(arguments: str) -> None:
     result = load_tools(["demo"]).run(ToolCall("a", "calculator", arguments))
@@ -151,9 +172,9 @@ def test_the_oldest_turn_is_forgotten_with_its_calls() -> None:
         ("{", "is not JSON"),
         ("[]", "must hold a list of tools"),
         ('{"name": "weather"}', "must hold a list of tools"),
-        ('[{"name": "weather"}]', "tool 1 in .* is not of the form"),
-        ('[{"type": "function", "function": {"name": 3}}]', "tool 1 in .* is not of the form"),
-        (json.dumps([WEATHER, WEATHER]), "defines 'weather' twice"),
+        ('[{"name": "weather"}]', "--tools: tools\\[0\\]"),
+        ('[{"type": "function", "function": {"name": 3}}]', "--tools: tools\\[0\\]"),
+        (json.dumps([WEATHER, WEATHER]), "'weather' is defined twice"),
     ],
 )
 def test_a_file_that_holds_no_tools(tmp_path: Path, text: str, message: str) -> None:

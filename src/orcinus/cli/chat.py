@@ -20,7 +20,7 @@ from orcinus.cli.chat_backends import (
     Server,
     engine_options_beside_model,
 )
-from orcinus.cli.chat_tools import ChatTools, ToolCall, joined, load_tools
+from orcinus.cli.chat_tools import ChatTools, load_tools
 from orcinus.cli.engine import engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
@@ -29,6 +29,7 @@ from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
+from orcinus.text.tools.tool_chat import ToolCall, joined_calls
 
 KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
@@ -149,7 +150,7 @@ class Conversation:
         if not self.tools.names:
             self.note("there are no tools: start with --tools demo, or --tools FILE")
         elif name in self.tools.names and rest.strip():
-            self.say(rest.strip(), ToolChoice(name=name))
+            self.say(rest.strip(), ToolChoice("required", name))
         elif text:
             self.say(text, ToolChoice("required"))
         else:
@@ -193,7 +194,7 @@ class Conversation:
             wrapped.end()
             deltas = []  # the last one may be cut
             self.console.print(" [dim](stopped)[/]", end="")
-        calls = joined(deltas)
+        calls = joined_calls(deltas)
         for call in calls:
             self.console.print(Text.assemble(("call ", "dim"), (f"{call.name}({call.arguments})", "yellow")), soft_wrap=True)
         rate = tokens / max(time.perf_counter() - start, 1e-9)

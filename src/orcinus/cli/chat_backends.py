@@ -43,22 +43,22 @@ class ChatBackend(Protocol):
 class InProcess:
     """The engine in this process."""
 
-    def __init__(self, llm: Any, params: SamplingParams, name: str) -> None:
-        self.llm, self.params = llm, params
+    def __init__(self, llm: Any, params: SamplingParams, name: str, tools: Sequence[dict[str, Any]] = ()) -> None:
+        self.llm, self.params, self.tools = llm, params, tools
         self.name = f"{name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters"
 
     def answer(self, messages: Messages, note: Note, choice: ToolChoice = AUTO) -> Iterator[AnswerPiece]:
-        for piece in self.llm.stream(*self._fitting(messages, note)):
-            yield AnswerPiece(piece.text, int(piece.token_id is not None))
+        for piece in self.llm.stream(*self._fitting(messages, note, choice)):
+            yield AnswerPiece(piece.text, int(piece.token_id is not None), piece.tool_calls)
             if piece.error:
                 raise RequestError(piece.error)
 
-    def _fitting(self, messages: Messages, note: Note) -> tuple[tuple[int, ...], SamplingParams]:
+    def _fitting(self, messages: Messages, note: Note, choice: ToolChoice) -> tuple[tuple[int, ...], SamplingParams]:
         """The conversation as tokens, without the oldest turns if too long."""
         wanted = self.params.max_tokens or 1
         forgotten = 0
         while True:
-            ids = self.llm.encode_chat(messages)
+            ids = self.llm.encode_chat(messages, self.tools, choice)
             room = self.llm.resolved.limits.max_model_len - len(ids)
             if room >= wanted or not forget_oldest(messages):
                 break

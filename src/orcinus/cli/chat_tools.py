@@ -9,34 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.cli.demo_tools import DEMO_TOOLS, Run
-from orcinus.errors import ConfigError, shown
-from orcinus.text.tools.tool_call import ToolCallDelta
+from orcinus.errors import ConfigError, RequestError
+from orcinus.text.tools.tool_chat import ToolCall, tools_from
 
 DEMO = "demo"
-
-
-@dataclass
-class ToolCall:
-    """A call, joined from its deltas."""
-
-    id: str = ""
-    name: str = ""
-    arguments: str = ""  # JSON, unless the model broke the form
-
-    @property
-    def message(self) -> dict[str, Any]:
-        """Its place in an assistant's message."""
-        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
-
-
-def joined(deltas: Sequence[ToolCallDelta]) -> list[ToolCall]:
-    """The calls that deltas are pieces of, in order."""
-    calls: dict[int, ToolCall] = {}
-    for delta in deltas:
-        call = calls.setdefault(delta.index, ToolCall())
-        call.id, call.name = delta.id or call.id, delta.name or call.name
-        call.arguments += delta.arguments
-    return [calls[index] for index in sorted(calls)]
 
 
 @dataclass(frozen=True)
@@ -73,10 +49,11 @@ def load_tools(sources: Sequence[str]) -> ChatTools:
             built_in |= {definition["function"]["name"]: run for definition, run in DEMO_TOOLS}
         else:
             definitions += _read(Path(source))
-    tools = ChatTools(definitions, built_in)
-    if twice := sorted({name for name in tools.names if tools.names.count(name) > 1}):
-        raise ConfigError(f"--tools defines {shown(twice[0])} twice: leave one of them out")
-    return tools
+    try:
+        tools_from(definitions)
+    except RequestError as error:
+        raise ConfigError(f"--tools: {error}") from None
+    return ChatTools(definitions, built_in)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
@@ -90,13 +67,4 @@ def _read(file: Path) -> list[dict[str, Any]]:
     listed = found.get("tools") if isinstance(found, dict) else found
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{file} must hold a list of tools, as a request to the OpenAI API has")
-    for index, one in enumerate(listed):
-        if not _is_function(one):
-            form = '{"type": "function", "function": {"name": …, "parameters": {…}}}'
-            raise ConfigError(f"tool {index + 1} in {file} is not of the form {form}")
     return listed
-
-
-def _is_function(one: Any) -> bool:
-    function = one.get("function") if isinstance(one, dict) and one.get("type") == "function" else None
-    return isinstance(function, dict) and isinstance(function.get("name"), str)

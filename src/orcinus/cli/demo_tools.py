@@ -44,13 +44,13 @@ def _function(name: str, description: str, required: list[str], **properties: An
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 
 
-NUMBER = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
+NUMBER = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}  # a very small model would never end a fraction
 DEMO_TOOLS: list[tuple[dict[str, Any], Run]] = [  # definitions in OpenAI's form, and what runs them
     (_function("clock", "Tell the date and time.", ["zone"], zone={"enum": list(ZONES)}), clock),
     (
         _function(
             "calculator",
-            "Calculate with two numbers.",
+            "Calculate with two whole numbers.",
             ["a", "operator", "b"],
             a=NUMBER,
             operator={"enum": list(OPERATORS)},

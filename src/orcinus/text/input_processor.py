@@ -85,12 +85,14 @@ class InputProcessor:
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
         chat = prompt if isinstance(prompt, ChatIds) else None
         _check_budget(params, chat)
+        params = _bound(params, chat)
         resolved = self._resolved(params, room, chat.marks if chat else None)
         failure = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if failure is not None:
             raise RequestError(failure.text)
-        text, thinking = prompt if isinstance(prompt, str) else None, chat.thinking if chat else None
-        return TokenizedRequest(index, 0, text, ids, resolved, context, thinking)
+        text = prompt if isinstance(prompt, str) else None
+        thinking, tool_use = (chat.thinking, chat.tool_use) if chat else (None, None)
+        return TokenizedRequest(index, 0, text, ids, resolved, context, thinking, tool_use=tool_use)
 
     def _resolved(self, params: SamplingParams, room: int, marks: ThinkingMarks | None) -> SamplingParams:
         """Resolved parameters for a prompt that leaves `room` tokens."""
@@ -166,6 +168,16 @@ class InputProcessor:
             if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self.vocab_size:
                 known = f"whole numbers from 0 to {self.vocab_size - 1}"
                 raise RequestError(f"{what} {index} is {shown(token)}: ids of this model are {known}")
+
+
+def _bound(params: SamplingParams, chat: ChatIds | None) -> SamplingParams:
+    """The parameters with the form that calls give an answer. Raises `RequestError` if another one is asked for."""
+    if chat is None or chat.form is None:
+        return params
+    if params.structured_outputs is not None:
+        reason = "calls of tools bind the form of this answer already: leave structured_outputs out, or the tools"
+        raise RequestError(reason, "structured_outputs")
+    return replace(params, structured_outputs=chat.form)
 
 
 def _check_budget(params: SamplingParams, chat: ChatIds | None) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from orcinus.core.structured_outputs import ThinkingMarks
+from orcinus.core.structured_outputs import StructuredOutputs, ThinkingMarks
 from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text.chat_template import TemplateRenderer
@@ -21,6 +21,7 @@ from orcinus.text.generation_config import end_of_text_ids
 from orcinus.text.patterns import check_patterns, is_panic, limited_matching
 from orcinus.text.reasoning import BEGIN, END
 from orcinus.text.token_names import BYTE_TOKEN, CHARACTER_BYTES, SilentTokens
+from orcinus.text.tools.tool_use import ToolUse
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
@@ -50,6 +51,8 @@ class ChatIds(tuple[int, ...]):
 
     thinking: bool | None = None
     marks: ThinkingMarks | None = None  # of reasoning that may still come; None if there is none
+    tool_use: ToolUse | None = None  # the tools that the answer may call
+    form: StructuredOutputs | None = None  # of the answer, if calls bind it
 
     def describe(self, marks: tuple[int, int] | None, opening: str) -> None:
         """Note the reasoning that `opening`, the text after the last message, leaves open.
@@ -61,9 +64,9 @@ class ChatIds(tuple[int, ...]):
             self.marks = ThinkingMarks(*marks, self.thinking)
 
     def of(self, part: Sequence[int]) -> ChatIds:
-        """A part of these ids, with the same facts about reasoning."""
+        """A part of these ids, with the same facts about the answer."""
         cut = ChatIds(part)
-        cut.thinking, cut.marks = self.thinking, self.marks
+        cut.thinking, cut.marks, cut.tool_use, cut.form = self.thinking, self.marks, self.tool_use, self.form
         return cut
 
 

@@ -1,0 +1,124 @@
+"""Conversations with tools, for callers in this process: definitions in, a prompt and a bound answer out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.errors import RequestError, shown
+from orcinus.text.tokenizer import ChatIds, Tokenizer
+from orcinus.text.tools.template_support import find_form, knows_tools
+from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice
+from orcinus.text.tools.tool_prompt import without_template
+from orcinus.text.tools.tool_use import ToolUse
+
+Definition = Mapping[str, Any]  # {"type": "function", "function": {"name", "description", "parameters", "strict"}}
+_knows_tools = lru_cache(8)(knows_tools)  # one model, one template
+
+
+@dataclass
+class ToolCall:
+    """A call in an answer, joined from its deltas."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""  # JSON, unless the answer was cut or the model broke the form
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The call in OpenAI's form, for an assistant's message."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+def joined_calls(deltas: Sequence[ToolCallDelta]) -> list[ToolCall]:
+    """The calls that deltas are pieces of, in order."""
+    calls: dict[int, ToolCall] = {}
+    for delta in deltas:
+        call = calls.setdefault(delta.index, ToolCall())
+        call.id, call.name = delta.id or call.id, delta.name or call.name
+        call.arguments += delta.arguments
+    return [calls[index] for index in sorted(calls)]
+
+
+def tools_from(definitions: Sequence[Definition]) -> tuple[Tool, ...]:
+    """Tools from OpenAI's form. Raises `RequestError`."""
+    if isinstance(definitions, str | bytes | Mapping) or not isinstance(definitions, Sequence):
+        raise RequestError(f"tools must be a list of definitions, not {shown(definitions)}", "tools")
+    tools = tuple(_tool(index, definition) for index, definition in enumerate(definitions))
+    names = [tool.name for tool in tools]
+    if twice := [name for index, name in enumerate(names) if name in names[:index]]:
+        raise RequestError(f"tools: {shown(twice[0])} is defined twice: give each tool a name of its own", "tools")
+    return tools
+
+
+def _tool(index: int, definition: Definition) -> Tool:
+    function = definition.get("function") if isinstance(definition, Mapping) else None
+    if not isinstance(function, Mapping) or definition.get("type") != "function":
+        form = '{"type": "function", "function": {"name": …, "parameters": {…}}}'
+        raise RequestError(f"tools[{index}] must be of the form {form}", "tools")
+    name, description, parameters = (function.get(field) for field in ("name", "description", "parameters"))
+    if not isinstance(name, str) or not name:
+        raise RequestError(f"tools[{index}].function.name must be text", "tools")
+    if not isinstance(description, str | None):
+        raise RequestError(f"tools[{index}].function.description must be text", "tools")
+    if not isinstance(parameters, Mapping | None):
+        raise RequestError(f"tools[{index}].function.parameters must be a JSON Schema", "tools")
+    return Tool(name, description, parameters, function.get("strict") is True)
+
+
+def choice_from(given: Any) -> ToolChoice:
+    """A choice from OpenAI's form: a word, or an object that names a function. Raises `RequestError`."""
+    match given:
+        case ToolChoice():
+            return given
+        case "auto" | "none" | "required":
+            return ToolChoice(given)
+        case {"type": "function", "function": {"name": str(name)}}:
+            return ToolChoice("required", name)
+    form = '{"type": "function", "function": {"name": …}}'
+    raise RequestError(f"tool_choice must be auto, none, required or {form}, not {shown(given)}", "tool_choice")
+
+
+def encode_tool_chat(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], definitions: Sequence[Definition], choice: ToolChoice
+) -> ChatIds:
+    """A conversation with tools as ids, ready for the assistant's next turn.
+
+    The ids carry the tools that the answer may call, and the answer's form if that is bound. Raises `RequestError`.
+    """
+    tools = tools_from(definitions)
+    if choice.name is not None and choice.name not in [tool.name for tool in tools]:
+        raise RequestError(f"tool_choice: {shown(choice.name)} is none of the tools", "tool_choice")
+    offered = () if choice.mode == "none" else tools
+    given = [_completed(message) for message in messages]
+    if _knows_tools(tokenizer.chat_template):
+        ids = tokenizer.encode_chat(given, tools=[dict(one) for one in definitions] if offered else None)
+    else:
+        ids = tokenizer.encode_chat(without_template(given, offered))
+    if offered:
+        ids.tool_use = ToolUse(find_form(tokenizer.chat_template), tools)
+        grammar = ids.tool_use.form.grammar(tools, choice, parallel=True, token_id=tokenizer.added_ids.get)
+        ids.form = None if grammar is None else StructuredOutputs(llguidance=grammar)
+    return ids
+
+
+def _completed(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with a content, and with calls whose arguments are objects, as templates expect them."""
+    if not isinstance(message, Mapping):
+        raise RequestError(f"a message must be a dictionary with a role and a content, not {shown(message)}")
+    content = message.get("content")
+    found = {**message, "content": "" if content is None else content}
+    if calls := message.get("tool_calls"):
+        found["tool_calls"] = [{**call, "function": _with_arguments(call["function"])} for call in calls]
+    return found
+
+
+def _with_arguments(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return {**function, "arguments": json.loads(function["arguments"] or "{}")}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return function
