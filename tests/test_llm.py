@@ -494,8 +494,8 @@ def test_a_chat_has_reasoning_apart_from_the_text(llm: LLM, monkeypatch: pytest.
     assert plain.reasoning == ""
     encode = llm.encode_chat
 
-    def thinking(conversation: Any) -> ChatIds:
-        ids = ChatIds(encode(conversation))
+    def thinking(conversation: Any, *tools: Any) -> ChatIds:
+        ids = ChatIds(encode(conversation, *tools))
         ids.thinking = True  # as if the template had ended with <think>, which this model never closes
         return ids
 

@@ -25,7 +25,7 @@ from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, RequestMetrics, TextDelta
 from orcinus.text.input_processor import InputProcessor, Prompt, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Message
-from orcinus.text.tools.tool_chat import Definition, ToolCall, choice_from, encode_tool_chat, joined_calls
+from orcinus.text.tools.tool_chat import Definitions, ToolInvocation, choice_from, encode_tool_chat, joined_calls
 from orcinus.threads import check_process
 
 
@@ -44,7 +44,7 @@ class Completion:
     timeline: Timeline  # where its time went, and why it waited
     error: str | None = None  # why it failed, for people
     code: FinishCode | None = None  # why it failed, for programs
-    tool_calls: tuple[ToolCall, ...] = ()  # in chats with tools; the text is without them
+    tool_calls: tuple[ToolInvocation, ...] = ()  # in chats with tools; the text is without them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +127,12 @@ class LLM:
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        tools: Sequence[Definition] | None = None,
+        tools: Definitions = (),
         tool_choice: Any = "auto",
         progress: bool | None = None,
         **context: Any,
     ) -> list[RequestOutput]:
-        """Answer conversations through the model's chat template; otherwise as `generate`.
-
-        `tools` and `tool_choice` have OpenAI's form; calls are in the outputs' `tool_calls`.
-        """
+        """Answer conversations, with `tools` in OpenAI's form; otherwise as `generate`."""
         several = isinstance(messages, Sequence) and bool(messages) and not isinstance(messages[0], Mapping | str)
         conversations: Any = messages if several else [messages]
         prompts = [self.encode_chat(conversation, tools, tool_choice) for conversation in conversations]
@@ -160,18 +157,11 @@ class LLM:
         with self._driving():
             return self._timeline(request_id)
 
-    def encode_chat(
-        self, messages: Sequence[Message], tools: Sequence[Definition] | None = None, tool_choice: Any = "auto"
-    ) -> ChatIds:
+    def encode_chat(self, messages: Sequence[Message], tools: Definitions = (), tool_choice: Any = "auto") -> ChatIds:
         """A conversation as token ids, ready for `generate` or `stream`. Raises `RequestError`."""
         if self.tokenizer is None:
             raise RequestError("this model has no tokenizer: give prompts as token ids")
-        choice = choice_from(tool_choice)
-        if tools:
-            return encode_tool_chat(self.tokenizer, messages, tools, choice)
-        if choice.forced:
-            raise RequestError("tool_choice wants a call: give tools, too", "tool_choice")
-        return self.tokenizer.encode_chat(messages)
+        return encode_tool_chat(self.tokenizer, messages, tools, choice_from(tool_choice))
 
     def __reduce__(self) -> NoReturn:
         raise ConfigError("an LLM cannot be sent to another process: make one there")

@@ -20,7 +20,7 @@ from orcinus.cli.chat_tools import load_tools
 from orcinus.cli.demo_tools import calculator
 from orcinus.errors import ConfigError, RequestError
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
-from orcinus.text.tools.tool_chat import ToolCall
+from orcinus.text.tools.tool_chat import ToolInvocation
 from tests.commands import orcinus
 from tests.serve.conftest import Running
 
@@ -150,7 +150,7 @@ def test_without_tools_no_call_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"', "[" * 100_000])
 def test_arguments_that_are_no_object_are_an_error_for_the_model(arguments: str) -> None:
-    result = load_tools(["demo"]).run(ToolCall("a", "calculator", arguments))
+    result = load_tools(["demo"]).run(ToolInvocation("a", "calculator", arguments))
     assert result is not None
     assert result.startswith("error: ")
 

@@ -29,7 +29,7 @@ from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, RequestError, RequestFailed
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
-from orcinus.text.tools.tool_chat import ToolCall, joined_calls
+from orcinus.text.tools.tool_chat import ToolInvocation, joined_calls
 
 KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
@@ -178,7 +178,7 @@ class Conversation:
             self.failed += 1
             print_error(str(error))
 
-    def _answer(self, choice: ToolChoice) -> list[ToolCall]:
+    def _answer(self, choice: ToolChoice) -> list[ToolInvocation]:
         """Print an answer and add it to the messages; returns its calls. Raises `RequestError`."""
         answer, tokens, start = "", 0, time.perf_counter()
         deltas: list[ToolCallDelta] = []
@@ -203,7 +203,7 @@ class Conversation:
         self.messages.append(message | ({"tool_calls": [call.message for call in calls]} if calls else {}))
         return calls
 
-    def _result(self, call: ToolCall) -> str | None:
+    def _result(self, call: ToolInvocation) -> str | None:
         """What a tool says: a built-in one itself, another through the user; None if the user leaves."""
         found = self.tools.run(call)
         if found is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orcinus.cli.demo_tools import DEMO_TOOLS, Run
 from orcinus.errors import ConfigError, RequestError
-from orcinus.text.tools.tool_chat import ToolCall, tools_from
+from orcinus.text.tools.tool_chat import ToolInvocation, tools_from
 
 DEMO = "demo"
 
@@ -26,7 +26,7 @@ class ChatTools:
     def names(self) -> list[str]:
         return [definition["function"]["name"] for definition in self.definitions]
 
-    def run(self, call: ToolCall) -> str | None:
+    def run(self, call: ToolInvocation) -> str | None:
         """The result of a built-in tool, or its error; None of another."""
         if (run := self.built_in.get(call.name)) is None:
             return None

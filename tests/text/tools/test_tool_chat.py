@@ -12,7 +12,7 @@ import pytest
 from orcinus import LLM, RequestOutput, SamplingParams, StructuredOutputs
 from orcinus.errors import RequestError
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
-from orcinus.text.tools.tool_chat import ToolCall, choice_from, joined_calls, tools_from
+from orcinus.text.tools.tool_chat import ToolInvocation, choice_from, joined_calls, tools_from
 
 CITIES = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITIES}}
@@ -62,6 +62,9 @@ def test_calls_and_results_are_history(llm: LLM) -> None:
     assert re.search(r'<tool_call>\n\{"name": "weather", "arguments": \{"city": "Oslo"\}\}\n</tool_call>', prompt)
     assert "It snows." in prompt
     assert (output.finish_reason in ("stop", "length"), output.tool_calls) == (True, ())
+    without = llm.tokenizer.decode(only(llm.chat(history, GREEDY)).prompt_token_ids, skip_special_tokens=True)
+    assert "The weather." not in without
+    assert "It snows." in without
 
 
 def test_without_a_choice_of_calls_the_model_sees_no_tools(llm: LLM) -> None:
@@ -117,4 +120,4 @@ def test_tools_have_openai_s_form() -> None:
 
 def test_calls_are_joined_by_their_index() -> None:
     deltas = [ToolCallDelta(1, "b", "g", "{"), ToolCallDelta(0, "a", "f", "[1"), ToolCallDelta(1, arguments="}")]
-    assert joined_calls(deltas) == [ToolCall("a", "f", "[1"), ToolCall("b", "g", "{}")]
+    assert joined_calls(deltas) == [ToolInvocation("a", "f", "[1"), ToolInvocation("b", "g", "{}")]

@@ -17,11 +17,12 @@ from orcinus.text.tools.tool_prompt import without_template
 from orcinus.text.tools.tool_use import ToolUse
 
 Definition = Mapping[str, Any]  # {"type": "function", "function": {"name", "description", "parameters", "strict"}}
+Definitions = Sequence[Definition]
 _knows_tools = lru_cache(8)(knows_tools)  # one model, one template
 
 
 @dataclass
-class ToolCall:
+class ToolInvocation:
     """A call in an answer, joined from its deltas."""
 
     id: str = ""
@@ -34,17 +35,17 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
-def joined_calls(deltas: Sequence[ToolCallDelta]) -> list[ToolCall]:
+def joined_calls(deltas: Sequence[ToolCallDelta]) -> list[ToolInvocation]:
     """The calls that deltas are pieces of, in order."""
-    calls: dict[int, ToolCall] = {}
+    calls: dict[int, ToolInvocation] = {}
     for delta in deltas:
-        call = calls.setdefault(delta.index, ToolCall())
+        call = calls.setdefault(delta.index, ToolInvocation())
         call.id, call.name = delta.id or call.id, delta.name or call.name
         call.arguments += delta.arguments
     return [calls[index] for index in sorted(calls)]
 
 
-def tools_from(definitions: Sequence[Definition]) -> tuple[Tool, ...]:
+def tools_from(definitions: Definitions) -> tuple[Tool, ...]:
     """Tools from OpenAI's form. Raises `RequestError`."""
     if isinstance(definitions, str | bytes | Mapping) or not isinstance(definitions, Sequence):
         raise RequestError(f"tools must be a list of definitions, not {shown(definitions)}", "tools")
@@ -84,13 +85,17 @@ def choice_from(given: Any) -> ToolChoice:
 
 
 def encode_tool_chat(
-    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], definitions: Sequence[Definition], choice: ToolChoice
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], definitions: Definitions, choice: ToolChoice
 ) -> ChatIds:
     """A conversation with tools as ids, ready for the assistant's next turn.
 
     The ids carry the tools that the answer may call, and the answer's form if that is bound. Raises `RequestError`.
     """
     tools = tools_from(definitions)
+    if not tools and choice.forced:
+        raise RequestError("tool_choice wants a call: give tools, too", "tool_choice")
+    if not tools and not _has_calls(messages):
+        return tokenizer.encode_chat(messages)
     if choice.name is not None and choice.name not in [tool.name for tool in tools]:
         raise RequestError(f"tool_choice: {shown(choice.name)} is none of the tools", "tool_choice")
     offered = () if choice.mode == "none" else tools
@@ -104,6 +109,12 @@ def encode_tool_chat(
         grammar = ids.tool_use.form.grammar(tools, choice, parallel=True, token_id=tokenizer.added_ids.get)
         ids.form = None if grammar is None else StructuredOutputs(llguidance=grammar)
     return ids
+
+
+def _has_calls(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether calls or their results are in the history."""
+    given = [message for message in messages if isinstance(message, Mapping)]
+    return any(message.get("role") == "tool" or message.get("tool_calls") for message in given)
 
 
 def _completed(message: Mapping[str, Any]) -> dict[str, Any]:
