@@ -328,6 +328,8 @@ def test_the_document_names_every_route_once(server: Running) -> None:
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/tokenize",
         "/detokenize",
         "/v1/requests/{id}/cancel",
