@@ -26,6 +26,7 @@ from orcinus.text.input_processor import InputProcessor, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
 from orcinus.text.tools.template_support import find_form
 from orcinus.text.tools.tool_call import ToolForm
+from orcinus.text.tools.tool_use import ToolUse
 
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
 AT_ONCE = 1000  # characters tokenized faster than a thread is called
@@ -198,12 +199,19 @@ class RequestProcessor:
         """The prepared answers of a chat request."""
         use, form = tool_use(body, self.tool_form), wanted_form(body)
         if use is not None:
-            form = await self.threads.run(bound_form, use, choice_of(body), form, self.tokenizer.added_ids.get)
+            form = await self._bound(use, body, form)
         most, logprobs = body.max_completion_tokens or body.max_tokens, (body.top_logprobs or 0) if body.logprobs else None
         params = sampling_params(body, self.defaults, self.ready.vocab_size, most, logprobs)
         params = replace(params, thinking_token_budget=body.thinking_token_budget)
         prepared = await self.prepare([chat_encoder(body)], params, body, context, form)
         return [replace(one, tool_use=use) for one in prepared]
+
+    async def _bound(self, use: ToolUse, body: ChatBody, form: WantedForm | None) -> WantedForm | None:
+        """The form of an answer that may call tools, made in a thread. Raises `ApiError`."""
+        try:
+            return await self.threads.run(bound_form, use, choice_of(body), form, self.tokenizer.added_ids.get)
+        except TimeoutError:
+            raise invalid("tools", f"tools: their grammar takes longer than {self.threads.limit_s:.0f} s") from None
 
     async def completion(self, body: CompletionBody, context: RequestContext) -> list[TokenizedRequest]:
         """The prepared answers of a completion request.
