@@ -56,7 +56,7 @@ REASON = why_not()
 as_another_user = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def temporary() -> Iterator[Path]:
     """A folder for temporary files that anyone can use, like /tmp."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -143,11 +143,13 @@ def test_a_server_starts_answers_and_leaves(temporary: Path) -> None:
 @as_another_user
 def test_what_another_user_made_is_not_loaded(temporary: Path) -> None:
     """Root prepares the folder in which the user's cache would lie."""
-    planted = temporary / f"orcinus-cache-{NOBODY}"
-    planted.mkdir(mode=0o777)
-    planted.chmod(0o777)
+    folder = temporary / "prepared"
+    planted = folder / f"orcinus-cache-{NOBODY}"
+    planted.mkdir(parents=True)
+    for each in (folder, planted):
+        each.chmod(0o1777 if each == folder else 0o777)
     code = "from orcinus.cache import cache_folder; print(cache_folder())"
-    command = command_of(NOBODY, sys.executable, "-c", code, HOME="/", TMPDIR=str(temporary))
+    command = command_of(NOBODY, sys.executable, "-c", code, HOME="/", TMPDIR=str(folder))
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "None\n"
 
 
