@@ -8,7 +8,8 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto
 SOURCES := src tests benchmarks docs tools examples
 
 CLIENTS := .venv-clients
-CLIENT_VENVS := $(foreach name,openai openai_agents anthropic lm_eval guidellm aiperf schemathesis,$(CLIENTS)/$(name)/installed)
+CLIENT_NAMES := openai openai_agents anthropic llm instructor lm_eval guidellm aiperf schemathesis
+CLIENT_VENVS := $(foreach name,$(CLIENT_NAMES),$(CLIENTS)/$(name)/installed)
 JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 
 .PHONY: demo serve test test-all check lint style conformance format clean

@@ -1,4 +1,4 @@
-"""How a client's script reports: a line a check, and a status that is not 0 if one failed.
+"""How a client's script reports: a line per check with its feature, and a status that is not 0 if one failed.
 
 The scripts run in environments of their own, where Orcinus is not installed; what they need to know is in the environment.
 """
@@ -13,16 +13,24 @@ from typing import TypeVar
 URL = os.environ.get("ORCINUS_URL", "http://127.0.0.1:8000")
 NARROW_URL = os.environ.get("ORCINUS_NARROW_URL", "")  # a server whose queue is full with two answers
 KEYED_URL = os.environ.get("ORCINUS_KEYED_URL", "")  # a server with the API key `secret`
+CALLING_URL = os.environ.get("ORCINUS_CALLING_URL", "")  # the server behind a proxy that asks for calls (`forced_calls`)
 MODEL = os.environ.get("ORCINUS_MODEL", "orcinus-tiny")
 MODEL_DIR = os.environ.get("ORCINUS_MODEL_DIR", "")
 BASE = f"{URL}/v1"
+FEATURES = ("chat", "stream", "tools", "json schema", "json object", "responses", "messages")
 
 Failure = TypeVar("Failure", bound=Exception)
 failures = 0
 
 
-def check(name: str) -> Callable[[Callable[[], object]], Callable[[], object]]:
-    """A decorator that runs a function at once and prints what came of it."""
+def check(name: str, feature: str = "") -> Callable[[Callable[[], object]], Callable[[], object]]:
+    """A decorator that runs a function at once and prints what came of it.
+
+    `feature` is the column of the table in docs/clients.md; checks without one count for no column.
+    """
+    if feature and feature not in FEATURES:
+        raise ValueError(f"no such feature: {feature}; there are {', '.join(FEATURES)}")
+    name = f"[{feature}] {name}" if feature else name
 
     def run(body: Callable[[], object]) -> Callable[[], object]:
         global failures

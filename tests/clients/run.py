@@ -1,11 +1,14 @@
 """`make conformance`: the checklist, and clients as people install them, each against a server process of the bundled model.
 
 python -m tests.clients.run [NAME ...]       # all, or those named: checklist, openai, litellm, ...
+python -m tests.clients.run --write NAME     # the same, and puts what was seen into docs/clients.md
 """
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,49 +16,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from orcinus.tiny import MODEL_DIR
+from tests.clients.client_list import CLIENTS, HERE, Client
+from tests.clients.feature_table import PAGE, FeatureRow, merged, plain
+from tests.clients.forced_calls import forcing
 from tests.serve.conftest import Running, serving
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-VENVS = ROOT / ".venv-clients"
-SUITE = VENVS / "json_schema" / "jsonschema-4.26.0.tar.gz"
 MOST_S = 1800
-
-
-@dataclass(frozen=True)
-class Client:
-    """One row of the table."""
-
-    name: str
-    command: tuple[str, ...]
-    needs: str  # what must exist for it
-
-
-def script(name: str, venv: str | None = None) -> Client:
-    """A script, and the environment it runs in."""
-    python = str(VENVS / (venv or name) / "bin" / "python")
-    return Client(name, (python, "-E", str(HERE / f"use_{name}.py")), python)  # -E: what we find must not hide what it lacks
-
-
-CLIENTS = [
-    script("openai"),
-    script("anthropic"),
-    script("litellm", "openai"),
-    script("langchain", "openai"),
-    script("openai_agents"),
-    Client("ai_sdk", ("node", str(HERE / "node" / "use_ai_sdk.mjs")), str(HERE / "node" / "node_modules" / "ai")),
-    script("lm_eval"),
-    Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
-    script("guidellm"),
-    script("aiperf"),
-    script("schemathesis"),  # last, for it leaves the scheduler with limits of its own
-]
 
 
 @dataclass(frozen=True)
@@ -67,6 +39,7 @@ class Outcome:
     failed: int
     seconds: float
     note: str = ""
+    features: dict[str, bool] = field(default_factory=dict)  # those that it has: whether all checks of it passed
 
 
 def show_log(running: Running, defects: list[str]) -> None:
@@ -107,7 +80,7 @@ def run(client: Client, known: dict[str, str]) -> Outcome:
         return Outcome(client.name, 0, 1, 0, "not installed")
     began = time.monotonic()
     environment = os.environ | known
-    counts = {"pass": 0, "FAIL": 0}
+    counts, features = {"pass": 0, "FAIL": 0}, dict[str, bool]()
     process = subprocess.Popen(
         client.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE
     )
@@ -119,11 +92,13 @@ def run(client: Client, known: dict[str, str]) -> Outcome:
         if word in (*counts, "skip", "    "):
             print(line, end="", flush=True)
         counts[word] = counts.get(word, 0) + 1
+        if named := re.match(r"(pass|FAIL)  \[([a-z ]+)\]", line):
+            features[named[2]] = features.get(named[2], True) and named[1] == "pass"
     guard.cancel()
     status = process.wait()
     ended_badly = status not in (0, 1) or (status == 1 and not counts["FAIL"]) or not counts["pass"] + counts["FAIL"]
     note = f"ended with status {status}" if ended_badly else ""
-    return Outcome(client.name, counts["pass"], counts["FAIL"] + bool(note), time.monotonic() - began, note)
+    return Outcome(client.name, counts["pass"], counts["FAIL"] + bool(note), time.monotonic() - began, note, features)
 
 
 def checklists(known: dict[str, str]) -> list[Client]:
@@ -148,17 +123,31 @@ def table(outcomes: list[Outcome]) -> str:
     )
 
 
+def rows_of(clients: list[Client], outcomes: list[Outcome]) -> list[FeatureRow]:
+    """What the table of clients and features says of those that ran."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    found = {outcome.name: outcome.features for outcome in outcomes}
+    return [
+        FeatureRow(client.title, client.version, found[client.name], today)
+        for client in clients
+        if client.title and found.get(client.name)
+    ]
+
+
 def main() -> int:
-    """Start the servers, run all clients, print the table."""
-    wanted = set(sys.argv[1:])
+    """Start the servers, run all clients, print the tables."""
+    write = "--write" in sys.argv
+    wanted = set(sys.argv[1:]) - {"--write"}
     unknown = wanted - {client.name for client in CLIENTS} - {"checklist", "checklist_with_key"}
     if unknown or not shutil.which("node"):
         print(f"no such client: {', '.join(unknown)}" if unknown else "the AI SDK needs node 20 or newer", file=sys.stderr)
         return 2
     defects: list[str] = []
     with ExitStack() as stack:
+        url = stack.enter_context(server(defects)).url
         known = {
-            "ORCINUS_URL": stack.enter_context(server(defects)).url,
+            "ORCINUS_URL": url,
+            "ORCINUS_CALLING_URL": stack.enter_context(forcing(url)),
             "ORCINUS_NARROW_URL": stack.enter_context(server(defects, "--max-queue", "2")).url,
             "ORCINUS_KEYED_URL": keyed(stack, defects),
             "ORCINUS_MODEL": "orcinus-tiny",
@@ -167,8 +156,12 @@ def main() -> int:
         }
         clients = [*checklists(known), *CLIENTS]
         outcomes = [run(client, known) for client in clients if not wanted or client.name in wanted]
+    rows = rows_of(CLIENTS, outcomes)
     outcomes.append(Outcome("server_log", 0, len(defects), 0, defects[0] if defects else "no traceback, no error"))
-    print(f"\n{table(outcomes)}")
+    print(f"\n{table(outcomes)}\n\n{plain(rows)}")
+    if write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(merged(page, rows, [client.title for client in CLIENTS]), encoding="utf-8")
     return 1 if any(one.failed for one in outcomes) else 0
 
 

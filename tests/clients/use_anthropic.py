@@ -24,7 +24,7 @@ EXTRA = {"extra_body": {"temperature": 0}}  # this version of the package has no
 GREEDY = {"model": MODEL, "messages": STORY, "max_tokens": 60, **EXTRA}
 
 
-@check("a message")
+@check("a message", "messages")
 def message() -> None:
     answer = client.messages.create(model=MODEL, messages=HI, max_tokens=100, **EXTRA)
     assert (answer.type, answer.role, answer.stop_reason) == ("message", "assistant", "end_turn")
@@ -33,7 +33,7 @@ def message() -> None:
     assert answer.usage.output_tokens > 0
 
 
-@check("the stream helper gathers the same message")
+@check("the stream helper gathers the same message", "stream")
 def streamed() -> None:
     whole = client.messages.create(**GREEDY)
     with client.messages.stream(**GREEDY) as stream:
@@ -45,13 +45,13 @@ def streamed() -> None:
     )
 
 
-@check("the beta path, with its query and headers")
+@check("the beta path, with its query and headers", "messages")
 def beta() -> None:
     answer = client.beta.messages.create(**GREEDY, betas=["interleaved-thinking-2025-05-14"])
     assert answer.content[0].text == client.messages.create(**GREEDY).content[0].text
 
 
-@check("counted tokens are those of the request")
+@check("counted tokens are those of the request", "messages")
 def counted() -> None:
     fields = {"model": MODEL, "messages": HI, "system": "Be brief.", "tools": [CLOCK]}
     usage = client.messages.create(**fields, max_tokens=1).usage
@@ -59,7 +59,7 @@ def counted() -> None:
     assert count == usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
 
 
-@check("a forced call fits its schema, whole and streamed, and its result goes back")
+@check("a forced call fits its schema, whole and streamed, and its result goes back", "tools")
 def tools() -> None:
     fields = GREEDY | {"messages": HI, "tools": [CLOCK], "tool_choice": {"type": "tool", "name": "clock"}}
     whole = client.messages.create(**fields)
@@ -75,25 +75,25 @@ def tools() -> None:
     assert client.messages.create(model=MODEL, messages=past, tools=[CLOCK], max_tokens=5).content
 
 
-@check("an answer in a schema")
+@check("an answer in a schema", "json schema")
 def schema() -> None:
     answer = client.messages.create(**GREEDY, output_config={"format": {"type": "json_schema", "schema": SCHEMA}})
     assert answer.content[0].text.replace(" ", "") in ('{"zone":"UTC"}', '{"zone":"CET"}')
 
 
-@check("the stop sequence that ended an answer")
+@check("the stop sequence that ended an answer", "messages")
 def stop() -> None:
     answer = client.messages.create(**GREEDY, stop_sequences=["a"])
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "a")
 
 
-@check("the answer continues the last message of the assistant")
+@check("the answer continues the last message of the assistant", "messages")
 def prefilled() -> None:
     past = [*STORY, {"role": "assistant", "content": "Once upon a"}]
     assert client.messages.create(**GREEDY | {"messages": past}).content[0].text
 
 
-@check("the second turn finds the first in the cache")
+@check("the second turn finds the first in the cache", "messages")
 def cached() -> None:
     text = "The fox lives in the wood and the wood is old. " * 8
     system = [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]

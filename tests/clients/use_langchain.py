@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import operator
+from functools import reduce
+from typing import Literal
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
+from pydantic import BaseModel
 from report import BASE, MODEL, check, leave
 
 COMMON = {"model": MODEL, "base_url": BASE, "api_key": "none", "temperature": 0, "max_retries": 0}
 chat = ChatOpenAI(**COMMON, max_tokens=20, stream_usage=True)
 text = OpenAI(**COMMON, max_tokens=12)
+roomy = ChatOpenAI(**COMMON, max_tokens=300)
+responses = ChatOpenAI(**COMMON, max_tokens=80, use_responses_api=True)
 
 
-@check("ChatOpenAI: invoke, with counts")
+class City(BaseModel):
+    """A city."""
+
+    name: Literal["Paris", "Rome"]
+
+
+@tool
+def weather(city: Literal["Paris", "Rome"]) -> str:
+    """The weather of a city."""
+    return f"Sunny in {city}."
+
+
+@check("ChatOpenAI: invoke, with counts", "chat")
 def invoke() -> None:
     answer = chat.invoke("Hi")
     assert answer.content
@@ -21,7 +41,7 @@ def invoke() -> None:
     assert answer.response_metadata["finish_reason"] in ("stop", "length")
 
 
-@check("ChatOpenAI: stream says the same, with counts")
+@check("ChatOpenAI: stream says the same, with counts", "stream")
 def stream() -> None:
     chunks = list(chat.stream("Hi"))
     whole = chat.invoke("Hi")
@@ -32,20 +52,20 @@ def stream() -> None:
     assert total.usage_metadata["output_tokens"] == whole.usage_metadata["output_tokens"]
 
 
-@check("ChatOpenAI: a conversation with a system message and parts")
+@check("ChatOpenAI: a conversation with a system message and parts", "chat")
 def conversation() -> None:
     parts = HumanMessage([{"type": "text", "text": "Tell me a story."}])
     assert chat.invoke([SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("Hello!"), parts]).content
 
 
-@check("ChatOpenAI: a batch, and async")
+@check("ChatOpenAI: a batch, and async", "chat")
 def batch() -> None:
     answers = chat.batch(["Hi", "Hello", "Hi"])
     assert answers[0].content == answers[2].content
     assert asyncio.run(chat.ainvoke("Hi")).content == answers[0].content
 
 
-@check("ChatOpenAI: logprobs and stop")
+@check("ChatOpenAI: logprobs and stop", "chat")
 def logprobs() -> None:
     answer = chat.bind(logprobs=True, top_logprobs=2, stop=["zzz"]).invoke("Hi")
     assert answer.response_metadata["logprobs"]["content"]
@@ -63,6 +83,43 @@ def older_batch() -> None:
     found = text.generate(["Once upon a time", "The sea is"])
     assert [one[0].text for one in found.generations] == [text.invoke(prompt) for prompt in ("Once upon a time", "The sea is")]
     assert found.llm_output["token_usage"]["completion_tokens"] == 24
+
+
+for name, model, feature in (("ChatOpenAI", roomy, "tools"), ("ChatOpenAI over /v1/responses", responses, "responses")):
+
+    @check(f"{name}: a tool is called, and its result read", feature)
+    def tools(model: ChatOpenAI = model) -> None:
+        asking = model.bind_tools([weather], tool_choice="required", parallel_tool_calls=False)
+        answer = asking.invoke("Hi")
+        (call,) = answer.tool_calls
+        result = weather.invoke(call)
+        assert isinstance(result, ToolMessage)
+        assert result.content in ("Sunny in Paris.", "Sunny in Rome.")
+        assert model.bind_tools([weather]).invoke([HumanMessage("Hi"), answer, result]).response_metadata
+        total = reduce(operator.add, asking.stream("Hi"))
+        assert [one["args"] for one in total.tool_calls] == [call["args"]]
+
+    @check(f"{name}: with_structured_output", "responses" if model is responses else "json schema")
+    def structured(model: ChatOpenAI = model) -> None:
+        assert isinstance(model.with_structured_output(City, method="json_schema").invoke("Hi"), City)
+
+
+@check("ChatOpenAI: with_structured_output by a function", "tools")
+def by_function() -> None:
+    assert isinstance(roomy.with_structured_output(City, method="function_calling").invoke("Hi"), City)
+
+
+@check("ChatOpenAI: JSON mode", "json object")
+def json_mode() -> None:
+    answer = roomy.bind(response_format={"type": "json_object"}).invoke("Answer in JSON.")
+    assert answer.response_metadata["finish_reason"] == "length" or isinstance(json.loads(answer.content), dict)
+
+
+@check("ChatOpenAI over /v1/responses: invoke and stream", "responses")
+def over_responses() -> None:
+    whole = responses.invoke("Hi")
+    assert whole.text
+    assert "".join(chunk.text for chunk in responses.stream("Hi")) == whole.text
 
 
 leave()

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
+from typing import Literal
 
 import openai
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
+from pydantic import BaseModel
 from report import BASE, KEYED_URL, MODEL, NARROW_URL, check, leave, raised
 
 client = OpenAI(base_url=BASE, api_key="none", max_retries=0, timeout=60)
 HI = [{"role": "user", "content": "Hi"}]
 STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
+
+
+class Weather(BaseModel):
+    """Weather of a city."""
+
+    city: Literal["Paris", "Rome"]
+    days: Literal[1, 2, 3]
+
+
+TOOL = pydantic_function_tool(Weather)
 
 
 @check("models.list and models.retrieve")
@@ -26,7 +39,7 @@ def unknown_model() -> None:
     assert raised(openai.NotFoundError, lambda: client.models.retrieve("gpt-7")).code == "model_not_found"
 
 
-@check("a chat")
+@check("a chat", "chat")
 def chat() -> None:
     answer = client.chat.completions.create(model=MODEL, messages=HI, temperature=0)
     assert answer.choices[0].message.role == "assistant"
@@ -35,7 +48,7 @@ def chat() -> None:
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-@check("a streamed chat says the same")
+@check("a streamed chat says the same", "stream")
 def streamed() -> None:
     fields = {"model": MODEL, "messages": STORY, "temperature": 0, "max_completion_tokens": 60}
     whole = client.chat.completions.create(**fields)
@@ -48,7 +61,7 @@ def streamed() -> None:
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 60
 
 
-@check("the stream helper gathers the message")
+@check("the stream helper gathers the message", "stream")
 def helper() -> None:
     with client.chat.completions.stream(model=MODEL, messages=HI, temperature=0) as stream:
         for _ in stream:
@@ -58,7 +71,7 @@ def helper() -> None:
     assert final.choices[0].message.content == whole.choices[0].message.content
 
 
-@check("completions, whole and streamed, of several prompts")
+@check("completions, whole and streamed, of several prompts", "chat")
 def completions() -> None:
     fields = {"model": MODEL, "prompt": ["Once upon a time", "The sea is"], "max_tokens": 12, "temperature": 0}
     whole = client.completions.create(**fields)
@@ -70,7 +83,7 @@ def completions() -> None:
     assert texts == [choice.text for choice in whole.choices]
 
 
-@check("async, 8 at once")
+@check("async, 8 at once", "chat")
 def several() -> None:
     async def ask() -> list[str]:
         async with AsyncOpenAI(base_url=BASE, api_key="none", max_retries=0) as ours:
@@ -85,7 +98,7 @@ def several() -> None:
     assert len(set(asyncio.run(ask()))) == 1
 
 
-@check("logprobs of a chat and of a completion")
+@check("logprobs of a chat and of a completion", "chat")
 def logprobs() -> None:
     answer = client.chat.completions.create(
         model=MODEL, messages=HI, logprobs=True, top_logprobs=3, max_tokens=4, temperature=0
@@ -105,7 +118,7 @@ def echo() -> None:
     assert all(value <= 0 for value in choice.logprobs.token_logprobs[1:])
 
 
-@check("n, seed, stop, logit_bias and what is beyond OpenAI's fields")
+@check("n, seed, stop, logit_bias and what is beyond OpenAI's fields", "chat")
 def fields() -> None:
     two = client.chat.completions.create(model=MODEL, messages=STORY, n=2, seed=1, max_tokens=8)
     again = client.chat.completions.create(model=MODEL, messages=STORY, n=2, seed=1, max_tokens=8)
@@ -130,7 +143,7 @@ def request_id() -> None:
     assert raw.headers["x-request-id"] == "mine"
 
 
-@check("errors have the class of their status, and their fields")
+@check("errors have the class of their status, and their fields", "chat")
 def errors() -> None:
     bad = [
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
@@ -196,7 +209,7 @@ def patient() -> None:
     thread.join()
 
 
-@check("a client that leaves a stream does no harm")
+@check("a client that leaves a stream does no harm", "stream")
 def leaves() -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=STORY, stream=True, max_tokens=1000, extra_body={"ignore_eos": True}
@@ -205,6 +218,69 @@ def leaves() -> None:
         next(stream)
     stream.close()
     assert client.chat.completions.create(model=MODEL, messages=HI, max_tokens=1).choices
+
+
+@check("a tool is called, and its result read", "tools")
+def tools() -> None:
+    fields = {"model": MODEL, "tools": [TOOL], "temperature": 0, "max_tokens": 80}
+    choice = client.chat.completions.create(messages=HI, tool_choice="required", parallel_tool_calls=False, **fields).choices[0]
+    (call,) = choice.message.tool_calls
+    assert choice.finish_reason == "tool_calls"
+    assert Weather.model_validate_json(call.function.arguments)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+    assert client.chat.completions.create(messages=[*HI, choice.message, result], **fields).choices[0].finish_reason
+
+
+@check("a named tool, streamed through the helper, says the same", "tools")
+def streamed_tools() -> None:
+    named = {"type": "function", "function": {"name": "Weather"}}
+    fields = {"model": MODEL, "messages": HI, "tools": [TOOL], "tool_choice": named, "temperature": 0}
+    whole = client.chat.completions.parse(**fields).choices[0].message.tool_calls[0].function
+    with client.chat.completions.stream(**fields) as stream:
+        pieces = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        (call,) = stream.get_final_completion().choices[0].message.tool_calls
+    assert "".join(pieces) == call.function.arguments == whole.arguments
+    assert call.function.parsed_arguments == whole.parsed_arguments == Weather.model_validate_json(whole.arguments)
+
+
+@check("parse gives an object of the class", "json schema")
+def parse() -> None:
+    answer = client.chat.completions.parse(model=MODEL, messages=HI, response_format=Weather, temperature=0)
+    assert isinstance(answer.choices[0].message.parsed, Weather)
+
+
+@check("a JSON object", "json object")
+def json_object() -> None:
+    form = {"type": "json_object"}
+    choice = client.chat.completions.create(
+        model=MODEL, messages=HI, response_format=form, temperature=0, max_tokens=400
+    ).choices[0]
+    assert choice.finish_reason == "length" or isinstance(json.loads(choice.message.content), dict)
+
+
+@check("a response, whole and streamed through the helper", "responses")
+def responses() -> None:
+    fields = {"model": MODEL, "input": "Hi", "temperature": 0}
+    whole = client.responses.create(**fields)
+    with client.responses.stream(**fields) as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert text == final.output_text == whole.output_text
+    assert text
+    assert final.usage.output_tokens == whole.usage.output_tokens
+
+
+@check("a response with a tool, its result, and a parsed answer", "responses")
+def response_tools() -> None:
+    tool = {"type": "function", "name": "weather", "parameters": TOOL["function"]["parameters"], "strict": True}
+    fields = {"model": MODEL, "temperature": 0, "store": False, "tools": [tool]}
+    history = [{"role": "user", "content": "Hi"}]
+    first = client.responses.create(input=history, tool_choice="required", parallel_tool_calls=False, **fields)
+    (call,) = (item for item in first.output if item.type == "function_call")
+    assert Weather.model_validate_json(call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."}
+    second = client.responses.parse(input=[*history, *first.output, result], text_format=Weather, **fields | {"tools": []})
+    assert isinstance(second.output_parsed, Weather)
 
 
 leave()
