@@ -7,7 +7,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from orcinus.errors import RequestError
+from orcinus.serve import http_limits
 from orcinus.serve.body import parse
 from orcinus.serve.body_reader import MOST_BYTES, PACE, SILENCE_S, WITHIN_S, Body, BodyReader
 from orcinus.serve.schema import CompletionBody
@@ -23,6 +24,7 @@ from orcinus.text.tokenizer import Tokenizer, TooManyTokens, load_tokenizer
 from orcinus.tiny import MODEL_DIR
 from tests.product import in_turn, part
 from tests.serve.conftest import Running, serving
+from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until, within
 
 KEY = {"Authorization": "Bearer secret"}
@@ -34,6 +36,16 @@ MIB = 2**20
 def server() -> Iterator[Running]:
     with serving("--simulate", "llama-7b", "--speed", "50", "--api-key", "secret") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Running]:
+    """A server that waits for one second where others wait for ten."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HEADERS_WITHIN_S", "LINGER_S"):
+            patch.setattr(http_limits, name, getattr(http_limits, name) / 10)
+        with serving_in_process("--simulate", "llama-7b", "--speed", "50", "--api-key", "secret") as running:
+            yield running
 
 
 def memory(server: Running) -> int:
@@ -114,7 +126,7 @@ def test_trailers_are_no_headers(server: Running) -> None:
         assert b"late" not in found
 
 
-def test_heads_have_an_end_in_bytes_and_in_time(server: Running) -> None:
+def test_heads_have_an_end_in_bytes(server: Running) -> None:
     for begin, piece in (
         (b"GET /health HTTP/1.1\r\n", b"x: " + b"y" * 1000 + b"\r\n"),
         (b"GET /", b"y" * 1000),
@@ -123,11 +135,14 @@ def test_heads_have_an_end_in_bytes_and_in_time(server: Running) -> None:
         with closing(connect(server)) as connection:
             connection.sendall(begin)
             assert flood(connection, piece, 8 * MIB) < 2 * MIB
-    with within(30), closing(connect(server)) as connection:  # all of it would take longer
+
+
+def test_heads_have_an_end_in_time(impatient: Running) -> None:
+    with within(30), closing(connect(impatient)) as connection:  # all of it would take longer
         try:
-            for byte in b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 20:
+            for byte in b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 120:
                 connection.sendall(bytes([byte]))
-                time.sleep(0.25)
+                time.sleep(0.05)
         except OSError:
             return
         assert answer(connection).startswith(b"HTTP/1.1 408")
@@ -154,9 +169,12 @@ def test_a_few_pipelined_requests_are_answered_in_order(server: Running) -> None
         assert answer(connection).count(b"HTTP/1.1 200") == 10
 
 
-@pytest.mark.parametrize("length", part(b"Transfer-Encoding: chunked", full=[b"Content-Length: 8000000"]))
+LENGTHS = part(b"Transfer-Encoding: chunked", full=[b"Content-Length: 8000000"])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
 def test_a_body_without_a_key_is_not_read(server: Running, length: bytes) -> None:
-    """The answer comes at once; what is sent all the same is not kept, and the connection ends 10 s later."""
+    """The answer comes at once, and what is sent all the same is not kept."""
     before = memory(server)
     connections = [connect(server) for _ in range(20)]
     part = b"4000\r\n" + b"x" * 0x4000 + b"\r\n" if b"chunked" in length else b"x" * 0x4000
@@ -166,10 +184,18 @@ def test_a_body_without_a_key_is_not_read(server: Running, length: bytes) -> Non
         assert connection.recv(12) == b"HTTP/1.1 401"
         flood(connection, part, 4 * MIB)
     assert memory(server) - before < 24 * MIB
-    for connection in connections:  # a little now and then does not keep it open
-        little = b"1\r\nx\r\n" if b"chunked" in length else b"x"
-        wait_until(lambda connection=connection, little=little: closed(connection, little), 60, 0.2)
+    for connection in connections:
         connection.close()
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_its_connection_ends_soon_after_the_answer(impatient: Running, length: bytes) -> None:
+    """A little of the body now and then does not keep it open."""
+    chunked = b"chunked" in length
+    with closing(connect(impatient)) as connection:
+        connection.sendall(head("/v1/chat/completions", length.decode(), key=False) + (b"1\r\nx\r\n" if chunked else b"x"))
+        assert connection.recv(12) == b"HTTP/1.1 401"
+        wait_until(lambda: closed(connection, b"1\r\nx\r\n" if chunked else b"x"), 60, 0.2)
 
 
 def closed(connection: socket.socket, little: bytes) -> bool:
@@ -312,23 +338,23 @@ def test_what_can_never_fit_is_refused_before_it_is_worked_on(server: Running, p
 
 
 MANY = 1_500_000
-COMPLEX = {
-    "lists in a prompt": {"prompt": [[]] * MANY},
-    "lists of one id": {"prompt": [[5]] * MANY},
-    "ids": {"prompt": [5] * 2 * MANY},
-    "allowed ids": {"prompt": "x", "allowed_token_ids": [5] * 2 * MANY},
-    "fields": {"prompt": "x", **{str(number): 1 for number in range(200_000)}},
-    "biases": {"prompt": "x", "logit_bias": {str(number): 1 for number in range(600_000)}},
-    "an unknown field": {"prompt": "x", "something": [{}] * MANY},
-    "parts": {"prompt": "x", "messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 200_000}]},
-    "tool calls": {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 200_000}]},
-    "tools": {"messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"parameters": [{}] * MANY}}]},
+COMPLEX: dict[str, Callable[[], dict[str, Any]]] = {
+    "lists in a prompt": lambda: {"prompt": [[]] * MANY},
+    "lists of one id": lambda: {"prompt": [[5]] * MANY},
+    "ids": lambda: {"prompt": [5] * 2 * MANY},
+    "allowed ids": lambda: {"prompt": "x", "allowed_token_ids": [5] * 2 * MANY},
+    "fields": lambda: {"prompt": "x", **{str(number): 1 for number in range(200_000)}},
+    "biases": lambda: {"prompt": "x", "logit_bias": {str(number): 1 for number in range(600_000)}},
+    "an unknown field": lambda: {"prompt": "x", "something": [{}] * MANY},
+    "parts": lambda: {"prompt": "x", "messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 200_000}]},
+    "tool calls": lambda: {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 200_000}]},
+    "tools": lambda: {"messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"parameters": [{}] * MANY}}]},
 }
 
 
 @pytest.mark.parametrize(("what", "path"), in_turn(COMPLEX, ["/v1/completions", "/v1/chat/completions", "/tokenize"]))
 def test_bodies_of_very_many_values_are_refused_before_they_are_made(server: Running, path: str, what: str) -> None:
-    raw = json.dumps(COMPLEX[what], separators=(",", ":")).encode()
+    raw = json.dumps(COMPLEX[what](), separators=(",", ":")).encode()
     assert len(raw) < MOST_BYTES
     found = server.http.post(path, content=raw, headers=KEY | {"Content-Type": "application/json"})
     assert (found.status_code, found.json()["error"]["code"]) == (400, "invalid_json")
