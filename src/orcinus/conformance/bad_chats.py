@@ -6,13 +6,14 @@ import socket
 from typing import Any
 
 from orcinus.conformance.bad_fields import LEFT_OUT, BadCase, add_rows, chat, said
-from orcinus.conformance.registry import Body, Check, add, check
+from orcinus.conformance.registry import check
 from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, HI, Json, ServerUnderTest
+from orcinus.conformance.target import CHAT, Json, ServerUnderTest
 from orcinus.conformance.verdict import expect
 
 SOUND = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+NAMED = {"type": "function", "function": {"name": "look"}}
 
 
 def _image(url: str) -> list[Json]:
@@ -21,23 +22,6 @@ def _image(url: str) -> list[Json]:
 
 def _schema(**schema: Any) -> Json:
     return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-
-
-def _recursive() -> Json:
-    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "required": ["next"]}
-    return _schema(**{"$ref": "#/$defs/node", "$defs": {"node": node}})
-
-
-def _deep(levels: int) -> Json:
-    schema: Json = {"type": "string"}
-    for _ in range(levels):
-        schema = {"type": "array", "items": schema}
-    return schema
-
-
-def _refs(count: int) -> Json:
-    names = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(count)}
-    return _schema(**{"$ref": "#/$defs/d0", "$defs": names | {f"d{count}": {"type": "string"}}})
 
 
 MESSAGES: list[BadCase] = [
@@ -67,22 +51,66 @@ FORMATS = [
     chat("a string as response_format", "response_format", response_format="json"),
 ]
 
-MUCH: dict[str, Json] = {  # schemas that ask for much: they may be refused, or followed for as long as the answer lasts
-    "a huge maxLength": _schema(type="string", maxLength=10**9),
-    "2,000 references in a row": _refs(2000),
-    "40 arrays deep": _schema(**_deep(40)),
-    "endless": _recursive(),
-    "a pattern of 10 KB": _schema(type="string", pattern="(a|b?)+" * 1500),
+
+def _tool(**function: Any) -> Json:
+    """The fields of a chat with a tool whose function is wrong."""
+    return {"tools": [TOOL | {"function": {"name": "look"} | function}]}
+
+
+CHOICES: dict[str, Any] = {
+    "a number": 5,
+    "an unknown word": "perhaps",
+    "an empty object": {},
+    "a type alone": {"type": "function"},
+    "an empty function": {"type": "function", "function": {}},
+    "a number as its name": {"type": "function", "function": {"name": 5}},
+    "a list": [NAMED],
 }
 
 TOOLS = [
     chat("tool_choice without tools", "tool_choice", tool_choice="required"),
+    chat("a named tool_choice without tools", "tool_choice", tool_choice=NAMED),
+    chat("tool_choice required with no tools", "tool_choice", tool_choice="required", tools=[]),
     chat(
         "tool_choice of an unknown function", None, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "no"}}
     ),
+    *(chat(f"{name} as tool_choice", "tool_choice", tools=[TOOL], tool_choice=one) for name, one in CHOICES.items()),
     chat("a tool without a function", "tools", tools=[{"type": "function"}]),
+    chat("a tool of an unknown type", "tools", tools=[TOOL | {"type": "spell"}]),
     chat("a string as tools", "tools", tools="look"),
+    chat("a number as a tool", "tools", tools=[TOOL, 5]),
+    chat("a function without a name", "tools", tools=[{"type": "function", "function": {"description": "x"}}]),
+    chat("a function's name of control characters", "tools", **_tool(name="a\n\u0000")),
+    chat("a function's name with spaces", "tools", **_tool(name="look here")),
+    chat("an empty name of a function", "tools", **_tool(name="")),
+    chat("a function's name of 10,000 characters", "tools", **_tool(name="a" * 10_000)),
+    chat("a number as a function's description", "tools", **_tool(description=5)),
+    chat("a string as a function's parameters", "tools", **_tool(parameters="city")),
+    chat("a list as a function's parameters", "tools", **_tool(parameters=["city"])),
+    chat("an unknown type as a function's parameters", "tools", tool_choice="required", **_tool(parameters={"type": "wibble"})),
+    chat("two tools of one name", "tools", ours=True, tools=[TOOL, TOOL]),
+    chat("10,000 tools", "tools", ours=True, tools=[TOOL] * 10_000),
+    chat("a string as parallel_tool_calls", "parallel_tool_calls", tools=[TOOL], parallel_tool_calls="yes"),
 ]
+
+RESULT: Json = {"role": "tool", "tool_call_id": "c", "content": "x"}
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+def _called(*calls: Any) -> list[Json]:
+    return [*said("Hi"), {"role": "assistant", "content": None, "tool_calls": list(calls)}]
+
+
+HISTORIES = [
+    chat("a string as tool_calls", "messages[1]", messages=[*said("Hi"), {"role": "assistant", "tool_calls": "look"}]),
+    chat("a number as a call", "messages[1]", messages=_called(CALL, 5)),
+    chat("a call without a function", "messages[1]", messages=_called({"id": "c", "type": "function"})),
+    chat("a call without a name", "messages[1]", messages=_called({"id": "c", "type": "function", "function": {}})),
+    chat(
+        "a number as arguments", "messages[1]", messages=_called(CALL | {"function": {"name": "look", "arguments": 5}})
+    ),
+    chat("a number as tool_call_id", "messages[2]", messages=[*_called(CALL), RESULT | {"tool_call_id": 5}]),
+]  # fmt: skip
 
 TEMPLATES = [
     chat("chat_template", "chat_template", chat_template="{{ messages }}"),
@@ -94,22 +122,7 @@ TEMPLATES = [
     chat("an endless list in chat_template_kwargs", "chat_template_kwargs", ours=True, chat_template_kwargs={"x": [1] * 10**6}),
 ]
 
-add_rows("errors", [*MESSAGES, *FORMATS, *TOOLS, *TEMPLATES])
-
-
-def _much(schema: Json) -> Body:
-    def body(target: ServerUnderTest) -> None:
-        target.remember()
-        answer = target.post(CHAT, {"messages": HI, "max_tokens": 4, "response_format": schema})
-        if answer.status_code != 200:
-            expect_error(answer, 400, "response_format")
-        target.unharmed()
-
-    return body
-
-
-for _name, _asked in MUCH.items():
-    add(Check(f"fields: a schema that asks for much ({_name}) is refused or followed", _much(_asked)))
+add_rows("errors", [*MESSAGES, *FORMATS, *TOOLS, *HISTORIES, *TEMPLATES])
 
 
 @check("errors: the address of an image is never fetched")

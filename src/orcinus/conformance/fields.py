@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from orcinus.conformance.registry import Body, Check, add, check
 from orcinus.conformance.target import CHAT, HI, OPENING, STORY, TEXT, Json, ServerUnderTest, refused_as_unsupported
-from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
+from orcinus.conformance.verdict import Skip, expect, expect_equal
 
 LONG = 40
 NULLABLE = (
@@ -307,38 +306,3 @@ def _unused(target: ServerUnderTest) -> None:
     answer = target.ask(CHAT, {"messages": HI, "max_tokens": 1, "verbosity": "low"})
     said = answer.headers.get("x-ignored-fields", "") + answer.headers.get("warnings", "")
     expect("verbosity" in said, "no header names verbosity")
-
-
-def _formatted(target: ServerUnderTest, response_format: Json) -> Any:
-    answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "temperature": 0, "response_format": response_format})
-    refused_as_unsupported(answer)
-    expect_equal(answer.status_code, 200, "status")
-    content = _told(answer.json())
-    try:
-        return json.loads(content)
-    except ValueError:
-        raise Failed(f"no JSON: {content[:60]!r}") from None
-
-
-@check("fields: response_format json_object gives an object")
-def _json_object(target: ServerUnderTest) -> None:
-    expect(isinstance(_formatted(target, {"type": "json_object"}), dict), "the answer is no object")
-
-
-@check("fields: response_format json_schema gives what the schema says")
-def _json_schema(target: ServerUnderTest) -> None:
-    properties = {"sunny": {"type": "boolean"}, "wind": {"enum": ["north", "south"]}}
-    schema = {"type": "object", "properties": properties, "required": ["sunny", "wind"], "additionalProperties": False}
-    format_ = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": schema}}
-    found = _formatted(target, format_)
-    expect(isinstance(found.get("sunny"), bool) and found.get("wind") in ("north", "south"), f"the answer is {found}")
-
-
-@check("fields: tool_choice required gives a call")
-def _tools(target: ServerUnderTest) -> None:
-    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-    answer = target.post(CHAT, {"messages": HI, "max_tokens": 60, "tools": [tool], "tool_choice": "required"})
-    refused_as_unsupported(answer)
-    expect_equal(answer.status_code, 200, "status")
-    call = answer.json()["choices"][0]["message"]["tool_calls"][0]
-    expect_equal(call["function"]["name"], "look", "the function")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from orcinus.conformance.registry import Body, Check, add
+from orcinus.conformance.structured_output import BOUND
 from orcinus.conformance.target import CHAT, STORY, Json, ServerUnderTest
+from orcinus.conformance.tools import CALLING
 from orcinus.conformance.verdict import expect_equal
 
 INNOCENT: Json = {"messages": STORY, "temperature": 0, "max_tokens": 60}
@@ -16,6 +18,8 @@ NEIGHBOURS: dict[str, Json] = {
     "a stop string": {"stop": [" a", "e"]},
     "logprobs": {"logprobs": True, "top_logprobs": 20},
     "an end of its own": {"max_tokens": 1},
+    "a schema": BOUND,
+    "a call of a tool": CALLING,
     "a refusal": {"temperature": 5},
 }
 

@@ -39,6 +39,14 @@ class EventStream:
         return [one["finish_reason"] for one in self.choices(index) if one.get("finish_reason")]
 
 
+@dataclass(frozen=True, slots=True)
+class NamedEvent:
+    """A server-sent event with a name."""
+
+    name: str
+    content: Json
+
+
 class ServerUnderTest:
     """The server at an address.
 
@@ -54,6 +62,7 @@ class ServerUnderTest:
         answer = self.http.get("/v1/models")
         expect_equal(answer.status_code, 200, "status of GET /v1/models")
         self.card = _card(answer.json(), model)
+        self._lacking: dict[str, bool] = {}  # by route
         self.model = str(self.card["id"])
 
     @property
@@ -138,6 +147,28 @@ class ServerUnderTest:
         expect(data and data[-1] == "[DONE]", "the stream does not end with data: [DONE]")
         return EventStream([json.loads(one) for one in data[:-1]], lines, answer.headers)
 
+    def events(self, path: str, body: Json, headers: dict[str, str] | None = None) -> list[NamedEvent]:
+        """A complete stream of named events.
+
+        Raises `Failed` unless each has a name and JSON whose `type` is that name.
+        """
+        with self.http.stream("POST", path, json={"model": self.model, "stream": True} | body, headers=headers) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise Failed(f"status {answer.status_code}, not 200: {why(answer)}")
+            expect(answer.headers["content-type"].startswith("text/event-stream"), "content-type is not text/event-stream")
+            text = "\n".join(answer.iter_lines())
+        found = [_named_event(block.split("\n")) for block in text.split("\n\n") if block.strip() and block[0] != ":"]
+        for one in found:
+            expect_equal(one.content.get("type"), one.name, "the type of an event")
+        return found
+
+    def lacks(self, path: str, body: Json, headers: dict[str, str] | None = None) -> bool:
+        """Whether the server has no such route, by its answer to a plain request; asked once."""
+        if path not in self._lacking:
+            self._lacking[path] = self.post(path, body, headers).status_code in (404, 405, 501)
+        return self._lacking[path]
+
     def tokens(self, text: str) -> list[int]:
         """The token ids of a text, from Orcinus's and vLLM's endpoint."""
         answer = self.http.post("/tokenize", json={"model": self.model, "prompt": text})
@@ -148,6 +179,12 @@ class ServerUnderTest:
     def close(self) -> None:
         """Close the connections."""
         self.http.close()
+
+
+def _named_event(lines: list[str]) -> NamedEvent:
+    fields = dict(line.split(":", 1) for line in lines if line)
+    expect(set(fields) == {"event", "data"}, f"an event has the lines {lines!r:.60}")
+    return NamedEvent(fields["event"].strip(), json.loads(fields["data"]))
 
 
 def why(answer: httpx.Response) -> str:
