@@ -46,6 +46,14 @@ def yes_to_everything(method: str, path: str, body: Json) -> tuple[int, Any]:
     return 200, frames(path, body) if body.get("stream") else whole(path)
 
 
+def _event(frame: Json | str) -> str:
+    """A frame as an event, named if it has a type."""
+    if isinstance(frame, str):
+        return f"data: {frame}\n\n"
+    name = f"event: {frame['type']}\n" if "type" in frame else ""
+    return f"{name}data: {json.dumps(frame)}\n\n"
+
+
 @contextmanager
 def answering(respond: Respond, key: str | None = None) -> Iterator[str]:
     """A server with these answers, behind a key if there is one; its address."""
@@ -67,7 +75,7 @@ def answering(respond: Respond, key: str | None = None) -> Iterator[str]:
                 else respond(self.command, self.path, body if isinstance(body, dict) else {})
             )
             streamed = isinstance(found, list)
-            lines = [f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in found] if streamed else []
+            lines = [_event(one) for one in found] if streamed else []
             content = ("".join(lines) if streamed else json.dumps(found)).encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")

@@ -30,8 +30,8 @@ def check_events(events: Sequence[NamedEvent]) -> Json:
     expect_equal(numbers, [*range(numbers[0], numbers[0] + len(numbers))], "the sequence numbers")
     first, second, *middle, last = events
     expect_equal([first.name, second.name], ["response.created", "response.in_progress"], "the first events")
-    final: Json = last.content["response"]
     expect(last.name in {f"response.{one}" for one in ENDINGS}, f"the last event is {last.name}")
+    final: Json = last.content["response"]
     expect_equal(final["status"], last.name.removeprefix("response."), "the status of the last event")
     expect_equal(first.content["response"]["status"], "in_progress", "the status of the first event")
     for event in (first, second):

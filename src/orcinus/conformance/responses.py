@@ -149,7 +149,7 @@ def _outputs(target: ServerUnderTest) -> None:
         {"type": "function_call_output", "call_id": call["call_id"], "output": "sunny"} for call in _calls(found)
     ]  # fmt: skip
     history = [{"role": "user", "content": CALLING["input"]}, *found["output"], *outputs]
-    last = respond(target, CALLING | {"input": history, "tool_choice": "none", "max_output_tokens": 16})
+    last = respond(target, CALLING | {"input": history, "tool_choice": "auto", "max_output_tokens": 16})
     expect(last["usage"]["input_tokens"] > found["usage"]["input_tokens"], "the history is not part of the prompt")
 
 
