@@ -12,7 +12,7 @@ from orcinus.serve.conversation_schema import ChatTool, NamedToolChoice
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_fields import WantedForm
-from orcinus.text.grammars import JSON_BLANKS
+from orcinus.text.grammars import JSON_SPACING
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm
 from orcinus.text.tools.tool_use import ToolUse
 
@@ -88,11 +88,11 @@ def _rule(wanted: WantedForm) -> str:
     """The right side of a rule for the form that a request wants."""
     outputs = wanted.outputs
     if outputs.json_object:
-        return '%json {"type": "object"}'
+        return f"%json {json.dumps({'type': 'object', 'x-guidance': JSON_SPACING})}"
     if outputs.json is not None:
         schema = json.loads(str(outputs.json))
-        blanks = {"x-guidance": {"whitespace_pattern": JSON_BLANKS}} if isinstance(schema, dict) else {}
-        return f"%json {json.dumps(schema | blanks if blanks else schema)}"
+        spaced = {"x-guidance": JSON_SPACING, **schema} if isinstance(schema, dict) else schema
+        return f"%json {json.dumps(spaced)}"
     if outputs.choice is not None:
         return " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
     if outputs.regex is not None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orcinus.errors import RequestError, shown
+from orcinus.text.grammars import JSON_SPACING
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
-# Templates write JSON in history as Python's `json.dumps` does; so do constrained models, and white space has an end.
-STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
 MOST_RULES = 20_000
 TEXT = r"/(.|\n)*/"
@@ -121,7 +120,7 @@ def quoted(text: str) -> str:
 
 def json_rule(schema: Mapping[str, Any]) -> str:
     """A JSON value as the body of a rule."""
-    return f"%json {json.dumps({**schema, 'x-guidance': STYLE})}"
+    return f"%json {json.dumps({**schema, 'x-guidance': JSON_SPACING})}"
 
 
 def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"') -> tuple[str, str, str]:
