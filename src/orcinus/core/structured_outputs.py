@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from orcinus.errors import RequestError, shown
 
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "llguidance")
 MOST_CHOICES = 10_000
+
+
+class JsonSpacing(TypedDict):
+    """llguidance's options for the white space of JSON."""
+
+    whitespace_flexible: bool
+    item_separator: str
+    key_separator: str
+
+
+# As `json.dumps` writes it, and so templates write calls in the history. A model that is free to write white space may never
+# stop. A schema's own "x-guidance" overrides it.
+JSON_SPACING: JsonSpacing = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 
-from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.serve.conversation_schema import ChatTool, NamedToolChoice
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_fields import WantedForm
-from orcinus.text.grammars import JSON_SPACING
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm
 from orcinus.text.tools.tool_use import ToolUse
 

@@ -11,19 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcinus.core.request import Request
-from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shortened
 from orcinus.text.tokenizer import Tokenizer, file_text
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-    from llguidance._lib import JsonCompileOptions
 
 MOST_BYTES = 1024 * 1024  # of one grammar
 KEPT_BYTES = 32 * 1024 * 1024  # of the texts of cached grammars; compiled, they take some times as much
-# JSON is spaced as by `json.dumps`, which templates use for calls in the history. A model that is free to write white space may
-# never stop. A schema's own "x-guidance" overrides it.
-JSON_SPACING: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 LEXER_STATES = 30_000  # 1 to 2 kB each
 
 
@@ -177,7 +173,7 @@ def _of_schema(schema: str) -> str:
     if parsed is False:
         raise RequestError("json: the schema `false` allows no answer", "json")
     try:
-        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, JSON_SPACING)
+        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {**JSON_SPACING})
     except (ValueError, RecursionError) as error:  # nested too deeply
         raise RequestError(f"json: {_told(str(error))}", "json") from None
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orcinus.core.structured_outputs import JSON_SPACING
 from orcinus.errors import RequestError, shown
-from orcinus.text.grammars import JSON_SPACING
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
