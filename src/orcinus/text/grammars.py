@@ -173,7 +173,7 @@ def _of_schema(schema: str) -> str:
     if parsed is False:
         raise RequestError("json: the schema `false` allows no answer", "json")
     try:
-        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {**JSON_SPACING})
+        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {**JSON_SPACING})  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:  # nested too deeply
         raise RequestError(f"json: {_told(str(error))}", "json") from None
 
