@@ -133,6 +133,14 @@ def test_a_server_without_room(made: Callable[[], Service], status: int, kind: s
     error(answer, kind)
 
 
+def test_a_tool_whose_schema_cannot_be_used_is_named() -> None:
+    tools = [{"name": "a", "input_schema": {}}, {"name": "b", "input_schema": {"type": "teapot"}}]
+    answer = send(service(), "POST", MESSAGES, json=BODY | {"tools": tools, "tool_choice": {"type": "any"}})
+    assert answer.status_code == 400
+    told = error(answer, "invalid_request_error")
+    assert told == "tools.1.input_schema: arguments are of the type 'object', not 'teapot'"
+
+
 def test_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = service()
     monkeypatch.setattr(broken.admission, "check_room", lambda: 1 / 0)

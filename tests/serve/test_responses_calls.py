@@ -117,3 +117,14 @@ def test_a_schema_that_cannot_be_used_is_named(server: Running) -> None:
     error = create(server, status=400, input="Hi", text={"format": form})["error"]
     assert error["param"] == "text.format.schema"
     assert "response_format" not in error["message"]
+
+
+def test_a_tool_whose_schema_cannot_be_used_is_named(server: Running) -> None:
+    tools = [
+        {"type": "web_search"},
+        WEATHER,
+        MAPS | {"tools": [WEATHER, WEATHER | {"name": "b", "parameters": {"type": "teapot"}}]},
+    ]
+    error = create(server, status=400, input="Hi", tools=tools)["error"]
+    assert error["param"] == "tools[2].tools[1].parameters"
+    assert error["message"] == "tools[2].tools[1].parameters: arguments are of the type 'object', not 'teapot'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -234,10 +235,37 @@ def test_names_that_a_form_cannot_write_are_refused(form: ToolForm, tool: Tool) 
         grammar(form, (tool,), REQUIRED)
 
 
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"type": "teapot"}, "arguments are of the type 'object', not 'teapot'"),
+    ({"type": "string"}, "arguments are of the type 'object', not 'string'"),
+    ({"type": None}, "not None"),
+    ({"properties": []}, "properties must be an object"),
+    ({"required": 5}, "Expected array for 'required'"),
+    ({"required": [["a"]]}, "Expected string for 'required' item"),
+    ({"properties": {"a": {"type": "teapot"}}}, "Invalid type: teapot"),
+    ({"properties": {"a": {"type": ["string", "teapot"]}}}, "Invalid type: teapot"),
+    ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "Pointer '/$defs/b' does not exist"),
+    ({"properties": {"a": {"type": "string", "pattern": "(?=b)"}}}, "regex parse error"),
+    ({"properties": {"a": {"type": "array", "items": {"not": {}}}}}, 'Unimplemented keys: ["not"]'),
+]
+
+
+@ALL_FORMS
+@pytest.mark.parametrize(("schema", "reason"), BROKEN)
+def test_a_bound_tool_whose_schema_cannot_be_used_is_named(form: ToolForm, schema: dict[str, Any], reason: str) -> None:
+    place = "tools[1].function.parameters"
+    for tool, choice in [(Tool("f", None, schema), REQUIRED), (Tool("f", None, schema, strict=True), ToolChoice("auto"))]:
+        with pytest.raises(RequestError, match=re.escape(reason)) as caught:
+            grammar(form, (NOW, tool), choice)
+        assert caught.value.field == place
+        assert str(caught.value).startswith(f"{place}: ")
+    assert grammar(form, (STRICT, Tool("f", None, schema)), ToolChoice("auto")), "its arguments are not bound"
+
+
 @pytest.mark.parametrize("form", ["qwen3_coder", "pythonic"])
 def test_schemas_that_are_no_list_of_properties_are_refused(form: str) -> None:
     tool = Tool("f", None, {"anyOf": [{"required": ["a"]}], "properties": {"a": {}}})
-    with pytest.raises(RequestError, match="cannot enforce 'anyOf' in the parameters of 'f'"):
+    with pytest.raises(RequestError, match=r"tools\[0\].function.parameters: .* cannot enforce 'anyOf'"):
         grammar(FORMS[form], (tool,), REQUIRED)
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from orcinus.core.structured_outputs import JSON_SPACING
-from orcinus.errors import RequestError, shown
+from orcinus.errors import RequestError, shortened, shown
+from orcinus.text.tools.parameter_schema import ParameterSchema
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
 MOST_RULES = 20_000
+REMEMBERED_SIZE = 16_384  # characters of a schema
 TEXT = r"/(.|\n)*/"
 LINE = r"/((.|\n)*\n)?[ \t\r\n;]*/"  # to the beginning of a line, or to the next call
 SPACE = r"/[ \t\r\n]*/"
@@ -41,7 +44,7 @@ class CallGrammar:
 
     def __init__(self, tools: Sequence[Tool], choice: ToolChoice, parallel: bool, token_id: TokenId) -> None:
         self.forced = choice.forced
-        self.tools = _callable(tools, choice)
+        self.tools = _callable(tools, choice)  # with their places in `tools`
         self._several = parallel and choice.name is None
         self._token_id = token_id
         self._rules: list[str] = []
@@ -60,15 +63,31 @@ class CallGrammar:
         self._rules.append(f"{name}{options}: {body}")
         return name
 
-    def add(self, *parts: str) -> str:
-        """Add a tool's call; returns the name of its rule."""
-        self._calls.append(self.rule("call", " ".join(parts)))
-        return self._calls[-1]
+    def add_calls(self, write: Callable[[Tool], Sequence[str]]) -> None:
+        """Add a call of each tool, of the parts that `write` returns.
+
+        It raises `RequestError` about "name" or "parameters"; here the error gets the place of the tool.
+        """
+        for index, tool in self.tools.items():
+            try:
+                if self.bound(tool):
+                    _check_parameters(tool)
+                parts = write(tool)
+            except RequestError as error:
+                if error.field not in ("name", "parameters"):
+                    raise
+                where = f"tools[{index}].function.{error.field}"
+                raise RequestError(f"{where}: {error}", where) from None
+            self._calls.append(self.rule("call", " ".join(parts)))
 
     def arguments(self, tool: Tool) -> str:
         """A tool's arguments as JSON; those of a tool that is not bound are any object."""
-        schema = arguments_schema(tool) if self.bound(tool) else {"type": "object"}
-        return self.rule("arguments", json_rule(schema) if schema else '"{}"')
+        return self.json("arguments", arguments_schema(tool) if self.bound(tool) else {"type": "object"})
+
+    def json(self, kind: str, schema: Mapping[str, Any]) -> str:
+        """Add a JSON value; returns the name of its rule."""
+        check_schema(schema)
+        return self.rule(kind, f"%json {json.dumps({**schema, 'x-guidance': JSON_SPACING})}")
 
     def bound(self, tool: Tool) -> bool:
         """Whether the tool's arguments follow its schema."""
@@ -103,24 +122,25 @@ class CallGrammar:
         return self.rule("segment", f"{head} {opening.then} {self._series(opening.first, separator, opening.end)}")
 
 
-def _callable(tools: Sequence[Tool], choice: ToolChoice) -> list[Tool]:
-    """The tools that a grammar has to know."""
+def _callable(tools: Sequence[Tool], choice: ToolChoice) -> dict[int, Tool]:
+    """The tools that a grammar has to know, by their places."""
     if not choice.forced:
-        return list(tools) if choice.mode == "auto" and any(tool.strict for tool in tools) else []
-    found = [tool for tool in tools if choice.name in (None, tool.name)]
+        return dict(enumerate(tools)) if choice.mode == "auto" and any(tool.strict for tool in tools) else {}
+    found = {index: tool for index, tool in enumerate(tools) if choice.name in (None, tool.name)}
     if not found:
         raise RequestError("tool_choice wants a call, but there is no such tool: name one of `tools`", "tool_choice")
     return found
 
 
+def _check_parameters(tool: Tool) -> None:
+    kind = (tool.parameters or {}).get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        raise RequestError(f"arguments are of the type 'object', not {shown(kind)}", "parameters")
+
+
 def quoted(text: str) -> str:
     """Text as a Lark string."""
     return json.dumps(text)
-
-
-def json_rule(schema: Mapping[str, Any]) -> str:
-    """A JSON value as the body of a rule."""
-    return f"%json {json.dumps({**schema, 'x-guidance': JSON_SPACING})}"
 
 
 def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"') -> tuple[str, str, str]:
@@ -129,23 +149,47 @@ def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"'
     return quoted(opened.removeprefix(begin)), grammar.arguments(tool), '"}"'
 
 
-def arguments_schema(tool: Tool) -> dict[str, Any] | None:
-    """The schema of a tool's arguments; None if it takes none.
+def arguments_schema(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's arguments.
 
-    Unless the schema says that there may be others, the arguments are those that it declares.
+    Unless it says that there may be others, the arguments are those that it declares.
     """
-    schema = dict(tool.parameters or {})
-    if any(name in schema for name in COMBINED) or "additionalProperties" in schema:
-        return {"type": "object", **schema}
-    declared, required = schema.get("properties") or {}, schema.get("required") or []
-    if not declared and not required:
-        return None
-    closed = {} if any(name not in declared for name in required) else {"additionalProperties": False}
-    return {"type": "object", **schema, **closed}
+    given = {**(tool.parameters or {}), "type": "object"}
+    schema = ParameterSchema(tool)
+    others = any(name in given for name in (*COMBINED, "additionalProperties")) or schema.required - schema.properties.keys()
+    return given if others else {**given, "additionalProperties": False}
 
 
-def check_name(name: str, pattern: re.Pattern[str], what: str, form: str) -> str:
-    """The name, if the form can write it. Raises `RequestError`."""
+def check_schema(schema: Mapping[str, Any], *, lenient: bool = False) -> None:
+    """Raise `RequestError` about "parameters" for a JSON Schema that cannot be enforced.
+
+    A `lenient` check lets unknown keywords and formats pass.
+    """
+    text = json.dumps(schema)
+    problem = _problem(text, lenient) if len(text) <= REMEMBERED_SIZE else _problem.__wrapped__(text, lenient)
+    if problem:
+        raise RequestError(problem, "parameters")
+
+
+@lru_cache(1024)  # agents send the same tools again and again, and a check takes about 0.5 ms
+def _problem(schema: str, lenient: bool) -> str:
+    """Why llguidance cannot enforce a JSON Schema; "" if it can."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:  # compiling the grammar says so
+        return ""
+    try:
+        problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema, {"lenient": lenient}))
+    except (ValueError, RecursionError) as error:  # nested too deeply
+        problem = str(error)
+    return shortened(problem.partition("\n")[0])
+
+
+def check_name(name: str, pattern: re.Pattern[str], field: str, form: str) -> str:
+    """The name, if the form can write it.
+
+    Raises `RequestError` about `field`: "name" or "parameters".
+    """
     if not pattern.fullmatch(name):
-        raise RequestError(f"the form {form!r} cannot write {what} {shown(name)}: rename it", "tools")
+        raise RequestError(f"the form {form!r} cannot write {shown(name)}: rename it", field)
     return name

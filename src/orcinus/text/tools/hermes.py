@@ -28,8 +28,8 @@ class Hermes:
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
         """The grammar of answers."""
         grammar = CallGrammar(tools, choice, parallel, token_id)
-        for tool in grammar.tools:
-            grammar.add(quoted("\n"), *json_call(grammar, tool, "arguments", ""), quoted("\n"), grammar.mark(CLOSE))
+        end = quoted("\n"), grammar.mark(CLOSE)
+        grammar.add_calls(lambda tool: (quoted("\n"), *json_call(grammar, tool, "arguments", ""), *end))
         return grammar.answer(Opening(OPEN), begin=grammar.mark(OPEN), separator=f'"\\n" {grammar.mark(OPEN)}')
 
 

@@ -31,8 +31,7 @@ class Llama3Json:
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
         """The grammar of answers; no mark before forced calls, as templates write them."""
         grammar = CallGrammar(tools, choice, parallel, token_id)
-        for tool in grammar.tools:
-            grammar.add(*json_call(grammar, tool, "parameters"))
+        grammar.add_calls(lambda tool: json_call(grammar, tool, "parameters"))
         name = quoted('{"name"')
         openings = (
             Opening(line=f'"{{" {SPACE} "\\"name\\""'),

@@ -36,16 +36,16 @@ class Mistral:
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
         """The grammar of answers."""
         grammar = CallGrammar(tools, choice, parallel, token_id)
-        for tool in grammar.tools:
-            if self.named:
-                name = check_name(tool.name, NAME, "the tool", self.name)
-                grammar.add(quoted(name), grammar.mark(ARGS), grammar.arguments(tool))
-            else:
-                grammar.add(*json_call(grammar, tool, "arguments", ""))
         mark = grammar.mark(OPEN)
         if self.named:
+            grammar.add_calls(lambda tool: self._named_call(grammar, tool))
             return grammar.answer(Opening(OPEN), begin=mark, separator=mark)
+        grammar.add_calls(lambda tool: json_call(grammar, tool, "arguments", ""))
         return grammar.answer(Opening(OPEN, then='"["', end='"]"'), begin=f'{mark} "["', separator='", "', end='"]"')
+
+    def _named_call(self, grammar: CallGrammar, tool: Tool) -> tuple[str, ...]:
+        name = check_name(tool.name, NAME, "name", self.name)
+        return quoted(name), grammar.mark(ARGS), grammar.arguments(tool)
 
 
 class _MistralParser(JsonCallParser):

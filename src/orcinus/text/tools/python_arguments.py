@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orcinus.text.tools.call_grammar import CallGrammar, check_name, json_rule, quoted
+from orcinus.text.tools.call_grammar import CallGrammar, check_name, quoted
 from orcinus.text.tools.parameter_schema import ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 from orcinus.text.tools.xml_arguments import check_expressible
@@ -19,14 +19,14 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
     Values are JSON, except `True`, `False` and `None` alone. Raises `RequestError` for what this form cannot express.
     """
     if not grammar.bound(tool):
-        one = grammar.rule("argument", f'{KEY} "=" {grammar.rule("value", json_rule({}))}')
+        one = grammar.rule("argument", f'{KEY} "=" {grammar.json("value", {})}')
         return grammar.rule("arguments", f'({one} (", " {one})*)?')
     schema = ParameterSchema(tool)
-    check_expressible(schema, tool.name, form)
+    check_expressible(schema, form)
     names = [*schema.properties, *sorted(schema.required - set(schema.properties))]
     first = more = grammar.rule("arguments", '""')
     for name in reversed(names):  # each rule: what may be written from this parameter on, alone or after another
-        begin = quoted(f"{check_name(name, NAME, 'the parameter', form)}=")
+        begin = quoted(f"{check_name(name, NAME, 'parameters', form)}=")
         one = grammar.rule("argument", f"{begin} {_value(grammar, schema, name)}")
         optional = name not in schema.required
         first = grammar.rule("arguments", f"{one} {more}" + (f" | {first}" if optional else ""))
@@ -40,4 +40,4 @@ def _value(grammar: CallGrammar, schema: ParameterSchema, name: str) -> str:
         return '("True" | "False")'
     if types == {"null"}:
         return '"None"'
-    return grammar.rule("value", json_rule(inner))
+    return grammar.json("value", inner)

@@ -39,11 +39,14 @@ class Pythonic:
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
         """The grammar of answers."""
         grammar, openings = CallGrammar(tools, choice, parallel, token_id), list[Opening]()
-        for tool in grammar.tools:
-            begin = quoted(f"{check_name(tool.name, NAME, 'the tool', self.name)}(")
+
+        def call(tool: Tool) -> tuple[str, str]:
+            begin = quoted(f"{check_name(tool.name, NAME, 'name', self.name)}(")
             rest = grammar.rule("rest", f'{arguments_rule(grammar, tool, self.name)} ")"')
-            grammar.add(begin, rest)
             openings.append(Opening(line=f'"[" {SPACE} {begin}', first=rest, end='"]"'))
+            return begin, rest
+
+        grammar.add_calls(call)
         for mark, end in MARKS.items():
             openings.append(Opening(mark, then='"["', end=f'"]" {grammar.mark(end)}'))
         begin, end = '"["', '"]"'

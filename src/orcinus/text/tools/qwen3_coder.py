@@ -37,14 +37,15 @@ class Qwen3Coder:
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
         """The grammar of answers."""
         grammar = CallGrammar(tools, choice, parallel, token_id)
-        for tool in grammar.tools:
-            begin = quoted(f"{check_name(tool.name, NAME, 'the tool', self.name)}>\n")
-            arguments = arguments_rule(grammar, tool, self.name)
-            grammar.add(begin, arguments, quoted(f"{END_OF_FUNCTION}\n"), grammar.mark(CLOSE))
+        grammar.add_calls(lambda tool: self._call(grammar, tool))
         function = quoted(f"\n{FUNCTION}")
         openings = Opening(OPEN, then=function), Opening(FUNCTION)
         begin = f"{grammar.mark(OPEN)} {function}"
         return grammar.answer(*openings, begin=begin, separator=f'"\\n" {begin}')
+
+    def _call(self, grammar: CallGrammar, tool: Tool) -> tuple[str, ...]:
+        begin = quoted(f"{check_name(tool.name, NAME, 'name', self.name)}>\n")
+        return begin, arguments_rule(grammar, tool, self.name), quoted(f"{END_OF_FUNCTION}\n"), grammar.mark(CLOSE)
 
 
 class _Qwen3CoderParser(IncrementalParser):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orcinus.errors import RequestError, shown
-from orcinus.text.tools.call_grammar import COMBINED, TEXT, CallGrammar, check_name, json_rule, quoted
+from orcinus.errors import RequestError
+from orcinus.text.tools.call_grammar import COMBINED, TEXT, CallGrammar, check_name, check_schema, quoted
 from orcinus.text.tools.parameter_schema import ALL, DEEPEST, ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 
@@ -27,26 +27,29 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
     if not grammar.bound(tool):
         return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {_text(grammar)})*')
     schema = ParameterSchema(tool)
-    check_expressible(schema, tool.name, form)
+    check_expressible(schema, form)
     parts = []
     for name in (*schema.properties, *sorted(schema.required - set(schema.properties))):
-        begin = quoted(f"{PARAMETER}{check_name(name, NAME, 'the parameter', form)}>\n")
+        begin = quoted(f"{PARAMETER}{check_name(name, NAME, 'parameters', form)}>\n")
         one = grammar.rule("parameter", f"{begin} {_value(grammar, schema, schema.properties.get(name, True))}")
         parts.append(one if name in schema.required else f"{one}?")
     return grammar.rule("arguments", " ".join(parts) or '""')
 
 
-def check_expressible(schema: ParameterSchema, tool: str, form: str) -> None:
+def check_expressible(schema: ParameterSchema, form: str) -> None:
     """Raise `RequestError` for a schema of arguments that is more than a list of properties."""
+    check_schema(schema.root, lenient=True)  # what is written as JSON is checked again
     for keyword in (*COMBINED, "minProperties", "dependentRequired"):
         if keyword in schema.root:
-            raise RequestError(f"the form {form!r} cannot enforce {keyword!r} in the parameters of {shown(tool)}", "tools")
+            raise RequestError(f"the form {form!r} cannot enforce {keyword!r} here", "parameters")
 
 
 def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: bool = False, depth: int = 0) -> str:
     """A value and its closing mark. `mixed`: it may be other than a string, so text must not look like JSON."""
     if depth > DEEPEST:
-        raise RequestError(f"a parameter has more than {DEEPEST} alternatives inside each other: simplify its schema", "tools")
+        raise RequestError(
+            f"a parameter has more than {DEEPEST} alternatives inside each other: simplify its schema", "parameters"
+        )
     value = schema.resolved(value)
     for keyword in ("anyOf", "oneOf"):
         if isinstance(inner := value.get(keyword), list):
@@ -71,7 +74,7 @@ def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: 
 
 
 def _json(grammar: CallGrammar, schema: ParameterSchema, value: Mapping[str, Any]) -> str:
-    return f"{grammar.rule('value', json_rule({**value, **schema.definitions}))} {quoted(END)}"
+    return f"{grammar.json('value', {**value, **schema.definitions})} {quoted(END)}"
 
 
 def _text(grammar: CallGrammar, *limits: str) -> str:
@@ -89,7 +92,7 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if least or most is not None:
         if not isinstance(least, int) or not isinstance(most, int | None):
-            raise RequestError("minLength and maxLength of a parameter must be integers", "tools")
+            raise RequestError("minLength and maxLength of a parameter must be integers", "parameters")
         limits.append(f"/(.|\\n){{{least},{'' if most is None else most}}}/")
     if isinstance(pattern := schema.get("pattern"), str):
         limits.append(_search(pattern))
