@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orcinus.core.request import Request
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shortened
+from orcinus.text.closed_schema import closed_schema
 from orcinus.text.tokenizer import Tokenizer, file_text
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _of_schema(schema: str) -> str:
     if parsed is False:
         raise RequestError("json: the schema `false` allows no answer", "json")
     try:
-        return LLMatcher.grammar_from_json_schema({} if parsed is True else parsed, {**JSON_SPACING})  # type: ignore[arg-type]
+        return LLMatcher.grammar_from_json_schema(closed_schema({} if parsed is True else parsed), {**JSON_SPACING})  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:  # nested too deeply
         raise RequestError(f"json: {_told(str(error))}", "json") from None
 

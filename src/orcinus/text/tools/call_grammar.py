@@ -11,10 +11,9 @@ from typing import Any
 
 from orcinus.core.structured_outputs import JSON_SPACING
 from orcinus.errors import RequestError, shortened, shown
-from orcinus.text.tools.parameter_schema import ParameterSchema
+from orcinus.text.closed_schema import COMBINED, closed_schema
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
-COMBINED = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
 MOST_RULES = 20_000
 REMEMBERED_SIZE = 16_384  # characters of a schema
 TEXT = r"/(.|\n)*/"
@@ -150,14 +149,12 @@ def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"'
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments.
-
-    Unless it says that there may be others, the arguments are those that it declares.
-    """
+    """The schema of a tool's arguments, closed; a tool that declares none takes none."""
     given = {**(tool.parameters or {}), "type": "object"}
-    schema = ParameterSchema(tool)
-    others = any(name in given for name in (*COMBINED, "additionalProperties")) or schema.required - schema.properties.keys()
-    return given if others else {**given, "additionalProperties": False}
+    if not any(name in given for name in (*COMBINED, "additionalProperties", "properties", "required")):
+        return {**given, "additionalProperties": False}
+    closed: dict[str, Any] = closed_schema(given)
+    return closed
 
 
 def check_schema(schema: Mapping[str, Any], *, lenient: bool = False) -> None:
