@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from orcinus.errors import RequestError
-from orcinus.text.tools.call_grammar import COMBINED, TEXT, CallGrammar, check_name, check_schema, quoted
+from orcinus.text.closed_schema import COMBINED
+from orcinus.text.tools.call_grammar import TEXT, CallGrammar, check_name, check_schema, quoted
 from orcinus.text.tools.parameter_schema import ALL, DEEPEST, ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 
