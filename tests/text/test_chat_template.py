@@ -256,7 +256,7 @@ def test_what_is_not_json_is_refused() -> None:
 
 
 def pids(renderer: TemplateRenderer) -> list[int]:
-    return [process.popen.pid for process in renderer._idle]
+    return [process.popen.pid for process in renderer.processes.idle]
 
 
 def test_one_process_is_kept_and_a_dead_one_is_replaced() -> None:
@@ -267,7 +267,7 @@ def test_one_process_is_kept_and_a_dead_one_is_replaced() -> None:
     renderer.render("{{ 2 }}", [])
     assert pids(renderer) == [first]
     os.kill(first, signal.SIGKILL)
-    while renderer._idle[0].popen.poll() is None:
+    while renderer.processes.idle[0].popen.poll() is None:
         time.sleep(0.01)
     assert renderer.render("{{ 3 }}", []) == "3"
     assert pids(renderer) != [first]
@@ -346,7 +346,7 @@ import os, signal, sys, threading, time
 from orcinus.text.chat_template import TemplateRenderer
 renderer = TemplateRenderer(limit_s=2)
 renderer.render("{{ 1 }}", [])
-print(renderer._idle[0].popen.pid, flush=True)
+print(renderer.processes.idle[0].popen.pid, flush=True)
 if sys.argv[1] == "busy":
     threading.Thread(target=renderer.render, args=("{{ 8 ** (8 ** 8 ** 8) }}", []), daemon=True).start()
     time.sleep(0.3)
@@ -369,7 +369,7 @@ os.environ["ORCINUS_API_KEY"] = "secret"
 from orcinus.text.chat_template import TemplateRenderer
 renderer = TemplateRenderer()
 renderer.render("", [])
-print(open(f"/proc/{renderer._idle[0].popen.pid}/environ").read())
+print(open(f"/proc/{renderer.processes.idle[0].popen.pid}/environ").read())
 """
 
 

@@ -1,22 +1,13 @@
 """The process in which chat templates run.
 
-`TemplateRenderer` starts it, with time and memory limits as arguments. A template is a program by the model's author, fed
+A template is a program by the model's author, fed
 with text from clients. Here it can harm only its own process: the kernel bounds the memory and ends the process when its
-time is up, in the middle of any operation. The process loads the standard library and jinja2 alone, inherits no
-environment, and ends soon after its parent.
+time is up, in the middle of any operation. The process loads the standard library and jinja2 alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import resource
-import select
-import signal
-import socket
-import struct
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -27,11 +18,11 @@ import jinja2.ext
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-READY, TEXT, REFUSED, BROKEN, TOO_LONG, TOO_LARGE = range(6)  # values of a frame's status byte
-FRAME = struct.Struct("!BQ")  # status (0 in requests) and bytes that follow
+from orcinus.text.bounded_child import run
+
+TEXT, REFUSED, BROKEN, TOO_LONG, TOO_LARGE = range(1, 6)  # statuses of answers
 MOST_CHARACTERS = 32 * 2**20  # of a rendered conversation
 MOST_SHOWN = 200  # characters of a template's own error message
-WATCH_S = 5.0  # seconds between an idle process's checks of its parent
 
 
 class Generation(jinja2.ext.Extension):
@@ -133,67 +124,5 @@ def _shown(message: str) -> bytes:
     return (line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "…").encode(errors="replace")
 
 
-def bound_memory(size: int) -> None:
-    """Limit this process to `size` more bytes, and write no core file.
-
-    If the system runs out of memory, it ends this process first.
-    """
-    try:
-        with open("/proc/self/statm", encoding="ascii") as numbers:
-            size += int(numbers.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-            score.write("1000")
-    except OSError:  # no Linux: addresses are bounded, where the system does that at all
-        size += 2**30
-    for bound, most in ((resource.RLIMIT_AS, size), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(bound, (most, most))
-
-
-def _receive(connection: socket.socket, size: int) -> bytes:
-    """Exactly `size` bytes. Raises `EOFError` if the parent is gone."""
-    parts = []
-    while size:
-        part = connection.recv(min(size, 2**20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def serve(connection: socket.socket, limit_s: float) -> None:
-    """Answer requests until the parent is gone.
-
-    A request that takes longer than `limit_s` ends the process.
-    """
-    parent = os.getppid()
-    connection.sendall(FRAME.pack(READY, 0))
-    while True:
-        while not select.select([connection], [], [], WATCH_S)[0]:
-            if os.getppid() != parent:  # and another process still holds the other end
-                return
-        signal.setitimer(signal.ITIMER_REAL, limit_s)  # the kernel's timer: no Python operation can delay it
-        _, size = FRAME.unpack(_receive(connection, FRAME.size))
-        status, text = answer(_receive(connection, size))
-        connection.sendall(FRAME.pack(status, len(text)) + text)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if status == TOO_LARGE:  # its remaining memory is fragmented
-            return
-
-
-def main() -> None:
-    """Serve on standard input, which is a socket.
-
-    Signals to a whole process group are ignored: the parent decides what they mean.
-    """
-    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sent, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    bound_memory(int(sys.argv[2]))
-    with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=0) as connection:
-        serve(connection, float(sys.argv[1]))
-
-
 if __name__ == "__main__":
-    main()
+    run(answer, last=(TOO_LARGE,))  # its remaining memory is fragmented
