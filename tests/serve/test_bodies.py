@@ -275,7 +275,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type", "reads no images"),
     ({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "messages[0].content[0].type", "not 'smell'"),
     ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role", "not a list"),
+    ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages[0].content", "must be a string, not an object"),
     ({"model": ["a"]}, "model", "must be a string, not a list"),
+    ({"stop": {"text": "a"}}, "stop", "must be a string, not an object"),
     ({"user": {"a": 1}}, "user", "must be a string, not an object"),
     ({"stop": [["a"]]}, "stop[0]", "must be a string, not a list"),
     ({"temperature": "hot"}, "temperature", "must be a number, not 'hot'"),
@@ -290,7 +292,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fields", "param", "says"), WRONG, ids=[param for _, param, _ in WRONG])
+@pytest.mark.parametrize(("fields", "param", "says"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_field_is_told_with_what_it_must_be(fields: dict[str, Any], param: str, says: str) -> None:
     error = refusal(ChatBody, **fields)
     assert (error.code, error.param) == ("invalid_value", param)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -183,3 +184,20 @@ def test_what_is_refused_is_not_permitted(kind: type[Object], body: dict[str, An
     assert not known.fits(known.named[kind.__name__], body)
     if kind is not SchedulerBody and body:
         assert refusal(kind, body) is not None
+
+
+def union_tags(schema: Any) -> Iterator[str]:
+    """The tags of all unions in a schema of pydantic's core."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "tagged-union":
+            yield from schema["choices"]
+        schema = list(schema.values())
+    for inner in schema if isinstance(schema, list | tuple) else ():
+        yield from union_tags(inner)
+
+
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody, ResponsesBody, MessagesBody])
+def test_no_tag_of_a_union_can_be_taken_for_a_field(kind: type[Object]) -> None:
+    tags = set(union_tags(kind.__pydantic_core_schema__))
+    assert tags
+    assert all(" " in tag for tag in tags)

@@ -75,7 +75,7 @@ class Message(Object):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
-            Annotated[StrictStr, Tag("text")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("texts")],
+            Annotated[StrictStr, Tag("a text")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("a list")],
             Discriminator(text_or_list),
         ]
         | None

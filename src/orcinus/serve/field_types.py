@@ -62,15 +62,15 @@ OptionalSwitch = Annotated[
 
 def text_or_list(value: Any) -> str:
     """The tag of a text-or-list field, so errors name the right form."""
-    return "texts" if isinstance(value, list) else "text"
+    return "a list" if isinstance(value, list) else "a text"
 
 
 def prompt_form(value: Any) -> str:
     """Which of the four forms a prompt has."""
     if not isinstance(value, list):
-        return "text"
+        return "a text"
     first = value[0] if value else 0
-    return "texts" if isinstance(first, str) else "lists" if isinstance(first, list) else "ids"
+    return "several texts" if isinstance(first, str) else "several lists" if isinstance(first, list) else "token ids"
 
 
 SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)

@@ -65,8 +65,8 @@ class Sampler(Object):
     ) = None
     stop: (
         Annotated[
-            Annotated[Stop, Tag("text")]
-            | Annotated[list[Stop], Field(max_length=MOST_STOPS), at_most(MOST_STOPS), Tag("texts")],
+            Annotated[Stop, Tag("a text")]
+            | Annotated[list[Stop], Field(max_length=MOST_STOPS), at_most(MOST_STOPS), Tag("a list")],
             Discriminator(text_or_list),
         ]
         | None
@@ -117,11 +117,14 @@ class CompletionBody(Sampling):
     unsupported = IN_COMPLETIONS
 
     prompt: Annotated[
-        Annotated[StrictStr, Field(min_length=1), Tag("text")]
-        | Annotated[list[TokenId], Field(min_length=1, fail_fast=True), Tag("ids")]
-        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], SEVERAL, at_most(MOST_PROMPTS), Tag("texts")]
+        Annotated[StrictStr, Field(min_length=1), Tag("a text")]
+        | Annotated[list[TokenId], Field(min_length=1, fail_fast=True), Tag("token ids")]
+        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], SEVERAL, at_most(MOST_PROMPTS), Tag("several texts")]
         | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]], SEVERAL, at_most(MOST_PROMPTS), Tag("lists")
+            list[Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]],
+            SEVERAL,
+            at_most(MOST_PROMPTS),
+            Tag("several lists"),
         ],
         Discriminator(prompt_form),
     ]

@@ -102,7 +102,7 @@ def type_name(value: Any) -> str:
 def _location(found: Any, error: Any) -> Location:
     """The place of an error in the body.
 
-    Parts that name an arm of a union lead nowhere in it and are left out.
+    Tags of unions lead nowhere in it and are left out; they have a blank, so none is the name of a field.
     """
     location: Location = []
     for part in error["loc"]:

@@ -98,8 +98,8 @@ def _block_arm(block: Any) -> str:
 
 
 Text = Annotated[TextBlock, block_kind("text")]
-Plain = Annotated[StrictStr, Tag("text")]
-TextOrBlocks = Annotated[Plain | Annotated[list[Text], Field(fail_fast=True), Tag("texts")], Discriminator(text_or_list)]
+Plain = Annotated[StrictStr, Tag("a text")]
+TextOrBlocks = Annotated[Plain | Annotated[list[Text], Field(fail_fast=True), Tag("a list")], Discriminator(text_or_list)]
 
 
 class ToolResultBlock(MessagesObject):
@@ -131,7 +131,7 @@ class UserTurn(MessagesObject):
     """A message of the user, with results of tools."""
 
     role: Literal["user"]
-    content: Annotated[Plain | Annotated[list[UserBlock], Field(fail_fast=True), Tag("texts")], Discriminator(text_or_list)]
+    content: Annotated[Plain | Annotated[list[UserBlock], Field(fail_fast=True), Tag("a list")], Discriminator(text_or_list)]
 
 
 class AssistantTurn(MessagesObject):
@@ -139,7 +139,7 @@ class AssistantTurn(MessagesObject):
 
     role: Literal["assistant"]
     content: Annotated[
-        Plain | Annotated[list[AssistantBlock], Field(fail_fast=True), Tag("texts")], Discriminator(text_or_list)
+        Plain | Annotated[list[AssistantBlock], Field(fail_fast=True), Tag("a list")], Discriminator(text_or_list)
     ]
 
 

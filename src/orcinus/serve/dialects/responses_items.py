@@ -45,7 +45,8 @@ def _part_kind(value: Any) -> str:
 
 Part = Annotated[Annotated[ContentPart, Tag("a text")] | Annotated[RefusalPart, Tag("a refusal")], Discriminator(_part_kind)]
 Content = Annotated[
-    Annotated[StrictStr, Tag("text")] | Annotated[list[Part], Field(fail_fast=True), Tag("texts")], Discriminator(text_or_list)
+    Annotated[StrictStr, Tag("a text")] | Annotated[list[Part], Field(fail_fast=True), Tag("a list")],
+    Discriminator(text_or_list),
 ]
 
 

@@ -157,9 +157,9 @@ class ResponsesBody(Sampler):
     model_config = ConfigDict(json_schema_extra={"allOf": [rules.STREAM_OPTIONS]})
     unsupported: ClassVar[UnsupportedFields]
 
-    input: Annotated[Annotated[StrictStr, Tag("text")] | Annotated[Items, Tag("texts")], Discriminator(text_or_list)] | None = (
-        None
-    )
+    input: (
+        Annotated[Annotated[StrictStr, Tag("a text")] | Annotated[Items, Tag("a list")], Discriminator(text_or_list)] | None
+    ) = None
     instructions: StrictStr | None = None
     previous_response_id: Name | None = None
     tools: Annotated[list[ToolSpec], Field(max_length=SHORT), at_most(SHORT)] | None = None
