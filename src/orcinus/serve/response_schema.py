@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orcinus.serve.codex_catalog import CodexModel
-
 
 class Exact(BaseModel):
     """A response has these fields and no others."""
@@ -200,7 +198,7 @@ class ModelList(Exact):
 
     object: str
     data: list[ModelCard]
-    models: list[CodexModel] = Field(description="The same as Codex reads it.")
+    models: list[None] = Field(max_length=0, description="Codex's own list; empty, so that Codex keeps its own instructions.")
 
 
 class Tokenized(Exact):

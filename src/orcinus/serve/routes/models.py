@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 
 import orcinus
 from orcinus.serve.chat_encoder import chat_encoder
-from orcinus.serve.codex_catalog import codex_model
 from orcinus.serve.errors import invalid
 from orcinus.serve.field_rules import ENDINGS
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
@@ -37,8 +36,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
     async def models() -> dict[str, Any]:
-        known = codex_model(service.processor.name, service.processor.ready.max_model_len)
-        return {"object": "list", "data": [card()], "models": [known]}
+        # Codex needs the list `models`. It would use an entry's instructions, which an entry must have, in place of its own.
+        return {"object": "list", "data": [card()], "models": []}
 
     @routes.get("/v1/models/{name:path}", **gives(ModelCard, (404, *ANY_ERRORS)))
     async def model(name: str) -> dict[str, Any]:
