@@ -36,6 +36,8 @@ def test_declared_members_are_all(schema: dict[str, Any], closed: dict[str, Any]
         {**A, "additionalProperties": {"type": "string"}},
         {**A, "patternProperties": {"^x": {}}},
         {**A, "required": ["b"]},  # b must be there, undeclared
+        {**A, "required": 5},  # refused later, with a reason
+        {**A, "required": [["a"]]},
         {"allOf": [A, {"properties": {"b": {}}}]},
         {"$defs": {"base": A}, "allOf": [{"$ref": "#/$defs/base"}, {"properties": {"b": {}}}]},
         {**A, "anyOf": [{"properties": {"b": {}}}, {"properties": {"c": {}}}]},

@@ -59,8 +59,15 @@ def _closed(schema: Any) -> Any:
     for name in NAMED:
         if isinstance(found.get(name), Mapping):
             found[name] = {key: _closed(one) for key, one in found[name].items()}
-    declared, required = found.get("properties"), found.get("required") or ()
     open_ = "additionalProperties" in found or any(name in found for name in COMBINED)
-    if isinstance(declared, Mapping) and declared and not open_ and all(name in declared for name in required):
+    if not open_ and _declares_required(found):
         found["additionalProperties"] = False
     return found
+
+
+def _declares_required(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema declares members, among them all that it requires."""
+    declared, required = schema.get("properties"), schema.get("required") or []
+    if not (isinstance(declared, Mapping) and declared and isinstance(required, list)):
+        return False
+    return all(isinstance(name, str) and name in declared for name in required)
