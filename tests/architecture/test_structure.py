@@ -210,8 +210,13 @@ def test_the_checklist_needs_no_engine() -> None:
     assert loaded_by("import orcinus.conformance.checklist", "torch", "transformers", "numba", "fastapi", "zmq") == "[]"
 
 
-def test_the_command_line_loads_no_client_before_it_is_asked_for() -> None:
-    assert loaded_by("import orcinus.cli.main", "httpx", "orcinus.conformance") == "[]"
+def test_the_command_line_loads_a_command_when_it_is_asked_for() -> None:
+    heavy = ("torch", "numpy", "jinja2", "httpx", "orcinus.conformance", "orcinus.bench", "orcinus.serve")
+    assert loaded_by("import orcinus.cli.main", *heavy) == "[]"
+
+
+def test_models_are_listed_without_torch() -> None:
+    assert loaded_by("import orcinus.cli.models, orcinus.runtime.models", "torch", "transformers") == "[]"
 
 
 def test_every_dependency_is_pinned_for_our_own_installs() -> None:

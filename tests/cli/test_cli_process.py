@@ -72,10 +72,10 @@ def test_an_error_is_all_that_is_printed(arguments: list[str], message: str) -> 
 
 
 def test_debug_shows_the_traceback_wherever_it_stands() -> None:
-    done = orcinus_process("generate", "Hi", "--model", "nowhere", "--debug")
+    done = orcinus_process("simulate", "--model", "nowhere", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
-    assert "ModelError" in done.stderr
+    assert "ConfigError" in done.stderr
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:
@@ -150,7 +150,7 @@ def test_chat_in_a_terminal_ends_with_exit() -> None:
 
 @pytest.mark.parametrize("columns", part(60, full=[160]))
 def test_the_demo_in_a_terminal(columns: int) -> None:
-    output = in_terminal("demo", "--max-tokens", "30", "--repeats", "2", columns=columns)
+    output = in_terminal("demo", "--max-tokens", "10", "--repeats", "2", columns=columns)
     assert "slot 2" in output
     assert "\x1b[" in output
     assert "The answers are the same" in output

@@ -198,8 +198,9 @@ def test_one_key_cannot_fill_the_queue(guarded: Running) -> None:
     assert complete(guarded, ONE).status_code == 200
 
 
-def test_a_client_that_is_told_to_wait_comes_back(guarded: Running) -> None:
+def test_a_client_that_is_told_to_wait_comes_back(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenAI's own client retries by itself: 429 says when. Nothing is answered before the first one has been refused."""
+    monkeypatch.setattr("orcinus.serve.service.PAUSED_S", 1)  # what a paused server says
     resume, admin = f"{guarded.url}/resume", bearer(ADMIN)
 
     async def go_on(answer: httpx.Response) -> None:

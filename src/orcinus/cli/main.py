@@ -14,24 +14,8 @@ import typer
 
 import orcinus
 from orcinus import interrupt
-from orcinus.cli.batch import batch
-from orcinus.cli.bench.app import app as bench
-from orcinus.cli.calibrate import calibrate
-from orcinus.cli.capacity import capacity
-from orcinus.cli.chat import chat
-from orcinus.cli.conformance import conformance
-from orcinus.cli.demo import demo
+from orcinus.cli.commands import MARKUP, Commands
 from orcinus.cli.errors import print_error
-from orcinus.cli.generate import generate
-from orcinus.cli.info import info
-from orcinus.cli.models import models
-from orcinus.cli.plan import plan
-from orcinus.cli.replay import replay
-from orcinus.cli.reproduce import reproduce
-from orcinus.cli.serve import serve
-from orcinus.cli.simulate import simulate
-from orcinus.cli.sweep import sweep
-from orcinus.cli.trace import trace
 from orcinus.errors import OrcinusError, cause, one_line
 
 DEBUG = "--debug"
@@ -39,32 +23,13 @@ UsageError: Any = typer.BadParameter.__bases__[0]  # of typer's own click, or of
 
 app = typer.Typer(
     name="orcinus",
+    cls=Commands,
     help="An LLM serving engine that decides what to run once per iteration, not once per request.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
 )
-for command in (
-    generate,
-    chat,
-    batch,
-    demo,
-    models,
-    info,
-    plan,
-    serve,
-    conformance,
-    trace,
-    replay,
-    simulate,
-    calibrate,
-    capacity,
-    sweep,
-    reproduce,
-):
-    app.command()(command)
-app.add_typer(bench)
 
 
 @app.callback(invoke_without_command=True)

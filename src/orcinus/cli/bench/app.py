@@ -14,6 +14,7 @@ from orcinus.cli.bench.sweep import sweep
 
 app = typer.Typer(
     name="bench",
+    add_completion=False,
     help="Measure engines and servers, compare them, and leave a file that others can check.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,11 +1,19 @@
-"""Models as data: a row per architecture, and one decoder for all."""
+"""Models as data: a row per architecture, and one decoder for all.
+
+Names that need torch load on first use: the registry of architectures does without.
+"""
 
 from __future__ import annotations
 
-from orcinus.runtime.models.decoder import Decoder
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from orcinus.runtime.models.families import ARCHITECTURES, WRAPPERS, Family, Place
-from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, Piece, PlainWeight
 from orcinus.runtime.models.spec import DecoderSpec, Rope
+
+if TYPE_CHECKING:
+    from orcinus.runtime.models.decoder import Decoder
+    from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, Piece, PlainWeight
 
 __all__ = [
     "ARCHITECTURES",
@@ -21,3 +29,9 @@ __all__ = [
     "PlainWeight",
     "Rope",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'decoder' if name == 'Decoder' else 'linear'}"), name)
