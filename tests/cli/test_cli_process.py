@@ -75,7 +75,7 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
     done = orcinus_process("simulate", "--model", "nowhere", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
-    assert "ConfigError" in done.stderr
+    assert "ModelError" in done.stderr
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:
