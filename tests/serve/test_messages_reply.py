@@ -203,6 +203,12 @@ def test_why_an_answer_ended(ending: dict[str, Any], max_tokens: int, reason: st
         assert (message["stop_reason"], message["stop_sequence"]) == (reason, sequence)
 
 
+@pytest.mark.parametrize("arguments", ['{"a" 1}', '{"a": tru3}', "{'a': 1}", '{"a": "\\ud800"}', '{"a":' * 3000])
+def test_arguments_that_are_no_json_are_given_as_they_are(arguments: str) -> None:
+    (block,) = whole([call(0, "clock", arguments), delta(finish_reason="tool_calls")])["content"]
+    assert block["input"] == {"INVALID_JSON": arguments}
+
+
 def test_arguments_that_were_cut_are_what_is_certain_of_them() -> None:
     message = whole([call(0, "clock", '{"zone": "UTC", "form": "lo')], [delta(finish_reason="length")])
     assert message["content"][0]["input"] == {"zone": "UTC"}

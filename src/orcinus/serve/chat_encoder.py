@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from orcinus.serve.conversation_schema import Message
@@ -14,12 +12,11 @@ from orcinus.serve.object_schema import Object
 from orcinus.serve.schema import ChatBody, TokenizeBody
 from orcinus.serve.tool_fields import tools_of
 from orcinus.text.tokenizer import Tokenizer
-from orcinus.text.tools.template_support import knows_tools
+from orcinus.text.tools.template_support import knows_tools, template_call
 from orcinus.text.tools.tool_prompt import without_template
 
 # Gives token ids, or raises `RequestError`, or `TooManyTokens` far beyond the second argument.
 ChatEncoder = Callable[[Tokenizer, int], tuple[int, ...]]
-_knows_tools = lru_cache(8)(knows_tools)  # one model, one template
 
 
 def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
@@ -33,7 +30,7 @@ def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
     tools = [] if hidden else body.tools or []
 
     def encode(tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
-        known = _knows_tools(tokenizer.chat_template)
+        known = knows_tools(tokenizer.chat_template)
         return tokenizer.encode_chat(
             messages if known else without_template(messages, tools_of(tools)),
             _template_options(body, tokenizer),
@@ -91,24 +88,12 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         one: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
         one["content"] = "".join(texts(message))
         if message.tool_calls:
-            one["tool_calls"] = [_with_arguments(_known(call)) for call in message.tool_calls]
+            one["tool_calls"] = [template_call(_known(call)) for call in message.tool_calls]
         if reasoning := message.reasoning_content or message.reasoning:
             one["reasoning_content"] = reasoning
         one |= {name: value for name in ("name", "tool_call_id") if (value := getattr(message, name)) is not None}
         found.append(one)
     return found
-
-
-def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call with parsed arguments, as templates expect them."""
-    function = call["function"]
-    if isinstance(function["arguments"], str):
-        try:
-            arguments = json.loads(function["arguments"] or "{}")
-        except ValueError:
-            return call
-        call = {**call, "function": {**function, "arguments": arguments}}
-    return call
 
 
 def texts(message: Message) -> list[str]:

@@ -28,11 +28,12 @@ def choice_of(body: ChatBody) -> ToolChoice:
 
     Raises `ApiError` 400 for a choice among no tools, for an unknown function and for equal names.
     """
-    names = [tool.function.name for tool in body.tools or ()]
-    for index, name in enumerate(names):
-        if name in names[:index]:
+    names = set[str]()
+    for index, tool in enumerate(body.tools or ()):
+        if (name := tool.function.name) in names:
             where = f"tools[{index}].function.name"
             raise invalid(where, f"{where}: {shown(name)} is the name of an earlier tool, too: give each its own")
+        names.add(name)
     choice = body.tool_choice
     if isinstance(choice, NamedToolChoice):
         if choice.function.name not in names:

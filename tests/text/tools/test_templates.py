@@ -12,7 +12,7 @@ from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.tools import FORMS
 from orcinus.text.tools.mistral import Mistral
 from orcinus.text.tools.pythonic import Pythonic
-from orcinus.text.tools.template_support import find_form, knows_tools
+from orcinus.text.tools.template_support import find_form, knows_tools, template_call
 from orcinus.text.tools.tool_call import ToolChoice, ToolForm
 from orcinus.tiny import MODEL_DIR
 from tests.text.tools import templates
@@ -116,3 +116,19 @@ def test_which_templates_know_tools() -> None:
 
 def test_a_template_is_not_evaluated_to_know_it() -> None:
     assert not knows_tools("{{ 'a' * 10 ** 12 }}")  # a constant, which a compiler would compute
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parsed"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("", {}),
+        ({"a": 1}, {"a": 1}),
+        ("{a}", "{a}"),
+        ('{"a":' * 100_000, '{"a":' * 100_000),
+        ("9" * 5000, "9" * 5000),
+    ],
+)
+def test_templates_get_parsed_arguments_where_they_are_json(arguments: Any, parsed: Any) -> None:
+    call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
+    assert template_call(call) == {"id": "1", "function": {"name": "f", "arguments": parsed}}

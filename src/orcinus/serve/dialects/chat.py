@@ -8,7 +8,7 @@ from orcinus.serve.answers import Answers, ChoiceDelta
 from orcinus.serve.dialects.openai_reply import OpenAIReply
 from orcinus.serve.dialects.reply import ServedModel
 from orcinus.serve.schema import ChatBody
-from orcinus.text.tools.tool_call import ToolCallDelta
+from orcinus.text.tools.tool_call import ToolCallDelta, join_deltas
 
 
 class ChatReply(OpenAIReply):
@@ -26,7 +26,7 @@ class ChatReply(OpenAIReply):
 
     def choice(self, delta: ChoiceDelta) -> dict[str, Any]:
         """A whole answer. An answer of calls alone has no content."""
-        calls = _joined(delta.tool_calls)
+        calls = join_deltas(delta.tool_calls)
         content = None if calls and not delta.content else delta.content
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         if delta.reasoning and self.with_reasoning:
@@ -50,7 +50,7 @@ class ChatReply(OpenAIReply):
         if reasoning:
             found["reasoning_content"] = reasoning
         if delta.tool_calls:
-            found["tool_calls"] = [{"index": one.index, **_call(one)} for one in _joined(delta.tool_calls)]
+            found["tool_calls"] = [{"index": one.index, **_call(one)} for one in join_deltas(delta.tool_calls)]
         return found
 
     def _says_something(self, delta: ChoiceDelta) -> bool:
@@ -60,17 +60,6 @@ class ChatReply(OpenAIReply):
 
     def _logprobs(self, delta: ChoiceDelta) -> dict[str, Any] | None:
         return self.writer.chat(delta.scores) if delta.scores else None
-
-
-def _joined(deltas: list[ToolCallDelta]) -> list[ToolCallDelta]:
-    """The deltas of calls, neighbours of the same call joined."""
-    found: list[ToolCallDelta] = []
-    for one in deltas:
-        if found and found[-1].index == one.index:
-            last = found.pop()
-            one = ToolCallDelta(one.index, last.id or one.id, last.name or one.name, last.arguments + one.arguments)
-        found.append(one)
-    return found
 
 
 def _call(call: ToolCallDelta) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pydantic_core import from_json
 
 from orcinus.serve.answers import Answers, ChoiceDelta, Usage
 from orcinus.serve.dialects.messages_schema import MessagesBody
-from orcinus.serve.dialects.reply import ServedModel, to_json
+from orcinus.serve.dialects.reply import ServedModel, named_event
 from orcinus.serve.errors import MESSAGES, ApiError, error_body
 from orcinus.serve.streams import PromptRead
-from orcinus.text.tools.tool_call import ToolCallDelta
+from orcinus.text.tools.tool_call import join_deltas
 
 Block = dict[str, Any]
 
@@ -131,7 +131,9 @@ class MessagesReply:
             blocks.append({"type": "thinking", "thinking": shown, "signature": signature_of(answer.reasoning)})
         if answer.content:
             blocks.append({"type": "text", "text": answer.content})
-        return [*blocks, *tool_use_blocks(answer.tool_calls)]
+        calls = join_deltas(answer.tool_calls)
+        uses = ({"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls)
+        return [*blocks, *uses]
 
     def _ending(self, answer: ChoiceDelta) -> dict[str, str | None]:
         """Why an answer ended, and the stop sequence if that is why."""
@@ -143,15 +145,15 @@ class MessagesReply:
         return {"stop_reason": reason, "stop_sequence": None}
 
 
-def tool_use_blocks(deltas: Sequence[ToolCallDelta]) -> list[Block]:
-    """Whole calls of tools; arguments that were cut are what is certain of them."""
-    calls: dict[int, Block] = {}
-    for delta in deltas:
-        call = calls.setdefault(delta.index, {"type": "tool_use", "id": delta.id, "name": delta.name, "input": ""})
-        call["input"] += delta.arguments
-    for call in calls.values():
-        call["input"] = from_json(call["input"] or "{}", allow_partial=True)
-    return list(calls.values())
+def tool_input(arguments: str) -> Any:
+    """The arguments of a call, read; of those that were cut, what is certain.
+
+    What is no JSON stands under the key that Anthropic's documentation names for it.
+    """
+    try:
+        return from_json(arguments or "{}", allow_partial=True)
+    except ValueError:
+        return {"INVALID_JSON": arguments}
 
 
 def signature_of(thinking: str) -> str:
@@ -168,8 +170,3 @@ def usage(counts: Usage) -> dict[str, Any]:
         "output_tokens": counts.completion,
         "output_tokens_details": {"thinking_tokens": counts.reasoning},
     }
-
-
-def named_event(name: str, content: dict[str, Any]) -> bytes:
-    """A server-sent event whose name stands in its data, too."""
-    return b"event: " + name.encode() + b"\ndata: " + to_json({"type": name, **content}) + b"\n\n"

@@ -52,3 +52,8 @@ class ServedModel:
 def event(content: dict[str, Any]) -> bytes:
     """A server-sent event with JSON data."""
     return b"data: " + to_json(content) + b"\n\n"
+
+
+def named_event(name: str, content: dict[str, Any]) -> bytes:
+    """A server-sent event whose name stands in its data, too."""
+    return b"event: " + name.encode() + b"\n" + event({"type": name, **content})

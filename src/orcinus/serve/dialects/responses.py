@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orcinus.serve.answers import Answers, ChoiceDelta, Usage
 from orcinus.serve.dialects.openai_reply import timings
-from orcinus.serve.dialects.reply import ServedModel, to_json
+from orcinus.serve.dialects.reply import ServedModel, named_event
 from orcinus.serve.dialects.responses_output import Json, Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import Tools
@@ -76,12 +76,6 @@ def usage_object(usage: Usage) -> Json:
     }
 
 
-def event(number: int, content: Json) -> bytes:
-    """A server-sent event of this dialect: its type is also its name."""
-    name = str(content["type"])
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), to_json({**content, "sequence_number": number}))
-
-
 @dataclass
 class ResponsesReply:
     """A `Reply` whose output is items.
@@ -146,7 +140,7 @@ class ResponsesReply:
     def _events(self, contents: Iterable[Json]) -> bytes:
         written = bytearray()
         for content in contents:
-            written += event(self._number, content)
+            written += named_event(content["type"], {**content, "sequence_number": self._number})
             self._number += 1
         return bytes(written)
 
@@ -185,4 +179,5 @@ def without_answer(response: Json) -> Json:
 def events_without_answer(response: Json) -> bytes:
     """The events of the same response."""
     kinds = [("created", response), ("in_progress", response), ("completed", without_answer(response))]
-    return b"".join(event(n, {"type": f"response.{kind}", "response": told}) for n, (kind, told) in enumerate(kinds))
+    numbered = enumerate(kinds)
+    return b"".join(named_event(f"response.{kind}", {"response": told, "sequence_number": n}) for n, (kind, told) in numbered)

@@ -12,7 +12,6 @@ from orcinus.serve.dialects.responses_tools import CustomInput, Tools
 from orcinus.text.tools.tool_call import ToolCallDelta
 
 Json = dict[str, Any]
-DONE = {"in_progress": "completed"}
 
 
 @dataclass

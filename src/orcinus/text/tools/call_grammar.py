@@ -43,7 +43,7 @@ class CallGrammar:
 
     def __init__(self, tools: Sequence[Tool], choice: ToolChoice, parallel: bool, token_id: TokenId) -> None:
         self.forced = choice.forced
-        self.tools = _callable(tools, choice)  # with their places in `tools`
+        self._tools = _callable(tools, choice)  # with their places in `tools`
         self._several = parallel and choice.name is None
         self._token_id = token_id
         self._rules: list[str] = []
@@ -67,7 +67,7 @@ class CallGrammar:
 
         It raises `RequestError` about "name" or "parameters"; here the error gets the place of the tool.
         """
-        for index, tool in self.tools.items():
+        for index, tool in self._tools.items():
             try:
                 if self.bound(tool):
                     _check_parameters(tool)
@@ -97,7 +97,7 @@ class CallGrammar:
 
         Forced calls begin with `begin`; in free text each of the `openings` may begin calls.
         """
-        if not self.tools:
+        if not self._tools:
             return None
         start = f"{begin} {self._series('call', separator, end)}" if self.forced else self._text(openings, separator)
         return "\n".join(["%llguidance {}", f"start: {start}", f"call: {' | '.join(self._calls)}", *self._rules, ""])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
 import jinja2
 
 from orcinus.errors import ConfigError, shown
@@ -39,6 +44,7 @@ def find_form(template: str | None, name: str | None = None) -> ToolForm:
     return FORMS[found]
 
 
+@lru_cache(8)  # one model, one template
 def knows_tools(template: str | None) -> bool:
     """Whether a template reads the variable `tools`.
 
@@ -49,3 +55,15 @@ def knows_tools(template: str | None) -> bool:
         return any(name.name == "tools" and name.ctx == "load" for name in names)
     except (jinja2.TemplateError, RecursionError):  # rendering it will tell
         return False
+
+
+def template_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of the history as templates expect it: JSON text of arguments is parsed."""
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        return dict(call)
+    try:
+        arguments = json.loads(function.get("arguments") or "{}")
+    except (TypeError, ValueError, RecursionError):  # an object already, or no JSON
+        return dict(call)
+    return {**call, "function": {**function, "arguments": arguments}}

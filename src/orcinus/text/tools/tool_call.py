@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 CHARACTERS = string.ascii_letters + string.digits
@@ -97,6 +98,14 @@ class ToolForm(Protocol):
         schema that the form cannot express.
         """
         ...
+
+
+def join_deltas(deltas: Iterable[ToolCallDelta]) -> list[ToolCallDelta]:
+    """One delta for each call, in order."""
+    calls = defaultdict[int, list[ToolCallDelta]](list)
+    for delta in deltas:
+        calls[delta.index].append(delta)
+    return [replace(parts[0], arguments="".join(part.arguments for part in parts)) for _, parts in sorted(calls.items())]
 
 
 def random_id(prefix: str = "call_", length: int = 24) -> str:

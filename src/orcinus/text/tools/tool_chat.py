@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import ChatIds, Tokenizer
-from orcinus.text.tools.template_support import find_form, knows_tools
-from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice
+from orcinus.text.tools.template_support import find_form, knows_tools, template_call
+from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice, join_deltas
 from orcinus.text.tools.tool_prompt import without_template
 from orcinus.text.tools.tool_use import ToolUse
 
 Definition = Mapping[str, Any]  # {"type": "function", "function": {"name", "description", "parameters", "strict"}}
 Definitions = Sequence[Definition]
-_knows_tools = lru_cache(8)(knows_tools)  # one model, one template
 
 
 @dataclass
@@ -37,12 +34,7 @@ class ToolInvocation:
 
 def joined_calls(deltas: Sequence[ToolCallDelta]) -> list[ToolInvocation]:
     """The calls that deltas are pieces of, in order."""
-    calls: dict[int, ToolInvocation] = {}
-    for delta in deltas:
-        call = calls.setdefault(delta.index, ToolInvocation())
-        call.id, call.name = delta.id or call.id, delta.name or call.name
-        call.arguments += delta.arguments
-    return [calls[index] for index in sorted(calls)]
+    return [ToolInvocation(call.id or "", call.name or "", call.arguments) for call in join_deltas(deltas)]
 
 
 def tools_from(definitions: Definitions) -> tuple[Tool, ...]:
@@ -100,7 +92,7 @@ def encode_tool_chat(
         raise RequestError(f"tool_choice: {shown(choice.name)} is none of the tools", "tool_choice")
     offered = () if choice.mode == "none" else tools
     given = [_completed(message) for message in messages]
-    if _knows_tools(tokenizer.chat_template):
+    if knows_tools(tokenizer.chat_template):
         ids = tokenizer.encode_chat(given, tools=[dict(one) for one in definitions] if offered else None)
     else:
         ids = tokenizer.encode_chat(without_template(given, offered))
@@ -124,12 +116,5 @@ def _completed(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     found = {**message, "content": "" if content is None else content}
     if calls := message.get("tool_calls"):
-        found["tool_calls"] = [{**call, "function": _with_arguments(call["function"])} for call in calls]
+        found["tool_calls"] = [template_call(call) for call in calls]
     return found
-
-
-def _with_arguments(function: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        return {**function, "arguments": json.loads(function["arguments"] or "{}")}
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return function
