@@ -112,7 +112,7 @@ def build(
     tokenizer, params = load_tokenizer(folder), default_params(folder)
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)
     eos_ids = frozenset(token for token in eos_ids if token < spec.vocab_size)  # a config may name ids beyond the vocabulary
-    grammars = Grammars(partial(vocabulary_of, tokenizer, eos_ids, spec.vocab_size))
+    grammars = Grammars(partial(vocabulary_of, tokenizer, eos_ids, spec.vocab_size), for_engine=True)
     executor: Executor
     processes: tuple[RankProcess, ...]
     preparation: Preparation = grammars

@@ -10,6 +10,7 @@ import pytest
 from orcinus.core.request import FinishCode
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.structured_outputs import StructuredOutputs, ThinkingMarks
+from orcinus.runtime import row_matcher
 from orcinus.runtime.row_matcher import RowMatcher
 from orcinus.runtime.token_bitmask import token_bitmask
 from orcinus.text.grammars import Grammars, vocabulary_of
@@ -108,6 +109,25 @@ def test_a_grammar_that_becomes_too_complex_fails_its_row_alone(grammars: Gramma
     assert matcher.failure.code is FinishCode.BAD_GRAMMAR
     assert last == bytes(SIZE // 8)
     assert matcher_of(grammars, regex="a").failure is None
+    again = matcher_of(grammars, regex="(.*a.{10,200}){5,50}b")  # its lexer is a new one, with room for states of its own
+    assert again.bitmask(output[:5]) != bytes(SIZE // 8)
+    assert again.failure is None
+
+
+def test_a_token_that_takes_too_long_fails_its_row(
+    grammars: Grammars, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a,) = tokenizer.encode("a", special=False)
+    matcher = matcher_of(grammars, regex="a*")
+    assert matcher.bitmask([]) is not None
+    assert matcher.failure is None
+    monkeypatch.setattr(row_matcher, "STEP_S", -1.0)
+    matcher.bitmask([a])
+    assert matcher.failure is not None
+    assert matcher.failure.code is FinishCode.BAD_GRAMMAR
+    late = matcher_of(grammars, regex="a*")
+    late.bitmask([a, a, a])  # all that a preempted request has written, at once
+    assert late.failure is None
 
 
 def test_min_tokens_yield_to_a_finished_grammar(grammars: Grammars, tokenizer: Tokenizer) -> None:

@@ -199,6 +199,8 @@ COSTLY: dict[str, Json] = {
     "bounds of 300 digits": named({"type": "integer", "minimum": 10**300, "maximum": 10**301}),
     "an enum of 20,000 values": named({"enum": [f"value {index}" for index in range(20_000)]}),
     "20,000 alternatives": named(_schema_of_nodes(20_000)),
+    "5,000 references in a row": named(_chain(5000)),
+    "5,000 optional properties": named(_OPTIONAL),
     "a schema 10,000 deep as a string": {"structured_outputs": {"json": _deep(10_000)}},
     "an expression of nested counts": {"structured_outputs": {"regex": "((((a{1,50}){1,50}){1,50}){1,50}){1,50}"}},
     "a pattern of 10 KB": named({"type": "string", "pattern": "(a|b?)+" * 1500}),
@@ -208,6 +210,8 @@ COSTLY: dict[str, Json] = {
     "2,500 choices": {"structured_outputs": {"choice": [f"choice {index}" for index in range(2_500)]}},
     "a rule that begins with itself": {"structured_outputs": {"grammar": 'root ::= root "a" | "a"'}},
     "an ambiguous rule": {"structured_outputs": {"grammar": 'root ::= root root root | root root | [a-z ] | ""'}},
+    "5,000 rules in a row": {"structured_outputs": {"grammar": _RULES}},
+    "100,000 rules": {"structured_outputs": {"grammar": 'root ::= "a"\n' + 'x ::= "b"\n' * 100_000}},
     "5,000 nested groups": {"structured_outputs": {"grammar": "root ::= " + "(" * 5000 + '"a"' + ")" * 5000}},
 }  # fmt: skip
 

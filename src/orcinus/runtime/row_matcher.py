@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from orcinus.text.grammars import Grammars
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+STEP_S = 0.25  # most CPU seconds that one token may take: all requests of a batch wait for it
 TOO_COMPLEX = "its grammar became too complex to follow: simplify the schema, or bound its lengths"
 
 
@@ -39,6 +41,7 @@ class RowMatcher:
     def __init__(self, params: SamplingParams, grammars: Grammars | None, vocab_size: int) -> None:
         self.failure: Failure | None = None
         self._matcher: LLMatcher | None = None
+        self._grammars, self._grammar = grammars, params.grammar
         self._words = -(-vocab_size // 32)
         self._marks = params.thinking
         self._budget, self._stops = params.thinking_token_budget, params.stop_token_ids
@@ -51,6 +54,13 @@ class RowMatcher:
                 self._fail(str(error))
 
     def bitmask(self, output: Sequence[int]) -> bytes | None:
+        fresh, began = len(output) - self._read, time.thread_time()
+        mask = self._next(output)
+        if fresh <= 1 and time.thread_time() - began > STEP_S and self.failure is None:
+            self._fail(TOO_COMPLEX)
+        return mask
+
+    def _next(self, output: Sequence[int]) -> bytes | None:
         for token in output[self._read :]:
             self._follow(token)
         self._read = len(output)
@@ -105,6 +115,8 @@ class RowMatcher:
         return _set_bits(np.frombuffer(mask, np.uint32).copy(), [token])
 
     def _fail(self, text: str) -> None:
+        if self._grammars is not None and self._grammar is not None:
+            self._grammars.forget(self._grammar)
         self.failure = Failure(FinishCode.BAD_GRAMMAR, text)
 
 

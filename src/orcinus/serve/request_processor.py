@@ -21,6 +21,7 @@ from orcinus.serve.structured_output_fields import WantedForm, refused_form, wan
 from orcinus.serve.text_threads import TextThreads
 from orcinus.serve.tool_fields import bound_form, choice_of, tool_use
 from orcinus.text.chat_template import MOST_PROCESSES
+from orcinus.text.grammar_trial import MOST_PROCESSES as MOST_TRIALS
 from orcinus.text.grammars import Grammars, vocabulary_of
 from orcinus.text.input_processor import InputProcessor, TokenizedRequest
 from orcinus.text.tokenizer import ChatIds, Tokenizer, TooManyTokens
@@ -44,6 +45,7 @@ class RequestProcessor:
     threads: TextThreads
     fills_max_tokens: bool = False  # in a simulation: an answer is as long as its max_tokens
     renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads for chat templates
+    compilers: TextThreads = field(default_factory=lambda: TextThreads(MOST_TRIALS, 90.0))  # they wait for trials of grammars
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
     tool_call_parser: str | None = None  # name of the form in which the model calls tools; None: that of its template
     tool_form: ToolForm = field(init=False)
@@ -155,11 +157,14 @@ class RequestProcessor:
         if self.grammars is None:
             raise invalid(form.field, f"{form.field}: a simulated engine computes no logits, so answers have no form")
         try:
-            await self.threads.run(self.grammars.check, form.outputs)
+            if self.grammars.knows(form.outputs):
+                self.grammars.check(form.outputs)
+            else:
+                await self.compilers.run(self.grammars.check, form.outputs)
         except RequestError as error:
             raise refused_form(form.field, error) from None
         except TimeoutError:
-            raise invalid(form.field, f"{form.field}: compiling it takes longer than {self.threads.limit_s:.0f} s") from None
+            raise invalid(form.field, f"{form.field}: compiling it takes longer than {self.compilers.limit_s:.0f} s") from None
 
     async def tokenize(self, prompt: Any, where: str, most: int, *, special: bool = True) -> tuple[int, ...]:
         """A string, a conversation or ids as ids, in a thread.

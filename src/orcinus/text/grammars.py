@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,17 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcinus.core.request import Request
-from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
-from orcinus.errors import RequestError, shortened
-from orcinus.text.closed_schema import closed_schema
+from orcinus.core.structured_outputs import StructuredOutputs
+from orcinus.errors import RequestError
+from orcinus.text.grammar_source import limits, told
+from orcinus.text.grammar_trial import try_form
 from orcinus.text.tokenizer import Tokenizer, file_text
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
-MOST_BYTES = 1024 * 1024  # of one grammar
-KEPT_BYTES = 32 * 1024 * 1024  # of the texts of cached grammars; compiled, they take some times as much
-LEXER_STATES = 30_000  # 1 to 2 kB each
+KEPT_CHARACTERS = 8 * 1024 * 1024  # of cached grammars; as text
+KEPT = 128  # cached grammars; the lexer of one takes up to some ten MB
+STACK_BYTES = 16 * 2**20  # of the thread that compiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,19 @@ class Grammars:
     """Compiles grammars once, in the background, and hands out matchers.
 
     Threads may call it at the same time. `vocabulary` is called with the first grammar; it raises `RequestError` if the
-    model's tokenizer is of no use here. As a `Preparation` it prepares requests that have a grammar.
+    model's tokenizer is of no use here. Grammars `for_engine` are compiled as soon as they are checked. As a `Preparation` it
+    prepares requests that have a grammar.
     """
 
-    def __init__(self, vocabulary: Callable[[], GrammarVocabulary]) -> None:
+    def __init__(self, vocabulary: Callable[[], GrammarVocabulary], *, for_engine: bool = False) -> None:
+        self._for_engine = for_engine
         self._find_vocabulary = vocabulary
         self._vocabulary: GrammarVocabulary | None = None
         self._tokenizer: LLTokenizer | None = None
         self._lock = threading.Lock()
         self._tokenizer_lock = threading.Lock()
         self._compiled: OrderedDict[str, Future[LLMatcher]] = OrderedDict()  # the one used last at the end
+        self._checked: OrderedDict[StructuredOutputs, str | RequestError] = OrderedDict()  # grammars, or why there are none
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -68,18 +71,27 @@ class Grammars:
                 return found
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(1, "grammars")
+                threading.stack_size(STACK_BYTES)  # of the one thread that starts now
             found = self._compiled[grammar] = self._threads.submit(self._compile, grammar)
-            total = sum(map(len, self._compiled))
-            while total > KEPT_BYTES:
-                total -= len(self._compiled.popitem(last=False)[0])
+            threading.stack_size(0)
+            self._drop_oldest()
             return found
+
+    def _drop_oldest(self) -> None:
+        """Keep the cache within its bounds. What is still being compiled stays: a request waits for it."""
+        total, done = sum(map(len, self._compiled)), [text for text, one in self._compiled.items() if one.done()]
+        for text in done:
+            if len(self._compiled) <= KEPT and total <= KEPT_CHARACTERS:
+                return
+            total -= len(text)
+            del self._compiled[text]
 
     def _compile(self, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._ll_tokenizer(), grammar, log_level=0, limits=_limits())
+        matcher = LLMatcher(self._ll_tokenizer(), grammar, log_level=0, limits=limits())
         if matcher.is_error():
-            raise RequestError(_told(matcher.get_error()), "structured_outputs")
+            raise RequestError(told(matcher.get_error()), "structured_outputs")
         return matcher
 
     def _ll_tokenizer(self) -> LLTokenizer:
@@ -96,15 +108,36 @@ class Grammars:
             return self._tokenizer
 
     def check(self, wanted: StructuredOutputs) -> str:
-        """The grammar of a form, in llguidance's form, checked by compiling it. Raises `RequestError`."""
-        grammar = to_llguidance(wanted)
-        if len(grammar) > MOST_BYTES:
-            raise RequestError(f"{wanted.kind}: {len(grammar)} characters are more than {MOST_BYTES}", wanted.kind)
-        try:
-            self.compile(grammar).result()
-        except RequestError as error:
-            raise RequestError(f"{wanted.kind}: {error}", wanted.kind) from None
-        return grammar
+        """The grammar of a form, in llguidance's form, tried in another process. Raises `RequestError`."""
+        with self._lock:
+            found = self._checked.get(wanted)
+        if found is None:
+            known = self.vocabulary
+            try:
+                found = try_form(wanted, known.tokenizer, known.eos_ids)
+            except RequestError as error:
+                found = error
+            with self._lock:
+                self._checked[wanted] = found
+                if len(self._checked) > KEPT:
+                    self._checked.popitem(last=False)
+        if isinstance(found, RequestError):
+            raise RequestError(str(found), found.field)
+        if self._for_engine:
+            self.compile(found).result()  # its caller runs the engine, and has nothing else to do
+        return found
+
+    def knows(self, wanted: StructuredOutputs) -> bool:
+        """Whether `check` answers at once."""
+        return wanted in self._checked
+
+    def forget(self, grammar: str) -> None:
+        """Drop what was compiled: the next matcher begins with a fresh lexer.
+
+        Matchers of a grammar share its lexer, and with it the bound on the lexer's states.
+        """
+        with self._lock:
+            self._compiled.pop(grammar, None)
 
     def matcher(self, grammar: str) -> LLMatcher:
         """A new matcher at the grammar's beginning; waits while it compiles. Raises `RequestError`."""
@@ -134,51 +167,3 @@ def vocabulary_of(tokenizer: Tokenizer | None, eos_ids: Iterable[int], vocab_siz
         message = "structured output is not available: this model has no tokenizer in the form of a tokenizer.json"
         raise RequestError(message, "structured_outputs")
     return GrammarVocabulary(text, tuple(sorted(eos_ids)), vocab_size)
-
-
-def _limits() -> LLParserLimits:
-    from llguidance import LLParserLimits
-
-    return LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
-
-
-def to_llguidance(wanted: StructuredOutputs) -> str:
-    """A form in llguidance's own notation. Raises `RequestError`."""
-    try:
-        from llguidance import LLMatcher, grammar_from
-    except ImportError:  # there is no wheel for every machine
-        message = "structured output needs the package llguidance, which is not installed here"
-        raise RequestError(message, "structured_outputs") from None
-    match wanted.kind:
-        case "json":
-            assert isinstance(wanted.json, str)
-            return _of_schema(wanted.json)
-        case "json_object":
-            return _of_schema('{"type": "object"}')
-        case "regex":
-            return LLMatcher.grammar_from_regex(str(wanted.regex))
-        case "choice":
-            return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, wanted.choice or ())))
-        case "grammar":
-            try:
-                return grammar_from("grammar", str(wanted.grammar))
-            except ValueError as error:
-                raise RequestError(f"grammar: {_told(str(error))}", "grammar") from None
-    return LLMatcher.grammar_from_lark(str(wanted.llguidance))
-
-
-def _of_schema(schema: str) -> str:
-    from llguidance import LLMatcher
-
-    parsed = json.loads(schema)
-    if parsed is False:
-        raise RequestError("json: the schema `false` allows no answer", "json")
-    try:
-        return LLMatcher.grammar_from_json_schema(closed_schema({} if parsed is True else parsed), {**JSON_SPACING})  # type: ignore[arg-type]
-    except (ValueError, RecursionError) as error:  # nested too deeply
-        raise RequestError(f"json: {_told(str(error))}", "json") from None
-
-
-def _told(message: str) -> str:
-    """The first line of one of llguidance's messages."""
-    return shortened(message.strip().partition("\n")[0] or "it cannot be compiled")

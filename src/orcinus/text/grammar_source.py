@@ -1,0 +1,78 @@
+"""Forms of answers in llguidance's own notation, and the limits under which it works (ADR 36)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
+from orcinus.errors import RequestError, shortened
+from orcinus.text.closed_schema import closed_schema
+
+if TYPE_CHECKING:
+    from llguidance import LLParserLimits
+
+MOST_CHARACTERS = 512 * 1024  # of one form, and of its grammar
+# llguidance's counters of work. With its defaults, a rule of 40 characters takes 3 s for one token.
+EXPRESSIONS = 250_000  # of a lexer
+LEXER_STATES = 30_000  # 1 to 2 kB each
+ITEMS = 10_000  # of the parser, for one token
+META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
+
+
+def limits() -> LLParserLimits:
+    """The bounds of work that every grammar is compiled and followed with."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=EXPRESSIONS, max_lexer_states=LEXER_STATES, step_max_items=ITEMS, verbose_errors=False
+    )
+
+
+def to_llguidance(wanted: StructuredOutputs) -> str:
+    """A form in llguidance's own notation. Raises `RequestError`."""
+    try:
+        from llguidance import LLMatcher, grammar_from
+    except ImportError:  # there is no wheel for every machine
+        message = "structured output needs the package llguidance, which is not installed here"
+        raise RequestError(message, "structured_outputs") from None
+    match wanted.kind:
+        case "json":
+            return _of_schema(str(wanted.json))
+        case "json_object":
+            return _of_schema('{"type": "object"}')
+        case "regex":
+            return LLMatcher.grammar_from_regex(str(wanted.regex))
+        case "choice":  # one expression: the parser has one item for all of them
+            return LLMatcher.grammar_from_regex("|".join(META.sub(r"\\\g<0>", one) for one in wanted.choice or ()))
+        case "grammar":
+            try:
+                return grammar_from("grammar", str(wanted.grammar))
+            except (ValueError, RecursionError) as error:
+                raise RequestError(told(str(error)), "grammar") from None
+    return LLMatcher.grammar_from_lark(str(wanted.llguidance))
+
+
+def _of_schema(schema: str) -> str:
+    from llguidance import LLMatcher
+
+    parsed = json.loads(schema)
+    if parsed is False:
+        raise RequestError("the schema `false` allows no answer", "json")
+    try:
+        return LLMatcher.grammar_from_json_schema(closed_schema({} if parsed is True else parsed), {**JSON_SPACING})  # type: ignore[arg-type]
+    except (ValueError, RecursionError) as error:  # nested too deeply, or a number that is too large
+        raise RequestError(told(str(error)), "json") from None
+
+
+def told(message: str) -> str:
+    """The first line of one of llguidance's messages, without its insides."""
+    line = message.strip().partition("\n")[0]
+    if line.startswith("panic") or "fuel" in line or "limits." in line:
+        return "it is too large: shorten it"
+    if "serializable" in line:
+        return "a number in it is too large"
+    if "recursion" in line:
+        return "it is nested too deeply"
+    return shortened(line or "it cannot be compiled")
