@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ class Schemas:
 
     def __init__(self, named: Mapping[str, Schema]) -> None:
         self.named = named
+        self._made: dict[str, st.SearchStrategy[Any]] = {}  # hypothesis takes long to make one
 
     def resolved(self, schema: Schema) -> Schema:
         """The schema itself, or the one that it refers to."""
@@ -98,7 +100,10 @@ class Schemas:
     def values(self, schema: Schema) -> st.SearchStrategy[Any]:
         """Valid values."""
         schema = self.resolved(schema)
-        return self._candidates(schema).filter(lambda value: self.fits(schema, value))
+        name = json.dumps(schema, sort_keys=True)
+        if name not in self._made:
+            self._made[name] = self._candidates(schema).filter(lambda value: self.fits(schema, value))
+        return self._made[name]
 
     def _candidates(self, schema: Schema) -> st.SearchStrategy[Any]:
         if "enum" in schema:
