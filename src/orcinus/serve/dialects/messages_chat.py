@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from orcinus.core.sampling_params import DefaultLength
@@ -159,7 +160,7 @@ def _system_text(content: str | list[TextBlock]) -> str:
     """The text of a system prompt, without what changes in every request: a block of it, or the first line of a string."""
     if isinstance(content, str):
         return content.partition("\n")[2] if content.startswith(BILLING) else content
-    return BETWEEN.join(block.text for block in content if block.text and not block.text.startswith(BILLING))
+    return _paragraphs(block for block in content if not block.text.startswith(BILLING))
 
 
 def _of_user(turn: UserTurn, place: str, called: set[str]) -> Iterator[Placed]:
@@ -169,20 +170,28 @@ def _of_user(turn: UserTurn, place: str, called: set[str]) -> Iterator[Placed]:
         return
     if not turn.content:
         yield place, _message("user", "")
-    for index, block in enumerate(turn.content):
-        where = f"{place}.content.{index}"
-        if isinstance(block, TextBlock):
-            yield where, _message("user", block.text)
-        elif block.tool_use_id not in called:
-            message = f"{where}.tool_use_id: no earlier message has a tool_use block with this id"
-            raise invalid(f"{where}.tool_use_id", message)
-        else:
-            yield where, _message("tool", _result(block), tool_call_id=block.tool_use_id)
+    for is_text, row in groupby(enumerate(turn.content), lambda one: isinstance(one[1], TextBlock)):
+        blocks = list(row)
+        if is_text:
+            yield f"{place}.content.{blocks[0][0]}", _message("user", _paragraphs(block for _, block in blocks))
+        for index, block in blocks:
+            if isinstance(block, ToolResultBlock):
+                where = f"{place}.content.{index}"
+                yield where, _message("tool", _result(block, where, called), tool_call_id=block.tool_use_id)
 
 
-def _result(block: ToolResultBlock) -> str:
+def _paragraphs(blocks: Iterable[Any]) -> str:
+    """The texts of blocks as one."""
+    return BETWEEN.join(block.text for block in blocks if block.text)
+
+
+def _result(block: ToolResultBlock, place: str, called: set[str]) -> str:
+    """The text of a tool's result. Raises `ApiError` if no earlier message has its call."""
+    if block.tool_use_id not in called:
+        message = f"{place}.tool_use_id: no earlier message has a tool_use block with this id"
+        raise invalid(f"{place}.tool_use_id", message)
     content = block.content or ""
-    text = content if isinstance(content, str) else BETWEEN.join(one.text for one in content)
+    text = content if isinstance(content, str) else _paragraphs(content)
     return ERROR + text if block.is_error else text
 
 
@@ -210,14 +219,17 @@ def _merged(placed: Iterable[Placed]) -> list[Placed]:
 
     Results of tools stay apart.
     """
-    found: list[Placed] = []
-    for place, message in placed:
-        before = found[-1][1] if found else None
-        if before is None or before.role != message.role or message.role == "tool":
-            found.append((place, message))
-            continue
-        between = BETWEEN if before.content and message.content else ""
-        before.content = f"{before.content}{between}{message.content}"
-        before.tool_calls = [*(before.tool_calls or ()), *(message.tool_calls or ())] or None
-        before.reasoning_content = "".join(filter(None, (before.reasoning_content, message.reasoning_content))) or None
-    return found
+    rows = groupby(placed, lambda one: (one[1].role, one[0] if one[1].role == "tool" else ""))
+    return [_joined(list(row)) for _, row in rows]
+
+
+def _joined(row: Sequence[Placed]) -> Placed:
+    """Messages of one role as one, at the place of the first."""
+    place, first = row[0]
+    if len(row) == 1:
+        return place, first
+    messages = [message for _, message in row]
+    content = BETWEEN.join(str(message.content) for message in messages if message.content)
+    calls = [call for message in messages for call in message.tool_calls or ()]
+    reasoning = "".join(message.reasoning_content or "" for message in messages)
+    return place, _message(first.role, content, tool_calls=calls or None, reasoning_content=reasoning or None)
