@@ -28,7 +28,7 @@ def test_a_list_of_choices_is_a_tuple() -> None:
     ("given", "field", "said"),
     [
         ({}, "json", "exactly one of json, regex, choice, grammar, json_object; nothing is given"),
-        ({"regex": "a", "choice": ["b"]}, "json", "regex and choice is given"),
+        ({"regex": "a", "choice": ["b"]}, "json", "regex and choice are given"),
         ({"json": "{"}, "json", "no JSON"),
         ({"json": "[1]"}, "json", r"an object, not \[1\]"),
         ({"json": 3}, "json", "not 3"),

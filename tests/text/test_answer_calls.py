@@ -25,9 +25,11 @@ def tokenizer() -> Tokenizer:
     return found
 
 
-def ended(text: str, *, finish: Finish = Finish.STOP, parallel: bool = True, **params: object) -> tuple[Answer, TextDelta]:
+def ended(
+    text: str, *, finish: Finish = Finish.STOP, parallel: bool = True, forced: bool = False, **params: object
+) -> tuple[Answer, TextDelta]:
     """An answer of the tokens of a text, and its last delta."""
-    use = ToolUse(FORMS["hermes"], (TURN,), parallel)
+    use = ToolUse(FORMS["hermes"], (TURN,), parallel, forced)
     known = tokenizer()
     one = TokenizedRequest(0, 0, None, (5,), SamplingParams(**params), RequestContext(), tool_use=use)  # type: ignore[arg-type]
     answer = Answer.begin("r", one, known, 0.0)
@@ -53,6 +55,11 @@ def test_an_answer_that_is_cut_is_cut_whatever_it_calls() -> None:
     answer, last = ended(CALL, finish=Finish.LENGTH)
     assert last.finish_reason == "length"
     assert len(arguments(answer)) == 1
+
+
+def test_a_forced_call_that_is_cut_shows_no_marks() -> None:
+    answer, last = ended('<tool_call>\n{"na', finish=Finish.LENGTH, forced=True)
+    assert (answer.text, answer.tool_calls, last.finish_reason) == ("", [], "length")
 
 
 def test_what_does_not_parse_stays_text() -> None:

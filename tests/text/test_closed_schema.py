@@ -21,6 +21,18 @@ CLOSED_A = {**A, "additionalProperties": False}
         ({"$ref": "#/$defs/a", "$defs": {"a": A}}, {"$ref": "#/$defs/a", "$defs": {"a": CLOSED_A}}),
         ({"anyOf": [A, {"type": "null"}]}, {"anyOf": [CLOSED_A, {"type": "null"}]}),
         ({"allOf": [A]}, {"allOf": [CLOSED_A]}),  # one part composes nothing
+        (
+            {"allOf": [A, {"description": "x"}]},
+            {"allOf": [CLOSED_A, {"description": "x"}]},
+        ),  # nor does one that speaks of no member
+        (
+            {"properties": {"a": A, "n": {"allOf": [{"minimum": 1}, {"maximum": 3}]}}},
+            {"properties": {"a": CLOSED_A, "n": {"allOf": [{"minimum": 1}, {"maximum": 3}]}}, "additionalProperties": False},
+        ),
+        ({"type": "string", "format": "password"}, {"type": "string"}),
+        ({"type": "string", "format": "date"}, {"type": "string", "format": "date"}),
+        ({"type": "string", "nullable": True}, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        ({"type": "object", "propertyNames": {"type": "string"}}, {"type": "object"}),
     ],
 )
 def test_declared_members_are_all(schema: dict[str, Any], closed: dict[str, Any]) -> None:

@@ -54,8 +54,8 @@ class StructuredOutputs:
             raise RequestError(f"json_object must be True or False, not {shown(self.json_object)}", "json_object")
         given = [name for name in KINDS if getattr(self, name) not in (None, False)]
         if len(given) != 1:
-            found = " and ".join(given) if given else "nothing"
-            raise RequestError(f"structured output needs exactly one of {', '.join(KINDS[:-1])}; {found} is given", KINDS[0])
+            found = f"{' and '.join(given)} are given" if given else "nothing is given"
+            raise RequestError(f"structured output needs exactly one of {', '.join(KINDS[:-1])}; {found}", KINDS[0])
 
     @property
     def kind(self) -> str:
@@ -79,7 +79,8 @@ def _schema_text(schema: object) -> str:
         except (TypeError, ValueError, RecursionError):
             raise RequestError("json must be a schema made of what JSON has", "json") from None
     if not isinstance(schema, str):
-        raise RequestError(f"json must be a JSON schema or its text, not {shown(schema)}", "json")
+        hint = ": give its .model_json_schema()" if hasattr(schema, "model_json_schema") else ""
+        raise RequestError(f"json must be a JSON schema or its text, not {shown(schema)}{hint}", "json")
     try:
         parsed = json.loads(schema)
     except (ValueError, RecursionError):

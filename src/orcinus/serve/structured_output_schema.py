@@ -20,7 +20,7 @@ def _false_is_off(value: Any) -> Any:
 
 
 def _empty_is_off(value: Any) -> Any:
-    return None if value in ("", []) else value
+    return None if value == "" else value
 
 
 def _known_format(value: Any) -> Any:
@@ -36,9 +36,8 @@ Schema = Annotated[
 ]
 Text = Annotated[StrictStr | None, BeforeValidator(_empty_is_off, json_schema_input_type=StrictStr | None)]
 Choices = Annotated[
-    Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(max_length=MOST_CHOICES)] | None,
+    Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)] | None,
     at_most(MOST_CHOICES),
-    BeforeValidator(_empty_is_off),
 ]
 
 

@@ -47,9 +47,10 @@ def choice_of(body: ChatBody) -> ToolChoice:
 
 def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:
     """The tools that an answer may call; None if it may not call any. Raises `ApiError`."""
-    if choice_of(body).mode == "none":
+    choice = choice_of(body)
+    if choice.mode == "none":
         return None
-    return ToolUse(form, tools_of(body.tools), body.parallel_tool_calls is not False)
+    return ToolUse(form, tools_of(body.tools), body.parallel_tool_calls is not False, choice.forced)
 
 
 def bound_form(use: ToolUse, choice: ToolChoice, wanted: WantedForm | None, token_id: TokenId) -> WantedForm | None:

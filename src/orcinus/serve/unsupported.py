@@ -279,7 +279,8 @@ IN_MESSAGE = UnsupportedFields(
 )
 IN_STRUCTURED_OUTPUTS = UnsupportedFields(
     _same("structural_tag", OTHER_GRAMMAR)
-    | _same("disable_any_whitespace whitespace_pattern", "white space between parts of JSON is the model's choice")
+    | _same("disable_any_whitespace", "JSON is always spaced as Python's json.dumps does it", True)
+    | _same("whitespace_pattern", "JSON is always spaced as Python's json.dumps does it")
     | _same("disable_additional_properties", "write additionalProperties: false into the schema"),
     {},
 )

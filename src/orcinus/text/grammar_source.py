@@ -18,6 +18,7 @@ MOST_CHARACTERS = 512 * 1024  # of one form, and of its grammar
 EXPRESSIONS = 250_000  # of a lexer
 LEXER_STATES = 30_000  # 1 to 2 kB each
 ITEMS = 10_000  # of the parser, for one token
+REGEX_ERROR, INVALID_REGEX = re.compile(r"^\s*error: (.+)$", re.MULTILINE), re.compile(r'invalid regex (".*?")')
 META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
@@ -67,8 +68,11 @@ def _of_schema(schema: str) -> str:
 
 
 def told(message: str) -> str:
-    """The first line of one of llguidance's messages, without its insides."""
+    """What one of llguidance's messages says, without its insides."""
     line = message.strip().partition("\n")[0]
+    if reason := REGEX_ERROR.search(message):
+        named = INVALID_REGEX.search(line)
+        return shortened(f"the regular expression{' ' + named[1] if named else ''} is invalid: {reason[1]}")
     if line.startswith("panic") or "fuel" in line or "limits." in line:
         return "it is too large: shorten it"
     if "serializable" in line:

@@ -97,7 +97,7 @@ def encode_tool_chat(
     else:
         ids = tokenizer.encode_chat(without_template(given, offered))
     if offered:
-        ids.tool_use = ToolUse(find_form(tokenizer.chat_template), tools)
+        ids.tool_use = ToolUse(find_form(tokenizer.chat_template), tools, forced=choice.forced)
         grammar = ids.tool_use.form.grammar(tools, choice, parallel=True, token_id=tokenizer.added_ids.get)
         ids.form = None if grammar is None else StructuredOutputs(llguidance=grammar)
     return ids
@@ -116,5 +116,5 @@ def _completed(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     found = {**message, "content": "" if content is None else content}
     if calls := message.get("tool_calls"):
-        found["tool_calls"] = [template_call(call) for call in calls]
+        found["tool_calls"] = [template_call(call.message if isinstance(call, ToolInvocation) else call) for call in calls]
     return found
