@@ -84,6 +84,16 @@ def test_instructions_and_the_developers_first_messages_are_one_system_message()
     ]
 
 
+def test_a_stored_call_of_any_name_is_continued() -> None:
+    """A model may have written a name that no tool has."""
+    store = ResponseStore()
+    call = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "x" * 2000, "arguments": "{", "status": "incomplete"}
+    store.add("", {"id": "resp_1", "output": [call]}, [])
+    (message,) = read({"previous_response_id": "resp_1"}, store).body.messages
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.name == "x" * 2000
+
+
 def test_reasoning_comes_back_sealed() -> None:
     sealed = seal_reasoning("Ich überlege.")
     assert open_reasoning(sealed) == "Ich überlege."

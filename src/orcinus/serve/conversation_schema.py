@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
 
 from orcinus.serve import field_rules as rules
 from orcinus.serve.field_types import at_most, text_only, text_or_list
@@ -19,7 +19,7 @@ FUNCTION_NAME = (
 class TextPart(Object):
     """One part of a message's content."""
 
-    type: Annotated[Literal["text"], BeforeValidator(text_only)]
+    type: Annotated[Literal["text"], text_only("text")]
     text: StrictStr
 
 

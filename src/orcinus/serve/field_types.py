@@ -46,11 +46,15 @@ def at_most(count: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def text_only(kind: Any) -> Any:
-    """The type of a message part; media types are refused."""
-    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
-        raise PydanticCustomError("media", "must be 'text': the model reads no images, sounds or files")
-    return kind
+def text_only(name: str) -> BeforeValidator:
+    """A validator of a part's type that refuses media; `name` is that of texts."""
+
+    def check(kind: Any) -> Any:
+        if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
+            raise PydanticCustomError("media", f"must be {name!r}: the model reads no images, sounds or files")
+        return kind
+
+    return BeforeValidator(check)
 
 
 Count = Annotated[StrictInt, Field(ge=0, le=MOST_LOGPROBS)] | None

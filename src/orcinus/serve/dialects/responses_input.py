@@ -50,11 +50,11 @@ class History:
     beginning become one system message, because many templates have room for one.
     """
 
-    tools: Tools
     messages: list[dict[str, Any]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # fields of messages and the client's own
     warnings: list[str] = field(default_factory=list)
     calls: dict[str, str] = field(default_factory=dict)  # call id -> name of the function
+    preamble: list[str] = field(default_factory=list)  # texts of the first system message after the first one
 
     def add(self, item: InputItem, place: str) -> None:
         """Add an item. Raises `ApiError` for the output of an unknown call."""
@@ -76,7 +76,7 @@ class History:
         last = self.messages[-1] if self.messages else None
         if role in ("system", "developer"):
             if last is not None and len(self.messages) == 1 and last["role"] == "system":
-                last["content"] += f"\n\n{text}"
+                self.preamble.append(text)
                 return
             role = "system"
         if (
@@ -89,6 +89,13 @@ class History:
             self.names[f"messages[{len(self.messages) - 1}].content"] = content_place
             return
         self._append({"role": role, "content": text}, place, content=content_place)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """The messages, each with a content."""
+        if self.preamble:
+            self.messages[0]["content"] = "\n\n".join((self.messages[0]["content"], *self.preamble))
+            self.preamble = []
+        return [{"content": None, **message} for message in self.messages]
 
     def _append(self, message: dict[str, Any], place: str, **fields: str) -> None:
         index = len(self.messages)
@@ -148,15 +155,13 @@ def to_chat(body: ResponsesBody, items: Sequence[tuple[str, InputItem]]) -> Resp
     The items are those of the history that the body names, and then its own.
     """
     tools = read_tools(body.tools)
-    history = History(tools)
+    history = History()
     if body.instructions:
         history.add_message("system", body.instructions, "instructions", "instructions")
     for place, item in items:
         history.add(item, place)
-    for message in history.messages:
-        message.setdefault("content", None)
     fields = {name: value for name in SAME if (value := getattr(body, name)) is not None}
-    fields |= _options(body) | {"messages": history.messages, "tool_choice": tools.choose(body.tool_choice)}
+    fields |= _options(body) | {"messages": history.finish(), "tool_choice": tools.choose(body.tool_choice)}
     fields |= {"tools": tools.functions or None, "parallel_tool_calls": body.parallel_tool_calls}
     names = FieldNames(NAMES | history.names | dict(tools.names()))
     fields = {name: value for name, value in fields.items() if value is not None}

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StrictStr, Tag
+from pydantic import Discriminator, Field, StrictStr, Tag
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 
-from orcinus.serve.field_types import SHORT, at_most, text_or_list
+from orcinus.serve.field_types import SHORT, at_most, text_only, text_or_list
 from orcinus.serve.object_schema import Object
 
 MOST_ITEMS = 4096
 Status = Literal["in_progress", "completed", "incomplete"] | None
 Name = Annotated[StrictStr, Field(min_length=1, max_length=SHORT)]
-
-
-def _text_part(kind: Any) -> Any:
-    """The type of a content part; media types are refused."""
-    if isinstance(kind, str) and any(word in kind for word in ("image", "audio", "video", "file")):
-        raise PydanticCustomError("media", "must be 'input_text': the model reads no images, sounds or files")
-    return kind
+WrittenName = Annotated[StrictStr, Field(min_length=1)]  # by a model, which may write a long one
 
 
 class ContentPart(Object):
     """One text of a message or of a tool's output."""
 
-    type: Annotated[Literal["input_text", "output_text", "text"], BeforeValidator(_text_part)]
+    type: Annotated[Literal["input_text", "output_text", "text"], text_only("input_text")]
     text: StrictStr
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
@@ -66,7 +59,7 @@ class FunctionCallItem(Object):
 
     type: Literal["function_call"]
     call_id: Name
-    name: Name
+    name: WrittenName
     namespace: Name | None = None
     arguments: StrictStr
     id: StrictStr | None = None
@@ -78,7 +71,7 @@ class CustomToolCallItem(Object):
 
     type: Literal["custom_tool_call"]
     call_id: Name
-    name: Name
+    name: WrittenName
     namespace: Name | None = None
     input: StrictStr
     id: StrictStr | None = None

@@ -12,13 +12,12 @@ from orcinus.errors import shown
 from orcinus.serve.answers import Answers
 from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.dialects.responses import ResponsesReply, events_without_answer, response_object, without_answer
-from orcinus.serve.dialects.responses_history import PlacedItem, read_items
+from orcinus.serve.dialects.responses_history import PlacedItem, read_items, without_oldest_turns
 from orcinus.serve.dialects.responses_input import to_chat
 from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseObject
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import read_tools
-from orcinus.serve.dialects.responses_truncation import without_oldest_turns
 from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
 from orcinus.serve.responses import JSON, STREAM_HEADERS

@@ -168,6 +168,14 @@ def check_schema(schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         raise RequestError(problem, "parameters")
 
 
+def check_expressible(schema: Mapping[str, Any], form: str) -> None:
+    """Raise `RequestError` for a schema of arguments that is more than a list of properties."""
+    check_schema(schema, lenient=True)  # what is written as JSON is checked again
+    for keyword in (*COMBINED, "minProperties", "dependentRequired"):
+        if keyword in schema:
+            raise RequestError(f"the form {form!r} cannot enforce {keyword!r} here", "parameters")
+
+
 @lru_cache(1024)  # agents send the same tools again and again, and a check takes about 0.5 ms
 def _problem(schema: str, lenient: bool) -> str:
     """Why llguidance cannot enforce a JSON Schema; "" if it can."""

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from orcinus.text.tools.call_grammar import SPACE, CallGrammar, Opening, check_name, quoted
+from orcinus.text.tools.call_grammar import SPACE, CallGrammar, Opening, check_expressible, check_name, quoted
 from orcinus.text.tools.incremental_parser import IncrementalParser
 from orcinus.text.tools.incremental_text import Steps
 from orcinus.text.tools.json_text import json_string
 from orcinus.text.tools.parameter_schema import ParameterSchema
-from orcinus.text.tools.python_arguments import arguments_rule
 from orcinus.text.tools.python_literal import WORD, PythonLiteral
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolParser
 
 MARKS = {"<|python_start|>": "<|python_end|>", "<|tool_call_start|>": "<|tool_call_end|>"}  # Llama 4; LFM2
 NAME = re.compile(r"[^\s\[\](){}=,\"'<>]+")
+PARAMETER = re.compile(r"[^\s,()\[\]{}:=\"']+")
+KEY = r"/[A-Za-z_][A-Za-z_0-9]*/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Pythonic:
 
         def call(tool: Tool) -> tuple[str, str]:
             begin = quoted(f"{check_name(tool.name, NAME, 'name', self.name)}(")
-            rest = grammar.rule("rest", f'{arguments_rule(grammar, tool, self.name)} ")"')
+            rest = grammar.rule("rest", f'{_arguments(grammar, tool, self.name)} ")"')
             openings.append(Opening(line=f'"[" {SPACE} {begin}', first=rest, end='"]"'))
             return begin, rest
 
@@ -53,6 +54,36 @@ class Pythonic:
         if self.mark:
             begin, end = f"{grammar.mark(self.mark)} {begin}", f"{end} {grammar.mark(MARKS[self.mark])}"
         return grammar.answer(*openings, begin=begin, separator='", "', end=end)
+
+
+def _arguments(grammar: CallGrammar, tool: Tool, form: str) -> str:
+    """The arguments of a tool, in the order of its schema; those of a tool that is not bound have any values.
+
+    Values are JSON, except `True`, `False` and `None` alone. Raises `RequestError` for what this form cannot express.
+    """
+    if not grammar.bound(tool):
+        one = grammar.rule("argument", f'{KEY} "=" {grammar.json("value", {})}')
+        return grammar.rule("arguments", f'({one} (", " {one})*)?')
+    schema = ParameterSchema(tool)
+    check_expressible(schema.root, form)
+    names = [*schema.properties, *sorted(schema.required - set(schema.properties))]
+    first = more = grammar.rule("arguments", '""')
+    for name in reversed(names):  # each rule: what may be written from this parameter on, alone or after another
+        begin = quoted(f"{check_name(name, PARAMETER, 'parameters', form)}=")
+        one = grammar.rule("argument", f"{begin} {_value(grammar, schema, name)}")
+        optional = name not in schema.required
+        first = grammar.rule("arguments", f"{one} {more}" + (f" | {first}" if optional else ""))
+        more = grammar.rule("more", f'", " {one} {more}' + (f" | {more}" if optional else ""))
+    return first
+
+
+def _value(grammar: CallGrammar, schema: ParameterSchema, name: str) -> str:
+    inner, types = schema.inner(name), schema.types(name)
+    if types == {"boolean"} and not {"enum", "const"} & set(inner):
+        return '("True" | "False")'
+    if types == {"null"}:
+        return '"None"'
+    return grammar.json("value", inner)
 
 
 class _PythonicParser(IncrementalParser):

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orcinus.errors import RequestError
-from orcinus.text.closed_schema import COMBINED
-from orcinus.text.tools.call_grammar import TEXT, CallGrammar, check_name, check_schema, quoted
+from orcinus.text.tools.call_grammar import TEXT, CallGrammar, check_expressible, check_name, quoted
 from orcinus.text.tools.parameter_schema import ALL, DEEPEST, ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 
@@ -28,21 +27,13 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
     if not grammar.bound(tool):
         return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {_text(grammar)})*')
     schema = ParameterSchema(tool)
-    check_expressible(schema, form)
+    check_expressible(schema.root, form)
     parts = []
     for name in (*schema.properties, *sorted(schema.required - set(schema.properties))):
         begin = quoted(f"{PARAMETER}{check_name(name, NAME, 'parameters', form)}>\n")
         one = grammar.rule("parameter", f"{begin} {_value(grammar, schema, schema.properties.get(name, True))}")
         parts.append(one if name in schema.required else f"{one}?")
     return grammar.rule("arguments", " ".join(parts) or '""')
-
-
-def check_expressible(schema: ParameterSchema, form: str) -> None:
-    """Raise `RequestError` for a schema of arguments that is more than a list of properties."""
-    check_schema(schema.root, lenient=True)  # what is written as JSON is checked again
-    for keyword in (*COMBINED, "minProperties", "dependentRequired"):
-        if keyword in schema.root:
-            raise RequestError(f"the form {form!r} cannot enforce {keyword!r} here", "parameters")
 
 
 def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: bool = False, depth: int = 0) -> str:
