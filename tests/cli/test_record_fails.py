@@ -6,7 +6,7 @@ from tests.commands import orcinus_commands
 
 COMMANDS = (
     ("generate", "Hi", "--max-tokens", "3", "--record", "/dev/full"),
-    ("demo", "--max-tokens", "3", "--record", "/dev/full"),
+    ("demo", "--max-tokens", "3", "--repeats", "1", "--record", "/dev/full"),
     ("simulate", "--requests", "3", "--record", "/dev/full"),
 )
 

@@ -74,7 +74,7 @@ def test_a_full_queue_refuses(server: Running) -> None:
 
     async def test() -> Repeat:
         form = await meet(Target(server.url))
-        workload = make_workload("all-at-once", "fixed:tokens=64,fixed:tokens=32", 300)
+        workload = make_workload("all-at-once", "fixed:tokens=16,fixed:tokens=8", 200)
         return await LoadGenerator(form, workload, timeout=60, max_delay=10).run()
 
     outcomes = [one.outcome for one in execute(test()).requests]
