@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMPILED, REFUSED, UNKNOWN = range(1, 4)  # statuses of answers; the last: send the vocabulary first
 STACK_BYTES = 4 * 2**20  # a quarter of what a grammar's thread has in an engine
 FOLLOWED = 32  # tokens
-STEP_S = 0.1  # most CPU seconds of one token
+STEP_S, FOLLOW_S = 0.1, 0.3  # most CPU seconds of one token, and of all of them
 VOCABULARIES = 4  # kept
 COSTLY = "it takes too long to follow: shorten its constants and patterns, or let its rules leave fewer ways to read a text"
 
@@ -96,11 +96,12 @@ def _tried(tokenizer: LLTokenizer, form: dict[str, Any]) -> str:
 
 def _follow(matcher: Any) -> None:
     """Raise `RequestError` if some answer's first tokens take too much work."""
-    numbers = random.Random(1)
+    numbers, started = random.Random(1), time.thread_time()
     for _ in range(FOLLOWED):
         began = time.thread_time()
         mask = matcher.compute_bitmask()
-        if matcher.is_error() or time.thread_time() - began > STEP_S:
+        now = time.thread_time()
+        if matcher.is_error() or now - began > STEP_S or now - started > FOLLOW_S:
             raise RequestError(COSTLY)
         allowed = int.from_bytes(mask, "little")
         if not allowed:
