@@ -251,6 +251,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [function("x" * 129)]}, "tools[0].function.name"),
     ({"tools": [LOOK, {"type": "custom", "custom": {"name": "x"}}]}, "tools[1].type"),
     ({"tools": [function("a", parameters="x")]}, "tools[0].function.parameters"),
+    ({"tools": [function("a", parameters={"type": "string"})]}, "tools[0].function.parameters"),
+    ({"tools": [LOOK, function("a", parameters={"type": {"a": 1}})]}, "tools[1].function.parameters"),
     ({"tools": [function(f"f{i}") for i in range(1025)]}, "tools"),
     ({"functions": [{"name": "look"}]}, "functions"),
     ({"function_call": {"name": "look"}}, "function_call"),

@@ -87,6 +87,8 @@ TOOLS = [
     chat("a number as a function's description", "tools", **_tool(description=5)),
     chat("a string as a function's parameters", "tools", **_tool(parameters="city")),
     chat("a list as a function's parameters", "tools", **_tool(parameters=["city"])),
+    chat("a string's schema as a function's parameters", "tools", **_tool(parameters={"type": "string"})),
+    chat("an unknown type as a function's parameters", "tools", **_tool(parameters={"type": "wibble"})),
     chat("two tools of one name", "tools", ours=True, tools=[TOOL, TOOL]),
     chat("10,000 tools", "tools", ours=True, tools=[TOOL] * 10_000),
     chat("a string as parallel_tool_calls", "parallel_tool_calls", tools=[TOOL], parallel_tool_calls="yes"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shown
@@ -26,7 +27,7 @@ def tools_of(tools: Sequence[ChatTool] | None) -> tuple[Tool, ...]:
 def choice_of(body: ChatBody) -> ToolChoice:
     """Whether the answer must call tools.
 
-    Raises `ApiError` 400 for a choice among no tools, for an unknown function and for equal names.
+    Raises `ApiError` 400 for a choice among no tools, an unknown function, equal names and arguments that are no object.
     """
     names = set[str]()
     for index, tool in enumerate(body.tools or ()):
@@ -34,6 +35,7 @@ def choice_of(body: ChatBody) -> ToolChoice:
             where = f"tools[{index}].function.name"
             raise invalid(where, f"{where}: {shown(name)} is the name of an earlier tool, too: give each its own")
         names.add(name)
+        _check_arguments(tool.function.parameters or {}, f"tools[{index}].function.parameters")
     choice = body.tool_choice
     if isinstance(choice, NamedToolChoice):
         if choice.function.name not in names:
@@ -43,6 +45,13 @@ def choice_of(body: ChatBody) -> ToolChoice:
     if choice == "required" and not names:
         raise invalid("tool_choice", "tool_choice: 'required' needs tools")
     return ToolChoice(choice or "auto") if names else ToolChoice("none")
+
+
+def _check_arguments(schema: Mapping[str, Any], where: str) -> None:
+    """Refuse schemas of arguments that are no object. Raises `ApiError` 400."""
+    kind = schema.get("type")
+    if kind not in (None, "object") and not (isinstance(kind, list) and "object" in kind):
+        raise invalid(where, f"{where}: the type must be 'object', because arguments have names; it is {shown(kind)}")
 
 
 def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:
