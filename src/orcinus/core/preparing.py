@@ -1,4 +1,4 @@
-"""Submitted requests that are not ready yet, such as those whose grammar compiles."""
+"""Submitted requests that wait for a preparation, such as a grammar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WAIT_S = 0.01  # a caller may have something else to do, such as to read message
 
 
 class PreparingRequests:
-    """Holds requests back until they are ready, in the order of their submission.
+    """Holds requests back until they are ready, in submission order.
 
     The scheduler never sees them, so they hold up no other request. A record of iterations has their submission at the moment
     when they are ready: a replay, which prepares nothing, then makes the same decisions.

@@ -1,4 +1,4 @@
-"""Tools of a chat request: which may be called, and how that binds the answer."""
+"""Tools of a chat request, and how they bind the answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _check_arguments(schema: Mapping[str, Any], where: str) -> None:
 
 
 def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:
-    """The tools that an answer may call; None if it may not call any. Raises `ApiError`."""
+    """The tools that an answer may call, if any. Raises `ApiError`."""
     choice = choice_of(body)
     if choice.mode == "none":
         return None
@@ -96,7 +96,7 @@ def _calls_or_answer(calls: str, wanted: WantedForm) -> str:
 
 
 def _rule(wanted: WantedForm) -> str:
-    """The right side of a rule for the form that a request wants."""
+    """The right side of a rule for a wanted form."""
     outputs = wanted.outputs
     if outputs.json_object:
         return f"%json {json.dumps({'type': 'object', 'x-guidance': JSON_SPACING})}"

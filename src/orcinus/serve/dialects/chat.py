@@ -63,7 +63,7 @@ class ChatReply(OpenAIReply):
 
 
 def _call(call: ToolCallDelta) -> dict[str, Any]:
-    """A call, or a later piece of one, which has neither id nor name."""
+    """A call, or a later piece of one, without id and name."""
     if call.name is None:
         return {"function": {"arguments": call.arguments}}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -1,4 +1,4 @@
-"""Errors of a translated body, under the names of the client's own fields."""
+"""Errors of a translated body, under the client's own field names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FieldNames:
         self.own.update(fields)
 
     def find(self, place: str) -> str:
-        """The client's name of a field; its own name if it was not translated."""
+        """The client's name of a field; unchanged if not translated."""
         end = len(place)
         while end > 0:
             if (found := self.own.get(place[:end])) is not None:

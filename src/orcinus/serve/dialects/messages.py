@@ -22,7 +22,7 @@ Block = dict[str, Any]
 
 @dataclass(slots=True)
 class BlockWriter:
-    """The events of the content blocks of one answer, one block at a time."""
+    """The events of one answer's content blocks."""
 
     shows_thinking: bool
     index: int = -1  # of the newest block
@@ -146,9 +146,10 @@ class MessagesReply:
 
 
 def tool_input(arguments: str) -> Any:
-    """The arguments of a call, read; of those that were cut, what is certain.
+    """The parsed arguments of a call.
 
-    What is no JSON stands under the key that Anthropic's documentation names for it.
+    Of arguments that were cut, the complete members. What is no JSON stands under the key that Anthropic's documentation names
+    for it.
     """
     try:
         return from_json(arguments or "{}", allow_partial=True)

@@ -54,7 +54,7 @@ Placed = tuple[str, Message]  # a message, and the place in the body that it com
 
 
 def to_chat(body: CountTokensBody) -> tuple[ChatBody, FieldNames]:
-    """The body as a chat, and its own names of the chat's fields.
+    """The body as a chat, and its names of the chat's fields.
 
     Raises `ApiError` 400.
     """
@@ -95,7 +95,7 @@ def _thinks(body: CountTokensBody) -> bool:
 
 
 def _options(body: CountTokensBody) -> dict[str, Any]:
-    """The fields of a chat that are not its conversation; None was not given."""
+    """The fields of a chat besides its conversation; None: not given."""
     if not isinstance(body, MessagesBody):
         return {}
     found: dict[str, Any] = {name: getattr(body, name) for name in ("temperature", "top_p", "top_k", "stream")}
@@ -157,7 +157,10 @@ def _conversation(body: CountTokensBody) -> Iterator[Placed]:
 
 
 def _system_text(content: str | list[TextBlock]) -> str:
-    """The text of a system prompt, without what changes in every request: a block of it, or the first line of a string."""
+    """The text of a system prompt, without Claude Code's billing header.
+
+    The header is a block, or the first line of a string.
+    """
     if isinstance(content, str):
         return content.partition("\n")[2] if content.startswith(BILLING) else content
     return _paragraphs(block for block in content if not block.text.startswith(BILLING))
@@ -186,7 +189,10 @@ def _paragraphs(blocks: Iterable[Any]) -> str:
 
 
 def _result(block: ToolResultBlock, place: str, called: set[str]) -> str:
-    """The text of a tool's result. Raises `ApiError` if no earlier message has its call."""
+    """The text of a tool's result.
+
+    Raises `ApiError` if no earlier message has its call.
+    """
     if block.tool_use_id not in called:
         message = f"{place}.tool_use_id: no earlier message has a tool_use block with this id"
         raise invalid(f"{place}.tool_use_id", message)
@@ -215,7 +221,7 @@ def _message(role: str, content: str, **fields: Any) -> Message:
 
 
 def _merged(placed: Iterable[Placed]) -> list[Placed]:
-    """Messages in a row of one role as one, as in Anthropic's API.
+    """Neighbours of one role as one message, as in Anthropic's API.
 
     Results of tools stay apart.
     """

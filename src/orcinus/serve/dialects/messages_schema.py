@@ -39,7 +39,7 @@ class MessagesObject(Object):
 
 
 class TextBlock(MessagesObject):
-    """Text of a message, of a tool's result or of the system prompt."""
+    """Text of a message, a tool's result or the system prompt."""
 
     type: Literal["text"]
     text: StrictStr
@@ -56,7 +56,7 @@ class ThinkingBlock(MessagesObject):
 
 
 class RedactedThinkingBlock(MessagesObject):
-    """Reasoning that only Anthropic can read: it is left out of the prompt."""
+    """Reasoning that only Anthropic can read; the prompt lacks it."""
 
     type: Literal["redacted_thinking"]
     data: StrictStr
@@ -93,7 +93,7 @@ def block_kind(*kinds: str) -> BeforeValidator:
 
 
 def _block_arm(block: Any) -> str:
-    """The arm of a union for a block; no field has its name."""
+    """The tag of a block in a union of blocks."""
     return f"{block['type']} block"
 
 
@@ -103,7 +103,7 @@ TextOrBlocks = Annotated[Plain | Annotated[list[Text], Field(fail_fast=True), Ta
 
 
 class ToolResultBlock(MessagesObject):
-    """The result of a tool call, or the error that it ended with."""
+    """The result of a tool call, or its error."""
 
     type: Literal["tool_result"]
     tool_use_id: CallId
@@ -135,7 +135,7 @@ class UserTurn(MessagesObject):
 
 
 class AssistantTurn(MessagesObject):
-    """A message of the assistant; as the last one, the answer continues it."""
+    """A message of the assistant; the answer continues a last one."""
 
     role: Literal["assistant"]
     content: Annotated[
@@ -170,7 +170,7 @@ Turn = Annotated[
 
 
 def _custom_only(kind: Any) -> Any:
-    """The type of a tool; those that Anthropic runs or describes are refused."""
+    """The type of a tool; Anthropic's own tools are refused."""
     if kind not in (None, "custom"):
         told = f"there is no tool of type {shown(kind)}: the server has none of its own; give custom tools with an input_schema"
         raise PydanticCustomError("block", "{told}", {"told": told})

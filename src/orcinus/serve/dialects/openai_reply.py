@@ -29,7 +29,7 @@ class OpenAIReply(ABC):
 
     @abstractmethod
     def _whole(self, choices: list[ChoiceDelta]) -> dict[str, Any]:
-        """The fields of a response that this dialect writes in its own way, `choices` among them."""
+        """The response's fields that the dialects write differently, `choices` among them."""
 
     @abstractmethod
     def _part(self, delta: ChoiceDelta, *, first: bool) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class OpenAIReply(ABC):
         yield (last if options and options.include_usage else b"") + DONE
 
     def _event(self, fresh: ChoiceDelta | PromptRead) -> bytes:
-        """The event that says what is new; nothing if the client need not know."""
+        """The event of a delta; empty if it has no news."""
         if isinstance(fresh, PromptRead):
             return event(self._progress(fresh)) if self.body.return_progress else b""
         if not (self._says_something(fresh) or (self.body.return_token_ids and fresh.token_ids)):

@@ -26,7 +26,7 @@ def response_object(
     warnings: list[str],
     served: ServedModel,
 ) -> Json:
-    """A response without output: what the request said, and what was made of it."""
+    """A response without output: the request's options and its tools."""
     text = body.text.model_dump(exclude_none=True, by_alias=True) if body.text else {}
     reasoning = body.reasoning.model_dump(include={"effort", "summary"}) if body.reasoning else {}
     choice = "auto" if body.tool_choice is None else body.tool_choice

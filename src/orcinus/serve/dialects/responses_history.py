@@ -1,4 +1,4 @@
-"""The conversation of a request: its items, those of stored responses, and as much as fits."""
+"""The conversation of a request, from its items and stored responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def read_items(body: ResponsesBody, store: ResponseStore, holder: str) -> list[P
 
 
 def _referenced(item: str, place: str, store: ResponseStore, holder: str, outputs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The stored item of a reference; `outputs` keeps those decoded already. Raises `ApiError` 400."""
+    """The stored item of a reference. Raises `ApiError` 400.
+
+    `outputs` keeps those decoded already.
+    """
     home = store.home(holder, item)
     stored: StoredResponse | None = None if home is None else store.find(holder, home)
     if home is None or stored is None:
@@ -69,7 +72,7 @@ def _referenced(item: str, place: str, store: ResponseStore, holder: str, output
 
 
 async def without_oldest_turns(processor: RequestProcessor, body: ChatBody) -> ChatBody:
-    """The chat of `truncation: "auto"`: its oldest turns are left out until it fits.
+    """The chat without its oldest turns: as many as do not fit.
 
     Instructions stay, and so does the last turn, which begins with a message of the user. Raises `ApiError` if it alone is too
     long. Whether a shorter conversation fits is found by bisection.

@@ -34,7 +34,7 @@ LOGPROBS = "message.output_text.logprobs"
 
 @dataclass
 class ResponsesChat:
-    """A chat made of a body, and what its answer needs of the body."""
+    """A body as a chat, and what its answer needs besides."""
 
     body: ChatBody
     tools: Tools
@@ -44,7 +44,7 @@ class ResponsesChat:
 
 @dataclass
 class History:
-    """Input items as messages of a chat, each with the place it comes from.
+    """Input items as messages of a chat, with their places.
 
     Reasoning, text and calls of one turn become one message of the assistant. Instructions and the developer's messages at the
     beginning become one system message, because many templates have room for one.
@@ -104,7 +104,7 @@ class History:
         self.names |= {f"messages[{index}].{name}": where for name, where in fields.items()}
 
     def _add_call(self, item: FunctionCallItem | CustomToolCallItem, place: str) -> None:
-        """Add a call to the turn of the assistant that it belongs to."""
+        """Add a call to the assistant's current turn."""
         custom = isinstance(item, CustomToolCallItem)
         name = flat_name(item.name, item.namespace)
         arguments = custom_arguments(item.input) if isinstance(item, CustomToolCallItem) else item.arguments
@@ -150,7 +150,7 @@ def open_reasoning(sealed: str) -> str | None:
 
 
 def to_chat(body: ResponsesBody, items: Sequence[tuple[str, InputItem]]) -> ResponsesChat:
-    """The chat of a body and its items, each with its place. Raises `ApiError`.
+    """The chat of a body and its placed items. Raises `ApiError`.
 
     The items are those of the history that the body names, and then its own.
     """

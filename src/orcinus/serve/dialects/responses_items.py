@@ -133,7 +133,7 @@ class UnknownItem(Object):
 
 
 def _item_kind(value: Any) -> str:
-    """The tag of an input item, so that errors name the right form."""
+    """The tag of an input item: errors name the right form."""
     kind = value.get("type") if isinstance(value, dict) else None
     if kind is None:
         return "item item_reference" if isinstance(value, dict) and "id" in value and "role" not in value else "item message"

@@ -1,4 +1,4 @@
-"""The output of a response: items made of deltas, and the events that tell of them."""
+"""The output of a response: items made of deltas, and their events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass
 class OpenItem:
-    """The item that is being written; it grows in place in the output."""
+    """The item that is being written, in its place in the output."""
 
     index: int
     item: Json
@@ -35,7 +35,7 @@ class OpenItem:
 
 @dataclass
 class Output:
-    """Items of a response, in the order in which the model writes them.
+    """Items of a response, in the model's order.
 
     Every method that adds to it gives the events that a stream has for it. White space alone is no message: it waits until text
     follows, and is left out beside tool calls.
@@ -142,7 +142,7 @@ class Output:
         yield self._open.event("content_part.added", content_index=0, part=_copy(part))
 
     def _close(self, status: str) -> Iterator[Json]:
-        """End the open item: all of its text again, and the item itself."""
+        """End the open item; its last events repeat all of it."""
         opened = self._open
         if opened is None:
             return

@@ -29,7 +29,7 @@ class FunctionSpec(Object):
 
 
 class CustomFormat(Object):
-    """The form of a custom tool's input; the model is told a grammar."""
+    """The form of a custom tool's input; the prompt contains it."""
 
     type: Literal["text", "grammar"]
     syntax: Literal["lark", "regex"] | None = None
@@ -66,7 +66,10 @@ class NamespaceSpec(Object):
 
 
 class HostedSpec(Object):
-    """A tool that OpenAI runs, such as `web_search`: left out with all its options, with a warning."""
+    """A tool that OpenAI runs, such as `web_search`.
+
+    It is left out with all its options, with a warning.
+    """
 
     model_config = ConfigDict(extra="ignore")
     type: Annotated[Name, Field(json_schema_extra={"not": {"enum": list(CALLABLE)}})]
@@ -130,7 +133,10 @@ class TextOptions(Object):
 
 
 class ReasoningOptions(Object):
-    """How much the model reasons. There are no summaries: the reasoning is given whole."""
+    """How much the model reasons.
+
+    There are no summaries: the reasoning is given whole.
+    """
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed", "none"] | None = None

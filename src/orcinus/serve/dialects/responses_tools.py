@@ -1,4 +1,4 @@
-"""Tools of `POST /v1/responses` as functions of a chat, and their calls back."""
+"""Tools of `POST /v1/responses` as functions of a chat, and back."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OwnTool:
 
 
 def flat_name(name: str, namespace: str | None) -> str:
-    """The name of a function in a chat: unique, and of at most `LONGEST_NAME` characters."""
+    """The unique name of a chat's function, at most `LONGEST_NAME` characters."""
     if namespace is None:
         return name
     joined = f"{namespace.rstrip('_')}__{name}"
@@ -72,7 +72,7 @@ class Tools:
     own: dict[str, OwnTool] = field(default_factory=dict)  # by the function's name
 
     def add(self, spec: ToolSpec, place: str) -> None:
-        """Add a tool. Raises `ApiError` for a second one of the same name."""
+        """Add a tool. Raises `ApiError` for a name used before."""
         if isinstance(spec, HostedSpec):
             self.warnings.append(f"{place}: this server has no {spec.type[:64]}; the model was not told of it")
             return

@@ -1,4 +1,4 @@
-"""Tool calls: the forms in which open models write them, parsed, enforced, and found by the chat template."""
+"""Forms in which open models write tool calls, parsed and enforced."""
 
 from __future__ import annotations
 

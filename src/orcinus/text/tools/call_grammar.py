@@ -23,7 +23,7 @@ SPACE = r"/[ \t\r\n]*/"
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How calls may begin in free text, and what follows to the first call.
+    """A beginning of calls in free text, to the first call.
 
     `mark` begins calls anywhere, `line` (a terminal) at the beginning of a line. `first` is the rule of the first call.
     """
@@ -36,7 +36,7 @@ class Opening:
 
 
 class CallGrammar:
-    """Collects a rule for each tool that may be called, and the rules of their arguments.
+    """Collects the rules of tools' calls and of their arguments.
 
     Raises `RequestError` if a call is forced and there is no such tool.
     """
@@ -80,7 +80,7 @@ class CallGrammar:
             self._calls.append(self.rule("call", " ".join(parts)))
 
     def arguments(self, tool: Tool) -> str:
-        """A tool's arguments as JSON; those of a tool that is not bound are any object."""
+        """A tool's arguments as JSON; any object if not bound."""
         return self.json("arguments", arguments_schema(tool) if self.bound(tool) else {"type": "object"})
 
     def json(self, kind: str, schema: Mapping[str, Any]) -> str:
@@ -149,7 +149,10 @@ def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"'
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments, closed; a tool that declares none takes none."""
+    """The closed schema of a tool's arguments.
+
+    A tool that declares none takes none.
+    """
     given = {**(tool.parameters or {}), "type": "object"}
     if not any(name in given for name in (*COMBINED, "additionalProperties", "properties", "required")):
         return {**given, "additionalProperties": False}
@@ -169,7 +172,7 @@ def check_schema(schema: Mapping[str, Any], *, lenient: bool = False) -> None:
 
 
 def check_expressible(schema: Mapping[str, Any], form: str) -> None:
-    """Raise `RequestError` for a schema of arguments that is more than a list of properties."""
+    """Raise `RequestError` for more than a list of properties."""
     check_schema(schema, lenient=True)  # what is written as JSON is checked again
     for keyword in (*COMBINED, "minProperties", "dependentRequired"):
         if keyword in schema:

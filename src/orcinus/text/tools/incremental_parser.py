@@ -62,9 +62,9 @@ class IncrementalParser(ABC):
         """
 
     def _opening(self) -> Steps[str]:
-        """The next opening, after showing the text before it; "" at the end.
+        """Show text up to the next opening, which is returned.
 
-        A mark is taken, a bare character is not.
+        It is "" at the end. A mark is taken, a bare character is not.
         """
         while True:
             if found := self._find():
@@ -104,7 +104,7 @@ class IncrementalParser(ABC):
         self._arguments.append(arguments)
 
     def _show_cut(self) -> Steps[None]:
-        """Show the record as arguments if the answer ends here, in the middle of one."""
+        """Show the record as arguments if the answer ends here."""
         if not (yield from self._text.peek()):
             self._show(self._text.kept())
 
@@ -115,7 +115,10 @@ class IncrementalParser(ABC):
 
 
 class _Content:
-    """The text beside calls. White space that may belong to marks is held back."""
+    """The text beside calls.
+
+    White space that may belong to marks is held back.
+    """
 
     def __init__(self, own_newline: bool) -> None:
         self.shown: list[str] = []

@@ -86,7 +86,7 @@ class IncrementalText:
         return found
 
     def find(self, pattern: re.Pattern[str], start: int = 0) -> tuple[int, str] | None:
-        """The first match in what has arrived: characters before it, and the match."""
+        """The first match so far: characters before it, and the match."""
         match = pattern.search(self._text, self._at + start)
         return (match.start() - self._at, match[0]) if match else None
 

@@ -1,4 +1,4 @@
-"""Calls as JSON objects with a name and arguments, passed on as the model wrote them."""
+"""Calls as JSON objects; arguments stay as the model wrote them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JsonCallParser(IncrementalParser):
     closed_by_mark: ClassVar[bool] = False
 
     def _call(self, *, marked: bool = True, known: bool = False) -> Steps[bool]:
-        """Read a call; False: it is none, and the record has its text.
+        """Read a call; False: it is none, its text is recorded.
 
         Without a mark, its first key must be that of a call and it must have arguments. `known`: only of a known tool.
         """
@@ -62,7 +62,7 @@ class JsonCallParser(IncrementalParser):
         return self._end() if call.begun else self._begin_held(call, marked)
 
     def _member(self, call: _Envelope, key: str) -> Steps[bool]:
-        """Read a member's value; False: the object is no call, or not well formed."""
+        """Read a member's value; False: the object is no call."""
         call.empty = False
         if key == "name":
             name = yield from self._string()
@@ -131,7 +131,7 @@ class JsonCallParser(IncrementalParser):
         return "".join(pieces)
 
     def _quoted(self, show: Callable[[str], None]) -> Steps[None]:
-        """A string with its quotes; the last may be missing at the end."""
+        """A string with its quotes; the end may lack the last."""
         show(self._text.take())
         while char := (yield from self._text.peek()):
             if char == "\\":

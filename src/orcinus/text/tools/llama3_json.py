@@ -1,4 +1,4 @@
-"""The form of Llama 3: `{"name": …, "parameters": {…}}`, the whole answer or after a mark."""
+"""The form of Llama 3: `{"name": …, "parameters": {…}}`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Llama3Json:
         return _LlamaParser(tools)
 
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
-        """The grammar of answers; no mark before forced calls, as templates write them."""
+        """The grammar of answers; forced calls have no mark."""
         grammar = CallGrammar(tools, choice, parallel, token_id)
         grammar.add_calls(lambda tool: json_call(grammar, tool, "parameters"))
         name = quoted('{"name"')

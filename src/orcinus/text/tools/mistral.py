@@ -20,9 +20,9 @@ ID_LENGTH = 9  # templates refuse any other
 
 @dataclass(frozen=True, slots=True)
 class Mistral:
-    """A list of JSON objects after a mark; with `named`, a mark, a name and arguments for each call.
+    """A list of JSON objects after a mark.
 
-    The parser reads both; `named` is what the grammar writes.
+    With `named`, a mark, a name and arguments for each call. The parser reads both; `named` is what the grammar writes.
     """
 
     name: ClassVar[str] = "mistral"

@@ -1,4 +1,4 @@
-"""The parameters of a tool, from its JSON Schema; values written as text become JSON by it."""
+"""Parameters of tools, which turn values written as text into JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ParameterSchema:
         return {name: self.root[name] for name in ("$defs", "definitions") if name in self.root}
 
     def inner(self, name: str) -> dict[str, Any]:
-        """The schema of one argument, with the definitions that it may refer to."""
+        """The schema of one argument, with the definitions it needs."""
         schema = self.properties.get(name, True)
         if not isinstance(schema, Mapping):
             return {} if schema else {"not": {}}
@@ -79,7 +79,7 @@ class ParameterSchema:
         return found or ALL
 
     def _types_of_reference(self, reference: str) -> frozenset[str]:
-        """The same of a referenced schema, computed once; a circle allows all types."""
+        """The same of a reference; a circle of references allows all."""
         if reference not in self._types:
             self._types[reference] = ALL
             self._types[reference] = self.types_of(self._resolve(reference))
@@ -110,7 +110,7 @@ def _type(value: Any) -> str:
 
 
 def json_value(text: str, types: frozenset[str]) -> str:
-    """Text as a JSON value of one of these types, else as a string.
+    """Text as JSON of one of these types, else a string.
 
     A string that looks like a number is a number only if one is allowed.
     """
@@ -132,7 +132,7 @@ def _from_json(text: str) -> tuple[str, str] | None:
 
 
 def _integer(digits: str) -> int:
-    """An integer of that sign and any length; its value is not needed."""
+    """A whole number of that sign; its value is not needed."""
     return int(digits[:20])
 
 

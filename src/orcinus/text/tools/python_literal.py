@@ -29,7 +29,7 @@ class PythonLiteral:
         self._text, self._show = text, show
 
     def value(self, *, as_string: bool = False, depth: int = 0) -> Steps[bool]:
-        """Read a literal. `as_string`: a number or a bare word is a string."""
+        """Read a literal; `as_string`: bare words and numbers are strings."""
         char = yield from self._text.peek()
         if char and char in IN_STRING:
             return (yield from self._string())
@@ -38,7 +38,7 @@ class PythonLiteral:
         return (yield from self.rest_of_word((yield from self._text.all_of(WORD)), as_string=as_string))
 
     def rest_of_word(self, word: str, *, as_string: bool) -> Steps[bool]:
-        """Show a number, a constant or a bare word, which has been read."""
+        """Show a word that has been read: number, constant or bare."""
         if not (yield from self._text.peek()):  # cut: what it would have become is unknown
             self._show(word)
             return False

@@ -57,9 +57,10 @@ class Pythonic:
 
 
 def _arguments(grammar: CallGrammar, tool: Tool, form: str) -> str:
-    """The arguments of a tool, in the order of its schema; those of a tool that is not bound have any values.
+    """The arguments of a tool, in the order of its schema.
 
-    Values are JSON, except `True`, `False` and `None` alone. Raises `RequestError` for what this form cannot express.
+    Those of a tool that is not bound have any values. Values are JSON, except `True`, `False` and `None` alone. Raises
+    `RequestError` for what this form cannot express.
     """
     if not grammar.bound(tool):
         one = grammar.rule("argument", f'{KEY} "=" {grammar.json("value", {})}')
@@ -132,7 +133,7 @@ class _PythonicParser(IncrementalParser):
             comma = yield from self._text.literal(",")
 
     def _argument(self, schema: ParameterSchema, place: int) -> Steps[bool]:
-        """An argument; one without a name has that of its place in the schema."""
+        """An argument; its place in the schema names one without name."""
         word = yield from self._text.all_of(WORD)
         yield from self._text.space()
         named = bool(word) and (yield from self._text.literal("="))

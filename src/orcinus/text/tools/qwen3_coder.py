@@ -22,7 +22,7 @@ TEXT = re.compile(r"[^<]+")
 
 @dataclass(frozen=True, slots=True)
 class Qwen3Coder:
-    """Marks like XML; values are plain text, of the type that the schema says.
+    """Marks like XML; values are text, their types the schema's.
 
     Some models leave out the first mark: then the function must be a known tool.
     """
@@ -97,7 +97,7 @@ class _Qwen3CoderParser(IncrementalParser):
         return False
 
     def _value(self, types: frozenset[str]) -> Steps[None]:
-        """A value, to its closing mark; a string is shown as it comes."""
+        """A value, to its closing mark; strings are shown at once."""
         value = _Value(types)
         yield from self._text.literal("\n")
         while (yield from self._text.peek()):
@@ -109,7 +109,10 @@ class _Qwen3CoderParser(IncrementalParser):
 
 
 class _Value:
-    """A value's text on its way to JSON. A newline at its end is the form's."""
+    """A value's text on its way to JSON.
+
+    A newline at its end is the form's.
+    """
 
     def __init__(self, types: frozenset[str]) -> None:
         self._types, self._pieces, self._newline = types, list[str](), ""

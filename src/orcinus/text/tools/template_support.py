@@ -1,4 +1,4 @@
-"""What a chat template does with tools: whether it shows them, and in which form it writes calls."""
+"""What chat templates do with tools and calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def find_form(template: str | None, name: str | None = None) -> ToolForm:
-    """The form in which a template writes calls; Hermes if it writes none.
+    """The form in which a template writes calls; `hermes` without one.
 
     `name` is a form's name in `FORMS`, chosen by the user; the template then only tells variants of it apart. Raises
     `ConfigError` for an unknown name.
@@ -58,7 +58,10 @@ def knows_tools(template: str | None) -> bool:
 
 
 def template_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call of the history as templates expect it: JSON text of arguments is parsed."""
+    """A call of the history as templates expect it.
+
+    Arguments that are JSON text become an object.
+    """
     function = call.get("function")
     if not isinstance(function, Mapping):
         return dict(call)

@@ -1,4 +1,4 @@
-"""Tools, the calls of them in answers, and the protocol of the forms in which models write calls."""
+"""Tools, their calls, and the protocol of forms of calls."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ToolForm(Protocol):
         ...
 
     def grammar(self, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool, token_id: TokenId) -> str | None:
-        """The grammar of answers, in llguidance's form of Lark; None = any text.
+        """The grammar of answers in llguidance's Lark; None = any text.
 
         Forced calls: the answer is a call or, with `parallel` and no name, several. Otherwise, if a tool is strict: text in
         which the arguments of calls follow the schemas of strict tools. Raises `RequestError` for an unknown tool, and for a

@@ -1,4 +1,4 @@
-"""Conversations with tools, for callers in this process: definitions in, a prompt and a bound answer out."""
+"""Conversations with tools as prompts, for callers in this process."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def _tool(index: int, definition: Definition) -> Tool:
 
 
 def choice_from(given: Any) -> ToolChoice:
-    """A choice from OpenAI's form: a word, or an object that names a function. Raises `RequestError`."""
+    """A choice from OpenAI's form: a word, or a named function.
+
+    Raises `RequestError`.
+    """
     match given:
         case ToolChoice():
             return given
@@ -110,7 +113,7 @@ def _has_calls(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _completed(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message with a content, and with calls whose arguments are objects, as templates expect them."""
+    """A message as templates expect it: with content and parsed calls."""
     if not isinstance(message, Mapping):
         raise RequestError(f"a message must be a dictionary with a role and a content, not {shown(message)}")
     content = message.get("content")

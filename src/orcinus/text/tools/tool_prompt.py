@@ -1,4 +1,4 @@
-"""Tools, calls and results as plain text, for chat templates that know no tools."""
+"""Tools, calls and results as text, for templates without tools."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ def _result(message: Mapping[str, Any]) -> str:
 
 
 def _with_prompt(messages: list[dict[str, Any]], prompt: str) -> list[dict[str, Any]]:
-    """The messages with the prompt at the end of the first, if it is a system message, or before it."""
+    """The messages with the prompt in their system message.
+
+    It stands at the end of the first message, or makes one.
+    """
     if messages and messages[0].get("role") in ("system", "developer"):
         first = messages[0]
         return [{**first, "content": "\n\n".join(part for part in (first.get("content") or "", prompt) if part)}, *messages[1:]]

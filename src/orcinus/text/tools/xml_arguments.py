@@ -20,9 +20,9 @@ WORDS = r"/[^-0-9\[{\"\s](.|\n)*/"  # text that does not begin as other JSON val
 
 
 def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
-    """The arguments of a tool, in the order of its schema; those of a tool that is not bound are any text.
+    """The arguments of a tool, in the order of its schema.
 
-    Raises `RequestError` for what this form cannot express.
+    Those of a tool that is not bound are any text. Raises `RequestError` for what this form cannot express.
     """
     if not grammar.bound(tool):
         return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {_text(grammar)})*')
@@ -37,7 +37,10 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
 
 
 def _value(grammar: CallGrammar, schema: ParameterSchema, value: Any, *, mixed: bool = False, depth: int = 0) -> str:
-    """A value and its closing mark. `mixed`: it may be other than a string, so text must not look like JSON."""
+    """A value and its closing mark.
+
+    `mixed`: it may be other than a string, so text must not look like JSON.
+    """
     if depth > DEEPEST:
         raise RequestError(
             f"a parameter has more than {DEEPEST} alternatives inside each other: simplify its schema", "parameters"
@@ -70,7 +73,10 @@ def _json(grammar: CallGrammar, schema: ParameterSchema, value: Mapping[str, Any
 
 
 def _text(grammar: CallGrammar, *limits: str) -> str:
-    """Text to its closing mark. Text with limits is one lexeme with the mark: lexemes are as long as they can be."""
+    """Text to its closing mark.
+
+    Text with limits is one lexeme with the mark: lexemes are as long as they can be.
+    """
     if not limits:
         terminal = grammar.rule("VALUE", f'{TEXT} "{END_OF_VALUE}"')
         return f'{grammar.rule("value", terminal, "[lazy]")} "\\n"'
@@ -79,7 +85,7 @@ def _text(grammar: CallGrammar, *limits: str) -> str:
 
 
 def _limits(schema: Mapping[str, Any]) -> list[str]:
-    """What a schema says of a string, as terminals; `format` is a comment."""
+    """A schema's limits of a string, as terminals; `format` is ignored."""
     limits = []
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if least or most is not None:
