@@ -138,7 +138,7 @@ def test_a_tool_whose_schema_cannot_be_used_is_named() -> None:
     answer = send(service(), "POST", MESSAGES, json=BODY | {"tools": tools, "tool_choice": {"type": "any"}})
     assert answer.status_code == 400
     told = error(answer, "invalid_request_error")
-    assert told == "tools.1.input_schema: arguments are of the type 'object', not 'teapot'"
+    assert told == "tools.1.input_schema: the type must be 'object', because arguments have names; it is 'teapot'"
 
 
 def test_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,4 +127,7 @@ def test_a_tool_whose_schema_cannot_be_used_is_named(server: Running) -> None:
     ]
     error = create(server, status=400, input="Hi", tools=tools)["error"]
     assert error["param"] == "tools[2].tools[1].parameters"
-    assert error["message"] == "tools[2].tools[1].parameters: arguments are of the type 'object', not 'teapot'"
+    assert (
+        error["message"]
+        == "tools[2].tools[1].parameters: the type must be 'object', because arguments have names; it is 'teapot'"
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shown
@@ -14,7 +13,7 @@ from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_fields import WantedForm
 from orcinus.text.closed_schema import closed_schema
-from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm
+from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm, check_arguments
 from orcinus.text.tools.tool_use import ToolUse
 
 
@@ -35,7 +34,10 @@ def choice_of(body: ChatBody) -> ToolChoice:
             where = f"tools[{index}].function.name"
             raise invalid(where, f"{where}: {shown(name)} is the name of an earlier tool, too: give each its own")
         names.add(name)
-        _check_arguments(tool.function.parameters or {}, f"tools[{index}].function.parameters")
+        try:
+            check_arguments(tool.function.parameters, f"tools[{index}].function.parameters")
+        except RequestError as error:
+            raise _refused(error) from None
     choice = body.tool_choice
     if isinstance(choice, NamedToolChoice):
         if choice.function.name not in names:
@@ -45,13 +47,6 @@ def choice_of(body: ChatBody) -> ToolChoice:
     if choice == "required" and not names:
         raise invalid("tool_choice", "tool_choice: 'required' needs tools")
     return ToolChoice(choice or "auto") if names else ToolChoice("none")
-
-
-def _check_arguments(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse schemas of arguments that are no object. Raises `ApiError` 400."""
-    kind = schema.get("type")
-    if kind not in (None, "object") and not (isinstance(kind, list) and "object" in kind):
-        raise invalid(where, f"{where}: the type must be 'object', because arguments have names; it is {shown(kind)}")
 
 
 def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:

@@ -17,6 +17,7 @@ from orcinus.text.tools.tool_chat import ToolInvocation, choice_from, joined_cal
 CITIES = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITIES}}
 CLOCK = {"type": "function", "function": {"name": "clock"}}
+TEAPOT = {"type": "function", "function": {"name": "brew", "parameters": {"type": "teapot"}}}
 QUESTION = [{"role": "user", "content": "How is the weather?"}]
 NAMED = {"type": "function", "function": {"name": "weather"}}
 GREEDY = SamplingParams(temperature=0, max_tokens=80)
@@ -90,6 +91,7 @@ def test_streams_carry_deltas_of_calls(llm: LLM) -> None:
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, r"tools\[0\].function.name must be text", "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a", "description": 3}}]}, "description must be text", "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}, "must be a JSON Schema", "tools"),
+        ({"tools": [CLOCK, TEAPOT]}, "the type must be 'object'", "tools[1].function.parameters"),
         ({"tools": [CLOCK, CLOCK]}, "'clock' is defined twice", "tools"),
         ({"tools": [CLOCK], "tool_choice": "always"}, "tool_choice must be auto, none, required or", "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": NAMED}, "'weather' is none of the tools", "tool_choice"),

@@ -69,8 +69,6 @@ class CallGrammar:
         """
         for index, tool in self._tools.items():
             try:
-                if self.bound(tool):
-                    _check_parameters(tool)
                 parts = write(tool)
             except RequestError as error:
                 if error.field not in ("name", "parameters"):
@@ -129,12 +127,6 @@ def _callable(tools: Sequence[Tool], choice: ToolChoice) -> dict[int, Tool]:
     if not found:
         raise RequestError("tool_choice wants a call, but there is no such tool: name one of `tools`", "tool_choice")
     return found
-
-
-def _check_parameters(tool: Tool) -> None:
-    kind = (tool.parameters or {}).get("type", "object")
-    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        raise RequestError(f"arguments are of the type 'object', not {shown(kind)}", "parameters")
 
 
 def quoted(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from orcinus.errors import RequestError, shown
+
 CHARACTERS = string.ascii_letters + string.digits
 
 # The id of a mark that is one special token of the model; None for a mark that is ordinary text.
@@ -98,6 +100,14 @@ class ToolForm(Protocol):
         schema that the form cannot express.
         """
         ...
+
+
+def check_arguments(schema: Mapping[str, Any] | None, place: str) -> None:
+    """Raise `RequestError` for a schema of arguments that are no object."""
+    kind = (schema or {}).get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        reason = f"the type must be 'object', because arguments have names; it is {shown(kind)}"
+        raise RequestError(f"{place}: {reason}", place)
 
 
 def join_deltas(deltas: Iterable[ToolCallDelta]) -> list[ToolCallDelta]:

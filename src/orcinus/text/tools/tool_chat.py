@@ -10,7 +10,7 @@ from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import ChatIds, Tokenizer
 from orcinus.text.tools.template_support import find_form, knows_tools, template_call
-from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice, join_deltas
+from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice, check_arguments, join_deltas
 from orcinus.text.tools.tool_prompt import without_template
 from orcinus.text.tools.tool_use import ToolUse
 
@@ -60,6 +60,7 @@ def _tool(index: int, definition: Definition) -> Tool:
         raise RequestError(f"tools[{index}].function.description must be text", "tools")
     if not isinstance(parameters, Mapping | None):
         raise RequestError(f"tools[{index}].function.parameters must be a JSON Schema", "tools")
+    check_arguments(parameters, f"tools[{index}].function.parameters")
     return Tool(name, description, parameters, function.get("strict") is True)
 
 
