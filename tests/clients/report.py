@@ -5,8 +5,10 @@ The scripts run in environments of their own, where Orcinus is not installed; wh
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import urllib.request
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -44,6 +46,18 @@ def check(name: str, feature: str = "") -> Callable[[Callable[[], object]], Call
         return body
 
     return run
+
+
+def brace_bias() -> dict[str, int]:
+    """The `logit_bias` with which an answer in JSON is `{}`: left alone, the bundled model may never close an object."""
+    bias = {}
+    for brace in "{}":
+        body = json.dumps({"prompt": brace, "add_special_tokens": False}).encode()
+        request = urllib.request.Request(f"{URL}/tokenize", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            (token,) = json.load(response)["tokens"]
+        bias[str(token)] = 100
+    return bias
 
 
 def raised(kind: type[Failure], call: Callable[[], object]) -> Failure:

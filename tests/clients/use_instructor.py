@@ -8,7 +8,7 @@ import anthropic
 import instructor
 from openai import OpenAI
 from pydantic import BaseModel
-from report import BASE, MODEL, URL, check, leave
+from report import BASE, MODEL, URL, brace_bias, check, leave
 
 Mode = instructor.Mode
 HI = [{"role": "user", "content": "Hi"}]
@@ -60,7 +60,7 @@ def json_object() -> None:
 
     client = instructor.from_openai(ours, mode=Mode.JSON)
     client.on("completion:kwargs", lambda **fields: seen.append(fields))
-    assert isinstance(client.chat.completions.create(response_model=Anything, **COMMON, max_tokens=400), Anything)
+    assert isinstance(client.chat.completions.create(response_model=Anything, **COMMON, logit_bias=brace_bias()), Anything)
     assert seen[0]["response_format"]["type"] == "json_object"
 
 

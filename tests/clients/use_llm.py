@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from report import BASE, CALLING_URL, MODEL, check, leave
+from report import BASE, CALLING_URL, MODEL, brace_bias, check, leave
 
 HOME = tempfile.TemporaryDirectory()
 os.environ["LLM_USER_PATH"] = HOME.name
@@ -96,9 +96,8 @@ def schema() -> None:
 
 @check("-o json_object", "json object")
 def json_object() -> None:
-    response = llm.get_model("orcinus").prompt("Answer in JSON.", json_object=True, max_tokens=400, stream=False)
-    text = response.text()
-    assert response.usage().output == 400 or isinstance(json.loads(text), dict)
+    bias = json.dumps(brace_bias())
+    assert json.loads(command("-m", "orcinus", "-o", "json_object", "1", "-o", "logit_bias", bias, "Answer in JSON.")) == {}
 
 
 @check("responses: whole and streamed", "responses")

@@ -19,6 +19,17 @@ export function expect(holds, otherwise) {
   if (!holds) throw new Error(otherwise);
 }
 
+// The `logit_bias` with which an answer in JSON is `{}`: left alone, the bundled model may never close an object.
+export async function braceBias() {
+  const bias = {};
+  for (const prompt of ["{", "}"]) {
+    const body = JSON.stringify({ prompt, add_special_tokens: false });
+    const response = await fetch(`${url}/tokenize`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    bias[(await response.json()).tokens[0]] = 100;
+  }
+  return bias;
+}
+
 export function leave() {
   process.exit(failures ? 1 : 0);
 }
