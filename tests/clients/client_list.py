@@ -64,9 +64,9 @@ CLIENTS = [
     script("pydantic_ai", "pydantic-ai", "pydantic-ai-slim"),
     script("smolagents", "smolagents"),
     script("aider", "aider", "aider-chat"),
-    script("lm_eval", "lm-eval", "lm_eval"),
+    script("lm_eval"),
     Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
-    script("guidellm", "guidellm"),
-    script("aiperf", "aiperf"),
+    script("guidellm"),
+    script("aiperf"),
     script("schemathesis"),  # last, for it leaves the scheduler with limits of its own
 ]

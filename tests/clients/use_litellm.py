@@ -47,7 +47,7 @@ for road in ("hosted_vllm", "openai"):
 
     @check(f"{road}/: a tool is called, and its result read", "tools")
     def tools(road: str = road) -> None:
-        fields = {"model": f"{road}/{MODEL}", "tools": [WEATHER]} | COMMON
+        fields = COMMON | {"model": f"{road}/{MODEL}", "tools": [WEATHER], "max_tokens": 80}
         message = (
             litellm.completion(messages=HI, tool_choice="required", parallel_tool_calls=False, **fields).choices[0].message
         )
