@@ -79,7 +79,7 @@ def run(client: Client, known: dict[str, str]) -> Outcome:
     if not Path(client.needs).exists():
         return Outcome(client.name, 0, 1, 0, "not installed")
     began = time.monotonic()
-    environment = os.environ | known
+    environment = os.environ | known | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # litellm and dspy fetch no price list
     counts, features = {"pass": 0, "FAIL": 0}, dict[str, bool]()
     process = subprocess.Popen(
         client.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE
