@@ -7,15 +7,24 @@ from typing import Any
 import schemathesis
 
 FEW = 4
+LENGTHS = {  # fields for the length of an answer; the first is set in every body
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens", "min_tokens"),
+    "/v1/completions": ("max_tokens", "min_tokens"),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/messages": ("max_tokens",),
+}
+REQUIRED = {"/v1/messages": ("max_tokens",)}  # here its absence is what is wrong
 
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
     """Give a request a small length, unless its length is what is wrong with it."""
-    if isinstance(body, dict) and ("messages" in body or "prompt" in body):
-        if body.get("max_tokens") is None:
-            body["max_tokens"] = FEW
-        for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
-            if type(body.get(name)) is int and body[name] > FEW:
-                body[name] = FEW
+    names = LENGTHS.get(context.operation.path, ()) if context.operation is not None else ()
+    if not names or not isinstance(body, dict):
+        return body
+    if body.get(names[0]) is None and names[0] not in REQUIRED.get(context.operation.path, ()):
+        body[names[0]] = FEW
+    for name in names:
+        if type(body.get(name)) is int and body[name] > FEW:
+            body[name] = FEW
     return body
