@@ -155,10 +155,7 @@ OFF: list[dict[str, Any]] = [
     *({name: ""} for name in ("suffix", "grammar", "regex", "guided_regex", "guided_json", "system", "user")),
     *({name: "none"} for name in ("tool_choice", "function_call")),
     *({name: "auto"} for name in ("tool_choice", "function_call")),
-    *(
-        {name: []}
-        for name in ("tools", "functions", "documents", "guided_choice", "stop", "stop_token_ids", "lora", "samplers")
-    ),
+    *({name: []} for name in ("tools", "functions", "documents", "stop", "stop_token_ids", "lora", "samplers")),
     *({name: {}} for name in ("structured_outputs", "logit_bias", "stream_options", "options")),
     *({name: 0} for name in ("mirostat", "dry_multiplier", "xtc_probability", "top_a", "no_repeat_ngram_size", "min_tokens")),
     *({name: 1} for name in ("typical_p", "tfs_z", "cfg_scale", "guidance_scale", "repeat_penalty", "rep_pen", "num_beams")),

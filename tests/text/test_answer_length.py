@@ -137,5 +137,5 @@ def test_a_chat_keeps_its_newest_message_with_whatever_room_it_leaves() -> None:
     with LLM(max_model_len=100) as llm:
         partner = InProcess(llm, ON, "m")
         messages = [{"role": "user", "content": "word " * 60}]
-        tokens = sum(count for _, count in partner.answer(messages, print))
+        tokens = sum(piece.tokens for piece in partner.answer(messages, print))
         assert tokens == 100 - len(llm.encode_chat(messages))
