@@ -56,6 +56,8 @@ BEYOND_SCHEMAS = re.compile(
     "|input: must not be empty"
     "|there is another tool of this name"
     "|there is no such tool in tools"
+    "|best_of must equal n"
+    "|the type must be 'object', because arguments have names"
     "|asks for another form of the answer"
     "|the form cannot be used"
     "|cannot be combined with tools"

@@ -134,6 +134,20 @@ def test_a_probe_that_says_nothing_is_answered(server: Running, fields: dict[str
     assert kinds(stream(server, **fields)) == ["created", "in_progress", "completed"]
 
 
+def test_a_probe_for_more_than_the_context_is_refused(server: Running) -> None:
+    assert create(server, 400, max_output_tokens=10**6)["error"]["param"] == "max_output_tokens"
+
+
+def test_refusals_and_tools_of_all_kinds_are_stored_without_a_warning(server: Running) -> None:
+    refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    custom = {"type": "custom", "name": "free"}
+    tools = [custom, {"type": "namespace", "name": "files", "tools": [custom, {"type": "function", "name": "read"}]}]
+    found = create(server, input=[{"role": "user", "content": "Hi"}, refusal], tools=tools, max_output_tokens=4)
+    assert [one["type"] for one in found["tools"][1]["tools"]] == ["custom", "function"]
+    again = create(server, input="Hi", tools=tools, previous_response_id=found["id"], max_output_tokens=4)
+    assert again["usage"]["input_tokens"] > found["usage"]["input_tokens"]
+
+
 def test_what_was_left_out_is_told(server: Running) -> None:
     answer = server.http.post(
         "/v1/responses",

@@ -35,6 +35,7 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     def document() -> dict[str, Any]:
         ready = service.processor.ready if service.loaded else None
         limits = {"vocab_size": ready.vocab_size, "max_model_len": ready.max_model_len} if ready else {}
+        limits |= {"longest_prompt": ready.max_model_len + 1} if ready else {}
         limits["answers"] = min(MOST_ANSWERS, service.admission.bounds.of_one_request) + 1
         return openapi.document(app, limits, with_keys=bool(keys))
 

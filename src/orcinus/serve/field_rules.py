@@ -16,12 +16,6 @@ def needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
 
 STREAM_OPTIONS = needs("stream_options", "stream", {})
 NO_MIN_TOKENS: JsonValue = {"properties": {"min_tokens": {"enum": [None, 0]}}}
-BEST_OF: JsonValue = {  # more are the same as n, which JSON Schema cannot say
-    "anyOf": [
-        {"properties": {"best_of": {"type": "null"}}},
-        {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
-    ]
-}
 
 
 def given(field: str) -> JsonValue:
@@ -64,7 +58,7 @@ CHOOSES_A_TOOL: JsonValue = {
         {"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]},
     ]
 }
-OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, BEST_OF, MIN_TOKENS, ZERO_MAX_TOKENS]
+OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, MIN_TOKENS, ZERO_MAX_TOKENS]
 NO_SCHEMA: JsonValue = {"properties": {"type": {"enum": ["text", "json_object"]}}}
 WITH_SCHEMA: JsonValue = {
     "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
@@ -72,7 +66,6 @@ WITH_SCHEMA: JsonValue = {
 }
 OF_CHATS: list[JsonValue] = [
     STREAM_OPTIONS,
-    BEST_OF,
     MIN_TOKENS_OF_CHAT,
     needs("top_logprobs", "logprobs", 0, False),
     CHOOSES_A_TOOL,

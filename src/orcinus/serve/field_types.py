@@ -17,6 +17,7 @@ Word = Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_STOP)]
 TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31, json_schema_extra={"x-limit": "vocab_size"})]
 TOKEN_NAME: JsonValue = {"pattern": "^[0-9]{1,9}$", "x-limit": "vocab_size"}
 LENGTH: dict[str, JsonValue] = {"x-limit": "max_model_len"}
+CONTEXT: dict[str, JsonValue] = {"x-limit": "longest_prompt"}
 ANSWERS: dict[str, JsonValue] = {"x-limit": "answers"}
 
 

@@ -13,6 +13,7 @@ from orcinus.serve.component_schema import spelled_schema
 from orcinus.serve.conversation_schema import Messages, TemplateKwargs, ToolChoiceField, Tools
 from orcinus.serve.field_types import (
     ANSWERS,
+    CONTEXT,
     LENGTH,
     MOST_ANSWERS,
     MOST_BIASES,
@@ -104,7 +105,9 @@ class Sampling(Sampler, StructuredOutputFields):
     prompt_logprobs: OptionalCount = None
     add_special_tokens: StrictBool | None = None
     truncate_prompt_tokens: (
-        Annotated[StrictInt, Field(ge=-1, lt=2**31, json_schema_extra=LENGTH | {"not": {"const": 0}}), AfterValidator(not_zero)]
+        Annotated[
+            StrictInt, Field(ge=-1, lt=2**31, json_schema_extra=CONTEXT | {"not": {"const": 0}}), AfterValidator(not_zero)
+        ]
         | None
     ) = None
     truncation_side: Literal["left", "right"] | None = None

@@ -33,7 +33,8 @@ class RefusalPart(Object):
 
 
 def _part_kind(value: Any) -> str:
-    return "a refusal" if isinstance(value, dict) and value.get("type") == "refusal" else "a text"
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "a refusal" if kind == "refusal" else "a text"
 
 
 Part = Annotated[Annotated[ContentPart, Tag("a text")] | Annotated[RefusalPart, Tag("a refusal")], Discriminator(_part_kind)]

@@ -46,7 +46,7 @@ class CustomSpec(Object):
 
 
 def _tool_kind(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return f"tool {kind}" if kind in CALLABLE else "tool hosted" if kind is not None else "tool function"
 
 

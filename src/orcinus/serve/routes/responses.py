@@ -18,7 +18,7 @@ from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseOb
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import read_tools
-from orcinus.serve.errors import ApiError
+from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
 from orcinus.serve.responses import JSON, STREAM_HEADERS
 from orcinus.serve.routes.generation import answer_chat
@@ -88,6 +88,8 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
 def _without_answer(service: Service, body: ResponsesBody) -> Response:
     """The response to a request that says nothing; the engine does not see it."""
     service.processor.check_name(body.model)
+    if (body.max_output_tokens or 0) >= (most := service.processor.ready.max_model_len):
+        raise invalid("max_output_tokens", f"max_output_tokens: must be below {most}, the context", "context_length_exceeded")
     tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
     made = response_object(f"{PREFIX}-{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
     if body.stream:
