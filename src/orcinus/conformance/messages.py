@@ -9,7 +9,7 @@ import httpx
 from orcinus.conformance.message_events import check_events
 from orcinus.conformance.registry import Body, Check, add, check
 from orcinus.conformance.shapes import LEAK
-from orcinus.conformance.target import Json, ServerUnderTest, refused_as_unsupported
+from orcinus.conformance.target import Json, ServerUnderTest, granted
 from orcinus.conformance.tools import CITIES, DAYS, FUNCTIONS
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal, shown
 
@@ -45,11 +45,7 @@ def _needs(target: ServerUnderTest, path: str = MESSAGES) -> None:
 def ask(target: ServerUnderTest, body: Json) -> Json:
     """A message. Raises `Skip` if the server has no such route, or not what the body asks for."""
     _needs(target)
-    answer = target.post(MESSAGES, body, headers_of(target))
-    refused_as_unsupported(answer)
-    expect_equal(answer.status_code, 200, "status")
-    found: Json = answer.json()
-    return found
+    return granted(target.post(MESSAGES, body, headers_of(target)))
 
 
 def stream(target: ServerUnderTest, body: Json) -> Json:

@@ -8,7 +8,7 @@ from orcinus.conformance.registry import Body, Check, add, check
 from orcinus.conformance.response_events import ENDINGS, check_events, texts_of
 from orcinus.conformance.shapes import expect_error
 from orcinus.conformance.structured_output import SCHEMA, weather
-from orcinus.conformance.target import Json, ServerUnderTest, refused_as_unsupported
+from orcinus.conformance.target import Json, ServerUnderTest, granted
 from orcinus.conformance.tools import FUNCTIONS, function_called
 from orcinus.conformance.verdict import Skip, expect, expect_equal
 
@@ -37,11 +37,7 @@ def _needs_responses(target: ServerUnderTest) -> None:
 def respond(target: ServerUnderTest, body: Json) -> Json:
     """A response. Raises `Skip` if the server has none, or not what the body asks for."""
     _needs_responses(target)
-    answer = target.post(RESPONSES, body)
-    refused_as_unsupported(answer)
-    expect_equal(answer.status_code, 200, "status")
-    found: Json = answer.json()
-    return found
+    return granted(target.post(RESPONSES, body))
 
 
 def stream(target: ServerUnderTest, body: Json) -> Json:

@@ -1,4 +1,4 @@
-"""Checks of an error's shape."""
+"""Checks of an error's shape, and of answers that may be one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import httpx
 
-from orcinus.conformance.target import Json
+from orcinus.conformance.target import CHAT, Json, ServerUnderTest
 from orcinus.conformance.verdict import Failed, expect, expect_equal, shown
 
 TYPES = {
@@ -56,3 +56,17 @@ def expect_error(answer: httpx.Response, status: int | set[int], param: str | No
     if code is not None:
         expect_equal(found["code"], code, "code")
     return found
+
+
+def refused_or_bounded(body: Json, target: ServerUnderTest) -> None:
+    """Raise `Failed` unless a chat is refused, or answered within 8 tokens.
+
+    The server must go on as before.
+    """
+    target.remember()
+    answer = target.post(CHAT, {"max_tokens": 8} | body)
+    if answer.status_code == 200:
+        expect(answer.json()["usage"]["completion_tokens"] <= 8, "more tokens than max_tokens")
+    else:
+        expect_error(answer, {400, 413})
+    target.unharmed()

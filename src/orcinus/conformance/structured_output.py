@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from orcinus.conformance.registry import Body, Check, add, check
-from orcinus.conformance.shapes import expect_error
-from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, ServerUnderTest, refused_as_unsupported
+from orcinus.conformance.shapes import expect_error, refused_or_bounded
+from orcinus.conformance.target import CHAT, HI, OPENING, TEXT, Json, ServerUnderTest, granted
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
 
 PROPERTIES: Json = {
@@ -50,11 +51,7 @@ def parsed(content: str) -> Any:
 def _asked(target: ServerUnderTest, path: str, fields: Json) -> Json:
     """The answer. Raises `Skip` if the server refuses the field as unsupported."""
     start: Json = {"prompt": OPENING} if path == TEXT else {"messages": HI}
-    answer = target.post(path, start | {"max_tokens": ROOM, "temperature": 0} | fields)
-    refused_as_unsupported(answer)
-    expect_equal(answer.status_code, 200, "status")
-    found: Json = answer.json()
-    return found
+    return granted(target.post(path, start | {"max_tokens": ROOM, "temperature": 0} | fields))
 
 
 def _contents(answer: Json) -> list[str]:
@@ -216,18 +213,10 @@ COSTLY: dict[str, Json] = {
 }  # fmt: skip
 
 
-def _bounded(fields: Json) -> Body:
-    def body(target: ServerUnderTest) -> None:
-        target.remember()
-        answer = target.post(CHAT, {"messages": HI, "max_tokens": 8, "temperature": 0} | fields)
-        if answer.status_code == 200:
-            expect(answer.json()["usage"]["completion_tokens"] <= 8, "more tokens than max_tokens")
-        else:
-            expect_error(answer, {400, 413})
-        target.unharmed()
-
-    return body
-
-
 for _name, _fields in COSTLY.items():
-    add(Check(f"structured output: {_name} is refused or bounded", _bounded(_fields)))
+    add(
+        Check(
+            f"structured output: {_name} is refused or bounded",
+            partial(refused_or_bounded, {"messages": HI, "temperature": 0} | _fields),
+        )
+    )

@@ -195,10 +195,16 @@ def why(answer: httpx.Response) -> str:
         return answer.text[:120]
 
 
-def refused_as_unsupported(answer: httpx.Response) -> None:
-    """Raise `Skip` if the server refuses the feature as unsupported."""
+def granted(answer: httpx.Response) -> Json:
+    """The content of a successful answer.
+
+    Raises `Skip` if the server refuses the feature as unsupported, `Failed` for any other error.
+    """
     if answer.status_code in (400, 501) and "support" in answer.text:
         raise Skip(f"not supported by the server: {why(answer)}")
+    expect_equal(answer.status_code, 200, "status")
+    found: Json = answer.json()
+    return found
 
 
 def _card(found: Json, model: str | None) -> Json:
