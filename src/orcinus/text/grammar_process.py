@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError
 from orcinus.text.bounded_child import READY, run
-from orcinus.text.grammar_source import MOST_CHARACTERS, limits, to_llguidance, told
+from orcinus.text.grammar_source import MOST_CHARACTERS, compiled, ll_tokenizer, to_llguidance
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -50,13 +50,7 @@ def answer(request: bytes) -> tuple[int, bytes]:
 
 
 def _learn(name: str, tokenizer: str, eos_ids: Sequence[int]) -> None:
-    from llguidance import LLTokenizer
-
-    try:
-        _tokenizers[name] = LLTokenizer(tokenizer, eos_token=[*eos_ids])
-    except ValueError:
-        message = "structured output is not available: llguidance cannot read this model's tokenizer"
-        raise RequestError(message, "structured_outputs") from None
+    _tokenizers[name] = ll_tokenizer(tokenizer, eos_ids)
     while len(_tokenizers) > VOCABULARIES:
         _tokenizers.popitem(last=False)
 
@@ -82,15 +76,10 @@ def _in_thread(tokenizer: LLTokenizer, form: dict[str, Any]) -> str:
 
 
 def _tried(tokenizer: LLTokenizer, form: dict[str, Any]) -> str:
-    from llguidance import LLMatcher
-
     grammar = to_llguidance(StructuredOutputs(**form))
     if len(grammar) > MOST_CHARACTERS:
         raise RequestError(f"{len(grammar)} characters are more than {MOST_CHARACTERS}")
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits())
-    if matcher.is_error():
-        raise RequestError(told(matcher.get_error()))
-    _follow(matcher)
+    _follow(compiled(tokenizer, grammar))
     return grammar
 
 

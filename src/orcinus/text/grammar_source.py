@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
@@ -11,7 +12,7 @@ from orcinus.errors import RequestError, shortened
 from orcinus.text.closed_schema import closed_schema
 
 if TYPE_CHECKING:
-    from llguidance import LLParserLimits
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 MOST_CHARACTERS = 512 * 1024  # of one form, and of its grammar
 # llguidance's counters of work. With its defaults, a rule of 40 characters takes 3 s for one token.
@@ -22,7 +23,28 @@ REGEX_ERROR, INVALID_REGEX = re.compile(r"^\s*error: (.+)$", re.MULTILINE), re.c
 META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
-def limits() -> LLParserLimits:
+def ll_tokenizer(text: str, eos_ids: Iterable[int]) -> LLTokenizer:
+    """llguidance's index of a tokenizer.json. Raises `RequestError`."""
+    from llguidance import LLTokenizer
+
+    try:
+        return LLTokenizer(text, eos_token=[*eos_ids])
+    except ValueError:
+        message = "structured output is not available: llguidance cannot read this model's tokenizer"
+        raise RequestError(message, "structured_outputs") from None
+
+
+def compiled(tokenizer: LLTokenizer, grammar: str, field: str | None = None) -> LLMatcher:
+    """A matcher at a grammar's beginning. Raises `RequestError` about `field`."""
+    from llguidance import LLMatcher
+
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_limits())
+    if matcher.is_error():
+        raise RequestError(told(matcher.get_error()), field)
+    return matcher
+
+
+def _limits() -> LLParserLimits:
     """The bounds of work that every grammar is compiled and followed with."""
     from llguidance import LLParserLimits
 
@@ -67,12 +89,16 @@ def _of_schema(schema: str) -> str:
         raise RequestError(told(str(error)), "json") from None
 
 
+def _brief(pattern: str) -> str:
+    return pattern if len(pattern) <= 60 else f'{pattern[:56]}..."'
+
+
 def told(message: str) -> str:
     """What one of llguidance's messages says, without its insides."""
     line = message.strip().partition("\n")[0]
     if reason := REGEX_ERROR.search(message):
         named = INVALID_REGEX.search(line)
-        return shortened(f"the regular expression{' ' + named[1] if named else ''} is invalid: {reason[1]}")
+        return f"invalid regex{' ' + _brief(named[1]) if named else ''}: {shortened(reason[1])}"
     if line.startswith("panic") or "fuel" in line or "limits." in line:
         return "it is too large: shorten it"
     if "serializable" in line:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orcinus.core.request import Request
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError
-from orcinus.text.grammar_source import limits, told
+from orcinus.text.grammar_source import compiled, ll_tokenizer
 from orcinus.text.grammar_trial import try_form
 from orcinus.text.tokenizer import Tokenizer, file_text
 
@@ -87,24 +87,12 @@ class Grammars:
             del self._compiled[text]
 
     def _compile(self, grammar: str) -> LLMatcher:
-        from llguidance import LLMatcher
-
-        matcher = LLMatcher(self._ll_tokenizer(), grammar, log_level=0, limits=limits())
-        if matcher.is_error():
-            raise RequestError(told(matcher.get_error()), "structured_outputs")
-        return matcher
+        return compiled(self._ll_tokenizer(), grammar, "structured_outputs")
 
     def _ll_tokenizer(self) -> LLTokenizer:
         with self._tokenizer_lock:
             if self._tokenizer is None:
-                from llguidance import LLTokenizer
-
-                known = self.vocabulary
-                try:
-                    self._tokenizer = LLTokenizer(known.tokenizer, eos_token=list(known.eos_ids))
-                except ValueError:
-                    message = "structured output is not available: llguidance cannot read this model's tokenizer"
-                    raise RequestError(message, "structured_outputs") from None
+                self._tokenizer = ll_tokenizer(self.vocabulary.tokenizer, self.vocabulary.eos_ids)
             return self._tokenizer
 
     def check(self, wanted: StructuredOutputs) -> str:
