@@ -35,7 +35,7 @@ def grammars(tokenizer: Tokenizer) -> Iterator[Grammars]:
 
 
 def allowed(matcher: RowMatcher, output: Sequence[int]) -> set[int] | None:
-    mask = matcher.bitmask(output)
+    mask = matcher.bitmask(output, 0)
     return None if mask is None else {token for token in range(8 * len(mask)) if mask[token // 8] >> token % 8 & 1}
 
 
@@ -55,7 +55,7 @@ def test_a_grammar_allows_what_it_may_go_on_with_and_then_only_the_end(grammars:
 
 
 def test_tokens_beyond_the_tokenizer_are_never_allowed(grammars: Grammars) -> None:
-    mask = matcher_of(grammars, size=SIZE + 100, regex=".*").bitmask([])
+    mask = matcher_of(grammars, size=SIZE + 100, regex=".*").bitmask([], 0)
     assert mask is not None
     assert len(mask) == 4 * ((SIZE + 100 + 31) // 32)
     assert mask[SIZE // 8 :] == bytes(len(mask) - SIZE // 8)
@@ -95,8 +95,8 @@ def test_a_matcher_that_joins_later_reads_the_whole_output(grammars: Grammars, t
     output = list(tokenizer.encode("abab", special=False))
     early, late = matcher_of(grammars, regex="(ab){4}"), matcher_of(grammars, regex="(ab){4}")
     for end in range(len(output) + 1):
-        found = early.bitmask(output[:end])
-    assert late.bitmask(output) == found
+        found = early.bitmask(output[:end], 0)
+    assert late.bitmask(output, 0) == found
 
 
 def test_a_grammar_that_becomes_too_complex_fails_its_row_alone(grammars: Grammars, tokenizer: Tokenizer) -> None:
@@ -104,13 +104,13 @@ def test_a_grammar_that_becomes_too_complex_fails_its_row_alone(grammars: Gramma
     output: list[int] = []
     while matcher.failure is None and len(output) < 400:
         output.append(tokenizer.encode(" are", special=False)[0])
-        last = matcher.bitmask(output)
+        last = matcher.bitmask(output, 0)
     assert matcher.failure is not None
     assert matcher.failure.code is FinishCode.BAD_GRAMMAR
     assert last == bytes(SIZE // 8)
     assert matcher_of(grammars, regex="a").failure is None
     again = matcher_of(grammars, regex="(.*a.{10,200}){5,50}b")  # its lexer is a new one, with room for states of its own
-    assert again.bitmask(output[:5]) != bytes(SIZE // 8)
+    assert again.bitmask(output[:5], 0) != bytes(SIZE // 8)
     assert again.failure is None
 
 
@@ -119,14 +119,14 @@ def test_a_token_that_takes_too_long_fails_its_row(
 ) -> None:
     (a,) = tokenizer.encode("a", special=False)
     matcher = matcher_of(grammars, regex="a*")
-    assert matcher.bitmask([]) is not None
+    assert matcher.bitmask([], 0) is not None
     assert matcher.failure is None
     monkeypatch.setattr(row_matcher, "STEP_S", -1.0)
-    matcher.bitmask([a])
+    matcher.bitmask([a], 0)
     assert matcher.failure is not None
     assert matcher.failure.code is FinishCode.BAD_GRAMMAR
     late = matcher_of(grammars, regex="a*")
-    late.bitmask([a, a, a])  # all that a preempted request has written, at once
+    late.bitmask([a, a, a], 0)  # all that a preempted request has written, at once
     assert late.failure is None
 
 

@@ -20,10 +20,10 @@ class TokenMatcher(Protocol):
         """Why the matcher gave up, if it did."""
         ...
 
-    def bitmask(self, output: Sequence[int]) -> bytes | None:
-        """Tokens that may follow `output`: bit t of the bytes is token t.
+    def bitmask(self, tokens: Sequence[int], prompt_length: int) -> bytes | None:
+        """Tokens that may follow `tokens`: bit t of the bytes is token t.
 
-        The output only grows from call to call. None: every token.
+        The tokens begin with the prompt, and only grow from call to call. None: every token.
         """
         ...
 
@@ -70,11 +70,6 @@ class RequestState:
         tokens = array("q", new.prompt)
         tokens.extend(new.output)
         return cls(len(new.prompt), new.params, tokens, tuple(array("i", table) for table in new.blocks))
-
-    @property
-    def output(self) -> array[int]:
-        """The generated tokens, as far as results were collected."""
-        return self.tokens[self.prompt_length :]
 
     @property
     def counts(self) -> TokenCounts:

@@ -1,4 +1,4 @@
-"""The core's protocols: clock, executor, K/V manager, order, policy, observer, …"""
+"""The core's protocols, from clock to observer."""
 
 from __future__ import annotations
 

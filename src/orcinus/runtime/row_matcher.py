@@ -53,17 +53,18 @@ class RowMatcher:
             except RequestError as error:
                 self._fail(str(error))
 
-    def bitmask(self, output: Sequence[int]) -> bytes | None:
-        fresh, began = len(output) - self._read, time.thread_time()
-        mask = self._next(output)
-        if fresh <= 1 and time.thread_time() - began > STEP_S and self.failure is None:
+    def bitmask(self, tokens: Sequence[int], prompt_length: int) -> bytes | None:
+        fresh, began = tokens[prompt_length + self._read :], time.thread_time()
+        mask = self._next(fresh)
+        if len(fresh) <= 1 and time.thread_time() - began > STEP_S and self.failure is None:
             self._fail(TOO_COMPLEX)
         return mask
 
-    def _next(self, output: Sequence[int]) -> bytes | None:
-        for token in output[self._read :]:
+    def _next(self, fresh: Sequence[int]) -> bytes | None:
+        """The bitmask after the tokens that are new in the output."""
+        for token in fresh:
             self._follow(token)
-        self._read = len(output)
+        self._read += len(fresh)
         if self._stage is _Stage.REASONING:
             return self._of_reasoning()
         mask = self._of_answer()

@@ -26,7 +26,7 @@ def token_bitmask(row: Row, vocab_size: int) -> Bitmask | None:
         return None  # as for most rows
     words = -(-vocab_size // 32)
     matcher = row.request.matcher
-    found = None if matcher is None else matcher.bitmask(row.request.output)
+    found = None if matcher is None else matcher.bitmask(row.request.tokens, row.request.prompt_length)
     banned = row.banned
     if found is None and params.allowed_token_ids is None and not banned:
         return None
