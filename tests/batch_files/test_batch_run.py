@@ -93,7 +93,7 @@ def test_as_many_lines_are_in_flight_as_allowed_and_no_more_are_read(batch: Batc
         most = max(most, inside)
         if inside == 5:
             allowed.set()
-        await allowed.wait()  # nobody leaves before five are inside
+        await allowed.wait()  # no line leaves before five are inside
         await asyncio.sleep(0)
         inside -= 1
         return await echo(asked)

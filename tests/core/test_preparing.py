@@ -1,4 +1,4 @@
-"""A request that is not ready waits outside the queue, and holds up nobody."""
+"""A request that is not ready waits outside the queue, and holds up no other."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from orcinus.core.sampling_params import DefaultLength
 from orcinus.serve.body import parse
 from orcinus.serve.chat_encoder import template_messages
-from orcinus.serve.dialects.messages_chat import to_chat, translated
+from orcinus.serve.dialects.messages_chat import to_chat
 from orcinus.serve.dialects.messages_schema import CountTokensBody, MessagesBody
 from orcinus.serve.errors import ApiError
 from orcinus.serve.object_schema import Object
@@ -50,7 +50,7 @@ def checked(**fields: Any) -> None:
     try:
         choice_of(body)
     except ApiError as error:
-        raise translated(error, names) from None
+        raise names.translate(error) from None
 
 
 def refusal(**fields: Any) -> str:
@@ -273,7 +273,7 @@ def test_errors_of_the_chat_name_the_bodys_own_field() -> None:
     _, names = to_chat(read(tools=[CLOCK], system="x", messages=[*HI, *HI, {"role": "system", "content": "x"}])[0])
 
     def told(param: str, code: str = "invalid_value") -> str:
-        return translated(ApiError(400, f"{param}: is wrong", param=param, code=code), names).message
+        return names.translate(ApiError(400, f"{param}: is wrong", param=param, code=code)).message
 
     assert told("messages[0].content") == "system.content: is wrong"
     assert told("messages[1].content") == "messages.0.content: is wrong"

@@ -51,7 +51,7 @@ class LineClient:
     async def send(self, line: BatchLine) -> LineResponse:
         """The server's response, which may be an error.
 
-        Raises `LineError` if the line breaks every connection, and `RequestError` if the server is given up or lets nobody in.
+        Raises `LineError` if the line breaks every connection, and `RequestError` if the server is given up or refuses the key.
         """
         refusals = failures = 0
         while True:

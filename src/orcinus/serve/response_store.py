@@ -40,7 +40,7 @@ class StoredResponse:
 class ResponseStore:
     """The last responses of each holder of a key, oldest first.
 
-    When there is no room, the holder with the most bytes loses the oldest ones: nobody can push out what others have stored.
+    When there is no room, the holder with the most bytes loses the oldest ones: no holder can push out what others have stored.
     """
 
     def __init__(self, most_responses: int = MOST_RESPONSES, most_bytes: int = MOST_BYTES) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 
 from starlette.requests import Request
@@ -108,6 +108,16 @@ class Service:
         body = await read_body(request, kind, self.threads, self.body_reader)
         request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
         return body
+
+    @asynccontextmanager
+    async def receiving(self, request: Request, kind: type[Body]) -> AsyncIterator[Body]:
+        """The checked body of a request for answers, if there is room for one.
+
+        Rejections for lack of room are counted. Raises `ApiError`.
+        """
+        with self.counting_rejections():
+            self.admission.check_room()
+            yield await self.read(request, kind)
 
     def progress(self) -> str:
         """The model's loading progress, in words."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orcinus.serve.errors import ApiError
@@ -38,3 +39,11 @@ class FieldNames:
         message = PLACE.sub(lambda found: self.find(found[0]), error.message)
         param = None if error.param is None else self.find(error.param)
         return ApiError(error.status, message, param=param, code=error.code, headers=error.headers)
+
+    @contextmanager
+    def in_errors(self) -> Iterator[None]:
+        """Errors of a chat become errors of the body that it was made from."""
+        try:
+            yield
+        except ApiError as error:
+            raise self.translate(error) from None

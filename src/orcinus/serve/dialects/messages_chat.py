@@ -53,13 +53,24 @@ INDEX = re.compile(r"(?<=\w)\[(\d+)\]")
 Placed = tuple[str, Message]  # a message, and the place in the body that it comes from
 
 
-def to_chat(body: CountTokensBody) -> tuple[ChatBody, FieldNames]:
+class MessagesNames(FieldNames):
+    """Names as Anthropic's API writes them, such as `messages.2.content`."""
+
+    def translate(self, error: ApiError) -> ApiError:
+        own = super().translate(error)
+        own.message = INDEX.sub(r".\1", own.message)
+        if error.code == "context_length_exceeded":  # the words by which Claude Code knows that it must shorten its history
+            own.message = f"prompt is too long: {own.message}"
+        return own
+
+
+def to_chat(body: CountTokensBody) -> tuple[ChatBody, MessagesNames]:
     """The body as a chat, and its names of the chat's fields.
 
     Raises `ApiError` 400.
     """
     placed = _merged(_conversation(body))
-    messages, names = [message for _, message in placed], FieldNames(dict(OWN_NAMES))
+    messages, names = [message for _, message in placed], MessagesNames(dict(OWN_NAMES))
     names.add({f"messages[{index}]": place for index, (place, _) in enumerate(placed)})
     prefilled = isinstance(body.messages[-1], AssistantTurn)
     if prefilled and (messages[-1].tool_calls or not messages[-1].content):
@@ -74,15 +85,6 @@ def to_chat(body: CountTokensBody) -> tuple[ChatBody, FieldNames]:
         "response_format": _response_format(body),
     }
     return ChatBody.model_construct(**fields, **_tools(body, names), **_options(body)), names
-
-
-def translated(error: ApiError, names: FieldNames) -> ApiError:
-    """An error of the chat, about the fields of the body."""
-    own = names.translate(error)
-    own.message = INDEX.sub(r".\1", own.message)
-    if error.code == "context_length_exceeded":  # the words by which Claude Code knows that it must shorten its history
-        own.message = f"prompt is too long: {own.message}"
-    return own
 
 
 def _thinks(body: CountTokensBody) -> bool:

@@ -44,49 +44,50 @@ Content = Annotated[
 ]
 
 
-class InputMessage(Object):
+class StoredItem(Object):
+    """What an item may repeat of the response that it comes from."""
+
+    id: StrictStr | None = None
+    status: Status = None
+
+
+class InputMessage(StoredItem):
     """A message of the conversation."""
 
     type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
     content: Content
-    id: StrictStr | None = None
-    status: Status = None
     phase: StrictStr | None = None
 
 
-class FunctionCallItem(Object):
+class CallItem(StoredItem):
+    """A call that the model made earlier."""
+
+    call_id: Name
+    name: WrittenName
+    namespace: Name | None = None
+
+
+class FunctionCallItem(CallItem):
     """A function call that the model made earlier."""
 
     type: Literal["function_call"]
-    call_id: Name
-    name: WrittenName
-    namespace: Name | None = None
     arguments: StrictStr
-    id: StrictStr | None = None
-    status: Status = None
 
 
-class CustomToolCallItem(Object):
+class CustomToolCallItem(CallItem):
     """A call of a custom tool that the model made earlier."""
 
     type: Literal["custom_tool_call"]
-    call_id: Name
-    name: WrittenName
-    namespace: Name | None = None
     input: StrictStr
-    id: StrictStr | None = None
-    status: Status = None
 
 
-class ToolOutputItem(Object):
+class ToolOutputItem(StoredItem):
     """The output of a function or of a custom tool."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Name
     output: Content
-    id: StrictStr | None = None
-    status: Status = None
 
 
 class SummaryPart(Object):
@@ -103,15 +104,13 @@ class ReasoningPart(Object):
     text: StrictStr
 
 
-class ReasoningItem(Object):
+class ReasoningItem(StoredItem):
     """Reasoning of the model from an earlier turn."""
 
     type: Literal["reasoning"]
-    id: StrictStr | None = None
     summary: Annotated[list[SummaryPart], Field(fail_fast=True)] | None = None
     content: Annotated[list[ReasoningPart], Field(fail_fast=True)] | None = None
     encrypted_content: StrictStr | None = None
-    status: Status = None
 
 
 class ItemReference(Object):

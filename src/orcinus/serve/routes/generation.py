@@ -31,17 +31,13 @@ def router(service: Service) -> APIRouter:
     @routes.post("/chat/completions", include_in_schema=False)
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
-        with service.counting_rejections():
-            service.admission.check_room()
-            body = await service.read(request, ChatBody)
+        async with service.receiving(request, ChatBody) as body:
             return await answer_chat(service, request, body, "chatcmpl", lambda answers, by: ChatReply(answers, by, body))
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
     async def complete(request: Request) -> Response:
-        with service.counting_rejections():
-            service.admission.check_room()
-            body = await service.read(request, CompletionBody)
+        async with service.receiving(request, CompletionBody) as body:
 
             async def prepare(context: RequestContext) -> Sequence[TokenizedRequest]:
                 return await service.processor.completion(body, context)

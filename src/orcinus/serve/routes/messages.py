@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from orcinus.serve.answers import Answers
 from orcinus.serve.chat_encoder import chat_encoder
-from orcinus.serve.dialects.field_names import FieldNames
 from orcinus.serve.dialects.messages import MessagesReply
-from orcinus.serve.dialects.messages_chat import to_chat, translated
+from orcinus.serve.dialects.messages_chat import to_chat
 from orcinus.serve.dialects.messages_openapi import MessagesError, MessagesResponse, TokenCount
 from orcinus.serve.dialects.messages_schema import CountTokensBody, MessagesBody
 from orcinus.serve.dialects.reply import ServedModel
-from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import BODY_ERRORS, GENERATION_ERRORS, takes
 from orcinus.serve.routes.generation import answer_chat
 from orcinus.serve.service import Service
@@ -29,16 +24,14 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/messages", **takes(MessagesBody, MessagesResponse, GENERATION_ERRORS, MessagesError, streams=True))
     async def messages(request: Request) -> Response:
-        with service.counting_rejections():
-            service.admission.check_room()
-            body = await service.read(request, MessagesBody)
+        async with service.receiving(request, MessagesBody) as body:
             chat, names = to_chat(body)
             sent_id = request.scope["orcinus"]["request_id"] if "x-request-id" in request.headers else None
 
             def make_reply(answers: Answers, served: ServedModel) -> MessagesReply:
                 return MessagesReply(answers, served, body, sent_id)
 
-            with own_names(names):
+            with names.in_errors():
                 response = await answer_chat(service, request, chat, "msg", make_reply)
             request.scope["orcinus"]["ignored"] = [*map(names.find, request.scope["orcinus"]["ignored"])]
             return response
@@ -49,18 +42,9 @@ def router(service: Service) -> APIRouter:
         model = service.processor
         model.check_name(body.model)
         chat, names = to_chat(body)
-        with own_names(names), service.counting_texts():
+        with names.in_errors(), service.counting_texts():
             choice_of(chat)  # raises what the request itself would
             ids = await model.tokenize(chat_encoder(chat), "messages", model.countable)
         return {"input_tokens": len(ids)}
 
     return routes
-
-
-@contextmanager
-def own_names(names: FieldNames) -> Iterator[None]:
-    """Errors of a chat become errors of the body that it was made from."""
-    try:
-        yield
-    except ApiError as error:
-        raise translated(error, names) from None

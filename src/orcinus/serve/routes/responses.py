@@ -35,9 +35,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/responses", include_in_schema=False)
     @routes.post("/v1/responses", **takes(ResponsesBody, ResponseObject, GENERATION_ERRORS, streams=True))
     async def create(request: Request) -> Response:
-        with service.counting_rejections():
-            service.admission.check_room()
-            body = await service.read(request, ResponsesBody)
+        async with service.receiving(request, ResponsesBody) as body:
             items = read_items(body, service.stored, _holder(request))
             if not items and not body.instructions:
                 return _without_answer(service, body)
@@ -72,14 +70,12 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
         suffix = answers.call.id.removeprefix(f"{PREFIX}-")
         return ResponsesReply(answers, response, Output(suffix, chat.tools, SEALED in (body.include or ())), keep)
 
-    try:
+    with chat.names.in_errors():
         asked = chat.body
         if body.truncation == "auto":
             with service.counting_texts():
                 asked = await without_oldest_turns(service.processor, asked)
         answer = await answer_chat(service, request, asked, PREFIX, make_reply)
-    except ApiError as error:
-        raise chat.names.translate(error) from None
     facts = request.scope["orcinus"]
     facts["ignored"] = sorted(chat.names.find(name) for name in facts["ignored"])
     return answer
