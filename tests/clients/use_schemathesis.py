@@ -52,7 +52,7 @@ generated = 0
 @check(f"{CASES} cases or more")
 def enough() -> None:
     global report, generated
-    examples = int(os.environ.get("ORCINUS_EXAMPLES", "600"))
+    examples = int(os.environ.get("ORCINUS_EXAMPLES", "40"))
     with tempfile.TemporaryDirectory() as folder:
         report = run(examples, Path(folder))
     generated = report["test_cases"]["generated"]
