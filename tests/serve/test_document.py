@@ -61,7 +61,7 @@ BEYOND_SCHEMAS = re.compile(
     "|asks for another form of the answer"
     "|the form cannot be used"
     "|cannot be combined with tools"
-    "|is none of the tools|is the name of an earlier tool|'required' needs tools"
+    "|is none of the tools|is the name of an earlier tool|there are no tools of which one could be called"
     "|no earlier message has a tool_use block|the last message has no text to continue"
 )
 

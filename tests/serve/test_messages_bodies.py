@@ -242,7 +242,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "tools.0.type: there is no tool of type 'web_search",
     ),
     ({"tools": [CLOCK] * 1025}, "tools: must have at most 1024 entries"),
-    ({"tool_choice": {"type": "any"}}, "tool_choice: 'required' needs tools"),
+    ({"tool_choice": {"type": "any"}}, "tool_choice: there are no tools of which one could be called"),
     ({"tools": [CLOCK], "tool_choice": {"type": "tool"}}, "tool_choice.name: is required"),
     ({"tools": [CLOCK], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice.name: 'x' is none of the tools"),
     ({"tools": [CLOCK], "tool_choice": "any"}, "tool_choice: must be an object"),

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from orcinus.serve.answers import ChoiceDelta
+from orcinus.serve.custom_tools import CustomInput, custom_arguments
 from orcinus.serve.dialects.responses_input import seal_reasoning
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
-from orcinus.serve.dialects.responses_tools import CustomInput, Tools, custom_arguments, read_tools
+from orcinus.serve.dialects.responses_tools import Tools, read_tools
 from orcinus.text.tools.tool_call import ToolCallDelta
 
 

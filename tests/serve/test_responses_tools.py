@@ -102,7 +102,7 @@ def test_tools_that_openai_runs_are_left_out_with_a_warning(kind: str) -> None:
         ("none", "none"),
         ("required", "required"),
         ({"type": "function", "name": "shell"}, {"type": "function", "function": {"name": "shell"}}),
-        ({"type": "custom", "name": "apply_patch"}, {"type": "function", "function": {"name": "apply_patch"}}),
+        ({"type": "custom", "name": "apply_patch"}, {"type": "custom", "custom": {"name": "apply_patch"}}),
         (
             {"type": "function", "name": "read", "namespace": "mcp__docs__"},
             {"type": "function", "function": {"name": "mcp__docs__read"}},

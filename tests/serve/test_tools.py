@@ -249,7 +249,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [function("turn\u0000left")]}, "tools[0].function.name"),
     ({"tools": [function("turn left")]}, "tools[0].function.name"),
     ({"tools": [function("x" * 129)]}, "tools[0].function.name"),
-    ({"tools": [LOOK, {"type": "custom", "custom": {"name": "x"}}]}, "tools[1].type"),
+    ({"tools": [LOOK, {"type": "web_search"}]}, "tools[1].type"),
     ({"tools": [function("a", parameters="x")]}, "tools[0].function.parameters"),
     ({"tools": [function("a", parameters={"type": "string"})]}, "tools[0].function.parameters"),
     ({"tools": [LOOK, function("a", parameters={"type": {"a": 1}})]}, "tools[1].function.parameters"),

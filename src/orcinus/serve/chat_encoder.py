@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orcinus.serve.conversation_schema import Message
+from orcinus.serve.conversation_schema import AnyToolCall, CustomToolCall, Message, ToolCall
 from orcinus.serve.errors import invalid
 from orcinus.serve.object_schema import Object
 from orcinus.serve.schema import ChatBody, TokenizeBody
 from orcinus.serve.tool_fields import tools_of
+from orcinus.serve.tool_schema import AnyTool, ChatTool
 from orcinus.text.tokenizer import Tokenizer
 from orcinus.text.tools.template_support import knows_tools, template_call
 from orcinus.text.tools.tool_prompt import without_template
@@ -34,7 +35,7 @@ def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
         return tokenizer.encode_chat(
             messages if known else without_template(messages, tools_of(tools)),
             _template_options(body, tokenizer),
-            tools=([_known(tool) for tool in tools] or None) if known else None,
+            tools=([_function(tool) for tool in tools] or None) if known else None,
             add_generation_prompt=body.add_generation_prompt is not False and not continues,
             continue_final_message=continues,
             special=bool(body.add_special_tokens),
@@ -78,6 +79,14 @@ def _known(part: Object) -> dict[str, Any]:
     }
 
 
+def _function(part: AnyTool | AnyToolCall) -> dict[str, Any]:
+    """A tool or a call, for a template: that of a function."""
+    if isinstance(part, ChatTool | ToolCall):
+        return _known(part)
+    found = {"type": "function", "function": _known(part.function)}
+    return {"id": part.id, **found} if isinstance(part, CustomToolCall) and part.id is not None else found
+
+
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates know them. Raises `ApiError`."""
     found = []
@@ -88,7 +97,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         one: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
         one["content"] = "".join(texts(message))
         if message.tool_calls:
-            one["tool_calls"] = [template_call(_known(call)) for call in message.tool_calls]
+            one["tool_calls"] = [template_call(_function(call)) for call in message.tool_calls]
         if reasoning := message.reasoning_content or message.reasoning:
             one["reasoning_content"] = reasoning
         one |= {name: value for name in ("name", "tool_call_id") if (value := getattr(message, name)) is not None}

@@ -1,4 +1,4 @@
-"""Conversations in request bodies: messages, tools, variables of templates."""
+"""Conversations in request bodies: messages, and variables of templates."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
 
 from orcinus.serve import field_rules as rules
+from orcinus.serve.custom_tools import custom_arguments
 from orcinus.serve.field_types import at_most, text_only, text_or_list
 from orcinus.serve.object_schema import Object
+from orcinus.serve.tool_schema import tool_kind
 from orcinus.serve.unsupported import IN_MESSAGE
 
-FUNCTION_NAME = (
-    "^[a-zA-Z0-9_.-]{1,128}$"  # OpenAI's, with dots, and as long as Anthropic's: clients join names of servers and tools
-)
+MOST_MESSAGES = 4096
 
 
 class TextPart(Object):
@@ -38,33 +38,29 @@ class ToolCall(Object):
     function: FunctionCall
 
 
-class FunctionObject(Object):
-    """A function that the model may call."""
-
-    name: Annotated[StrictStr, Field(pattern=FUNCTION_NAME)]
-    description: StrictStr | None = None
-    parameters: dict[str, Any] | None = None
-    strict: StrictBool | None = None
-
-
-class ChatTool(Object):
-    """A tool, as chat templates show it to the model."""
-
-    type: Literal["function"]
-    function: FunctionObject
-
-
-class NamedFunction(Object):
-    """The name of one of the tools."""
+class CustomCall(Object):
+    """The custom tool of an earlier call, and its input."""
 
     name: StrictStr
+    input: StrictStr
 
 
-class NamedToolChoice(Object):
-    """The tool that the model must call."""
+class CustomToolCall(Object):
+    """A call of a custom tool that the assistant made earlier."""
 
-    type: Literal["function"]
-    function: NamedFunction
+    id: StrictStr | None = None
+    type: Literal["custom"]
+    custom: CustomCall
+
+    @property
+    def function(self) -> FunctionCall:
+        """The call of the function that stands for the tool."""
+        return FunctionCall.model_construct(name=self.custom.name, arguments=custom_arguments(self.custom.input))
+
+
+AnyToolCall = Annotated[
+    Annotated[ToolCall, Tag("a function")] | Annotated[CustomToolCall, Tag("a custom")], Discriminator(tool_kind)
+]
 
 
 class Message(Object):
@@ -81,7 +77,7 @@ class Message(Object):
         | None
     ) = None
     name: StrictStr | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
+    tool_calls: Annotated[list[AnyToolCall], Field(fail_fast=True)] | None = None
     tool_call_id: StrictStr | None = None
     reasoning_content: StrictStr | None = None
     reasoning: StrictStr | None = None
@@ -95,11 +91,5 @@ class TemplateOptions(BaseModel):
     thinking: StrictBool | None = None
 
 
-MOST_MESSAGES, MOST_TOOLS = 4096, 1024
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES), at_most(MOST_MESSAGES)]
 TemplateKwargs = Annotated[TemplateOptions, at_most(64)]
-Tools = Annotated[list[ChatTool], Field(max_length=MOST_TOOLS), at_most(MOST_TOOLS)]
-ToolChoiceField = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("a mode")] | Annotated[NamedToolChoice, Tag("a name")],
-    Discriminator(lambda value: "a name" if isinstance(value, dict | NamedToolChoice) else "a mode"),
-]

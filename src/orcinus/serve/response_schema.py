@@ -5,6 +5,8 @@ Tests check real responses against these models.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -100,8 +102,23 @@ class MessageToolCall(Exact):
     """A call that the client should make."""
 
     id: str
-    type: str
+    type: Literal["function"]
     function: CalledFunction
+
+
+class CalledCustomTool(Exact):
+    """A custom tool and its input."""
+
+    name: str
+    input: str
+
+
+class MessageCustomCall(Exact):
+    """A call of a custom tool that the client should make."""
+
+    id: str
+    type: Literal["custom"]
+    custom: CalledCustomTool
 
 
 class AssistantMessage(Exact):
@@ -111,7 +128,7 @@ class AssistantMessage(Exact):
     content: str | None
     refusal: None
     reasoning_content: str | None = None
-    tool_calls: list[MessageToolCall] | None = None
+    tool_calls: list[MessageToolCall | MessageCustomCall] | None = None
 
 
 class ChatChoice(Exact):
@@ -151,6 +168,7 @@ class ChatCompletion(Generated):
     """The answers to a conversation."""
 
     choices: list[ChatChoice]
+    warnings: list[str] | None = Field(None, description="What of the request is not enforced.")
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: PromptLogprobs | None = None
 

@@ -10,7 +10,7 @@ from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.serve import field_rules as rules
 from orcinus.serve.component_schema import spelled_schema
-from orcinus.serve.conversation_schema import Messages, TemplateKwargs, ToolChoiceField, Tools
+from orcinus.serve.conversation_schema import Messages, TemplateKwargs
 from orcinus.serve.field_types import (
     ANSWERS,
     CONTEXT,
@@ -35,6 +35,7 @@ from orcinus.serve.field_types import (
 )
 from orcinus.serve.object_schema import Object
 from orcinus.serve.structured_output_schema import StructuredOutputFields
+from orcinus.serve.tool_schema import ToolChoiceField, Tools
 from orcinus.serve.unsupported import IN_CHAT, IN_COMPLETIONS, IN_DETOKENIZE, IN_TOKENIZE
 
 

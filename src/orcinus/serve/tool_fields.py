@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shown
-from orcinus.serve.conversation_schema import ChatTool, NamedToolChoice
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_fields import WantedForm
+from orcinus.serve.tool_schema import AllowedToolsChoice, AnyTool, NamedCustomChoice, NamedToolChoice
 from orcinus.text.closed_schema import closed_schema
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm, check_arguments
 from orcinus.text.tools.tool_use import ToolUse
 
 
-def tools_of(tools: Sequence[ChatTool] | None) -> tuple[Tool, ...]:
+def tools_of(tools: Sequence[AnyTool] | None) -> tuple[Tool, ...]:
     """The tools as forms know them."""
     functions = [tool.function for tool in tools or ()]
     return tuple(Tool(one.name, one.description, one.parameters, bool(one.strict)) for one in functions)
@@ -28,25 +28,35 @@ def choice_of(body: ChatBody) -> ToolChoice:
 
     Raises `ApiError` 400 for a choice among no tools, an unknown function, equal names and arguments that are no object.
     """
-    names = set[str]()
+    kinds = dict[str, str]()  # name -> function or custom
     for index, tool in enumerate(body.tools or ()):
-        if (name := tool.function.name) in names:
-            where = f"tools[{index}].function.name"
+        if (name := tool.function.name) in kinds:
+            where = f"tools[{index}].{tool.type}.name"
             raise invalid(where, f"{where}: {shown(name)} is the name of an earlier tool, too: give each its own")
-        names.add(name)
+        kinds[name] = tool.type
         try:
             check_arguments(tool.function.parameters, f"tools[{index}].function.parameters")
         except RequestError as error:
             raise _refused(error) from None
     choice = body.tool_choice
-    if isinstance(choice, NamedToolChoice):
-        if choice.function.name not in names:
-            where = "tool_choice.function.name"
-            raise invalid(where, f"{where}: {shown(choice.function.name)} is none of the tools")
-        return ToolChoice("required", choice.function.name)
-    if choice == "required" and not names:
-        raise invalid("tool_choice", "tool_choice: 'required' needs tools")
-    return ToolChoice(choice or "auto") if names else ToolChoice("none")
+    if isinstance(choice, NamedToolChoice | NamedCustomChoice):
+        return ToolChoice("required", _named(choice, kinds, "tool_choice"))
+    if isinstance(choice, AllowedToolsChoice):
+        for index, one in enumerate(choice.allowed_tools.tools):
+            _named(one, kinds, f"tool_choice.allowed_tools.tools[{index}]")
+        return ToolChoice(choice.allowed_tools.mode)
+    if choice == "required" and not kinds:
+        raise invalid("tool_choice", "tool_choice: there are no tools of which one could be called: give some in tools")
+    return ToolChoice(choice or "auto") if kinds else ToolChoice("none")
+
+
+def _named(choice: NamedToolChoice | NamedCustomChoice, kinds: Mapping[str, str], place: str) -> str:
+    """The name of a chosen tool. Raises `ApiError` 400 if there is none of its kind."""
+    name = choice.custom.name if isinstance(choice, NamedCustomChoice) else choice.function.name
+    if kinds.get(name) != choice.type:
+        where = f"{place}.{choice.type}.name"
+        raise invalid(where, f"{where}: {shown(name)} is none of the tools{' of this type' if name in kinds else ''}")
+    return name
 
 
 def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:

@@ -8,16 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from orcinus.core.sampling_params import DefaultLength
-from orcinus.serve.conversation_schema import (
-    ChatTool,
-    FunctionCall,
-    FunctionObject,
-    Message,
-    NamedFunction,
-    NamedToolChoice,
-    TemplateOptions,
-    ToolCall,
-)
+from orcinus.serve.conversation_schema import AnyToolCall, FunctionCall, Message, TemplateOptions, ToolCall
 from orcinus.serve.dialects.field_names import FieldNames
 from orcinus.serve.dialects.messages_schema import (
     AssistantTurn,
@@ -34,6 +25,7 @@ from orcinus.serve.dialects.messages_schema import (
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_schema import JsonSchemaFormat, NamedSchema
+from orcinus.serve.tool_schema import ChatTool, FunctionObject, NamedFunction, NamedToolChoice
 
 BILLING = "x-anthropic-billing-header"  # begins a block of Claude Code's system prompt that is new in every request
 BETWEEN = "\n\n"  # between blocks of text that become one message
@@ -206,7 +198,7 @@ def _result(block: ToolResultBlock, place: str, called: set[str]) -> str:
 def _of_assistant(turn: AssistantTurn) -> Message:
     if isinstance(turn.content, str):
         return _message("assistant", turn.content)
-    text, reasoning, calls = "", "", list[ToolCall]()
+    text, reasoning, calls = "", "", list[AnyToolCall]()
     for block in turn.content:
         if isinstance(block, TextBlock):
             text += block.text

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orcinus.serve.custom_tools import custom_arguments
 from orcinus.serve.dialects.field_names import FieldNames
 from orcinus.serve.dialects.responses_items import (
     Content,
@@ -22,7 +23,7 @@ from orcinus.serve.dialects.responses_items import (
     ToolOutputItem,
 )
 from orcinus.serve.dialects.responses_schema import ResponsesBody
-from orcinus.serve.dialects.responses_tools import Tools, custom_arguments, flat_name, read_tools
+from orcinus.serve.dialects.responses_tools import Tools, flat_name, read_tools
 from orcinus.serve.errors import invalid
 from orcinus.serve.schema import ChatBody, Sampler
 from orcinus.serve.validation import invalid_fields
@@ -181,6 +182,7 @@ NAMES = {
     "reasoning_effort": "reasoning.effort",
     "logprobs": "include",
     "tool_choice.function": "tool_choice",
+    "tool_choice.custom": "tool_choice",
 }
 
 

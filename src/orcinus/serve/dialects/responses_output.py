@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orcinus.serve.answers import ChoiceDelta
+from orcinus.serve.custom_tools import CustomInput
 from orcinus.serve.dialects.responses_input import seal_reasoning
-from orcinus.serve.dialects.responses_tools import CustomInput, Tools
+from orcinus.serve.dialects.responses_tools import Tools
 from orcinus.text.tools.tool_call import ToolCallDelta
 
 Json = dict[str, Any]

@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
 from orcinus.serve import field_rules as rules
-from orcinus.serve.conversation_schema import FUNCTION_NAME, TemplateKwargs
+from orcinus.serve.conversation_schema import TemplateKwargs
 from orcinus.serve.dialects.responses_items import Items, Name
 from orcinus.serve.field_types import LENGTH, SHORT, OptionalCount, at_most, text_or_list
 from orcinus.serve.object_schema import Object
 from orcinus.serve.schema import ChatBody, Sampler
+from orcinus.serve.tool_schema import FUNCTION_NAME, PlainFormat, format_kind
 from orcinus.serve.unsupported import FAMILIES, GENERATION, Unsupported, UnsupportedFields
 
 CALLABLE = ("function", "custom", "namespace")
@@ -28,12 +29,17 @@ class FunctionSpec(Object):
     strict: StrictBool | None = None
 
 
-class CustomFormat(Object):
-    """The form of a custom tool's input; the prompt contains it."""
+class GrammarFormat(Object):
+    """A grammar of a custom tool's input, which the prompt contains; a regex is enforced."""
 
-    type: Literal["text", "grammar"]
-    syntax: Literal["lark", "regex"] | None = None
-    definition: StrictStr | None = None
+    type: Literal["grammar"]
+    syntax: Literal["lark", "regex"]
+    definition: Annotated[StrictStr, Field(min_length=1)]
+
+
+CustomFormat = Annotated[
+    Annotated[PlainFormat, Tag("format text")] | Annotated[GrammarFormat, Tag("format grammar")], Discriminator(format_kind)
+]
 
 
 class CustomSpec(Object):

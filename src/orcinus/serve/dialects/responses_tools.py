@@ -1,19 +1,19 @@
-"""Tools of `POST /v1/responses` as functions of a chat, and back."""
+"""Tools of `POST /v1/responses` as tools of a chat, and back."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from orcinus.serve.custom_tools import NOT_ENFORCED
 from orcinus.serve.dialects.responses_schema import (
     AllowedTools,
     CallableSpec,
     Choice,
     CustomSpec,
+    GrammarFormat,
     HostedSpec,
     NamespaceSpec,
     ToolName,
@@ -22,18 +22,6 @@ from orcinus.serve.dialects.responses_schema import (
 from orcinus.serve.errors import invalid
 
 LONGEST_NAME = 128  # characters, as in `FUNCTION_NAME`
-INPUT = "input"  # the only argument of the function that stands for a custom tool
-CUSTOM_PARAMETERS = {
-    "type": "object",
-    "properties": {INPUT: {"type": "string"}},
-    "required": [INPUT],
-    "additionalProperties": False,
-}
-OPENING = re.compile(r'\s*\{\s*"' + INPUT + r'"\s*:\s*"')
-# Whole characters of a JSON string: an escape or a surrogate pair that is not complete is left for later.
-CHARACTERS = re.compile(
-    r'(?:[^"\\]|\\["\\/bfnrt]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +51,10 @@ def flat_name(name: str, namespace: str | None) -> str:
 
 @dataclass
 class Tools:
-    """The functions that stand for a request's tools."""
+    """A request's tools as those of a chat."""
 
-    functions: list[dict[str, Any]] = field(default_factory=list)  # as in a chat's `tools`
-    places: list[str] = field(default_factory=list)  # of each function: `tools[1].tools[0]`
+    functions: list[dict[str, Any]] = field(default_factory=list)  # a chat's `tools`
+    places: list[str] = field(default_factory=list)  # of each of them: `tools[1].tools[0]`
     in_use: list[dict[str, Any]] = field(default_factory=list)  # the request's tools without those left out
     warnings: list[str] = field(default_factory=list)
     own: dict[str, OwnTool] = field(default_factory=dict)  # by the function's name
@@ -89,8 +77,10 @@ class Tools:
         if name in self.own:
             raise invalid(f"{place}.name", f"{place}.name: there is another tool of this name")
         self.own[name] = OwnTool(spec.type, spec.name, namespace)
-        self.functions.append({"type": "function", "function": {"name": name, **_function(spec, about)}})
+        self.functions.append(_chat_tool(spec, name, about))
         self.places.append(place)
+        if isinstance(spec, CustomSpec) and isinstance(spec.format, GrammarFormat) and spec.format.syntax == "lark":
+            self.warnings.append(f"{place}.format: {NOT_ENFORCED}")
 
     def find(self, name: str) -> OwnTool:
         """The tool that a function stands for."""
@@ -102,10 +92,10 @@ class Tools:
         Tools that are not among `allowed_tools` are left out.
         """
         if isinstance(choice, ToolName):
-            return {"type": "function", "function": {"name": self._named(choice, "tool_choice")}}
+            return {"type": choice.type, choice.type: {"name": self._named(choice, "tool_choice")}}
         if isinstance(choice, AllowedTools):
             kept = {self._named(one, f"tool_choice.tools[{index}]") for index, one in enumerate(choice.tools)}
-            chosen = [place for place, one in enumerate(self.functions) if one["function"]["name"] in kept]
+            chosen = [place for place, name in enumerate(self.own) if name in kept]
             self.functions = [self.functions[place] for place in chosen]
             self.places = [self.places[place] for place in chosen]
             return choice.mode
@@ -119,9 +109,13 @@ class Tools:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Fields of the chat's functions and the client's own."""
-        for index, place in enumerate(self.places):
+        for index, (place, tool) in enumerate(zip(self.places, self.functions, strict=True)):
             yield f"tools[{index}]", place
             yield f"tools[{index}].function", place
+            if tool["type"] == "custom":
+                yield f"tools[{index}].function.parameters", f"{place}.format.definition"
+                yield f"tools[{index}].custom", place
+                yield f"tools[{index}].custom.format.grammar", f"{place}.format"
 
 
 def read_tools(specs: list[ToolSpec] | None) -> Tools:
@@ -132,54 +126,15 @@ def read_tools(specs: list[ToolSpec] | None) -> Tools:
     return tools
 
 
-def _function(spec: CallableSpec, about: str | None) -> dict[str, Any]:
-    """Description, parameters and strictness of the function that stands for a tool."""
-    texts = [about, spec.description]
+def _chat_tool(spec: CallableSpec, name: str, about: str | None) -> dict[str, Any]:
+    """A tool as a chat has it, under a unique name."""
+    text = "\n\n".join(text for text in (about, spec.description) if text)
+    found: dict[str, Any] = {"name": name, "description": text or None}
     if isinstance(spec, CustomSpec):
-        if spec.format is not None and spec.format.definition:
-            texts.append(f"The input follows this {spec.format.syntax or 'lark'} grammar:\n{spec.format.definition}")
-        found: dict[str, Any] = {"parameters": CUSTOM_PARAMETERS, "strict": True}
+        form = spec.format
+        if isinstance(form, GrammarFormat):
+            grammar = {"syntax": form.syntax, "definition": form.definition}
+            found["format"] = {"type": "grammar", "grammar": grammar}
     else:
-        found = {"parameters": spec.parameters, "strict": spec.strict}
-    text = "\n\n".join(text for text in texts if text)
-    return {name: value for name, value in ({"description": text or None} | found).items() if value is not None}
-
-
-def custom_arguments(text: str) -> str:
-    """The arguments of the function that stands for a custom tool."""
-    return json.dumps({INPUT: text}, ensure_ascii=False)
-
-
-@dataclass
-class CustomInput:
-    """The input of a custom tool, decoded while its arguments arrive."""
-
-    arguments: str = ""
-    text: str = ""
-    _at: int | None = None  # where the next character begins; None before the opening quote
-
-    def add(self, arguments: str) -> str:
-        """Further input; "" while a character is incomplete."""
-        self.arguments += arguments
-        if self._at is None:
-            opening = OPENING.match(self.arguments)
-            if opening is None:
-                return ""
-            self._at = opening.end()
-        found = CHARACTERS.match(self.arguments, self._at)
-        assert found is not None
-        self._at = found.end()
-        new: str = json.loads(f'"{found[0]}"', strict=False)
-        self.text += new
-        return new
-
-    def finish(self) -> str:
-        """The rest of the input; arguments of another form are taken whole."""
-        if self._at is not None:
-            return ""
-        try:
-            found = json.loads(self.arguments)[INPUT]
-        except (ValueError, LookupError, TypeError):
-            found = None
-        self.text = found if isinstance(found, str) else self.arguments
-        return self.text
+        found |= {"parameters": spec.parameters, "strict": spec.strict}
+    return {"type": spec.type, spec.type: {name: value for name, value in found.items() if value is not None}}

@@ -11,6 +11,7 @@ from orcinus.core.request import RequestContext
 from orcinus.serve.answers import Answers
 from orcinus.serve.chat_encoder import unused_fields
 from orcinus.serve.dialects.chat import ChatReply
+from orcinus.serve.dialects.chat_tools import warnings_of, with_allowed_tools
 from orcinus.serve.dialects.completions import CompletionReply
 from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.openapi import GENERATION_ERRORS, takes
@@ -32,7 +33,13 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
         async with service.receiving(request, ChatBody) as body:
-            return await answer_chat(service, request, body, "chatcmpl", lambda answers, by: ChatReply(answers, by, body))
+            chat, names = with_allowed_tools(body)
+
+            def make_reply(answers: Answers, served: ServedModel) -> Reply:
+                return ChatReply(answers, served, chat, warnings_of(chat, names))
+
+            with names.in_errors():
+                return await answer_chat(service, request, chat, "chatcmpl", make_reply)
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
