@@ -30,7 +30,7 @@ class Scripted(Answers):
     def __init__(self, *news: list[Fresh]) -> None:
         prepared = [TokenizedRequest(0, 0, None, (1, 2, 3, 4, 5), SamplingParams(), RequestContext())]
         super().__init__(self, BODY, prepared, None)  # type: ignore[arg-type]
-        self.id, self.hung_up, self.script = "msg-1", False, news
+        self.id, self.hung_up, self.script = "msg_1", False, news
 
     async def news(self, *_: float) -> AsyncIterator[Any]:
         for one in self.script:
@@ -50,7 +50,7 @@ def delta(content: str = "", **fields: Any) -> ChoiceDelta:
 
 
 def call(index: int, name: str | None, arguments: str) -> ChoiceDelta:
-    return delta(tool_calls=[ToolCallDelta(index, f"toolu_{index}" if name else None, name, arguments)])
+    return delta(tool_calls=[ToolCallDelta(index, f"call_{index}" if name else None, name, arguments)])
 
 
 READ = PromptRead(0, 0, 5, 2)
@@ -121,7 +121,7 @@ def test_a_whole_message_has_reasoning_text_and_calls() -> None:
         {"type": "tool_use", "id": "toolu_1", "name": "clock", "input": {}},
     ]
     assert (message["stop_reason"], message["stop_sequence"]) == ("tool_use", None)
-    assert (message["id"], message["type"], message["role"], message["model"]) == ("msg-1", "message", "assistant", "m")
+    assert (message["id"], message["type"], message["role"], message["model"]) == ("msg_1", "message", "assistant", "m")
 
 
 def test_what_was_cached_is_no_input() -> None:
@@ -219,6 +219,6 @@ def test_an_error_in_a_stream_is_an_event_and_its_last() -> None:
     assert stream[-1] == {
         "type": "error",
         "error": {"type": "timeout_error", "message": "the request took longer than its timeout"},
-        "request_id": "msg-1",
+        "request_id": "msg_1",
     }
     assert "message_delta" not in [event["type"] for event in stream]

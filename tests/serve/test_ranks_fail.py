@@ -48,7 +48,7 @@ def fail_under_streams(mesh: list[str], victim: int, sent: signal.Signals) -> st
         wait_until(lambda: len(started) == STREAMS, seconds=60)
         with within(30):
             os.kill(pids[victim], sent)
-            assert {one.result() for one in asked} == {"request_failed"}
+            assert {one.result() for one in asked} == {"engine_dead"}
             assert server.process.wait(timeout=30) == 1
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
         assert server.process.stderr is not None

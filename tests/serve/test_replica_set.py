@@ -248,7 +248,7 @@ def test_the_server_leaves_and_moves_nothing() -> None:
     async def scenario(server: Server) -> None:
         server.submit("a")
         await server.set.close()
-        assert server.answer("a") == ([], "failed")
+        assert server.answer("a") == ([], "cancelled")
         assert (server.engines[1].submitted(), server.deaths) == ([], [])
 
     run(scenario)

@@ -90,7 +90,7 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
         wait_until(lambda: server.scheduler()["running"] == 1)
         os.kill(pids["engine 1"], signal.SIGKILL)
         last.join()
-        assert (last.ends, last.error) == (0, "request_failed")
+        assert (last.ends, last.error) == (0, "engine_dead")
         assert server.process.wait(timeout=20) == 1
         assert server.process.stderr is not None
         first, second = server.process.stderr.read().splitlines()

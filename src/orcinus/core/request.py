@@ -39,11 +39,15 @@ class FinishCode(StrEnum):
     NEVER_FITS = "never_fits"  # rejected: the whole K/V pool is too small for it
     TOO_LONG = "too_long"  # rejected: longer than the model's context
     DEADLINE = "deadline"  # cancelled: its deadline has passed
+    SHUTDOWN = "shutdown"  # cancelled: the server leaves
+    UNREAD = "unread"  # cancelled: its reader is too far behind
     ALL_FORBIDDEN = "all_forbidden"  # failed: its parameters forbid every token
     BAD_GRAMMAR = "bad_grammar"  # failed: its grammar became too complex to follow
     BAD_LOGITS = "bad_logits"  # failed: the model's output is not finite
     OUT_OF_MEMORY = "out_of_memory"  # failed: its iteration did not fit into the device's memory
     EXECUTOR_FAILED = "executor_failed"  # failed: its iteration raised
+    ENGINE_DIED = "engine_died"  # failed: its engine, the last one, is gone
+    ENGINES_DIED = "engines_died"  # failed: every engine died that served it
 
 
 class Failure(NamedTuple):

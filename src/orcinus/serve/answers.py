@@ -22,20 +22,23 @@ from orcinus.text.tools.tool_call import ToolCallDelta
 
 FINISHED = ("stop", "length", "tool_calls")  # OpenAI's words; anything else is an error
 FAILED = (500, "the request failed while it ran", "request_failed")
-TOLD = (500, "the request failed while it ran: {error}", "request_failed")
-TOO_LARGE = (400, "the request can never be served: it is longer than the engine's memory", "invalid_value")
 FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Finish` -> status, message, error code
+    FinishCode.NEVER_FITS: (400, "the request can never be served: it is longer than the engine's memory", "invalid_value"),
+    FinishCode.TOO_LONG: (400, "the request can never be served: it is longer than the model's context", "invalid_value"),
     FinishCode.DEADLINE: (408, "the request took longer than its timeout", "timeout"),
-    FinishCode.NEVER_FITS: TOO_LARGE,
-    FinishCode.TOO_LONG: TOO_LARGE,
-    FinishCode.ALL_FORBIDDEN: TOLD,
+    FinishCode.SHUTDOWN: (503, "the server is shutting down and cut the answer off; send the request again", "shutting_down"),
+    FinishCode.UNREAD: (CLIENT_CLOSED, "the client reads more slowly than the model writes, so it was cut off", "slow_reader"),
+    FinishCode.ALL_FORBIDDEN: (400, "no token could come next: {error}", "all_forbidden"),
     FinishCode.BAD_GRAMMAR: (400, "the form of the answer cannot be followed: {error}", "bad_grammar"),
-    FinishCode.BAD_LOGITS: TOLD,
-    FinishCode.OUT_OF_MEMORY: FAILED,
-    FinishCode.EXECUTOR_FAILED: FAILED,
-    Finish.REJECTED: TOO_LARGE,
+    FinishCode.BAD_LOGITS: (500, "the model failed on this request: {error}", "request_failed"),
+    FinishCode.OUT_OF_MEMORY: (500, "the device ran out of memory; send the request again, or a shorter one", "out_of_memory"),
+    FinishCode.EXECUTOR_FAILED: (500, "the iteration that computed the request failed; the log says why", "request_failed"),
+    FinishCode.ENGINE_DIED: (503, "the engine died while the request ran; send it again", "engine_dead"),
+    FinishCode.ENGINES_DIED: (500, "the request failed: every engine died that served it", "engines_died"),
+    Finish.REJECTED: (400, "the request can never be served", "invalid_value"),
     Finish.CANCELLED: (CLIENT_CLOSED, "the request was cancelled", "cancelled"),
 }
+AGAIN_S = 10  # when to come again after a 503
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -243,4 +246,5 @@ class Answers:
 def failure(choice: ChoiceDelta) -> ApiError:
     """The error of an answer that failed."""
     status, message, code = FAILURES.get(choice.code or choice.finish_reason or "", FAILED)
-    return ApiError(status, message.format(error=choice.error), code=code)
+    headers = {"Retry-After": str(AGAIN_S)} if status == 503 else None
+    return ApiError(status, message.format(error=choice.error), code=code, headers=headers)

@@ -73,9 +73,9 @@ class Call:
             self._left -= sum(isinstance(one, TextDelta) and one.finish_reason is not None for one in taken)
             yield [one for one in taken if one is not None]
 
-    def cancel(self) -> int:
-        """End all live answers; returns how many there were."""
-        return sum(self.replicas.streams.cancel(name) for name in self.names)
+    def cancel(self, code: FinishCode | None = None) -> int:
+        """End all live answers, for a reason; returns how many there were."""
+        return sum(self.replicas.streams.cancel(name, code) for name in self.names)
 
     def hang_up(self) -> None:
         """Cancel the answers of a client that hung up."""
@@ -118,6 +118,6 @@ class Calls:
         call = self._live.get(id) or self._ended.get(id)
         return call if call is not None and owner in (None, call.owner) else None
 
-    def cancel_all(self) -> int:
-        """Cancel all calls; returns the number of cancelled answers."""
-        return sum(call.cancel() for call in list(self._live.values()))
+    def cut_off(self) -> int:
+        """Cancel all calls because the server leaves; returns the number of cancelled answers."""
+        return sum(call.cancel(FinishCode.SHUTDOWN) for call in list(self._live.values()))

@@ -13,7 +13,7 @@ from orcinus.serve.schema import ChatBody, TokenizeBody
 from orcinus.serve.tool_fields import tools_of
 from orcinus.serve.tool_schema import AnyTool, ChatTool
 from orcinus.text.tokenizer import Tokenizer
-from orcinus.text.tools.template_support import knows_tools, template_call
+from orcinus.text.tools.template_support import knows_tools, template_call, with_template_ids
 from orcinus.text.tools.tool_prompt import without_template
 
 # Gives token ids, or raises `RequestError`, or `TooManyTokens` far beyond the second argument.
@@ -33,7 +33,7 @@ def chat_encoder(body: ChatBody | TokenizeBody) -> ChatEncoder:
     def encode(tokenizer: Tokenizer, most: int) -> tuple[int, ...]:
         known = knows_tools(tokenizer.chat_template)
         return tokenizer.encode_chat(
-            messages if known else without_template(messages, tools_of(tools)),
+            with_template_ids(tokenizer.chat_template, messages) if known else without_template(messages, tools_of(tools)),
             _template_options(body, tokenizer),
             tools=([_function(tool) for tool in tools] or None) if known else None,
             add_generation_prompt=body.add_generation_prompt is not False and not continues,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from orcinus.core.component_spec import make
-from orcinus.core.request import Finish
+from orcinus.core.request import Finish, FinishCode
 from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
 from orcinus.routing.router import ROUTERS, Load, Router
@@ -169,7 +169,7 @@ class ReplicaSet:
         if self._closing or not self.serving:
             self.dead = reason
             for stream in orphans:
-                self.streams.end(stream, Finish.FAILED, reason)
+                self._end(stream, reason)
             moved = 0
         else:
             self._router = self._make_router()  # which counts from the first of those that are left
@@ -177,13 +177,20 @@ class ReplicaSet:
         for hear in () if self._closing else tuple(self.mourners):
             hear(engine.index, reason, moved)
 
+    def _end(self, stream: Stream, reason: str) -> None:
+        """End a request that no engine can continue."""
+        if self._closing:
+            self.streams.end(stream, Finish.CANCELLED, code=FinishCode.SHUTDOWN)
+        else:
+            self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINE_DIED)
+
     def _move(self, stream: Stream, reason: str) -> bool:
         """Let another engine continue a request, with its age, behind the tokens it has; whether that was done."""
         if stream.answer.stopped:  # its engine only had to say so
             self.streams.end(stream, Finish.STOP)
             return False
         if stream.moves == MOST_MOVES:
-            self.streams.end(stream, Finish.FAILED, reason)
+            self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINES_DIED)
             return False
         stream.leave()
         engine = self._choose(stream.prepared)

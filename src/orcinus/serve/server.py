@@ -63,6 +63,7 @@ class _Server(uvicorn.Server):
             return
         inside = service.admission.answers
         if self.told_to_leave:
+            service.calls.cut_off()
             self.cut_off, self.force_exit, self.should_exit = inside, True, True
             return
         self.told_to_leave = sig
@@ -79,7 +80,7 @@ class _Server(uvicorn.Server):
         until = time.monotonic() + self.service.config.drain
         while self.service.admission.answers and time.monotonic() < until and self.service.replicas.dead is None:
             await asyncio.sleep(0.02)
-        self.cut_off = self.service.calls.cancel_all()
+        self.cut_off = self.service.calls.cut_off()
         self.should_exit = True
 
 

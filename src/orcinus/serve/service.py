@@ -207,7 +207,7 @@ class Service:
         fewest = self.processor.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
         ticket = self.admission.enter(context.client, count, fewest)
         self.waits.on_enter()
-        call = self.calls.open(f"{prefix}-{uuid.uuid4().hex[:24]}", context.client, ticket)
+        call = self.calls.open(f"{prefix}{uuid.uuid4().hex[:24]}", context.client, ticket)
         began = time.monotonic()
         try:
             prepared = await prepare()

@@ -197,7 +197,7 @@ class Streams:
         if stream.answer.stopped:  # the engine cannot see stop strings: it is told, and answers with the ending
             stream.engine.send(Cancel(token.request_id, stop=True))
         elif stream.inbox.qsize() > MOST_UNREAD:
-            self.cancel(token.request_id)
+            self.cancel(token.request_id, FinishCode.UNREAD)
 
     def arrival(self, name: str) -> float | None:
         """Arrival of a live request, on the machine's monotonic clock."""

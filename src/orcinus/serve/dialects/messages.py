@@ -42,7 +42,7 @@ class BlockWriter:
             frames += self._delta({"type": "text_delta", "text": delta.content})
         for call in delta.tool_calls:
             if call.id is not None:
-                frames += self.end() + self._begin("tool_use", {"id": call.id, "name": call.name, "input": {}})
+                frames += self.end() + self._begin("tool_use", {"id": use_id(call.id), "name": call.name, "input": {}})
             if call.arguments:
                 frames += self._delta({"type": "input_json_delta", "partial_json": call.arguments})
         return bytes(frames)
@@ -132,7 +132,10 @@ class MessagesReply:
         if answer.content:
             blocks.append({"type": "text", "text": answer.content})
         calls = join_deltas(answer.tool_calls)
-        uses = ({"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls)
+        uses = (
+            {"type": "tool_use", "id": use_id(call.id or ""), "name": call.name, "input": tool_input(call.arguments)}
+            for call in calls
+        )
         return [*blocks, *uses]
 
     def _ending(self, answer: ChoiceDelta) -> dict[str, str | None]:
@@ -143,6 +146,11 @@ class MessagesReply:
         if reason == "max_tokens" and len(answer.token_ids) < self.body.max_tokens:  # cut to the room there was
             reason = "model_context_window_exceeded"
         return {"stop_reason": reason, "stop_sequence": None}
+
+
+def use_id(call_id: str) -> str:
+    """The id of a call as Anthropic's API writes it: with `toolu_` in front."""
+    return "toolu_" + call_id.removeprefix("call_")
 
 
 def tool_input(arguments: str) -> Any:

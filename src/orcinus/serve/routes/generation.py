@@ -39,7 +39,7 @@ def router(service: Service) -> APIRouter:
                 return ChatReply(answers, served, chat, warnings_of(chat, names))
 
             with names.in_errors():
-                return await answer_chat(service, request, chat, "chatcmpl", make_reply)
+                return await answer_chat(service, request, chat, "chatcmpl-", make_reply)
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
@@ -52,7 +52,7 @@ def router(service: Service) -> APIRouter:
             def make_reply(answers: Answers, served: ServedModel) -> Reply:
                 return CompletionReply(answers, served, body)
 
-            return await answer(service, request, body, "cmpl", prepare, make_reply)
+            return await answer(service, request, body, "cmpl-", prepare, make_reply)
 
     return routes
 

@@ -32,7 +32,7 @@ def router(service: Service) -> APIRouter:
                 return MessagesReply(answers, served, body, sent_id)
 
             with names.in_errors():
-                response = await answer_chat(service, request, chat, "msg", make_reply)
+                response = await answer_chat(service, request, chat, "msg_", make_reply)
             request.scope["orcinus"]["ignored"] = [*map(names.find, request.scope["orcinus"]["ignored"])]
             return response
 

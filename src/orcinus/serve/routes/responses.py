@@ -24,7 +24,7 @@ from orcinus.serve.responses import JSON, STREAM_HEADERS
 from orcinus.serve.routes.generation import answer_chat
 from orcinus.serve.service import Service
 
-PREFIX = "resp"
+PREFIX = "resp_"
 SEALED = "reasoning.encrypted_content"
 
 
@@ -67,7 +67,7 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
 
     def make_reply(answers: Answers, served: ServedModel) -> Reply:
         response = response_object(answers.call.id, body, chat.tools, chat.warnings, served)
-        suffix = answers.call.id.removeprefix(f"{PREFIX}-")
+        suffix = answers.call.id.removeprefix(PREFIX)
         return ResponsesReply(answers, response, Output(suffix, chat.tools, SEALED in (body.include or ())), keep)
 
     with chat.names.in_errors():
@@ -87,7 +87,7 @@ def _without_answer(service: Service, body: ResponsesBody) -> Response:
     if (body.max_output_tokens or 0) >= (most := service.processor.ready.max_model_len):
         raise invalid("max_output_tokens", f"max_output_tokens: must be below {most}, the context", "context_length_exceeded")
     tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
-    made = response_object(f"{PREFIX}-{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
+    made = response_object(f"{PREFIX}{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
     if body.stream:
         return Response(events_without_answer(made), headers=STREAM_HEADERS, media_type="text/event-stream")
     return JSON(without_answer(made))

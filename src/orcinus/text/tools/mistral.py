@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ class Mistral:
     def _named_call(self, grammar: CallGrammar, tool: Tool) -> tuple[str, ...]:
         name = check_name(tool.name, NAME, "name", self.name)
         return quoted(name), grammar.mark(ARGS), grammar.arguments(tool)
+
+
+def template_id(call_id: str) -> str:
+    """The id of a call of the history as templates accept it.
+
+    Ids of this form are kept, without the prefix that an API may have put in front. Others become digests, equal for equal ids.
+    """
+    own = call_id.rpartition("_")[2]
+    return own if len(own) == ID_LENGTH and ID.fullmatch(own) else hashlib.sha256(call_id.encode()).hexdigest()[:ID_LENGTH]
 
 
 class _MistralParser(JsonCallParser):

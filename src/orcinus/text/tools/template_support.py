@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import jinja2
 from orcinus.errors import ConfigError, shown
 from orcinus.text.template_process import environment
 from orcinus.text.tools import FORMS
-from orcinus.text.tools.mistral import ARGS, Mistral
+from orcinus.text.tools.mistral import ARGS, Mistral, template_id
 from orcinus.text.tools.pythonic import MARKS, Pythonic
 from orcinus.text.tools.tool_call import ToolForm
 
@@ -55,6 +55,22 @@ def knows_tools(template: str | None) -> bool:
         return any(name.name == "tools" and name.ctx == "load" for name in names)
     except (jinja2.TemplateError, RecursionError):  # rendering it will tell
         return False
+
+
+def with_template_ids(template: str | None, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The messages with ids of calls that the template accepts: Mistral's have nine characters."""
+    if not isinstance(find_form(template), Mistral):
+        return messages
+    return [_with_template_ids(message) for message in messages]
+
+
+def _with_template_ids(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = dict(message)
+    if isinstance(result := found.get("tool_call_id"), str):
+        found["tool_call_id"] = template_id(result)
+    if calls := found.get("tool_calls"):
+        found["tool_calls"] = [call | {"id": template_id(call["id"])} if call.get("id") else call for call in calls]
+    return found
 
 
 def template_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import ChatIds, Tokenizer
-from orcinus.text.tools.template_support import find_form, knows_tools, template_call
+from orcinus.text.tools.template_support import find_form, knows_tools, template_call, with_template_ids
 from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice, check_arguments, join_deltas
 from orcinus.text.tools.tool_prompt import without_template
 from orcinus.text.tools.tool_use import ToolUse
@@ -95,8 +95,9 @@ def encode_tool_chat(
     if choice.name is not None and choice.name not in [tool.name for tool in tools]:
         raise RequestError(f"tool_choice: {shown(choice.name)} is none of the tools", "tool_choice")
     offered = () if choice.mode == "none" else tools
-    given = [_completed(message) for message in messages]
+    given: Sequence[Mapping[str, Any]] = [_completed(message) for message in messages]
     if knows_tools(tokenizer.chat_template):
+        given = with_template_ids(tokenizer.chat_template, given)
         ids = tokenizer.encode_chat(given, tools=[dict(one) for one in definitions] if offered else None)
     else:
         ids = tokenizer.encode_chat(without_template(given, offered))
