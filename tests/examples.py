@@ -22,6 +22,6 @@ def examples(count: int, **options: Any) -> settings:
     return settings(max_examples=fewer(count), **options)
 
 
-def fewer(count: int) -> int:
-    """How many of `count` seeds or examples to take."""
-    return count if settings.get_current_profile_name() == "all" else -(-count // FEWER)
+def fewer(count: int, least: int = 1) -> int:
+    """How many of `count` seeds, examples or repetitions to take; at least `least`."""
+    return count if settings.get_current_profile_name() == "all" else max(least, -(-count // FEWER))

@@ -1,4 +1,4 @@
-"""A real server: two processes, real sockets, the bundled model."""
+"""A real server, real sockets, the bundled model: in threads of this process, or in two processes of its own."""
 
 from __future__ import annotations
 
@@ -87,6 +87,8 @@ def serving(*arguments: str) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
-    """One server for all tests that leave it as they found it."""
-    with serving("--max-queue", "64") as running:
+    """One server, in threads, for all tests that leave it as they found it."""
+    from tests.serve.in_process import serving_in_process  # imports the server, which most tests do not need
+
+    with serving_in_process("--max-queue", "64") as running:
         yield running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.commands import Done, orcinus, orcinus_process
+from tests.commands import Done, orcinus
 from tests.serve.conftest import Running
 
 
@@ -30,14 +30,14 @@ def test_it_says_what_the_engine_in_the_process_says(server: Running) -> None:
     def answers(text: str) -> list[str]:
         return [line for line in text.splitlines()[2:] if "tokens/s" not in line]
 
-    there = answers(chat("--url", f"{server.url}/v1/", "--max-tokens", "60", lines=lines).stdout)
-    here = answers(chat("--dtype", "float32", "--max-tokens", "60", lines=lines).stdout)
+    there = answers(chat("--url", f"{server.url}/v1/", "--max-tokens", "20", lines=lines).stdout)
+    here = answers(chat("--dtype", "float32", "--max-tokens", "20", lines=lines).stdout)
     assert there[-2:] == here[-2:] != []
 
 
 def test_it_forgets_the_oldest_turns_when_the_context_is_full(server: Running) -> None:
     long = "word " * 900
-    done = chat("--url", server.url, "--max-tokens", "20", lines=f"{long}\n{long}\n{long}\nHi\n")
+    done = chat("--url", server.url, "--max-tokens", "5", lines=f"{long}\n{long}\n{long}\nHi\n")
     assert done.returncode == 0, done.stderr
     assert "forgot" in done.stdout
 
@@ -59,7 +59,7 @@ def test_a_message_that_leaves_less_room_than_the_default_is_answered(server: Ru
     ],
 )
 def test_errors_are_one_line(server: Running, arguments: list[str], because: str) -> None:
-    done = orcinus_process("chat", *(one.format(server=server.url) for one in arguments), stdin="Hi\n")
+    done = chat(*(one.format(server=server.url) for one in arguments), lines="Hi\n")
     assert done.returncode == 1
     assert because in done.stderr
     assert "Traceback" not in done.stderr

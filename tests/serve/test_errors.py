@@ -14,14 +14,24 @@ HI = [{"role": "user", "content": "Hi"}]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
+def control(server: Running) -> Any:
+    """What two tokens of a chat are, with their probabilities."""
+    asked = {"messages": HI, "temperature": 0, "max_tokens": 2, "logprobs": True}
+    return server.http.post(CHAT, json=asked).json()["choices"]
+
+
+@pytest.fixture(scope="module")
+def before(server: Running) -> Any:
+    return control(server)
+
+
 @pytest.fixture(autouse=True)
-def unharmed(server: Running) -> Iterator[None]:
+def unharmed(server: Running, before: Any) -> Iterator[None]:
     """After every wrong request the server is healthy and empty, and answers as before."""
     yield
     assert server.http.get("/health").status_code == 200
     assert server.idle()
-    answer = server.http.post(CHAT, json={"messages": HI, "temperature": 0}).json()
-    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert control(server) == before
 
 
 def error(answer: Any) -> dict[str, Any]:

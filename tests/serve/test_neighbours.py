@@ -15,7 +15,7 @@ import pytest
 from tests.product import part
 from tests.serve.conftest import Running
 
-INNOCENT = {"prompt": "There was once a robot", "max_tokens": 40, "temperature": 0, "ignore_eos": True, "logprobs": 1}
+INNOCENT = {"prompt": "There was once a robot", "max_tokens": 25, "temperature": 0, "ignore_eos": True, "logprobs": 1}
 SAMPLED = INNOCENT | {"temperature": 1.2, "seed": 11, "top_p": 0.9}
 TOKEN = 300
 
@@ -43,19 +43,19 @@ def short_wait(server: Running, body: dict[str, Any]) -> None:
 
 def call_a_tool(server: Running) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-    body = {"messages": [{"role": "user", "content": "Look!"}], "tools": [tool], "tool_choice": "required", "max_tokens": 15}
+    body = {"messages": [{"role": "user", "content": "Look!"}], "tools": [tool], "tool_choice": "required", "max_tokens": 8}
     httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
 
 
 NASTY: dict[str, Callable[[Running], object]] = {
-    "bias": lambda s: post(s, INNOCENT | {"logit_bias": {str(TOKEN): 100}, "max_tokens": 15}),
-    "penalties": lambda s: post(s, INNOCENT | {"repetition_penalty": 50, "presence_penalty": 2, "max_tokens": 15}),
-    "has a form": lambda s: post(s, INNOCENT | {"guided_regex": "[0-9]{12}", "max_tokens": 15}),
-    "has a form, sampled": lambda s: post(s, SAMPLED | {"guided_choice": ["a fox", "an owl"], "n": 3, "max_tokens": 15}),
+    "bias": lambda s: post(s, INNOCENT | {"logit_bias": {str(TOKEN): 100}, "max_tokens": 8}),
+    "penalties": lambda s: post(s, INNOCENT | {"repetition_penalty": 50, "presence_penalty": 2, "max_tokens": 8}),
+    "has a form": lambda s: post(s, INNOCENT | {"guided_regex": "[0-9]{12}", "max_tokens": 8}),
+    "has a form, sampled": lambda s: post(s, SAMPLED | {"guided_choice": ["a fox", "an owl"], "n": 3, "max_tokens": 8}),
     "calls a tool": call_a_tool,
     "stop at once": lambda s: post(s, INNOCENT | {"stop": ["e", "a"], "min_tokens": 0}),
     "ends early": lambda s: post(s, INNOCENT | {"max_tokens": 1}),
-    "hot and seeded": lambda s: post(s, INNOCENT | {"temperature": 2, "seed": 11, "max_tokens": 15}),
+    "hot and seeded": lambda s: post(s, INNOCENT | {"temperature": 2, "seed": 11, "max_tokens": 8}),
     "many answers": lambda s: post(s, INNOCENT | {"n": 4, "temperature": 1, "max_tokens": 10}),
     "scores its prompt": lambda s: post(s, INNOCENT | {"echo": True, "max_tokens": 1}),
     "hangs up": lambda s: hang_up(s, INNOCENT),

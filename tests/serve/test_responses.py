@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.examples import fewer
 from tests.serve.conftest import Running
 from tests.serve.test_aborts import iterations, ran, settle, wait_for  # noqa: F401  (a fixture)
 from tests.serve.test_answers import chat
@@ -68,15 +69,15 @@ def without_times(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_response_says_what_a_chat_says(server: Running) -> None:
-    found = create(server, input=STORY, max_output_tokens=30, instructions="Be brief.")
+    found = create(server, input=STORY, max_output_tokens=12, instructions="Be brief.")
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": STORY}]
-    expected = chat(server, messages=messages, max_tokens=30)
+    expected = chat(server, messages=messages, max_tokens=12)
     assert text(found) == expected["choices"][0]["message"]["content"]
     assert (found["object"], found["model"]) == ("response", "orcinus-tiny")
     assert found["id"].startswith("resp")
     usage, counts = found["usage"], expected["usage"]
     assert usage["input_tokens"] == counts["prompt_tokens"]
-    assert usage["output_tokens"] == counts["completion_tokens"] == 30
+    assert usage["output_tokens"] == counts["completion_tokens"] == 12
     assert usage["total_tokens"] == counts["total_tokens"]
     assert usage["output_tokens_details"] == {"reasoning_tokens": 0}
     assert (found["status"], found["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
@@ -84,7 +85,7 @@ def test_a_response_says_what_a_chat_says(server: Running) -> None:
 
 
 def test_the_stream_tells_the_same_response(server: Running) -> None:
-    fields: dict[str, Any] = {"input": STORY, "max_output_tokens": 40, "metadata": {"a": "b"}, "user": "me"}
+    fields: dict[str, Any] = {"input": STORY, "max_output_tokens": 15, "metadata": {"a": "b"}, "user": "me"}
     whole = create(server, **fields)
     events = stream(server, **fields)
     assert kinds(events) == [
@@ -207,14 +208,14 @@ def test_an_item_can_be_named_instead_of_sent(server: Running) -> None:
 def test_every_turn_of_a_conversation_finds_the_one_before_in_the_cache(server: Running) -> None:
     items: list[dict[str, Any]] = []
     before = 0
-    for turn in range(10):
+    for turn in range(fewer(10, least=4)):
         items.append({"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"Question {turn}: why?"}]})
-        fields = {"instructions": "You answer questions about animals.", "input": items, "max_output_tokens": 12}
+        fields = {"instructions": "You answer questions about animals.", "input": items, "max_output_tokens": 6}
         found = stream(server, **fields, store=False, prompt_cache_key="one conversation")[-1]["response"]
         assert found["usage"]["input_tokens_details"]["cached_tokens"] >= before // BLOCK * BLOCK
         before = found["usage"]["input_tokens"]
         items += found["output"]
-    assert before > 10 * BLOCK
+    assert before > (turn + 1) * BLOCK
 
 
 def test_a_conversation_that_is_too_long_loses_its_oldest_turns_if_it_may(server: Running) -> None:
@@ -286,14 +287,14 @@ def test_a_client_that_hangs_up_frees_its_request(
             asked.cancel()
 
     asyncio.run(leave())
-    settle(iterations, 200)
-    assert not ran(iterations[-100:]), "it would run for 1500"
+    settle(iterations, 80)
+    assert not ran(iterations[-40:]), "it would run for 1500"
 
 
 def test_neighbours_of_wrong_requests_are_not_disturbed(server: Running) -> None:
-    alone = create(server, input=STORY, max_output_tokens=60)
+    alone = create(server, input=STORY, max_output_tokens=25)
     answers: list[dict[str, Any]] = []
-    beside = threading.Thread(target=lambda: answers.append(create(server, input=STORY, max_output_tokens=60)))
+    beside = threading.Thread(target=lambda: answers.append(create(server, input=STORY, max_output_tokens=25)))
     beside.start()
     for body in ({"input": [3]}, {"input": "Hi", "max_output_tokens": 5000}, {"input": "Hi", "tools": 3}):
         create(server, status=400, **body)

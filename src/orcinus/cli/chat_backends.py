@@ -88,7 +88,11 @@ class Server:
             raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
         self.fields, self.tools = _body_fields(params), tools
         self.names_length = not isinstance(params.max_tokens, DefaultLength)
-        self.model = model or self._only_model()
+        try:
+            self.model = model or self._only_model()
+        except RequestError:
+            self.close()
+            raise
         self.name = f"{self.model} at {url}"
 
     def _only_model(self) -> str:
