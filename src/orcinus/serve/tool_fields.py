@@ -12,7 +12,7 @@ from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_fields import WantedForm
 from orcinus.serve.tool_schema import AllowedToolsChoice, AnyTool, NamedCustomChoice, NamedToolChoice
-from orcinus.text.closed_schema import closed_schema
+from orcinus.text.json_schema.enforceable_schema import enforceable_schema
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm, check_arguments
 from orcinus.text.tools.tool_use import ToolUse
 
@@ -107,7 +107,7 @@ def _rule(wanted: WantedForm) -> str:
         return f"%json {json.dumps({'type': 'object', 'x-guidance': JSON_SPACING})}"
     if outputs.json is not None:
         schema = json.loads(str(outputs.json))
-        spaced = {"x-guidance": JSON_SPACING, **closed_schema(schema)} if isinstance(schema, dict) else schema
+        spaced = {"x-guidance": JSON_SPACING, **enforceable_schema(schema)} if isinstance(schema, dict) else schema
         return f"%json {json.dumps(spaced)}"
     if outputs.choice is not None:
         return " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError
 from orcinus.text.bounded_child import READY, run
-from orcinus.text.grammar_source import MOST_CHARACTERS, compiled, ll_tokenizer, to_llguidance
+from orcinus.text.grammar_source import MOST_CHARACTERS, compiled, ll_tokenizer, to_llguidance, with_schema_place
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -76,10 +76,15 @@ def _in_thread(tokenizer: LLTokenizer, form: dict[str, Any]) -> str:
 
 
 def _tried(tokenizer: LLTokenizer, form: dict[str, Any]) -> str:
-    grammar = to_llguidance(StructuredOutputs(**form))
+    wanted = StructuredOutputs(**form)
+    grammar = to_llguidance(wanted)
     if len(grammar) > MOST_CHARACTERS:
         raise RequestError(f"{len(grammar)} characters are more than {MOST_CHARACTERS}")
-    _follow(compiled(tokenizer, grammar))
+    try:
+        matcher = compiled(tokenizer, grammar)
+    except RequestError as error:
+        raise with_schema_place(error, wanted) from None
+    _follow(matcher)
     return grammar
 
 

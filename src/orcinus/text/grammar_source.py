@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
-from orcinus.errors import RequestError, shortened
-from orcinus.text.closed_schema import closed_schema
+from orcinus.errors import RequestError
+from orcinus.text.grammar_errors import told
+from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.json_schema.schema_problem import with_place
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -19,7 +21,6 @@ MOST_CHARACTERS = 512 * 1024  # of one form, and of its grammar
 EXPRESSIONS = 250_000  # of a lexer
 LEXER_STATES = 30_000  # 1 to 2 kB each
 ITEMS = 10_000  # of the parser, for one token
-REGEX_ERROR, INVALID_REGEX = re.compile(r"^\s*error: (.+)$", re.MULTILINE), re.compile(r'invalid regex (".*?")')
 META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
 
 
@@ -81,28 +82,25 @@ def _of_schema(schema: str) -> str:
     from llguidance import LLMatcher
 
     parsed = json.loads(schema)
-    if parsed is False:
-        raise RequestError("the schema `false` allows no answer", "json")
     try:
-        return LLMatcher.grammar_from_json_schema(closed_schema({} if parsed is True else parsed), {**JSON_SPACING})  # type: ignore[arg-type]
+        return LLMatcher.grammar_from_json_schema(_enforceable(parsed), {**JSON_SPACING})  # type: ignore[arg-type]
+    except RequestError:  # names a place
+        raise
     except (ValueError, RecursionError) as error:  # nested too deeply, or a number that is too large
         raise RequestError(told(str(error)), "json") from None
 
 
-def _brief(pattern: str) -> str:
-    return pattern if len(pattern) <= 60 else f'{pattern[:56]}..."'
+def _enforceable(schema: Any) -> Any:
+    """A schema that llguidance can read. Raises `RequestError`."""
+    found = enforceable_schema(schema)
+    if found is False:
+        raise RequestError("the schema allows no answer", "json")
+    return {} if found is True else found
 
 
-def told(message: str) -> str:
-    """What one of llguidance's messages says, without its insides."""
-    line = message.strip().partition("\n")[0]
-    if reason := REGEX_ERROR.search(message):
-        named = INVALID_REGEX.search(line)
-        return f"invalid regex{' ' + _brief(named[1]) if named else ''}: {shortened(reason[1])}"
-    if line.startswith("panic") or "fuel" in line or "limits." in line:
-        return "it is too large: shorten it"
-    if "serializable" in line:
-        return "a number in it is too large"
-    if "recursion" in line:
-        return "it is nested too deeply"
-    return shortened(line or "it cannot be compiled")
+def with_schema_place(error: RequestError, wanted: StructuredOutputs) -> RequestError:
+    """What llguidance says of a form, with its place in the schema if the form is one."""
+    if wanted.kind != "json":
+        return error
+    text = str(wanted.json)
+    return RequestError(with_place(enforceable_schema(json.loads(text)), len(text), str(error)), error.field)

@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from orcinus.core.structured_outputs import JSON_SPACING
-from orcinus.errors import RequestError, shortened, shown
-from orcinus.text.closed_schema import COMBINED, closed_schema
+from orcinus.errors import RequestError, shown
+from orcinus.text.json_schema.closed_schema import COMBINED
+from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.json_schema.schema_problem import schema_problem, with_place
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
 MOST_RULES = 20_000
@@ -141,48 +143,46 @@ def json_call(grammar: CallGrammar, tool: Tool, key: str, begin: str = '{"name"'
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
-    """The closed schema of a tool's arguments.
+    """The schema of a tool's arguments, in keywords that can be enforced.
 
-    A tool that declares none takes none.
+    A tool that declares none takes none. Raises `RequestError` about "parameters".
     """
     given = {**(tool.parameters or {}), "type": "object"}
+    given.pop("nullable", None)  # arguments are an object
     if not any(name in given for name in (*COMBINED, "additionalProperties", "properties", "required")):
         return {**given, "additionalProperties": False}
-    closed: dict[str, Any] = closed_schema(given)
-    return closed
+    try:
+        found = enforceable_schema(given)
+    except RequestError as error:
+        raise RequestError(str(error), "parameters") from None
+    except RecursionError:
+        raise RequestError("it is nested too deeply", "parameters") from None
+    if found is False:
+        raise RequestError("the schema allows no arguments", "parameters")
+    return dict(found)
 
 
-def check_schema(schema: Mapping[str, Any], *, lenient: bool = False) -> None:
-    """Raise `RequestError` about "parameters" for a JSON Schema that cannot be enforced.
-
-    A `lenient` check lets unknown keywords and formats pass.
-    """
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raise `RequestError` about "parameters" for a JSON Schema that llguidance cannot enforce, with the place."""
     text = json.dumps(schema)
-    problem = _problem(text, lenient) if len(text) <= REMEMBERED_SIZE else _problem.__wrapped__(text, lenient)
+    problem = _problem(text) if len(text) <= REMEMBERED_SIZE else _problem.__wrapped__(text)
     if problem:
         raise RequestError(problem, "parameters")
 
 
 def check_expressible(schema: Mapping[str, Any], form: str) -> None:
     """Raise `RequestError` for more than a list of properties."""
-    check_schema(schema, lenient=True)  # what is written as JSON is checked again
+    check_schema(schema)
     for keyword in (*COMBINED, "minProperties", "dependentRequired"):
         if keyword in schema:
             raise RequestError(f"the form {form!r} cannot enforce {keyword!r} here", "parameters")
 
 
 @lru_cache(1024)  # agents send the same tools again and again, and a check takes about 0.5 ms
-def _problem(schema: str, lenient: bool) -> str:
-    """Why llguidance cannot enforce a JSON Schema; "" if it can."""
-    try:
-        from llguidance import LLMatcher
-    except ImportError:  # compiling the grammar says so
-        return ""
-    try:
-        problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema, {"lenient": lenient}))
-    except (ValueError, RecursionError) as error:  # nested too deeply
-        problem = str(error)
-    return shortened(problem.partition("\n")[0])
+def _problem(schema: str) -> str:
+    """Why llguidance cannot enforce a JSON Schema, and where; "" if it can."""
+    problem = schema_problem(schema)
+    return with_place(json.loads(schema), len(schema), problem) if problem else ""
 
 
 def check_name(name: str, pattern: re.Pattern[str], field: str, form: str) -> str:

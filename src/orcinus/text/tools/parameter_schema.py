@@ -22,7 +22,8 @@ class ParameterSchema:
         self.root: Mapping[str, Any] = (tool.parameters if tool else None) or {}
         self._types: dict[str, frozenset[str]] = {}  # of references
         properties = self.root.get("properties")
-        self.properties: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
+        declared = properties if isinstance(properties, Mapping) else {}
+        self.properties: Mapping[str, Any] = {name: one for name, one in declared.items() if one is not False}
         required = self.root.get("required")
         self.required = (
             frozenset(name for name in required if isinstance(name, str)) if isinstance(required, list) else frozenset()
@@ -37,7 +38,7 @@ class ParameterSchema:
         """The schema of one argument, with the definitions it needs."""
         schema = self.properties.get(name, True)
         if not isinstance(schema, Mapping):
-            return {} if schema else {"not": {}}
+            return {}
         return {**schema, **self.definitions}
 
     def types(self, name: str) -> frozenset[str]:

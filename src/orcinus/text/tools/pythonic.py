@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from orcinus.text.tools.call_grammar import SPACE, CallGrammar, Opening, check_expressible, check_name, quoted
+from orcinus.text.tools.call_grammar import SPACE, CallGrammar, Opening, arguments_schema, check_expressible, check_name, quoted
 from orcinus.text.tools.incremental_parser import IncrementalParser
 from orcinus.text.tools.incremental_text import Steps
 from orcinus.text.tools.json_text import json_string
@@ -65,7 +65,7 @@ def _arguments(grammar: CallGrammar, tool: Tool, form: str) -> str:
     if not grammar.bound(tool):
         one = grammar.rule("argument", f'{KEY} "=" {grammar.json("value", {})}')
         return grammar.rule("arguments", f'({one} (", " {one})*)?')
-    schema = ParameterSchema(tool)
+    schema = ParameterSchema(replace(tool, parameters=arguments_schema(tool)))
     check_expressible(schema.root, form)
     names = [*schema.properties, *sorted(schema.required - set(schema.properties))]
     first = more = grammar.rule("arguments", '""')

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orcinus.errors import RequestError
-from orcinus.text.tools.call_grammar import TEXT, CallGrammar, check_expressible, check_name, quoted
+from orcinus.text.json_schema.string_patterns import patterns_of
+from orcinus.text.tools.call_grammar import TEXT, CallGrammar, arguments_schema, check_expressible, check_name, quoted
 from orcinus.text.tools.parameter_schema import ALL, DEEPEST, ParameterSchema
 from orcinus.text.tools.tool_call import Tool
 
@@ -26,7 +28,7 @@ def arguments_rule(grammar: CallGrammar, tool: Tool, form: str) -> str:
     """
     if not grammar.bound(tool):
         return grammar.rule("arguments", f'("{PARAMETER}" /[^<>\\n]+/ ">\\n" {_text(grammar)})*')
-    schema = ParameterSchema(tool)
+    schema = ParameterSchema(replace(tool, parameters=arguments_schema(tool)))
     check_expressible(schema.root, form)
     parts = []
     for name in (*schema.properties, *sorted(schema.required - set(schema.properties))):
@@ -92,9 +94,7 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
         if not isinstance(least, int) or not isinstance(most, int | None):
             raise RequestError("minLength and maxLength of a parameter must be integers", "parameters")
         limits.append(f"/(.|\\n){{{least},{'' if most is None else most}}}/")
-    if isinstance(pattern := schema.get("pattern"), str):
-        limits.append(_search(pattern))
-    return limits
+    return [*limits, *map(_search, patterns_of(schema))]
 
 
 def _search(pattern: str) -> str:

@@ -1,0 +1,1 @@
+"""JSON schemas as applications send them, in the keywords that grammars enforce."""
