@@ -62,7 +62,8 @@ BEYOND_SCHEMAS = re.compile(
     "|the form cannot be used"
     "|cannot be combined with tools"
     "|is none of the tools|is the name of an earlier tool|there are no tools of which one could be called"
-    "|no earlier message has a tool_use block|the last message has no text to continue"
+    "|before it has no tool_use block|the next message has no tool_result|there is no output of the calls"
+    "|before it has no call|no result follows for|the last message has no text to continue"
 )
 
 

@@ -93,7 +93,8 @@ def test_blocks_of_text_are_paragraphs() -> None:
 
 def test_messages_in_a_row_of_one_role_are_one() -> None:
     assert conversation(messages=[*HI, *HI]) == [{"role": "user", "content": "Hi\n\nHi"}]
-    parts = [{"role": "assistant", "content": [CALL]}, {"role": "assistant", "content": "Well"}, *HI]
+    answer = {"role": "user", "content": [RESULT]}
+    parts = [{"role": "assistant", "content": [CALL]}, {"role": "assistant", "content": "Well"}, answer]
     (found, _) = conversation(messages=parts)
     assert (found["content"], len(found["tool_calls"])) == ("Well", 1)
 
@@ -221,7 +222,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": turn({"type": "document"})}, "messages.1.content.0: a block of type 'document' cannot be used"),
     ({"messages": turn(CALL)}, "messages.1.content.0: the type of a block must be 'text' or 'tool_result' here"),
     ({"messages": turn({**RESULT, "content": [IMAGE]})}, "messages.1.content.0.content.0: a block of type 'image'"),
-    ({"messages": turn(RESULT)}, "messages.1.content.0.tool_use_id: no earlier message"),
+    ({"messages": turn(RESULT)}, "messages.1.content.0.tool_use_id: the assistant's message before it has no"),
     ({"messages": turn({**CALL, "input": "UTC"}, role="assistant")}, "messages.1.content.0.input: must be an object"),
     ({"messages": turn({**CALL, "name": "a\nb"}, role="assistant")}, "messages.1.content.0.name: must match"),
     ({"system": [IMAGE]}, "system.0: a block of type 'image' cannot be used"),

@@ -89,9 +89,19 @@ def test_a_stored_call_of_any_name_is_continued() -> None:
     store = ResponseStore()
     call = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "x" * 2000, "arguments": "{", "status": "incomplete"}
     store.add("", {"id": "resp_1", "output": [call]}, [])
-    (message,) = read({"previous_response_id": "resp_1"}, store).body.messages
+    output = {"type": "function_call_output", "call_id": "c", "output": "no such tool"}
+    message, _ = read({"previous_response_id": "resp_1", "input": [output]}, store).body.messages
     assert message.tool_calls is not None
     assert message.tool_calls[0].function.name == "x" * 2000
+
+
+def test_a_stored_call_without_output_is_named_by_the_field_that_brought_it() -> None:
+    store = ResponseStore()
+    call = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "x", "arguments": "{}"}
+    store.add("", {"id": "resp_1", "output": [call]}, [])
+    with pytest.raises(ApiError, match="previous_response_id: there is no output of the calls 'c'") as caught:
+        read({"previous_response_id": "resp_1", "input": "Hi"}, store)
+    assert caught.value.param == "previous_response_id"
 
 
 def test_reasoning_comes_back_sealed() -> None:

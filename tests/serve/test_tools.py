@@ -205,9 +205,7 @@ HISTORIES: dict[str, list[dict[str, Any]]] = {
         {"role": "assistant", "content": None, "tool_calls": [CALLED]},
         {"role": "tool", "tool_call_id": "call_1", "content": "done"},
     ],
-    "a result without a call": [*HI, {"role": "tool", "tool_call_id": "call_9", "content": "done"}],
-    "a result without an id": [*HI, {"role": "tool", "content": "done"}],
-    "a call without a result": [*HI, {"role": "assistant", "tool_calls": [CALLED]}, *HI],
+    "a result without an id": [*HI, {"role": "assistant", "tool_calls": [CALLED]}, {"role": "tool", "content": "done"}],
     "arguments that are no JSON": [
         *HI,
         {"role": "assistant", "tool_calls": [{"function": {"name": "turn", "arguments": "{side"}}]},
@@ -216,6 +214,7 @@ HISTORIES: dict[str, list[dict[str, Any]]] = {
     "arguments that are a list": [
         *HI,
         {"role": "assistant", "tool_calls": [{"function": {"name": "turn", "arguments": "[1]"}}]},
+        {"role": "tool", "content": "what?"},
     ],
     "no calls": [*HI, {"role": "assistant", "content": "Yes", "tool_calls": []}, *HI],
 }

@@ -47,16 +47,16 @@ class AdmissionControl:
     tokens: int = 0
     by_client: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, client: str, answers: int, tokens: int) -> Ticket:
+    def enter(self, client: str, answers: int, tokens: int, field: str = "n") -> Ticket:
         """Admit a request, or raise `ApiError` 400 or 429.
 
-        `tokens` may be a lower bound until they are counted.
+        `tokens` may be a lower bound until they are counted; `field` is what asks for several answers.
         """
         per_client = self.bounds.per_client
         most = self.bounds.of_one_request
         if answers > most:
             message = f"{answers} answers (prompts times n) in one request: this server takes {most} at once"
-            raise invalid("n", message, "too_many_answers")
+            raise invalid(field, message, "too_many_answers")
         if per_client is not None and self.by_client[client] + answers > per_client:
             raise self._full(
                 f"you have {self.by_client[client]} answers in the queue and may have {per_client}",

@@ -11,6 +11,7 @@ from typing import Any
 from orcinus.core.request import Finish, FinishCode, Logprobs
 from orcinus.observe.timeline import Timeline
 from orcinus.serve.calls import Call
+from orcinus.serve.dialects.field_names import AS_THEY_ARE, FieldNames
 from orcinus.serve.errors import CLIENT_CLOSED, ApiError
 from orcinus.serve.schema import Sampling
 from orcinus.serve.streams import News, PromptRead
@@ -104,8 +105,15 @@ class Usage:
 class Answers:
     """All answers of one call, for the reply of any dialect."""
 
-    def __init__(self, call: Call, body: Sampling, prepared: Sequence[TokenizedRequest], tokenizer: Tokenizer) -> None:
-        self.call, self.tokenizer = call, tokenizer
+    def __init__(
+        self,
+        call: Call,
+        body: Sampling,
+        prepared: Sequence[TokenizedRequest],
+        tokenizer: Tokenizer,
+        names: FieldNames = AS_THEY_ARE,
+    ) -> None:
+        self.call, self.tokenizer, self.names = call, tokenizer, names
         self.n, self.with_prompt_scores = body.n or 1, body.prompt_logprobs is not None
         self.echo = any(one.echo for one in prepared)  # answers begin with their prompts
         self.silent = body.max_tokens == 0  # the one generated token is not shown
@@ -229,7 +237,7 @@ class Answers:
         error = failure(choice)
         if choice.code is FinishCode.BAD_GRAMMAR:
             error.param = "tools" if self.form is None else self.form.field
-        return error
+        return self.names.translate(error)
 
     def prompt_of(self, delta: ChoiceDelta) -> TokenizedRequest:
         """The prompt that a choice answers."""

@@ -146,6 +146,8 @@ class RequestProcessor:
         try:
             prepared = self._input_processor.prepare(ids, params, context)
         except RequestError as error:
+            if form is not None and error.field == "structured_outputs":
+                raise refused_form(form.field, error) from None
             raise invalid(error.field or param, str(error) if error.field else f"{param}: {error}") from None
         cut = body.truncate_prompt_tokens is not None  # then their tokens count against what is left
         texts = [prompt if isinstance(prompt, str) and not cut else None for prompt in prompts]

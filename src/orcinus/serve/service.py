@@ -205,7 +205,7 @@ class Service:
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
         fewest = self.processor.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
-        ticket = self.admission.enter(context.client, count, fewest)
+        ticket = self.admission.enter(context.client, count, fewest, where if (body.n or 1) == 1 else "n")
         self.waits.on_enter()
         call = self.calls.open(f"{prefix}{uuid.uuid4().hex[:24]}", context.client, ticket)
         began = time.monotonic()

@@ -30,7 +30,7 @@ def with_allowed_tools(body: ChatBody) -> tuple[ChatBody, FieldNames]:
         kept = [(index, tool) for index, tool in kept if (tool.type, tool.function.name) in chosen]
         changed = {"tools": [tool for _, tool in kept], "tool_choice": allowed.allowed_tools.mode}
         body = body.model_copy(update=changed)
-    names = FieldNames()
+    names = FieldNames({} if body.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"})
     for index, (place, tool) in enumerate(kept):
         if place != index:
             names.add({f"tools[{index}]": f"tools[{place}]"})

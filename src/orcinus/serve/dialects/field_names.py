@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from orcinus.serve.errors import ApiError
 
-PLACE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[A-Za-z_]\w*)*")
+# Fields in a message: not in quotes, where values stand; a plain word only where a sentence begins.
+PATH = r"[a-z_]+(?:\[\d+\]|\.[A-Za-z_]\w*)+"
+PLACE = re.compile(rf"""(?<![\w'".])(?:{PATH}|[a-z]+(?:_[a-z]+)+|(?:^|(?<=; )|(?<=\. ))[a-z]+)(?!['"\w])""")
 
 
 @dataclass
@@ -47,3 +49,6 @@ class FieldNames:
             yield
         except ApiError as error:
             raise self.translate(error) from None
+
+
+AS_THEY_ARE = FieldNames()  # of a body that is a chat itself

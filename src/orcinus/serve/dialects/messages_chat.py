@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from orcinus.core.sampling_params import DefaultLength
+from orcinus.errors import shown
 from orcinus.serve.conversation_schema import AnyToolCall, FunctionCall, Message, TemplateOptions, ToolCall
 from orcinus.serve.dialects.field_names import FieldNames
 from orcinus.serve.dialects.messages_schema import (
@@ -26,15 +28,15 @@ from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.structured_output_schema import JsonSchemaFormat, NamedSchema
 from orcinus.serve.tool_schema import ChatTool, FunctionObject, NamedFunction, NamedToolChoice
+from orcinus.serve.validation import enumerated
 
 BILLING = "x-anthropic-billing-header"  # begins a block of Claude Code's system prompt that is new in every request
 BETWEEN = "\n\n"  # between blocks of text that become one message
 ERROR = "Error: "  # begins the result of a tool that failed
 TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 OWN_NAMES = {  # fields of chats, and the fields of messages they come from
-    "response_format": "output_config.format",
-    "response_format.json_schema.schema": "output_config.format.schema",
-    "structured_outputs": "output_config.format",
+    "stop": "stop_sequences",
+    "user": "metadata.user_id",
     "thinking_token_budget": "thinking.budget_tokens",
     "chat_template_kwargs": "thinking",
     "tool_choice.function.name": "tool_choice.name",
@@ -63,6 +65,9 @@ def to_chat(body: CountTokensBody) -> tuple[ChatBody, MessagesNames]:
     """
     placed = _merged(_conversation(body))
     messages, names = [message for _, message in placed], MessagesNames(dict(OWN_NAMES))
+    form = "output_format" if body.output_format else "output_config.format"
+    names.add({"response_format": form, "response_format.json_schema": form})
+    names.add({"continue_final_message": f"messages.{len(body.messages) - 1}"})
     names.add({f"messages[{index}]": place for index, (place, _) in enumerate(placed)})
     prefilled = isinstance(body.messages[-1], AssistantTurn)
     if prefilled and (messages[-1].tool_calls or not messages[-1].content):
@@ -137,17 +142,52 @@ def _conversation(body: CountTokensBody) -> Iterator[Placed]:
     """The messages of the chat in order. Raises `ApiError` 400."""
     if system := _system_text(body.system or ""):
         yield "system", _message("system", system)
-    called = set[str]()  # ids of tool calls so far
+    uses = OpenUses()
     for index, turn in enumerate(body.messages):
         place = f"messages.{index}"
         if isinstance(turn, SystemTurn):
             yield place, _message("system", _system_text(turn.content))
         elif isinstance(turn, UserTurn):
-            yield from _of_user(turn, place, called)
+            uses.over = True
+            yield from _of_user(turn, place, uses)
         else:
             message = _of_assistant(turn)
-            called |= {call.id for call in message.tool_calls or () if call.id is not None}
+            uses = uses.followed_by(message, place)
             yield place, message
+    if uses.over:  # else the answer would continue the calls, which is refused by itself
+        uses.check()
+
+
+@dataclass
+class OpenUses:
+    """The tool_use blocks of the assistant's newest turn, whose results must come in the next one."""
+
+    ids: set[str] = field(default_factory=set)
+    left: dict[str, str] = field(default_factory=dict)  # id of a block without result -> place of its message
+    over: bool = False  # whether a turn of the user followed
+
+    def followed_by(self, message: Message, place: str) -> OpenUses:
+        """Those of the next message of the assistant. Raises `ApiError` 400 for blocks without a result."""
+        found = OpenUses() if self.over else self  # neighbours are one turn
+        if self.over:
+            self.check()
+        for call in message.tool_calls or ():
+            found.ids.add(str(call.id))
+            found.left[str(call.id)] = place
+        return found
+
+    def take(self, block: ToolResultBlock, place: str) -> None:
+        """Add a result. Raises `ApiError` 400 if it has no call."""
+        if block.tool_use_id not in self.ids:
+            where = f"{place}.tool_use_id"
+            raise invalid(where, f"{where}: the assistant's message before it has no tool_use block with this id")
+        self.left.pop(block.tool_use_id, None)
+
+    def check(self) -> None:
+        """Raise `ApiError` 400 for blocks without a result."""
+        if self.left:
+            where, names = next(iter(self.left.values())), enumerated([*map(shown, self.left)])
+            raise invalid(where, f"{where}: the next message has no tool_result block for the tool_use ids {names}")
 
 
 def _system_text(content: str | list[TextBlock]) -> str:
@@ -160,7 +200,7 @@ def _system_text(content: str | list[TextBlock]) -> str:
     return _paragraphs(block for block in content if not block.text.startswith(BILLING))
 
 
-def _of_user(turn: UserTurn, place: str, called: set[str]) -> Iterator[Placed]:
+def _of_user(turn: UserTurn, place: str, uses: OpenUses) -> Iterator[Placed]:
     """Texts as messages of the user, results as messages of tools."""
     if isinstance(turn.content, str):
         yield place, _message("user", turn.content)
@@ -174,7 +214,8 @@ def _of_user(turn: UserTurn, place: str, called: set[str]) -> Iterator[Placed]:
         for index, block in blocks:
             if isinstance(block, ToolResultBlock):
                 where = f"{place}.content.{index}"
-                yield where, _message("tool", _result(block, where, called), tool_call_id=block.tool_use_id)
+                uses.take(block, where)
+                yield where, _message("tool", _result(block), tool_call_id=block.tool_use_id)
 
 
 def _paragraphs(blocks: Iterable[Any]) -> str:
@@ -182,14 +223,8 @@ def _paragraphs(blocks: Iterable[Any]) -> str:
     return BETWEEN.join(block.text for block in blocks if block.text)
 
 
-def _result(block: ToolResultBlock, place: str, called: set[str]) -> str:
-    """The text of a tool's result.
-
-    Raises `ApiError` if no earlier message has its call.
-    """
-    if block.tool_use_id not in called:
-        message = f"{place}.tool_use_id: no earlier message has a tool_use block with this id"
-        raise invalid(f"{place}.tool_use_id", message)
+def _result(block: ToolResultBlock) -> str:
+    """The text of a tool's result."""
     content = block.content or ""
     text = content if isinstance(content, str) else _paragraphs(content)
     return ERROR + text if block.is_error else text

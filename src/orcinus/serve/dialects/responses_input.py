@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orcinus.errors import shown
 from orcinus.serve.custom_tools import custom_arguments
 from orcinus.serve.dialects.field_names import FieldNames
 from orcinus.serve.dialects.responses_items import (
@@ -26,7 +27,7 @@ from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import Tools, flat_name, read_tools
 from orcinus.serve.errors import invalid
 from orcinus.serve.schema import ChatBody, Sampler
-from orcinus.serve.validation import invalid_fields
+from orcinus.serve.validation import enumerated, invalid_fields
 
 SAME = (*(name for name in Sampler.model_fields if name != "user"), "chat_template_kwargs", "thinking_token_budget")
 REASONING = "orcinus:"  # in front of reasoning that a client keeps for us in `encrypted_content`
@@ -55,6 +56,7 @@ class History:
     names: dict[str, str] = field(default_factory=dict)  # fields of messages and the client's own
     warnings: list[str] = field(default_factory=list)
     calls: dict[str, str] = field(default_factory=dict)  # call id -> name of the function
+    open_calls: dict[str, str] = field(default_factory=dict)  # call id without output yet -> place of the call
     preamble: list[str] = field(default_factory=list)  # texts of the first system message after the first one
 
     def add(self, item: InputItem, place: str) -> None:
@@ -67,6 +69,7 @@ class History:
             if item.call_id not in self.calls:
                 where = f"{place}.call_id"
                 raise invalid(where, f"{where}: there is no call of this id before it; send the call, too")
+            self.open_calls.pop(item.call_id, None)
             message = {"role": "tool", "content": text_of(item.output), "tool_call_id": item.call_id}
             self._append(message | {"name": self.calls[item.call_id]}, place, content=f"{place}.output")
         elif isinstance(item, ReasoningItem):
@@ -92,7 +95,10 @@ class History:
         self._append({"role": role, "content": text}, place, content=content_place)
 
     def finish(self) -> list[dict[str, Any]]:
-        """The messages, each with a content."""
+        """The messages, each with a content. Raises `ApiError` for a call without output."""
+        if self.open_calls:
+            where, names = next(iter(self.open_calls.values())), enumerated([*map(shown, self.open_calls)])
+            raise invalid(where, f"{where}: there is no output of the calls {names}; send an item with the output of each")
         if self.preamble:
             self.messages[0]["content"] = "\n\n".join((self.messages[0]["content"], *self.preamble))
             self.preamble = []
@@ -117,6 +123,7 @@ class History:
         self.names[f"{prefix}.function.arguments"] = f"{place}.{'input' if custom else 'arguments'}"
         calls.append({"id": item.call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
         self.calls[item.call_id] = name
+        self.open_calls[item.call_id] = f"{place}.call_id" if place.startswith("input") else place
 
     def _add_reasoning(self, item: ReasoningItem, place: str) -> None:
         text = "".join(part.text for part in item.content or ())

@@ -11,8 +11,10 @@ from orcinus.core.request import RequestContext
 from orcinus.serve.answers import Answers
 from orcinus.serve.chat_encoder import unused_fields
 from orcinus.serve.dialects.chat import ChatReply
+from orcinus.serve.dialects.chat_history import check_results
 from orcinus.serve.dialects.chat_tools import warnings_of, with_allowed_tools
 from orcinus.serve.dialects.completions import CompletionReply
+from orcinus.serve.dialects.field_names import AS_THEY_ARE, FieldNames
 from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.openapi import GENERATION_ERRORS, takes
 from orcinus.serve.response_schema import ChatCompletion, TextCompletion
@@ -33,13 +35,13 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/chat/completions", **takes(ChatBody, ChatCompletion, GENERATION_ERRORS, streams=True))
     async def chat(request: Request) -> Response:
         async with service.receiving(request, ChatBody) as body:
+            check_results(body.messages, continued=bool(body.continue_final_message))
             chat, names = with_allowed_tools(body)
 
             def make_reply(answers: Answers, served: ServedModel) -> Reply:
                 return ChatReply(answers, served, chat, warnings_of(chat, names))
 
-            with names.in_errors():
-                return await answer_chat(service, request, chat, "chatcmpl-", make_reply)
+            return await answer_chat(service, request, chat, "chatcmpl-", make_reply, names)
 
     @routes.post("/completions", include_in_schema=False)
     @routes.post("/v1/completions", **takes(CompletionBody, TextCompletion, GENERATION_ERRORS, streams=True))
@@ -58,27 +60,38 @@ def router(service: Service) -> APIRouter:
 
 
 async def answer_chat(
-    service: Service, request: Request, body: ChatBody, prefix: str, make_reply: MakingReply
+    service: Service, request: Request, body: ChatBody, prefix: str, make_reply: MakingReply, names: FieldNames
 ) -> Events | WholeAnswer:
-    """The response to a conversation of any dialect. Raises `ApiError`."""
-    facts = request.scope["orcinus"]
-    facts["ignored"] = sorted({*facts["ignored"], *unused_fields(body, service.processor.tokenizer.chat_template)})
-    return await answer(service, request, body, prefix, lambda context: service.processor.chat(body, context), make_reply)
+    """The response to a conversation of any dialect, whose names its errors have. Raises `ApiError`."""
+    with names.in_errors():
+        facts, unused = request.scope["orcinus"], unused_fields(body, service.processor.tokenizer.chat_template)
+        facts["ignored"] = sorted({*facts["ignored"], *map(names.find, unused)})
+
+        async def prepare(context: RequestContext) -> Sequence[TokenizedRequest]:
+            return await service.processor.chat(body, context)
+
+        return await answer(service, request, body, prefix, prepare, make_reply, names)
 
 
 async def answer(
-    service: Service, request: Request, body: Sampling, prefix: str, prepare: Preparing, make_reply: MakingReply
+    service: Service,
+    request: Request,
+    body: Sampling,
+    prefix: str,
+    prepare: Preparing,
+    make_reply: MakingReply,
+    names: FieldNames = AS_THEY_ARE,
 ) -> Events | WholeAnswer:
     """The response to a checked body: admits and queues all its answers.
 
-    `prefix` begins the id of the response. Raises `ApiError`.
+    `prefix` begins the id of the response; errors of the answers have the client's `names`. Raises `ApiError`.
     """
     model, config = service.processor, service.config
     model.check_name(body.model)
     model.check_together(body)
     context = service.context(body, request.scope["orcinus"]["holder"])
     call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
-    reply = make_reply(Answers(call, body, prepared, model.tokenizer), ServedModel(model.name, service.fingerprint))
+    reply = make_reply(Answers(call, body, prepared, model.tokenizer, names), ServedModel(model.name, service.fingerprint))
     headers = _headers(request, body, call.id)
     if body.stream:
         return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)

@@ -31,10 +31,7 @@ def router(service: Service) -> APIRouter:
             def make_reply(answers: Answers, served: ServedModel) -> MessagesReply:
                 return MessagesReply(answers, served, body, sent_id)
 
-            with names.in_errors():
-                response = await answer_chat(service, request, chat, "msg_", make_reply)
-            request.scope["orcinus"]["ignored"] = [*map(names.find, request.scope["orcinus"]["ignored"])]
-            return response
+            return await answer_chat(service, request, chat, "msg_", make_reply, names)
 
     @routes.post("/v1/messages/count_tokens", **takes(CountTokensBody, TokenCount, BODY_ERRORS, MessagesError))
     async def count_tokens(request: Request) -> dict[str, int]:

@@ -70,15 +70,11 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
         suffix = answers.call.id.removeprefix(PREFIX)
         return ResponsesReply(answers, response, Output(suffix, chat.tools, SEALED in (body.include or ())), keep)
 
-    with chat.names.in_errors():
-        asked = chat.body
-        if body.truncation == "auto":
-            with service.counting_texts():
-                asked = await without_oldest_turns(service.processor, asked)
-        answer = await answer_chat(service, request, asked, PREFIX, make_reply)
-    facts = request.scope["orcinus"]
-    facts["ignored"] = sorted(chat.names.find(name) for name in facts["ignored"])
-    return answer
+    asked = chat.body
+    if body.truncation == "auto":
+        with chat.names.in_errors(), service.counting_texts():
+            asked = await without_oldest_turns(service.processor, asked)
+    return await answer_chat(service, request, asked, PREFIX, make_reply, chat.names)
 
 
 def _without_answer(service: Service, body: ResponsesBody) -> Response:
