@@ -256,6 +256,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "look"}]}, "functions"),
     ({"function_call": {"name": "look"}}, "function_call"),
     ({"tools": [TURN], "structured_outputs": {"grammar": 'start: "x"'}}, "structured_outputs.grammar"),
+    ({"tools": [TURN], "structured_outputs": {"json": {"not": {"type": "null"}}}}, "structured_outputs.json"),
     (
         {"tools": [function("turn", parameters={"properties": {"side": {"type": "wibble"}}})], "tool_choice": "required"},
         "tools[0].function.parameters",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 
-from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.schema import ChatBody
-from orcinus.serve.structured_output_fields import WantedForm
+from orcinus.serve.structured_output_fields import WantedForm, refused_form
 from orcinus.serve.tool_schema import AllowedToolsChoice, AnyTool, NamedCustomChoice, NamedToolChoice
-from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.tools.answer_form import answer_form
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice, ToolForm, check_arguments
 from orcinus.text.tools.tool_use import ToolUse
 
@@ -68,52 +65,18 @@ def tool_use(body: ChatBody, form: ToolForm) -> ToolUse | None:
 
 
 def bound_form(use: ToolUse, choice: ToolChoice, wanted: WantedForm | None, token_id: TokenId) -> WantedForm | None:
-    """The form of an answer that may call tools.
-
-    A call that must come wins over the form that the request wants. If calls may come, the answer is calls or that form; if
-    it wants none, the arguments of `strict` tools follow their schemas. Raises `ApiError` 400.
-    """
-    if wanted is None or choice.forced:
-        grammar = _grammar(use, choice, token_id)
-        return None if grammar is None else WantedForm("tools", StructuredOutputs(llguidance=grammar))
-    calls = _grammar(use, ToolChoice("required"), token_id)
-    assert calls is not None
-    return WantedForm(wanted.field, StructuredOutputs(llguidance=_calls_or_answer(calls, wanted)))
-
-
-def _grammar(use: ToolUse, choice: ToolChoice, token_id: TokenId) -> str | None:
+    """The form of an answer that may call tools, under the field that asks for it. Raises `ApiError` 400."""
     try:
-        return use.form.grammar(use.tools, choice, parallel=use.parallel, token_id=token_id)
+        found = answer_form(use, choice, None if wanted is None else wanted.outputs, token_id)
     except RequestError as error:
+        if wanted is not None and error.field == wanted.outputs.kind:
+            raise refused_form(wanted.field, error) from None
         raise _refused(error) from None
+    if found is None:
+        return None
+    return WantedForm("tools" if wanted is None or choice.forced else wanted.field, found)
 
 
 def _refused(error: RequestError) -> ApiError:
     where = error.field or "tools"
     return invalid(where, str(error) if error.field else f"tools: {error}")
-
-
-def _calls_or_answer(calls: str, wanted: WantedForm) -> str:
-    """A grammar of calls, extended by an answer without calls."""
-    renamed = re.sub(r"^start\b", "answer_of_calls", calls, count=1, flags=re.MULTILINE)
-    header, body = renamed.split("\n", 1) if renamed.startswith("%llguidance") else ("", renamed)
-    return f"{header}\nstart: answer_of_calls | answer_in_form\nanswer_in_form: {_rule(wanted)}\n{body}"
-
-
-def _rule(wanted: WantedForm) -> str:
-    """The right side of a rule for a wanted form."""
-    outputs = wanted.outputs
-    if outputs.json_object:
-        return f"%json {json.dumps({'type': 'object', 'x-guidance': JSON_SPACING})}"
-    if outputs.json is not None:
-        schema = json.loads(str(outputs.json))
-        spaced = {"x-guidance": JSON_SPACING, **enforceable_schema(schema)} if isinstance(schema, dict) else schema
-        return f"%json {json.dumps(spaced)}"
-    if outputs.choice is not None:
-        return " | ".join(json.dumps(one, ensure_ascii=False) for one in outputs.choice)
-    if outputs.regex is not None:
-        return "/" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", outputs.regex).replace("\n", r"\n") + "/"
-    message = (
-        f"{wanted.field}: a grammar cannot be combined with tools that may be called: set tool_choice to 'none' or 'required'"
-    )
-    raise invalid(wanted.field, message)

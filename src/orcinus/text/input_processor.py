@@ -14,6 +14,8 @@ from orcinus.core.structured_outputs import ThinkingMarks
 from orcinus.errors import RequestError, shown
 from orcinus.text.grammars import Grammars
 from orcinus.text.tokenizer import ChatIds, Tokenizer
+from orcinus.text.tools.answer_form import answer_form
+from orcinus.text.tools.tool_call import ToolChoice
 from orcinus.text.tools.tool_use import ToolUse
 
 Prompt = str | Sequence[int]
@@ -85,7 +87,7 @@ class InputProcessor:
             raise RequestError(f"{size} leaves no room for an answer: shorten it")
         chat = prompt if isinstance(prompt, ChatIds) else None
         _check_budget(params, chat)
-        params = _bound(params, chat)
+        params = _bound(params, chat, self.tokenizer)
         resolved = self._resolved(params, room, chat.marks if chat else None)
         failure = self.rejection_reason(Request("", ids, replace(resolved, n=1), 0.0))
         if failure is not None:
@@ -170,14 +172,15 @@ class InputProcessor:
                 raise RequestError(f"{what} {index} is {shown(token)}: ids of this model are {known}")
 
 
-def _bound(params: SamplingParams, chat: ChatIds | None) -> SamplingParams:
-    """The parameters with the form that calls give an answer. Raises `RequestError` if another one is asked for."""
-    if chat is None or chat.form is None:
+def _bound(params: SamplingParams, chat: ChatIds | None, tokenizer: Tokenizer | None) -> SamplingParams:
+    """The parameters with the form of an answer that may call tools. Raises `RequestError`."""
+    if chat is None or chat.tool_use is None:
         return params
-    if params.structured_outputs is not None:
-        reason = "calls of tools bind the form of this answer already: leave structured_outputs out, or the tools"
-        raise RequestError(reason, "structured_outputs")
-    return replace(params, structured_outputs=chat.form)
+    form, wanted = chat.form, params.structured_outputs
+    if wanted is not None and not chat.tool_use.forced:
+        assert tokenizer is not None, "it made the chat's ids"
+        form = answer_form(chat.tool_use, ToolChoice("auto"), wanted, tokenizer.added_ids.get)
+    return params if form is None else replace(params, structured_outputs=form)
 
 
 def _check_budget(params: SamplingParams, chat: ChatIds | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,10 +105,41 @@ def test_a_mistake_is_named(llm: LLM, arguments: dict[str, Any], message: str, f
     assert caught.value.field == field
 
 
-def test_an_answer_has_one_form(llm: LLM) -> None:
-    params = SamplingParams(structured_outputs=StructuredOutputs(choice=("yes", "no")))
-    with pytest.raises(RequestError, match="calls of tools bind the form of this answer already"):
-        llm.chat(QUESTION, params, tools=[WEATHER], tool_choice="required")
+ANSWER = StructuredOutputs(json={"type": "object", "properties": {"sky": {"enum": ["blue", "grey"]}}, "required": ["sky"]})
+
+
+def test_a_call_that_must_come_wins_over_the_form_of_the_answer(llm: LLM) -> None:
+    output = only(llm.chat(QUESTION, replace(GREEDY, structured_outputs=ANSWER), tools=[WEATHER], tool_choice=NAMED))
+    (call,) = output.tool_calls
+    assert (call.name, list(json.loads(call.arguments))) == ("weather", ["city"])
+
+
+@pytest.mark.parametrize("wanted", [ANSWER, StructuredOutputs(regex='\\{"sky": "(blue|grey)"}')], ids=["json", "regex"])
+def test_with_auto_an_answer_is_calls_or_in_the_form_asked_for(llm: LLM, wanted: StructuredOutputs) -> None:
+    assert llm.tokenizer is not None
+    prompt = llm.encode_chat(QUESTION, [WEATHER])
+    params = {"max_tokens": 80, "structured_outputs": wanted, "temperature": 1.0}
+    answers = [only(llm.generate(prompt, SamplingParams(seed=seed, **params))) for seed in range(8)]
+    for answer in answers:
+        if answer.tool_calls:
+            assert [call.name for call in answer.tool_calls] == ["weather"] * len(answer.tool_calls)
+        else:
+            assert json.loads(answer.text)["sky"] in ("blue", "grey")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (StructuredOutputs(grammar='start: "x"'), "grammar: a grammar cannot be combined with tools that may be called"),
+        (StructuredOutputs(json={"items": {"uniqueItems": True}}), "json: #/items: 'uniqueItems' cannot be enforced"),
+        (StructuredOutputs(json={"items": {"type": "teapot"}}), "json: #/items: Invalid type: teapot"),
+        (StructuredOutputs(json=False), "json: the schema allows no answer"),
+    ],
+)
+def test_a_form_that_cannot_stand_beside_calls_is_refused(llm: LLM, wanted: StructuredOutputs, reason: str) -> None:
+    with pytest.raises(RequestError, match=reason) as refused:
+        llm.chat(QUESTION, replace(GREEDY, structured_outputs=wanted), tools=[WEATHER])
+    assert refused.value.field == wanted.kind
 
 
 def test_choices_have_openai_s_form() -> None:

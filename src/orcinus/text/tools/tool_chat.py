@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError, shown
 from orcinus.text.tokenizer import ChatIds, Tokenizer
+from orcinus.text.tools.answer_form import answer_form
 from orcinus.text.tools.template_support import find_form, knows_tools, template_call, with_template_ids
 from orcinus.text.tools.tool_call import Tool, ToolCallDelta, ToolChoice, check_arguments, join_deltas
 from orcinus.text.tools.tool_prompt import without_template
@@ -103,8 +103,7 @@ def encode_tool_chat(
         ids = tokenizer.encode_chat(without_template(given, offered))
     if offered:
         ids.tool_use = ToolUse(find_form(tokenizer.chat_template), tools, forced=choice.forced)
-        grammar = ids.tool_use.form.grammar(tools, choice, parallel=True, token_id=tokenizer.added_ids.get)
-        ids.form = None if grammar is None else StructuredOutputs(llguidance=grammar)
+        ids.form = answer_form(ids.tool_use, choice, None, tokenizer.added_ids.get)
     return ids
 
 
