@@ -62,7 +62,7 @@ def conversation(backend: Scripted, *sources: str) -> tuple[Conversation, io.Str
 def test_a_built_in_tool_runs_and_its_result_is_answered() -> None:
     backend = Scripted([("calculator", SUM), ("calculator", '{"a": 1}')], "It is 5.", "Bye")
     chat, written = conversation(backend, "demo")
-    chat.turn("/tool What is 2 + 3?")
+    chat.turn("/tools What is 2 + 3?")
     chat.turn("Thanks")
     call = {"type": "function", "function": {"name": "calculator", "arguments": SUM}, "id": "call_0"}
     wrong = {"type": "function", "function": {"name": "calculator", "arguments": '{"a": 1}'}, "id": "call_1"}
@@ -101,14 +101,31 @@ def test_a_server_s_model_calls_them_too(server: Running) -> None:
 
 
 def test_a_tool_can_be_named(tmp_path: Path) -> None:
-    backend = Scripted("yes", "yes", "yes")
-    chat, written = conversation(backend, "demo")
-    for line in ("/tool clock What time is it?", "/tool clock", "/tool watch What time?"):
+    backend = Scripted("yes", "yes")
+    chat, _ = conversation(backend, "demo")
+    for line in ("/tool clock What time is it?", "/tools clock"):
         chat.turn(line)
-    assert backend.choices == [ToolChoice("required", "clock"), ToolChoice("required"), ToolChoice("required")]
-    assert [sent[-1]["content"] for sent in backend.sent] == ["What time is it?", "clock", "watch What time?"]
-    chat.turn("/tool")
-    assert "/tool NAME TEXT of clock or calculator" in written.getvalue()
+    assert backend.choices == [ToolChoice("required", "clock"), ToolChoice("required")]
+    assert [sent[-1]["content"] for sent in backend.sent] == ["What time is it?", "clock"]
+
+
+@pytest.mark.parametrize("line", ["/tool nope hi", "/tool nope", "/tool nope  clock"])
+def test_an_unknown_tool_is_an_error_in_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    backend = Scripted()
+    chat, written = conversation(backend, "demo")
+    chat.turn(line)
+    told = "error: there is no tool 'nope': name one of clock, calculator, or let /tools TEXT choose\n"
+    assert (capsys.readouterr().err, written.getvalue()) == (told, "")
+    assert (backend.sent, chat.failed) == ([], 1)
+
+
+@pytest.mark.parametrize("line", ["/tool", "/tool clock"])
+def test_a_line_without_a_text_is_told_how_to_write_one(line: str) -> None:
+    chat, written = conversation(Scripted(), "demo")
+    chat.turn(line)
+    assert written.getvalue() == "/tool NAME TEXT asks for a call of clock or calculator, /tools TEXT of any of them\n"
+    chat.turn("/tools")
+    assert written.getvalue().endswith("/tools TEXT asks for a call of clock or calculator\n")
 
 
 def test_the_user_says_what_another_tool_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +161,9 @@ def test_a_model_that_calls_without_end_is_stopped() -> None:
 def test_without_tools_no_call_can_be_asked_for() -> None:
     backend = Scripted()
     chat, written = conversation(backend)
-    chat.turn("/tool What time is it?")
-    assert "start with --tools demo" in written.getvalue()
+    chat.turn("/tool clock What time is it?")
+    chat.turn("/tools What time is it?")
+    assert written.getvalue().count("start with --tools demo") == 2
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"', "[" * 100_000])

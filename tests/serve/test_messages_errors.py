@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import socket
 from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import cache
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.serve import body_reader, http_limits
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.keys import Keys
@@ -23,6 +27,7 @@ from orcinus.serve.service import Service
 from orcinus.serve.text_threads import TextThreads
 from orcinus.text.tokenizer import load_tokenizer
 from orcinus.tiny import MODEL_DIR
+from tests.serve.conftest import Running
 
 HI = [{"role": "user", "content": "Hi"}]
 BODY: dict[str, Any] = {"messages": HI, "max_tokens": 2}
@@ -203,3 +208,66 @@ def test_other_paths_keep_openais_form() -> None:
     for path in (CHAT, "/v1/messagesx", "/v1/nope"):
         body = json.loads(send(service(), "POST", path, json={}).content)
         assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+# What is refused before a route sees it
+
+
+def raw_answer(server: Running, *parts: bytes, pause: float = 0.0) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer to bytes that are sent one after another."""
+    address = httpx.URL(server.url)
+    received = b""
+    with closing(socket.create_connection((address.host, address.port or 80), timeout=20)) as connection:
+        with suppress(OSError):
+            for part in parts:
+                connection.sendall(part)
+                if select.select([connection], [], [], pause)[0]:
+                    break
+        with suppress(OSError):
+            while piece := connection.recv(65536):
+                received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head.lower()
+    found: dict[str, Any] = json.loads(body)
+    return int(head.split()[1]), found
+
+
+def request_head(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode()
+
+
+def in_the_form_of(path: str, body: dict[str, Any], kind: str, code: str) -> str:
+    """The message of an error in the form that belongs to a path."""
+    if path == CHAT:
+        assert (set(body), body["error"]["code"]) == ({"error"}, code)
+    else:
+        assert (set(body), body["type"]) == ({"type", "error", "request_id"}, "error")
+        assert (set(body["error"]), body["error"]["type"]) == ({"type", "message"}, kind)
+    message: str = body["error"]["message"]
+    return message
+
+
+@pytest.mark.parametrize("path", [MESSAGES, COUNT, f"{MESSAGES}?beta=true", CHAT])
+def test_headers_that_are_too_large(server: Running, path: str) -> None:
+    status, body = raw_answer(server, request_head(path, "X-Long: " + "y" * 100_000))
+    assert status == 431
+    assert in_the_form_of(path, body, "invalid_request_error", "headers_too_large") == "path and headers are larger than 64 KiB"
+
+
+@pytest.mark.parametrize("path", [MESSAGES, COUNT, CHAT])
+@pytest.mark.parametrize(
+    ("parts", "told"), [(1, "nothing came for 1 s"), (40, "the body comes too slowly")], ids=["stops", "trickles"]
+)
+def test_a_body_that_does_not_come(server: Running, monkeypatch: pytest.MonkeyPatch, path: str, parts: int, told: str) -> None:
+    monkeypatch.setattr(body_reader, "SILENCE_S", 1.0)
+    head = request_head(path, "Content-Type: application/json", "Content-Length: 1000")
+    status, body = raw_answer(server, head, *[b" "] * parts, pause=0.1)
+    assert status == 408
+    assert told in in_the_form_of(path, body, "timeout_error", "slow_request")
+
+
+def test_headers_that_do_not_come(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "HEADERS_WITHIN_S", 0.3)
+    status, body = raw_answer(server, request_head(MESSAGES)[:-4])
+    assert status == 408
+    assert "the headers took longer" in in_the_form_of(MESSAGES, body, "timeout_error", "slow_request")

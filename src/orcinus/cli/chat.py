@@ -27,13 +27,14 @@ from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import ConfigError, RequestError, RequestFailed
+from orcinus.errors import ConfigError, RequestError, RequestFailed, shown
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
 from orcinus.text.tools.tool_chat import ToolInvocation, joined_calls
 
 KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
-TOOL_HELP = "[dim]/tool TEXT has the answer call a tool, /tool NAME TEXT this one[/]"
+TOOL_HELP = "[dim]/tools TEXT has the answer call a tool, /tool NAME TEXT this one[/]"
+NO_TOOLS = "there are no tools: start with --tools demo, or --tools FILE"
 MOST_CALLS = 8  # answers to one message that call tools
 
 
@@ -134,6 +135,8 @@ class Conversation:
             self.note(f"system message {'set' if self.system else 'removed'}; the conversation starts anew")
         elif command == "/tool":
             self.say_with_tool(rest.strip())
+        elif command == "/tools":
+            self.say_with_any_tool(rest.strip())
         elif line.startswith("/"):
             self.note(f"unknown command {command}")
             self.console.print(HELP)
@@ -145,16 +148,27 @@ class Conversation:
         self.console.print(Text(text, "dim"))
 
     def say_with_tool(self, text: str) -> None:
-        """Send a message whose answer must call a tool, the one that it begins with."""
+        """Send a message whose answer must call the tool that it begins with."""
         name, _, rest = text.partition(" ")
-        if not self.tools.names:
-            self.note("there are no tools: start with --tools demo, or --tools FILE")
-        elif name in self.tools.names and rest.strip():
+        names = " or ".join(self.tools.names)
+        if not names:
+            self.note(NO_TOOLS)
+        elif name and name not in self.tools.names:
+            self.failed += 1
+            print_error(f"there is no tool {shown(name)}: name one of {', '.join(self.tools.names)}, or let /tools TEXT choose")
+        elif rest.strip():
             self.say(rest.strip(), ToolChoice("required", name))
+        else:
+            self.note(f"/tool NAME TEXT asks for a call of {names}, /tools TEXT of any of them")
+
+    def say_with_any_tool(self, text: str) -> None:
+        """Send a message whose answer must call a tool."""
+        if not self.tools.names:
+            self.note(NO_TOOLS)
         elif text:
             self.say(text, ToolChoice("required"))
         else:
-            self.note(f"/tool TEXT asks for a call of any tool, /tool NAME TEXT of {' or '.join(self.tools.names)}")
+            self.note(f"/tools TEXT asks for a call of {' or '.join(self.tools.names)}")
 
     def say(self, text: str, choice: ToolChoice = AUTO) -> None:
         """Send a message and print the answers, with tools run between them; a failed turn is undone."""

@@ -14,7 +14,7 @@ from orcinus.serve.body_reader import BodyReader, receive
 from orcinus.serve.errors import ApiError
 from orcinus.serve.object_schema import Object
 from orcinus.serve.text_threads import TextThreads
-from orcinus.serve.validation import invalid_fields, spell, type_name
+from orcinus.serve.validation import check_fields, invalid_fields, spell, type_name
 
 AT_ONCE = 64 * 1024  # bytes parsed faster than a thread is called
 DEEPEST, MOST_FIELDS = 64, 1000
@@ -26,17 +26,25 @@ COUNTED = (  # limits of a body: converting more would stop all threads for long
 Body = TypeVar("Body", bound=Object)
 
 
-async def read_body(request: Request, kind: type[Body], workers: TextThreads, reading: BodyReader) -> Body:
-    """The parsed body of a request; large ones in a thread.
+async def read_body(
+    request: Request, kind: type[Body], workers: TextThreads, reading: BodyReader, *, strict: bool = False
+) -> tuple[Body, list[str]]:
+    """The checked body of a request, and its ignored fields; large ones are parsed and checked in a thread.
 
     Raises `ApiError` 400, 408, 413, 415 or 429.
     """
     try:
         with reading.body() as body:
             raw = await receive(request, body)
-            return parse(raw, kind) if len(raw) <= AT_ONCE else await workers.run(parse, raw, kind)
+            return checked(raw, kind, strict) if len(raw) <= AT_ONCE else await workers.run(checked, raw, kind, strict)
     except TimeoutError:
         raise ApiError(400, f"parsing the body takes longer than {workers.limit_s:.0f} s", code="invalid_json") from None
+
+
+def checked(raw: bytes, kind: type[Body], strict: bool) -> tuple[Body, list[str]]:
+    """Bytes as a body of this kind, and its ignored fields. Raises `ApiError` 400."""
+    body = parse(raw, kind)
+    return body, check_fields(body, strict=strict)
 
 
 def parse(raw: bytes, kind: type[Body]) -> Body:

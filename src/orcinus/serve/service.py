@@ -31,7 +31,6 @@ from orcinus.serve.response_store import ResponseStore
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
 from orcinus.serve.text_threads import TextThreads
-from orcinus.serve.validation import check_fields
 from orcinus.text.input_processor import TokenizedRequest
 
 MOST_COUNTED = 16  # texts tokenized at once without an answer
@@ -105,8 +104,8 @@ class Service:
 
         Its unused fields are named in a header. Raises `ApiError`.
         """
-        body = await read_body(request, kind, self.threads, self.body_reader)
-        request.scope["orcinus"]["ignored"] = check_fields(body, strict=self.config.strict)
+        body, ignored = await read_body(request, kind, self.threads, self.body_reader, strict=self.config.strict)
+        request.scope["orcinus"]["ignored"] = ignored
         return body
 
     @asynccontextmanager
