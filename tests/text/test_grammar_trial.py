@@ -12,9 +12,9 @@ from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError
 from orcinus.text import grammar_trial
 from orcinus.text.bounded_process import BoundedProcesses
-from orcinus.text.grammar_source import MOST_CHARACTERS
+from orcinus.text.grammar_source import MOST_CHARACTERS, to_llguidance
 from orcinus.text.grammar_trial import try_form
-from orcinus.text.grammars import Grammars, GrammarVocabulary
+from orcinus.text.grammars import KEPT_CHARACTERS, KEPT_COMPILED, Grammars, GrammarVocabulary
 from orcinus.tiny import MODEL_DIR
 
 TOKENIZER = (MODEL_DIR / "tokenizer.json").read_text(encoding="utf-8")
@@ -124,3 +124,20 @@ def test_a_choice_is_its_own_characters(choice: str) -> None:
     tokens = LLTokenizer(TOKENIZER).tokenize_str(choice)
     assert matcher.try_consume_tokens(tokens) == len(tokens)
     assert matcher.is_accepting()
+
+
+def test_what_is_kept_of_grammars_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number, and by characters; the one used last stays. What was dropped compiles again."""
+    kept, found = Grammars(lambda: GrammarVocabulary(TOKENIZER, EOS, 2048)), []
+    monkeypatch.setattr("orcinus.text.grammars.try_form", lambda wanted, *_: to_llguidance(wanted))
+    for number in range(KEPT_COMPILED + 20):
+        found.append(kept.check(StructuredOutputs(regex=f"a{number}")))
+        kept.matcher(found[-1])
+        kept.matcher(found[0])
+    assert list(kept._compiled) == [*found[-KEPT_COMPILED + 1 :], found[0]]
+    large = [StructuredOutputs(regex=f"a{number}" + "x" * 200_000) for number in range(KEPT_CHARACTERS // 400_000 + 3)]
+    for wanted in large:
+        kept.check(wanted)
+    assert not kept.knows(large[0])
+    assert kept.knows(large[-1])
+    assert not kept.matcher(found[5]).is_error()

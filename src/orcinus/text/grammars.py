@@ -19,8 +19,9 @@ from orcinus.text.tokenizer import Tokenizer, file_text
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-KEPT_CHARACTERS = 8 * 1024 * 1024  # of cached grammars; as text
-KEPT = 128  # cached grammars; the lexer of one takes up to some ten MB
+KEPT_CHARACTERS = 8 * 1024 * 1024  # of cached grammars, as text; the same of forms and what was found of them
+KEPT_COMPILED = 32  # grammars; the lexer of one grows to some ten MB as answers follow it
+KEPT_CHECKED = 128  # forms
 STACK_BYTES = 16 * 2**20  # of the thread that compiles
 
 
@@ -81,7 +82,7 @@ class Grammars:
         """Keep the cache within its bounds. What is still being compiled stays: a request waits for it."""
         total, done = sum(map(len, self._compiled)), [text for text, one in self._compiled.items() if one.done()]
         for text in done:
-            if len(self._compiled) <= KEPT and total <= KEPT_CHARACTERS:
+            if len(self._compiled) <= KEPT_COMPILED and total <= KEPT_CHARACTERS:
                 return
             total -= len(text)
             del self._compiled[text]
@@ -107,8 +108,9 @@ class Grammars:
                 found = error
             with self._lock:
                 self._checked[wanted] = found
-                if len(self._checked) > KEPT:
-                    self._checked.popitem(last=False)
+                total = sum(_size(form, known) for form, known in self._checked.items())
+                while len(self._checked) > KEPT_CHECKED or (total > KEPT_CHARACTERS and len(self._checked) > 1):
+                    total -= _size(*self._checked.popitem(last=False))
         if isinstance(found, RequestError):
             raise RequestError(str(found), found.field)
         if self._for_engine:
@@ -155,3 +157,9 @@ def vocabulary_of(tokenizer: Tokenizer | None, eos_ids: Iterable[int], vocab_siz
         message = "structured output is not available: this model has no tokenizer in the form of a tokenizer.json"
         raise RequestError(message, "structured_outputs")
     return GrammarVocabulary(text, tuple(sorted(eos_ids)), vocab_size)
+
+
+def _size(wanted: StructuredOutputs, found: str | RequestError) -> int:
+    """Characters of a form and of what was found of it."""
+    value = getattr(wanted, wanted.kind)
+    return len(str(found)) + (sum(map(len, value)) if isinstance(value, tuple) else len(str(value)))
