@@ -21,9 +21,9 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "P
 
 @dataclass
 class Running:
-    """A server and a client for it; `process` is None if it runs in this one (`tests.serve.in_process`)."""
+    """A server and a client for it."""
 
-    process: Any  # subprocess.Popen[str]
+    process: Any  # subprocess.Popen[str], or `tests.serve.in_process.ServerThread`
     http: httpx.Client
     url: str
 

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -40,6 +40,18 @@ class EngineThread:
     async def stop(self) -> None:
         """Wait for the engine, which was told to stop."""
         await self.ended
+
+
+class ServerThread:
+    """Stands for the server's process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, running: server._Server) -> None:
+        self._loop, self._running = loop, running
+
+    def send_signal(self, number: int) -> None:
+        """Tell the server of a signal."""
+        with suppress(RuntimeError):  # the loop is closed: the server has ended by itself
+            self._loop.call_soon_threadsafe(self._running.handle_exit, number, None)
 
 
 class _Server(server._Server):
@@ -77,7 +89,10 @@ def _asked(arguments: tuple[str, ...]) -> tuple[Any, Any]:
 
 @contextmanager
 def serving_in_process(*arguments: str) -> Iterator[Running]:
-    """A server for the block, started with the arguments of `orcinus serve`. Its `process` is None."""
+    """A server for the block, started with the arguments of `orcinus serve`. Its `process` takes signals.
+
+    Raises, after the block, what ended the server if nothing told it to leave.
+    """
     started: queue.Queue[tuple[server._Server, str] | None] = queue.Queue()
     asked, ended = _asked(arguments), Future[None]()
 
@@ -104,11 +119,11 @@ def serving_in_process(*arguments: str) -> Iterator[Running]:
     if found is None:
         ended.result()
         raise AssertionError("the server ended before it was ready")
-    running, url = found
+    process, url = ServerThread(loops[0], found[0]), found[1]
     try:
         with httpx.Client(base_url=url, timeout=60) as client:
-            yield Running(None, client, url)
+            yield Running(process, client, url)
     finally:
-        loops[0].call_soon_threadsafe(running.handle_exit, signal.SIGTERM, None)
+        process.send_signal(signal.SIGTERM)
         thread.join(timeout=60)
         ended.result(timeout=0)

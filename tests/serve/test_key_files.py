@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,8 @@ import pytest
 from orcinus.errors import ConfigError
 from orcinus.serve.errors import ApiError
 from orcinus.serve.keys import KeySources, read_keys
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until
 
 WRITTEN = {
@@ -161,15 +161,16 @@ def status(server: Running, key: str) -> int:
 
 
 def test_a_server_takes_new_keys_and_refuses_old_ones(file: Path) -> None:
-    with serving("--simulate", "llama-7b", "--api-key-file", str(file)) as server:
+    with serving_in_process("--simulate", "llama-7b", "--api-key-file", str(file)) as server:
         assert (status(server, "one"), status(server, "two")) == (200, 401)
         file.write_text("two\n")
         wait_until(lambda: status(server, "two") == 200, pause=0.1)
         assert status(server, "one") == 401
         if not server_has_terminal():
+            file.write_text("three\n")
             server.process.send_signal(signal.SIGHUP)
-            time.sleep(1)
-            assert status(server, "two") == 200, "SIGHUP reads the keys again, it does not end a service"
+            wait_until(lambda: status(server, "three") == 200)
+            assert status(server, "two") == 401, "SIGHUP reads the keys again, it does not end a service"
 
 
 def server_has_terminal() -> bool:

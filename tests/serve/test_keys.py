@@ -190,7 +190,7 @@ def test_a_key_cannot_see_continue_or_delete_anothers_responses(guarded: Running
 
 def test_one_key_cannot_fill_the_queue(guarded: Running) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: complete(guarded, ONE, max_tokens=300, ignore_eos=True), range(8)))
+        answers = list(pool.map(lambda _: complete(guarded, ONE, max_tokens=60, ignore_eos=True), range(8)))
         refused = [answer for answer in answers if answer.status_code == 429]
         assert len(refused) == 4
         assert {answer.json()["error"]["code"] for answer in refused} == {"client_queue_full"}
@@ -230,7 +230,7 @@ def test_unknown_fields_are_refused_when_strict(guarded: Running) -> None:
 
 
 def test_frames_come_no_closer_than_the_interval_and_lose_nothing(guarded: Running) -> None:
-    body = LONG | {"max_tokens": 150, "stream": True, "return_token_ids": True}
+    body = LONG | {"max_tokens": 50, "stream": True, "return_token_ids": True}
     url, frames = f"{guarded.url}/v1/completions", list[dict[str, Any]]()
     began = time.perf_counter()
     with httpx.stream("POST", url, json=body, headers=bearer(ONE), timeout=30) as answer:

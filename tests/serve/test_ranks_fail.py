@@ -6,13 +6,20 @@ import json
 import os
 import re
 import signal
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from orcinus.errors import ConfigError
+from orcinus.runtime.parallel import start_local
+from orcinus.runtime.parallel.rank_config import RankConfig
+from orcinus.runtime.parallel.start_local import LocalLauncher
 from tests.serve.conftest import Running, serving
+from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until, within
 
 STREAMS = 20
@@ -28,6 +35,23 @@ def ranks(server: Running) -> list[int]:
     (engine,) = [pid for pid in children(server.process.pid) if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     found = [pid for pid in children(engine) if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return sorted(found)
+
+
+def ranks_of_this_process() -> list[int]:
+    """Process ids of the ranks of an engine in a thread, in their order."""
+    tasks = Path("/proc/self/task").iterdir()
+    below = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return sorted(pid for pid in below if b"fake_worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+class RanksWithoutModel(LocalLauncher):
+    """Ranks that load no torch and answer at once."""
+
+    def __init__(self) -> None:
+        super().__init__("tests.runtime.parallel.fake_worker")
+
+    def start(self, configs: Sequence[RankConfig]) -> None:
+        super().start([replace(one, load={"block_size": one.load["block_size"], "faults": ()}) for one in configs])
 
 
 def last_event(url: str, started: list[int]) -> str:
@@ -57,11 +81,35 @@ def fail_under_streams(mesh: list[str], victim: int, sent: signal.Signals) -> st
     return said[0]
 
 
-def test_a_killed_rank_ends_every_stream_with_an_error_and_the_server_with_one_line() -> None:
-    said = fail_under_streams(["--tp", "2"], 1, signal.SIGKILL)
-    assert re.fullmatch(
-        r"error: the engine died: rank 1 \(process \d+\) was killed by SIGKILL .*: start the engine again", said
-    )
+KILLED = r"the engine died: rank 1 \(process \d+\) was killed by SIGKILL .*: start the engine again"
+
+
+def test_a_killed_rank_ends_every_stream_with_an_error_and_the_server_with_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranks are processes; the engine and the server, which end in order, are threads."""
+    monkeypatch.setattr(start_local, "LocalLauncher", RanksWithoutModel)
+    pids = list[int]()
+
+    def kill_one_under_streams() -> None:
+        started = list[int]()
+        with serving_in_process("--tp", "2", "--max-model-len", "1600") as server, ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(last_event, server.url, started) for _ in range(4)]
+            wait_until(lambda: len(started) == 4)
+            pids.extend(ranks_of_this_process())
+            with within(30):
+                os.kill(pids[1], signal.SIGKILL)
+                assert {one.result() for one in asked} == {"request_failed"}
+
+    with pytest.raises(ConfigError, match=f"^{KILLED}$"):
+        kill_one_under_streams()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.full
+def test_so_it_does_where_the_engine_is_a_process() -> None:
+    assert re.fullmatch(f"error: {KILLED}", fail_under_streams(["--tp", "2"], 1, signal.SIGKILL))
 
 
 @pytest.mark.full

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orcinus.serve import response_schema
+from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
+from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until
 
 SIMULATED = ("--simulate", "llama-7b", "--replicas", "2")
@@ -99,6 +103,7 @@ def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_ser
         assert second.startswith("error: the engine died: the engine process was killed by SIGKILL")
 
 
+@pytest.mark.full  # named in threads: test_replica_set.py; no process is left over: test_signals.py
 def test_a_replica_that_cannot_start_takes_the_others_with_it(tmp_path: Path) -> None:
     (tmp_path / "run.1.jsonl").mkdir()
     command = [sys.executable, "-m", "orcinus", "serve", "--port", "0", *SIMULATED, "--record", str(tmp_path / "run.jsonl")]
@@ -124,8 +129,11 @@ def gone(pids: dict[str, int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 
 
-def test_one_queue_and_one_switch_for_all_and_all_end_when_it_drains() -> None:
-    with serving(*SIMULATED, "--router", "round-robin", "--max-queue", "4") as server:
+@pytest.mark.parametrize("start", part(serving_in_process, full=[serving]), ids=["in threads", "in processes"])
+def test_one_queue_and_one_switch_for_all_and_all_end_when_it_drains(
+    start: Callable[..., AbstractContextManager[Running]],
+) -> None:
+    with start(*SIMULATED, "--router", "round-robin", "--max-queue", "4") as server:
         seen: dict[int, int] = {}
         with httpx.stream("GET", f"{server.url}/v1/scheduler/iterations", timeout=60) as answer:
             clients = [Client(server, max_tokens=20) for _ in range(2)]
@@ -152,14 +160,15 @@ def test_one_queue_and_one_switch_for_all_and_all_end_when_it_drains() -> None:
         for client in crowd:
             client.join()
         assert [client.usage for client in crowd] == [20] * 4
-        pids = engine_pids(server)
+        pids = engine_pids(server) if start is serving else {}
         last = [Client(server, max_tokens=30) for _ in range(2)]
         wait_until(lambda: all(replica["running"] == 1 for replica in server.scheduler()["replicas"]))
         server.process.send_signal(signal.SIGTERM)
         for client in last:
             client.join()
         assert [(client.usage, client.ends) for client in last] == [(30, 1)] * 2
-        assert server.process.wait(20) == 0
+        if start is serving:
+            assert server.process.wait(20) == 0
         assert gone(pids)
 
 

@@ -94,6 +94,7 @@ def test_a_signal_to_all_processes_drains(number: int) -> None:
     with serving(*SIMULATED, "--max-batch-size", "16") as server:
         pids = family(server.process.pid)
         assert len(pids) == 2
+        assert len({os.getpgid(pid) for pid in pids}) == 1, "the engine is of the server's group: a terminal reaches it"
         answers = streams(server, STREAMS, lambda: to_all(server.process, number))
         for lines in answers:
             assert lines[-1] == "data: [DONE]"
@@ -114,7 +115,8 @@ def test_a_template_that_renders_meanwhile_goes_on() -> None:
     assert alive(process)
 
 
-@pytest.mark.parametrize("model", part(SIMULATED, full=[(("--dtype", "float32"),)]), ids=" ".join)
+@pytest.mark.full
+@pytest.mark.parametrize("model", [SIMULATED, ("--dtype", "float32")], ids=" ".join)
 def test_so_does_one_to_the_process_group(model: tuple[str, ...]) -> None:
     """The engine is of the group: what a terminal sends reaches it, and it leaves that to the server."""
     with in_group(*ORCINUS, "serve", "--port", "0", *model) as process:
@@ -132,7 +134,7 @@ def test_a_second_signal_to_all_ends_at_once() -> None:
 
         def twice() -> None:
             to_all(server.process, signal.SIGTERM)
-            time.sleep(0.3)
+            wait_until(lambda: server.http.get("/ready").status_code == 503)
             to_all(server.process, signal.SIGTERM)
 
         pids = family(server.process.pid)
@@ -165,7 +167,7 @@ def children_of(process: subprocess.Popen[str], count: int) -> list[int]:
     return family(process.pid)[1:]
 
 
-@pytest.mark.parametrize("after", part(0.3, 2.0, full=[0.0, 1.0, 4.0]))
+@pytest.mark.parametrize("after", part(1.0, full=[0.0, 0.3, 2.0, 4.0]))
 def test_no_engine_stays_when_its_server_is_killed_while_it_starts(after: float, tmp_path: Path) -> None:
     """Whatever the engine is doing then: starting Python, importing torch, reading weights, compiling, serving."""
     folder = tmp_path / "tmp"

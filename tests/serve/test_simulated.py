@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from orcinus.cost.work import IterationWork
 from orcinus.sim.live_config import LiveConfig
 from orcinus.sim.simulate import set_up
 from tests.commands import Done
-from tests.serve.conftest import Running, serving
+from tests.serve.conftest import Running
 from tests.serve.in_process import refusals, serving_in_process
-from tests.serve.test_process import engine_pid, in_one_line
+from tests.serve.test_process import in_one_line
 from tests.serve.watch import watching
 from tests.waiting import within
 
@@ -207,17 +206,6 @@ def test_log_probabilities_are_those_of_a_model_that_knows_nothing(center: Runni
     found = complete(center, max_tokens=4, logprobs=2, echo=True)["choices"][0]["logprobs"]
     assert len(found["tokens"]) > 4
     assert len(set(found["token_logprobs"][1:])) == 1
-
-
-def test_no_process_of_it_loads_torch_and_it_drains(tmp_path: Path) -> None:
-    with serving("--simulate", "llama-7b", "--speed", "20", "--served-model-name", "mine") as server:
-        for pid in (server.process.pid, engine_pid(server)):
-            assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
-        with streaming(server, max_tokens=100) as frames:
-            assert next(frames)["model"] == "mine"
-            server.process.terminate()
-            assert list(frames)[-1]["choices"][0]["finish_reason"] == "length"
-        assert server.process.wait(20) == 0
 
 
 SENSELESS = {

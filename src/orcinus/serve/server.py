@@ -80,8 +80,9 @@ class _Server(uvicorn.Server):
         until = time.monotonic() + self.service.config.drain
         while self.service.admission.answers and time.monotonic() < until and self.service.replicas.dead is None:
             await asyncio.sleep(0.02)
-        self.cut_off = self.service.calls.cut_off()
-        self.should_exit = True
+        if not self.force_exit:  # the second signal has counted what it cut off
+            self.cut_off = self.service.calls.cut_off()
+            self.should_exit = True
 
 
 def run(config: Asked, asked: ServerConfig) -> None:
