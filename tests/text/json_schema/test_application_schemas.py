@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema.validators import validator_for
+from pydantic import BaseModel
 
 from orcinus.errors import RequestError
 from orcinus.text.tools import FORMS
@@ -64,3 +65,12 @@ def test_the_same_holds_of_the_arguments_of_tools(name: str) -> None:
                 for one in values
             ]
             assert [accepts(grammar, call) for call in calls] == [could] * len(calls)
+
+
+@pytest.mark.parametrize("model", [pydantic_cases.Moments, pydantic_cases.Owner, pydantic_cases.Maps, pydantic_cases.Formats])
+def test_pydantic_reads_what_is_written_under_its_schema(model: type[BaseModel]) -> None:
+    grammar = grammar_of(model.model_json_schema())
+    answers = [answer for seed in range(4) if (answer := walk(grammar, seed)) is not None]
+    assert answers
+    for answer in answers:
+        model.model_validate_json(answer)

@@ -49,7 +49,7 @@ def closed_tagged(name: str) -> dict[str, Any]:
             {**CLOSED_A, "patternProperties": {"^x": {}}},
         ),
         ({"type": "string", "format": "password"}, {"type": "string"}),
-        ({"type": "string", "format": "date"}, {"type": "string", "format": "date"}),
+        ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv4"}),
         ({"type": "string", "nullable": True}, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
         ({"type": "object", "propertyNames": {"type": "string"}}, {"type": "object"}),
     ],
@@ -210,4 +210,26 @@ def test_the_search_for_a_place_ends() -> None:
 def test_look_ahead_at_the_beginning_is_enforced(pattern: str, right: tuple[str, ...], wrong: tuple[str, ...]) -> None:
     grammar = grammar_of({"type": "string", "pattern": pattern})
     assert [re.match(pattern, text) is not None for text in (*right, *wrong)] == [True] * len(right) + [False] * len(wrong)
+    assert [writable(grammar, text) for text in (*right, *wrong)] == [True] * len(right) + [False] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        (
+            "date",
+            ("2026-11-30", "0001-01-01", "2024-02-29", "2000-02-29"),
+            ("0000-01-01", "2026-02-29", "1900-02-29", "2026-02-30"),
+        ),
+        ("duration", ("P1DT2H", "PT0S", "P999999D"), ("P1000000D", "P", "1D")),
+        ("time", ("23:59:59Z", "10:20:30.5+01:00"), ("23:59:60Z", "24:00:00Z")),
+        (
+            "date-time",
+            ("2026-11-30T12:00:00Z",),
+            ("0000-11-30T12:00:00Z", "2026-11-30T12:00:60Z", "2026-02-29T12:00:00Z", "2026-11-30"),
+        ),
+    ],
+)
+def test_dates_and_times_are_those_that_libraries_read(name: str, right: tuple[str, ...], wrong: tuple[str, ...]) -> None:
+    grammar = grammar_of({"type": "string", "format": name})
     assert [writable(grammar, text) for text in (*right, *wrong)] == [True] * len(right) + [False] * len(wrong)

@@ -9,7 +9,7 @@ from orcinus.text.json_schema.closed_schema import composes, declares_all
 from orcinus.text.json_schema.one_of import exclusive
 from orcinus.text.json_schema.pointers import DEFINITIONS, LISTS, NAMED, ONE, ROOT, at, below, is_place, refused, steps
 from orcinus.text.json_schema.property_names import with_named_members
-from orcinus.text.json_schema.string_patterns import with_plain_pattern
+from orcinus.text.json_schema.string_patterns import with_plain_pattern, with_usual_format
 from orcinus.text.json_schema.unenforced import allows, forbids, unforced
 from orcinus.text.json_schema.unique_items import with_arrangements
 
@@ -85,6 +85,7 @@ class _Rewriting:
             found = with_arrangements(found, place, self.resolved)
         if isinstance(found.get("pattern"), str):
             found = with_plain_pattern(found)
+        found = with_usual_format(found)
         if isinstance(found.get("oneOf"), list):
             found = self._exclusive(found, place)
         _narrow_bounds(found)

@@ -12,6 +12,23 @@ ALL_OF_A_CLASS = re.compile(rf"\^?({ATOM})([*+])\$")
 FIRST = re.compile(rf"\^?({ATOM})")
 INSIDE = re.compile(rf"\^?\.\*({LITERAL})({LITERAL})?")
 
+YEAR = "(000[1-9]|00[1-9][0-9]|0[1-9][0-9][0-9]|[1-9][0-9]{3})"
+FOURTH = "(0[48]|[2468][048]|[13579][26])"
+DAY = f"({YEAR}-(0[13-9]|1[0-2])-|{YEAR}-02-([01]|2[0-8])|([0-9]{{2}}{FOURTH}|{FOURTH}00)-02-29)"
+# What libraries of dates read: no year 0, no leap second, the 29th of February in leap years, no number of more than 6 digits.
+USUAL = {
+    "date": f"^{DAY}",
+    "time": "^[0-9]{2}:[0-9]{2}:[0-5]",
+    "date-time": f"^({DAY}.*[Tt ])[0-9]{{2}}:[0-9]{{2}}:[0-5]",
+    "duration": "^([0-9]{0,6}[^0-9])*$",
+}
+
+
+def with_usual_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, with dates, times and durations that most libraries can read."""
+    pattern = USUAL.get(str(schema.get("format")))
+    return schema if pattern is None else {**schema, "allOf": [*schema.get("allOf", ()), {"pattern": pattern}]}
+
 
 def with_plain_pattern(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema, with look-ahead at the beginning of its pattern as patterns of their own.

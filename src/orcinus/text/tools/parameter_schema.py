@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from orcinus.text.json_schema.pointers import DEFINITIONS, LISTS, NAMED, ONE
 from orcinus.text.tools.json_text import json_string
 from orcinus.text.tools.python_literal import python_json
 from orcinus.text.tools.tool_call import Tool
@@ -32,7 +33,8 @@ class ParameterSchema:
     @property
     def definitions(self) -> dict[str, Any]:
         """The definitions that references in arguments mean."""
-        return {name: self.root[name] for name in ("$defs", "definitions") if name in self.root}
+        named = (name for name in self.root if name not in (*ONE, *LISTS, *NAMED, "const", "default"))  # as `components`
+        return {name: self.root[name] for name in named if name in DEFINITIONS or isinstance(self.root[name], Mapping)}
 
     def inner(self, name: str) -> dict[str, Any]:
         """The schema of one argument, with the definitions it needs."""
