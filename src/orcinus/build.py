@@ -117,7 +117,7 @@ def build(
     processes: tuple[RankProcess, ...]
     preparation: Preparation = grammars
     if plan.mesh.size > 1:
-        executor = ranks = _ranks(replace(plan.resolved, folder=folder), config, progress)
+        executor = ranks = _ranks(plan.resolved, checkpoint, config, progress)
         preparation = ranks.preparation(grammars)
         check, processes = ranks.check, ranks.processes(plan.resolved.stages)
     else:
@@ -156,7 +156,7 @@ def _cannot_fail() -> None:
     """
 
 
-def _ranks(resolved: Resolved, config: EngineConfig, progress: Progress) -> ParallelExecutor:
+def _ranks(resolved: Resolved, checkpoint: Checkpoint, config: EngineConfig, progress: Progress) -> ParallelExecutor:
     """The executor of a model on several ranks, each its own process.
 
     Raises `ConfigError`.
@@ -165,7 +165,7 @@ def _ranks(resolved: Resolved, config: EngineConfig, progress: Progress) -> Para
         from orcinus.runtime.parallel.start import start_ranks  # which needs ZeroMQ
     mesh, dummy = Mesh(resolved.tp, resolved.pp), config.load_format == "dummy"
     launcher = _launcher(config, mesh, resolved.device.partition(":")[0])
-    return start_ranks(resolved, mesh, launcher, dummy=dummy, step_timeout=config.step_timeout, progress=progress)
+    return start_ranks(resolved, checkpoint, mesh, launcher, dummy=dummy, step_timeout=config.step_timeout, progress=progress)
 
 
 def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:

@@ -85,6 +85,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
 
 
+def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec) -> Checkpoint:
+    """A checkpoint whose spec another process has found.
+
+    transformers, which knows the defaults of configs, is not loaded for it.
+    """
+    config = read_config(folder)
+    return Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), linear_weight=_linear_weight(config, folder))
+
+
 def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
     """The format of linear weights, by the quant_method in config.json."""
     settings = config.get("quantization_config") or {}

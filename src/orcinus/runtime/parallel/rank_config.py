@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from orcinus.core.view import Limits
+from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
 from orcinus.runtime.parallel.sockets import RankAddresses
 
@@ -16,6 +17,8 @@ class RankModel:
     """What a rank loads; its place in the mesh says which part of it."""
 
     folder: str
+    architecture: str
+    spec: DecoderSpec
     dummy: bool  # whether weights are made up
     device: str
     dtype: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
 from orcinus.config import Resolved
+from orcinus.runtime.checkpoint import Checkpoint
 from orcinus.runtime.parallel.executor import ParallelExecutor, Progress, start_mesh, time_limit
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh
@@ -16,12 +16,21 @@ from orcinus.runtime.parallel.sockets import EngineSockets
 
 
 def start_ranks(
-    resolved: Resolved, mesh: Mesh, launcher: Launcher, *, dummy: bool, step_timeout: float, progress: Progress
+    resolved: Resolved,
+    checkpoint: Checkpoint,
+    mesh: Mesh,
+    launcher: Launcher,
+    *,
+    dummy: bool,
+    step_timeout: float,
+    progress: Progress,
 ) -> ParallelExecutor:
     """Load the model's parts in one process a rank. Raises `ConfigError` if one cannot start, and then none is left."""
     kind = resolved.device.partition(":")[0]
     model = RankModel(
-        folder=str(Path(resolved.folder).resolve()),
+        folder=str(checkpoint.folder.resolve()),
+        architecture=checkpoint.architecture,
+        spec=checkpoint.spec,
         dummy=dummy,
         device=kind,
         dtype=resolved.dtype,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime.attention import ATTENTION, operators_of
-from orcinus.runtime.checkpoint import load_model, open_checkpoint, with_weights
+from orcinus.runtime.checkpoint import known_checkpoint, load_model
 from orcinus.runtime.device import DTYPES, Device
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import TorchExecutor
@@ -23,7 +23,6 @@ from orcinus.runtime.parallel.rendezvous import rendezvous_at
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.ready_executor import allocate_kv, ready_executor
 from orcinus.runtime.transfers import Link
-from orcinus.runtime.weight_files import read_headers
 
 JOIN_S = 120.0  # between the first rank and the last, each of which has to load libraries
 
@@ -61,10 +60,7 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
     device = Device(torch.device(model.device), DTYPES[model.dtype], "as planned")
     found = join(config.place, device.device, rendezvous_at(config.rendezvous), config.timeout_s, JOIN_S)
     collectives = WatchedCollectives(found, signs)
-    folder = Path(model.folder)
-    checkpoint = open_checkpoint(folder)
-    if not model.dummy:
-        checkpoint = with_weights(checkpoint, read_headers(folder), readable=True)
+    checkpoint = known_checkpoint(Path(model.folder), model.architecture, model.spec)
     attend, operators = ATTENTION[model.attention](), operators_of(model.attention)
     with told_if_short("weights"):
         decoder = load_model(
