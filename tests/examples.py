@@ -24,4 +24,9 @@ def examples(count: int, **options: Any) -> settings:
 
 def fewer(count: int, least: int = 1) -> int:
     """How many of `count` seeds, examples or repetitions to take; at least `least`."""
-    return count if settings.get_current_profile_name() == "all" else max(least, -(-count // FEWER))
+    return count if whole() else max(least, -(-count // FEWER))
+
+
+def whole() -> bool:
+    """Whether everything is run (`--all`)."""
+    return settings.get_current_profile_name() == "all"

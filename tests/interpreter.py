@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orcinus.cache import cache_folder
 from orcinus.runtime.kernels import available
 from orcinus.runtime.kernels.launch_configs import remembered
 
@@ -20,6 +21,7 @@ if available():
     os.environ[INTERPRET] = "1"  # read when triton, and when each kernel, is imported
     import numpy as np
     import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     def _rounded(self: Any, src: Any, to: Any) -> Any:
@@ -35,7 +37,24 @@ if available():
             a, b = _cast(self, a, tl.float32), _cast(self, b, tl.float32)
         return _dot(self, a, b, *rest)
 
+    class _PatchedOnce:
+        """triton's language, turned to the interpreter once for each module; triton does so at every call of a function."""
+
+        def __init__(self) -> None:
+            self._scopes: dict[int, Any] = {}
+
+        def __call__(self, function: Any) -> Any:
+            module = id(function.__globals__)
+            if module not in self._scopes:
+                self._scopes[module] = _patch_lang(function)
+            return interpreter._LangPatchScope()  # in which nothing is to be restored
+
+        def restore(self) -> None:
+            for scope in reversed(self._scopes.values()):
+                scope.restore()
+
     _cast, _dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot
+    _patch_lang = interpreter._patch_lang
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -45,12 +64,17 @@ def interpreted() -> Iterator[None]:
         patch.setattr(InterpreterBuilder, "cast_impl", _rounded)
         patch.setattr(InterpreterBuilder, "create_dot", _widened)
         patch.setattr("orcinus.runtime.gpu.executor.batches", lambda *_: ())  # nothing is compiled, and they take a minute
+        once = _PatchedOnce()
+        patch.setattr(interpreter, "_patch_lang", once)
         yield
+        once.restore()
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No launch that was tuned on this machine has a say, and none that a test tunes is kept."""
+    """No launch that was tuned on this machine has a say, and none that a test tunes is kept. What Numba compiled is kept."""
+    usual = cache_folder("NUMBA_CACHE_DIR")
+    monkeypatch.setattr("orcinus.runtime.compiled.cache_folder", lambda variable: usual)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remembered.cache_clear()
 

@@ -31,7 +31,7 @@ class RankProcesses:
     def __init__(self, count: int, folder: Path) -> None:
         self._folder = folder
         self._context = multiprocessing.get_context("forkserver")  # torch is imported once, for all of them
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload(["tests.rank_libraries"])
         self._ranks = [self._start() for _ in range(count)]
 
     def _start(self) -> tuple[ForkServerProcess, Connection]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from orcinus import LLM, SamplingParams
 from orcinus.errors import ConfigError, ModelError
-from orcinus.runtime.checkpoint import put
+from orcinus.runtime.checkpoint import known_checkpoint, open_checkpoint, put
 from orcinus.runtime.hub import find_model
-from tests.checkpoints import save
+from orcinus.runtime.models import DecoderSpec
+from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
 GREEDY = SamplingParams(max_tokens=6, temperature=0)
@@ -46,7 +48,7 @@ def index_only(folder: Path, text: str) -> None:
 
 
 def load(folder: Path | str, **config: Any) -> LLM:
-    return LLM(folder, max_model_len=32, **config)
+    return LLM(folder, **{"max_model_len": 32, "attention": "reference"} | config)
 
 
 def test_shards_and_an_index_are_read_as_one(checkpoint: Made, tmp_path: Path) -> None:
@@ -65,6 +67,14 @@ def test_gpt2_as_openai_released_it_loads_without_prefix_and_with_masks(checkpoi
     save_file(tensors, old / "model.safetensors")
     answers = [load(folder).generate([[1, 2, 3]], GREEDY)[0].token_ids for folder in (saved, old)]
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_one_process_found_another_one_is_told(checkpoint: Made, name: str) -> None:
+    """As ranks are, which need not load transformers then: number by number the same decoder."""
+    found = open_checkpoint(checkpoint(name)[1])
+    told = msgspec.json.decode(msgspec.json.encode(found.spec), type=DecoderSpec)
+    assert known_checkpoint(found.folder, found.architecture, told) == found
 
 
 def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None:
@@ -237,7 +247,7 @@ def test_a_config_as_the_hub_has_old_ones(checkpoint: Made, tmp_path: Path) -> N
 
 
 def test_a_small_pool_lowers_an_unrequested_model_length(folder: Path) -> None:
-    llm = LLM(folder, num_blocks=3, block_size=16)
+    llm = LLM(folder, num_blocks=3, block_size=16, attention="reference")
     assert llm.resolved.limits.max_model_len == 48
     assert "lowered" in llm.resolved.kv_reason
 

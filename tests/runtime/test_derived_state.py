@@ -13,6 +13,7 @@ from orcinus.core.batch import NewRequest
 from orcinus.core.executor_state import RequestState, RequestStates
 from orcinus.core.request import Request
 from orcinus.errors import RequestFailed
+from tests.product import part
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 PENALISED = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True, repetition_penalty=1.3, frequency_penalty=0.4)
@@ -22,7 +23,7 @@ PROMPTS = [[3, 4, 5, 9], list(range(20, 40)), [6, 7], list(range(40, 60))]
 
 def made(**config: Any) -> LLM:
     options = {"policy": "orca", "max_batch_size": 4, "max_model_len": 64, "dtype": "float32", "kv": "paged"}
-    return LLM(**options | {"block_size": 4} | config)
+    return LLM(**options | {"block_size": 4, "attention": "reference"} | config)
 
 
 def audited(llm: LLM) -> list[int]:
@@ -48,9 +49,10 @@ def audited(llm: LLM) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize(
-    "config", [{}, {"num_blocks": 20}, {"kv": "prefix-cache", "num_blocks": 20}, {"policy": "sarathi:chunk_size=4"}]
-)
+CONFIGS = part({"kv": "prefix-cache", "num_blocks": 20}, {"policy": "sarathi:chunk_size=4"}, full=[{}, {"num_blocks": 20}])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_it_is_equal_to_a_rebuild_after_every_iteration(config: dict[str, Any]) -> None:
     """Under preemption, prefix hits, chunks, penalties, and several answers to a prompt."""
     with made(**config) as llm:
@@ -143,7 +145,7 @@ class Oracle:
 @pytest.mark.parametrize("params", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 @pytest.mark.parametrize("policy", ["orca", "sarathi:chunk_size=16", "stall-free:token_budget=16"])
 def test_verified_drafts_of_a_real_model_change_no_token_and_save_iterations(policy: str, params: SamplingParams) -> None:
-    with made(policy=policy, attention="reference") as llm:
+    with made(policy=policy) as llm:
         outputs = llm.generate(PROMPTS, params)
         batches = llm.engine.scheduler._last_batch
         drafter = Oracle({tuple(prompt): one.token_ids for prompt, one in zip(PROMPTS, outputs, strict=True)})
@@ -160,7 +162,7 @@ def test_verified_drafts_of_a_real_model_change_no_token_and_save_iterations(pol
 
 def test_a_row_that_fails_behind_a_draft_costs_nothing_before_it() -> None:
     """Its token holds, and what comes behind is drawn again in the next iteration."""
-    with made(attention="reference") as llm:
+    with made() as llm:
         (output,) = llm.generate(PROMPTS[0], GREEDY)
         llm.engine.scheduler.drafter = Oracle({tuple(PROMPTS[0]): output.token_ids})
         executor: Any = llm.engine.executor

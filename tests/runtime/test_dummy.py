@@ -21,7 +21,8 @@ from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.dummy import STD, fill_at_random
 from orcinus.runtime.models import Decoder, Factory
-from tests.checkpoints import CONFIGS
+from tests.checkpoints import MOST_DIFFERENT, OTHERS
+from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
 GREEDY = SamplingParams(max_tokens=6, temperature=0)
@@ -41,12 +42,17 @@ def filled(folder: Path) -> Decoder:
     return model
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", part(*MOST_DIFFERENT, full=OTHERS))
 def test_a_config_is_enough_to_plan_and_to_generate(checkpoint: Made, tmp_path: Path, name: str) -> None:
     whole = checkpoint(name)[1]
-    options: dict[str, Any] = {"model": bare(whole, tmp_path / "bare"), "load_format": "dummy", "dtype": "float32"}
+    options: dict[str, Any] = {
+        "model": bare(whole, tmp_path / "bare"),
+        "load_format": "dummy",
+        "dtype": "float32",
+        "block_size": 8,
+    }
     plan = make_plan(EngineConfig(**options))
-    full = make_plan(EngineConfig(model=whole, dtype="float32"))
+    full = make_plan(EngineConfig(model=whole, dtype="float32", block_size=8))
     assert plan.memory.weights == full.memory.weights
     assert plan.resolved.num_parameters == full.resolved.num_parameters
     assert plan.model.saved_bytes == 0
@@ -77,7 +83,7 @@ def test_what_is_made_up(checkpoint: Made, name: str) -> None:
 def test_making_up_tells_how_far_it_is(checkpoint: Made) -> None:
     folder = checkpoint("qwen3")[1]
     heard: list[tuple[str, int, int]] = []
-    config = EngineConfig(model=folder, load_format="dummy", dtype="float32", max_model_len=32)
+    config = EngineConfig(model=folder, load_format="dummy", dtype="float32", max_model_len=32, block_size=8)
     build(config, progress=lambda *stage: heard.append(stage))
     total = sum(tensor.numel() * 4 for tensor in outline(open_checkpoint(folder).spec).tensors().values())
     done = [done for stage, done, of in heard if stage == "weights" and of == total]
@@ -89,15 +95,17 @@ def test_weights_that_are_there_are_not_read(checkpoint: Made, monkeypatch: pyte
     for name in ("read_headers", "read_tensors"):
         monkeypatch.setattr(f"orcinus.runtime.checkpoint.{name}", None)
     monkeypatch.setattr("orcinus.runtime.hub.read_headers", None)
-    with LLM(checkpoint("qwen3")[1], load_format="dummy", max_model_len=32) as llm:
+    with LLM(checkpoint("qwen3")[1], load_format="dummy", max_model_len=32, block_size=8) as llm:
         assert len(llm.generate([[1]], GREEDY)[0].token_ids) == 6
 
 
 def test_configurations_of_a_made_up_model_are_measured(checkpoint: Made, tmp_path: Path) -> None:
     folder = bare(checkpoint("qwen3")[1], tmp_path / "bare")
-    config = EngineConfig(model=folder, load_format="dummy", max_batch_size=2, max_model_len=64)
+    config = EngineConfig(model=folder, load_format="dummy", max_batch_size=2, max_model_len=64, block_size=8)
     load = LoadConfig(workload="fixed:tokens=8,fixed:tokens=4", requests=3, repeats=1)
-    result = run_offline({"one": config, "two": EngineConfig(model=folder, load_format="dummy", max_model_len=64)}, load)
+    result = run_offline(
+        {"one": config, "two": EngineConfig(model=folder, load_format="dummy", max_model_len=64, block_size=8)}, load
+    )
     assert result.complete
 
 

@@ -30,7 +30,7 @@ NAME = "some-owner/some.model"
 def cache(checkpoint: Callable[[str], tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with two commits of a repository: the branch main, and one that a branch and a pull request point to."""
     folder = tmp_path / "models--some-owner--some.model"
-    for commit, name, refs in ((MAIN, "qwen3", ["main"]), (OTHER, "llama2", ["v1.0", "refs/pr/7"])):
+    for commit, name, refs in ((MAIN, "qwen3", ["main"]), (OTHER, "mistral-sliding-window", ["v1.0", "refs/pr/7"])):
         shutil.copytree(checkpoint(name)[1], folder / "snapshots" / commit)
         for ref in refs:
             (folder / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def test_a_revision_leads_to_its_commit(cache: Path, model: str, revision: str |
     assert commit_of(find_model(model, revision)) == commit
     plan = make_plan(EngineConfig(model=model, revision=revision))
     assert plan.resolved.revision == commit
-    assert plan.resolved.architecture == ("Qwen3ForCausalLM" if commit == MAIN else "LlamaForCausalLM")
+    assert plan.resolved.architecture == ("Qwen3ForCausalLM" if commit == MAIN else "MistralForCausalLM")
 
 
 def test_what_was_planned_is_what_is_loaded(cache: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_revision_that_the_hub_does_not_have_is_named(monkeypatch: pytest.Monk
 
 
 def test_the_commit_is_told_and_recorded(cache: Path, tmp_path: Path) -> None:
-    with LLM(f"{NAME}@v1.0", record=tmp_path / "record", max_model_len=32) as llm:
+    with LLM(f"{NAME}@v1.0", record=tmp_path / "record", max_model_len=32, block_size=8) as llm:
         assert llm.resolved.revision == OTHER
     assert read_lines(tmp_path / "record")[0]["revision"] == OTHER
-    engines = Engines({"only": EngineConfig(model=NAME, revision="v1.0", max_model_len=32)})
+    engines = Engines({"only": EngineConfig(model=NAME, revision="v1.0", max_model_len=32, block_size=8)})
     assert engines.settings["only"]["revision"] == OTHER
 
 
@@ -159,6 +159,6 @@ def test_a_head_is_compared_once_the_weights_are_there(
     planned = make_plan(EngineConfig(model=NAME))
     assert planned.model.checkpoint.spec.tied
     assert not planned.model.complete
-    with LLM(NAME, max_model_len=32) as llm:
+    with LLM(NAME, max_model_len=32, block_size=8) as llm:
         assert llm.resolved.num_parameters == planned.resolved.num_parameters + 97 * 48
         assert "lm_head.weight differs" in llm.resolved.notes[0]

@@ -62,7 +62,7 @@ def planned(folder: Path, **options: Any) -> Plan:
 
 
 def tokens(folder: Path, **options: Any) -> tuple[int, ...]:
-    with LLM(folder, max_model_len=32, **{"dtype": "float32"} | options) as llm:
+    with LLM(folder, max_model_len=32, **{"dtype": "float32", "attention": "reference"} | options) as llm:
         return llm.generate([PROMPT], GREEDY)[0].token_ids
 
 
@@ -406,7 +406,7 @@ def test_beyond_its_positions_a_stretched_model_gives_the_logits_of_transformers
     with torch.no_grad():
         scores = torch.log_softmax(theirs(torch.tensor([prompt])).logits[0], -1)
     expected = [scores[place, token].item() for place, token in enumerate(prompt[1:])]
-    with LLM(folder, max_model_len=longest, dtype="float32") as llm:
+    with LLM(folder, max_model_len=longest, dtype="float32", attention="reference") as llm:
         params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
         found = llm.generate([prompt], params)[0].prompt_logprobs
     assert [one.logprob for one in (found or ())[1:] if one] == pytest.approx(expected, abs=2e-5)

@@ -75,7 +75,7 @@ def test_a_profile_runs_the_whole_model_and_reads_the_meter(checkpoint: Made, na
         seen.append((*logits.shape, len(chunks)))
 
     limits = Limits(max_batch_size=5, max_batch_tokens=150, max_model_len=70)
-    assert profile(model, device.dtype, device.device, 16, limits, choose, meter) == 12345
+    assert profile(model, device.dtype, device.device, 8, limits, choose, meter) == 12345
     assert seen == [(3, 97, 3), (5, 97, 5), (5, 97, 5)], "150 tokens of as few requests as can have them, and of as many"
     assert meter.told == ["start", "peak"]
 

@@ -25,11 +25,10 @@ SIZES = {"max_batch_size": 3, "block_size": 4, "max_model_len": 24, "dtype": "fl
 PROMPTS = [[11], [5, 9, 2, 40, 77, 3, 3], [60, 8]]  # few and short: interpreted kernels take a thousand times as long
 
 
-# For the kernels: rotation, learned positions and biases; in full also windows, head norms and layers without rotation.
+# For the kernels: rotation; in full also windows, head norms and layers without rotation. Below: learned positions and biases.
 DIFFERENT = part(
     "llama3-rope-tied-odd-heads",
-    "gpt2",
-    full=["mistral-sliding-window", "qwen2", "qwen3", "smollm3-some-layers-without-rope"],
+    full=["gpt2", "mistral-sliding-window", "qwen2", "qwen3", "smollm3-some-layers-without-rope"],
 )
 
 
@@ -55,7 +54,7 @@ def test_policies_and_managers(policy: str, kv: str, checkpoint: Made) -> None:
     prompts = [*PROMPTS, [1, 2, 3]]
     params = [SamplingParams(max_tokens=3 + row, temperature=row % 2, seed=row, stop_token_ids=(5, 50)) for row in range(4)]
     texts = []
-    for attention in ("cpu", "triton"):
+    for attention in ("reference", "triton"):
         with LLM(folder, policy=policy, kv=kv, num_blocks=6, **SIZES | {"attention": attention}) as llm:
             texts.append([output.token_ids for output in llm.generate(prompts, params)])
             assert llm.engine.scheduler.kv.num_free == 6
@@ -66,13 +65,13 @@ def test_policies_and_managers(policy: str, kv: str, checkpoint: Made) -> None:
 def test_masks_look_back_at_the_right_tokens(checkpoint: Made) -> None:
     """Batches follow one another here, but not where a bad word of several tokens has to see the one before."""
     folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
-    with LLM(folder, **SIZES | {"attention": "cpu"}) as llm:
+    with LLM(folder, **SIZES | {"attention": "reference"}) as llm:
         free = [output.token_ids for output in llm.generate(PROMPTS, SamplingParams(max_tokens=4, temperature=0))]
     words = [(one[:2], one[1:3]) for one in free[:2]]
     params = [SamplingParams(max_tokens=4, temperature=0, bad_words_token_ids=two) for two in words]
     params.append(SamplingParams(max_tokens=4, seed=2, allowed_token_ids=(3, 9, 50, *free[2])))
     texts = []
-    for attention in ("cpu", "triton"):
+    for attention in ("reference", "triton"):
         with LLM(folder, **SIZES | {"attention": attention}) as llm:
             texts.append([output.token_ids for output in llm.generate(PROMPTS, params)])
     assert texts[0] == texts[1]
@@ -90,7 +89,7 @@ def test_grammars_hold_where_batches_follow_one_another(tmp_path: Path) -> None:
     form = StructuredOutputs(regex="[ab]{2}-[0-9]")
     params = [SamplingParams(max_tokens=8, seed=1, structured_outputs=form), SamplingParams(max_tokens=4, seed=2)]
     texts = []
-    for attention in ("cpu", "triton"):
+    for attention in ("reference", "triton"):
         with LLM(tmp_path, load_format="dummy", **SIZES | {"attention": attention}) as llm:
             texts.append([output.text for output in llm.generate(["A", "B"], params)])
     assert texts[0] == texts[1]
@@ -101,7 +100,7 @@ def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None
     folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
     params = SamplingParams(max_tokens=3, temperature=0, logprobs=2, prompt_logprobs=1)
     told = []
-    for attention in ("cpu", "triton"):
+    for attention in ("reference", "triton"):
         with LLM(folder, policy="sarathi:chunk_size=4", **SIZES | {"attention": attention}) as llm:
             outputs = llm.generate(PROMPTS, params)
         told.append([one for output in outputs for one in (*(output.prompt_logprobs or ())[1:], *(output.logprobs or ()))])
@@ -111,7 +110,7 @@ def test_prompts_are_scored_and_log_probabilities_told(checkpoint: Made) -> None
         assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
 
 
-@pytest.mark.parametrize("attention", ["cpu", "triton"])
+@pytest.mark.parametrize("attention", ["reference", "triton"])
 def test_of_equally_likely_tokens_the_chosen_one_stands_first(attention: str, tmp_path: Path) -> None:
     """Of answers and prompts. Every row of the head stands in it four times, so every token has three equals."""
     model = make_model("gpt2-scaled-by-layer-untied")

@@ -28,7 +28,7 @@ class Meter:
 
 
 def test_an_engine_with_kernels_measures_what_it_will_run(checkpoint: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = checkpoint("qwen3")[1]
+    folder = checkpoint("gpt2-scaled-by-layer-untied")[1]
     sizes = {"max_batch_size": 2, "max_batch_tokens": 4, "max_model_len": 8, "block_size": 4}
     plan = make_plan(EngineConfig(model=folder, attention="triton", dtype="float32", **sizes))  # type: ignore[arg-type]
     model = load_model(open_checkpoint(folder), plan.device, ATTENTION["triton"](), operators_of("triton"))
