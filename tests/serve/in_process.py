@@ -93,6 +93,8 @@ def serving_in_process(*arguments: str) -> Iterator[Running]:
 
     Raises, after the block, what ended the server if nothing told it to leave.
     """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401  # two threads must not be first at once
+
     started: queue.Queue[tuple[server._Server, str] | None] = queue.Queue()
     asked, ended = _asked(arguments), Future[None]()
 

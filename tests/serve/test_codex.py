@@ -69,6 +69,7 @@ def test_a_request_with_every_field(server: Running) -> None:
     assert final["warnings"] == [
         "tools[1]: this server has no web_search; the model was not told of it",
         "tools[2]: this server has no image_generation; the model was not told of it",
+        "tools[3].format: a Lark grammar is shown to the model and not enforced: check the input of every call",
     ]
     assert final["store"] is False
     assert final["output"][0]["type"] == "message"
