@@ -151,6 +151,12 @@ UNIQUE: dict[str, Any] = {"type": "array", "uniqueItems": True}
         ({"type": "array", "uniqueItems": True, "items": {"enum": list(range(7))}}, "#: 'uniqueItems'"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#: 'oneOf'"),
         ({"items": {"type": "object", "minProperties": 2}}, "#/items: 'minProperties'"),  # one name may be written twice
+        ({"$ref": "#"}, "#: '$ref' leads back"),
+        ({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "#/items: '$ref' leads back"),
+        (  # {"b": 1} has both parts, although the second one would be written with its tag
+            {"oneOf": [{**B, "additionalProperties": False}, tagged("x")], "discriminator": {"propertyName": "kind"}},
+            "#: 'oneOf'",
+        ),
         ({"items": {"oneOf": [B, A]}}, "#/items: 'oneOf'"),  # {"b": 1} has both parts, as the second one declares no others
     ],
 )

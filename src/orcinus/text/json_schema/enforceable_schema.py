@@ -14,6 +14,7 @@ from orcinus.text.json_schema.unenforced import allows, forbids, unforced
 from orcinus.text.json_schema.unique_items import with_arrangements
 
 MOST_REFERENCES = 16  # followed from one to the next
+LONGEST_CHAIN = 100  # references without a schema of their own between them
 GREATEST = 10**15  # of the bounds of a number that llguidance can write as an expression
 BOUNDS = {"minimum": -1, "exclusiveMinimum": -1, "maximum": 1, "exclusiveMaximum": 1}
 
@@ -96,6 +97,7 @@ class _Rewriting:
 
     def _keyword(self, name: str, value: Any, place: str) -> Any:
         if name == "$ref" and is_place(value):
+            self._refuse_circle(value, place.removesuffix("/$ref"))
             self._references.setdefault(value)
         elif name in NAMED and isinstance(value, Mapping):
             return {key: self.schema(one, below(place, key)) for key, one in value.items()}
@@ -106,6 +108,20 @@ class _Rewriting:
         elif name in DEFINITIONS and isinstance(value, Mapping):
             return dict(value)
         return value
+
+    def _refuse_circle(self, reference: str, place: str) -> None:
+        """Raise `RequestError` for a reference to nothing but itself: no answer would end."""
+        seen, schema = set[str](), at(self.root, reference)
+        while isinstance(schema, Mapping):
+            found = schema.get("$ref")
+            if isinstance(found, str) and is_place(found):
+                if found in seen or len(seen) == LONGEST_CHAIN:
+                    raise refused(place, "'$ref' leads back to itself, or through more than 100 references")
+                seen.add(found)
+                schema = at(self.root, found)
+            else:
+                lists = (schema.get(name) for name in ("anyOf", "oneOf", "allOf"))
+                schema = next((one[0] for one in lists if isinstance(one, list) and len(one) == 1), None)
 
     def resolved(self, schema: Any) -> Any:
         """A schema whose reference is followed, and the one that `allOf` has alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import permutations
 from typing import Any
 
 from orcinus.text.json_schema.closed_schema import declares_all
@@ -32,7 +32,8 @@ def exclusive(schema: Mapping[str, Any], resolved: Resolve, *, close: bool) -> l
         for schema, name in zip(schemas, tags, strict=True)
     ]
     proof = _Proof(resolved, close)
-    return tags if all(proof.differ(one, other) for one, other in combinations(tagged, 2)) else None
+    pairs = permutations(range(len(schemas)), 2)  # what is written for one must not have the other as it was sent
+    return tags if all(proof.excludes(tagged[one], schemas[other]) for one, other in pairs) else None
 
 
 def _tag(schemas: Sequence[Any], discriminator: Any, resolved: Resolve) -> str | None:
@@ -65,11 +66,7 @@ class _Proof:
         self._resolved = resolved
         self._close = close
 
-    def differ(self, one: Any, other: Any) -> bool:
-        """Whether it can be shown both ways."""
-        return self._excludes(one, other, 0) and self._excludes(other, one, 0)
-
-    def _excludes(self, one: Any, other: Any, depth: int) -> bool:
+    def excludes(self, one: Any, other: Any, depth: int = 0) -> bool:
         """Whether no answer written for `one` has `other`."""
         one, other = self._resolved(one), self._resolved(other)
         if one is False or other is False:
@@ -77,9 +74,9 @@ class _Proof:
         if depth > DEEPEST or not isinstance(one, Mapping) or not isinstance(other, Mapping):
             return False
         for keyword in ("anyOf", "oneOf"):
-            if isinstance(inner := one.get(keyword), list) and all(self._excludes(part, other, depth + 1) for part in inner):
+            if isinstance(inner := one.get(keyword), list) and all(self.excludes(part, other, depth + 1) for part in inner):
                 return True
-            if isinstance(inner := other.get(keyword), list) and all(self._excludes(one, part, depth + 1) for part in inner):
+            if isinstance(inner := other.get(keyword), list) and all(self.excludes(one, part, depth + 1) for part in inner):
                 return True
         if not _types(one) & _types(other):
             return True
@@ -97,7 +94,7 @@ class _Proof:
         if closed and "patternProperties" not in one and any(name not in mine for name in _required(other)):
             return True
         return isinstance(theirs, Mapping) and any(
-            name in theirs and self._excludes(mine[name], theirs[name], depth + 1) for name in _required(one) if name in mine
+            name in theirs and self.excludes(mine[name], theirs[name], depth + 1) for name in _required(one) if name in mine
         )
 
 
