@@ -70,7 +70,7 @@ class Stand:
 def stand() -> Iterator[Stand]:
     with pytest.MonkeyPatch.context() as patch:
         standing = Stand()
-        patch.setattr(flash, "varlen_attn", standing)
+        patch.setattr(flash, "varlen_attn", lambda: standing)
         yield standing
 
 

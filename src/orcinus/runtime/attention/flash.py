@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.kernels.attention import paged_attention
@@ -15,6 +16,14 @@ from orcinus.runtime.kernels.gather_kv import gather_contexts
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
+
+
+@cache
+def varlen_attn() -> Callable[..., Any]:
+    """torch's kernel, whose module takes seconds to import."""
+    from torch.nn.attention import varlen
+
+    return varlen.varlen_attn
 
 
 class FlashAttention:
@@ -30,7 +39,7 @@ class FlashAttention:
     captures_chunks = False
 
     def __init__(self) -> None:
-        told = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 accepts grouped heads without a flag
+        told = "enable_gqa" in signature(varlen_attn()).parameters  # torch 2.11 accepts grouped heads without a flag
         self._grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
@@ -51,7 +60,7 @@ class FlashAttention:
                 heads.window - 1,
             )  # torch's window counts the tokens before a token
         keys, values, firsts = gather_contexts(kv.keys, kv.values, batch, room, heads.window)
-        out = varlen_attn(
+        out = varlen_attn()(
             q, keys, values, batch.firsts, firsts, batch.most_rows, batch.most_context,
             scale=heads.scale, window_size=(before, 0), **self._grouped,
         )  # fmt: skip
