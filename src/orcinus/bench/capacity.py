@@ -16,7 +16,7 @@ from orcinus.bench.summary import summarize
 from orcinus.bench.sweep import any_rate, points_at
 from orcinus.observe.interval import median_interval
 from orcinus.observe.slo import SLO
-from orcinus.workload.rates import RateGrid
+from orcinus.workload.rates import RateGrid, at_rate
 
 LONGEST_S = 600.0  # longest run at a rate: an SLO still missed then is kept at no rate
 
@@ -34,8 +34,9 @@ def run_capacity(
     """Each system's capacity; every rate that was tried becomes a side.
 
     A rate keeps an objective if the median of its repeats does. Ctrl-C ends the search and keeps the measurements so far.
-    Raises `ConfigError`.
+    Raises `ConfigError`, before anything runs if the arrivals have no rate.
     """
+    at_rate(load.arrivals, first)
     search, found, complete = Search(load, work, slo, RateGrid(first, tolerance), bar), dict[str, float](), False
     with suppress(KeyboardInterrupt):
         for system in systems:
