@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: runs with --all alone, because what it tests is represented without it, too")
     config.pluginmanager.register(CpuSeconds(config))
     load_examples(every=config.getoption("--all"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays, so that looking for garbage among it is in vain."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,6 +71,15 @@ def _frozen(_one_thread: None) -> None:
     """What was loaded to collect the tests stays: to look through all of it takes the collector a quarter of a second."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # what tests leave behind is small
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_collection_before_each_measurement(_one_thread: None) -> Iterator[None]:
+    """It takes longer than what tests measure, where the libraries of all tests are loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orcinus.bench.offline.gc", SimpleNamespace(collect=lambda: 0))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
