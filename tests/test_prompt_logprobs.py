@@ -41,7 +41,7 @@ def test_they_are_those_of_the_model_however_the_prompt_is_cut(policy: str, kv: 
 
 def test_a_preempted_request_tells_each_token_once() -> None:
     with LLM(kv="paged", num_blocks=10, block_size=16, max_model_len=160, max_batch_size=4, dtype="float32") as llm:
-        params = SamplingParams(max_tokens=90, temperature=0, ignore_eos=True, prompt_logprobs=0)
+        params = SamplingParams(max_tokens=50, temperature=0, ignore_eos=True, prompt_logprobs=0)
         alone = llm.generate(TEXT, params)[0]
         together = llm.generate([TEXT] * 4, params)
         assert any(one.timeline.preemptions for one in together)

@@ -48,8 +48,8 @@ def test_a_workload_of_ones_own_has_one_seed() -> None:
 
 def test_a_capacity_over_seeds_is_their_median() -> None:
     asked = SLO({"ttft.p99": 0.3})
-    together = find_capacity(replace(CONFIG, seeds=3), asked, tolerance=0.2, first=4)
-    alone = [find_capacity(replace(CONFIG, seed=seed), asked, tolerance=0.2, first=4).rate for seed in (2, 3, 4)]
+    together = find_capacity(replace(CONFIG, seeds=3), asked, tolerance=0.4, first=4)
+    alone = [find_capacity(replace(CONFIG, seed=seed), asked, tolerance=0.4, first=4).rate for seed in (2, 3, 4)]
     assert [one.rate for one in together.runs] == alone
     assert together.interval is not None
     assert (together.rate, together.interval.low, together.interval.high) == (sorted(alone)[1], min(alone), max(alone))

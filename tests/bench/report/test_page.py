@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orcinus.bench.report.page import write_report
+from orcinus.bench.report.pictures import Picture
 from orcinus.bench.result import Result
 from orcinus.errors import ConfigError
 from tests.bench import made_up
@@ -145,15 +146,23 @@ def test_tables_of_several_files_have_their_names(tmp_path: Path) -> None:
     assert [line for line in report.markdown.splitlines() if line.startswith("**")] == ["**a\\_1.json**", "**b.json**"]
 
 
-def test_files_of_the_same_name_keep_their_own_pictures(tmp_path: Path) -> None:
+def test_files_of_the_same_name_keep_their_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(result: Result, sides: object, stem: Path) -> list[Picture]:
+        path = stem.with_name(f"{stem.name}-gaps.png")
+        path.write_bytes(PNG)
+        return [Picture(path, "Gaps", "A dot for each gap between two tokens", "Each dot is a gap.")]
+
+    monkeypatch.setattr("orcinus.bench.report.page.draw_pictures", draw)
     report = write(tmp_path, RESULTS["one repeat"], RESULTS["one repeat"], labels=("a/run.json", "b/run.json"))
     assert {attributes["id"] for attributes in report.page.all("section") if "id" in attributes} == {"run", "run-2"}
-    assert set(report.pictures) == {f"{run}-{picture}" for run in ("run", "run-2") for picture in PICTURES}
+    assert set(report.pictures) == {"run-gaps.png", "run-2-gaps.png"}
 
 
-def test_all_that_was_written_is_told_and_nothing_else_is_written(tmp_path: Path) -> None:
+def test_all_that_was_written_is_told_and_nothing_else_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = [("run", RESULTS["one repeat"])]
-    assert write_report(one, tmp_path / "page.html") == [tmp_path / "page.html"]
+    with monkeypatch.context() as patch:
+        patch.setattr("orcinus.bench.report.page.draw_pictures", lambda *_: [])
+        assert write_report(one, tmp_path / "page.html") == [tmp_path / "page.html"]
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     written = write_report(one, tmp_path / "page.html", tmp_path / "png", tmp_path / "table.md")
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())

@@ -13,13 +13,13 @@ from orcinus.papers.measured.study import read_study, run_study
 from orcinus.papers.published_sarathi import PEAKS
 from tests.papers.measured.made_up import repeat, request, result, side
 
-TOY = Chunks(places=2, length=24, chunks=(8, 16), ratios=(1, 5, 11))
+TOY = Chunks(places=2, length=24, chunks=(8, 16), ratios=(1, 5))
 STUDY = Chunks(ratios=(1, 6, 14, 100))
 
 
 def test_a_toy_run_measures_every_chunk_size_at_every_ratio() -> None:
     found = run_study(TOY, None, 1)
-    assert found.work.requests == 3 * 6
+    assert found.work.requests == 2 * 6
     assert [each.name for each in found.sides][:3] == [f"{BASELINE}, P:D 1", "C = 8, P:D 1", "C = 16, P:D 1"]
     assert all(each.repeats[0].valid for each in found.sides)
     first = found.sides[0].repeats[0].requests[0]

@@ -13,7 +13,7 @@ from orcinus.papers.measured.paging import AT_ONCE, SYSTEMS, Paging, batched
 from orcinus.papers.measured.study import read_study, run_study
 from tests.papers.measured.made_up import iteration, repeat, request, result, side
 
-TOY = Paging(prompt=4, output=6, longest=64, places=12, requests=24)
+TOY = Paging(prompt=4, output=4, longest=64, places=12, requests=24)
 
 
 def test_a_toy_run_lets_seven_of_the_longest_requests_in_as_the_paper() -> None:

@@ -16,6 +16,7 @@ from tests.papers.measured.made_up import iterations, repeat, request, result, s
 TOY = Stalls(places=2, short=4, answer=8, long=64, last=2, budget=8, requests=8)
 
 
+@pytest.mark.full  # test_command.py runs one
 def test_a_toy_run_measures_every_system_with_the_same_requests() -> None:
     found = run_study(TOY, None, 2)
     assert found.complete

@@ -74,6 +74,6 @@ def test_a_prompt_in_one_chunk_is_a_prompt_without_chunks() -> None:
 
 
 def test_chunks_leave_fewer_bubbles_and_are_done_sooner() -> None:
-    pipeline, ours = (serve(replace(SYSTEMS[name], requests=300)) for name in ("TP+PP", "SARATHI"))
+    pipeline, ours = (serve(replace(SYSTEMS[name], requests=150)) for name in ("TP+PP", "SARATHI"))
     assert ours.seconds < pipeline.seconds
     assert ours.bubbles < pipeline.bubbles / 3
