@@ -85,8 +85,19 @@ WORKS: list[list[str]] = [
     ["models"],
     ["generate", "Hi", "--max-tokens", "5", "--dtype", "float32"],
     ["chat", "--max-tokens", "5"],
-    ["demo", "--max-tokens", "5"],
-    ["bench", "offline", "--workload", "short_long_mix", "--requests", "2", "--repeats", "1", "--policy", "orca"],
+    ["demo", "--max-tokens", "4", "--repeats", "1"],
+    [
+        "bench",
+        "offline",
+        "--workload",
+        "fixed:tokens=8,fixed:tokens=4",
+        "--requests",
+        "2",
+        "--repeats",
+        "1",
+        "--policy",
+        "orca",
+    ],
     ["simulate", "--model", "llama-7b", "--device", "a100-40g", "--requests", "20"],
     ["sweep", "--model", "llama-7b", "--device", "a100-40g", "--requests", "20", "--vary", "max_batch_size=1"],
 ]
@@ -124,6 +135,7 @@ def test_every_command_works_or_says_why_in_one_line(uid: int, home: dict[str, s
     assert list(kept.rglob("*.nbi")), "the kernel is there for the next process"
 
 
+@pytest.mark.full
 @as_another_user
 def test_a_server_starts_answers_and_leaves(temporary: Path) -> None:
     command = command_of(

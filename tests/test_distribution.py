@@ -11,6 +11,7 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,14 +80,20 @@ def test_a_broken_library_is_told_from_a_missing_one_and_our_own_defects_stay() 
 
 WITHOUT = """
 import json, sys
-sys.modules.update(dict.fromkeys(["zmq", "httpx", "httpx_sse", "httptools", "matplotlib"]))
+sys.modules.update(dict.fromkeys(["matplotlib", "zmq", "fastapi", "uvicorn", "httpx", "httpx_sse", "httptools"]))
+from orcinus import LLM, SamplingParams
 from tests.commands import orcinus
 url = ["--url", "http://127.0.0.1:9"]
 bench = [["bench", "serve", *url], ["bench", "sweep", *url, "--rates", "1"]]
 plots = [["simulate", "--plot", "x.png"], ["sweep", "--vary", "rate=1,2", "--plot", "x.png"], ["reproduce", "--write", "."]]
 plots += [["bench", "papers", "--plot", sys.argv[1]], ["bench", "report", "x.json"]]
-commands = [["serve"], ["chat", *url], ["conformance", *url], *bench, *plots]
-print(json.dumps({" ".join(one[:2]): (done.returncode, done.stderr) for one in commands for done in [orcinus(*one)]}))
+needing = [["serve"], ["chat", *url], ["conformance", *url], *bench, *plots]
+load = ["--workload", "fixed:tokens=8,fixed:tokens=4", "--requests", "2", "--repeats", "1"]
+plain = [["demo", "--repeats", "1", "--max-tokens", "4"], ["bench", "offline", *load, "--out", f"{sys.argv[1]}/result.json"]]
+plain += [["simulate", "--requests", "3"], ["reproduce", "--list"]]
+done = [{" ".join(one[:2]): orcinus(*one) for one in commands} for commands in (needing, plain)]
+found = [{name: (one.returncode, one.stdout, one.stderr) for name, one in commands.items()} for commands in done]
+print(json.dumps([*found, LLM().generate(["Hi"], SamplingParams(max_tokens=4))[0].text]))
 """
 
 
@@ -97,41 +104,39 @@ EXTRAS = {
 }
 
 
-def in_a_process(code: str, *arguments: str | Path) -> str:
-    command = [sys.executable, "-c", code, *arguments]
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """What commands did where no extra is installed, (status, output, errors), and an answer of the Python API."""
+
+    needing: dict[str, tuple[int, str, str]]  # commands that need an extra
+    plain: dict[str, tuple[int, str, str]]
+    answer: str
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    command = [sys.executable, "-c", WITHOUT, tmp_path_factory.mktemp("bare")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return Bare(*json.loads(done.stdout))
 
 
-def test_every_command_says_what_to_install_for_a_missing_library(tmp_path: Path) -> None:
-    said = json.loads(in_a_process(WITHOUT, tmp_path))
-    assert set(said) == {command for commands in EXTRAS.values() for command in commands}
+def test_every_command_says_what_to_install_for_a_missing_library(bare: Bare) -> None:
+    assert set(bare.needing) == {command for commands in EXTRAS.values() for command in commands}
     for extra, commands in EXTRAS.items():
         for command in commands:
-            status, errors = said[command]
+            status, _, errors = bare.needing[command]
             assert status == 1, command
             assert errors.count("\n") == 1, errors
             assert f"pip install -e '.[{extra}]'" in errors, command
 
 
-WITHOUT_EXTRAS = """
-import sys
-sys.modules.update(dict.fromkeys(["matplotlib", "zmq", "fastapi", "uvicorn", "httpx", "httpx_sse", "httptools"]))
-from orcinus import LLM, SamplingParams
-from tests.commands import orcinus
-assert LLM().generate(["Hi"], SamplingParams(max_tokens=4))[0].text
-load = ["--workload", "fixed:tokens=8,fixed:tokens=4", "--requests", "2", "--repeats", "1"]
-commands = [["demo", "--repeats", "1", "--max-tokens", "4"], ["bench", "offline", *load, "--out", sys.argv[1]]]
-commands += [["simulate", "--requests", "3"], ["reproduce", "--list"]]
-for command in commands:
-    done = orcinus(*command)
-    assert done.returncode == 0 and done.stdout, (command, done.stderr)
-"""
-
-
-def test_what_draws_no_picture_and_serves_nothing_works_without_extras(tmp_path: Path) -> None:
-    in_a_process(WITHOUT_EXTRAS, tmp_path / "result.json")
+def test_what_draws_no_picture_and_serves_nothing_works_without_extras(bare: Bare) -> None:
+    assert bare.answer
+    assert len(bare.plain) == 4
+    for command, (status, output, errors) in bare.plain.items():
+        assert status == 0, (command, errors)
+        assert output, command
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,12 @@ COMMANDS = [
 ]
 
 
-FEWER = {  # requests; and a client that shares a busy machine may be as late as it likes
-    "offline": ("--requests", "2", "--repeats", "1"),
-    "serve": ("--requests", "2", "--max-delay", "60"),
-    "simulate": ("--requests", "100"),
+FEWER = {  # requests and tokens; and a client that shares a busy machine may be as late as it likes
+    "offline": ("--requests", "1", "--repeats", "1"),
+    "serve": ("--requests", "1", "--max-delay", "60"),
+    "simulate": ("--requests", "40"),
+    "generate": ("--max-tokens", "24"),
+    "chat": ("--max-tokens", "24"),
 }
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import ENVIRONMENT, ORCINUS, orcinus
+from tests.commands import orcinus
 from tests.serve.conftest import Running
 from tests.waiting import wait_until
 
@@ -61,7 +63,7 @@ def read(path: Path) -> dict[str | None, Any]:
 
 @dataclass
 class Interrupted:
-    """A run in a process that got Ctrl-C when all but the long lines were answered."""
+    """A run that got Ctrl-C when all but the long lines were answered."""
 
     requests: Path
     responses: Path
@@ -74,16 +76,18 @@ class Interrupted:
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     folder = tmp_path_factory.mktemp("batch")
     run = Interrupted(write(folder / "in.jsonl", BODIES | LONG), folder / "out.jsonl")
-    command = [*ORCINUS, "batch", str(run.requests), str(run.responses), "--dtype", "float32", "--max-batch-size", "4"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    try:
-        done = {*BODIES, None}
-        wait_until(lambda: process.poll() or (run.responses.exists() and done <= set(read(run.responses))), 120)
-        process.send_signal(signal.SIGINT)
-        _, run.stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    run.status, run.found = process.returncode, read(run.responses)
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        wait_until(lambda: ended.is_set() or (run.responses.exists() and {*BODIES, None} <= set(read(run.responses))), 120)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(interrupt)
+        done = orcinus("batch", str(run.requests), str(run.responses), "--dtype", "float32", "--max-batch-size", "4")
+        ended.set()
+    run.status, run.stderr, run.found = done.returncode, done.stderr, read(run.responses)
     return run
 
 

@@ -15,7 +15,7 @@ from orcinus.workload.workload import Workload
 from tests.bench.made_up_runs import result, run_of, side
 from tests.commands import orcinus
 
-SMALL = ("--workload", "fixed:tokens=16,fixed:tokens=4", "--requests", "4", "--dtype", "float32")
+SMALL = ("--workload", "fixed:tokens=16,fixed:tokens=2", "--requests", "3", "--dtype", "float32")
 
 
 def numbered(*seconds: float) -> Result:

@@ -16,6 +16,7 @@ from tests.product import part
 from tests.serve.conftest import Running
 
 BARS = {"FORCE_COLOR": "1", "NO_COLOR": "1"}  # bars without a terminal, and without colours between their words
+SHORT = ("--workload", "fixed:tokens=20,fixed:tokens=5")
 PATIENT = ("--max-delay", "60")  # the machine of a test is busy
 
 
@@ -77,7 +78,7 @@ def test_a_server_is_swept_and_its_capacity_found(server: Running) -> None:
 
 def test_a_late_client_is_called_invalid(server: Running) -> None:
     """No client reads every answer within a nanosecond."""
-    done = orcinus("bench", "serve", "--url", server.url, "--requests", "4", "--max-delay", "1e-9")
+    done = orcinus("bench", "serve", "--url", server.url, "--requests", "4", *SHORT, "--max-delay", "1e-9")
     assert done.returncode == 1
     assert "INVALID" in done.stdout
     assert "The client sent late" in done.stdout

@@ -84,7 +84,7 @@ def test_an_unknown_option_is_a_usage_error() -> None:
 
 def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
     process = subprocess.Popen(
-        [*ORCINUS, "generate", "--raw", "Once upon", "--max-tokens", "2000", "--ignore-eos"],
+        [*ORCINUS, "generate", "--raw", "Once upon", "--max-tokens", "400", "--ignore-eos"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
@@ -106,6 +106,7 @@ def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
     maps = Path(f"/proc/{process.pid}/maps")
     while library not in maps.read_text():
         assert process.poll() is None
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -139,7 +140,7 @@ def test_unusable_streams(command: str, message: str) -> None:
 
 
 def test_a_reader_that_stops_reading_is_no_traceback() -> None:
-    done = in_shell("orcinus generate --raw Once --max-tokens 300 --ignore-eos | head -c 10")
+    done = in_shell("orcinus generate --raw Once --max-tokens 100 --ignore-eos | head -c 10")
     assert done.stderr == ""
 
 
@@ -150,7 +151,7 @@ def test_chat_in_a_terminal_ends_with_exit() -> None:
 
 @pytest.mark.parametrize("columns", part(60, full=[160]))
 def test_the_demo_in_a_terminal(columns: int) -> None:
-    output = in_terminal("demo", "--max-tokens", "10", "--repeats", "2", columns=columns)
+    output = in_terminal("demo", "--max-tokens", "4", "--repeats", "1", columns=columns)
     assert "slot 2" in output
     assert "\x1b[" in output
     assert "The answers are the same" in output

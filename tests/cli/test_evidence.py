@@ -11,7 +11,7 @@ import pytest
 from tests.commands import orcinus
 
 ORCA = ("--lengths", "orca")
-LONG = ("--arrivals", "poisson:rate=2", "--requests", "150", *ORCA)
+LONG = ("--arrivals", "poisson:rate=2", "--requests", "60", *ORCA)
 TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
 
 
@@ -122,21 +122,21 @@ def test_a_capacity_of_nothing_names_what_fails_and_by_how_much() -> None:
 
 
 def test_seeds_give_medians_and_intervals_in_all_three_commands(tmp_path: Path) -> None:
-    seeds = ("--seeds", "5", "--seed", "3")
+    seeds = ("--seeds", "3", "--seed", "3")
     one = [
-        json.loads(orcinus("simulate", *LONG, "--seed", str(3 + number), "--json").stdout)["ttft"]["p99"] for number in range(5)
+        json.loads(orcinus("simulate", *LONG, "--seed", str(3 + number), "--json").stdout)["ttft"]["p99"] for number in range(3)
     ]
     record = json.loads(orcinus("simulate", *LONG, *seeds, "--json").stdout)
-    assert record["seeds"] == [3, 4, 5, 6, 7]
-    assert record["ttft"]["p99"] == sorted(one)[2]
-    assert record["intervals"]["ttft.p99"] == {"low": min(one), "high": max(one), "level": 0.9375}
+    assert record["seeds"] == [3, 4, 5]
+    assert record["ttft"]["p99"] == sorted(one)[1]
+    assert record["intervals"]["ttft.p99"] == {"low": min(one), "high": max(one), "level": 0.75}
     file = tmp_path / "sweep.csv"
     orcinus("sweep", *LONG, *seeds, "--vary", "rate=2", "--workers", "1", "--csv", str(file))
     (row,) = table(file)
     assert (row["ttft_p99_s_low"], row["ttft_p99_s"], row["ttft_p99_s_high"]) == tuple(
-        map(str, (min(one), sorted(one)[2], max(one)))
+        map(str, (min(one), sorted(one)[1], max(one)))
     )
-    few = ("--requests", "40", *ORCA, "--p99-ttft", "0.4", "--tolerance", "0.3", "--json")
+    few = ("--requests", "40", *ORCA, "--p99-ttft", "0.4", "--tolerance", "0.5", "--json")
     rates = [json.loads(orcinus("capacity", *few, "--seed", str(seed)).stdout)["rate"] for seed in (3, 4, 5)]
     found = json.loads(orcinus("capacity", *few, "--seed", "3", "--seeds", "3").stdout)
     assert found["rates"] == rates
