@@ -23,6 +23,12 @@ def tagged(name: str) -> dict[str, Any]:
     return {"type": "object", "properties": {"kind": {"const": name}}}
 
 
+def nested() -> dict[str, Any]:
+    """Alternatives of alternatives, 40 of each: a billion of the last ones."""
+    inner = {f"d{depth}": {"anyOf": [{"$ref": f"#/$defs/d{depth + 1}"}] * 40} for depth in range(6)}
+    return {"oneOf": [{"$ref": "#/$defs/d0"}, {"$ref": "#/$defs/d0"}], "$defs": {**inner, "d6": {"type": "string"}}}
+
+
 def closed_tagged(name: str) -> dict[str, Any]:
     return {**tagged(name), "required": ["kind"], "additionalProperties": False}
 
@@ -152,6 +158,11 @@ UNIQUE: dict[str, Any] = {"type": "array", "uniqueItems": True}
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#: 'oneOf'"),
         ({"items": {"type": "object", "minProperties": 2}}, "#/items: 'minProperties'"),  # one name may be written twice
         ({"$ref": "#"}, "#: '$ref' leads back"),
+        (  # rewriting has an end: each of these is written as 1,957 arrays
+            {"prefixItems": [{"type": "array", "uniqueItems": True, "items": {"enum": list(range(6))}}] * 20},
+            "#/prefixItems/5: 'uniqueItems' cannot be enforced so often",
+        ),
+        (nested(), "#: 'oneOf'"),  # and so has the proof
         ({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "#/items: '$ref' leads back"),
         (  # {"b": 1} has both parts, although the second one would be written with its tag
             {"oneOf": [{**B, "additionalProperties": False}, tagged("x")], "discriminator": {"propertyName": "kind"}},

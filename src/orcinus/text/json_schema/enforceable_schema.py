@@ -15,6 +15,7 @@ from orcinus.text.json_schema.unique_items import with_arrangements
 
 MOST_REFERENCES = 16  # followed from one to the next
 LONGEST_CHAIN = 100  # references without a schema of their own between them
+MOST_ARRANGEMENTS = 10_000
 GREATEST = 10**15  # of the bounds of a number that llguidance can write as an expression
 BOUNDS = {"minimum": -1, "exclusiveMinimum": -1, "maximum": 1, "exclusiveMaximum": 1}
 
@@ -40,6 +41,7 @@ class _Rewriting:
         self._close = not composes(root)
         self._references: dict[str, None] = {}  # places to visit, in the order in which they were met
         self._visited: set[str] = set()
+        self._arrangements = 0  # of all arrays with `uniqueItems`
         self._copied: set[str] = set()  # containers on the way to a definition
         self._always: list[tuple[Any, str]] = []  # objects that must have a member, and its name
 
@@ -84,6 +86,9 @@ class _Rewriting:
             found = with_named_members(found, place, self.resolved)
         if found.get("uniqueItems") is True:
             found = with_arrangements(found, place, self.resolved)
+            self._arrangements += len(found["enum"])
+            if self._arrangements > MOST_ARRANGEMENTS:
+                raise refused(place, "'uniqueItems' cannot be enforced so often: remove it, or check the answer yourself")
         if isinstance(found.get("pattern"), str):
             found = with_plain_pattern(found)
         found = with_usual_format(found)

@@ -12,6 +12,7 @@ from orcinus.text.json_schema.unique_items import few_values
 TYPES = frozenset({"string", "integer", "number", "boolean", "null", "array", "object"})
 DEEPEST = 8  # members of members that are compared
 MOST_PARTS = 200
+MOST_COMPARISONS = 50_000  # of schemas, for one `oneOf`
 Resolve = Callable[[Any], Any]
 
 
@@ -65,9 +66,13 @@ class _Proof:
     def __init__(self, resolved: Resolve, close: bool) -> None:
         self._resolved = resolved
         self._close = close
+        self._left = MOST_COMPARISONS
 
     def excludes(self, one: Any, other: Any, depth: int = 0) -> bool:
         """Whether no answer written for `one` has `other`."""
+        self._left -= 1
+        if self._left < 0:
+            return False
         one, other = self._resolved(one), self._resolved(other)
         if one is False or other is False:
             return True
