@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -152,3 +153,23 @@ def test_a_tool_is_called_and_its_result_is_sent_back(client: openai.OpenAI) -> 
     history: Any = [*HI, whole.message, {"role": "tool", "tool_call_id": call.id, "content": "Noted."}]
     answered = client.chat.completions.create(model=MODEL, messages=history, tools=[tool], tool_choice="none", max_tokens=5)
     assert answered.choices[0].message.content
+
+
+def test_an_allowed_custom_tool_is_called_and_its_result_is_sent_back(client: openai.OpenAI) -> None:
+    """The package's helper for streams knows no custom tools, so its raw chunks are joined here."""
+    form = {"type": "grammar", "grammar": {"syntax": "regex", "definition": '[a-z]{3} "x"'}}
+    tools: Any = [{"type": "custom", "custom": {"name": "edit", "format": form}}]
+    allowed = {"mode": "required", "tools": [{"type": "custom", "custom": {"name": "edit"}}]}
+    choice: Any = {"type": "allowed_tools", "allowed_tools": allowed}
+    fields: Any = {"model": MODEL, "messages": HI, "temperature": 0, "tools": tools, "tool_choice": choice}
+    fields |= {"max_tokens": 60, "parallel_tool_calls": False}
+    message = client.chat.completions.create(**fields).choices[0].message
+    (call,) = message.tool_calls or ()
+    assert call.type == "custom"
+    assert re.fullmatch('[a-z]{3} "x"', call.custom.input)
+    chunks = [chunk.choices[0].delta.tool_calls for chunk in client.chat.completions.create(stream=True, **fields)]
+    pieces: list[Any] = [one.model_dump()["custom"] for calls in chunks for one in calls or ()]
+    assert pieces[0]["name"] == "edit"
+    assert "".join(piece["input"] for piece in pieces) == call.custom.input
+    history: Any = [*HI, message, {"role": "tool", "tool_call_id": call.id, "content": "Noted."}]
+    assert client.chat.completions.create(model=MODEL, messages=history, tools=tools, max_tokens=2).choices
