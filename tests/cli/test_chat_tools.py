@@ -94,7 +94,7 @@ def test_the_bundled_model_calls_tools() -> None:
 
 
 def test_a_server_s_model_calls_them_too(server: Running) -> None:
-    done = orcinus("chat", "--tools", "demo", "--temperature", "0", "--url", server.url, "--max-tokens", "40", stdin=CALLS)
+    done = orcinus("chat", "--tools", "demo", "--temperature", "0", "--url", server.url, stdin=CALLS)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r'call clock\(\{"zone": "(local|UTC)"\}\)\n\d+ tokens.*\nclock says: ', done.stdout)
     assert re.search(r'call calculator\(\{"a": -?\d+, "operator": ".", "b": -?\d+\}\)\n', done.stdout)
