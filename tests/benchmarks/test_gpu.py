@@ -200,6 +200,7 @@ def test_sections_are_chosen_by_name_and_listed() -> None:
     assert "fused        30 s" in start("--list").stdout
 
 
+@pytest.mark.full
 def test_without_a_device_it_says_so(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "none.json")]
     hidden = os.environ | {"PYTHONPATH": str(ROOT / "src"), "CUDA_VISIBLE_DEVICES": ""}
