@@ -9,20 +9,20 @@ from typing import Any
 import torch
 import transformers as hf
 
-WIDTH = 16  # of a head
+WIDTH = 64  # of a head: with the bundled model's heads, its compiled kernel serves here, too
 
 
 def save_scripted(folder: Path, tokenizer: Any, follows: Mapping[int, int], template: str | None = None) -> Path:
     """A checkpoint of a Llama that follows each token with another; tokens without an entry are followed by themselves."""
     size = len(tokenizer)
-    hidden = -(-size // WIDTH) * WIDTH
+    hidden = -(-size // (2 * WIDTH)) * 2 * WIDTH
     config = hf.LlamaConfig(
         vocab_size=size,
         hidden_size=hidden,
-        intermediate_size=WIDTH,
+        intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=hidden // WIDTH,
-        num_key_value_heads=hidden // WIDTH,
+        num_key_value_heads=hidden // WIDTH // 2,
         max_position_embeddings=2048,
         bos_token_id=None,
         eos_token_id=None,
