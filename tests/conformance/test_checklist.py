@@ -11,23 +11,21 @@ from orcinus.conformance.checklist import FAIL, SKIP, chosen, run
 from orcinus.conformance.registry import Check
 from orcinus.conformance.target import ServerUnderTest
 from tests.product import part
-from tests.serve.in_process import serving_in_process
+from tests.serve.conftest import Running
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[ServerUnderTest]:
-    """A server of its own: the checks of what is left behind want it to themselves."""
-    with serving_in_process() as running:
-        found = ServerUnderTest(running.url)
-        yield found
-        found.close()
+def target(server: Running) -> Iterator[ServerUnderTest]:
+    found = ServerUnderTest(server.url)
+    yield found
+    found.close()
 
 
 def some_of_each_subject() -> list[Check]:
-    """Every fourth check of a subject, and at least one."""
+    """Every sixth check of a subject, and at least one."""
     fast = [one for one in chosen() if not one.slow]
     subjects = [list(checks) for _, checks in groupby(fast, key=lambda one: one.name.partition(":")[0])]
-    return [one for checks in subjects for one in checks[::4]]
+    return [one for checks in subjects for one in checks[::6]]
 
 
 SOME = some_of_each_subject()

@@ -18,7 +18,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits
 from orcinus.observe.timeline import Stage, Timeline, TimelineObserver
-from tests.examples import examples
+from tests.examples import examples, fewer
 from tests.worlds import Job, World, build_world, random_jobs, run
 
 
@@ -58,7 +58,7 @@ def test_the_parts_add_up_to_the_whole_and_every_iteration_is_accounted_for(worl
 
 def test_iterations_without_a_part_are_counted_by_reason_for_all_requests_in_the_queue() -> None:
     """The long way round: for every batch, each request that lives and idles has exactly one reason."""
-    for seed, policy in itertools.product(range(10), POLICIES):
+    for seed, policy in itertools.product(range(fewer(10)), POLICIES):
         world = build_world(make_policy(policy), "paged", num_blocks=12)
         jobs = random_jobs(random.Random(seed), 20)
         alive: dict[str, int] = {}

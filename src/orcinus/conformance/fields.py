@@ -65,8 +65,9 @@ def _seed(target: ServerUnderTest) -> None:
 
 @check("fields: answers without a seed differ")
 def _no_seed(target: ServerUnderTest) -> None:
-    texts = {_told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5)) for _ in range(4)}
-    expect(len(texts) > 1, "four times the same text at temperature 1.5")
+    texts = (_told(target.chat(messages=STORY, max_tokens=LONG, temperature=1.5)) for _ in range(4))
+    first = next(texts)
+    expect(any(text != first for text in texts), "four times the same text at temperature 1.5")
 
 
 @check("fields: temperature 1e-9 is greedy")
@@ -154,9 +155,9 @@ def _ids(answer: Json) -> list[int]:
 
 @check("fields: penalties change an answer")
 def _penalties(target: ServerUnderTest) -> None:
-    plain = _told(target.chat(messages=STORY, max_tokens=120))
+    plain = _told(target.chat(messages=STORY, max_tokens=60))
     for name in ("presence_penalty", "frequency_penalty"):
-        changed = _told(target.chat(messages=STORY, max_tokens=120, **{name: 2}))
+        changed = _told(target.chat(messages=STORY, max_tokens=60, **{name: 2}))
         expect(changed != plain, f"{name} 2 changes nothing")
 
 

@@ -10,7 +10,7 @@ from orcinus.conformance.target import CHAT, STORY, Json, ServerUnderTest
 from orcinus.conformance.tools import CALLING
 from orcinus.conformance.verdict import expect_equal
 
-INNOCENT: Json = {"messages": STORY, "temperature": 0, "max_tokens": 60}
+INNOCENT: Json = {"messages": STORY, "temperature": 0, "max_tokens": 30}
 NEIGHBOURS: dict[str, Json] = {
     "a bias": {"logit_bias": {"300": 100}},
     "penalties": {"presence_penalty": 2, "frequency_penalty": 2, "repetition_penalty": 1.5},
