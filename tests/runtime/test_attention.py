@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import ATTENTION, Heads
+from orcinus.runtime.attention.port import Angles, rotate
 from orcinus.runtime.attention.reference import parts
+from orcinus.runtime.cpu_kernels import decode_attention
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
 from tests.examples import examples
@@ -80,27 +83,49 @@ def compare(
     dim: int,
     window: int | None,
     dtype: torch.dtype = torch.float32,
+    *,
+    normed: bool = False,
+    rotated: bool = False,
 ) -> float:
-    """Relative error ‖ours - exact‖ / ‖exact‖."""
+    """Relative error ‖ours - exact‖ / ‖exact‖, of the outputs and of the stored keys and values."""
     torch.manual_seed(len(sizes) + dim)
     batch = ragged_batch(sizes, block_size, seed=dim)
     total = len(batch.tokens)
     q = torch.randn(total, kv_heads * group, dim).to(dtype)
     k, v = torch.randn(total, kv_heads, dim).to(dtype), torch.randn(total, kv_heads, dim).to(dtype)
+    weights = torch.rand(2, dim).to(dtype) + 0.5
+    norms = (weights[0], weights[1], 1e-6) if normed else None
+    turns = torch.rand(total, dim // 2) * 6
+    angles = (turns.cos().to(dtype), turns.sin().to(dtype)) if rotated else None
     kv = filled_kv(batch, block_size, kv_heads, dim, dtype)
-    truth = exact(q, k, v, kv, batch, dim**-0.5, window)
-    ours = ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(kv_heads * group, kv_heads, dim, dim**-0.5, window))
+    kept = LayerKV(kv.keys.clone(), kv.values.clone())
+    heads = Heads(kv_heads * group, kv_heads, dim, dim**-0.5, window, norms)
+    ours = ATTENTION[name]()(joined(q, k, v), angles, kv, batch, heads)
     assert ours.dtype is dtype
+    q, k = prepared(q.double(), angles, norms and norms[0]), prepared(k.double(), angles, norms and norms[1])
+    truth = exact(q, k.to(dtype), v, kept, batch, dim**-0.5, window)
+    tolerance = 1e-2 if dtype is torch.bfloat16 else 1e-5
+    assert kept.keys.allclose(kv.keys, rtol=tolerance, atol=tolerance)
+    assert kept.values.equal(kv.values)
     return float((ours.view(q.shape).double() - truth).norm() / truth.norm())
+
+
+def prepared(x: Tensor, angles: Angles | None, weight: Tensor | None) -> Tensor:
+    """Heads `[T, heads, dim]` after norm (eps 1e-6) and rotation, in float64."""
+    if weight is not None:
+        x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
+    return x if angles is None else rotate(x, angles[0].double(), angles[1].double())
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 1, 2, 7, 20])), min_size=1, max_size=5)
 
 
 @examples(40)
-@given(st.sampled_from(HERE), SIZES, st.sampled_from([None, 1, 5, 16, 33]))
-def test_random_ragged_batches(name: str, sizes: list[tuple[int, int]], window: int | None) -> None:
-    assert compare(name, sizes, block_size=8, kv_heads=2, group=3, dim=20, window=window) < 1e-5
+@given(st.sampled_from(HERE), SIZES, st.sampled_from([None, 1, 5, 16, 33]), st.booleans(), st.booleans())
+def test_random_ragged_batches(
+    name: str, sizes: list[tuple[int, int]], window: int | None, normed: bool, rotated: bool
+) -> None:
+    assert compare(name, sizes, 8, 2, 3, 20, window, normed=normed, rotated=rotated) < 1e-5
 
 
 # The CPU's kernel is compiled for each of them, and elsewhere for the bundled model and the tests' checkpoints.
@@ -124,16 +149,46 @@ def test_geometries(name: str, kv_heads: int, group: int, dim: int, block_size: 
 
 @pytest.mark.parametrize("name", HERE)
 def test_bfloat16(name: str) -> None:
-    assert compare(name, [(0, 1), (37, 1), (30, 4), (0, 9)], 16, 2, 2, 64, None, torch.bfloat16) < 1e-2
+    sizes = [(0, 1), (37, 1), (30, 4), (0, 9)]
+    assert compare(name, sizes, 16, 2, 2, 64, None, torch.bfloat16, normed=True, rotated=True) < 1e-2
+
+
+@pytest.mark.parametrize("window", [None, 100, 40])
+def test_long_decodes_are_put_together_from_pieces(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_attention, "PIECE", 48)
+    assert compare("cpu", [(150, 1), (47, 1), (48, 1), (0, 1)], 8, 2, 3, 20, window, normed=True, rotated=True) < 1e-5
+
+
+def test_a_decode_is_the_same_to_the_bit_whatever_its_neighbours_and_threads() -> None:
+    """Its sums are cut at multiples of a fixed number of tokens, and added in one order."""
+    alone = ragged_batch([(39, 1)], 8, 3)
+    beside = ragged_batch([(39, 1), (17, 1), (0, 20), (30, 1)], 8, 3)  # the first one has the same blocks
+    torch.manual_seed(0)
+    kv = filled_kv(beside, 8, 2, 20, torch.float32)
+    qkv = torch.randn(len(beside.tokens), (6 + 2 + 2) * 20)
+    attend, heads = ATTENTION["cpu"](), Heads(6, 2, 20, 20**-0.5)
+    expected = attend(qkv[:1].clone(), None, LayerKV(kv.keys.clone(), kv.values.clone()), alone, heads)[0]
+    assert attend(qkv.clone(), None, LayerKV(kv.keys.clone(), kv.values.clone()), beside, heads)[0].equal(expected)
+    before = numba.get_num_threads()
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert attend(qkv, None, kv, beside, heads)[0].equal(expected)
+    numba.set_num_threads(before)
 
 
 def test_the_decode_kernel_survives_large_scores() -> None:
     """The running maximum keeps exponentials finite."""
     batch = ragged_batch([(30, 1)], 8, 0)
+<<<<<<< HEAD
     kv = filled_kv(batch, 8, 1, 20, torch.float32)
     kv.keys.mul_(1e3)
     q, k, v = torch.full((1, 3, 20), 100.0), torch.zeros(1, 1, 20), torch.zeros(1, 1, 20)
     outputs = [ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(3, 1, 20, 1.0)) for name in HERE]
+=======
+    kv = filled_kv(batch, 8, 2, 20, torch.float32)
+    kv.keys.mul_(1e3)
+    q, k, v = torch.full((1, 6, 20), 100.0), torch.zeros(1, 2, 20), torch.zeros(1, 2, 20)
+    outputs = [ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(6, 2, 20, 1.0)) for name in HERE]
+>>>>>>> 18693bd (runtime: fused operators for CPUs)
     assert torch.isfinite(outputs[0]).all()
     assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
 

@@ -14,7 +14,7 @@ from orcinus.core.executor_state import Row
 from orcinus.core.request import FinishCode
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.random import philox, uniform
-from orcinus.runtime.sampling import sample
+from orcinus.runtime.sampling import choose, sample
 from tests.examples import examples
 from tests.product import part
 from tests.seam import row as drawn
@@ -28,7 +28,7 @@ def wish(position: int = 1, history: tuple[int, ...] = (0,), prompt_length: int 
 
 
 def chosen(rows: torch.Tensor, chunks: list[Row]) -> list[int]:
-    return sample(rows.clone(), chunks).tokens
+    return choose(rows.clone(), chunks).sampled.tokens
 
 
 def frequencies(draws: int = 10_000, **params: Any) -> torch.Tensor:
@@ -55,6 +55,17 @@ def test_uniform_numbers_are_uniform_and_depend_on_seed_and_position_alone() -> 
 
 def test_greedy_takes_the_most_likely() -> None:
     assert chosen(PROBABILITIES.log()[None], [wish(temperature=0)]) == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_are_read_once_get_the_same_tokens(dtype: torch.dtype) -> None:
+    """Greedy rows beside others; of equal logits the first one is taken, wherever it stands."""
+    logits = torch.randint(-40, 40, (40, 131), generator=torch.Generator().manual_seed(0)).to(dtype)
+    rows = [wish(place, temperature=place % 3 and 0.5, logprobs=1 if place % 5 == 0 else None) for place in range(1, 41)]
+    rows[7] = wish(8, temperature=0, logit_bias={3: 99})
+    expected, found = sample(logits.float(), rows), choose(logits.clone(), rows).sampled
+    assert found == expected
+    assert found.tokens[7] == 3
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -176,12 +187,13 @@ def test_of_equally_likely_tokens_the_chosen_one_stands_first(temperature: float
             assert found.top[found.rank - 1] == (token, found.logprob)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("logprobs", [1, None])
+def test_a_row_that_is_not_finite_fails_alone(poison: float, logprobs: int | None) -> None:
     rows = PROBABILITIES.log().repeat(3, 1)
     rows[1, 3] = poison
-    chunks = [wish(temperature=t, logprobs=1) for t in (0, 0, 1)]
-    sampled = sample(rows.clone(), chunks)
+    chunks = [wish(temperature=t, logprobs=logprobs) for t in (0, 0, 1)]
+    sampled = choose(rows.clone(), chunks).sampled
     assert list(sampled.errors) == [1]
     assert sampled.tokens[2] == chosen(PROBABILITIES.log()[None], [chunks[2]])[0]
 

@@ -16,7 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class _Forgiving(FunctionCache):  # type: ignore[misc]
-    """A cache that ignores disk errors: the kernel is compiled again."""
+    """A cache that ignores disk errors: the kernel is compiled again.
+
+    It is fresh as long as no file beside the kernel's own has changed: kernels are made of functions of several files.
+    """
+
+    def __init__(self, py_func: Any) -> None:
+        super().__init__(py_func)
+        files = sorted(Path(py_func.__code__.co_filename).parent.glob("*.py"))
+        self._cache_file._source_stamp = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -23,9 +23,9 @@ from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import Shape, shape_of
-from orcinus.runtime.parallel.argmax import gathered_argmax, unadjusted_greedy
+from orcinus.runtime.parallel.argmax import gathered_argmax
 from orcinus.runtime.row_matcher import RowMatcher
-from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
+from orcinus.runtime.sampling import Choice, Sampled, Scores, choose, unadjusted_greedy
 from orcinus.runtime.transfers import Link, Mark
 from orcinus.text.grammars import Grammars, GrammarVocabulary
 

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from orcinus.core.executor_state import Row
 from orcinus.core.request import NOTHING_ALLOWED, Failure, FinishCode, Logprobs
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.runtime.cpu_kernels.argmax import argmax
+from orcinus.runtime.cpu_kernels.elements import LOADED
 from orcinus.runtime.random import uniform
 from orcinus.runtime.token_bitmask import apply_token_bitmask, token_bitmasks
 from orcinus.runtime.transfers import Link
@@ -67,12 +70,29 @@ class Chosen:
         return self.sampled
 
 
-def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
-    """One token per row of `logits`, with torch's operations, synchronously.
+def unadjusted_greedy(params: SamplingParams) -> bool:
+    """Whether the next token is the likeliest one of the model itself, and nothing else is asked of its logits."""
+    return params.greedy and params.logprobs is None and not (params.penalised or params.logit_bias or params.masked)
 
-    `logits` are `[len(rows), vocab_size]`.
+
+def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
+    """One token per row of `logits` `[len(rows), vocab_size]`, synchronously.
+
+    The rows that want their likeliest token are read once; torch's operations choose for the others.
     """
-    return Chosen(sample(logits.float(), rows))
+    others = [place for place, row in enumerate(rows) if not unadjusted_greedy(row.params)]
+    if len(others) == len(rows) or logits.device.type != "cpu" or logits.dtype not in LOADED:
+        return Chosen(sample(logits.float(), rows))
+    likeliest, finite = argmax(logits)
+    tokens: list[int] = likeliest.tolist()
+    logprobs: list[Logprobs | None] = [None] * len(rows)
+    errors = {place: NOT_FINITE for place in np.flatnonzero(~finite).tolist() if place not in others}
+    if others:
+        drawn = sample(logits[others].float(), [rows[place] for place in others])
+        for place, token, told in zip(others, drawn.tokens, drawn.logprobs, strict=True):
+            tokens[place], logprobs[place] = token, told
+        errors |= {others[at]: failure for at, failure in drawn.errors.items()}
+    return Chosen(Sampled(tokens, logprobs, errors))
 
 
 def sample(logits: Tensor, rows: Sequence[Row]) -> Sampled:

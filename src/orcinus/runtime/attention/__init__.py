@@ -8,6 +8,7 @@ from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.attention.reference import ReferenceAttention
 from orcinus.runtime.attention.requirements import WITH_KERNELS, check
+from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.operators import PLAIN, Operators
 
 
@@ -33,6 +34,8 @@ ATTENTION: dict[str, Callable[[], Attention]] = {
 
 def operators_of(attention: str) -> Operators:
     """The operators that go with an attention backend."""
+    if attention == "cpu":
+        return CpuOperators()
     if attention not in WITH_KERNELS:
         return PLAIN
     from orcinus.runtime.kernels.operators import FusedOperators

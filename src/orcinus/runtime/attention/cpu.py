@@ -1,4 +1,4 @@
-"""Attention on a CPU, with one paged kernel for all decodes."""
+"""Attention on a CPU: one kernel for all decodes, torch's fused attention for prompts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orcinus.runtime.attention.cpu_kernel import decode_kernel
-from orcinus.runtime.attention.port import Angles, Heads, split
+from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.attention.reference import attend, fused, parts
+from orcinus.runtime.cpu_kernels.decode_attention import decode_kernel, piece_size
+from orcinus.runtime.cpu_kernels.elements import array
+from orcinus.runtime.cpu_kernels.heads import prepare_kernel
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.pack import PackedBatch, PagedBatch
+from orcinus.runtime.pack import PackedBatch
 
 EVERYTHING = np.int64(2**62)  # larger than any sequence
 
@@ -33,27 +35,42 @@ class CpuAttention:
         torch.set_num_threads(threads)  # both use one OpenMP pool, and starting Numba's threads changed its size
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
-        q, k, v = split(qkv, angles, kv, batch, heads)
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if len(batch.sources):
-            self._decodes(q, kv, batch.decodes, heads, out)
-        for part in parts(batch.chunks, len(batch.sources)):
-            rows = part.rows
-            if part.start == 0 and (heads.window is None or part.end <= heads.window):
-                out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), heads.scale, mask=None)
-            else:
-                out[rows] = attend(q[rows], kv, part, heads)
-        return out.flatten(1)
+        decodes = len(batch.sources)
+        out = torch.empty((len(qkv), heads.num_heads * heads.head_dim), dtype=qkv.dtype)
+        rows, keys, values = array(qkv), array(kv.keys), array(kv.values)
+        before = _before(rows, angles, heads)
+        if len(qkv) > decodes:
+            prepare = prepare_kernel(heads.head_dim)
+            blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
+            prepare(rows, decodes, heads.num_heads, *before, keys, values, blocks, offsets)
+            _prompts(qkv, kv, batch, heads, out)
+        if decodes:
+            group, block_size = heads.num_heads // heads.num_kv_heads, kv.keys.shape[2]
+            decode = decode_kernel(heads.head_dim, group, block_size)
+            reach = EVERYTHING if heads.window is None else np.int64(heads.window)
+            tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
+            decode(
+                rows, *before, keys, values, tables, lengths, np.float32(heads.scale), reach, piece_size(block_size), array(out)
+            )
+        return out
 
-    @staticmethod
-    def _decodes(q: Tensor, kv: LayerKV, batch: PagedBatch, heads: Heads, out: Tensor) -> None:
-        """Rows [0, requests) of `q`."""
-        kernel = decode_kernel(heads.head_dim, heads.num_heads // heads.num_kv_heads, kv.keys.shape[2])
-        reach = EVERYTHING if heads.window is None else np.int64(heads.window)
-        tables, lengths = batch.tables.numpy(), batch.ends.numpy()
-        kernel(_array(q), _array(kv.keys), _array(kv.values), tables, lengths, np.float32(heads.scale), reach, _array(out))
+
+def _before(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> tuple[Any, ...]:
+    """What the kernels need for head norms and rotation; empty arrays where there is none."""
+    query, key, eps = heads.norms or (None, None, 0.0)
+    weights = [np.empty(0, rows.dtype) if weight is None else array(weight.data) for weight in (query, key)]
+    cos, sin = (array(each) for each in angles) if angles is not None else (np.empty((0, 0), rows.dtype),) * 2
+    return *weights, np.float32(eps), cos, sin
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The same memory as a numpy array; bfloat16 as its 16 bits."""
-    return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.contiguous().numpy()
+def _prompts(qkv: Tensor, kv: LayerKV, batch: PackedBatch, heads: Heads, out: Tensor) -> None:
+    """Attention of the chunks, whose queries and keys are prepared and stored."""
+    sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
+    q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
+    out = out.view(q.shape)
+    for part in parts(batch.chunks, len(batch.sources)):
+        rows = part.rows
+        if part.start == 0 and (heads.window is None or part.end <= heads.window):
+            out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), heads.scale, mask=None)
+        else:
+            out[rows] = attend(q[rows], kv, part, heads)

@@ -8,16 +8,10 @@ import torch
 from torch import Tensor
 
 from orcinus.core.request import Failure
-from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.linear_weight import share
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.sampling import NOT_FINITE, Sampled
 from orcinus.runtime.transfers import Link
-
-
-def unadjusted_greedy(params: SamplingParams) -> bool:
-    """Whether the next token is the likeliest one of the model itself, and nothing else is asked of its logits."""
-    return params.greedy and params.logprobs is None and not (params.penalised or params.logit_bias or params.masked)
 
 
 @dataclass(frozen=True, slots=True)

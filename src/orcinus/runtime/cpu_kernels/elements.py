@@ -1,0 +1,69 @@
+"""Elements of arrays as float32, the exponential, and tensors as arrays.
+
+Numba has no bfloat16: such arrays come as their 16 bits (uint16).
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.extending import overload
+from torch import Tensor
+
+LOADED = (torch.float32, torch.bfloat16)  # dtypes that kernels take
+F32 = np.float32
+FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
+LOG2_E = F32(1.4426950408889634)
+# 2**f for 0 <= f < 1, interpolated at Chebyshev nodes:
+EXP2 = tuple(F32(c) for c in (2.18657848e-4, 1.23913318e-3, 9.68418631e-3, 5.54806302e-2, 0.240230454, 0.693146933, 1.0))
+
+
+def array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The same memory as a numpy array; bfloat16 as its 16 bits."""
+    return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.contiguous().numpy()
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def exp(x):
+    """e**x for x <= 0 in float32; relative error below 3e-7.
+
+    2**whole by its bits times a polynomial for 2**fraction: a call of the library's would cost more than reading a key.
+    """
+    t = max(x * LOG2_E, F32(-127))  # whose power is 0
+    whole = np.floor(t)
+    f = t - whole
+    p = (((((EXP2[0] * f + EXP2[1]) * f + EXP2[2]) * f + EXP2[3]) * f + EXP2[4]) * f + EXP2[5]) * f + EXP2[6]
+    return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+def load(x):
+    """An element as float32."""
+
+
+@overload(load, inline="always")
+def _load(x):
+    if x == numba.types.uint16:
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+    return lambda x: x
+
+
+def rounded(x, like):
+    """A float32 as an element of the array `like`; bfloat16 is rounded to nearest, ties to even."""
+
+
+@overload(rounded, inline="always")
+def _rounded(x, like):
+    if like.dtype == numba.types.uint16:
+
+        def narrow(x, like):
+            bits = np.float32(x).view(np.uint32)
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+        return narrow
+    return lambda x, like: x

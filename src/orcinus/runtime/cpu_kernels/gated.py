@@ -1,0 +1,59 @@
+"""Gated activations: act(gate) · up (GLU: Shazeer, "GLU variants", 2020)."""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numba
+
+from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, rounded
+
+SILU, TANH_GELU, RELU = range(3)
+KINDS = {"silu": SILU, "swish": SILU, "gelu_pytorch_tanh": TANH_GELU, "gelu_new": TANH_GELU, "relu": RELU}
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _sigmoid(x):
+    e = exp(-abs(x))
+    return (F32(1) if x >= 0 else e) / (F32(1) + e)
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _activated(x, kind):
+    if kind == SILU:
+        return x * _sigmoid(x)
+    if kind == TANH_GELU:  # (1 + tanh u) / 2 is the sigmoid of 2u
+        return x * _sigmoid(F32(1.5957691216057308) * (x + F32(0.044715) * x * x * x))
+    return max(x, F32(0))
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _gate_row(x, row, out, kind):
+    size = out.shape[1]
+    for i in range(size):
+        out[row, i] = rounded(_activated(load(x[row, i]), kind) * load(x[row, size + i]), out)
+
+
+@cache
+def gated_kernel(kind: int, *, many: bool) -> Callable[..., None]:
+    """Compile (at its first call) the kernel of one activation; for many rows on all threads.
+
+    Arguments of the kernel: gate and up side by side `[T, 2 · size]`, and the output `[T, size]`.
+    """
+
+    @numba.njit(fastmath=FAST, error_model="numpy")
+    def gated(x, out):
+        for row in range(len(x)):
+            _gate_row(x, row, out, kind)
+
+    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+    def gated_of_many(x, out):
+        for row in numba.prange(len(x)):
+            _gate_row(x, row, out, kind)
+
+    kernel: Callable[..., None] = keep_compiled(gated_of_many if many else gated)
+    return kernel

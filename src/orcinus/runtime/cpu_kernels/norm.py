@@ -1,0 +1,62 @@
+"""RMSNorm, and the same after adding to the residual stream."""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _norm_row(x, row, weight, eps, out):
+    size = x.shape[1]
+    squares = F32(0)
+    for i in range(size):
+        squares += load(x[row, i]) * load(x[row, i])
+    inverse = F32(1) / np.sqrt(squares / F32(size) + eps)
+    for i in range(size):
+        out[row, i] = rounded(load(x[row, i]) * inverse * load(weight[i]), out)
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _add_row(x, delta, row):
+    for i in range(x.shape[1]):
+        x[row, i] = rounded(load(x[row, i]) + load(delta[row, i]), x)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def rms_norm(x, weight, eps, out):
+    """`out` = RMSNorm of `x`, both `[T, size]`."""
+    for row in range(len(x)):
+        _norm_row(x, row, weight, eps, out)
+
+
+@numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+def rms_norm_of_many(x, weight, eps, out):
+    """`rms_norm`, on all threads."""
+    for row in numba.prange(len(x)):
+        _norm_row(x, row, weight, eps, out)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def add_rms_norm(x, delta, weight, eps, out):
+    """x += delta; then `rms_norm` of it."""
+    for row in range(len(x)):
+        _add_row(x, delta, row)
+        _norm_row(x, row, weight, eps, out)
+
+
+@numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+def add_rms_norm_of_many(x, delta, weight, eps, out):
+    """`add_rms_norm`, on all threads."""
+    for row in numba.prange(len(x)):
+        _add_row(x, delta, row)
+        _norm_row(x, row, weight, eps, out)
+
+
+rms_norm, rms_norm_of_many = keep_compiled(rms_norm), keep_compiled(rms_norm_of_many)
+add_rms_norm, add_rms_norm_of_many = keep_compiled(add_rms_norm), keep_compiled(add_rms_norm_of_many)
