@@ -231,6 +231,20 @@ def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
             assert [batch.id for batch in batches] == list(range(batches[0].id, batches[-1].id + 1))
 
 
+@pytest.mark.parametrize("prompt_budget", [0, 5, 40])
+def test_only_decodes_hold_the_budget_of_a_stall_free_iteration_down(prompt_budget: int) -> None:
+    """With a decode it is `token_budget`; without one it is `prompt_budget`, if that is more."""
+    longest: dict[bool, int] = {True: 0, False: 0}
+    for seed in range(fewer(30)):
+        world = build_world(StallFree(8, prompt_budget), "reservation", num_blocks=40)
+        run(world, random_jobs(random.Random(seed), 25))
+        for batch in world.record.batches:
+            decoding = any(not chunk.prefill for chunk in batch.chunks)
+            longest[decoding] = max(longest[decoding], batch.num_tokens)
+    assert longest[True] == 8
+    assert 8 < longest[False] <= 40 if prompt_budget == 40 else longest[False] == 8
+
+
 def test_prefill_first_never_mixes_phases() -> None:
     for seed in range(fewer(30)):
         world = build_world(PrefillFirst(), "paged", num_blocks=16)

@@ -15,17 +15,22 @@ class StallFree:
     """Runs every decode in every iteration; prompts share the remaining budget.
 
     Running prompts come before new ones. `token_budget` bounds the time of an iteration and so the time between tokens; no
-    prompt, however long, stalls a decode.
+    prompt, however long, stalls a decode. Where no request decodes nothing can stall: `prompt_budget` holds there (0: the paper's
+    algorithm, which knows one budget).
     """
 
     holds_answers: ClassVar[bool] = False
     steady: ClassVar[bool] = True
     token_budget: int = 512  # as in the paper, for GPUs; docs/policies.md measures what suits a CPU
 
+    prompt_budget: int = 0
+
     def __post_init__(self) -> None:
         at_least("token_budget of the policy 'stall-free'", self.token_budget, 1)
+        at_least("prompt_budget of the policy 'stall-free'", self.prompt_budget, 0)
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
         chunks = (Grant(request, divisible=True) for request in chain(prompts, view.waiting))
-        return Selection(chain(map(Grant, decodes), chunks), max(self.token_budget, len(decodes)))
+        budget = self.token_budget if decodes else max(self.token_budget, self.prompt_budget)
+        return Selection(chain(map(Grant, decodes), chunks), max(budget, len(decodes)))
