@@ -178,17 +178,10 @@ def test_a_decode_is_the_same_to_the_bit_whatever_its_neighbours_and_threads() -
 def test_the_decode_kernel_survives_large_scores() -> None:
     """The running maximum keeps exponentials finite."""
     batch = ragged_batch([(30, 1)], 8, 0)
-<<<<<<< HEAD
     kv = filled_kv(batch, 8, 1, 20, torch.float32)
     kv.keys.mul_(1e3)
     q, k, v = torch.full((1, 3, 20), 100.0), torch.zeros(1, 1, 20), torch.zeros(1, 1, 20)
     outputs = [ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(3, 1, 20, 1.0)) for name in HERE]
-=======
-    kv = filled_kv(batch, 8, 2, 20, torch.float32)
-    kv.keys.mul_(1e3)
-    q, k, v = torch.full((1, 6, 20), 100.0), torch.zeros(1, 2, 20), torch.zeros(1, 2, 20)
-    outputs = [ATTENTION[name]()(joined(q, k, v), None, kv, batch, Heads(6, 2, 20, 1.0)) for name in HERE]
->>>>>>> 18693bd (runtime: fused operators for CPUs)
     assert torch.isfinite(outputs[0]).all()
     assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
 
