@@ -15,8 +15,8 @@ class StallFree:
     """Runs every decode in every iteration; prompts share the remaining budget.
 
     Running prompts come before new ones. `token_budget` bounds the time of an iteration and so the time between tokens; no
-    prompt, however long, stalls a decode. Where no request decodes nothing can stall: `prompt_budget` holds there (0: the paper's
-    algorithm, which knows one budget).
+    prompt, however long, stalls a decode. Where no request decodes nothing can stall: `prompt_budget` holds there, if it is
+    larger (0: the paper's algorithm, which knows one budget).
     """
 
     holds_answers: ClassVar[bool] = False
