@@ -46,6 +46,7 @@ def test_a_workload_of_ones_own_has_one_seed() -> None:
         simulate(replace(CONFIG, seeds=2), workload=workload_of(CONFIG))
 
 
+@pytest.mark.full  # tests/cli/test_evidence.py asks for one
 def test_a_capacity_over_seeds_is_their_median() -> None:
     asked = SLO({"ttft.p99": 0.3})
     together = find_capacity(replace(CONFIG, seeds=3), asked, tolerance=0.4, first=4)
