@@ -124,7 +124,7 @@ def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_bud
         assert engine.scheduler.step_time.error < 0.2
 
 
-@pytest.mark.parametrize(("factor", "end", "tbt"), [(4, 7, 0.015), (10, 6, 0.01), (3, 7, 0.01)])
+@pytest.mark.parametrize(("factor", "end", "tbt"), part((10, 6, 0.01), full=[(4, 7, 0.015), (3, 7, 0.01)]))
 def test_admission_recovers_when_a_disturbance_is_over(factor: float, end: float, tbt: float) -> None:
     """What the machine took meanwhile is in the prediction, which only prompts correct: they must be admitted for that."""
     watch, engine = serve(LatencyTarget(tbt=tbt), disturbed(factor, 5, end))

@@ -15,9 +15,8 @@ from tests.golden.record import FILE, MAX_TOKENS, QUESTIONS, TEXTS
 from tests.product import in_turn
 
 GOLDEN: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
-BATCHES = (
-    [(1, 10), (3, 4), (20, 1)] if whole() else [(1, 20), (3, 8), (20, 2)]
-)  # requests at most, and one of how many prompts is served
+# Requests at most, and one of how many prompts is served.
+BATCHES = [(1, 10), (3, 4), (20, 1)] if whole() else [(1, 20), (3, 8), (20, 2)]
 GREEDY = SamplingParams(max_tokens=MAX_TOKENS, temperature=0)
 
 
