@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, NewRequest
@@ -24,6 +24,7 @@ from orcinus.core.request import Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.core.view import Limits
+from tests.examples import examples
 from tests.worlds import OVERLAP, GuessingDrafter, World, build_world, check_all, random_jobs, run
 
 LIMITS = Limits(max_batch_size=4, max_batch_tokens=64, max_model_len=40)
@@ -130,7 +131,7 @@ def test_a_preempted_request_is_removed_and_comes_back_new_with_its_output() -> 
 # --- derived: what executors keep is equal to a rebuild ---
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(
     st.sampled_from(list(POLICIES)),
     st.sampled_from(list(ORDERS)),
