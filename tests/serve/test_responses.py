@@ -139,6 +139,11 @@ def test_a_probe_for_more_than_the_context_is_refused(server: Running) -> None:
     assert create(server, 400, max_output_tokens=10**6)["error"]["param"] == "max_output_tokens"
 
 
+def test_a_probe_is_checked_like_a_request(server: Running) -> None:
+    found = create(server, 400, text={"format": {"type": "json_schema", "name": "answer"}})
+    assert found["error"]["param"] == "text.format.schema"
+
+
 def test_refusals_and_tools_of_all_kinds_are_stored_without_a_warning(server: Running) -> None:
     refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
     custom = {"type": "custom", "name": "free"}

@@ -14,6 +14,7 @@ from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.dialects.responses import ResponsesReply, events_without_answer, response_object, without_answer
 from orcinus.serve.dialects.responses_history import PlacedItem, read_items, without_oldest_turns
 from orcinus.serve.dialects.responses_input import to_chat
+from orcinus.serve.dialects.responses_items import InputMessage
 from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseObject
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
@@ -26,6 +27,7 @@ from orcinus.serve.service import Service
 
 PREFIX = "resp_"
 SEALED = "reasoning.encrypted_content"
+ANYTHING = InputMessage(role="user", content="Hello")
 
 
 def router(service: Service) -> APIRouter:
@@ -80,6 +82,7 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
 def _without_answer(service: Service, body: ResponsesBody) -> Response:
     """The response to a request that says nothing; the engine does not see it."""
     service.processor.check_name(body.model)
+    to_chat(body, [("input", ANYTHING)])  # which refuses what it would refuse beside an input
     if (body.max_output_tokens or 0) >= (most := service.processor.ready.max_model_len):
         raise invalid("max_output_tokens", f"max_output_tokens: must be below {most}, the context", "context_length_exceeded")
     tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
