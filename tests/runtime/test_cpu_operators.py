@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from orcinus.runtime.cpu_kernels.operators import MANY, CpuOperators
+from orcinus.runtime.cpu_kernels.elements import MANY
+from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.operators import ACTIVATIONS, PLAIN
 
 OURS = CpuOperators()

@@ -25,7 +25,7 @@ from tests.serve.test_responses_input import read as read_response
 HI = [{"role": "user", "content": "Hi"}]
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
-BAD = {"type": "object", "properties": {"a": {"not": {}}}}  # what llguidance cannot express
+BAD = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}  # what llguidance cannot express
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": HI},
     COMPLETION: {"prompt": "Hi"},

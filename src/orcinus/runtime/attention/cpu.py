@@ -11,13 +11,11 @@ from torch import Tensor
 
 from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.attention.reference import attend, fused, parts
-from orcinus.runtime.cpu_kernels.decode_attention import decode_kernel, piece_size
-from orcinus.runtime.cpu_kernels.elements import array
-from orcinus.runtime.cpu_kernels.heads import prepare_kernel
+from orcinus.runtime.cpu_kernels.decode_attention import decode_attention
+from orcinus.runtime.cpu_kernels.elements import MANY, array
+from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
-
-EVERYTHING = np.int64(2**62)  # larger than any sequence
 
 
 class CpuAttention:
@@ -38,25 +36,19 @@ class CpuAttention:
         decodes = len(batch.sources)
         out = torch.empty((len(qkv), heads.num_heads * heads.head_dim), dtype=qkv.dtype)
         rows, keys, values = array(qkv), array(kv.keys), array(kv.values)
-        before = _before(rows, angles, heads)
-        if len(qkv) > decodes:
-            prepare = prepare_kernel(heads.head_dim)
-            blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
-            prepare(rows, decodes, heads.num_heads, *before, keys, values, blocks, offsets)
-            _prompts(qkv, kv, batch, heads, out)
+        prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
+        blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
+        prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), keys, values, blocks, offsets)
         if decodes:
-            group, block_size = heads.num_heads // heads.num_kv_heads, kv.keys.shape[2]
-            decode = decode_kernel(heads.head_dim, group, block_size)
-            reach = EVERYTHING if heads.window is None else np.int64(heads.window)
             tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
-            decode(
-                rows, *before, keys, values, tables, lengths, np.float32(heads.scale), reach, piece_size(block_size), array(out)
-            )
+            decode_attention(rows, keys, values, tables, lengths, heads.scale, heads.window, array(out))
+        if len(qkv) > decodes:
+            _prompts(qkv, kv, batch, heads, out)
         return out
 
 
-def _before(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> tuple[Any, ...]:
-    """What the kernels need for head norms and rotation; empty arrays where there is none."""
+def _norms_and_angles(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> tuple[Any, ...]:
+    """What head norms and rotation need; empty arrays where there is none."""
     query, key, eps = heads.norms or (None, None, 0.0)
     weights = [np.empty(0, rows.dtype) if weight is None else array(weight.data) for weight in (query, key)]
     cos, sin = (array(each) for each in angles) if angles is not None else (np.empty((0, 0), rows.dtype),) * 2
@@ -64,7 +56,7 @@ def _before(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> 
 
 
 def _prompts(qkv: Tensor, kv: LayerKV, batch: PackedBatch, heads: Heads, out: Tensor) -> None:
-    """Attention of the chunks, whose queries and keys are prepared and stored."""
+    """Attention of the chunks."""
     sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
     q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
     out = out.view(q.shape)

@@ -1,7 +1,6 @@
-"""Attention of all decodes, from the projection to the heads' outputs, in one call.
+"""Attention of all decodes in one call, over K/V blocks where they are (flash-decoding: Dao et al., 2023).
 
-It normalises and rotates queries and keys, stores keys and values, and attends over K/V blocks where they are
-(flash-decoding: Dao et al., 2023). A sequence is cut into pieces of `PIECE` tokens; a task is one piece and one key/value
+A sequence is cut into pieces of `PIECE` tokens; a task is one piece and one key/value
 head. It reads each key and value once for all query heads of the group, and keeps a running maximum and sum (online
 softmax), so nothing of the size of the context is stored:
 
@@ -14,8 +13,7 @@ softmax), so nothing of the size of the context is stored:
     out = sum over pieces of acc · exp(m - M) / sum over pieces of l · exp(m - M)      M = the largest m
 
 Pieces depend on a sequence's length alone, so what a request gets does not depend on its neighbours or on the number of
-threads. Sizes are constants of the closure, so that LLVM unrolls and vectorises the inner loops; they must stay plain
-numbers, because Numba's cache on disk tells kernels apart by them.
+threads. Compiling a kernel takes several seconds, so that all but the usual head sizes share one.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -24,24 +22,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, rounded
-from orcinus.runtime.cpu_kernels.heads import prepared_head
 
 NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
+EVERYTHING = 2**62  # larger than any sequence
+CONSTANT = (64, 128)  # head sizes of most models, with a kernel of their own: it takes two thirds of the time in short loops
+Floats, Words = NDArray[Any], NDArray[np.int32]
 
 
-def piece_size(block_size: int) -> int:
-    """Tokens of a piece: whole blocks."""
-    return max(1, PIECE // block_size) * block_size
-
-
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim):
     """s = q · keysᵀ for places [begin, end) of a block.
 
@@ -58,7 +55,7 @@ def _score(query, keys, block, head, begin, end, scores, group, block_size, head
             scores[g, i] = s
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _weigh(scores, peak, total, acc, task, group, block_size, head_dim):
     """Turn scores into weights p; rescale the sums under the new maximum."""
     for g in range(group):
@@ -77,7 +74,7 @@ def _weigh(scores, peak, total, acc, task, group, block_size, head_dim):
         total[task, g] = total[task, g] * shrink + weight
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _accumulate(scores, values, block, head, begin, end, acc, task, group, head_dim):
     """acc += p · values."""
     for i in range(begin, end):
@@ -87,37 +84,25 @@ def _accumulate(scores, values, block, head, begin, end, acc, task, group, head_
                 acc[task, g, d] += p * load(values[block, head, i, d])
 
 
-@numba.njit(fastmath=FAST, inline="always")
-def _store_new(qkv, request, head, weight, eps, cos, sin, keys, values, block, offset, query, sizes):
-    """Prepare and store the key and the value of a decode's own token."""
-    group, head_dim, _ = sizes
-    kv_heads = keys.shape[1]
-    at = (kv_heads * group + head) * head_dim
-    prepared_head(qkv, request, at, weight, eps, cos, sin, query, 0, head_dim)
-    for d in range(head_dim):
-        keys[block, head, offset, d] = rounded(query[0, d], keys)
-    at += kv_heads * head_dim
-    for d in range(head_dim):
-        values[block, head, offset, d] = qkv[request, at + d]
-
-
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _attend_piece(
-    task, request, head, begins, ends, length, qkv, query_norm, key_norm, eps, cos, sin, keys, values, tables, scale,
-    sums, peaks, totals, sizes,
+    task, owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals, head_dim
 ):  # fmt: skip
-    """One task: the queries of a group of heads, over tokens [begins, ends)."""
-    group, head_dim, block_size = sizes
+    """One task: the queries of a group of heads, over one piece of a sequence."""
+    group, block_size = sums.shape[1], keys.shape[2]
+    # neighbouring tasks are different pieces: each thread gets its share of the long sequences
+    head, place = task // len(owners), task % len(owners)
+    request = owners[place]
+    length = np.int64(lengths[request])
+    reached = max(0, length - reach)
+    begins = (reached // piece + place - firsts[request]) * piece
+    begins, ends = max(begins, reached), min(length, begins + piece)
     query, scores = np.empty((group, head_dim), np.float32), np.empty((group, block_size), np.float32)
-    if ends == length:
-        block, offset = tables[request, (length - 1) // block_size], (length - 1) % block_size
-        _store_new(qkv, request, head, key_norm, eps, cos, sin, keys, values, block, offset, query, sizes)
     for g in range(group):
         at = (head * group + g) * head_dim
-        prepared_head(qkv, request, at, query_norm, eps, cos, sin, query, g, head_dim)
         peaks[task, g], totals[task, g] = NOTHING, F32(0)
         for d in range(head_dim):
-            query[g, d] *= scale
+            query[g, d] = load(qkv[request, at + d]) * scale
             sums[task, g, d] = F32(0)
     for b in range(begins // block_size, (ends + block_size - 1) // block_size):
         block = tables[request, b]
@@ -127,10 +112,10 @@ def _attend_piece(
         _accumulate(scores, values, block, head, begin, end, sums, task, group, head_dim)
 
 
-@numba.njit(fastmath=FAST, inline="always")
-def _join_pieces(request, head, first, last, sums, peaks, totals, out, sizes):
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _join_pieces(request, head, first, last, sums, peaks, totals, out):
     """The output of a group of heads, from all pieces of a request."""
-    group, head_dim = sizes[0], sizes[1]
+    group, head_dim = sums.shape[1], sums.shape[2]
     for g in range(group):
         m = NOTHING
         for at in range(first, last):
@@ -148,7 +133,7 @@ def _join_pieces(request, head, first, last, sums, peaks, totals, out, sizes):
             out[request, begin + d] = rounded(x / total, out)
 
 
-@numba.njit(inline="always")
+@numba.njit
 def _pieces(lengths, reach, piece):
     """Each piece's request; and per request, its first piece in that list, then the length of the list.
 
@@ -167,39 +152,51 @@ def _pieces(lengths, reach, piece):
 
 
 @cache
-def decode_kernel(head_dim: int, group: int, block_size: int) -> Callable[..., None]:
-    """Compile (at its first call) the kernel for one geometry.
+def _attend_pieces(head_dim: int) -> Callable[..., None]:
+    """All tasks, on all threads; `head_dim` is a constant of the kernel, or 0: any size.
 
-    Arguments of the kernel: qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose first D rows decode; the weights of both norms
-    `[head_dim]`, or empty, and their eps; cosine and sine `[T, head_dim / 2]`, or empty; keys and values `[num_blocks,
-    kv_heads, block_size, head_dim]`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the scale; how far
-    back a token sees; tokens of a piece, a multiple of the block size; and the output `[T, heads · head_dim]`. float32, or
-    bfloat16 as uint16.
+    Nothing but the call stands in the loop, because what does takes long to compile.
     """
 
-    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
-    def decode(qkv, query_norm, key_norm, eps, cos, sin, keys, values, tables, lengths, scale, reach, piece, out):
-        requests, kv_heads = lengths.shape[0], keys.shape[1]
-        owners, firsts = _pieces(lengths, reach, piece)
-        count = len(owners)
-        sums = np.empty((count * kv_heads, group, head_dim), np.float32)
-        peaks = np.empty((count * kv_heads, group), np.float32)
-        totals = np.empty((count * kv_heads, group), np.float32)
-        for task in numba.prange(count * kv_heads):
-            # neighbouring tasks are different pieces: each thread gets its share of the long sequences
-            head, place = task // count, task % count
-            request = owners[place]
-            length = np.int64(lengths[request])
-            reached = max(0, length - reach)
-            begins = (reached // piece + place - firsts[request]) * piece
+    @numba.njit(parallel=True, error_model="numpy")
+    def attend_pieces(owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals):
+        for task in numba.prange(len(sums)):
             _attend_piece(
-                task, request, head, max(begins, reached), min(length, begins + piece), length, qkv, query_norm, key_norm, eps,
-                cos, sin, keys, values, tables, scale, sums, peaks, totals, (group, head_dim, block_size),
+                np.int64(task), owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals,
+                head_dim if head_dim else keys.shape[3],
             )  # fmt: skip
-        for request in range(requests):
-            for head in range(kv_heads):
-                first, last = head * count + firsts[request], head * count + firsts[request + 1]
-                _join_pieces(request, head, first, last, sums, peaks, totals, out, (group, head_dim))
 
-    kernel: Callable[..., None] = keep_compiled(decode)
+    kernel: Callable[..., None] = keep_compiled(attend_pieces)
     return kernel
+
+
+@numba.njit(error_model="numpy")
+def _join(firsts, sums, peaks, totals, out):
+    kv_heads = len(sums) // firsts[-1] if firsts[-1] else 0
+    for request in range(len(firsts) - 1):
+        for head in range(kv_heads):
+            first, last = head * firsts[-1] + firsts[request], head * firsts[-1] + firsts[request + 1]
+            _join_pieces(request, head, first, last, sums, peaks, totals, out)
+
+
+_pieces, _join = keep_compiled(_pieces), keep_compiled(_join)
+
+
+def decode_attention(
+    qkv: Floats, keys: Floats, values: Floats, tables: Words, lengths: Words, scale: float, window: int | None, out: Floats
+) -> None:
+    """Attention of all decodes over their sequences, their own tokens included.
+
+    qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose first D rows decode: `prepare_heads` has seen them; keys and values
+    `[num_blocks, kv_heads, block_size, head_dim]`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the
+    scale; how far back a token sees; and the output `[T, heads · head_dim]`. float32, or bfloat16 as uint16.
+    """
+    kv_heads, block_size, head_dim = keys.shape[1:]
+    group = out.shape[1] // (kv_heads * head_dim)
+    reach, piece = EVERYTHING if window is None else window, max(1, PIECE // block_size) * block_size
+    owners, firsts = _pieces(lengths, reach, piece)
+    tasks = len(owners) * kv_heads
+    sums, peaks, totals = (np.empty((tasks, group, *size), np.float32) for size in ((head_dim,), (), ()))
+    attend = _attend_pieces(head_dim if head_dim in CONSTANT else 0)
+    attend(owners, firsts, qkv, keys, values, tables, lengths, F32(scale), reach, piece, sums, peaks, totals)
+    _join(firsts, sums, peaks, totals, out)

@@ -12,11 +12,14 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba.extending import overload
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from torch import Tensor
 
+MANY = 1 << 16  # elements from which other threads help; below, waking them takes longer than the work
 LOADED = (torch.float32, torch.bfloat16)  # dtypes that kernels take
-F32 = np.float32
+F32, INT32 = np.float32, ir.IntType(32)
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
 LOG2_E = F32(1.4426950408889634)
 # 2**f for 0 <= f < 1, interpolated at Chebyshev nodes:
@@ -28,7 +31,7 @@ def array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.contiguous().numpy()
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, forceinline=True)
 def exp(x):
     """e**x for x <= 0 in float32; relative error below 3e-7.
 
@@ -41,29 +44,31 @@ def exp(x):
     return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-def load(x):
+@intrinsic
+def load(_, x):
     """An element as float32."""
+    bits = x == types.uint16
+
+    def generate(_context, builder, _signature, arguments):
+        (value,) = arguments
+        if not bits:
+            return value
+        return builder.bitcast(builder.shl(builder.zext(value, INT32), INT32(16)), ir.FloatType())
+
+    return types.float32(x), generate
 
 
-@overload(load, inline="always")
-def _load(x):
-    if x == numba.types.uint16:
-        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
-    return lambda x: x
-
-
-def rounded(x, like):
+@intrinsic
+def rounded(_, x, like):
     """A float32 as an element of the array `like`; bfloat16 is rounded to nearest, ties to even."""
+    bits = like.dtype == types.uint16
 
+    def generate(_context, builder, _signature, arguments):
+        value = arguments[0]
+        if not bits:
+            return value
+        found = builder.bitcast(value, INT32)
+        odd = builder.and_(builder.lshr(found, INT32(16)), INT32(1))
+        return builder.trunc(builder.lshr(builder.add(found, builder.add(odd, INT32(0x7FFF))), INT32(16)), ir.IntType(16))
 
-@overload(rounded, inline="always")
-def _rounded(x, like):
-    if like.dtype == numba.types.uint16:
-
-        def narrow(x, like):
-            bits = np.float32(x).view(np.uint32)
-            odd = (bits >> np.uint32(16)) & np.uint32(1)
-            return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
-
-        return narrow
-    return lambda x, like: x
+    return like.dtype(x, like), generate

@@ -16,13 +16,13 @@ SILU, TANH_GELU, RELU = range(3)
 KINDS = {"silu": SILU, "swish": SILU, "gelu_pytorch_tanh": TANH_GELU, "gelu_new": TANH_GELU, "relu": RELU}
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _sigmoid(x):
     e = exp(-abs(x))
     return (F32(1) if x >= 0 else e) / (F32(1) + e)
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _activated(x, kind):
     if kind == SILU:
         return x * _sigmoid(x)
@@ -31,7 +31,7 @@ def _activated(x, kind):
     return max(x, F32(0))
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _gate_row(x, row, out, kind):
     size = out.shape[1]
     for i in range(size):

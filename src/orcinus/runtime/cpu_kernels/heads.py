@@ -1,14 +1,11 @@
 """Queries and keys as attention takes them: normalised, rotated, written into K/V blocks.
 
-`prepare_kernel` does it for the tokens of prompts, in one pass over the projection; decodes do it inside their attention.
+One pass over the projection of all tokens, in place.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import cache
 
 import numba
 import numpy as np
@@ -17,59 +14,58 @@ from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
 
 
-@numba.njit(fastmath=FAST, inline="always")
-def prepared_head(qkv, row, begin, weight, eps, cos, sin, out, place, dim):
-    """Write one head of a row, normalised and rotated, to `out[place]` (float32)."""
-    inverse = F32(1)
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _prepare_head(qkv, row, begin, weight, eps, cos, sin, dim):
     if len(weight):
         squares = F32(0)
         for d in range(dim):
-            x = load(qkv[row, begin + d])
-            squares += x * x
+            squares += load(qkv[row, begin + d]) * load(qkv[row, begin + d])
         inverse = F32(1) / np.sqrt(squares / F32(dim) + eps)
-    for d in range(dim):
-        x = load(qkv[row, begin + d])
-        out[place, d] = x * inverse * load(weight[d]) if len(weight) else x
+        for d in range(dim):
+            qkv[row, begin + d] = rounded(load(qkv[row, begin + d]) * inverse * load(weight[d]), qkv)
     if len(cos):  # pairs (i, i + dim / 2), as Llama's (RoFormer)
         half = dim // 2
         for d in range(half):
-            first, second = out[place, d], out[place, d + half]
+            first, second = load(qkv[row, begin + d]), load(qkv[row, begin + half + d])
             c, s = load(cos[row, d]), load(sin[row, d])
-            out[place, d] = first * c - second * s
-            out[place, d + half] = second * c + first * s
+            qkv[row, begin + d] = rounded(first * c - second * s, qkv)
+            qkv[row, begin + half + d] = rounded(second * c + first * s, qkv)
 
 
-@cache
-def prepare_kernel(head_dim: int) -> Callable[..., None]:
-    """Compile (at its first call) the kernel for one geometry.
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+    kv_heads, head_dim = keys.shape[1], keys.shape[3]
+    if len(query_norm) or len(cos):
+        for head in range(heads + kv_heads):
+            weight = query_norm if head < heads else key_norm
+            _prepare_head(qkv, row, head * head_dim, weight, eps, cos, sin, head_dim)
+    block, offset = blocks[row], offsets[row]
+    if block >= 0:
+        for head in range(kv_heads):
+            key, value = (heads + head) * head_dim, (heads + kv_heads + head) * head_dim
+            for d in range(head_dim):
+                keys[block, head, offset, d] = qkv[row, key + d]
+            for d in range(head_dim):
+                values[block, head, offset, d] = qkv[row, value + d]
 
-    Arguments of the kernel: qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose rows from `first` on get their queries and keys
-    normalised and rotated, in place; the number of query heads; the weights of both norms `[head_dim]`, or empty, and their
-    eps; cosine and sine `[T, head_dim / 2]`, or empty; keys and values `[num_blocks, kv_heads, block_size, head_dim]`; each
-    row's block (negative: no slot) and place inside it `[T]`.
+
+@numba.njit(error_model="numpy")
+def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+    """Normalise and rotate queries and keys in place; store keys and values.
+
+    qkv `[T, (heads + 2 · kv_heads) · head_dim]`; the number of query heads; the weights of both norms `[head_dim]`, or empty,
+    and their eps; cosine and sine `[T, head_dim / 2]`, or empty; keys and values `[num_blocks, kv_heads, block_size,
+    head_dim]`; each row's block (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16.
     """
+    for row in range(len(qkv)):
+        _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets)
 
-    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
-    def prepare(qkv, first, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
-        kv_heads = keys.shape[1]
-        for task in numba.prange(qkv.shape[0] - first):
-            row = first + task
-            head = np.empty((1, head_dim), np.float32)
-            block, offset = blocks[row], offsets[row]
-            for h in range(heads + kv_heads):
-                begin = h * head_dim
-                weight = query_norm if h < heads else key_norm
-                if len(weight) or len(cos):
-                    prepared_head(qkv, row, begin, weight, eps, cos, sin, head, 0, head_dim)
-                    for d in range(head_dim):
-                        qkv[row, begin + d] = rounded(head[0, d], qkv)
-            if block >= 0:
-                for h in range(kv_heads):
-                    key, value = (heads + h) * head_dim, (heads + kv_heads + h) * head_dim
-                    for d in range(head_dim):
-                        keys[block, h, offset, d] = qkv[row, key + d]
-                    for d in range(head_dim):
-                        values[block, h, offset, d] = qkv[row, value + d]
 
-    kernel: Callable[..., None] = keep_compiled(prepare)
-    return kernel
+@numba.njit(parallel=True, error_model="numpy")
+def prepare_many_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+    """`prepare_heads`, on all threads."""
+    for row in numba.prange(len(qkv)):
+        _prepare_row(np.int64(row), qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets)
+
+
+prepare_heads, prepare_many_heads = keep_compiled(prepare_heads), keep_compiled(prepare_many_heads)

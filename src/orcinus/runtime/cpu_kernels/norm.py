@@ -11,7 +11,7 @@ from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _norm_row(x, row, weight, eps, out):
     size = x.shape[1]
     squares = F32(0)
@@ -22,7 +22,7 @@ def _norm_row(x, row, weight, eps, out):
         out[row, i] = rounded(load(x[row, i]) * inverse * load(weight[i]), out)
 
 
-@numba.njit(fastmath=FAST, inline="always")
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _add_row(x, delta, row):
     for i in range(x.shape[1]):
         x[row, i] = rounded(load(x[row, i]) + load(delta[row, i]), x)

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orcinus.runtime.cpu_kernels.elements import array
+from orcinus.runtime.cpu_kernels.elements import MANY, array
 from orcinus.runtime.cpu_kernels.gated import KINDS, gated_kernel
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
 from orcinus.runtime.operators import PLAIN
-
-MANY = 1 << 16  # elements from which other threads help; below, waking them takes longer than the work
 
 
 class CpuOperators:
