@@ -8,29 +8,26 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 
-def needs(field: str, other: str, *off: JsonValue) -> dict[str, JsonValue]:
-    """JSON Schema: a field requires another one, except for values `off`."""
-    unused: JsonValue = {"properties": {field: {"enum": [None, *off]}}}
-    return {"anyOf": [unused, {"properties": {other: {"const": True}}, "required": [other]}]}
+def together(field: str, in_use: JsonValue, **others: JsonValue) -> JsonValue:
+    """The schema of a field in use beside others that are off."""
+    return {"required": [field], "properties": {field: in_use, **others}}
 
 
-STREAM_OPTIONS = needs("stream_options", "stream", {})
-NO_MIN_TOKENS: JsonValue = {"properties": {"min_tokens": {"enum": [None, 0]}}}
+def none_of(*forbidden: JsonValue) -> dict[str, JsonValue]:
+    """The keyword that forbids combinations of fields.
+
+    One `not` of all, because tools multiply the alternatives of several rules.
+    """
+    return {"not": {"anyOf": list(forbidden)}}
 
 
-def given(field: str) -> JsonValue:
-    """The schema of a number, as opposed to null."""
-    return {"properties": {field: {"type": "integer"}}, "required": [field]}
-
-
-MIN_TOKENS_OF_CHAT: JsonValue = {"anyOf": [NO_MIN_TOKENS, given("max_tokens"), given("max_completion_tokens")]}
-MIN_TOKENS: JsonValue = {"anyOf": [NO_MIN_TOKENS, given("max_tokens")]}
-ZERO_MAX_TOKENS: JsonValue = {
-    "anyOf": [
-        {"not": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]}},
-        {"properties": {"echo": {"const": True}}, "required": ["echo"]},
-    ]
-}
+ABOVE_0: JsonValue = {"type": "integer", "minimum": 1}
+NULL: JsonValue = {"type": "null"}
+STREAM_OPTIONS = together("stream_options", {"not": {"enum": [None, {}]}}, stream={"enum": [None, False]})
+MIN_TOKENS_OF_CHAT = together("min_tokens", ABOVE_0, max_tokens=NULL, max_completion_tokens=NULL)
+MIN_TOKENS = together("min_tokens", ABOVE_0, max_tokens=NULL)
+ZERO_MAX_TOKENS = together("max_tokens", {"const": 0}, echo={"enum": [None, False]})
+TOP_LOGPROBS = together("top_logprobs", ABOVE_0, logprobs={"enum": [None, False, 0]})
 HAS_CONTENT: JsonValue = {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]}
 ASSISTANT: JsonValue = {"properties": {"role": {"const": "assistant"}}, "required": ["role"]}
 ONE_ENDING: JsonValue = {
@@ -52,21 +49,11 @@ ONLY_MESSAGES: JsonValue = {
     "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}},
     "required": ["messages"],
 }
-CHOOSES_A_TOOL: JsonValue = {
-    "anyOf": [
-        {"properties": {"tool_choice": {"enum": [None, "none", "auto"]}}},
-        {"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]},
-    ]
-}
-OF_COMPLETIONS: list[JsonValue] = [STREAM_OPTIONS, MIN_TOKENS, ZERO_MAX_TOKENS]
+NO_TOOL_TO_CHOOSE = together("tool_choice", {"not": {"enum": [None, "none", "auto"]}}, tools={"enum": [None, []]})
+OF_COMPLETIONS = none_of(STREAM_OPTIONS, MIN_TOKENS, ZERO_MAX_TOKENS)
 NO_SCHEMA: JsonValue = {"properties": {"type": {"enum": ["text", "json_object"]}}}
 WITH_SCHEMA: JsonValue = {
     "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
     "required": ["schema"],
 }
-OF_CHATS: list[JsonValue] = [
-    STREAM_OPTIONS,
-    MIN_TOKENS_OF_CHAT,
-    needs("top_logprobs", "logprobs", 0, False),
-    CHOOSES_A_TOOL,
-]
+OF_CHATS = none_of(ONE_ENDING, STREAM_OPTIONS, MIN_TOKENS_OF_CHAT, TOP_LOGPROBS, NO_TOOL_TO_CHOOSE)

@@ -117,7 +117,7 @@ class Sampling(Sampler, StructuredOutputFields):
 class CompletionBody(Sampling):
     """`POST /v1/completions`."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": rules.OF_COMPLETIONS})
+    model_config = ConfigDict(json_schema_extra=rules.OF_COMPLETIONS)
     unsupported = IN_COMPLETIONS
 
     prompt: Annotated[
@@ -142,12 +142,7 @@ class CompletionBody(Sampling):
 class ChatBody(Sampling):
     """`POST /v1/chat/completions`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": rules.OF_CHATS,
-            "not": rules.ONE_ENDING,
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=rules.OF_CHATS)
     unsupported = IN_CHAT
 
     messages: Messages

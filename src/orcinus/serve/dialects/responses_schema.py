@@ -166,7 +166,7 @@ INCLUDABLE = (
 class ResponsesBody(Sampler):
     """`POST /v1/responses`."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": [rules.STREAM_OPTIONS]})
+    model_config = ConfigDict(json_schema_extra=rules.none_of(rules.STREAM_OPTIONS))
     unsupported: ClassVar[UnsupportedFields]
 
     input: (
