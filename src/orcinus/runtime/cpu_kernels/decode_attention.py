@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -35,7 +35,8 @@ NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
 EVERYTHING = 2**62  # larger than any sequence
 CONSTANT = (64, 128)  # head sizes of most models, with a kernel of their own: it takes two thirds of the time in short loops
-Floats, Words = NDArray[Any], NDArray[np.int32]
+Floats: TypeAlias = NDArray[Any]  # float32, or bfloat16 as uint16
+Words: TypeAlias = NDArray[np.int32]
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
