@@ -142,6 +142,8 @@ def test_a_probe_for_more_than_the_context_is_refused(server: Running) -> None:
 def test_a_probe_is_checked_like_a_request(server: Running) -> None:
     found = create(server, 400, text={"format": {"type": "json_schema", "name": "answer"}})
     assert found["error"]["param"] == "text.format.schema"
+    assert create(server, 400, tool_choice="required")["error"]["param"] == "tool_choice"
+    assert create(server, 400, allowed_token_ids=[10**6])["error"]["param"] == "allowed_token_ids[0]"
 
 
 def test_refusals_and_tools_of_all_kinds_are_stored_without_a_warning(server: Running) -> None:

@@ -19,7 +19,7 @@ from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseOb
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.dialects.responses_tools import read_tools
-from orcinus.serve.errors import ApiError, invalid
+from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
 from orcinus.serve.responses import JSON, STREAM_HEADERS
 from orcinus.serve.routes.generation import answer_chat
@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
         async with service.receiving(request, ResponsesBody) as body:
             items = read_items(body, service.stored, _holder(request))
             if not items and not body.instructions:
-                return _without_answer(service, body)
+                return await _without_answer(service, request, body)
             return await _answer(service, request, body, items)
 
     @routes.get("/v1/responses/{id}", **gives(ResponseObject, (404, *ANY_ERRORS)))
@@ -79,12 +79,16 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
     return await answer_chat(service, request, asked, PREFIX, make_reply, chat.names)
 
 
-def _without_answer(service: Service, body: ResponsesBody) -> Response:
-    """The response to a request that says nothing; the engine does not see it."""
-    service.processor.check_name(body.model)
-    to_chat(body, [("input", ANYTHING)])  # which refuses what it would refuse beside an input
-    if (body.max_output_tokens or 0) >= (most := service.processor.ready.max_model_len):
-        raise invalid("max_output_tokens", f"max_output_tokens: must be below {most}, the context", "context_length_exceeded")
+async def _without_answer(service: Service, request: Request, body: ResponsesBody) -> Response:
+    """The response to a request that says nothing; the engine does not see it.
+
+    Raises `ApiError` for what would be refused beside an input.
+    """
+    chat = to_chat(body, [("input", ANYTHING)])
+    with chat.names.in_errors(), service.counting_texts():
+        service.processor.check_name(body.model)
+        service.processor.check_together(chat.body)
+        await service.processor.chat(chat.body, service.context(chat.body, request.scope["orcinus"]["holder"]))
     tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
     made = response_object(f"{PREFIX}{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
     if body.stream:
