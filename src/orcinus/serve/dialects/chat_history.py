@@ -45,7 +45,9 @@ class OpenCalls:
             told = "this result" if call_id is None else shown(call_id)
             raise invalid(where, f"{where}: the assistant's message before it has no call for {told}; send the call, too")
         answered = call_id if call_id in self.left else None if None in self.left else next(iter(self.left))
-        self.left -= Counter([answered])
+        self.left[answered] -= 1
+        if not self.left[answered]:  # a difference of counters would copy what is left, for every result
+            del self.left[answered]
 
     def check(self) -> None:
         """Raise `ApiError` 400 for calls without a result."""
