@@ -166,7 +166,7 @@ def test_a_line_that_is_refused_for_now_comes_again_when_told(
             return httpx.Response(status, headers={"Retry-After": "7"}, json={"error": {"message": "full"}})
         return await echo(asked)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(line_client, "sleep", sleep)  # not in asyncio: servers run in other threads
     batch.write(request("a"), request("b"))
     assert statuses(batch.run(full)) == {"a": 200, "b": 200}
     assert len(slept) == 6

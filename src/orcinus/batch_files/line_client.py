@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import random
 import time
+from asyncio import sleep
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ class LineClient:
 async def _sleep(told: float | None, times: int) -> None:
     """Wait as told, or twice as long each time; not all lines equally long."""
     seconds = min(MOST_WAIT_S, FIRST_WAIT_S * 2 ** (times - 1)) if told is None else told
-    await asyncio.sleep(seconds * random.uniform(1.0, 1.1))
+    await sleep(seconds * random.uniform(1.0, 1.1))
 
 
 def retry_after(header: str | None) -> float | None:
