@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError
 from orcinus.text.grammar_errors import told
-from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.json_schema.enforceable_schema import enforceable_object, enforceable_schema
 from orcinus.text.json_schema.schema_problem import with_place
 
 if TYPE_CHECKING:
@@ -83,19 +83,11 @@ def _of_schema(schema: str) -> str:
 
     parsed = json.loads(schema)
     try:
-        return LLMatcher.grammar_from_json_schema(_enforceable(parsed), {**JSON_SPACING})  # type: ignore[arg-type]
+        return LLMatcher.grammar_from_json_schema(enforceable_object(parsed), {**JSON_SPACING})  # type: ignore[arg-type]
     except RequestError:  # names a place
         raise
     except (ValueError, RecursionError) as error:  # nested too deeply, or a number that is too large
         raise RequestError(told(str(error)), "json") from None
-
-
-def _enforceable(schema: Any) -> Any:
-    """A schema that llguidance can read. Raises `RequestError`."""
-    found = enforceable_schema(schema)
-    if found is False:
-        raise RequestError("the schema allows no answer", "json")
-    return {} if found is True else found
 
 
 def with_schema_place(error: RequestError, wanted: StructuredOutputs) -> RequestError:

@@ -22,7 +22,6 @@ class StallFree:
     holds_answers: ClassVar[bool] = False
     steady: ClassVar[bool] = True
     token_budget: int = 512  # as in the paper, for GPUs; docs/policies.md measures what suits a CPU
-
     prompt_budget: int = 0
 
     def __post_init__(self) -> None:

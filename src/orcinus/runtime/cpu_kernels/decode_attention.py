@@ -1,8 +1,8 @@
 """Attention of all decodes in one call, over K/V blocks where they are (flash-decoding: Dao et al., 2023).
 
-A sequence is cut into pieces of `PIECE` tokens; a task is one piece and one key/value
-head. It reads each key and value once for all query heads of the group, and keeps a running maximum and sum (online
-softmax), so nothing of the size of the context is stored:
+A sequence is cut into pieces of `PIECE` tokens; a task is one piece and one key/value head. It reads each key and value
+once for all query heads of the group, and keeps a running maximum and sum (online softmax), so nothing of the size of the
+context is stored:
 
     for block of the piece:
         s    = q · keysᵀ                      [group, block_size]
@@ -34,7 +34,7 @@ from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, rounded
 NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
 EVERYTHING = 2**62  # larger than any sequence
-CONSTANT = (64, 128)  # head sizes of most models, with a kernel of their own: it takes two thirds of the time in short loops
+CONSTANT = (64, 128)  # head sizes of most models: as a constant it saves up to a quarter of the time (docs/log.md)
 Floats: TypeAlias = NDArray[Any]  # float32, or bfloat16 as uint16
 Words: TypeAlias = NDArray[np.int32]
 
@@ -156,7 +156,8 @@ def _pieces(lengths, reach, piece):
 def _attend_pieces(head_dim: int) -> Callable[..., None]:
     """All tasks, on all threads; `head_dim` is a constant of the kernel, or 0: any size.
 
-    Nothing but the call stands in the loop, because what does takes long to compile.
+    Nothing but the call stands in the loop, because what does takes long to compile. Indices are cast to one type: the
+    function would be compiled again for another.
     """
 
     @numba.njit(parallel=True, error_model="numpy")

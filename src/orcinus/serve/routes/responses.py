@@ -18,7 +18,6 @@ from orcinus.serve.dialects.responses_items import InputMessage
 from orcinus.serve.dialects.responses_objects import DeletedResponse, ResponseObject
 from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
-from orcinus.serve.dialects.responses_tools import read_tools
 from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
 from orcinus.serve.responses import JSON, STREAM_HEADERS
@@ -89,8 +88,8 @@ async def _without_answer(service: Service, request: Request, body: ResponsesBod
         service.processor.check_name(body.model)
         service.processor.check_together(chat.body)
         await service.processor.chat(chat.body, service.context(chat.body, request.scope["orcinus"]["holder"]))
-    tools, served = read_tools(body.tools), ServedModel(service.processor.name, service.fingerprint)
-    made = response_object(f"{PREFIX}{uuid.uuid4().hex[:24]}", body, tools, tools.warnings, served) | {"store": False}
+    id, served = f"{PREFIX}{uuid.uuid4().hex[:24]}", ServedModel(service.processor.name, service.fingerprint)  # noqa: A001
+    made = response_object(id, body, chat.tools, chat.warnings, served) | {"store": False}
     if body.stream:
         return Response(events_without_answer(made), headers=STREAM_HEADERS, media_type="text/event-stream")
     return JSON(without_answer(made))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orcinus.errors import RequestError
 from orcinus.text.json_schema.closed_schema import composes, declares_all
 from orcinus.text.json_schema.one_of import exclusive
 from orcinus.text.json_schema.pointers import DEFINITIONS, LISTS, NAMED, ONE, ROOT, at, below, is_place, refused, steps
@@ -31,6 +32,14 @@ def enforceable_schema(schema: Any) -> Any:
     and `RecursionError`.
     """
     return _Rewriting(schema).result()
+
+
+def enforceable_object(schema: Any, what: str = "answer") -> dict[str, Any]:
+    """`enforceable_schema`, as an object. Raises `RequestError` also for a schema that allows no `what`."""
+    found = enforceable_schema(schema)
+    if found is False:
+        raise RequestError(f"the schema allows no {what}", "json")
+    return {} if found is True else dict(found)
 
 
 class _Rewriting:

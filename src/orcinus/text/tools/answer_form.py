@@ -7,7 +7,7 @@ import re
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
 from orcinus.errors import RequestError
-from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.json_schema.enforceable_schema import enforceable_object
 from orcinus.text.tools.call_grammar import check_schema
 from orcinus.text.tools.tool_call import TokenId, ToolChoice
 from orcinus.text.tools.tool_use import ToolUse
@@ -49,10 +49,7 @@ def _rule(wanted: StructuredOutputs) -> str:
 
 def _json_rule(schema: str) -> str:
     try:
-        found = enforceable_schema(json.loads(schema))
-        if found is False:
-            raise RequestError("the schema allows no answer")
-        spaced = {"x-guidance": JSON_SPACING, **({} if found is True else found)}
+        spaced = {"x-guidance": JSON_SPACING, **enforceable_object(json.loads(schema))}
         check_schema(spaced)
     except RequestError as error:
         raise RequestError(f"json: {error}", "json") from None

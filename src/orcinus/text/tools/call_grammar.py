@@ -12,7 +12,7 @@ from typing import Any
 from orcinus.core.structured_outputs import JSON_SPACING
 from orcinus.errors import RequestError, shown
 from orcinus.text.json_schema.closed_schema import COMBINED
-from orcinus.text.json_schema.enforceable_schema import enforceable_schema
+from orcinus.text.json_schema.enforceable_schema import enforceable_object
 from orcinus.text.json_schema.schema_problem import schema_problem, with_place
 from orcinus.text.tools.tool_call import TokenId, Tool, ToolChoice
 
@@ -152,14 +152,11 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     if not any(name in given for name in (*COMBINED, "additionalProperties", "properties", "required")):
         return {**given, "additionalProperties": False}
     try:
-        found = enforceable_schema(given)
+        return enforceable_object(given, "arguments")
     except RequestError as error:
         raise RequestError(str(error), "parameters") from None
     except RecursionError:
         raise RequestError("it is nested too deeply", "parameters") from None
-    if found is False:
-        raise RequestError("the schema allows no arguments", "parameters")
-    return dict(found)
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
