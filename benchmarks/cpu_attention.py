@@ -3,7 +3,7 @@
     python benchmarks/cpu_attention.py [--threads 2] [--repeats 15]
 
 Three ways to attend with one query per request over scattered K/V blocks, timed in turn on the same data:
-  kernel   orcinus.runtime.attention.cpu_kernel, which reads blocks where they are
+  kernel   the `cpu` backend (orcinus.runtime.cpu_kernels), which reads blocks where they are
   gather   copy every context into one padded tensor, then one scaled-dot-product call
   loop     one scaled-dot-product call per request over a copy of its context (the `reference` backend)
 Bandwidth counts the bytes of the keys and values once. Medians; the read of a large tensor is the ceiling.

@@ -18,6 +18,11 @@ IGNORED = (
 IGNORED_INSIDE = ("annotations",)  # fields of messages that the openai package repeats
 
 
+def type_of(value: Any) -> Any:
+    """The type of an object, as it was sent or as it was read."""
+    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+
+
 class Object(BaseModel):
     """An object of a request.
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictSt
 from pydantic_core import PydanticCustomError
 
 from orcinus.serve.field_types import at_most
-from orcinus.serve.object_schema import Object
+from orcinus.serve.object_schema import Object, type_of
 from orcinus.serve.unsupported import IN_STRUCTURED_OUTPUTS
 
 MOST_CHOICES = 1024
@@ -72,7 +72,7 @@ class JsonSchemaFormat(Object):
 
 def _format_kind(value: Any) -> str:
     """The tag of a format, so errors name its own fields."""
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    kind = type_of(value)
     return f"format {kind}" if kind in FORMATS else "format text"
 
 

@@ -8,17 +8,12 @@ from pydantic import Discriminator, Field, StrictBool, StrictStr, Tag
 
 from orcinus.serve.custom_tools import custom_parameters
 from orcinus.serve.field_types import at_most
-from orcinus.serve.object_schema import Object
+from orcinus.serve.object_schema import Object, type_of
 
 FUNCTION_NAME = (
     "^[a-zA-Z0-9_.-]{1,128}$"  # OpenAI's, with dots, and as long as Anthropic's: clients join names of servers and tools
 )
 MOST_TOOLS = 1024
-
-
-def type_of(value: Any) -> Any:
-    """The type of an object, as it was sent or as it was read."""
-    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
 
 
 def tool_kind(value: Any) -> str:

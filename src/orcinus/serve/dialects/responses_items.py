@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, StrictStr, Tag
 from pydantic.json_schema import SkipJsonSchema
 
 from orcinus.serve.field_types import SHORT, at_most, text_only, text_or_list
-from orcinus.serve.object_schema import Object
+from orcinus.serve.object_schema import Object, type_of
 
 MOST_ITEMS = 4096
 Status = Literal["in_progress", "completed", "incomplete"] | None
@@ -33,7 +33,7 @@ class RefusalPart(Object):
 
 
 def _part_kind(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    kind = type_of(value)
     return "a refusal" if kind == "refusal" else "a text"
 
 

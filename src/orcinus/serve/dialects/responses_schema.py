@@ -10,7 +10,7 @@ from orcinus.serve import field_rules as rules
 from orcinus.serve.conversation_schema import TemplateKwargs
 from orcinus.serve.dialects.responses_items import Items, Name
 from orcinus.serve.field_types import LENGTH, SHORT, OptionalCount, at_most, text_or_list
-from orcinus.serve.object_schema import Object
+from orcinus.serve.object_schema import Object, type_of
 from orcinus.serve.schema import ChatBody, Sampler
 from orcinus.serve.tool_schema import FUNCTION_NAME, PlainFormat, format_kind
 from orcinus.serve.unsupported import FAMILIES, GENERATION, Unsupported, UnsupportedFields
@@ -52,7 +52,7 @@ class CustomSpec(Object):
 
 
 def _tool_kind(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    kind = type_of(value)
     return f"tool {kind}" if kind in CALLABLE else "tool hosted" if kind is not None else "tool function"
 
 
