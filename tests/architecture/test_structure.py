@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "config",
         "cache",
         "clock",
+        "disk_cache",
         "distribution",
         "files",
         "model_config",

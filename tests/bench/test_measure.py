@@ -77,13 +77,10 @@ def test_slot_use_is_the_mean_over_iterations() -> None:
 
 
 @given(st.lists(st.floats(1e-4, 1e3), min_size=1, max_size=80))
-def test_percentiles_are_those_of_numpy_and_scipy(values: list[float]) -> None:
-    from scipy import stats  # which takes two seconds
-
+def test_percentiles_are_those_of_numpy(values: list[float]) -> None:
     found = metrics(repeat(*(request(number, 0.0, (value,)) for number, value in enumerate(values))))
     for part in (50, 95, 99):
         assert found[f"ttft.p{part}"] == pytest.approx(float(np.percentile(values, part)))
-        assert found[f"ttft.p{part}"] == pytest.approx(float(stats.scoreatpercentile(values, part)))
     assert found["ttft.mean"] == pytest.approx(float(np.mean(values)))
 
 

@@ -18,7 +18,7 @@ from orcinus import LLM, SamplingParams
 from orcinus.errors import ConfigError, ModelError
 from orcinus.runtime.checkpoint import known_checkpoint, open_checkpoint, put
 from orcinus.runtime.hub import find_model
-from orcinus.runtime.models import DecoderSpec
+from orcinus.runtime.models import DecoderSpec, read_spec
 from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -288,3 +288,16 @@ def test_a_tensor_is_put_into_its_place(saved: torch.dtype, wanted: torch.dtype,
     target = torch.empty((6, 4) if transposed else (4, 6), dtype=wanted)
     put(tensor, target, transposed=transposed)
     assert torch.equal(target, (tensor.t() if transposed else tensor).to(wanted))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_spec_that_was_kept_is_the_one_that_transformers_gives(
+    checkpoint: Made, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    folder = checkpoint(name)[1]
+    first = open_checkpoint(folder).spec
+    monkeypatch.setattr(read_spec, "_with_defaults", lambda config, family: pytest.fail("transformers is asked again"))
+    kept = open_checkpoint(folder).spec
+    assert (kept, hash(kept), repr(kept)) == (first, hash(first), repr(first))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
-from orcinus.model_config import LARGEST, read_config, shown
+from orcinus.model_config import read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.dummy import fill_at_random
@@ -31,7 +29,7 @@ from orcinus.runtime.models import (
     Place,
     PlainWeight,
 )
-from orcinus.runtime.models.rope import SPELLINGS, check_rope
+from orcinus.runtime.models.read_spec import read_spec
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
@@ -40,11 +38,6 @@ from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_heade
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
 EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
-# Config fields that families read if they are fields of the config class; then fields read in any config.
-READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
-READ |= {"attention_bias", "mlp_bias", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"}
-READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
-READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta", *SPELLINGS}
 EMBEDDING, HEAD = "embed.weight", "head.weight"
 
 
@@ -75,9 +68,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
     try:
-        check_rope(config)
-        with _quiet_transformers():
-            spec = family.read(_with_defaults(config, family))
+        spec = read_spec(config, family)
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     except Exception as error:  # a config can make its readers raise anything
@@ -293,33 +284,3 @@ def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
     if dtype is None:
         raise ModelError(f"config.json in {folder} says dtype {shown(named)}: known are auto, {', '.join(DTYPES)}")
     return dtype
-
-
-def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
-    """A config as transformers reads it, with defaults and current rope names.
-
-    Null values are dropped from rope settings, too; transformers would calculate with them.
-    """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    kind = CONFIG_MAPPING[family.model_type]
-    known = {field.name for field in fields(kind)} | set(kind.attribute_map)
-    wanted = known & READ | READ_ANYWHERE
-    found = deepcopy({name: value for name, value in config.items() if name in wanted})
-    for name in SPELLINGS:
-        if settings := found.get(name):
-            found[name] = {key: value for key, value in settings.items() if value is not None}
-    return kind(**found)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence transformers' warnings: we report errors of configs ourselves."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

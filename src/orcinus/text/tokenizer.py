@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property, partial
@@ -13,30 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.core.structured_outputs import StructuredOutputs, ThinkingMarks
-from orcinus.errors import ModelError, RequestError, one_line
-from orcinus.model_config import MIB, check_file, read_config, read_optional
+from orcinus.errors import RequestError
 from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter
 from orcinus.text.generation_config import end_of_text_ids
-from orcinus.text.patterns import check_patterns, is_panic, limited_matching
+from orcinus.text.patterns import limited_matching
 from orcinus.text.reasoning import BEGIN, END
 from orcinus.text.token_names import BYTE_TOKEN, CHARACTER_BYTES, SilentTokens
+from orcinus.text.tokenizer_files import read_tokenizer
 from orcinus.text.tools.tool_use import ToolUse
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "Hello"}
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
-OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-BESIDE = (
-    "vocab.txt",
-    "merges.txt",
-    "tekken.json",
-    "spiece.model",
-    "chat_template.json",
-    "chat_template.jinja",
-)
 PIECE = 16 * 1024  # characters per piece when counting a text that may be much too long
 USUAL = 8  # characters of a token, at most: texts with more of them are rare
-MOST_BYTES = 128 * MIB  # of a tokenizer's file: the largest published ones have about 35 MiB
 
 
 class TooManyTokens(RequestError):
@@ -184,9 +171,9 @@ class Tokenizer:
     def facts(self) -> dict[str, Any]:
         """Facts for clients, under the names of tokenizer_config.json."""
         t = self._tokenizer
-        named = {name: getattr(t, name, None) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        kind = {"tokenizer_class": type(t).__name__, "vocab_size": len(t), "chat_template": t.chat_template}
-        return {**kind, **{name: None if token is None else str(token) for name, token in named.items()}}
+        named = {name: t.special_tokens_map.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        name = getattr(t, "class_name", type(t).__name__)
+        return {"tokenizer_class": name, "vocab_size": len(t), "chat_template": t.chat_template, **named}
 
     def encode_chat(
         self,
@@ -330,55 +317,8 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
     Raises `ModelError` if the tokenizer is broken.
     """
-    if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
-        return None
-    _check_files(folder)
-    try:
-        tokenizer = _read(folder)
-    except BaseException as error:  # the tokenizers library raises bare Exception, and panics
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
-        raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(error)}") from error
-    check_patterns(getattr(tokenizer, "backend_tokenizer", None), folder)
-    tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
-    return Tokenizer(tokenizer, end_of_text_ids(folder, tokenizer.eos_token_id))
-
-
-def _check_files(folder: Path) -> None:
-    """Raise `ModelError` for files that would take too long to read.
-
-    config.json is among them, because it names the class of some tokenizers.
-    """
-    for name in (*VOCABULARIES, *BESIDE):
-        if os.path.lexists(folder / name):
-            check_file(folder / name, MOST_BYTES)
-    for name in OBJECTS:
-        read_optional(folder / name)
-    if os.path.lexists(folder / "config.json"):
-        read_config(folder)
-
-
-def _read(folder: Path) -> Any:
-    """The tokenizer as transformers loads it.
-
-    Its class is the one that the folder names, or that of the model type.
-    """
-    named = read_optional(folder / "tokenizer_config.json").get("tokenizer_class")
-    local = {"local_files_only": True, "trust_remote_code": False}
-    if named == "PreTrainedTokenizerFast":  # any other way to find it imports torch
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(folder, **local)
-    from transformers import AutoTokenizer, PreTrainedConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    config = read_optional(
-        folder / "config.json"
-    )  # else transformers reads all of it, and fails on fields that do not concern it
-    kind = config.get("model_type")
-    make = CONFIG_MAPPING[kind] if isinstance(kind, str) and kind in CONFIG_MAPPING else PreTrainedConfig
-    facts = make(name_or_path=str(folder), tokenizer_class=config.get("tokenizer_class"))
-    return AutoTokenizer.from_pretrained(folder, config=facts, **local)
+    found = read_tokenizer(folder)
+    return None if found is None else Tokenizer(found, end_of_text_ids(folder, found.eos_token_id))
 
 
 def _valid(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 from orcinus.errors import ModelError
 
@@ -62,6 +63,16 @@ class DecoderSpec:
         if isinstance(self.norm_eps, bool) or not 0 <= self.norm_eps <= 1:
             raise ModelError(f"the epsilon of norms must be between 0 and 1, not {self.norm_eps!r}")
 
+    def to_json(self) -> bytes:
+        """As bytes."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> DecoderSpec:
+        """`to_json`, inverted."""
+        found = json.loads(data, object_hook=_with_tuples)
+        return cls(**found | {"rope": found["rope"] and Rope(**found["rope"])})
+
     @property
     def longest_request(self) -> int:
         """The most tokens of a request, rope scaling included."""
@@ -88,3 +99,7 @@ class DecoderSpec:
     def qkv_sizes(self) -> tuple[int, int, int]:
         """Rows of the query, key and value parts of the fused projection."""
         return (self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim, self.num_kv_heads * self.head_dim)
+
+
+def _with_tuples(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

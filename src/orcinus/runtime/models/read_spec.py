@@ -1,0 +1,69 @@
+"""A model's spec from its config.json, as transformers reads it: with defaults and current names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import fields
+from typing import Any
+
+from orcinus.disk_cache import DiskCache
+from orcinus.model_config import LARGEST
+from orcinus.runtime.models import families, rope, spec
+from orcinus.runtime.models.families import Family
+from orcinus.runtime.models.rope import SPELLINGS, check_rope
+from orcinus.runtime.models.spec import DecoderSpec
+
+# Config fields that families read if they are fields of the config class; then fields read in any config.
+READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
+READ |= {"attention_bias", "mlp_bias", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"}
+READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
+READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta", *SPELLINGS}
+KEPT = DiskCache("specs", ("transformers",), (__file__, families.__file__, rope.__file__, spec.__file__))
+
+
+def read_spec(config: Mapping[str, Any], family: Family) -> DecoderSpec:
+    """The spec of a config; transformers is asked once for each config.
+
+    A config can make its readers raise anything, `ModelError` among it.
+    """
+    question = json.dumps([family.model_type, family.base, config]).encode()
+    if (kept := KEPT.find(question)) is not None:
+        return DecoderSpec.from_json(kept)
+    check_rope(config)
+    with _quiet_transformers():
+        found = family.read(_with_defaults(config, family))
+    KEPT.keep(question, found.to_json())
+    return found
+
+
+def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
+    """A config as transformers reads it, with defaults and current rope names.
+
+    Null values are dropped from rope settings, too; transformers would calculate with them.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = CONFIG_MAPPING[family.model_type]
+    known = {field.name for field in fields(kind)} | set(kind.attribute_map)
+    wanted = known & READ | READ_ANYWHERE
+    found = deepcopy({name: value for name, value in config.items() if name in wanted})
+    for name in SPELLINGS:
+        if settings := found.get(name):
+            found[name] = {key: value for key, value in settings.items() if value is not None}
+    return kind(**found)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence transformers' warnings: we report errors of configs ourselves."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
