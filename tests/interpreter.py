@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from orcinus.cache import cache_folder
 from orcinus.runtime.kernels import available
 from orcinus.runtime.kernels.launch_configs import remembered
+from tests.examples import whole
 
 INTERPRET = "TRITON_INTERPRET"
 
@@ -21,8 +24,9 @@ if available():
     os.environ[INTERPRET] = "1"  # read when triton, and when each kernel, is imported
     import numpy as np
     import triton.language as tl
+    from triton.language.semantic import TritonSemantic
     from triton.runtime import interpreter
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+    from triton.runtime.interpreter import InterpreterBuilder, InterpreterOptions, TensorHandle
 
     def _rounded(self: Any, src: Any, to: Any) -> Any:
         """To bfloat16 by rounding to nearest, ties to even, as a device does; the interpreter would cut the bits off."""
@@ -36,6 +40,44 @@ if available():
         if a.dtype.scalar is tl.bfloat16:
             a, b = _cast(self, a, tl.float32), _cast(self, b, tl.float32)
         return _dot(self, a, b, *rest)
+
+    def _broadcast(self: Any, a: Any, b: Any) -> Any:
+        """Blocks of equal shapes as they are; the interpreter would copy both, because it takes a list for no tuple."""
+        if a.type.is_block() and b.type.is_block() and a.type.shape == b.type.shape:
+            return a, b
+        return _broadcast_any(self, a, b)
+
+    def _dtype_of(kind: Any) -> Any:
+        """NumPy's type for one of triton's; the interpreter would make a table of all types for each question."""
+        scalar = kind.scalar
+        if isinstance(scalar, tl.pointer_type):
+            return _dtype_of_any(scalar)
+        if scalar.name not in _dtypes:
+            _dtypes[scalar.name] = _dtype_of_any(scalar)
+        return _dtypes[scalar.name]
+
+    @cache
+    def _sizes(shape: tuple[int, ...]) -> tuple[Any, Any]:
+        return tl.constexpr(math.prod(shape)), tl.tuple([tl.constexpr(size) for size in shape])
+
+    def _tensor(self: Any, handle: Any, kind: Any) -> None:
+        """A tensor whose shape, which nothing changes, is that of all like it; the interpreter would make a new one."""
+        self.handle, self.type, self.dtype = handle, kind, kind.scalar
+        self.numel, self.shape = _sizes(kind.shape if kind.is_block() else ())
+
+    @cache
+    def _block_of(shape: tuple[int, ...]) -> tuple[Any, Any]:
+        made = object.__new__(tl.block_type)
+        _any_block(made, tl.int32, list(shape))
+        return made.shape, made.numel
+
+    def _block(self: Any, element: Any, shape: Any) -> None:
+        """A block's type. Its shape is checked the first time."""
+        if not all(type(size) is int for size in shape):
+            _any_block(self, element, shape)
+            return
+        self.element_ty, (self.shape, self.numel) = element, _block_of(tuple(shape))
+        self.name = f"<{self.shape}, {element}>"
 
     class _PatchedOnce:
         """triton's language, turned to the interpreter once for each module; triton does so at every call of a function."""
@@ -54,7 +96,9 @@ if available():
                 scope.restore()
 
     _cast, _dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot
-    _patch_lang = interpreter._patch_lang
+    _broadcast_any, _dtype_of_any = TritonSemantic.broadcast_impl_value, interpreter._get_np_dtype
+    _patch_lang, _any_block = interpreter._patch_lang, tl.block_type.__init__
+    _dtypes = dict[str, Any]()
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -64,6 +108,12 @@ def interpreted() -> Iterator[None]:
         patch.setattr(InterpreterBuilder, "cast_impl", _rounded)
         patch.setattr(InterpreterBuilder, "create_dot", _widened)
         patch.setattr("orcinus.runtime.gpu.executor.batches", lambda *_: ())  # nothing is compiled, and they take a minute
+        patch.setattr(TritonSemantic, "broadcast_impl_value", _broadcast)
+        patch.setattr(interpreter, "_get_np_dtype", _dtype_of)
+        patch.setattr(tl.tensor, "__init__", _tensor)
+        patch.setattr(tl.block_type, "__init__", _block)
+        # To look at every sum and product for an overflow takes a third of the time.
+        patch.setattr(interpreter.interpreter_builder, "options", InterpreterOptions(sanitize_overflow=whole()))
         once = _PatchedOnce()
         patch.setattr(interpreter, "_patch_lang", once)
         yield
