@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -82,3 +86,42 @@ def test_numba_is_not_followed_to_folders_of_its_own_choice(folder: Path, monkey
     kernel = double()
     assert kernel(3) == 6
     assert kernel._cache.cache_path is None
+
+
+@contextmanager
+def compiling_elsewhere(folder: Path) -> Iterator[None]:
+    """Another process has begun to compile the kernel; when it is done the kernel is on disk."""
+    assert double()(3) == 6
+    (index,) = folder.rglob("*.nbi")
+    (lock,) = folder.rglob("*.lock")
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        index.rename(index.with_suffix(".later"))
+        yield
+        index.with_suffix(".later").rename(index)
+
+
+def test_processes_that_need_a_kernel_at_once_compile_it_once(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        second = double()
+        with compiling_elsewhere(folder):
+            answer = pool.submit(second, 3)
+            with pytest.raises(TimeoutError):
+                answer.result(timeout=0.2)
+        assert answer.result(timeout=60) == 6
+    assert hits(second) == 1
+
+
+def test_a_process_that_does_not_finish_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "LONGEST_WAIT_S", 0.1)
+    second = double()
+    with compiling_elsewhere(folder):
+        assert second(3) == 6
+        assert hits(second) == 0
+
+
+def test_where_files_cannot_be_locked_each_process_compiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available")))
+    first, second = double(), double()
+    assert (first(3), second(3)) == (6, 6)
+    assert (hits(first), hits(second)) == (0, 1)

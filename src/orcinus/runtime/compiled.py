@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numba
 from numba.core.caching import FunctionCache
@@ -13,20 +15,62 @@ from orcinus.cache import cache_folder
 from orcinus.errors import one_line
 
 log = logging.getLogger(__name__)
+LONGEST_WAIT_S = 60.0  # for another process to compile a kernel, which takes seconds
+POLL_S = 0.02
+
+
+class _CompileLock:
+    """A lock between processes: held while one of them compiles a kernel. It is best effort, and ends with its process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> None:
+        """Wait for the lock, at most `LONGEST_WAIT_S`; go on without it after that, or where files cannot be locked."""
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        try:
+            self._file = self._file or self._path.open("wb")
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    time.sleep(POLL_S)
+        except OSError as error:
+            log.info("%s cannot be locked: %s", self._path, one_line(error))
+        self.release()
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class _Forgiving(FunctionCache):  # type: ignore[misc]
     """A cache that ignores disk errors: the kernel is compiled again.
 
     It is fresh as long as no file beside the kernel's own has changed: kernels are made of functions of several files.
+    Processes that need a kernel at the same time, such as ranks, compile it once: the others wait and load it.
     """
 
     def __init__(self, py_func: Any) -> None:
         super().__init__(py_func)
         files = sorted(Path(py_func.__code__.co_filename).parent.glob("*.py"))
         self._cache_file._source_stamp = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
+        self._lock = _CompileLock(Path(self._cache_file._index_path).with_suffix(".lock"))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The kernel of a signature, or None if this process is to compile it; `save_overload` ends its turn."""
+        found = self._load(sig, target_context)
+        if found is None and self._enabled:
+            self._lock.acquire()
+            found = self._load(sig, target_context)  # another process may have compiled it meanwhile
+            if found is not None:
+                self._lock.release()
+        return found
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # a damaged pickle raises anything
@@ -38,6 +82,8 @@ class _Forgiving(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
         except Exception as error:
             self._give_up("kept", error)
+        finally:
+            self._lock.release()
 
     def _give_up(self, what: str, error: Exception) -> None:
         log.info("a compiled kernel cannot be %s in %s: %s", what, self.cache_path, one_line(error))
