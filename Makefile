@@ -30,7 +30,7 @@ test-all: style  ## the same with whole products of choices, more examples and s
 test-%: $(VENV)/installed-test  ## one folder of tests: make test-core, make test-serve, ...
 	$(PYTEST) tests/$*
 
-check: style  ## formatter, linter, types, structure
+check: lint  ## formatter, linter, types, structure
 	$(BIN)/python -m pytest -q tests/architecture
 
 style: $(VENV)/installed-test
