@@ -19,7 +19,7 @@ from orcinus.core.request import Finish, Overlap
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import NO_OVERLAP
 from orcinus.core.view import Limits
-from tests.examples import examples
+from tests.examples import examples, fewer
 from tests.product import product
 from tests.worlds import OVERLAP, GuessingDrafter, Job, build_world, check_all, random_jobs, run
 
@@ -49,7 +49,7 @@ def seeds(*world: str | int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("policy", "order", "kv", "depth"), WORLDS)
 def test_everyone_is_served_as_if_alone(policy: str, order: str, kv: str, depth: int) -> None:
-    for seed in seeds(policy, order, kv, depth):
+    for seed in seeds(policy, order, kv, depth)[: fewer(2)]:
         jobs = random_jobs(random.Random(seed), 25)
         world = build_world(make_policy(policy), kv, depth=abs(depth), overlap=overlap_at(depth), order=order)
         requests = run(world, jobs)
@@ -63,12 +63,12 @@ def test_cancelling_disturbs_no_other_request_and_the_same_workload_gives_the_sa
 ) -> None:
     first, second = seeds(policy, order, kv, depth)
     batches = []
-    for seed in (first, second, second):
+    for seed in (first, second, second)[-fewer(3, least=2) :]:
         jobs = random_jobs(random.Random(seed), 25, cancels=True)
         world = build_world(make_policy(policy), kv, depth=abs(depth), overlap=overlap_at(depth), order=order)
         check_all(world, jobs, run(world, jobs))
         batches.append(world.record.batches)
-    assert batches[1] == batches[2]
+    assert batches[-2] == batches[-1]
 
 
 @examples(60)

@@ -22,6 +22,7 @@ from orcinus.core.unserved import Reason
 from orcinus.core.view import Limits, View
 from orcinus.observe.latency import LatencyObserver, percentile
 from orcinus.observe.timeline import TimelineObserver
+from tests.examples import fewer
 from tests.product import part
 
 Machine = Callable[[Batch, float], float]  # seconds of a batch that begins at a moment
@@ -113,8 +114,9 @@ def test_p99_keeps_the_target_with_at_least_the_throughput_of_the_best_fixed_bud
     machine: str,
 ) -> None:
     start = MACHINES[machine]
-    fixed = [serve(StallFree(budget), start())[0] for budget in (16, 32, 64, 128, 256, 512)]
-    for tbt in (0.02, 0.03, 0.06):
+    budgets = (16, 32, 64, 128, 256, 512)[-fewer(6, least=4) :]  # the smallest are never the best
+    fixed = [serve(StallFree(budget), start())[0] for budget in budgets]
+    for tbt in (0.02, 0.03, 0.06)[: fewer(3, least=2)]:
         keeping = [watch for watch in fixed if percentile(watch.tbt(), 99) <= tbt]
         watch, engine = serve(LatencyTarget(tbt=tbt), start())
         if keeping:

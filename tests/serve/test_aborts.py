@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import Running
+from tests.serve.in_process import serving_in_process
 from tests.serve.watch import watching
 from tests.waiting import wait_until, within
 
@@ -24,6 +25,19 @@ GIVEN_UP = {"prompt": "Tell me about rain and wind", "max_tokens": 1500, "ignore
 @pytest.fixture
 def iterations(server: Running) -> Iterator[list[dict[str, Any]]]:
     """Everything that the engine runs, while another request keeps it busy."""
+    with all_iterations(server) as seen:
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Running]:
+    """An iteration takes as long as one of the bundled model and a tenth of its work: for tests that wait for many."""
+    with serving_in_process("--simulate", "llama-7b", "--speed", "4") as running:
+        yield running
+
+
+@contextmanager
+def all_iterations(server: Running) -> Iterator[list[dict[str, Any]]]:
     with watching(server.url) as seen:
         with httpx.stream("POST", f"{server.url}/v1/completions", json=BUSY, timeout=30) as busy:
             lines = busy.iter_lines()
@@ -60,11 +74,12 @@ def settle(iterations: list[dict[str, Any]], count: int = 20) -> None:
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_hanging_up_on_a_running_request(server: Running, iterations: list[dict[str, Any]], streaming: bool) -> None:
-    with connection(server, GIVEN_UP | {"stream": streaming}):
-        wait_for(iterations)
-    settle(iterations, 80)
-    assert not ran(iterations[-40:]), "it would run for 1500"
+def test_hanging_up_on_a_running_request(simulated: Running, streaming: bool) -> None:
+    with all_iterations(simulated) as iterations:
+        with connection(simulated, GIVEN_UP | {"stream": streaming}):
+            wait_for(iterations)
+        settle(iterations, 80)
+        assert not ran(iterations[-40:]), "it would run for 1500"
 
 
 def test_cancelling_a_running_request(server: Running, iterations: list[dict[str, Any]]) -> None:
@@ -100,17 +115,18 @@ def test_a_stop_string(server: Running, iterations: list[dict[str, Any]]) -> Non
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_hanging_up_on_a_queued_request(server: Running, iterations: list[dict[str, Any]], streaming: bool) -> None:
+def test_hanging_up_on_a_queued_request(simulated: Running, streaming: bool) -> None:
     """With a batch of one, the second request waits until the first, which runs long, has ended."""
-    server.http.put("/v1/scheduler", json={"max_batch_size": 1})
+    simulated.http.put("/v1/scheduler", json={"max_batch_size": 1})
     try:
-        with connection(server, GIVEN_UP | {"stream": streaming}):
-            wait_until(lambda: iterations and iterations[-1]["waiting"] == 1)
-        settle(iterations, 80)
-        assert not any(event["waiting"] for event in iterations[-40:])
-        assert not ran(iterations)
+        with all_iterations(simulated) as iterations:
+            with connection(simulated, GIVEN_UP | {"stream": streaming}):
+                wait_until(lambda: iterations and iterations[-1]["waiting"] == 1)
+            settle(iterations, 80)
+            assert not any(event["waiting"] for event in iterations[-40:])
+            assert not ran(iterations)
     finally:
-        server.http.put("/v1/scheduler", json={"max_batch_size": 8})
+        simulated.http.put("/v1/scheduler", json={"max_batch_size": 8})
 
 
 def test_two_hundred_clients_that_drop_at_once(server: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.schema import ChatBody
 from orcinus.serve.text_threads import TextThreads
 from orcinus.text.answer import Answer, RequestMetrics
+from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import ByteWriter, Detokenizer
 from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.reasoning import Reasoning
@@ -166,7 +168,9 @@ def served(folder: Path, limit_s: float) -> RequestProcessor:
     return RequestProcessor("m", tokenizer, SamplingParams(), Ready(2048, 2048, 16384, 1024), 0, TextThreads(1, limit_s))
 
 
-def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_served(tmp_path: Path) -> None:
+def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(MODEL_DIR, folder)
     template = (
@@ -176,7 +180,8 @@ def test_a_chat_template_without_end_is_the_requests_error_and_the_next_one_is_s
     for name in ("tokenizer_config.json", "chat_template.jinja"):
         (folder / name).unlink(missing_ok=True)
     (folder / "chat_template.jinja").write_text(template)
-    model = served(folder, 0.5)
+    monkeypatch.setattr("orcinus.text.tokenizer.TemplateRenderer", partial(TemplateRenderer, limit_s=0.5))
+    model = served(folder, 0.2)
 
     async def ask(content: str) -> int:
         body = ChatBody.model_validate({"messages": [{"role": "user", "content": content}], "max_tokens": 5})

@@ -158,9 +158,26 @@ def test_ctrl_c_while_it_starts_is_one_line(after: float) -> None:
     assert errors in ("", "interrupted\n")
 
 
+def check_silence(server: Running) -> None:
+    """An engine that stands still, and goes on."""
+    engine = engine_pid(server)
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        assert server.http.post("/v1/completions", json=LONG | {"timeout": 1}).status_code == 408
+        wait_until(lambda: server.http.get("/health").status_code != 200, pause=0.1)
+        answer = server.http.get("/health")
+        assert answer.json()["error"]["code"] == "engine_silent"
+        assert server.http.get("/ready").status_code == 503
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    wait_until(lambda: server.http.get("/health").status_code == 200)
+
+
 @pytest.mark.parametrize("model", MODELS, ids=" ".join)
 def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status(model: tuple[str, ...]) -> None:
+    """Before, it is silent for a while: the server is not healthy, and deadlines hold."""
     with serving(*model) as server:
+        check_silence(server)
         frames: list[Any] = []
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:
             for line in answer.iter_lines():
@@ -248,19 +265,10 @@ def test_what_cannot_be_loaded_is_said_in_one_line() -> None:
         in_one_line(done, CANNOT_LOAD[arguments])
 
 
-def test_a_silent_engine_is_not_healthy_deadlines_hold_and_it_ends_with_its_server() -> None:
+@pytest.mark.full  # one whose server is killed while it starts: test_signals.py
+def test_an_engine_ends_with_its_server() -> None:
     with serving(*SIMULATED) as server:
         engine = engine_pid(server)
-        os.kill(engine, signal.SIGSTOP)
-        try:
-            assert server.http.post("/v1/completions", json=LONG | {"timeout": 1}).status_code == 408
-            wait_until(lambda: server.http.get("/health").status_code != 200, pause=0.1)
-            answer = server.http.get("/health")
-            assert answer.json()["error"]["code"] == "engine_silent"
-            assert server.http.get("/ready").status_code == 503
-        finally:
-            os.kill(engine, signal.SIGCONT)
-        wait_until(lambda: server.http.get("/health").status_code == 200)
         server.process.kill()
         server.process.wait()
         wait_until(lambda: not Path(f"/proc/{engine}").exists())

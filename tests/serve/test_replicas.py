@@ -65,6 +65,7 @@ def gauge(server: Running, name: str) -> dict[str, float]:
     return {sample.labels["engine"]: sample.value for family in page for sample in family.samples if sample.name == name}
 
 
+@pytest.mark.full  # requests that move: test_replica_set.py; the death of the only engine's process: test_process.py
 def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_servers() -> None:
     with serving(*SIMULATED, "--max-batch-size", "3") as server:
         pids = engine_pids(server)

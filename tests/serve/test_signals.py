@@ -85,10 +85,26 @@ def streams(server: Running, count: int, then: Callable[[], object]) -> list[lis
         return [each.result() for each in asked]
 
 
+def test_a_signal_to_all_processes_drains_and_a_second_one_ends_at_once() -> None:
+    with serving(*SIMULATED, "--max-batch-size", "16") as server:
+        pids = family(server.process.pid)
+        assert len(pids) == 2
+        assert len({os.getpgid(pid) for pid in pids}) == 1, "the engine is of the server's group: a terminal reaches it"
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=BODY | {"max_tokens": 1500}, timeout=60) as answer:
+            lines = answer.iter_lines()  # kept, for a forgotten one hangs up
+            next(lines)
+            for ended in streams(server, STREAMS, lambda: to_all(server.process, signal.SIGHUP)):
+                assert ended[-1] == "data: [DONE]"
+                assert sum(line.startswith("data: {") for line in ended) == BODY["max_tokens"]
+            assert server.http.get("/ready").status_code == 503
+            to_all(server.process, signal.SIGHUP)
+            assert server.process.wait(timeout=20) == 1
+        assert gone(pids)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize(
-    "number",
-    part(signal.SIGHUP, full=[signal.SIGINT, signal.SIGTERM]),  # TERM to the server alone: test_process.py
-    ids=lambda number: signal.Signals(number).name,
+    "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM], ids=lambda number: signal.Signals(number).name
 )
 def test_a_signal_to_all_processes_drains(number: int) -> None:
     with serving(*SIMULATED, "--max-batch-size", "16") as server:
@@ -129,6 +145,7 @@ def test_so_does_one_to_the_process_group(model: tuple[str, ...]) -> None:
         assert process.wait(timeout=30) == 0
 
 
+@pytest.mark.full  # with the first one in a server: above
 def test_a_second_signal_to_all_ends_at_once() -> None:
     with serving(*SIMULATED) as server:
 

@@ -27,7 +27,8 @@ from orcinus.runtime.parallel.argmax import gathered_argmax
 from orcinus.runtime.row_matcher import RowMatcher
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose, unadjusted_greedy
 from orcinus.runtime.transfers import Link, Mark
-from orcinus.text.grammars import Grammars, GrammarVocabulary
+from orcinus.text.grammar_source import GrammarVocabulary
+from orcinus.text.grammars import Grammars
 
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)

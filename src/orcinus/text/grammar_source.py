@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcinus.core.structured_outputs import JSON_SPACING, StructuredOutputs
@@ -22,6 +23,15 @@ EXPRESSIONS = 250_000  # of a lexer
 LEXER_STATES = 30_000  # 1 to 2 kB each
 ITEMS = 10_000  # of the parser, for one token
 META = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~]")
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarVocabulary:
+    """What a grammar needs of a tokenizer and its model."""
+
+    tokenizer: str  # the text of a tokenizer.json
+    eos_ids: tuple[int, ...]
+    size: int  # of the model's logits
 
 
 def ll_tokenizer(text: str, eos_ids: Iterable[int]) -> LLTokenizer:

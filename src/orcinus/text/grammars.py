@@ -6,13 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcinus.core.request import Request
 from orcinus.core.structured_outputs import StructuredOutputs
 from orcinus.errors import RequestError
-from orcinus.text.grammar_source import compiled, ll_tokenizer
+from orcinus.text.grammar_source import GrammarVocabulary, compiled, ll_tokenizer
 from orcinus.text.grammar_trial import try_form
 from orcinus.text.tokenizer import Tokenizer, file_text
 
@@ -23,15 +22,6 @@ KEPT_CHARACTERS = 8 * 1024 * 1024  # of cached grammars, as text; the same of fo
 KEPT_COMPILED = 32  # grammars; the lexer of one grows to some ten MB as answers follow it
 KEPT_CHECKED = 128  # forms
 STACK_BYTES = 16 * 2**20  # of the thread that compiles
-
-
-@dataclass(frozen=True, slots=True)
-class GrammarVocabulary:
-    """What a grammar needs of a tokenizer and its model."""
-
-    tokenizer: str  # the text of a tokenizer.json
-    eos_ids: tuple[int, ...]
-    size: int  # of the model's logits
 
 
 class Grammars:

@@ -11,7 +11,7 @@ import msgspec
 
 from orcinus.core.batch import Batch, BatchResult
 from orcinus.core.request import Overlap
-from orcinus.text.grammars import GrammarVocabulary
+from orcinus.text.grammar_source import GrammarVocabulary
 
 NO_BATCH = -1
 

@@ -31,7 +31,7 @@ from orcinus.runtime.parallel.messages import (
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.parallel.sockets import RankSockets
-from orcinus.text.grammars import GrammarVocabulary
+from orcinus.text.grammar_source import GrammarVocabulary
 
 LINGER_S = 2.0
 log = logging.getLogger(__name__)
