@@ -23,6 +23,7 @@ NAMES = (  # each is a function of that name, or `app`, in the module of that na
     "replay",
     "simulate",
     "calibrate",
+    "profile",
     "capacity",
     "sweep",
     "reproduce",

@@ -98,7 +98,7 @@ def read_bandwidth(device: torch.device, num_bytes: int) -> float:
     to stay there, too.
     """
     numbers = torch.ones(max(1, min(num_bytes, MOST_READ) // 4), device=device)
-    return numbers.nbytes / _seconds(numbers.sum)
+    return numbers.nbytes / best_seconds(numbers.sum)
 
 
 def product_bandwidth(device: torch.device, dtype: torch.dtype, num_bytes: int, inputs: int, rows: int) -> float:
@@ -109,11 +109,14 @@ def product_bandwidth(device: torch.device, dtype: torch.dtype, num_bytes: int, 
     outputs = max(1, min(num_bytes, MOST_READ) // (inputs * dtype.itemsize))
     weights = torch.ones(outputs, inputs, dtype=dtype, device=device)
     x = torch.ones(rows, inputs, dtype=dtype, device=device)
-    return weights.nbytes / _seconds(lambda: F.linear(x, weights).sum())
+    return weights.nbytes / best_seconds(lambda: F.linear(x, weights).sum())
 
 
-def _seconds(work: Callable[[], torch.Tensor]) -> float:
-    """The shortest of several runs; the first one does not count."""
+def best_seconds(work: Callable[[], torch.Tensor]) -> float:
+    """Seconds of the fastest of several runs, over a tenth of a second.
+
+    The first one does not count. The work returns a number, in a tensor.
+    """
     work()
     best, end = float("inf"), time.perf_counter() + SECONDS
     while best == float("inf") or time.perf_counter() < end:

@@ -1,0 +1,1 @@
+"""Where the time of an iteration goes, operator by operator, beside this machine's floor."""

@@ -1,0 +1,123 @@
+"""The batches of a profile, and the engine that has room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orcinus.build import resolve
+from orcinus.config import EngineConfig, Resolved
+from orcinus.errors import ConfigError
+from orcinus.plan import make_plan
+from orcinus.runtime.attention import WITH_KERNELS
+
+WARM_UPS = 3  # iterations that are not measured
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledBatch:
+    """A kind of iteration: decodes at one context, or one whole prompt."""
+
+    decodes: int = 0
+    context: int = 0  # tokens that each decode attends to, itself included, in the middle of the measurement
+    prompt: int = 0  # tokens
+
+    @property
+    def name(self) -> str:
+        if self.prompt:
+            return f"prefill of {self.prompt} tokens"
+        return f"decode of {self.decodes} at {self.context} tokens"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in an iteration."""
+        return self.prompt or self.decodes
+
+    def lengths(self, repeats: int) -> tuple[int, int]:
+        """Tokens of each request's prompt, and most tokens of its output.
+
+        A decode takes part in all iterations: the warm-ups, and `repeats` pairs of one without timers and one with them.
+        """
+        return (self.prompt, 1) if self.prompt else (self.context - _middle(repeats) - 1, WARM_UPS + 2 * repeats + 2)
+
+    def num_blocks(self, repeats: int, block_size: int) -> int:
+        """K/V blocks of all its requests, with one more for each."""
+        return max(1, self.decodes) * (-(-sum(self.lengths(repeats)) // block_size) + 1)
+
+
+def _middle(repeats: int) -> int:
+    """Iterations before the timed one in the middle."""
+    return WARM_UPS + 2 * (repeats // 2) + 1
+
+
+def batches_of(sizes: Sequence[int], contexts: Sequence[int], prompts: Sequence[int], repeats: int) -> list[ProfiledBatch]:
+    """Decodes of every size at every context, then the prompts. Raises `ConfigError`."""
+    for name, values, least in (("batch-size", sizes, 1), ("context", contexts, _middle(repeats) + 2), ("prompt", prompts, 2)):
+        if values and min(values) < least:
+            why = f", because each decode goes on for {repeats} repeats" if name == "context" else ""
+            raise ConfigError(f"--{name} must be at least {least}, not {min(values)}{why}")
+    decodes = [ProfiledBatch(size, context) for context in contexts for size in sizes]
+    found = decodes + [ProfiledBatch(prompt=tokens) for tokens in prompts]
+    if not found:
+        raise ConfigError("there is nothing to profile: give --batch-size and --context, or --prompt")
+    return found
+
+
+def profile_config(
+    config: EngineConfig, batches: Sequence[ProfiledBatch], repeats: int, *, keep_batch_size: bool = False
+) -> EngineConfig:
+    """The config with limits and K/V memory for these batches, unless it sets its own.
+
+    `max_batch_size` is raised to the largest batch, unless it is to be kept. Raises `ConfigError` if the engine cannot be
+    profiled or has no room for a batch, `ModelError` as plans do. No weight is read.
+    """
+    if config.tp * config.pp > 1:
+        raise ConfigError(
+            "profile runs on one device: ranks are processes, which its timers do not reach; leave out --tp and --pp"
+        )
+    plan = make_plan(config)
+    if plan.device.device.type != "cpu" or plan.resolved.attention in WITH_KERNELS:
+        raise ConfigError(
+            "profile is for CPUs: its timers would see launches of a GPU, not its kernels; leave out --device and --attention"
+        )
+    longest, positions = max(sum(batch.lengths(repeats)) for batch in batches), plan.model.checkpoint.spec.longest_request
+    if config.max_model_len is None and longest > positions:
+        raise ConfigError(
+            f"requests of {longest} tokens are needed, and the model has {positions} positions: lower --context or --prompt"
+        )
+    sizes = [] if keep_batch_size else [batch.decodes for batch in batches]
+    most = max([config.max_batch_size, *sizes])
+    changes: dict[str, Any] = {"max_batch_size": most}
+    if config.max_model_len is None:
+        changes["max_model_len"] = longest
+    if config.max_batch_tokens is None:
+        changes["max_batch_tokens"] = max([most, *(batch.prompt for batch in batches)])
+    if config.num_blocks is None and config.kv_memory_mib is None:
+        changes["num_blocks"] = max(batch.num_blocks(repeats, config.block_size) for batch in batches)
+    made = replace(config, **changes)
+    resolved = resolve(made)
+    for batch in batches:
+        check_room(batch, resolved, repeats)
+    return made
+
+
+def check_room(batch: ProfiledBatch, resolved: Resolved, repeats: int) -> None:
+    """Raise `ConfigError` if a batch exceeds a limit of the engine or its K/V memory."""
+    limits, length = resolved.limits, sum(batch.lengths(repeats))
+    if batch.decodes > limits.max_batch_size:
+        raise ConfigError(f"a {batch.name} exceeds max_batch_size {limits.max_batch_size}: lower --batch-size, or raise that")
+    if batch.tokens > limits.max_batch_tokens:
+        raise ConfigError(
+            f"a {batch.name} exceeds max_batch_tokens {limits.max_batch_tokens}: lower --batch-size or --prompt, or raise that"
+        )
+    if length > limits.max_model_len:
+        raise ConfigError(
+            f"a {batch.name} takes requests of {length} tokens, more than max_model_len {limits.max_model_len}: "
+            "lower --context or --prompt, or raise that"
+        )
+    if (blocks := batch.num_blocks(repeats, resolved.block_size)) > resolved.num_blocks:
+        raise ConfigError(
+            f"a {batch.name} needs {blocks} K/V blocks, and there are {resolved.num_blocks}: lower --batch-size or --context, "
+            "or raise --num-blocks"
+        )

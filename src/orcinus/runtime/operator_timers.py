@@ -1,0 +1,109 @@
+"""Timers around a model's operators, put on from outside.
+
+The attributes through which an iteration calls its operators are replaced by functions that also read the clock, and put
+back afterwards: code that is not being measured stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from orcinus.runtime.attention import cpu, reference
+from orcinus.runtime.executor import Eager, TorchExecutor
+from orcinus.runtime.models import Decoder
+from orcinus.runtime.models.decoder import Layer
+from orcinus.runtime.operator_work import OperatorKind
+
+Target = tuple[object, str, OperatorKind]  # an object, the attribute that is called, and what the call is
+# What the attention backends of CPUs call before attention itself; `attend` has the rest.
+HEADS = ((cpu, "prepare_heads"), (cpu, "prepare_many_heads"), (reference, "split"))
+
+
+class OperatorTimers:
+    """Seconds and calls of each operator, while it is entered.
+
+    A call inside another one counts for the inner one alone, so the seconds of all operators add up to those of the outermost
+    calls.
+    """
+
+    def __init__(self, targets: list[Target]) -> None:
+        self._targets = targets
+        self._before: list[tuple[object, str, bool, Any]] = []  # attributes to put back; whether the object itself had it
+        self._open: list[OperatorKind] = []
+        self._last = 0.0
+        self.seconds: dict[OperatorKind, float] = {}
+        self.calls: dict[OperatorKind, int] = {}
+
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self.seconds, self.calls = dict.fromkeys(OperatorKind, 0.0), dict.fromkeys(OperatorKind, 0)
+
+    def __enter__(self) -> OperatorTimers:
+        self.clear()
+        for owner, name, kind in self._targets:
+            own, function = name in vars(owner), getattr(owner, name)
+            self._before.append((owner, name, own, function))
+            setattr(owner, name, self.timed(function, kind))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        while self._before:
+            owner, name, own, function = self._before.pop()
+            if own:
+                setattr(owner, name, function)
+            else:
+                delattr(owner, name)
+
+    def timed(self, function: Callable[..., Any], kind: OperatorKind) -> Callable[..., Any]:
+        """The function, its time counted for `kind`."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._switch()
+            self._open.append(kind)
+            self.calls[kind] += 1
+            try:
+                return function(*arguments, **named)
+            finally:
+                self._switch()
+                self._open.pop()
+
+        return call
+
+    def _switch(self) -> None:
+        """Give the time since the last switch to the operator that ran."""
+        now = perf_counter()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._last
+        self._last = now
+
+
+def operator_targets(executor: TorchExecutor) -> list[Target]:
+    """Where an executor of a CPU calls its operators."""
+    assert isinstance(executor.run, Eager), "a CPU runs its model eagerly"
+    return [
+        (executor.run.inputs, "load", OperatorKind.PACKING),
+        (executor, "choose", OperatorKind.CHOOSING),
+        *((backend, name, OperatorKind.HEADS) for backend, name in HEADS),
+        *_of_model(executor.model),
+    ]
+
+
+def _of_model(model: Decoder) -> Iterator[Target]:
+    for table in (model.embed, model.positions):
+        if table is not None:
+            yield table, "forward", OperatorKind.EMBEDDING
+    for layer in model.layers.values():
+        assert isinstance(layer, Layer)
+        yield layer.attention_norm, "forward", OperatorKind.NORMS
+        yield layer.attention.qkv, "forward", OperatorKind.QKV
+        yield layer.attention, "attend", OperatorKind.ATTENTION
+        yield layer.attention.out, "forward", OperatorKind.OUTPUT
+        yield layer.mlp_norm, "forward", OperatorKind.NORMS
+        yield layer.mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
+        yield layer.mlp.up, "forward", OperatorKind.UP
+        yield layer.mlp.down, "forward", OperatorKind.DOWN
+    yield model.norm, "forward", OperatorKind.NORMS
+    yield model.head, "forward", OperatorKind.HEAD

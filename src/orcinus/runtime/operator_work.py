@@ -1,0 +1,166 @@
+"""A decoder's operators, the work of each in an iteration, and the least time for it.
+
+    floor of an operator = max(bytes / bandwidth, operations / rate)
+
+Bytes are those that no cache can be counted on to hold: weights, keys and values. Activations are left out, because the
+operator before has just written them. So a floor is a bound from below, also where everything fits in a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from orcinus.core.batch import Chunk, pairs
+from orcinus.memory.footprint import kv_token_bytes
+from orcinus.runtime.device_memory import best_seconds
+from orcinus.runtime.models import Decoder
+from orcinus.runtime.models.decoder import Layer, Norm
+from orcinus.runtime.models.linear import Linear
+from orcinus.runtime.onednn_weights import can_prepack, multiply, prepack
+
+LEAST, MOST = 2**21, 2**29  # bytes read to measure bandwidth: worth a call; several times a large processor's cache
+INNER = 1024  # inputs of a product that measures a bandwidth, and sides of one that measures a rate
+
+
+class OperatorKind(StrEnum):
+    """The parts of an iteration, in the order in which they run."""
+
+    PLANNING = "planning"
+    PACKING = "packing"
+    EMBEDDING = "embedding"
+    NORMS = "norms"
+    QKV = "qkv"
+    HEADS = "heads"  # norms of heads, rotation, and the write of keys and values
+    ATTENTION = "attention"
+    OUTPUT = "output"
+    UP = "gate, up"
+    ACTIVATION = "activation"
+    DOWN = "down"
+    HEAD = "head"
+    CHOOSING = "choosing"
+    APPLYING = "applying"
+    BETWEEN = "between"  # all that no other part accounts for
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorWork:
+    """Calls of an operator in one iteration, and the least that they do."""
+
+    calls: int
+    num_bytes: int = 0  # of weights, keys and values
+    operations: int = 0  # of floating point, two for each multiplication with an addition; 0: not counted
+
+    def __add__(self, other: OperatorWork) -> OperatorWork:
+        return OperatorWork(self.calls + other.calls, self.num_bytes + other.num_bytes, self.operations + other.operations)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRates:
+    """A machine's memory bandwidth and arithmetic rate, as measured."""
+
+    bytes_per_s: float
+    operations_per_s: float
+
+    def floor(self, work: OperatorWork) -> float:
+        """Seconds that the work takes at least."""
+        return max(work.num_bytes / self.bytes_per_s, work.operations / self.operations_per_s)
+
+
+@torch.inference_mode()
+def measure_rates(dtype: torch.dtype, num_bytes: int) -> MachineRates:
+    """The rates of this machine's CPU with all of torch's threads; takes half a second.
+
+    Bandwidth is the best of a sum and of products with one row, over `num_bytes` bytes (2 to 512 MiB), because a small model
+    stays in a cache. The rate is that of a square product. Products are tried in each layout of weights.
+    """
+    rows = min(max(num_bytes, LEAST), MOST) // (INNER * dtype.itemsize)
+    matrix, row = torch.ones(rows, INNER, dtype=dtype), torch.ones(1, INNER, dtype=dtype)
+    words = matrix.view(torch.float32)
+    square = torch.ones(INNER, INNER, dtype=dtype)
+    reads: list[Callable[[], Tensor]] = [words.sum, lambda: F.linear(row, matrix)[0, 0]]
+    products: list[Callable[[], Tensor]] = [lambda: F.linear(square, square)[0, 0]]
+    if can_prepack("cpu", dtype):
+        packed, packed_square = prepack(matrix), prepack(square)
+        reads.append(lambda: multiply(row, packed, None)[0, 0])
+        products.append(lambda: multiply(square, packed_square, None)[0, 0])
+    return MachineRates(matrix.nbytes / min(map(best_seconds, reads)), 2 * INNER**3 / min(map(best_seconds, products)))
+
+
+def operator_work(model: Decoder, chunks: Sequence[Chunk]) -> dict[OperatorKind, OperatorWork]:
+    """What each operator of a model on one device does for a batch of these chunks.
+
+    Planning, packing, choosing and so on are left out: their work depends on no weight.
+    """
+    tokens, samples = sum(len(chunk.tokens) for chunk in chunks), sum(chunk.samples for chunk in chunks)
+    tables = [table for table in (model.embed, model.positions) if table is not None]
+    row_bytes = sum(table.weight.shape[1] * table.weight.itemsize for table in tables)
+    found = {OperatorKind.EMBEDDING: OperatorWork(len(tables), tokens * row_bytes)}
+    for kind, work in _layers(model, chunks, tokens):
+        found[kind] = found.get(kind, OperatorWork(0)) + work
+    assert model.norm is not None, "a model on one device has norm and head"
+    assert model.head is not None
+    if samples:
+        found[OperatorKind.NORMS] += _norm(model.norm)
+        found[OperatorKind.HEAD] = _product(model.head, samples)
+    return found
+
+
+def total(works: Iterable[OperatorWork]) -> OperatorWork:
+    """The sum of several."""
+    return sum(works, OperatorWork(0))
+
+
+def _layers(model: Decoder, chunks: Sequence[Chunk], tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
+    for layer in model.layers.values():
+        assert isinstance(layer, Layer)
+        yield OperatorKind.NORMS, _norm(layer.attention_norm) + _norm(layer.mlp_norm)
+        yield OperatorKind.QKV, _product(layer.attention.qkv, tokens)
+        yield OperatorKind.HEADS, _heads(layer, tokens, model.dtype.itemsize)
+        yield OperatorKind.ATTENTION, _attention(layer, chunks, model.dtype.itemsize)
+        yield OperatorKind.OUTPUT, _product(layer.attention.out, tokens)
+        yield OperatorKind.UP, _product(layer.mlp.up, tokens)
+        yield OperatorKind.ACTIVATION, OperatorWork(1)
+        yield OperatorKind.DOWN, _product(layer.mlp.down, tokens)
+
+
+def _norm(norm: Norm) -> OperatorWork:
+    return OperatorWork(1, sum(parameter.nbytes for parameter in norm.parameters()))
+
+
+def _product(linear: Linear, rows: int) -> OperatorWork:
+    outputs, inputs = linear.weight.shape
+    return OperatorWork(1, linear.num_bytes, 2 * rows * outputs * inputs)
+
+
+def _heads(layer: Layer, tokens: int, itemsize: int) -> OperatorWork:
+    heads = layer.attention.heads
+    norms = sum(weight.nbytes for weight in heads.norms[:2]) if heads.norms is not None else 0
+    return OperatorWork(1, norms + tokens * kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, itemsize))
+
+
+def _attention(layer: Layer, chunks: Sequence[Chunk], itemsize: int) -> OperatorWork:
+    """Reads the keys and values before each chunk; its own have just been written."""
+    heads = layer.attention.heads
+    read = sum(_before(chunk.start, heads.window) for chunk in chunks)
+    seen = sum(_pairs(chunk.start, len(chunk.tokens), heads.window) for chunk in chunks)
+    num_bytes = read * kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, itemsize)
+    return OperatorWork(1, num_bytes, 4 * seen * heads.num_heads * heads.head_dim)
+
+
+def _before(start: int, window: int | None) -> int:
+    """Tokens before a position that its token sees."""
+    return start if window is None else min(start, window - 1)
+
+
+def _pairs(start: int, tokens: int, window: int | None) -> int:
+    """Query-key pairs of `tokens` tokens from `start`, within a window."""
+    if window is None:
+        return pairs(start, tokens)
+    whole = max(0, min(tokens, window - start))  # tokens that see all before them
+    return pairs(start, whole) + (tokens - whole) * window
