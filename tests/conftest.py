@@ -84,7 +84,9 @@ def _frozen(_one_thread: None) -> None:
 def _no_collection_before_each_measurement(_one_thread: None) -> Iterator[None]:
     """It takes longer than what tests measure, where the libraries of all tests are loaded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orcinus.bench.offline.gc", SimpleNamespace(collect=lambda: 0))
+        kept = SimpleNamespace(collect=lambda: 0, isenabled=gc.isenabled, disable=gc.disable, enable=gc.enable)
+        for module in ("offline", "client.load_generator"):
+            patch.setattr(f"orcinus.bench.{module}.gc", kept)
         yield
 
 

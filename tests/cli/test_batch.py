@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from tests.commands import orcinus
+from tests.product import part
 from tests.serve.conftest import Running
+from tests.serve.in_process import engines_in_threads
 from tests.waiting import wait_until
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -72,8 +75,9 @@ class Interrupted:
     found: dict[str | None, Any] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+@pytest.fixture(scope="module", params=part(engines_in_threads, full=[nullcontext]), ids=["thread", "process"])
+def interrupted(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """With the engine in a thread of this process, and in a process of its own as users have it."""
     folder = tmp_path_factory.mktemp("batch")
     run = Interrupted(write(folder / "in.jsonl", BODIES | LONG), folder / "out.jsonl")
     ended = threading.Event()
@@ -83,7 +87,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
         if not ended.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
-    with ThreadPoolExecutor(1) as threads:
+    with request.param(), ThreadPoolExecutor(1) as threads:
         threads.submit(interrupt)
         done = orcinus("batch", str(run.requests), str(run.responses), "--dtype", "float32", "--max-batch-size", "4")
         ended.set()

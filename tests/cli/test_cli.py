@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import orcinus, orcinus_process
+from tests.commands import orcinus
 
 ENGINES = ["generate", "chat", "demo", "info", "plan"]
 COMMANDS = ["generate", "chat", "demo", "models", "info", "plan", "trace", "replay"]
@@ -37,10 +37,10 @@ def test_generate_as_json_from_standard_input() -> None:
 
 
 def test_equal_seeds_repeat_a_command_and_other_seeds_do_not() -> None:
-    """Also in another process, where nothing is left of the first run."""
+    """`test_cli_process` repeats one in another process, where nothing is left of the first run."""
     command = "generate", "--raw", "Once", "--temperature", "1", "--max-tokens", "30", "--seed"
     text = orcinus(*command, "1").stdout
-    assert text == orcinus_process(*command, "1").stdout != orcinus(*command, "2").stdout
+    assert text == orcinus(*command, "1").stdout != orcinus(*command, "2").stdout
 
 
 def test_prompts_from_a_file(tmp_path: Path) -> None:

@@ -8,22 +8,27 @@ import select
 import shlex
 import signal
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from tests.commands import ENVIRONMENT, ORCINUS, orcinus_process
+from orcinus.__main__ import main
+from tests.commands import ENVIRONMENT, ORCINUS, orcinus, orcinus_process
 from tests.product import part
 
 
-def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
-    """What a terminal of so many columns is sent."""
-    parent, child = pty.openpty()
-    size = {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
-    process = subprocess.Popen([*ORCINUS, *arguments], stdin=child, stdout=child, stderr=child, env=ENVIRONMENT | size)
-    os.close(child)
-    os.write(parent, typed.encode())
+def terminal(columns: int) -> dict[str, str]:
+    """The environment of a terminal of so many columns."""
+    return {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
+
+
+def received(parent: int) -> str:
+    """What a terminal is sent until it is closed."""
     output = b""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -35,9 +40,41 @@ def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
             if not data:
                 break
             output += data
-    assert process.wait(timeout=10) == 0, output.decode(errors="replace")
     os.close(parent)
     return output.decode(errors="replace")
+
+
+def in_terminal(*arguments: str, columns: int, typed: str = "") -> str:
+    """What a terminal is sent by a process of its own."""
+    parent, child = pty.openpty()
+    environment = ENVIRONMENT | terminal(columns)
+    process = subprocess.Popen([*ORCINUS, *arguments], stdin=child, stdout=child, stderr=child, env=environment)
+    os.close(child)
+    os.write(parent, typed.encode())
+    output = received(parent)
+    assert process.wait(timeout=10) == 0, output
+    return output
+
+
+def in_terminal_here(*arguments: str, columns: int) -> str:
+    """What a terminal is sent by a command in this process."""
+    parent, child = pty.openpty()
+    output, interrupt = list[str](), signal.getsignal(signal.SIGINT)
+    reader = threading.Thread(target=lambda: output.append(received(parent)))
+    reader.start()
+    try:
+        with (
+            open(child, "w", encoding="utf-8") as screen,
+            patch.dict(os.environ, terminal(columns)),
+            patch.multiple(sys, argv=["orcinus", *arguments], stdout=screen, stderr=screen),
+            pytest.raises(SystemExit) as end,
+        ):
+            main()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        reader.join()
+    assert not end.value.code, output
+    return output[0]
 
 
 def test_the_version() -> None:
@@ -82,24 +119,25 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     assert orcinus_process("generate", "Hi", "--no-such-option").returncode == 2
 
 
-def test_ctrl_c_ends_with_one_line_and_status_130() -> None:
+def test_ctrl_c_ends_an_answer_with_one_line_and_status_130() -> None:
+    """Until then the answer is that of an equal seed in this process."""
+    command = "generate", "--raw", "Once upon", "--temperature", "1", "--seed", "1", "--ignore-eos", "--max-tokens"
     process = subprocess.Popen(
-        [*ORCINUS, "generate", "--raw", "Once upon", "--max-tokens", "400", "--ignore-eos"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
+        [*ORCINUS, *command, "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
     )
     assert process.stdout is not None
-    assert process.stdout.read(5)  # it has begun to answer
+    begun = process.stdout.read(40).decode()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.decode().strip() == "interrupted"
+    assert len(begun) == 40
+    assert orcinus(*command, "40").stdout.startswith(begun)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
 @pytest.mark.parametrize(
-    ("command", "library"), part(("generate", "llvmlite"), full=[("generate", "libtorch_cpu"), ("info", "libtorch_cpu")])
+    ("command", "library"), part(("generate", "libtorch_cpu"), full=[("generate", "llvmlite"), ("info", "libtorch_cpu")])
 )
 def test_ctrl_c_while_libraries_load(command: str, library: str) -> None:
     process = subprocess.Popen([*ORCINUS, command, *(["Hi"] if command == "generate" else [])], stderr=subprocess.PIPE)
@@ -139,6 +177,15 @@ def test_unusable_streams(command: str, message: str) -> None:
     assert all(line.startswith("error: ") for line in done.stderr.splitlines())
 
 
+def test_a_reader_that_is_gone_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nowhere:
+        done = subprocess.run([*ORCINUS, "models"], stdout=nowhere, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=120)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.full
 def test_a_reader_that_stops_reading_is_no_traceback() -> None:
     done = in_shell("orcinus generate --raw Once --max-tokens 100 --ignore-eos | head -c 10")
     assert done.stderr == ""
@@ -149,9 +196,9 @@ def test_chat_in_a_terminal_ends_with_exit() -> None:
     assert "tokens/s" in in_terminal("chat", columns=80, typed="Hi\n/exit\n")
 
 
-@pytest.mark.parametrize("columns", part(60, full=[160]))
-def test_the_demo_in_a_terminal(columns: int) -> None:
-    output = in_terminal("demo", "--max-tokens", "4", "--repeats", "1", columns=columns)
+@pytest.mark.parametrize(("show", "columns"), part((in_terminal_here, 60), full=[(in_terminal, 60), (in_terminal, 160)]))
+def test_the_demo_in_a_terminal(show: Callable[..., str], columns: int) -> None:
+    output = show("demo", "--max-tokens", "4", "--repeats", "1", columns=columns)
     assert "slot 2" in output
     assert "\x1b[" in output
     assert "The answers are the same" in output

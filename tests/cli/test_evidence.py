@@ -11,7 +11,8 @@ import pytest
 from tests.commands import orcinus
 
 ORCA = ("--lengths", "orca")
-LONG = ("--arrivals", "poisson:rate=2", "--requests", "60", *ORCA)
+SHORT = ("--lengths", "uniform:low=20:high=200,uniform:low=5:high=20")
+LONG = ("--arrivals", "poisson:rate=2", "--requests", "30", *ORCA)
 TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
 
 
@@ -47,7 +48,7 @@ def test_the_doubts_stand_in_the_terminal_too() -> None:
 
 
 def test_a_queue_that_grows_and_requests_that_are_turned_away_are_said(tmp_path: Path) -> None:
-    over = json.loads(orcinus("simulate", "--requests", "2000", "--arrivals", "poisson:rate=60", *ORCA, "--json").stdout)
+    over = json.loads(orcinus("simulate", "--requests", "1200", "--arrivals", "poisson:rate=200", *SHORT, "--json").stdout)
     assert any("the queue keeps growing" in doubt for doubt in over["doubts"])
     lengths = trace(tmp_path, *even(150, 1.0), "150,99999,5")
     away = json.loads(orcinus("simulate", "--lengths", lengths, "--json").stdout)
@@ -110,7 +111,7 @@ def test_requests_that_end_before_anything_is_late_have_no_capacity() -> None:
 
 
 def test_a_capacity_of_nothing_names_what_fails_and_by_how_much() -> None:
-    command = ("capacity", *ORCA, "--requests", "30", "--p99-tbt", "0.001", "--p99-ttft", "0.001", "--tolerance", "0.5")
+    command = ("capacity", *ORCA, "--requests", "10", "--p99-tbt", "0.001", "--p99-ttft", "0.001", "--tolerance", "0.5")
     lines = [line for line in orcinus(*command).stdout.splitlines() if line.startswith("0: ")]
     assert len(lines) == 2
     for line, name in zip(lines, ("P99 TBT", "P99 TTFT"), strict=True):
@@ -122,23 +123,24 @@ def test_a_capacity_of_nothing_names_what_fails_and_by_how_much() -> None:
 
 
 def test_seeds_give_medians_and_intervals_in_all_three_commands(tmp_path: Path) -> None:
-    seeds = ("--seeds", "3", "--seed", "3")
+    seeds, load = ("--seeds", "3", "--seed", "3"), ("--arrivals", "poisson:rate=2", "--requests", "15", *ORCA)
     one = [
-        json.loads(orcinus("simulate", *LONG, "--seed", str(3 + number), "--json").stdout)["ttft"]["p99"] for number in range(3)
+        json.loads(orcinus("simulate", *load, "--seed", str(3 + number), "--json").stdout)["ttft"]["p99"] for number in range(3)
     ]
-    record = json.loads(orcinus("simulate", *LONG, *seeds, "--json").stdout)
+    record = json.loads(orcinus("simulate", *load, *seeds, "--json").stdout)
     assert record["seeds"] == [3, 4, 5]
     assert record["ttft"]["p99"] == sorted(one)[1]
     assert record["intervals"]["ttft.p99"] == {"low": min(one), "high": max(one), "level": 0.75}
     file = tmp_path / "sweep.csv"
-    orcinus("sweep", *LONG, *seeds, "--vary", "rate=2", "--workers", "1", "--csv", str(file))
+    orcinus("sweep", *load, *seeds, "--vary", "rate=2", "--workers", "1", "--csv", str(file))
     (row,) = table(file)
     assert (row["ttft_p99_s_low"], row["ttft_p99_s"], row["ttft_p99_s_high"]) == tuple(
         map(str, (min(one), sorted(one)[1], max(one)))
     )
-    few = ("--requests", "40", *ORCA, "--p99-ttft", "0.4", "--tolerance", "0.5", "--json")
-    rates = [json.loads(orcinus("capacity", *few, "--seed", str(seed)).stdout)["rate"] for seed in (3, 4, 5)]
-    found = json.loads(orcinus("capacity", *few, "--seed", "3", "--seeds", "3").stdout)
+    search = ("--requests", "20", *SHORT, "--max-batch-size", "4", "--p99-ttft", "0.4", "--tolerance", "0.2", "--json")
+    rates = [json.loads(orcinus("capacity", *search, "--seed", str(seed)).stdout)["rate"] for seed in (3, 4, 5)]
+    assert len(set(rates)) > 1
+    found = json.loads(orcinus("capacity", *search, *seeds).stdout)
     assert found["rates"] == rates
     assert (found["rate"], found["low"], found["high"], found["level"]) == (sorted(rates)[1], min(rates), max(rates), 0.75)
     assert {trial["seed"] for trial in found["trials"]} == {3, 4, 5}

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from tests.checkpoints import save
-from tests.commands import Done, orcinus, orcinus_commands, orcinus_process
+from tests.commands import Done, orcinus
 from tests.gpus import MIB, pretend_gpu
 
 Made = Callable[[str], tuple[Any, Path]]
 COMMIT = "0" * 40
+LAST = "no/more"  # the repository after which the hub cannot be reached
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -27,13 +33,20 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: Path  # of folders owner/name
     sent: dict[str, dict[str, int]]  # bytes of each file of each repository
-    errors = {"no/such": (401, "RepoNotFound"), "shut/away": (403, "GatedRepo"), "no/model": (404, "EntryNotFound")}  # noqa: RUF012
+    errors = {  # noqa: RUF012
+        "no/such": (401, "RepoNotFound"),
+        "shut/away": (403, "GatedRepo"),
+        "no/model": (404, "EntryNotFound"),
+        LAST: (401, "RepoNotFound"),
+    }
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
         repository, _, name = re.sub(f"/resolve/(main|{COMMIT})/", " ", self.path.strip("/")).partition(" ")
+        if repository == LAST:
+            self.server.socket.close()
         status, error = self.errors.get(repository, (200, ""))
         file = self.folder / repository / name
         if status == 200 and not (name and file.is_file()):
@@ -73,9 +86,28 @@ def hub(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
         server.server_close()
 
 
-def online(address: str, folder: Path) -> dict[str, str]:
-    """The environment in which a hub at the address is asked, and nothing is known from before."""
-    return {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home")}
+@contextmanager
+def online(address: str, folder: Path) -> Iterator[None]:
+    """For the block, a hub at the address is asked, and nothing is known from before.
+
+    The client reads both when it is imported, and so it is imported anew.
+    """
+    environment = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home")}
+    logger, kept = logging.getLogger("huggingface_hub"), clients()
+    with patch.dict(os.environ, environment), patch.object(logger, "handlers", []):
+        for name in kept:
+            del sys.modules[name]
+        try:
+            yield
+        finally:
+            for name in clients():
+                del sys.modules[name]
+            sys.modules.update(kept)
+
+
+def clients() -> dict[str, ModuleType]:
+    """The modules of the hub's client that are imported."""
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "huggingface_hub"}
 
 
 def plan(*arguments: str, status: int = 0) -> dict[str, Any]:
@@ -223,7 +255,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def asked(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    """All of them by one process that can reach the hub, but the last one by another that no longer can."""
+    """The last one when the hub can no longer be reached."""
     model, home = checkpoint("llama2")[0], tmp_path_factory.mktemp("hub")
     folder = home / "hub" / "owner"
     for name in ("whole", "gone"):
@@ -234,11 +266,11 @@ def asked(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Asked:
         (folder / bare / "config.json").write_bytes((folder / "whole" / "config.json").read_bytes())
     names = [*FOUND, *(name for name in REFUSED if name not in FOUND)]
     commands = [*(["plan", "--json", name] for name in names), ["plan", "--json", MADE_UP, "--load-format", "dummy"]]
-    with hub(folder.parent) as (address, sent):
-        done = orcinus_commands(*commands, **online(address, home))
+    with hub(folder.parent) as (address, sent), online(address, home):
+        *done, _, gone = [orcinus(*command) for command in (*commands, ["plan", LAST], ["plan", "owner/gone"])]
     said = dict(zip([*names, MADE_UP], done, strict=True))
     assert planned(said["owner/gone"])["fits"]
-    return Asked(said | {"owner/gone": orcinus_process("plan", "owner/gone", **online(address, home))}, sent, home)
+    return Asked(said | {"owner/gone": gone}, sent, home)
 
 
 @pytest.mark.parametrize("name", ["owner/whole", "owner/shards"])

@@ -61,9 +61,16 @@ class _Server(server._Server):
 
 
 @contextmanager
+def engines_in_threads() -> Iterator[None]:
+    """Engines that start in the block have threads instead of processes."""
+    with patch.object(engine_client, "EngineProcess", EngineThread):
+        yield
+
+
+@contextmanager
 def _threads(**others: Any) -> Iterator[None]:
     """Servers that start in the block have threads instead of processes."""
-    with patch.object(engine_client, "EngineProcess", EngineThread), patch.multiple(server, _Server=_Server, **others):
+    with engines_in_threads(), patch.multiple(server, _Server=_Server, **others):
         yield
 
 

@@ -21,7 +21,7 @@ SMALL = "uniform:low=1:high=60,uniform:low=1:high=90"
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_iteration_is_the_same_with_and_without(policy: str, kv: str) -> None:
     for seed, arrivals in ((1, "poisson:rate=4"), (2, "all-at-once"), (3, "closed:clients=6:think=0.3")):
-        workload = make_workload(arrivals, SMALL, 40, seed)
+        workload = make_workload(arrivals, SMALL, 24, seed)
         limits = Limits(4, 4096, 160)
         fast, _, (replica,) = run(workload, policy=policy, kv=kv, limits=limits, num_blocks=24)
         slow, _, _ = run(workload, policy=policy, kv=kv, limits=limits, num_blocks=24, repeat=False)
