@@ -99,6 +99,10 @@ def picture(path: str | Path, rows: int, columns: int, width: float = 4.2, heigh
         )
         try:
             yield axes
+            layout = figure.get_layout_engine()
+            assert layout is not None
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # with one, everything is drawn twice
             figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot draw {path}: {error}") from None

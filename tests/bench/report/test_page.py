@@ -21,6 +21,7 @@ from tests.product import part
 from tests.waiting import within
 
 PICTURES = ["batches.png", "gaps.png", "iterations.png", "latencies.png"]  # of every result that has iterations
+RATES = "rates.png"  # of several rates
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -39,13 +40,14 @@ class Report:
 
 
 def write(folder: Path, *results: Result, labels: tuple[str, ...] = ("first.json", "second.json")) -> Report:
-    write_report(list(zip(labels, results, strict=False)), folder / "page.html", folder / "png", folder / "table.md")
+    told = write_report(list(zip(labels, results, strict=False)), folder / "page.html", folder / "png", folder / "table.md")
+    assert sorted(told) == sorted(path for path in folder.rglob("*") if path.is_file())
     pictures = {path.name: path.read_bytes() for path in (folder / "png").iterdir()}
     html, markdown = ((folder / name).read_text(encoding="utf-8") for name in ("page.html", "table.md"))
     return Report(results[0], html, pictures, markdown)
 
 
-USUAL = ("plain", "hostile", "sweep")  # tests below draw them, too
+USUAL = ("hostile", "sweep")  # tests below draw them, too; a sweep has all pictures
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +108,9 @@ def test_pictures_are_pictures(report: Report) -> None:
         assert content.endswith(b"IEND\xaeB`\x82")
 
 
-def test_which_pictures_there_are(written: Callable[[str], Report]) -> None:
-    assert [name.removeprefix("script-") for name in sorted(written("plain").pictures)] == PICTURES
-    assert set(written("sweep").pictures) - set(written("plain").pictures) == {"script-rates.png"}
+@pytest.mark.parametrize(("name", "pictures"), part(("sweep", [*PICTURES, RATES]), full=[("plain", PICTURES)]))
+def test_which_pictures_there_are(written: Callable[[str], Report], name: str, pictures: list[str]) -> None:
+    assert sorted(written(name).pictures) == [f"script-{picture}" for picture in pictures]
 
 
 def test_what_came_with_a_result_is_text(written: Callable[[str], Report]) -> None:
@@ -119,8 +121,9 @@ def test_what_came_with_a_result_is_text(written: Callable[[str], Report]) -> No
     assert not re.search(r"(?<!\\)<", without_code)
 
 
-def test_the_origin_of_the_numbers_is_told(written: Callable[[str], Report]) -> None:
-    text = written("plain").page.text
+@pytest.mark.usefixtures("undrawn")
+def test_the_origin_of_the_numbers_is_told(tmp_path: Path) -> None:
+    text = write(tmp_path, RESULTS["plain"]).page.text
     told = ("2026-05-04T10:20:30Z", "A processor, 2 cores, 7.8 GiB", "0123456789ab", "python 3.12.1", "fedcba9876543210")
     for one in (*told, "orcinus bench offline --policies orca,stall-free:token_budget=64", "poisson:rate=8"):
         assert one in text
@@ -158,14 +161,10 @@ def test_files_of_the_same_name_keep_their_own_pictures(tmp_path: Path, monkeypa
     assert set(report.pictures) == {"run-gaps.png", "run-2-gaps.png"}
 
 
-def test_all_that_was_written_is_told_and_nothing_else_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = [("run", RESULTS["one repeat"])]
-    with monkeypatch.context() as patch:
-        patch.setattr("orcinus.bench.report.page.draw_pictures", lambda *_: [])
-        assert write_report(one, tmp_path / "page.html") == [tmp_path / "page.html"]
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_alone_is_all_that_is_written(tmp_path: Path) -> None:
+    assert write_report([("run", RESULTS["one repeat"])], tmp_path / "page.html") == [tmp_path / "page.html"]
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-    written = write_report(one, tmp_path / "page.html", tmp_path / "png", tmp_path / "table.md")
-    assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_what_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
