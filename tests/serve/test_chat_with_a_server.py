@@ -43,7 +43,7 @@ def test_it_forgets_the_oldest_turns_when_the_context_is_full(server: Running) -
 
 
 def test_a_message_that_leaves_less_room_than_the_default_is_answered(server: Running) -> None:
-    done = chat("--url", server.url, "--ignore-eos", lines="word " * 1900 + "\n")
+    done = chat("--url", server.url, "--ignore-eos", lines="word " * 2000 + "\n")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tokens/s" in done.stdout
 

@@ -32,7 +32,7 @@ def said(text: str) -> dict[str, Any]:
 
 
 def ask(server: Running, path: str = MESSAGES, **fields: Any) -> dict[str, Any]:
-    start: dict[str, Any] = {"messages": HI} | ({"max_tokens": 40, "temperature": 0} if path == MESSAGES else {})
+    start: dict[str, Any] = {"messages": HI} | ({"max_tokens": 16, "temperature": 0} if path == MESSAGES else {})
     answer = server.http.post(path, json=start | fields)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -41,7 +41,7 @@ def ask(server: Running, path: str = MESSAGES, **fields: Any) -> dict[str, Any]:
 
 
 def events(server: Running, **fields: Any) -> list[dict[str, Any]]:
-    body = {"messages": HI, "max_tokens": 40, "temperature": 0, "stream": True} | fields
+    body = {"messages": HI, "max_tokens": 16, "temperature": 0, "stream": True} | fields
     with httpx.stream("POST", server.url + MESSAGES, json=body, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         frames = "".join(answer.iter_text()).split("\n\n")[:-1]

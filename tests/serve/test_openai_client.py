@@ -114,7 +114,7 @@ def test_many_at_once(server: Running) -> None:
 
             async def one(number: int) -> str:
                 stream = await client.completions.create(
-                    model=MODEL, prompt=f"Number {number % 4}", stream=True, temperature=0, max_tokens=20
+                    model=MODEL, prompt=f"Number {number % 4}", stream=True, temperature=0, max_tokens=8
                 )
                 return "".join([frame.choices[0].text async for frame in stream])
 

@@ -106,7 +106,7 @@ def test_the_sdk_parses_an_answer_in_a_form(server: Running) -> None:
 
 
 def test_a_json_object(server: Running) -> None:
-    found = create(server, input="Hi", text={"format": {"type": "json_object"}}, max_output_tokens=200)
+    found = create(server, input="Hi", text={"format": {"type": "json_object"}}, max_output_tokens=50)
     answer = found["output"][0]["content"][0]["text"]
     assert answer.lstrip().startswith("{")
     assert found["status"] == "incomplete" or isinstance(json.loads(answer), dict)
