@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from orcinus.observe.recorder import read_lines
 from orcinus.observe.replay import replay
 from orcinus.observe.slots import SlotObserver
 from orcinus.text.tokenizer import ChatIds
+from orcinus.tiny import MODEL_DIR
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 
@@ -57,23 +59,26 @@ def test_outputs_come_in_order_with_text_tokens_reason_and_times(llm: LLM) -> No
         assert output.text == llm.tokenizer.decode(output.token_ids)
 
 
-def test_without_parameters_the_model_s_own_are_used(checkpoint: Callable[[str], tuple[Any, Path]], llm: LLM) -> None:
+@pytest.fixture
+def weights_alone(tmp_path: Path) -> Path:
+    """A folder with the bundled model, without its tokenizer and its sampling parameters."""
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, folder, ignore=shutil.ignore_patterns("tokenizer*", "generation_config.json"))
+    return folder
+
+
+def test_without_parameters_the_model_s_own_are_used(weights_alone: Path, llm: LLM) -> None:
     assert llm.default_params.temperature == 0.7  # as the bundled model's generation_config.json says
     assert 0 < len(llm.generate("Hi")[0].token_ids) <= 256
-    _, folder = checkpoint("llama2")
-    file = folder / "generation_config.json"
-    before = file.read_text()
-    try:
-        file.write_text('{"temperature": 0.0, "max_new_tokens": 3}')
-        with LLM(folder) as greedy:
-            first, second = greedy.generate([[5, 6, 7]] * 2)
-        assert len(first.token_ids) <= 3
-        assert first.token_ids == second.token_ids
-        file.write_text('{"top_p": 7}')
-        with pytest.raises(ModelError, match=r"generation_config.json .* top_p must be above 0"):
-            LLM(folder)
-    finally:
-        file.write_text(before)
+    file = weights_alone / "generation_config.json"
+    file.write_text('{"temperature": 0.0, "max_new_tokens": 3}')
+    with LLM(weights_alone, dtype="float32") as greedy:
+        first, second = greedy.generate([[5, 6, 7]] * 2)
+    assert len(first.token_ids) <= 3
+    assert first.token_ids == second.token_ids
+    file.write_text('{"top_p": 7}')
+    with pytest.raises(ModelError, match=r"generation_config.json .* top_p must be above 0"):
+        LLM(weights_alone, dtype="float32")
 
 
 def test_a_misspelled_option_says_what_was_meant() -> None:
@@ -372,8 +377,8 @@ def test_a_policy_may_be_given_as_an_object() -> None:
         assert llm.generate("Hello", GREEDY)[0].finish_reason == "length"
 
 
-def test_a_model_without_a_tokenizer_serves_ids(checkpoint: Callable[[str], tuple[Any, Path]]) -> None:
-    with LLM(checkpoint("qwen3")[1], max_model_len=40) as llm:
+def test_a_model_without_a_tokenizer_serves_ids(weights_alone: Path) -> None:
+    with LLM(weights_alone, max_model_len=40, dtype="float32") as llm:
         (output,) = llm.generate([[1, 2, 3]], GREEDY)
         assert (output.text, len(output.token_ids)) == ("", 8)
         with pytest.raises(RequestError, match="no tokenizer: give prompts as token ids"):

@@ -66,17 +66,30 @@ def test_a_finished_answer_has_its_form(llm: LLM, form: str, temperature: float)
     assert fits(form, answer.text)
 
 
+JOBS = [
+    ("Who is it? " * 4, asked("json")),
+    ("Once upon a time", PLAIN),
+    ("A code:", asked("regex")),
+    ("Well?", asked("choice")),
+    ("The sea", PLAIN),
+    ("And who are you? " * 3, asked("json", seed=8)),
+]
+
+
+@pytest.fixture(scope="module")
+def alone(llm: LLM) -> list[tuple[int, ...]]:
+    """The answer to each of JOBS without company."""
+    return [llm.generate(prompt, job)[0].token_ids for prompt, job in JOBS]
+
+
 @pytest.mark.parametrize(
     ("policy", "kv"), in_turn([name for name in POLICIES if name not in ("faster-transformer",)], list(KV_MANAGERS))
 )
-def test_every_policy_and_manager_gives_the_same_answers(policy: str, kv: str) -> None:
+def test_every_policy_and_manager_gives_the_same_answers(policy: str, kv: str, alone: list[tuple[int, ...]]) -> None:
     """With memory so short that requests are preempted, and prompts in chunks where the policy cuts them."""
     with LLM(dtype="float32", policy=policy, kv=kv, max_batch_size=3, num_blocks=24, block_size=8) as engine:
-        jobs = [asked("json"), PLAIN, asked("regex"), asked("choice"), PLAIN, asked("json", seed=8)]
-        prompts = ["Who is it? " * 4, "Once upon a time", "A code:", "Well?", "The sea", "And who are you? " * 3]
-        together = engine.generate(prompts, jobs)
-        alone = [engine.generate(prompt, job)[0] for prompt, job in zip(prompts, jobs, strict=True)]
-    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+        together = engine.generate(*map(list, zip(*JOBS, strict=True)))
+    assert [one.token_ids for one in together] == alone
     for one, form in zip(together, ("json", None, "regex", "choice", None, "json"), strict=True):
         assert form is None or fits(form, one.text)
 
