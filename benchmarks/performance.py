@@ -43,6 +43,7 @@ class Sizes:
     decodes: tuple[int, ...]
     context: int
     prompt: int
+    later: tuple[int, int]  # tokens of a later chunk, and of its prompt before it: what the default policy runs
     batches: tuple[int, ...]  # of the first curve, at `short` tokens
     short: int
     contexts: tuple[int, ...]  # of the second, each with one decode
@@ -54,13 +55,22 @@ FULL = Sizes(
     decodes=(1, 8, 32),
     context=512,
     prompt=512,
+    later=(128, 1024),
     batches=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     short=128,
     contexts=(256, 1024, 2048, 4096, 8192, 16_384, 32_768),
     prompts=(16, 32, 64, 128, 256, 512, 1024),
 )
 QUICK = Sizes(
-    geometry=TOY_QWEN, decodes=(1, 2), context=32, prompt=16, batches=(1, 4), short=24, contexts=(32, 64), prompts=(8, 32)
+    geometry=TOY_QWEN,
+    decodes=(1, 2),
+    context=32,
+    prompt=16,
+    later=(8, 16),
+    batches=(1, 4),
+    short=24,
+    contexts=(32, 64),
+    prompts=(8, 32),
 )
 
 
@@ -80,15 +90,21 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def with_operators(sizes: Sizes, repeats: int) -> list[ProfiledBatch]:
+    """The iterations that have a table of operators."""
+    tokens, start = sizes.later
+    firsts = batches_of(sizes.decodes, [sizes.context], [sizes.prompt], repeats)
+    return [*firsts, *batches_of([], [], [tokens], repeats, [start])]
+
+
 def operators_of_bundled(sizes: Sizes, repeats: int, page: Path | None) -> str:
     """`orcinus profile`, in Markdown."""
-    batches = batches_of(sizes.decodes, [sizes.context], [sizes.prompt], repeats)
-    return markdown(measured(EngineConfig(), batches, repeats, "the bundled model"))
+    return markdown(measured(EngineConfig(), with_operators(sizes, repeats), repeats, "the bundled model"))
 
 
 def operators_of_qwen(sizes: Sizes, repeats: int, page: Path | None) -> str:
     """`orcinus profile` of made-up weights, in Markdown."""
-    batches = batches_of(sizes.decodes, [sizes.context], [sizes.prompt], repeats)
+    batches = with_operators(sizes, repeats)
     with tempfile.TemporaryDirectory() as folder:
         return markdown(measured(dummy(sizes, Path(folder)), batches, repeats, f"{sizes.geometry.name} (made-up weights)"))
 

@@ -111,6 +111,18 @@ def test_the_division_adds_up_and_floors_are_positive(found: Profile) -> None:
     assert (one.tokens, three.tokens, prompt.tokens) == (1, 3, PROMPT)
 
 
+def test_a_later_chunk_attends_to_the_whole_prompt(built: Built) -> None:
+    """Its attention reads what is before it; products and what is written are those of the chunk alone."""
+    (batch,) = batches_of([], [], [9], REPEATS, [30])
+    (each,) = profile(built, [batch], REPEATS).batches
+    spec, one = executor(built).model.spec, {operator.operator: operator for operator in each.operators}
+    assert batch.name == "prefill of 9 tokens after 30"
+    assert each.tokens == 9
+    assert one["attention"].num_bytes == decode_kv_bytes(spec, 4, 30)
+    assert one["attention"].operations == 4 * sum(range(31, 40)) * spec.num_layers * spec.num_heads * spec.head_dim
+    assert one["heads"].num_bytes - decode_kv_bytes(spec, 4, 9) == spec.num_layers * 2 * spec.head_dim * 4
+
+
 @pytest.mark.parametrize("name", ["mistral-sliding-window", "gpt2"])
 def test_calls_and_weights_of_other_architectures(name: str, tmp_path: Path) -> None:
     """Learned positions, plain MLPs, biases and windows: what is counted is what is called, and all weights are read once."""
@@ -195,11 +207,12 @@ def test_digits(number: float, said: str) -> None:
         (("--batch-size", "two"), "--batch-size wants whole numbers with commas between, not 'two'"),
         (("--batch-size", "-1"), "--batch-size must be at least 1, not -1"),
         (("--batch-size", "0", "--prompt", "0"), "there is nothing to profile"),
+        (("--start", "-5"), "--start must be at least 0, not -5"),
         (("--context", "5"), "--context must be at least 8, not 5, because each decode goes on for 2 repeats"),
-        (("--context", "9000"), "the model has 2048 positions: lower --context or --prompt"),
+        (("--context", "9000"), "the model has 2048 positions: lower --context, --prompt or --start"),
         (("--max-batch-size", "4"), "exceeds max_batch_size 4: lower --batch-size, or raise that"),
         (("--max-batch-tokens", "100"), "a prefill of 512 tokens exceeds max_batch_tokens 100"),
-        (("--max-model-len", "300"), "more than max_model_len 300: lower --context or --prompt, or raise that"),
+        (("--max-model-len", "300"), "more than max_model_len 300: lower --context, --prompt or --start, or raise that"),
         (("--num-blocks", "40"), "K/V blocks, and there are 40: lower --batch-size or --context, or raise --num-blocks"),
         (("--json", "no/such/folder/here.json"), "cannot write no/such/folder/here.json"),
     ],

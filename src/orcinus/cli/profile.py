@@ -30,7 +30,10 @@ def profile(
     context_tokens: Annotated[
         str, typer.Option("--context", help="Tokens that each decode attends to, with commas between.")
     ] = "512",
-    prompt: Annotated[str, typer.Option(help="Tokens of a prompt in one iteration, with commas between; 0 = none.")] = "512",
+    prompt: Annotated[
+        str, typer.Option(help="Tokens of a prompt's last chunk in one iteration, with commas between; 0 = none.")
+    ] = "512",
+    start: Annotated[str, typer.Option(help="Tokens of the prompt before that chunk, with commas between.")] = "0",
     repeats: Annotated[int, typer.Option(min=2, help="Iterations without timers, and as many with them.")] = 15,
     json_file: Annotated[Path | None, typer.Option("--json", help="File to write as JSON, in seconds and bytes.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print Markdown tables.")] = False,
@@ -39,9 +42,9 @@ def profile(
 ) -> None:
     """Show where the time of an iteration goes, operator by operator.
 
-    Runs the real engine: decodes of each size at each context, and whole prompts. Beside every operator stands its floor: the
-    time for its bytes at this machine's memory bandwidth, or for its operations at its arithmetic rate, whichever is longer,
-    both measured now. Limits and K/V memory are those that the batches need, unless you set them. For CPUs and one device.
+    Runs the real engine: decodes of each size at each context, and chunks of prompts. Beside every operator stands its floor,
+    the time for its bytes at this machine's memory bandwidth or for its operations at its arithmetic rate, whichever is longer;
+    both are measured now. Limits and K/V memory are those that the batches need, unless you set them. For CPUs and one device.
     docs/performance.md explains the table.
     Example: `orcinus profile Qwen/Qwen3-0.6B --load-format dummy --batch-size 1,8 --context 1024`
     """
@@ -55,7 +58,8 @@ def profile(
     if json_file is not None and not can_write(json_file):
         raise ConfigError(f"cannot write {json_file}: give --json a file in a folder that exists and can be written")
     sizes, contexts = _numbers("batch-size", batch_size), _numbers("context", context_tokens)
-    batches = batches_of(sizes, contexts, _numbers("prompt", prompt), repeats)
+    prompts, starts = _numbers("prompt", prompt), _numbers("start", start, zero=True)
+    batches = batches_of(sizes, contexts, prompts, repeats, starts)
     config = profile_config(config, batches, repeats, keep_batch_size="max_batch_size" in said)
     with progress() as bars:
         built = build(config)
@@ -68,13 +72,13 @@ def profile(
         _print(found)
 
 
-def _numbers(name: str, words: str) -> list[int]:
-    """`1,8` -> [1, 8], without zeros. Raises `ConfigError`."""
+def _numbers(name: str, words: str, *, zero: bool = False) -> list[int]:
+    """`1,8` -> [1, 8]; zeros are left out unless they mean something. Raises `ConfigError`."""
     try:
         found = [int(word) for word in words.split(",")]
     except ValueError:
         raise ConfigError(f"--{name} wants whole numbers with commas between, not {words!r}") from None
-    return [number for number in found if number]
+    return [number for number in found if number or zero]
 
 
 def _print(found: Profile) -> None:

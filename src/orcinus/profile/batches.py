@@ -17,16 +17,17 @@ WARM_UPS = 3  # iterations that are not measured
 
 @dataclass(frozen=True, slots=True)
 class ProfiledBatch:
-    """A kind of iteration: decodes at one context, or one whole prompt."""
+    """A kind of iteration: decodes at one context, or one chunk of a prompt."""
 
     decodes: int = 0
     context: int = 0  # tokens that each decode attends to, itself included, in the middle of the measurement
-    prompt: int = 0  # tokens
+    prompt: int = 0  # tokens of the chunk, the last one of its prompt
+    start: int = 0  # tokens of the prompt before it, whose keys and values are in memory
 
     @property
     def name(self) -> str:
         if self.prompt:
-            return f"prefill of {self.prompt} tokens"
+            return f"prefill of {self.prompt} tokens" + (f" after {self.start}" if self.start else "")
         return f"decode of {self.decodes} at {self.context} tokens"
 
     @property
@@ -39,7 +40,9 @@ class ProfiledBatch:
 
         A decode takes part in all iterations: the warm-ups, and `repeats` pairs of one without timers and one with them.
         """
-        return (self.prompt, 1) if self.prompt else (self.context - _middle(repeats) - 1, WARM_UPS + 2 * repeats + 2)
+        return (
+            (self.start + self.prompt, 1) if self.prompt else (self.context - _middle(repeats) - 1, WARM_UPS + 2 * repeats + 2)
+        )
 
     def num_blocks(self, repeats: int, block_size: int) -> int:
         """K/V blocks of all its requests, with one more for each."""
@@ -51,14 +54,17 @@ def _middle(repeats: int) -> int:
     return WARM_UPS + 2 * (repeats // 2) + 1
 
 
-def batches_of(sizes: Sequence[int], contexts: Sequence[int], prompts: Sequence[int], repeats: int) -> list[ProfiledBatch]:
-    """Decodes of every size at every context, then the prompts. Raises `ConfigError`."""
-    for name, values, least in (("batch-size", sizes, 1), ("context", contexts, _middle(repeats) + 2), ("prompt", prompts, 2)):
+def batches_of(
+    sizes: Sequence[int], contexts: Sequence[int], prompts: Sequence[int], repeats: int, starts: Sequence[int] = (0,)
+) -> list[ProfiledBatch]:
+    """Decodes of every size at every context, then chunks of every size from every start. Raises `ConfigError`."""
+    bounds = ("batch-size", sizes, 1), ("context", contexts, _middle(repeats) + 2), ("prompt", prompts, 2), ("start", starts, 0)
+    for name, values, least in bounds:
         if values and min(values) < least:
             why = f", because each decode goes on for {repeats} repeats" if name == "context" else ""
             raise ConfigError(f"--{name} must be at least {least}, not {min(values)}{why}")
     decodes = [ProfiledBatch(size, context) for context in contexts for size in sizes]
-    found = decodes + [ProfiledBatch(prompt=tokens) for tokens in prompts]
+    found = decodes + [ProfiledBatch(prompt=tokens, start=start) for start in starts for tokens in prompts]
     if not found:
         raise ConfigError("there is nothing to profile: give --batch-size and --context, or --prompt")
     return found
@@ -84,7 +90,8 @@ def profile_config(
     longest, positions = max(sum(batch.lengths(repeats)) for batch in batches), plan.model.checkpoint.spec.longest_request
     if config.max_model_len is None and longest > positions:
         raise ConfigError(
-            f"requests of {longest} tokens are needed, and the model has {positions} positions: lower --context or --prompt"
+            f"requests of {longest} tokens are needed, and the model has {positions} positions: "
+            "lower --context, --prompt or --start"
         )
     sizes = [] if keep_batch_size else [batch.decodes for batch in batches]
     most = max([config.max_batch_size, *sizes])
@@ -114,7 +121,7 @@ def check_room(batch: ProfiledBatch, resolved: Resolved, repeats: int) -> None:
     if length > limits.max_model_len:
         raise ConfigError(
             f"a {batch.name} takes requests of {length} tokens, more than max_model_len {limits.max_model_len}: "
-            "lower --context or --prompt, or raise that"
+            "lower --context, --prompt or --start, or raise that"
         )
     if (blocks := batch.num_blocks(repeats, resolved.block_size)) > resolved.num_blocks:
         raise ConfigError(

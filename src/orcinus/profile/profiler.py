@@ -71,14 +71,19 @@ def profile(
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Contexts:
-    """The policy that takes prompts in: chunks of prompts, and no decode."""
+    """The policy that takes prompts in, whole or up to a token; it runs no decode."""
 
     holds_answers: ClassVar[bool] = False
+    end: int | None = None
 
     def select(self, view: View) -> Selection:
         _, prompts = by_phase(view.running)
-        return Selection(Grant(request, divisible=True) for request in chain(prompts, view.waiting))
+        return Selection(Grant(request, True, self._left(request)) for request in chain(prompts, view.waiting))
+
+    def _left(self, request: Request) -> int | None:
+        return None if self.end is None else self.end - request.computed
 
 
 class _Bookkeeper:
@@ -182,30 +187,40 @@ class _Profiler:
         return _Measured(batch, whole, timed, work, measure_rates(model.dtype, total(work.values()).num_bytes))
 
     def _next(self, batch: ProfiledBatch) -> None:
-        """Submit the next prompt; decodes go on by themselves."""
+        """Submit the next prompt, up to its chunk; decodes go on by themselves."""
         if batch.prompt:
-            self._submit(1, batch.prompt, 1)
+            self._submit(1, *batch.lengths(0))
+            if batch.start:
+                self._keep_books(batch, _Contexts(batch.start), lambda request: request.computed == batch.start)
 
     def _take_in(self, batch: ProfiledBatch, repeats: int) -> None:
-        """Bring the requests that decode to their contexts, without computing them."""
-        engine = self._engine
+        """Bring the requests that decode to their contexts."""
         if batch.decodes:
             self._submit(batch.decodes, *batch.lengths(repeats))
-            engine.executor = _Bookkeeper(self._executor)
-            engine.use(_Contexts())
-            try:
-                while engine.scheduler.num_waiting or not all(request.decoding for request in engine.scheduler.running):
-                    engine.step()
-            except Stalled:
-                for request in engine.scheduler.order.first(engine.scheduler.num_waiting):
-                    engine.cancel(request.id)
-                raise ConfigError(
-                    f"this K/V manager has no room for a {batch.name}: lower --batch-size or --context, raise --num-blocks, or "
-                    "choose --kv paged"
-                ) from None
-            finally:
-                engine.executor = self._executor
-        engine.use(self._whole)
+            self._keep_books(batch, _Contexts(), lambda request: request.decoding)
+        self._engine.use(self._whole)
+
+    def _keep_books(self, batch: ProfiledBatch, policy: _Contexts, done: Callable[[Request], bool]) -> None:
+        """Run iterations without computing them, until all requests are done.
+
+        Raises `ConfigError` if some of them get no K/V memory.
+        """
+        engine, scheduler = self._engine, self._engine.scheduler
+        engine.executor = _Bookkeeper(self._executor)
+        engine.use(policy)
+        try:
+            while scheduler.num_waiting or not all(map(done, scheduler.running)):
+                engine.step()
+        except Stalled:
+            for request in scheduler.order.first(scheduler.num_waiting):
+                engine.cancel(request.id)
+            raise ConfigError(
+                f"this K/V manager has no room for a {batch.name}: lower --batch-size or --context, raise --num-blocks, or "
+                "choose --kv paged"
+            ) from None
+        finally:
+            engine.executor = self._executor
+            engine.use(self._whole)
 
     def _submit(self, count: int, prompt: int, output: int) -> None:
         for number in itertools.islice(self._numbers, count):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from orcinus.profile.result import BatchProfile, OperatorTime, Profile
 
-SUMMARY = ("iteration", "ms", "tokens/s", "floor ms", "x floor", "timers add")
+SUMMARY = ("iteration", "ms", "tokens/s", "floor ms", "x floor", "timers")
 OPERATORS = ("operator", "calls", "ms", "share", "MB", "GFLOP", "floor ms", "x floor")
 
 
