@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,13 @@ START_TIMEOUT_S = 60.0  # compiling on a busy machine
 CPU = torch.device("cpu")
 
 
+def fork_server() -> ForkServerContext:
+    """Starts processes as forks of one in which torch is imported once, for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.rank_libraries"])
+    return context
+
+
 class RankProcesses:
     """Processes 0, 1, ... that are the ranks of any mesh of at most so many. One that died is replaced when it is needed.
 
@@ -30,8 +37,7 @@ class RankProcesses:
 
     def __init__(self, count: int, folder: Path) -> None:
         self._folder = folder
-        self._context = multiprocessing.get_context("forkserver")  # torch is imported once, for all of them
-        self._context.set_forkserver_preload(["tests.rank_libraries"])
+        self._context = fork_server()
         self._ranks = [self._start() for _ in range(count)]
 
     def _start(self) -> tuple[ForkServerProcess, Connection]:

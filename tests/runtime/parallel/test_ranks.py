@@ -13,9 +13,11 @@ from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.policies import POLICIES
 from orcinus.core.view import Limits
 from orcinus.errors import RequestFailed
+from orcinus.runtime.parallel import start_local
 from orcinus.runtime.parallel.executor import ParallelExecutor
 from tests.golden.record import FILE, MAX_TOKENS
 from tests.product import part
+from tests.runtime.parallel.forked_ranks import OneStartedOthersForked
 from tests.waiting import wait_until
 
 GOLDEN: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -32,8 +34,10 @@ STORY = "Once upon a time"
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[LLM]:
     """Two stages of two tensor ranks, and so few blocks that requests are preempted."""
-    with LLM(tp=2, pp=2, **SIZES) as llm:
-        yield llm
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start_local, "LocalLauncher", OneStartedOthersForked)
+        with LLM(tp=2, pp=2, **SIZES) as llm:
+            yield llm
 
 
 @pytest.fixture(scope="module")
