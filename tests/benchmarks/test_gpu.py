@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from on_gpu.bench import Bench
 from on_gpu.geometry import LLAMA, QWEN
-from on_gpu.in_turn import OutOfTime, limited
+from on_gpu.in_turn import OutOfTime, limited, run_section
 from on_gpu.results import Results, State
 from on_gpu.sections import SECTIONS, START_S, TOTAL_S, choose
 from on_gpu.sizes import FULL, TOY
@@ -113,13 +116,32 @@ def test_what_the_file_has_is_not_run_again_unless_it_is_asked_for(
     assert after["kernels"] == before["kernels"]
 
 
+CUT = "cut after its {} s: what was measured until then is kept"
+
+
+def test_a_section_that_takes_too_long_is_cut_and_keeps_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def long(bench: Bench) -> None:
+        bench.row("errors", kernel="philox")
+        work_that_survives_every_error()
+
+    results = Results(tmp_path / "cut.json")
+    for name, run in (("kernels", long), ("fused", lambda bench: bench.fact("faster", 2))):
+        monkeypatch.setitem(sys.modules, f"on_gpu.{name}", SimpleNamespace(run=run))
+        run_section(choose(name)[0], results, torch.device("cpu"), 0.01, 1)
+    found = {name: (section["state"], section["message"]) for name, section in Results(results.file).sections.items()}
+    assert found == {"kernels": ("cut", CUT.format(1)), "fused": ("done", "")}
+    assert results.rows("kernels", "errors") == [{"kernel": "philox"}]
+
+
+@pytest.mark.full
 @needs_triton
-def test_a_section_that_takes_too_long_is_cut_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_sections_that_take_too_long_are_cut_in_their_process(tmp_path: Path) -> None:
     out = tmp_path / "cut.json"
     done = start("--only", "kernels,fused", "--out", str(out), "--stretch", "0.01")
     found = {name: (section["state"], section["message"]) for name, section in Results(out).sections.items()}
-    said = "cut after its {} s: what was measured until then is kept"
-    assert found == {"kernels": ("cut", said.format(1)), "fused": ("cut", said.format(0))}, done.stdout + done.stderr
+    assert found == {"kernels": ("cut", CUT.format(1)), "fused": ("cut", CUT.format(0))}, done.stdout + done.stderr
     assert done.returncode == 0
 
 
