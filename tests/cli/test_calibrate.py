@@ -23,16 +23,38 @@ FEW = ("--requests", "20", "--lengths", "uniform:low=4:high=60,uniform:low=1:hig
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A short calibration of a small engine."""
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[IterationSample]]:
+    """The file of a short calibration, and its iterations; reference runs come before and after all others."""
     path = tmp_path_factory.mktemp("calibration") / "here.json"
     engine = ("--max-batch-size", "3", "--max-model-len", "256", "--num-blocks", "90", "--dtype", "float32")
-    done = orcinus("calibrate", *engine, "--seconds", "1", "-o", str(path))
+    kept = list[IterationSample]()
+    halves, run_reference, measure = iter(([0.001] * 5, [0.002] * 5)), MEASURING._reference, MEASURING._measure
+
+    def reference(*arguments: Any) -> list[float]:
+        run_reference(*arguments)
+        return next(halves)
+
+    def keep(llm: LLM, found: IterationSampler, *rest: Any) -> list[float]:
+        seconds: list[float] = measure(llm, found, *rest)
+        kept.extend(found.found)
+        return seconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MEASURING, "_reference", reference)
+        patch.setattr(MEASURING, "_measure", keep)
+        done = orcinus("calibrate", *engine, "--seconds", "1", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "the bundled model in float32 on " in done.stdout
     assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
-    assert done.stdout.count("! In doubt: ") == len(read_calibration(path).doubts)
-    return str(path)
+    doubts = read_calibration(path).doubts
+    assert done.stdout.count("! In doubt: ") == len(doubts)
+    assert doubts[-1] == "the same iteration took 1.00 ms at one time and 2.00 ms at another"
+    return str(path), kept
+
+
+@pytest.fixture(scope="module")
+def file(calibrated: tuple[str, list[IterationSample]]) -> str:
+    return calibrated[0]
 
 
 def test_the_file_says_what_was_measured(file: str) -> None:
@@ -102,25 +124,10 @@ def test_what_cannot_be_calibrated(
 
 
 @pytest.fixture(scope="module")
-def measured() -> Iterator[tuple[LLM, list[IterationSample]]]:
-    """A small engine, and the iterations of a short calibration; its reference runs come before and after all others."""
-    kept = list[IterationSample]()
-    with (
-        LLM(max_batch_size=2, max_model_len=256, num_blocks=40, dtype="float32") as llm,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        halves, measure = iter(([0.001] * 5, [0.002] * 5)), MEASURING._measure
-
-        def keep(llm: LLM, found: IterationSampler, *rest: Any) -> list[float]:
-            reference: list[float] = measure(llm, found, *rest)
-            kept.extend(found.found)
-            return reference
-
-        patch.setattr(MEASURING, "_reference", lambda *_: next(halves))
-        patch.setattr(MEASURING, "_measure", keep)
-        assert MEASURING.calibrate(llm, 0.1).doubts[-1] == "the same iteration took 1.00 ms at one time and 2.00 ms at another"
-        patch.undo()
-        yield llm, kept
+def measured(calibrated: tuple[str, list[IterationSample]]) -> Iterator[tuple[LLM, list[IterationSample]]]:
+    """A small engine, and the iterations of a short calibration."""
+    with LLM(max_batch_size=2, max_model_len=256, num_blocks=40, dtype="float32") as llm:
+        yield llm, calibrated[1]
 
 
 QUIET, UNEVEN = [0.003] * 10, [0.003] * 5 + [0.009] * 5

@@ -173,7 +173,7 @@ PLAIN = ["--policy", "request-level,orca"]
 
 
 def test_the_demo_as_plain_text_shows_empty_slots_and_refilled_ones() -> None:
-    done = orcinus("demo", "--repeats", "1", "--max-tokens", "40")
+    done = orcinus("demo", "--repeats", "1", "--max-tokens", "20")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     static, orca = (part for part in done.stdout.split("+- ")[1:3])
