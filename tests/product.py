@@ -48,11 +48,15 @@ def pairwise(*axes: Iterable[Hashable]) -> list[tuple[Any, ...]]:
 
 def spread(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """As few of these tests as hold every row of every `parametrize` mark, and every value of every fixture."""
-    functions: dict[str, list[tuple[pytest.Item, set[Hashable]]]] = {}
+    functions: dict[str, list[pytest.Item]] = {}
     for item in items:
-        functions.setdefault(item.nodeid.partition("[")[0], []).append((item, _rows(item)))
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
     chosen: set[pytest.Item] = set()
-    for variants in functions.values():
+    for alike in functions.values():
+        if len(alike) == 1:
+            chosen.update(alike)
+            continue
+        variants = [(item, _rows(item)) for item in alike]
         missing = set[Hashable]().union(*(rows for _, rows in variants))
         while missing:
             item, rows = max(variants, key=lambda variant: len(variant[1] & missing))
