@@ -13,7 +13,7 @@ from orcinus.config import EngineConfig
 from orcinus.core.batch import Chunk
 from orcinus.core.request import Request
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, EngineError
 from orcinus.memory.footprint import decode_kv_bytes
 from orcinus.profile.batches import ProfiledBatch, batches_of, profile_config
 from orcinus.profile.profiler import profile, targets_of
@@ -210,6 +210,7 @@ def test_digits(number: float, said: str) -> None:
         (("--start", "-5"), "--start must be at least 0, not -5"),
         (("--context", "5"), "--context must be at least 8, not 5, because each decode goes on for 2 repeats"),
         (("--context", "9000"), "the model has 2048 positions: lower --context, --prompt or --start"),
+        (("--batch-size", "9000000"), "a decode of 9000000 at 512 tokens does not fit into memory: "),
         (("--max-batch-size", "4"), "exceeds max_batch_size 4: lower --batch-size, or raise that"),
         (("--max-batch-tokens", "100"), "a prefill of 512 tokens exceeds max_batch_tokens 100"),
         (("--max-model-len", "300"), "more than max_model_len 300: lower --context, --prompt or --start, or raise that"),
@@ -235,6 +236,18 @@ def test_a_manager_that_reserves_too_much_is_told() -> None:
     with pytest.raises(ConfigError, match="no room for a decode of 2 at 16 tokens: .* choose --kv paged"):
         profile(built, batches, REPEATS)
     assert built.engine.idle
+
+
+def test_a_failed_iteration_is_not_measured() -> None:
+    batches = batches_of([2], [16], [], REPEATS)
+    built = build(profile_config(CONFIG, batches, REPEATS))
+    norm = executor(built).model.norm
+    assert norm is not None
+    norm.weight.fill_(float("nan"))
+    with pytest.raises(
+        EngineError, match="a decode of 2 at 16 tokens failed, so it was not measured: its logits are not finite"
+    ):
+        profile(built, batches, REPEATS)
 
 
 @pytest.mark.parametrize("spread", [1.1, 1.3])

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orcinus.build import resolve
 from orcinus.config import EngineConfig, Resolved
 from orcinus.errors import ConfigError
+from orcinus.memory.budget import mib
 from orcinus.plan import make_plan
 from orcinus.runtime.attention import WITH_KERNELS
 
@@ -103,9 +103,17 @@ def profile_config(
     if config.num_blocks is None and config.kv_memory_mib is None:
         changes["num_blocks"] = max(batch.num_blocks(repeats, config.block_size) for batch in batches)
     made = replace(config, **changes)
-    resolved = resolve(made)
+    plan = make_plan(made)
+    if "num_blocks" in changes and not plan.fits:
+        worst = max(batches, key=lambda batch: batch.num_blocks(repeats, config.block_size))
+        memory = plan.memory
+        raise ConfigError(
+            f"a {worst.name} does not fit into memory: its keys and values take {mib(memory.kv)} MiB, and "
+            f"{memory.missing_mib} MiB are missing; lower --batch-size, --context, --prompt or --start, or take a smaller model"
+        )
+    plan.check()
     for batch in batches:
-        check_room(batch, resolved, repeats)
+        check_room(batch, plan.resolved, repeats)
     return made
 
 

@@ -24,11 +24,11 @@ from orcinus.core.engine import Engine
 from orcinus.core.policies.phases import by_phase
 from orcinus.core.policies.stall_free import StallFree
 from orcinus.core.ports import Observer
-from orcinus.core.request import Overlap, Request
+from orcinus.core.request import Failure, Overlap, Request
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Unserved
 from orcinus.core.view import Grant, Selection, View
-from orcinus.errors import ConfigError, Stalled
+from orcinus.errors import ConfigError, EngineError, Stalled
 from orcinus.machine_load import cpu_times, load_average, taken, usable_cores
 from orcinus.profile.batches import WARM_UPS, ProfiledBatch, check_room
 from orcinus.profile.result import BatchProfile, OperatorTime, Profile, doubts
@@ -48,7 +48,8 @@ def profile(
 ) -> Profile:
     """Profile an idle engine of a CPU, with `repeats` iterations of each batch without timers and as many with them.
 
-    `watch` hears how many batches are done. Raises `ConfigError` if a batch does not fit the engine; all are checked first.
+    `watch` hears how many batches are done. Raises `ConfigError` if a batch does not fit the engine (all are checked before
+    one runs), and `EngineError` if an iteration fails.
     """
     resolved, config = built.resolved, built.plan.config
     for batch in batches:
@@ -109,12 +110,16 @@ class _Bookkeeper:
 
 
 class _LastBatch(Observer):
-    """Keeps the batch launched last."""
+    """Keeps the batch launched last, and why an iteration failed."""
 
     batch = Batch(0, ())
+    failure: Failure | None = None
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self.batch = batch
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        self.failure = next(iter(result.errors.values()), self.failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,10 @@ class _Profiler:
             layer.values.fill_(FILLER)
 
     def measure(self, batch: ProfiledBatch, repeats: int) -> _Measured:
-        """Measure one batch, from an idle engine to an idle engine."""
+        """Measure one batch, from an idle engine to an idle engine.
+
+        Raises `EngineError` if an iteration fails.
+        """
         last, model = _LastBatch(), self._executor.model
         self._engine.observers.append(last)
         whole, timed, works = list[float](), list[_TimedIteration](), list[dict[OperatorKind, OperatorWork]]()
@@ -183,6 +191,8 @@ class _Profiler:
             self._engine.observers.remove(last)
             for request in self._engine.scheduler.running:
                 self._engine.cancel(request.id)
+        if last.failure is not None:
+            raise EngineError(f"a {batch.name} failed, so it was not measured: {last.failure.text}")
         work = works[repeats // 2]  # where decodes have the context that was asked for
         return _Measured(batch, whole, timed, work, measure_rates(model.dtype, total(work.values()).num_bytes))
 
