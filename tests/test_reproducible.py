@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orcinus import LLM, SamplingParams
+from orcinus.build import build
+from orcinus.config import EngineConfig
 from orcinus.core.batch import Batch
 from orcinus.core.ports import Observer
 from orcinus.core.unserved import Unserved
 from orcinus.llm import Completion
+from orcinus.verify import verify
 from tests.product import part
 
 PROMPT = "The cat sat on 6 mats and" * 2  # 18 tokens: a block of 16 and two more
@@ -87,3 +92,19 @@ def test_in_float32_neither_borders_nor_company_change_a_token(params: SamplingP
         for ours, theirs in zip(found, alone, strict=True):
             ours_at, theirs_at = ours.logprobs or (), theirs.logprobs or ()
             assert [one.logprob for one in ours_at] == pytest.approx([one.logprob for one in theirs_at], abs=1e-4)
+
+
+ALL = [(model, dtype) for model in (None, "gpt2", "mistral-sliding-window", "qwen3") for dtype in ("float32", "bfloat16")]
+FEW = [(None, "bfloat16"), ("mistral-sliding-window", "float32")]
+
+
+@pytest.mark.parametrize(("model", "dtype"), part(*FEW, full=[row for row in ALL if row not in FEW]))
+def test_with_deterministic_a_request_has_the_same_bits_however_it_is_scheduled(
+    checkpoint: Callable[[str], tuple[Any, Path]], model: str | None, dtype: str
+) -> None:
+    folder = None if model is None else checkpoint(model)[1]
+    config = EngineConfig(model=folder, dtype=dtype, deterministic=True, block_size=4)
+    comparisons = list(verify(build(config), config, prompt_tokens=70, answer_tokens=10))
+    assert [comparison for comparison in comparisons if not comparison.holds] == []
+    assert len({comparison.way for comparison in comparisons}) == 7
+    assert len(comparisons) == 14

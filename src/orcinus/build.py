@@ -27,8 +27,10 @@ from orcinus.distribution import needs
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
-from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
+from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, CpuAttention, operators_of
+from orcinus.runtime.batch_invariant import make_batch_invariant
 from orcinus.runtime.checkpoint import Checkpoint, load_model
+from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser
 from orcinus.runtime.hub import find_model
@@ -181,9 +183,13 @@ def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
 def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, grammars: Grammars) -> tuple[Executor, Plan]:
     """The executor of a model on one device, and its measured plan."""
     dummy = plan.config.load_format == "dummy"
-    attend, operators = ATTENTION[plan.resolved.attention](), operators_of(plan.resolved.attention)
+    exact, name = plan.resolved.deterministic, plan.resolved.attention
+    attend = CpuAttention(by_row=True) if exact else ATTENTION[name]()
+    operators = CpuOperators(by_row=True) if exact else operators_of(name)
     with told_if_short("weights"):
         model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
+    if exact:
+        make_batch_invariant(model, plan.device.dtype)
     if plan.device.device.type == "cuda":
         lend("TRITON_CACHE_DIR")
         progress("profile run", 0, 0)

@@ -24,6 +24,11 @@ WORDS = (  # field, its types, their description
     ("record", str | Path, "a file to write"),
     ("ray_address", str, "host:port, or auto"),
 )
+TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, its description
+    (("load_format", "order", "kv", "dtype", "device", "attention"), str, "a string"),
+    (("enforce_eager", "deterministic"), bool, "True or False"),
+    (("seed",), int, "a whole number"),
+)
 COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 LAUNCHERS = ("local", "ray")
@@ -120,6 +125,11 @@ class EngineConfig:
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
+    deterministic: bool = option(
+        False,
+        "On a CPU: tokens and log-probabilities are the same to the bit alone, in any batch, with any chunks, with a cached "
+        "prefix and after a preemption. Slower, mostly for prompts. `orcinus verify` tries it.",
+    )
     launcher: str = option("local", "Where ranks run, with tp or pp: local (processes of this machine) or ray (a Ray cluster).")
     ray_address: str | None = option(None, "Address of the Ray cluster. Default: the one that this machine is a node of.")
     step_timeout: float = option(
@@ -137,19 +147,16 @@ class EngineConfig:
             optional = type(self).__dataclass_fields__[name].default is None
             if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("load_format", "order", "kv", "dtype", "device", "attention"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} must be a string, not {getattr(self, name)!r}")
+        for names, kind, wanted in TYPES:
+            for name in names:
+                if not isinstance(getattr(self, name), kind):
+                    raise ConfigError(f"{name} must be {wanted}, not {getattr(self, name)!r}")
         for name, kinds, words in WORDS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
                 raise ConfigError(f"{name} must be {words}, not {value!r}")
         if not isinstance(self.policy, str) and not hasattr(self.policy, "select"):
             raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
-        if not isinstance(self.enforce_eager, bool):
-            raise ConfigError(f"enforce_eager must be True or False, not {self.enforce_eager!r}")
-        if not isinstance(self.seed, int):
-            raise ConfigError(f"seed must be a whole number, not {self.seed!r}")
         _check_share(self.gpu_memory_utilization)
         _check_ranks(self)
         if self.load_format not in LOAD_FORMATS:
@@ -190,6 +197,7 @@ class Resolved:
     dtype: str
     dtype_reason: str
     attention: str
+    deterministic: bool
     cuda_graphs: bool  # whether forward passes are captured
     policy: Policy
     order: str

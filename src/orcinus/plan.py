@@ -203,8 +203,7 @@ def _decide(
     spec, mesh = model.checkpoint.spec, Mesh(config.tp, config.pp)
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
     attention = _attention(config.attention, device, spec.head_dim, known=sheet is not None)
-    if config.enforce_eager and device.device.type == "cpu":
-        raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
+    _check_switches(config, device, attention)
     prepacked = can_prepack(device.device.type, device.dtype)
     ranks = rank_sizes(spec, device.dtype, model.checkpoint.linear_weight, mesh, prepacked=prepacked)
     margin = _margin(config, device, available)
@@ -234,6 +233,7 @@ def _decide(
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
         attention=attention,
+        deterministic=config.deterministic,
         cuda_graphs=_captures(config, device, attention),
         policy=_policy(config),
         order=config.order,
@@ -326,6 +326,20 @@ def _check_names(config: EngineConfig) -> None:
     make_order(config.order)
     if config.kv not in KV_MANAGERS:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
+
+
+def _check_switches(config: EngineConfig, device: Device, attention: str) -> None:
+    """Raise `ConfigError` for a switch that means nothing on this device."""
+    if config.enforce_eager and device.device.type == "cpu":
+        raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
+    if not config.deterministic:
+        return
+    if device.device.type != "cpu":
+        raise ConfigError("deterministic is for CPUs: leave it out on a GPU")
+    if attention != "cpu":
+        raise ConfigError(f"deterministic needs attention cpu, not {attention!r}: leave one of them out")
+    if config.tp * config.pp > 1:
+        raise ConfigError("deterministic is for a model on one device: leave out tp and pp, or deterministic")
 
 
 def _policy(config: EngineConfig) -> Policy:

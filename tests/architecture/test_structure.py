@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     },
     {"cost", "memory", "workload", "observe", "routing", "text", "conformance"},
     {"sim", "runtime"},
-    {"plan", "decode_speed", "build", "llm", "calibrate", "profile", "machine_load", "interrupt", "tiny", "plots"},
+    {"plan", "decode_speed", "build", "llm", "calibrate", "profile", "verify", "machine_load", "interrupt", "tiny", "plots"},
     {"serve"},
     {"batch_files"},
     {"bench"},

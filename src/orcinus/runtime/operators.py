@@ -51,6 +51,10 @@ class Operators(Protocol):
         """
         ...
 
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        """act(x)."""
+        ...
+
 
 class PlainOperators:
     """One torch operation after the other."""
@@ -64,6 +68,9 @@ class PlainOperators:
     def gated(self, x: Tensor, activation: str) -> Tensor:
         gate, up = x.chunk(2, dim=-1)
         return torch.mul(ACTIVATIONS[activation](gate), up)
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        return ACTIVATIONS[activation](x)
 
 
 PLAIN = PlainOperators()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -11,23 +11,28 @@ from torch import Tensor
 
 from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.attention.reference import attend, fused, parts
-from orcinus.runtime.cpu_kernels.decode_attention import decode_attention
+from orcinus.runtime.cpu_kernels.decode_attention import PIECE, decode_attention
 from orcinus.runtime.cpu_kernels.elements import MANY, array
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
+
+Array: TypeAlias = np.ndarray[Any, Any]
+PIECES = 4096  # of sequences in one call of the kernel for rows of prompts, whose memory grows with them
 
 
 class CpuAttention:
     """Decodes in one Numba kernel; prompts in torch's fused attention.
 
     A prompt computed in one piece attends to its own fresh keys; only a later chunk of a prompt copies its context, once
-    for all its tokens.
+    for all its tokens. `by_row`: the tokens of prompts, too, are computed as decodes are, so that a token's bits depend on its
+    sequence alone, not on the chunk that it is in.
     """
 
     captures_decodes = captures_chunks = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_row: bool = False) -> None:
+        self._by_row = by_row
         threads = torch.get_num_threads()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)  # both use one OpenMP pool, and starting Numba's threads changed its size
@@ -39,12 +44,27 @@ class CpuAttention:
         prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
         blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
         prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), keys, values, blocks, offsets)
+        if self._by_row:
+            _by_row(rows, keys, values, batch, heads, array(out))
+            return out
         if decodes:
             tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
             decode_attention(rows, keys, values, tables, lengths, heads.scale, heads.window, array(out))
         if len(qkv) > decodes:
             _prompts(qkv, kv, batch, heads, out)
         return out
+
+
+def _by_row(rows: Array, keys: Array, values: Array, batch: PackedBatch, heads: Heads, out: Array) -> None:
+    """Attention of each row as if it were a decode: over its request's blocks, up to its own position."""
+    decodes, counts = len(batch.sources), np.diff(batch.chunks.firsts.numpy())
+    owners = np.concatenate((np.arange(decodes), decodes + np.repeat(np.arange(len(counts)), counts)))
+    tables = np.concatenate((batch.decodes.tables.numpy(), batch.chunks.tables.numpy()))
+    lengths = batch.positions.numpy() + np.int32(1)
+    step = max(1, PIECES * PIECE // (tables.shape[1] * keys.shape[2]))
+    for part in (slice(begin, begin + step) for begin in range(0, len(rows), step)):
+        some = rows[part], keys, values, tables[owners[part]], lengths[part]
+        decode_attention(*some, heads.scale, heads.window, out[part])
 
 
 def _norms_and_angles(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> tuple[Any, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,14 @@ from orcinus.runtime.operators import PLAIN
 
 
 class CpuOperators:
-    """Numba kernels; torch for rare activations."""
+    """Numba kernels; torch for rare activations.
+
+    torch computes the last elements of a tensor in another way than the others. `by_row` gives it one row at a time, so that
+    a row's bits do not depend on its place.
+    """
+
+    def __init__(self, *, by_row: bool = False) -> None:
+        self._by_row = by_row
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x)
@@ -29,7 +38,15 @@ class CpuOperators:
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
         if activation not in KINDS:
-            return PLAIN.gated(x, activation)
+            return self._plain(PLAIN.gated, x, activation)
         out = x.new_empty(len(x), x.shape[1] // 2)
         gated_kernel(KINDS[activation], many=x.numel() >= MANY)(array(x), array(out))
         return out
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        return self._plain(PLAIN.activated, x, activation)
+
+    def _plain(self, operator: Callable[[Tensor, str], Tensor], x: Tensor, activation: str) -> Tensor:
+        if not self._by_row or len(x) < 2:
+            return operator(x, activation)
+        return torch.cat([operator(row, activation) for row in torch.split(x, 1)])

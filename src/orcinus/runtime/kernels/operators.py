@@ -21,3 +21,6 @@ class FusedOperators:
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
         return act_mul(x, activation) if activation in GATES else PLAIN.gated(x, activation)
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        return PLAIN.activated(x, activation)

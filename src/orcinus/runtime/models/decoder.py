@@ -310,6 +310,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)
-        x = self.operators.gated(x, self.activation) if self.gated else ACTIVATIONS[self.activation](x)
+        x = self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
         out: Tensor = self.down(x)
         return out
