@@ -4,7 +4,7 @@
 
 bundled, qwen3-0.6b: what `orcinus profile` shows of the bundled model, and of Qwen3-0.6B's sizes with made-up weights.
 curves: whole iterations of Qwen3-0.6B's sizes against batch, context and prompt, beside their floor, and a picture of them.
-Without names all three run, in about twenty minutes on two quiet cores. Markdown goes to standard output; `--write` puts it
+Without names all three run, in under ten minutes on two quiet cores. Markdown goes to standard output; `--write` puts it
 into the page, between the marks of each part, and the picture beside it. `--quick` runs a toy model, to see that all works.
 """
 

@@ -105,6 +105,7 @@ WORKS: list[list[str]] = [
 ]
 SAYS_WHY = {
     ("calibrate",): "cannot write orcinus-calibration.json",
+    ("profile", "--json", "p.json"): "cannot write p.json",
     ("generate", "Hi", "--record", "steps.jsonl"): "cannot record to steps.jsonl",
     ("bench", "offline", "--out", "r.json"): "cannot write r.json",
     ("simulate", "--model", "llama-7b", "--device", "a100-40g", "--plot", "p.png"): "cannot draw p.png",

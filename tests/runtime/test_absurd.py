@@ -323,6 +323,7 @@ def test_ids_that_end_a_text_are_whole_numbers(folder: Path, eos: object) -> Non
         ("bench", "offline", "--requests", "2", "--model"),
         ("chat", "--model"),
         ("calibrate", "--model"),
+        ("profile",),
         ("demo", "--model"),
     ],
 )
