@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class DiskCache:
         folder = cache_folder()
         try:
             code = [Path(source).read_bytes() for source in self._sources if source is not None]
-            versions = [f"{name} {metadata.version(name)}".encode() for name in self._libraries]
+            versions = [f"{name} {_version(name)}".encode() for name in self._libraries]
         except (OSError, metadata.PackageNotFoundError):
             return None
         digests = b"".join(hashlib.sha256(part).digest() for part in (*versions, *code, question))
@@ -69,3 +70,6 @@ def _last_use(file: Path) -> float:
     with suppress(OSError):
         return file.stat().st_mtime
     return 0.0
+
+
+_version = cache(metadata.version)
