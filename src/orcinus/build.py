@@ -17,7 +17,7 @@ import torch
 from orcinus.cache import lend
 from orcinus.clock import MonotonicClock
 from orcinus.config import EngineConfig, Resolved
-from orcinus.core.component_spec import make_order, spell
+from orcinus.core.component_spec import make_drafter, make_order, spell
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Clock, Executor, Observer, Preparation
@@ -262,7 +262,8 @@ def _wire(
 ) -> Engine:
     """An engine that has no requests yet."""
     manager = KV_MANAGERS[resolved.kv](resolved.num_blocks, resolved.block_size, resolved.limits)
-    scheduler = Scheduler(resolved.policy, manager, resolved.limits, make_order(resolved.order))
+    order, drafter = make_order(resolved.order), make_drafter(resolved.speculative)
+    scheduler = Scheduler(resolved.policy, manager, resolved.limits, order, drafter)
     return Engine(scheduler, executor, clock, observers, on_dropped=warn_of_dropped, preparation=preparation)
 
 
@@ -278,4 +279,5 @@ def _header(resolved: Resolved, executor: Executor) -> dict[str, object]:
         "block_size": resolved.block_size,
         "depth": executor.depth,
         "overlap": list(executor.overlap),
+        "speculative": resolved.speculative,
     }

@@ -25,7 +25,7 @@ WORDS = (  # field, its types, their description
     ("ray_address", str, "host:port, or auto"),
 )
 TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, its description
-    (("load_format", "order", "kv", "dtype", "device", "attention"), str, "a string"),
+    (("load_format", "order", "kv", "speculative", "dtype", "device", "attention"), str, "a string"),
     (("enforce_eager", "deterministic"), bool, "True or False"),
     (("seed",), int, "a whole number"),
 )
@@ -136,6 +136,11 @@ class EngineConfig:
         60.0,
         "With tp or pp: seconds after which an iteration counts as hung and the engine ends. Every 256 tokens add as many.",
     )
+    speculative: str = option(
+        "none",
+        "Speculative decoding, on a CPU: none, or ngram (drafts copied from the request's own text), with options after a "
+        "colon: ngram:k=4.",
+    )
     record: str | Path | None = option(None, "Write every iteration to this file, for orcinus trace and orcinus replay.")
     seed: int = option(0, "Equal seeds give equal texts: requests without a seed of their own are given one from it.")
 
@@ -208,6 +213,7 @@ class Resolved:
     num_blocks: int
     kv_bytes: int
     kv_reason: str
+    speculative: str = "none"
     tp: int = 1
     pp: int = 1
     stages: tuple[range, ...] = ()  # the layers of each pipeline stage

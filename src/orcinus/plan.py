@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from orcinus.config import EngineConfig, Resolved
-from orcinus.core.component_spec import make_order, make_policy
+from orcinus.core.component_spec import make_drafter, make_order, make_policy
+from orcinus.core.drafts import most_rows
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
@@ -94,7 +95,8 @@ class Plan:
         """Estimated bytes of the largest iteration on a rank."""
         limits, attention = self.resolved.limits, self.resolved.attention
         tokens = min(limits.max_batch_tokens, limits.max_batch_size * limits.max_model_len, self.resolved.kv_tokens)
-        return _rank_estimate(rank, self.device, attention, tokens, limits.max_batch_size, limits.max_model_len)
+        rows = most_rows(make_drafter(self.config.speculative), limits.max_batch_size)
+        return _rank_estimate(rank, self.device, attention, tokens, rows, limits.max_model_len)
 
     def sequences(self, length: int) -> int:
         """Requests of this total length that fit into the K/V memory."""
@@ -244,6 +246,7 @@ def _decide(
         num_blocks=shared.num_blocks,
         kv_bytes=shared.num_blocks * config.block_size * sum(rank.kv_token_bytes for rank in ranks),
         kv_reason=shared.kv_reason,
+        speculative=config.speculative,
         tp=mesh.tp,
         pp=mesh.pp,
         stages=tuple(rank.layers for rank in ranks[:: mesh.tp]),
@@ -262,13 +265,11 @@ def _space(
     profiled: Profiled | None,
 ) -> Space:
     """The room of ranks that share a memory of `available` bytes."""
-    spec, requests = model.checkpoint.spec, config.max_batch_size
+    spec, rows = model.checkpoint.spec, most_rows(make_drafter(config.speculative), config.max_batch_size)
     return Space(
         free=available - sum(rank.weights for rank in ranks),
         block_bytes=config.block_size * sum(rank.kv_token_bytes for rank in ranks),
-        estimate=lambda tokens, length: sum(
-            _rank_estimate(rank, device, attention, tokens, requests, length) for rank in ranks
-        ),
+        estimate=lambda tokens, length: sum(_rank_estimate(rank, device, attention, tokens, rows, length) for rank in ranks),
         positions=spec.max_position_embeddings,
         longest=spec.longest_request,
         on_gpu=device.device.type == "cuda",
@@ -324,6 +325,7 @@ def _margin(config: EngineConfig, device: Device, available: int) -> int:
 def _check_names(config: EngineConfig) -> None:
     _policy(config)
     make_order(config.order)
+    make_drafter(config.speculative)
     if config.kv not in KV_MANAGERS:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
 
@@ -332,6 +334,8 @@ def _check_switches(config: EngineConfig, device: Device, attention: str) -> Non
     """Raise `ConfigError` for a switch that means nothing on this device."""
     if config.enforce_eager and device.device.type == "cpu":
         raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
+    if config.speculative != "none" and device.device.type == "cuda":
+        raise ConfigError("speculative is for CPUs: on a GPU it is untried, and would end overlap; leave it out")
     if not config.deterministic:
         return
     if device.device.type != "cpu":

@@ -79,6 +79,7 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
     timeline = timelines.get("r")
     assert timeline is not None
     assert (timeline.output_tokens, timeline.prefill_iterations, timeline.decode_iterations) == (8, 1, 3)
+    assert (timeline.draft_tokens, timeline.accepted_draft_tokens) == (4, 4)
     assert [cell.phase.value for (cell,) in slots.columns if cell] == ["prefill", "decode", "decode", "decode"]
     drawn = trace(read_lines(tmp_path / "steps.jsonl"))["traceEvents"]
     phases = [event["name"] for event in drawn if event["ph"] == "X" and event["name"] in ("prefill", "decode")]

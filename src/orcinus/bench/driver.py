@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from orcinus.bench.record import Iteration, RequestOutcome, RequestRecord
 from orcinus.bench.requests import BenchRequest, hash_tokens
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token, count_drafts
 from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
@@ -123,6 +123,7 @@ class IterationObserver(Observer):
     def __init__(self) -> None:
         self._launched: dict[int, tuple[float, Unserved]] = {}
         self._seen: list[tuple[float, float, Batch, Unserved]] = []
+        self.draft_tokens = self.accepted_draft_tokens = 0
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         self._launched[batch.id] = now, unserved
@@ -130,6 +131,9 @@ class IterationObserver(Observer):
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launched, unserved = self._launched.pop(batch.id)
         self._seen.append((launched, now, batch, unserved))
+        drafted, accepted = count_drafts(batch, result)
+        self.draft_tokens += drafted
+        self.accepted_draft_tokens += accepted
 
     def since(self, start: float) -> tuple[Iteration, ...]:
         """Iterations in order of return; times count from `start`."""

@@ -60,6 +60,7 @@ class Engines:
             "policy": spell(scheduler.policy),
             "order": self.configs[name].order,
             "kv": self.configs[name].kv,
+            "speculative": self.configs[name].speculative,
             "max_batch_size": limits.max_batch_size,
             "max_batch_tokens": limits.max_batch_tokens,
             "max_model_len": limits.max_model_len,
@@ -162,8 +163,15 @@ def _repeat(engine: Engine, drive: EngineDriver, iterations: IterationObserver, 
         slots=engine.scheduler.limits.max_batch_size,
         problems=tuple(_problems(ended)),
         load=load,
-        counters={"preemptions": engine.scheduler.admission.preemptions},
+        counters=_counters(engine, iterations),
     )
+
+
+def _counters(engine: Engine, iterations: IterationObserver) -> dict[str, float]:
+    counted: dict[str, float] = {"preemptions": engine.scheduler.admission.preemptions}
+    if engine.scheduler.drafter is not None:
+        counted |= {"draft_tokens": iterations.draft_tokens, "accepted_draft_tokens": iterations.accepted_draft_tokens}
+    return counted
 
 
 def _problems(ended: Sequence[RequestRecord]) -> Iterator[str]:

@@ -76,6 +76,7 @@ def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
         ("mesh", _mesh(resolved)),
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
         ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
+        ("drafts", resolved.speculative),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
         ("  because", resolved.tokens_reason),
         ("model length", f"{limits.max_model_len} tokens"),

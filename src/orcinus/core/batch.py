@@ -94,6 +94,14 @@ class BatchResult:
     errors: Mapping[int, Failure] = field(default_factory=dict)  # row -> why this request failed
 
 
+def count_drafts(batch: Batch, result: BatchResult) -> tuple[int, int]:
+    """Drafts that an iteration verified, and those that it accepted."""
+    drafted = [
+        (chunk.drafts, len(tokens) - 1) for chunk, tokens in zip(batch.chunks, result.tokens, strict=True) if chunk.drafts
+    ]
+    return sum(drafts for drafts, _ in drafted), sum(accepted for _, accepted in drafted if accepted > 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """A request entered the engine."""

@@ -11,9 +11,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType
 from typing import TypeVar, get_args, get_type_hints
 
+from orcinus.core.drafters import DRAFTERS
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
-from orcinus.core.ports import Order, Policy
+from orcinus.core.ports import BoundedDrafter, Order, Policy
 from orcinus.errors import ConfigError, shown
 
 T = TypeVar("T")
@@ -33,6 +34,11 @@ def make_policy(spelled: str) -> Policy:
 def make_order(spelled: str) -> Order:
     """A new, empty queue of the order spelled so. Raises `ConfigError`."""
     return make("order", ORDERS, spelled)
+
+
+def make_drafter(spelled: str) -> BoundedDrafter | None:
+    """A new drafter of the kind spelled so; None for `none`. Raises `ConfigError`."""
+    return make("drafter", DRAFTERS, spelled)
 
 
 def spell(thing: Policy | Order) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from orcinus.core.ports import Drafter
 from orcinus.core.request import Overlap, Request
 from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, View
@@ -27,6 +28,8 @@ class NextBatch:
     budget: int  # its remaining tokens
     places: int  # free places for waiting requests
     overlap: Overlap  # which requests in flight it may include
+    running: int = 0  # requests in memory that may run
+    drafter: Drafter | None = None  # guesses tokens after decodes
     door_open: bool = True  # whether waiting requests may still be admitted in this iteration
     short_of_memory: bool = False  # the only victim is in flight: plan nothing ahead until its batch returns
     shares: dict[Request, Share] = field(default_factory=dict)

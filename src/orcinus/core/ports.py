@@ -226,12 +226,20 @@ class Policy(Protocol):
 class Drafter(Protocol):
     """Guesses the next tokens of a decode (speculative decoding).
 
-    One iteration then verifies several tokens.
+    One iteration then verifies several tokens. A drafter may keep state of live requests, and never writes
+    to a request. It may have an attribute `max_batch`: while more requests run, it is not asked.
     """
 
     def draft(self, request: Request, most: int) -> tuple[int, ...]:
         """At most `most` guesses for the tokens after the newest known one."""
         ...
+
+
+class BoundedDrafter(Drafter, Protocol):
+    """A drafter whose most drafts are known before it runs."""
+
+    k: int  # drafts of one request in one iteration, at most
+    max_batch: int  # running requests, at most
 
 
 class Observer(Protocol):

@@ -113,7 +113,7 @@ class Logprobs:
     top: tuple[tuple[int, float], ...]  # (token id, log-probability), most likely first; the sampled one wins ties
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Request:
     """One request for its whole life.
 

@@ -9,7 +9,7 @@ from orcinus.core.admission import Admission, rejection_reason
 from orcinus.core.advance import advance
 from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.deltas import build_batch
-from orcinus.core.drafts import drafts_for
+from orcinus.core.drafts import active, drafts_for
 from orcinus.core.next_batch import NextBatch, Share
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import Drafter, KVManager, Order, Policy
@@ -107,13 +107,14 @@ class Scheduler:
 
         `overlap` says which requests in flight the batch may include. Raises `PolicyError` for an impossible selection.
         """
-        if self.drafter is not None:  # drafts need the newest token, so no decode is scheduled ahead
+        drafter = active(self.drafter, self.num_running)
+        if drafter is not None:  # drafts need the newest token, so no decode is scheduled ahead
             overlap = overlap._replace(decode=False)
         view = self._view(now, overlap)
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
         budget = limit if selection.token_budget is None else min(limit, max(0, selection.token_budget))
-        batch = NextBatch(budget, budget, self.limits.max_batch_size - len(view.running), overlap)
+        batch = NextBatch(budget, budget, self.limits.max_batch_size - len(view.running), overlap, len(view.running), drafter)
         for request in selection.preempt:
             self.admission.preempt_wished(request, batch)
         others = selection.otherwise
@@ -159,7 +160,7 @@ class Scheduler:
                 return
             pending = request.pending
             count = min(count, pending)  # a part may have been found in the prefix cache
-        drafts = drafts_for(self.drafter, self.kv, grant, batch) if self.drafter is not None else ()
+        drafts = drafts_for(self.kv, grant, batch)
         if not self.admission.make_room(request, count, batch):
             return
         batch.add(request, Share(count, count == pending, drafts))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orcinus.core.batch import Batch, Chunk, Event, Finished, Submitted
+from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish
 from orcinus.core.unserved import Reason, Unserved
@@ -35,6 +35,8 @@ class Timeline:
     prefill_iterations: int = 0  # recomputations included
     decode_iterations: int = 0
     preemptions: int = 0
+    draft_tokens: int = 0  # guesses that its iterations verified (speculative decoding)
+    accepted_draft_tokens: int = 0
     waits: Counter[Reason] = field(default_factory=Counter)  # iterations that it waited for, by reason
     finished: float | None = None
     finish: Finish | None = None
@@ -111,6 +113,12 @@ class TimelineObserver(Observer):
             if live.before is not None:
                 live.before[unserved.others] += 1  # its own reason replaces the queue's
         self._others[unserved.others] += 1
+
+    def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
+        for chunk, tokens in zip(batch.chunks, result.tokens, strict=True):
+            if chunk.drafts and (live := self._live.get(chunk.request_id)) is not None:
+                live.timeline.draft_tokens += chunk.drafts
+                live.timeline.accepted_draft_tokens += max(0, len(tokens) - 1)
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -2,11 +2,11 @@
 
 It mixes prefill and decode (Orca, selective batching).
 
-    rows     d0 d1 d2 … padding | c0 c0 c0 c0 | c1 c1 c1 | padding        decodes first, then chunks of several tokens
-    words    tokens | positions | slots | … | block tables               all of it whole numbers, in one piece of memory
+    rows     d0 d1 d1 d2 … padding | c0 c0 c0 c0 | c1 c1 c1 | padding        decodes with their drafts, then chunks
+    words    tokens | positions | slots | … | block tables                  all of it whole numbers, in one piece of memory
 
-Decodes stand first because attention launches them in another way than chunks. One piece of memory is one copy to a
-device; padding is for a captured graph, whose shapes are larger than the batch that runs in it.
+Decodes stand first because attention launches them in another way than chunks; a draft is one more decode of its request. One
+piece of memory is one copy to a device; padding is for a captured graph, whose shapes are larger than its batch.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class PagedBatch:
 class Shape:
     """The sizes of a packed batch, padding included."""
 
-    decodes: int  # requests of one token, a row each
-    chunks: int  # requests of several tokens
+    decodes: int  # requests of one known token, a row each and one for each draft
+    chunks: int  # requests of several known tokens
     chunk_rows: int  # rows of all chunks together
     most_rows: int  # of one chunk
     samples: int  # rows to compute logits for
@@ -84,10 +84,11 @@ def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
     """The smallest shape that holds a batch."""
     tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
     counts = [len(chunk.tokens) for chunk in batch.chunks]
-    longer = [count for count in counts if count > 1]
+    long = [_long(chunk) for chunk in batch.chunks]
+    longer = list(itertools.compress(counts, long))
     ends = [chunk.start + count for chunk, count in zip(batch.chunks, counts, strict=True)]
     return Shape(
-        decodes=len(counts) - len(longer),
+        decodes=sum(counts) - sum(longer),
         chunks=len(longer),
         chunk_rows=sum(longer),
         most_rows=max(longer, default=0),
@@ -95,8 +96,23 @@ def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
         groups=len(tables[0]) if tables else 1,
         blocks=max([len(table) for groups in tables for table in groups], default=0),
         most_context=max(ends, default=0),
-        chunk_context=sum([end for end, count in zip(ends, counts, strict=True) if count > 1]),
+        chunk_context=sum(itertools.compress(ends, long)),
     )
+
+
+def _long(chunk: Chunk) -> bool:
+    """Whether it is more than one known token, and so no decode."""
+    return len(chunk.tokens) - (chunk.drafts or 0) > 1
+
+
+def _decodes_of(chunk: Chunk) -> list[Chunk]:
+    """A decode, and each of its drafts as one more decode.
+
+    The keys of all rows are written before any row attends to them.
+    """
+    if len(chunk.tokens) == 1:
+        return [chunk]
+    return [Chunk(chunk.request_id, (token,), chunk.start + place) for place, token in enumerate(chunk.tokens)]
 
 
 def _begins(sizes: Sequence[int]) -> list[int]:
@@ -254,12 +270,16 @@ class Packer:
         at = Layout.over(words, shape)
         tables = self._tables.rows(batch.chunks, requests)
         counts = [len(chunk.tokens) for chunk in batch.chunks]
-        decodes = [number for number, count in enumerate(counts) if count == 1]
-        chunks = [number for number, count in enumerate(counts) if count > 1]
-        self._decodes(at, [batch.chunks[number] for number in decodes], [tables[number] for number in decodes], shape, source)
+        chunks = [number for number, chunk in enumerate(batch.chunks) if _long(chunk)]
         firsts = [0] * len(counts)
-        for place, number in enumerate(decodes):
-            firsts[number] = place
+        decodes: list[Chunk] = []
+        places: list[int] = []  # their rows of block tables
+        for number, chunk in enumerate(batch.chunks):
+            if not _long(chunk):
+                firsts[number] = len(decodes)
+                decodes += _decodes_of(chunk)
+                places += [tables[number]] * counts[number]
+        self._decodes(at, decodes, places, shape, source)
         row = shape.decodes
         for place, number in enumerate(chunks):
             firsts[number] = row

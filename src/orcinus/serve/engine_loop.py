@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token, count_drafts
 from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, FinishCode, Request
@@ -72,6 +72,7 @@ class _Launches(Observer):
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launch = self.in_flight.pop(batch.id)
+        launch.draft_tokens, launch.accepted_draft_tokens = count_drafts(batch, result)
         self._back.append(launch)
         self.seconds, self._last = now - max(launch.at, self._last), now
 

@@ -72,6 +72,8 @@ class EngineMetrics:
         self.preemptions = counter("num_preemptions", "Requests that lost their K/V memory and began again.")
         self.queries = counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
         self.hits = counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.")
+        self.drafts = counter("spec_decode_num_draft_tokens", "Draft tokens verified (speculative decoding).")
+        self.accepted = counter("spec_decode_num_accepted_tokens", "Draft tokens accepted.")
         self.running = gauge("num_requests_running", "Requests that hold K/V memory.")
         self.waiting = gauge("num_requests_waiting", "Requests in the queue.")
         self.reasons = gauge("num_requests_waiting_by_reason", "Requests without a part in the last iteration.", "reason")
@@ -154,6 +156,8 @@ class EngineMetrics:
         self.batch_size.observe(len(batch.chunks))
         self.composition.labels("prefill").inc(prompt)
         self.composition.labels("decode").inc(total - prompt)
+        self.drafts.inc(batch.draft_tokens)
+        self.accepted.inc(batch.accepted_draft_tokens)
         self.budget_use.observe(total / max(1, batch.budget))
         unserved = batch.unserved
         reasons = Tally[str](unserved.reasons.values())

@@ -156,6 +156,8 @@ class ScheduledBatch(msgspec.Struct, array_like=True):
     budget: int  # most tokens it could have had
     chunks: list[ScheduledChunk]
     unserved: Unserved
+    draft_tokens: int = 0  # guesses that it verified (speculative decoding)
+    accepted_draft_tokens: int = 0
 
 
 class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):

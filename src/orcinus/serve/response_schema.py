@@ -68,6 +68,8 @@ class Timings(Exact):
     decode_iterations: int
     preemptions: int
     cached_tokens: int
+    draft_tokens: int
+    accepted_draft_tokens: int
 
 
 class TopLogprob(Exact):

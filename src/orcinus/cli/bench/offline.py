@@ -19,10 +19,10 @@ from orcinus.config import EngineConfig
 def offline(out: Out = None, as_json: AsJson = False, *, configs: Sequence[EngineConfig], load: LoadConfig) -> None:
     """Measure the engine in this process.
 
-    Reports throughput, TTFT, TPOT, TBT and end-to-end latency. --policy, --kv, --paper, --order, --max-batch-size and
-    --max-batch-tokens may hold several values with commas between: all combinations serve the same requests over the same
-    weights and take turns, so that what disturbs the machine disturbs all alike. Outputs have exactly the length that the
-    workload says.
+    Reports throughput, TTFT, TPOT, TBT and end-to-end latency. --policy, --kv, --paper, --order, --speculative,
+    --max-batch-size and --max-batch-tokens may hold several values with commas between: all combinations serve the same
+    requests over the same weights and take turns, so that what disturbs the machine disturbs all alike. Outputs have exactly
+    the length that the workload says.
     Example: `orcinus bench offline --workload short_long_mix --policy request-level,orca`
     """
     check_out(out)

@@ -17,14 +17,22 @@ from orcinus.cli.explicit_options import explicit_options, refuse
 from orcinus.cli.labels import labels
 from orcinus.cli.progress import Bars
 from orcinus.config import EngineConfig
-from orcinus.core.component_spec import make_order, make_policy
+from orcinus.core.component_spec import make_drafter, make_order, make_policy
 from orcinus.distribution import needs
 
 if TYPE_CHECKING:
     from orcinus.bench.result import Work
     from orcinus.bench.runner import System
 
-SEVERAL = ("policy", "kv", "paper", "order", "max_batch_size", "max_batch_tokens")  # may be lists, separated by commas
+SEVERAL = (
+    "policy",
+    "kv",
+    "paper",
+    "order",
+    "speculative",
+    "max_batch_size",
+    "max_batch_tokens",
+)  # may be lists, separated by commas
 ENGINE = [f.name for f in fields(EngineConfig) if f.name not in ("model", "seed")]  # a server has a model, too
 SERVER = [f.name for f in fields(EndpointConfig) if f.name != "url"]
 
@@ -52,7 +60,7 @@ def check(configs: Sequence[EngineConfig], load: LoadConfig) -> None:
     """Raise `ConfigError` for errors that any model would have, before slow imports."""
     print_notes(load, configs[0].seed)
     for config in configs:
-        make_policy(str(config.policy)), make_order(config.order)
+        make_policy(str(config.policy)), make_order(config.order), make_drafter(config.speculative)
 
 
 def print_notes(load: LoadConfig, seed: int) -> None:

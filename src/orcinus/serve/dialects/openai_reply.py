@@ -125,4 +125,6 @@ def timings(timeline: Timeline) -> dict[str, Any]:
         "decode_iterations": timeline.decode_iterations,
         "preemptions": timeline.preemptions,
         "cached_tokens": timeline.cached_tokens,
+        "draft_tokens": timeline.draft_tokens,
+        "accepted_draft_tokens": timeline.accepted_draft_tokens,
     }
