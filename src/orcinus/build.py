@@ -187,7 +187,10 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, gramma
     attend = CpuAttention(by_row=True) if exact else ATTENTION[name]()
     operators = CpuOperators(by_row=True) if exact else operators_of(name)
     with told_if_short("weights"):
-        model = load_model(checkpoint, plan.device, attend, operators, partial(progress, "weights"), dummy=dummy)
+        model = load_model(
+            checkpoint, plan.device, attend, operators, partial(progress, "weights"),
+            dummy=dummy, quantization=plan.resolved.quantization,
+        )  # fmt: skip
     if exact:
         make_batch_invariant(model, plan.device.dtype)
     if plan.device.device.type == "cuda":

@@ -31,6 +31,7 @@ TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, 
 )
 COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
+QUANTIZATIONS = ("int8",)
 LAUNCHERS = ("local", "ray")
 
 
@@ -67,6 +68,13 @@ def dtype_name(dtype: Any) -> Any:
 def _check_share(share: float | None) -> None:
     if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
         raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
+
+
+def _check_weights(config: EngineConfig) -> None:
+    if config.load_format not in LOAD_FORMATS:
+        raise ConfigError(f"unknown load_format {config.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
+    if config.quantization is not None and config.quantization not in QUANTIZATIONS:
+        raise ConfigError(f"unknown quantization {config.quantization!r}: choose {', '.join(QUANTIZATIONS)}, or leave it out")
 
 
 def _check_ranks(config: EngineConfig) -> None:
@@ -122,6 +130,11 @@ class EngineConfig:
         "auto", "Weights: auto (the checkpoint's) or dummy (random ones, which need config.json alone, to measure a geometry)."
     )
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
+    quantization: str | None = option(
+        None,
+        "On a CPU: int8 turns matrices into 8-bit integers as they are loaded, and multiplies activations in 8 bits: half of "
+        "bfloat16's memory, faster, less exact. Default: as in the checkpoint.",
+    )
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
@@ -164,8 +177,7 @@ class EngineConfig:
             raise ConfigError(f"policy must be a name or a policy object, not {self.policy!r}")
         _check_share(self.gpu_memory_utilization)
         _check_ranks(self)
-        if self.load_format not in LOAD_FORMATS:
-            raise ConfigError(f"unknown load_format {self.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
+        _check_weights(self)
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
 
@@ -201,6 +213,7 @@ class Resolved:
     device: str
     dtype: str
     dtype_reason: str
+    quantization: str | None
     attention: str
     deterministic: bool
     cuda_graphs: bool  # whether forward passes are captured
@@ -218,6 +231,11 @@ class Resolved:
     pp: int = 1
     stages: tuple[range, ...] = ()  # the layers of each pipeline stage
     notes: tuple[str, ...] = ()  # what the user should know about the model, one line each
+
+    @property
+    def numbers(self) -> str:
+        """The dtype, and the format of quantised weights."""
+        return self.dtype if self.quantization is None else f"{self.dtype}, {self.quantization} weights"
 
     @property
     def kv_tokens(self) -> int:

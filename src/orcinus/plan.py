@@ -21,7 +21,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MIB, MemoryBudget, mib
-from orcinus.memory.footprint import FIXED, RANK_PROCESS, working_bytes
+from orcinus.memory.footprint import FIXED, working_bytes
 from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
@@ -32,9 +32,9 @@ from orcinus.runtime.device import Device, choose_device
 from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.models import DecoderSpec
-from orcinus.runtime.onednn_weights import can_prepack
 from orcinus.runtime.parallel.mesh import Mesh
-from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
+from orcinus.runtime.parallel.rank_sizes import RankSizes
+from orcinus.runtime.quantization import planned_ranks, quantization_notes
 from orcinus.runtime.weight_files import has_weights
 from orcinus.tiny import MODEL_DIR
 
@@ -206,8 +206,7 @@ def _decide(
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
     attention = _attention(config.attention, device, spec.head_dim, known=sheet is not None)
     _check_switches(config, device, attention)
-    prepacked = can_prepack(device.device.type, device.dtype)
-    ranks = rank_sizes(spec, device.dtype, model.checkpoint.linear_weight, mesh, prepacked=prepacked)
+    ranks = planned_ranks(model.checkpoint, device, mesh, config.quantization)
     margin = _margin(config, device, available)
     groups = [ranks] if device.device.type == "cpu" else [(rank,) for rank in ranks]  # that share a memory
     spaces = [_space(config, model, device, attention, group, available - margin, profiled) for group in groups]
@@ -234,6 +233,7 @@ def _decide(
         device=sheet.name if sheet else str(device.device),
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
+        quantization=config.quantization,
         attention=attention,
         deterministic=config.deterministic,
         cuda_graphs=_captures(config, device, attention),
@@ -250,7 +250,7 @@ def _decide(
         tp=mesh.tp,
         pp=mesh.pp,
         stages=tuple(rank.layers for rank in ranks[:: mesh.tp]),
-        notes=(*model.checkpoint.notes, *_stretched(config, spec)),
+        notes=(*model.checkpoint.notes, *_stretched(config, spec), *quantization_notes(config.quantization)),
     )
     return Plan(config, model, device, resolved, ranks, budgets, profiled, sheet)
 
@@ -294,9 +294,9 @@ def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, re
 
 
 def _rank_estimate(rank: RankSizes, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:
-    """The same for a rank; on CPUs with its process's own bytes."""
-    process = RANK_PROCESS if device.device.type == "cpu" and rank.place.mesh.size > 1 else 0
-    return process + _estimate(rank.spec, device, attention, tokens, requests, model_len)
+    """The same for a rank; on CPUs with the bytes of its process and of quantised products."""
+    own = rank.own_bytes(device.dtype.itemsize, tokens) if device.device.type == "cpu" else 0
+    return own + _estimate(rank.spec, device, attention, tokens, requests, model_len)
 
 
 def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:
@@ -378,7 +378,7 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
             if best is not None and tried(name, _round(best)):
                 yield name, _round(best)
     usual = EngineConfig()
-    for name, value in (("block_size", usual.block_size), ("dtype", "bfloat16")):
+    for name, value in (("block_size", usual.block_size), ("dtype", "bfloat16"), ("quantization", "int8")):
         if getattr(plan.config, name) != value and tried(name, value):
             yield name, value
     if plan.device.device.type == "cuda":

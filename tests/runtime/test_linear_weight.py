@@ -152,6 +152,13 @@ def test_made_up_weights_are_plain(checkpoint: Made, tmp_path: Path) -> None:
         LLM(folder, load_format="dummy")
 
 
+@pytest.mark.usefixtures("row_scaled")
+def test_a_format_of_its_own_is_not_quantised_again(checkpoint: Made, tmp_path: Path) -> None:
+    folder, _ = quantised(checkpoint("qwen3")[1], tmp_path, SETTINGS)
+    with pytest.raises(ConfigError, match="quantization int8 is for plain weights, and .* is quantized: leave it out"):
+        make_plan(EngineConfig(model=folder, quantization="int8"))
+
+
 @pytest.mark.parametrize("method", ["gptq", None, 5, ["row-scaled"]])
 @pytest.mark.usefixtures("row_scaled")
 def test_unknown_formats_are_refused(checkpoint: Made, tmp_path: Path, method: Any) -> None:

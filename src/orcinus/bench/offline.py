@@ -67,6 +67,7 @@ class Engines:
             "num_blocks": resolved.num_blocks,
             "block_size": resolved.block_size,
             "dtype": resolved.dtype,
+            "quantization": resolved.quantization,
             "device": resolved.device,
             "attention": resolved.attention,
             "revision": resolved.revision,

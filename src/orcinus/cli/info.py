@@ -61,6 +61,7 @@ def _model(resolved: Any) -> list[tuple[str, str]]:
         ("architecture", resolved.architecture),
         ("parameters", f"{resolved.num_parameters / 1e6:.1f} M"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason})"),
+        *([("quantization", resolved.quantization)] if resolved.quantization else []),
         *(("note", note) for note in resolved.notes),
     ]
 

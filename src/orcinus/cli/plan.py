@@ -60,6 +60,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "saved_bytes": plan.model.saved_bytes,
         "device": resolved.device,
         "dtype": resolved.dtype,
+        "quantization": resolved.quantization,
         "fits": plan.fits,
         "missing_mib": plan.memory.missing_mib,
         "notes": resolved.notes,
@@ -150,6 +151,7 @@ def _model(plan: Any) -> list[tuple[str, str]]:
         *([("commit", resolved.revision)] if resolved.revision else []),
         ("architecture", f"{resolved.architecture}, {saved}"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason}), on {resolved.device}"),
+        *([("quantization", resolved.quantization)] if resolved.quantization else []),
         *(("note", note) for note in resolved.notes),
     ]
 

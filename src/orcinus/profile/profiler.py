@@ -65,7 +65,7 @@ def profile(
     return Profile(
         model=str(config.model or "the bundled model") + (f" at {resolved.revision}" if resolved.revision else ""),
         machine=machine_of(resolved.device),
-        dtype=resolved.dtype,
+        dtype=resolved.numbers,
         attention=resolved.attention,
         batches=found,
         doubts=tuple(doubts(load, others, found)),
@@ -156,6 +156,7 @@ class _Profiler:
         executor = built.engine.executor
         assert isinstance(executor, TorchExecutor), "one device, in this process"
         self._engine, self._executor, self._vocab_size = built.engine, executor, built.resolved.vocab_size
+        self._int8 = built.resolved.quantization == "int8"
         self._numbers = itertools.count(time.time_ns())  # so that no prompt is in the prefix cache
         self._whole = StallFree(built.resolved.limits.max_batch_tokens)
         self._timers = OperatorTimers(targets_of(built.engine))
@@ -194,7 +195,8 @@ class _Profiler:
         if last.failure is not None:
             raise EngineError(f"a {batch.name} failed, so it was not measured: {last.failure.text}")
         work = works[repeats // 2]  # where decodes have the context that was asked for
-        return _Measured(batch, whole, timed, work, measure_rates(model.dtype, total(work.values()).num_bytes))
+        rates = measure_rates(model.dtype, total(work.values()).num_bytes, int8=self._int8)
+        return _Measured(batch, whole, timed, work, rates)
 
     def _next(self, batch: ProfiledBatch) -> None:
         """Submit the next prompt, up to its chunk; decodes go on by themselves."""

@@ -16,6 +16,7 @@ from orcinus.errors import ModelError, one_line
 from orcinus.model_config import read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
+from orcinus.runtime.device_memory import release_freed
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import (
@@ -127,12 +128,13 @@ def outline(
     dtype: torch.dtype = torch.float32,
     linear_weight: MakeLinearWeight = PlainWeight.make,
     place: MeshPlace = WHOLE,
+    quantization: str | None = None,
 ) -> Decoder:
     """The decoder, or a rank's part, on the meta device.
 
     Raises `ConfigError` if it is impossible.
     """
-    make = Factory(torch.device("meta"), dtype, linear_weight=linear_weight, place=place)
+    make = Factory(torch.device("meta"), dtype, linear_weight=linear_weight, quantization=quantization, place=place)
     return Decoder(spec, ATTENTION["reference"](), make)
 
 
@@ -144,6 +146,7 @@ def load_model(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     dummy: bool = False,
+    quantization: str | None = None,
     place: MeshPlace = WHOLE,
     collectives: Collectives = ALONE,
 ) -> Decoder:
@@ -151,18 +154,22 @@ def load_model(
 
     At a place of a mesh, only that rank's part is built, and only its bytes are read. The decoder is made where it will run, so
     a GPU's model has no second copy in the machine's memory: one tensor of the files is mapped at a time, and a device other
-    than the CPU holds one more tensor while it is converted. `dummy` makes random weights instead. `progress` is called after
-    every tensor with the bytes loaded and the bytes in all. Raises `ModelError` if weights and config disagree.
+    than the CPU holds one more tensor while it is converted. Each layer is packed or quantised when it is complete. `dummy`
+    makes random weights instead. `progress` is called after every tensor with the bytes loaded and the bytes in all. Raises
+    `ModelError` if weights and config disagree.
     """
     if dummy and checkpoint.linear_weight != PlainWeight.make:
         raise ModelError(f"load_format dummy makes up plain weights only, and {checkpoint.folder} is quantized: use auto")
-    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight, place, collectives)
+    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight, quantization, place, collectives)
     model = Decoder(checkpoint.spec, attend, make)
     if dummy:
-        fill_at_random(model, outline(checkpoint.spec), progress)
+        whole = outline(checkpoint.spec)
+        fill_at_random(model, whole, progress, model.process_when_filled(whole.tensors()))
     else:
         _fill_from_files(model, checkpoint, progress)
     model.process_after_loading()
+    if quantization is not None:
+        release_freed()
     return model
 
 
@@ -174,11 +181,15 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
     pieces = {name: each for name, each in found.items() if each}
     sizes = {name: sum(piece.target.numel() for piece in each) * headers[name].itemsize for name, each in pieces.items()}
     done, total = 0, sum(sizes.values())
-    for name, tensor in read_tensors(checkpoint.folder, pieces):
+    filled = model.process_when_filled([places[name].parameter for name in pieces])
+    del found
+    for name, tensor in read_tensors(checkpoint.folder, sizes):
         transposed = places[name].transposed
-        for piece in pieces[name]:
+        for piece in pieces.pop(name):  # the last reference to a weight that is packed or quantised when it is filled
             here = tensor.t()[piece.region].t() if transposed else tensor[piece.region]
             put(here, piece.target, transposed=transposed)
+        del piece
+        filled(places[name].parameter)
         done += sizes[name]
         progress(done, total)
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from orcinus.core.batch import Chunk, pairs
 from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.device_memory import best_seconds
+from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.models.decoder import Layer, Norm
 from orcinus.runtime.models.linear import Linear
@@ -73,11 +74,12 @@ class MachineRates:
 
 
 @torch.inference_mode()
-def measure_rates(dtype: torch.dtype, num_bytes: int) -> MachineRates:
+def measure_rates(dtype: torch.dtype, num_bytes: int, *, int8: bool = False) -> MachineRates:
     """The rates of this machine's CPU with all of torch's threads; takes half a second.
 
     Bandwidth is the best of a sum and of products with one row, over `num_bytes` bytes (2 to 512 MiB), because a small model
-    stays in a cache. The rate is that of a square product. Products are tried in each layout of weights.
+    stays in a cache. The rate is that of a square product. Products are tried in each layout of weights, and
+    with weights of 8-bit integers (`int8`).
     """
     rows = min(max(num_bytes, LEAST), MOST) // (INNER * dtype.itemsize)
     matrix, row = torch.ones(rows, INNER, dtype=dtype), torch.ones(1, INNER, dtype=dtype)
@@ -89,6 +91,9 @@ def measure_rates(dtype: torch.dtype, num_bytes: int) -> MachineRates:
         packed, packed_square = prepack(matrix), prepack(square)
         reads.append(lambda: multiply(row, packed, None)[0, 0])
         products.append(lambda: multiply(square, packed_square, None)[0, 0])
+    if int8:
+        integers = Int8Weight.ones(INNER, INNER)
+        products.append(lambda: integers.multiply(square, None)[0, 0])
     return MachineRates(matrix.nbytes / min(map(best_seconds, reads)), 2 * INNER**3 / min(map(best_seconds, products)))
 
 

@@ -30,6 +30,7 @@ from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.gpu import graphs
 from orcinus.runtime.gpu.graphs import Graphed
+from orcinus.runtime.int8_weights import largest_int8
 from orcinus.runtime.models import Decoder, DecoderSpec, Factory, PlainWeight
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
@@ -96,9 +97,15 @@ def batches(params: SamplingParams, drawn: list[dict[str, int]]) -> list[Batch]:
 opened = cache(open_checkpoint)
 
 
-def executor(folder: Path, place: MeshPlace, collectives: Collectives, attend: Attention = REFERENCE) -> TorchExecutor:
+def executor(
+    folder: Path,
+    place: MeshPlace,
+    collectives: Collectives,
+    attend: Attention = REFERENCE,
+    quantization: str | None = None,
+) -> TorchExecutor:
     checkpoint = opened(folder)
-    model = load_model(checkpoint, DEVICE, attend, place=place, collectives=collectives)
+    model = load_model(checkpoint, DEVICE, attend, quantization=quantization, place=place, collectives=collectives)
     dim = checkpoint.spec.head_dim
     kv = kv_cache.allocate(len(model.layers), BLOCKS, model.num_kv_heads, BLOCK_SIZE, dim, torch.float32, CPU)
     return TorchExecutor(model, kv, Link(CPU))
@@ -360,6 +367,32 @@ def test_a_rank_that_fails_ends_its_peers(folder: Callable[[str], Path]) -> None
 
     with pytest.raises((MemoryError, EngineError)):
         run_ranks(Mesh(2), work)
+
+
+def best(results: list[BatchResult]) -> torch.Tensor:
+    """The best log-probability of every row."""
+    return torch.tensor([score.top[0][1] for result in results for row in result.logprobs or () for score in row])
+
+
+@pytest.mark.skipif(not largest_int8(), reason="this torch or processor has no products of 8-bit integers")
+def test_quantised_ranks_are_as_close_as_one_quantised_device(
+    folder: Callable[[str], Path], expected: Callable[[str], Expected]
+) -> None:
+    """A rank's rows have scales of their own, so that equal bits are not to be had."""
+    made, exact = folder("odd-tied"), expected("odd-tied")
+    with torch.inference_mode():
+        one = best(run(executor(made, WHOLE, ALONE, quantization="int8"), SCORED, exact.drawn))
+
+    def work(place: MeshPlace, collectives: Collectives) -> list[BatchResult]:
+        with torch.inference_mode():
+            return run(executor(made, place, collectives, quantization="int8"), SCORED, exact.drawn)
+
+    wanted = best(exact.results)
+    error = (one - wanted).abs().mean()
+    assert error > 0
+    for results in run_ranks(Mesh(2), work):
+        assert (best(results) - wanted).abs().mean() < 1.5 * error
+        assert (best(results) - one).abs().max() < 0.3
 
 
 def test_equal_logits_give_the_lowest_id_on_ranks_too(folder: Callable[[str], Path]) -> None:

@@ -12,7 +12,8 @@ layer of its stage, with one sum over the tensor ranks behind attention and one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class Decoder(nn.Module):
         split = Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),))
         mine = make.split(split)
         matrix = self.embed.weight if spec.tied and self.embed else make.empty(mine.size, spec.hidden_size)
-        return Linear(PlainWeight(matrix.data, mine), None, Shards.of(split, self.place))
+        return Linear(make.to_quantize(PlainWeight(matrix.data, mine)), None, Shards.of(split, self.place))
 
     @property
     def heads(self) -> Heads:
@@ -95,7 +96,7 @@ class Decoder(nn.Module):
         return sum(p.numel() for p in self.parameters()) + sum(linear.num_parameters for linear in self.linears().values())
 
     def num_bytes(self, *, prepacked: bool) -> int:
-        """Bytes of the weights; a prepacked model holds a tied embedding twice."""
+        """Bytes of the weights; a prepacked or quantised model holds a tied embedding twice."""
         twice = self.head.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
         return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
 
@@ -149,14 +150,29 @@ class Decoder(nn.Module):
         module = self.get_submodule(name.rpartition(".")[0])
         return len(module.weight.split.parts) if isinstance(module, Linear) else 1
 
+    def process_when_filled(self, names: Iterable[str]) -> Callable[[str], None]:
+        """A callback for each of these tensors, as it is filled.
+
+        After its last tensor a linear layer gets its final form, so that few plain weights take memory at a time.
+        """
+        linears, left = self.linears(), Counter(name.rpartition(".")[0] for name in names)
+
+        def filled(name: str) -> None:
+            owner = name.rpartition(".")[0]
+            left[owner] -= 1
+            if not left[owner] and owner in linears:
+                linears[owner].process_after_loading()
+
+        return filled
+
     def process_after_loading(self) -> None:
-        """Give every linear layer its fastest layout.
+        """Give every linear layer its final form: the fastest layout, or integers.
 
         Nothing can be loaded into it afterwards.
         """
         for module in self.modules():
             if isinstance(module, Linear):
-                module.weight = module.weight.process_after_loading()
+                module.process_after_loading()
 
     def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
         """Hidden states `[T, hidden_size]` of all tokens.

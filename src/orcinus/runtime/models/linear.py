@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split, SplitKind, share
 from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
 from orcinus.runtime.operators import PLAIN, Operators
@@ -58,6 +59,23 @@ class PlainWeight:
         return F.linear(x, self.tensor, bias)
 
 
+@dataclass(frozen=True, slots=True)
+class WeightToQuantize(PlainWeight):
+    """A plain weight that is quantised once it is loaded."""
+
+    quantized: type[Int8Weight]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the quantised weight."""
+        return self.quantized.bytes_of(self.shape)
+
+    def process_after_loading(self) -> LinearWeight:
+        return self.quantized.quantize(self.tensor, self.split)
+
+
+# By the option `quantization`: what plain weights become.
+QUANTIZED_WEIGHTS = {"int8": Int8Weight}
 # By `quant_method` in the quantization_config of a checkpoint; None is a checkpoint without one.
 LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWeight.make}
 
@@ -70,6 +88,7 @@ class Factory:
     dtype: torch.dtype  # dtype of activations, norms and embeddings; a format of linear weights may have others
     operators: Operators = PLAIN
     linear_weight: MakeLinearWeight = PlainWeight.make
+    quantization: str | None = None  # of plain weights, once they are loaded; in `QUANTIZED_WEIGHTS`
     place: MeshPlace = WHOLE
     collectives: Collectives = ALONE
 
@@ -87,6 +106,13 @@ class Factory:
     def empty(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
 
+    def to_quantize(self, weight: LinearWeight) -> LinearWeight:
+        """A plain weight that is quantised after loading, if that was asked for."""
+        if self.quantization is None:
+            return weight
+        assert isinstance(weight, PlainWeight), "plans refuse to quantise a checkpoint's own format"
+        return WeightToQuantize(weight.tensor, weight.split, QUANTIZED_WEIGHTS[self.quantization])
+
     def linear(self, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
         """A rank's part of a linear layer, in the checkpoint's format.
 
@@ -98,7 +124,7 @@ class Factory:
             bias = bias and self.place.tensor == 0  # added on one rank, because the ranks' products are summed
         else:
             outputs = mine.size
-        weight = self.linear_weight((outputs, inputs), mine, self.dtype, self.device)
+        weight = self.to_quantize(self.linear_weight((outputs, inputs), mine, self.dtype, self.device))
         return Linear(weight, self.empty(outputs).data if bias else None, Shards.of(split, self.place), self.collectives)
 
 
@@ -179,6 +205,10 @@ class Linear(nn.Module):
             return [Piece(self.part(name, part))]
         inside, parts = part is not None, range(len(self.shards.slices)) if part is None else (part,)
         return [Piece(self.part(name, each), self.shards.region(each, dim, inside=inside)) for each in parts]
+
+    def process_after_loading(self) -> None:
+        """Give the weight its final form. A second call changes nothing."""
+        self.weight = self.weight.process_after_loading()
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.weight.multiply(x, self.bias)

@@ -22,6 +22,7 @@ class RankModel:
     dummy: bool  # whether weights are made up
     device: str
     dtype: str
+    quantization: str | None
     attention: str
     cuda_graphs: bool
     limits: Limits

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from orcinus.memory.footprint import kv_token_bytes
+from orcinus.memory.footprint import RANK_PROCESS, int8_working_bytes, kv_token_bytes
 from orcinus.runtime.checkpoint import outline
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import Decoder, DecoderSpec
@@ -24,17 +24,33 @@ class RankSizes:
     weights: int  # bytes
     decode_bytes: int  # of them, which an iteration of decodes reads
     kv_token_bytes: int  # bytes of one token's keys and values
+    quantization: str | None = None
+
+    def own_bytes(self, itemsize: int, num_tokens: int) -> int:
+        """Bytes of working memory on a CPU for a process of its own, and for products of quantised weights."""
+        process = RANK_PROCESS if self.place.mesh.size > 1 else 0
+        return process + (int8_working_bytes(self.spec, itemsize, num_tokens) if self.quantization else 0)
 
 
 @lru_cache(maxsize=8)
 def rank_sizes(
-    spec: DecoderSpec, dtype: torch.dtype, linear_weight: MakeLinearWeight, mesh: Mesh, *, prepacked: bool
+    spec: DecoderSpec,
+    dtype: torch.dtype,
+    linear_weight: MakeLinearWeight,
+    mesh: Mesh,
+    *,
+    prepacked: bool,
+    quantization: str | None = None,
 ) -> tuple[RankSizes, ...]:
-    """The part of every rank. `prepacked` is how a CPU's weights lie. Raises `ConfigError` if the model cannot be split so."""
-    return tuple(_sizes(outline(spec, dtype, linear_weight, mesh.at(rank)), prepacked=prepacked) for rank in range(mesh.size))
+    """The part of every rank.
+
+    `prepacked` is how a CPU's weights lie; quantised ones are packed, too. Raises `ConfigError` if the model cannot be split.
+    """
+    parts = (outline(spec, dtype, linear_weight, mesh.at(rank), quantization) for rank in range(mesh.size))
+    return tuple(_sizes(part, prepacked, quantization) for part in parts)
 
 
-def _sizes(part: Decoder, *, prepacked: bool) -> RankSizes:
+def _sizes(part: Decoder, prepacked: bool, quantization: str | None) -> RankSizes:
     spec, stage = part.spec, slice(part.stage.start, part.stage.stop)
     mine = replace(
         spec,
@@ -47,4 +63,5 @@ def _sizes(part: Decoder, *, prepacked: bool) -> RankSizes:
         rotary=spec.rotary[stage],
     )
     per_token = kv_token_bytes(mine.num_layers, mine.num_kv_heads, mine.head_dim, part.dtype.itemsize)
-    return RankSizes(part.place, part.stage, mine, part.num_bytes(prepacked=prepacked), part.decode_bytes, per_token)
+    weights = part.num_bytes(prepacked=prepacked or quantization is not None)
+    return RankSizes(part.place, part.stage, mine, weights, part.decode_bytes, per_token, quantization)

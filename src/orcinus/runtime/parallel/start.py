@@ -34,6 +34,7 @@ def start_ranks(
         dummy=dummy,
         device=kind,
         dtype=resolved.dtype,
+        quantization=resolved.quantization,
         attention=resolved.attention,
         cuda_graphs=resolved.cuda_graphs,
         limits=resolved.limits,

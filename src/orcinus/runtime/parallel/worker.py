@@ -65,7 +65,7 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
     with told_if_short("weights"):
         decoder = load_model(
             checkpoint, device, attend, operators, partial(progress, "weights"),
-            dummy=model.dummy, place=config.place, collectives=collectives,
+            dummy=model.dummy, quantization=model.quantization, place=config.place, collectives=collectives,
         )  # fmt: skip
     kv = allocate_kv(decoder, device, model.num_blocks, model.block_size)
     link = Link(device.device)

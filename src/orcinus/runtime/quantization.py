@@ -1,0 +1,42 @@
+"""The option `quantization`: whether it can be had, what it makes of each rank, and what the user should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcinus.errors import ConfigError
+from orcinus.runtime.checkpoint import Checkpoint
+from orcinus.runtime.device import Device
+from orcinus.runtime.int8_weights import REDUCED, check_int8, largest_int8
+from orcinus.runtime.models import PlainWeight
+from orcinus.runtime.onednn_weights import can_prepack
+from orcinus.runtime.parallel.mesh import Mesh
+from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
+
+
+def check_quantization(name: str | None, device: Device, checkpoint: Checkpoint) -> None:
+    """Raise `ConfigError` if a checkpoint's weights cannot be quantised on this device."""
+    if name is None:
+        return
+    if device.device.type != "cpu":
+        raise ConfigError(f"quantization {name} is for CPUs: leave it out on device {device.device}")
+    if checkpoint.linear_weight != PlainWeight.make:
+        raise ConfigError(f"quantization {name} is for plain weights, and {checkpoint.folder} is quantized: leave it out")
+    check_int8()
+
+
+def planned_ranks(checkpoint: Checkpoint, device: Device, mesh: Mesh, quantization: str | None) -> tuple[RankSizes, ...]:
+    """The part of every rank on a device. Raises `ConfigError` if the model cannot be split or quantised so."""
+    check_quantization(quantization, device, checkpoint)
+    prepacked = can_prepack(device.device.type, device.dtype)
+    dtype, weight = device.dtype, checkpoint.linear_weight
+    return rank_sizes(checkpoint.spec, dtype, weight, mesh, prepacked=prepacked, quantization=quantization)
+
+
+def quantization_notes(name: str | None) -> Iterator[str]:
+    """A note on weights of 7 bits, if this CPU needs them."""
+    if name is not None and largest_int8() == REDUCED:
+        yield (
+            "quantization int8: this CPU has no dot products of 8-bit integers (VNNI), so weights keep 7 bits to stay exact, "
+            "and products of few rows may be slower than in float32"
+        )
