@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,2,4,8")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--wrong", default="1,2,4,8", help="numbers of wrong drafts")
+    parser.add_argument("--texts", default="again,new,wrong", help="with a geometry only `wrong`")
     parser.add_argument("--geometry", help="a folder with a config.json")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--cpu-seconds", action="store_true", help="of one thread: for a machine that is shared")
@@ -103,7 +104,7 @@ def main() -> None:
     clock = time.process_time if options.cpu_seconds else time.perf_counter
     made_up = {"model": options.geometry, "load_format": "dummy", "max_model_len": 512} if options.geometry else {}
     with LLM(dtype=options.dtype, **made_up) as llm:
-        for text in ("wrong",) if options.geometry else ("again", "new", "wrong"):
+        for text in ["wrong"] if options.geometry else options.texts.split(","):
             sides = {f"{number} wrong": number for number in options.wrong.split(",")}
             if text != "wrong":
                 sides = {name: name for name in options.speculative.split(",")}
