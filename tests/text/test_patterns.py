@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from orcinus.errors import ModelError, RequestError
-from orcinus.text import patterns
+from orcinus.text import patterns, tokenizer_files
 from orcinus.text.patterns import check_patterns, limited_matching
 from orcinus.text.tokenizer import load_tokenizer
 from tests.commands import orcinus
@@ -121,8 +121,22 @@ def test_a_command_refuses_such_a_model_in_one_line(tmp_path: Path) -> None:
     assert "(a+)+$" in done.stderr
 
 
+def test_a_tokenizer_whose_patterns_could_not_be_tried_is_tried_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, private = _with_pattern(tmp_path, EXPLODES[0]), tmp_path / "cache"
+    private.mkdir(mode=0o700)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(private))
+    with monkeypatch.context() as patch:
+        patch.setattr(patterns, "_try", lambda found: "")
+        assert load_tokenizer(folder) is not None
+    with pytest.raises(ModelError, match="exponential time"):
+        load_tokenizer(folder)
+
+
 def test_a_match_of_too_many_steps_fails_one_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a pattern that no trial found."""
+    monkeypatch.setattr(tokenizer_files.KEPT, "keep", lambda question, answer: None)  # it would be believed by others
     monkeypatch.setattr(patterns, "_try", lambda found: "done")
     tokenizer = load_tokenizer(_with_pattern(tmp_path, EXPLODES[0]))
     assert tokenizer is not None

@@ -20,17 +20,21 @@ STAGES = ("normalizer", "pre_tokenizer", "decoder")
 KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PATH")  # of the environment
 
 
-def check_patterns(tokenizer: Any, folder: Path) -> None:
-    """Raise `ModelError` if a tokenizer has an exponential regular expression."""
+def check_patterns(tokenizer: Any, folder: Path) -> bool:
+    """Whether all regular expressions of a tokenizer could be tried.
+
+    Raises `ModelError` if one of them is exponential.
+    """
     patterns = list(dict.fromkeys(_patterns(tokenizer)))
     if not patterns:
-        return
+        return True
     printed = _try(patterns).split()
     if printed and printed[-1] != "done":  # no line: nothing was tried; encoding has limits of its own
         pattern = shown(patterns[int(printed[-1])])
         raise ModelError(
             f"the tokenizer in {folder} has the regular expression {pattern}, which takes exponential time: mend it"
         )
+    return bool(printed)
 
 
 @contextmanager

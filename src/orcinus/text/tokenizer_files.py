@@ -53,7 +53,7 @@ def read_tokenizer(folder: Path) -> Any:
         return FastTokenizer(TokenizerFacts.from_json(kept))
     try:
         tokenizer, usual = _ask_transformers(folder)
-        check_patterns(getattr(tokenizer, "backend_tokenizer", None), folder)
+        tried = check_patterns(getattr(tokenizer, "backend_tokenizer", None), folder)
         facts = TokenizerFacts.of(tokenizer, usual)
     except ModelError:
         raise
@@ -64,7 +64,7 @@ def read_tokenizer(folder: Path) -> Any:
     if facts is None:
         tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
         return tokenizer
-    if question is not None:
+    if question is not None and tried:
         KEPT.keep(question, facts.to_json())
     return FastTokenizer(facts)
 
