@@ -133,7 +133,7 @@ class EngineConfig:
     quantization: str | None = option(
         None,
         "On a CPU: int8 turns matrices into 8-bit integers as they are loaded, and multiplies activations in 8 bits: half of "
-        "bfloat16's memory, faster, less exact. Default: as in the checkpoint.",
+        "their bytes in bfloat16, faster, less exact. Default: as in the checkpoint.",
     )
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
