@@ -36,6 +36,7 @@ FEWER = {  # requests and tokens; and a client that shares a busy machine may be
     "simulate": ("--requests", "40"),
     "generate": ("--max-tokens", "24"),
     "chat": ("--max-tokens", "24"),
+    "verify": ("--prompt-tokens", "40", "--max-tokens", "4"),
     "profile": ("--batch-size", "1", "--prompt", "16", "--repeats", "2"),
 }
 

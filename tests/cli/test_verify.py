@@ -27,8 +27,8 @@ def test_deterministic_holds_in_every_way_that_was_tried() -> None:
 
 
 def test_what_differs_is_said_and_the_status_is_1() -> None:
-    done = orcinus("verify", *SHORT, "--prompt-tokens", "200")
-    assert "others from output token 1 on" in done.stdout
+    done = orcinus("verify", *SHORT, "--prompt-tokens", "80")
+    assert "others from output token " in done.stdout
     assert "Without --deterministic nothing is promised" in done.stdout
     assert done.returncode == 1
 
