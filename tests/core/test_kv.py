@@ -128,3 +128,9 @@ def test_an_empty_pool_is_refused(num_blocks: int, block_size: int) -> None:
 def test_a_watermark_is_a_share() -> None:
     with pytest.raises(ConfigError, match="watermark"):
         Paged(4, 4, watermark=1)
+
+
+@pytest.mark.parametrize(("blocks", "longest"), [(9, 0), (10, 40), (25, 40)])
+def test_max_length_serves_requests_of_the_model_s_length_or_none(blocks: int, longest: int) -> None:
+    kv = KV_MANAGERS["max-length"](blocks, 4, Limits(max_batch_size=2, max_batch_tokens=64, max_model_len=40))
+    assert min(kv.longest, 40) == longest

@@ -135,3 +135,8 @@ def test_they_are_frozen() -> None:
 def test_a_tiny_temperature_is_greedy() -> None:
     assert SamplingParams(temperature=1e-9).greedy
     assert not SamplingParams(temperature=0.01).greedy
+
+
+def test_log_probabilities_of_the_chosen_token_alone_may_be_asked_for() -> None:
+    asked = SamplingParams(logprobs=0, prompt_logprobs=0)
+    assert (asked.logprobs, asked.prompt_logprobs) == (0, 0)
