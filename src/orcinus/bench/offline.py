@@ -68,6 +68,7 @@ class Engines:
             "block_size": resolved.block_size,
             "dtype": resolved.dtype,
             "quantization": resolved.quantization,
+            "deterministic": resolved.deterministic,
             "device": resolved.device,
             "attention": resolved.attention,
             "revision": resolved.revision,

@@ -76,6 +76,7 @@ def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
     return [
         ("mesh", _mesh(resolved)),
         ("device, attention", f"{resolved.device}, {resolved.attention}"),
+        *([("deterministic", "the same bits in any batch")] if resolved.deterministic else []),
         ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
         ("drafts", resolved.speculative),
         ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),

@@ -61,6 +61,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "device": resolved.device,
         "dtype": resolved.dtype,
         "quantization": resolved.quantization,
+        "deterministic": resolved.deterministic,
         "fits": plan.fits,
         "missing_mib": plan.memory.missing_mib,
         "notes": resolved.notes,
