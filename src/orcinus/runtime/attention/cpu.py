@@ -44,7 +44,7 @@ class CpuAttention:
         prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
         blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
         prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), keys, values, blocks, offsets)
-        if self._by_row:
+        if self._by_row and len(rows) > decodes:
             _by_row(rows, keys, values, batch, heads, array(out))
             return out
         if decodes:
