@@ -14,39 +14,48 @@ from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _prepare_head(qkv, row, begin, weight, eps, cos, sin, dim):
-    if len(weight):
-        squares = F32(0)
-        for d in range(dim):
-            squares += load(qkv[row, begin + d]) * load(qkv[row, begin + d])
-        inverse = F32(1) / np.sqrt(squares / F32(dim) + eps)
-        for d in range(dim):
-            qkv[row, begin + d] = rounded(load(qkv[row, begin + d]) * inverse * load(weight[d]), qkv)
-    if len(cos):  # pairs (i, i + dim / 2), as Llama's (RoFormer)
-        half = dim // 2
-        for d in range(half):
-            first, second = load(qkv[row, begin + d]), load(qkv[row, begin + half + d])
-            c, s = load(cos[row, d]), load(sin[row, d])
-            qkv[row, begin + d] = rounded(first * c - second * s, qkv)
-            qkv[row, begin + half + d] = rounded(second * c + first * s, qkv)
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+def _norm_head(x, weight, eps):
+    squares = F32(0)
+    for d in range(len(x)):
+        squares += load(x[d]) * load(x[d])
+    inverse = F32(1) / np.sqrt(squares / F32(len(x)) + eps)
+    for d in range(len(x)):
+        x[d] = rounded(load(x[d]) * inverse * load(weight[d]), x)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+def _rotate_head(first, second, cos, sin):
+    """Rotate pairs (i, i + dim / 2), as Llama's (RoFormer)."""
+    for d in range(len(first)):
+        a, b, c, s = load(first[d]), load(second[d]), load(cos[d]), load(sin[d])
+        first[d] = rounded(a * c - b * s, first)
+        second[d] = rounded(b * c + a * s, second)
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _copy(source, target):
+    for d in range(len(source)):
+        target[d] = source[d]
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
 def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
-    kv_heads, head_dim = keys.shape[1], keys.shape[3]
-    if len(query_norm) or len(cos):
-        for head in range(heads + kv_heads):
-            weight = query_norm if head < heads else key_norm
-            _prepare_head(qkv, row, head * head_dim, weight, eps, cos, sin, head_dim)
+    """Heads are slices: an index that might be negative keeps LLVM from using vectors."""
+    kv_heads, dim = keys.shape[1], keys.shape[3]
+    for head in range(heads + kv_heads):
+        x, weight = qkv[row, head * dim : (head + 1) * dim], query_norm if head < heads else key_norm
+        if len(weight):
+            _norm_head(x, weight, eps)
+        if len(cos):
+            _rotate_head(x[: dim // 2], x[dim // 2 :], cos[row], sin[row])
     block, offset = blocks[row], offsets[row]
     if block >= 0:
         for head in range(kv_heads):
-            key, value = (heads + head) * head_dim, (heads + kv_heads + head) * head_dim
-            for d in range(head_dim):
-                keys[block, head, offset, d] = qkv[row, key + d]
-            for d in range(head_dim):
-                values[block, head, offset, d] = qkv[row, value + d]
+            key = (heads + head) * dim
+            value = key + kv_heads * dim
+            _copy(qkv[row, key : key + dim], keys[block, head, offset])
+            _copy(qkv[row, value : value + dim], values[block, head, offset])
 
 
 @numba.njit(error_model="numpy")
