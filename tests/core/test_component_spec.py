@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 import pytest
 
 from orcinus.core.component_spec import make as make_any
-from orcinus.core.component_spec import make_order, make_policy, options_of, with_option
+from orcinus.core.component_spec import make_order, make_policy, options_of, spell, with_option
 from orcinus.core.orders import ORDERS
 from orcinus.core.policies import POLICIES
 from orcinus.errors import ConfigError
@@ -127,3 +127,14 @@ def test_an_option_without_a_default_is_known_by_its_mark() -> None:
 def test_one_option_can_be_set_anew() -> None:
     assert with_option("sarathi", "chunk_size", "8") == "sarathi:chunk_size=8"
     assert with_option("fixed:tokens=3:scale=2", "scale", "4") == "fixed:scale=4:tokens=3"
+
+
+def test_a_policy_is_spelled_as_the_word_that_makes_it() -> None:
+    assert spell(make_policy("stall-free:token_budget=7")) == "stall-free:token_budget=7"
+    assert spell(make_policy("orca")) == "orca"
+    assert spell(make_order("fcfs")) == "fcfs"
+
+    class Mine(type(make_policy("orca"))):  # type: ignore[misc]
+        """Not registered."""
+
+    assert spell(Mine()) == "Mine"

@@ -140,3 +140,43 @@ def test_a_tiny_temperature_is_greedy() -> None:
 def test_log_probabilities_of_the_chosen_token_alone_may_be_asked_for() -> None:
     asked = SamplingParams(logprobs=0, prompt_logprobs=0)
     assert (asked.logprobs, asked.prompt_logprobs) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("generated", "history", "banned"),
+    [
+        (0, (9, 9), {4}),
+        (1, (9, 9, 1), {4, 2}),
+        (2, (9, 1, 2), {4, 3}),
+        (2, (9, 9, 1), {4, 2}),
+        (2, (1, 2, 5), {4}),
+        (1, (9, 1, 2), {4}),  # its first token is the prompt's
+    ],
+)
+def test_the_last_token_of_a_bad_word_is_banned_after_the_others(
+    generated: int, history: tuple[int, ...], banned: set[int]
+) -> None:
+    params = SamplingParams(bad_words_token_ids=((4,), (1, 2), (1, 2, 3)))
+    assert params.banned(generated, history) == banned
+
+
+def test_stop_tokens_are_banned_before_min_tokens() -> None:
+    params = SamplingParams(min_tokens=2, max_tokens=4, stop_token_ids=(7,))
+    assert [params.banned(generated) for generated in range(4)] == [{7}, {7}, set(), set()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "masked", "needs_history"),
+    [
+        ({}, False, False),
+        ({"allowed_token_ids": (1,)}, True, False),
+        ({"bad_words_token_ids": ((1,),)}, True, False),
+        ({"bad_words_token_ids": ((1, 2),)}, True, True),
+        ({"min_tokens": 1}, True, False),
+        ({"thinking_token_budget": 3}, True, True),
+        ({"frequency_penalty": 1.0}, False, True),
+    ],
+)
+def test_which_parameters_mask_tokens_and_which_look_back(changes: dict[str, Any], masked: bool, needs_history: bool) -> None:
+    params = SamplingParams(max_tokens=4, **changes)
+    assert (params.masked, params.needs_history) == (masked, needs_history)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, NewRequest
+from orcinus.core.component_spec import make_policy
 from orcinus.core.executor_state import RequestState, rows_to_draw
 from orcinus.core.kv.paged import Paged
 from orcinus.core.policies.orca import Orca
@@ -146,3 +147,17 @@ def test_a_batch_is_named_by_its_number() -> None:
         made.append(planned[0])
         scheduler.apply(planned[0], BatchResult(planned[0].id, ((1,),)), 0.0)
     assert [batch.id for batch in made] == [1, 2, 3]
+
+
+def test_with_every_place_taken_the_queue_waits_for_a_place() -> None:
+    """Under vLLM's first policy, prompts go first while there is a place for them."""
+    scheduler = Scheduler(make_policy("prefill-first"), Paged(64, 4), LIMITS)
+    for name in "abc":
+        scheduler.add(request(name), 0.0)
+    for served in (["a", "b"], ["a", "b"]):
+        planned = scheduler.plan(0.0)
+        assert planned is not None
+        batch, unserved = planned
+        assert [chunk.request_id for chunk in batch.chunks] == served
+        scheduler.apply(batch, BatchResult(batch.id, ((1,), (1,))), 0.0)
+    assert unserved.others is Reason.BATCH_FULL
