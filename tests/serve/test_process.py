@@ -106,7 +106,7 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() ->
             rest = [line for line in lines if line]
             assert time.monotonic() - began > 0.4
         assert rest[-1] == "data: [DONE]"
-        assert json.loads(rest[-2][6:])["error"]["code"] == "cancelled"
+        assert json.loads(rest[-2][6:])["error"]["code"] == "shutting_down"
         assert server.process.wait(timeout=10) == 1
         assert server.process.stderr is not None
         assert server.process.stderr.read().splitlines()[-1] == "error: stopped after 0.5 s: 1 answers were cut off"

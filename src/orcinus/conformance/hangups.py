@@ -83,8 +83,8 @@ def _many(target: ServerUnderTest) -> None:
             one.sendall(posting(target, CHAT, ENDLESS | {"stream": index % 2 == 0}))
             ones.append(one)
         time.sleep(0.5)
+    _idle(target)  # first: until the server has seen them all go, its queue may be full
     answered_soon(target)
-    _idle(target)
     target.unharmed()
 
 

@@ -80,7 +80,7 @@ def children() -> list[int]:
 def _no_child_is_left() -> Iterator[None]:
     before = children()
     yield
-    assert children() == before
+    assert set(children()) <= set(before)  # one of another test may have ended meanwhile
 
 
 def world_of(executor: ParallelExecutor, policy: str) -> World:
