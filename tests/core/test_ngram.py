@@ -153,5 +153,5 @@ def test_drafts_leave_each_running_request_a_token_of_the_budget(monkeypatch: py
     world = build_world(make_policy("orca"), "paged", drafter=Ngram(k=9, min_n=1), limits=limits)
     run(world, [Job(0, (place,), SamplingParams(max_tokens=30, seed=0)) for place in range(4)])
     sizes = [len(batch.chunks) for batch in world.record.batches]
-    assert sizes == sorted(sizes, reverse=True), "nobody waits while drafts run"
+    assert sizes == sorted(sizes, reverse=True), "no request waits while drafts run"
     assert any(chunk.drafts for batch in world.record.batches if len(batch.chunks) == 4 for chunk in batch.chunks)
