@@ -53,6 +53,7 @@ class RankProcesses:
         """What `work` returns, or raises, by rank; None of a process that ends.
 
         Ranks join a mesh once for all calls that agree in `share`, `timeout_s` and `to`. `share=False`: without shared memory.
+        No rank begins its work before all have joined: one that ends at once would be gone while others still connect to it.
         """
         folder = self._folder / f"{mesh.tp}-{mesh.pp}-{share}-{timeout_s}-{to}"
         folder.mkdir(exist_ok=True)
@@ -61,11 +62,18 @@ class RankProcesses:
             if not process.is_alive():
                 pipe.close()
                 self._ranks[rank] = self._start()
-            self._ranks[rank][1].send((mesh.at(rank), folder, timeout_s, share, work, arguments))
-        return [_received(pipe) for _, pipe in self._ranks[: mesh.size]]
+        pipes = [pipe for _, pipe in self._ranks[: mesh.size]]
+        for rank, pipe in enumerate(pipes):
+            pipe.send((mesh.at(rank), folder, timeout_s, share))
+        for failed in filter(None, list(map(_received, pipes))):
+            self.close()  # the others wait for work
+            raise failed
+        for pipe in pipes:
+            pipe.send((work, arguments))
+        return list(map(_received, pipes))
 
     def close(self) -> None:
-        """End them."""
+        """End them; `run` starts others."""
         for process, pipe in self._ranks:
             pipe.close()
             process.kill()
@@ -89,10 +97,16 @@ def _serve(pipe: Connection) -> None:
     joined: dict[Path, Collectives] = {}
     with suppress(EOFError):
         while True:
-            place, folder, timeout_s, share, work, arguments = pipe.recv()
+            place, folder, timeout_s, share = pipe.recv()
             try:
                 if folder not in joined:
                     joined[folder] = _join(place, folder, timeout_s, share)
+            except Exception as error:
+                pipe.send(error)
+                continue
+            pipe.send(None)
+            work, arguments = pipe.recv()
+            try:
                 answer = work(place, joined[folder], *arguments)
             except Exception as error:
                 answer = error
