@@ -204,7 +204,7 @@ def _decide(
     """The plan for `available` bytes. Raises `ConfigError` if options conflict."""
     spec, mesh = model.checkpoint.spec, Mesh(config.tp, config.pp)
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
-    attention = _attention(config.attention, device, spec.head_dim, known=sheet is not None)
+    attention = _attention(config.attention, device, spec, known=sheet is not None)
     _check_switches(config, device, attention)
     ranks = planned_ranks(model.checkpoint, device, mesh, config.quantization)
     margin = _margin(config, device, available)
@@ -350,7 +350,7 @@ def _policy(config: EngineConfig) -> Policy:
     return make_policy(config.policy) if isinstance(config.policy, str) else config.policy
 
 
-def _attention(asked: str, device: Device, head_dim: int, *, known: bool) -> str:
+def _attention(asked: str, device: Device, spec: DecoderSpec, *, known: bool) -> str:
     if known and asked == "auto":  # whatever this machine has
         return "triton"
     if asked == "auto":
@@ -358,7 +358,7 @@ def _attention(asked: str, device: Device, head_dim: int, *, known: bool) -> str
     if asked not in ATTENTION:
         raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
     if not known:
-        check_backend(asked, device.device, device.dtype, head_dim)
+        check_backend(asked, device.device, device.dtype, spec.head_dim, spec.soft_cap)
     return asked
 
 

@@ -50,7 +50,16 @@ def filled_kv(batch: PackedBatch, block_size: int, heads: int, dim: int, dtype: 
     return kv
 
 
-def exact(q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scale: float, window: int | None) -> Tensor:
+def exact(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kv: LayerKV,
+    batch: PackedBatch,
+    scale: float,
+    window: int | None,
+    soft_cap: float | None = None,
+) -> Tensor:
     """softmax(q · kᵀ · scale) · v, token by token, in float64."""
     kv.write(batch, k, v)
     block_size = kv.keys.shape[2]
@@ -64,8 +73,10 @@ def exact(q: Tensor, k: Tensor, v: Tensor, kv: LayerKV, batch: PackedBatch, scal
             seen = slice(max(0, position + 1 - window) if window else 0, position + 1)
             keys, values = all_keys[seen], all_values[seen]
             for head in range(q.shape[1]):
-                weights = torch.softmax(keys[:, head // group] @ q[row, head].double() * scale, 0)
-                out[row, head] = weights @ values[:, head // group]
+                scores = keys[:, head // group] @ q[row, head].double() * scale
+                if soft_cap is not None:
+                    scores = soft_cap * torch.tanh(scores / soft_cap)
+                out[row, head] = torch.softmax(scores, 0) @ values[:, head // group]
     return out
 
 
@@ -86,6 +97,7 @@ def compare(
     *,
     normed: bool = False,
     rotated: bool = False,
+    soft_cap: float | None = None,
 ) -> float:
     """Relative error ‖ours - exact‖ / ‖exact‖, of the outputs and of the stored keys and values."""
     torch.manual_seed(len(sizes) + dim)
@@ -99,11 +111,11 @@ def compare(
     angles = (turns.cos().to(dtype), turns.sin().to(dtype)) if rotated else None
     kv = filled_kv(batch, block_size, kv_heads, dim, dtype)
     kept = LayerKV(kv.keys.clone(), kv.values.clone())
-    heads = Heads(kv_heads * group, kv_heads, dim, dim**-0.5, window, norms)
+    heads = Heads(kv_heads * group, kv_heads, dim, dim**-0.5, window, norms, soft_cap)
     ours = ATTENTION[name]()(joined(q, k, v), angles, kv, batch, heads)
     assert ours.dtype is dtype
     q, k = prepared(q.double(), angles, norms and norms[0]), prepared(k.double(), angles, norms and norms[1])
-    truth = exact(q, k.to(dtype), v, kept, batch, dim**-0.5, window)
+    truth = exact(q, k.to(dtype), v, kept, batch, dim**-0.5, window, soft_cap)
     tolerance = 1e-2 if dtype is torch.bfloat16 else 1e-5
     assert kept.keys.allclose(kv.keys, rtol=tolerance, atol=tolerance)
     assert kept.values.equal(kv.values)
@@ -115,6 +127,13 @@ def prepared(x: Tensor, angles: Angles | None, weight: Tensor | None) -> Tensor:
     if weight is not None:
         x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
     return x if angles is None else rotate(x, angles[0].double(), angles[1].double())
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("window", [None, 7])
+def test_soft_caps_of_scores(name: str, window: int | None) -> None:
+    """A cap so low that the largest scores are cut to half."""
+    assert compare(name, [(0, 1), (40, 1), (9, 4), (0, 20)], 8, 2, 3, 20, window, normed=True, soft_cap=2.0) < 1e-5
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, 1, 1, 2, 7, 20])), min_size=1, max_size=5)

@@ -53,6 +53,12 @@ def test_what_cannot_run_is_refused(name: str, device: torch.device, dtype: torc
         check(name, device, dtype, head_dim)
 
 
+def test_flash_has_no_soft_cap() -> None:
+    check("triton", GPU, HALF, 128, 50.0)
+    with pytest.raises(ConfigError, match="no soft cap of scores, which this model needs: choose triton"):
+        check("flash", GPU, HALF, 128, 50.0)
+
+
 def test_kernels_may_be_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's own FlashAttention cannot be."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")

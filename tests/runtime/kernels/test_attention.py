@@ -105,6 +105,14 @@ def test_random_ragged_batches(sizes: list[tuple[int, int]], window: int | None,
     assert torch.allclose(ours.flatten(1), ReferenceAttention()(qkv, None, it.kv, it.packed, heads), atol=1e-5)
 
 
+@pytest.mark.parametrize("shares", [1, 3])
+def test_soft_caps_of_scores(shares: int) -> None:
+    it = world([(0, 1), (600, 1), (0, 0), (9, 4), (0, 19)], 32, 1, 3, 20)
+    ours = it.attend(soft_cap=0.7, shares=shares)
+    truth = exact(it.q, it.k, it.v, it.kv, it.packed, it.scale, None, 0.7)
+    assert float((ours.double() - truth).norm() / truth.norm()) < 1e-6
+
+
 MIXED = [(0, 1), (33, 1), (0, 0), (9, 4), (0, 19), (3, 1)]
 
 

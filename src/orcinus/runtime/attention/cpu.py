@@ -26,7 +26,7 @@ class CpuAttention:
 
     A prompt computed in one piece attends to its own fresh keys; only a later chunk of a prompt copies its context, once
     for all its tokens. `by_row`: the tokens of prompts, too, are computed as decodes are, so that a token's bits depend on its
-    sequence alone, not on the chunk that it is in.
+    sequence alone, not on the chunk that it is in. So are those of heads with a soft cap, which torch's attention lacks.
     """
 
     captures_decodes = captures_chunks = False
@@ -44,12 +44,12 @@ class CpuAttention:
         prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
         blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
         prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), keys, values, blocks, offsets)
-        if self._by_row and len(rows) > decodes:
+        if (self._by_row or heads.soft_cap is not None) and len(rows) > decodes:
             _by_row(rows, keys, values, batch, heads, array(out))
             return out
         if decodes:
             tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
-            decode_attention(rows, keys, values, tables, lengths, heads.scale, heads.window, array(out))
+            decode_attention(rows, keys, values, tables, lengths, heads.scale, heads.window, array(out), heads.soft_cap)
         if len(qkv) > decodes:
             _prompts(qkv, kv, batch, heads, out)
         return out
@@ -64,7 +64,7 @@ def _by_row(rows: Array, keys: Array, values: Array, batch: PackedBatch, heads: 
     step = max(1, PIECES * PIECE // (tables.shape[1] * keys.shape[2]))
     for part in (slice(begin, begin + step) for begin in range(0, len(rows), step)):
         some = rows[part], keys, values, tables[owners[part]], lengths[part]
-        decode_attention(*some, heads.scale, heads.window, out[part])
+        decode_attention(*some, heads.scale, heads.window, out[part], heads.soft_cap)
 
 
 def _norms_and_angles(rows: np.ndarray[Any, Any], angles: Angles | None, heads: Heads) -> tuple[Any, ...]:

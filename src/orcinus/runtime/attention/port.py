@@ -25,6 +25,7 @@ class Heads:
     scale: float  # factor of the scores
     window: int | None = None  # how many tokens a token sees, itself included; None = all before it
     norms: tuple[Tensor, Tensor, float] | None = None  # RMSNorm of every query and key: their weights [head_dim], and eps
+    soft_cap: float | None = None  # c of the scores c · tanh(score / c) (Gemma 2); None = as they are
 
 
 class Attention(Protocol):

@@ -58,6 +58,8 @@ def attend(q: Tensor, kv: LayerKV, part: Part, heads: Heads) -> Tensor:
     """
     keys, values = kv.context(part.blocks, part.end)
     mask = causal_mask(part.start, part.end - part.start, heads.window, q.device)
+    if heads.soft_cap is not None:
+        return capped(q, keys, values, heads.scale, mask, heads.soft_cap)
     return fused(q, keys, values, heads.scale, mask)
 
 
@@ -73,3 +75,12 @@ def fused(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | 
     return scaled_dot_product_attention(q, keys, values, mask, is_causal=causal, scale=scale, enable_gqa=True)[0].transpose(
         0, 1
     )
+
+
+def capped(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor, cap: float) -> Tensor:
+    """`fused` with soft-capped scores (Gemma 2), which torch's fused attention lacks; in float32, as that computes."""
+    group = q.shape[1] // len(keys)
+    keys, values = keys.float().repeat_interleave(group, 0), values.float().repeat_interleave(group, 0)
+    scores = torch.matmul(q.transpose(0, 1).float(), keys.transpose(1, 2)) * scale
+    weights = (cap * torch.tanh(scores / cap)).masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.matmul(weights, values).transpose(0, 1).to(q.dtype)

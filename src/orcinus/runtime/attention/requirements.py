@@ -14,7 +14,7 @@ FLASH_CAPABILITY = (8, 0)  # Ampere: FlashAttention-2 was written for its asynch
 FLASH_HEAD_DIM = 256  # largest head size; it must be a multiple of 8, which are 16 bytes
 
 
-def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int, soft_cap: float | None = None) -> None:
     """Raise `ConfigError` if a backend cannot run a model there.
 
     The message says what to choose.
@@ -24,7 +24,7 @@ def check(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) ->
     if name in WITH_KERNELS:
         _kernels(name, device)
     if name == "flash":
-        _flash(device, dtype, head_dim)
+        _flash(device, dtype, head_dim, soft_cap)
 
 
 def _kernels(name: str, device: torch.device) -> None:
@@ -40,8 +40,10 @@ def _kernels(name: str, device: torch.device) -> None:
         )
 
 
-def _flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
-    """Check what torch's FlashAttention refuses only in the first prompt."""
+def _flash(device: torch.device, dtype: torch.dtype, head_dim: int, soft_cap: float | None) -> None:
+    """Check what torch's FlashAttention refuses only in the first prompt, or does not know."""
+    if soft_cap is not None:
+        raise ConfigError("attention backend 'flash' has no soft cap of scores, which this model needs: choose triton")
     if dtype not in FLASH_DTYPES:
         name = str(dtype).removeprefix("torch.")
         raise ConfigError(f"attention backend 'flash' computes no {name}: choose dtype bfloat16, or triton")

@@ -26,5 +26,7 @@ class TritonAttention:
         out = torch.empty_like(q)
         cut = len(batch.sources)
         for rows, part in ((slice(0, cut), batch.decodes), (slice(cut, len(q)), batch.chunks)):
-            paged_attention(q[rows], kv.keys, kv.values, part, heads.scale, heads.window, out=out[rows])
+            paged_attention(
+                q[rows], kv.keys, kv.values, part, heads.scale, heads.window, soft_cap=heads.soft_cap, out=out[rows]
+            )
         return out.flatten(1)

@@ -5,7 +5,7 @@ once for all query heads of the group, and keeps a running maximum and sum (onli
 context is stored:
 
     for block of the piece:
-        s    = q · keysᵀ                      [group, block_size]
+        s    = q · keysᵀ                      [group, block_size]; with a soft cap c: c · tanh(s / c)
         m'   = max(m, max s);  a = exp(m - m')
         p    = exp(s - m')
         acc  = acc · a + p · values           [group, head_dim]
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, rounded
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, rounded, tanh
 
 NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
@@ -40,7 +40,7 @@ Words: TypeAlias = NDArray[np.int32]
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim):
+def _score(query, keys, block, head, begin, end, cap, scores, group, block_size, head_dim):
     """s = q · keysᵀ for places [begin, end) of a block.
 
     Other places get weight 0.
@@ -53,7 +53,7 @@ def _score(query, keys, block, head, begin, end, scores, group, block_size, head
             s = F32(0)
             for d in range(head_dim):
                 s += query[g, d] * load(keys[block, head, i, d])
-            scores[g, i] = s
+            scores[g, i] = s if cap == 0 else cap * tanh(s / cap)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
@@ -87,7 +87,7 @@ def _accumulate(scores, values, block, head, begin, end, acc, task, group, head_
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _attend_piece(
-    task, owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals, head_dim
+    task, owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks, totals, head_dim
 ):  # fmt: skip
     """One task: the queries of a group of heads, over one piece of a sequence."""
     group, block_size = sums.shape[1], keys.shape[2]
@@ -108,7 +108,7 @@ def _attend_piece(
     for b in range(begins // block_size, (ends + block_size - 1) // block_size):
         block = tables[request, b]
         begin, end = max(0, begins - b * block_size), min(block_size, ends - b * block_size)
-        _score(query, keys, block, head, begin, end, scores, group, block_size, head_dim)
+        _score(query, keys, block, head, begin, end, cap, scores, group, block_size, head_dim)
         _weigh(scores, peaks, totals, sums, task, group, block_size, head_dim)
         _accumulate(scores, values, block, head, begin, end, sums, task, group, head_dim)
 
@@ -161,11 +161,11 @@ def _attend_pieces(head_dim: int) -> Callable[..., None]:
     """
 
     @numba.njit(parallel=True, error_model="numpy")
-    def attend_pieces(owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals):
+    def attend_pieces(owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks, totals):
         for task in numba.prange(len(sums)):
             _attend_piece(
-                np.int64(task), owners, firsts, qkv, keys, values, tables, lengths, scale, reach, piece, sums, peaks, totals,
-                head_dim if head_dim else keys.shape[3],
+                np.int64(task), owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks,
+                totals, head_dim if head_dim else keys.shape[3],
             )  # fmt: skip
 
     kernel: Callable[..., None] = keep_compiled(attend_pieces)
@@ -185,13 +185,22 @@ _pieces, _join = keep_compiled(_pieces), keep_compiled(_join)
 
 
 def decode_attention(
-    qkv: Floats, keys: Floats, values: Floats, tables: Words, lengths: Words, scale: float, window: int | None, out: Floats
+    qkv: Floats,
+    keys: Floats,
+    values: Floats,
+    tables: Words,
+    lengths: Words,
+    scale: float,
+    window: int | None,
+    out: Floats,
+    soft_cap: float | None = None,
 ) -> None:
     """Attention of all decodes over their sequences, their own tokens included.
 
     qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose first D rows decode: `prepare_heads` has seen them; keys and values
     `[num_blocks, kv_heads, block_size, head_dim]`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the
-    scale; how far back a token sees; and the output `[T, heads · head_dim]`. float32, or bfloat16 as uint16.
+    scale; how far back a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. float32, or bfloat16 as
+    uint16.
     """
     kv_heads, block_size, head_dim = keys.shape[1:]
     group = out.shape[1] // (kv_heads * head_dim)
@@ -200,5 +209,6 @@ def decode_attention(
     tasks = len(owners) * kv_heads
     sums, peaks, totals = (np.empty((tasks, group, *size), np.float32) for size in ((head_dim,), (), ()))
     attend = _attend_pieces(head_dim if head_dim in CONSTANT else 0)
-    attend(owners, firsts, qkv, keys, values, tables, lengths, F32(scale), reach, piece, sums, peaks, totals)
+    cap = F32(soft_cap or 0)  # 0: none
+    attend(owners, firsts, qkv, keys, values, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
     _join(firsts, sums, peaks, totals, out)

@@ -44,6 +44,14 @@ def exp(x):
     return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
+@numba.njit(fastmath=FAST, forceinline=True)
+def tanh(x):
+    """The hyperbolic tangent of x in float32; absolute error below 3e-7."""
+    e = exp(F32(-2) * abs(x))
+    magnitude = (F32(1) - e) / (F32(1) + e)
+    return magnitude if x >= 0 else -magnitude
+
+
 @intrinsic
 def load(_, x):
     """An element as float32."""

@@ -39,6 +39,7 @@ def paged_attention(
     scale: float,
     window: int | None = None,
     *,
+    soft_cap: float | None = None,
     out: Tensor | None = None,
     launch: LaunchConfig | None = None,
     shares: int | None = None,
@@ -48,9 +49,10 @@ def paged_attention(
 
     The result is contiguous and shaped like `q`. `q` is `[T, heads, dim]`, the heads of a row contiguous; `keys` and `values`
     are `[num_blocks, kv_heads, block_size, dim]`, each block contiguous, and already hold the batch's own. Rows of padding are
-    not written. `window` is how many tokens a token sees, itself included. `launch`, `shares` (of a context, worked on side by
-    side) and `partials` (the shares' results, to be merged) are chosen by shape if not given; the number of shares changes the
-    last bits, so pin it where a text must not depend on the batch. Raises `ConfigError` for tensors that do not fit.
+    not written. `window` is how many tokens a token sees, itself included; `soft_cap` is c of the scores c · tanh(score / c).
+    `launch`, `shares` (of a context, worked on side by side) and `partials` (the shares' results, to be merged) are chosen by
+    shape if not given; the number of shares changes the last bits, so pin it where a text must not depend on the batch. Raises
+    `ConfigError` for tensors that do not fit.
     """
     _check(q, keys, values)
     (num_rows, heads, dim), (_, kv_heads, block_size, _) = q.shape, keys.shape
@@ -69,8 +71,9 @@ def paged_attention(
         q, keys, values, out if shares == 1 else partials.outs, partials.logs, batch.firsts, batch.ends, batch.tables,
         scale * LOG2_E, num_rows, requests, q.stride(0), keys.stride(0), values.stride(0), batch.tables.stride(0),
         kv_heads=kv_heads, group=group, dim=dim, dim_padded=padded(dim), block_size=block_size, window=window or 0,
-        tokens=tokens, single=single, shared=shares > 1, least=-(-LEAST_SHARE // launch.block_n),
-        block_m=launch.block_m, block_n=launch.block_n, num_warps=launch.num_warps, num_stages=launch.num_stages,
+        cap=(soft_cap or 0.0) * LOG2_E, tokens=tokens, single=single, shared=shares > 1,
+        least=-(-LEAST_SHARE // launch.block_n), block_m=launch.block_m, block_n=launch.block_n,
+        num_warps=launch.num_warps, num_stages=launch.num_stages,
     )  # fmt: skip
     if shares > 1:
         merge(partials, shares, batch.firsts, out)
@@ -118,7 +121,7 @@ def _request_of(firsts, piece, requests, tokens: tl.constexpr):
 def _visit(
     acc, peak, total, q, keys, values, table, n, high, position, scale, block_stride, value_stride,
     dim: tl.constexpr, dim_padded: tl.constexpr, block_size: tl.constexpr, window: tl.constexpr,
-    block_n: tl.constexpr, edge: tl.constexpr,
+    cap: tl.constexpr, block_n: tl.constexpr, edge: tl.constexpr,
 ):  # fmt: skip
     """One step of online softmax, over positions [n, n + block_n).
 
@@ -134,6 +137,8 @@ def _visit(
     v_at = values + (block * value_stride + offset)[:, None] + dims[None, :]
     k = tl.load(k_at) if dim == dim_padded else tl.load(k_at, mask=(dims < dim)[:, None], other=0.0)
     scores = tl.dot(q, k, input_precision="ieee") * scale
+    if cap > 0:  # tanh x = 2 · sigmoid(2x) - 1
+        scores = cap * (2 * tl.sigmoid(2 * scores / cap) - 1)
     if edge:
         seen = at[None, :] <= position[:, None]
         if window > 0:
@@ -170,8 +175,8 @@ def _attend(
     q, keys, values, out, logs, firsts, ends, tables,
     scale, num_rows, requests, q_stride, key_stride, value_stride, table_stride,
     kv_heads: tl.constexpr, group: tl.constexpr, dim: tl.constexpr, dim_padded: tl.constexpr, block_size: tl.constexpr,
-    window: tl.constexpr, tokens: tl.constexpr, single: tl.constexpr, shared: tl.constexpr, least: tl.constexpr,
-    block_m: tl.constexpr, block_n: tl.constexpr,
+    window: tl.constexpr, cap: tl.constexpr, tokens: tl.constexpr, single: tl.constexpr, shared: tl.constexpr,
+    least: tl.constexpr, block_m: tl.constexpr, block_n: tl.constexpr,
 ):  # fmt: skip
     # The last pieces of a long chunk see most: they start first, so that no multiprocessor ends alone with one of them.
     head = tl.program_id(0) % kv_heads
@@ -202,10 +207,12 @@ def _attend(
     peak = total + float("-inf")
     for n in range(low, clear, block_n):
         acc, peak, total = _visit(acc, peak, total, query, keys, values, tables, n, high, start + token, scale,
-                                  key_stride, value_stride, dim, dim_padded, block_size, window, block_n, False)  # fmt: skip
+                                  key_stride, value_stride, dim, dim_padded, block_size, window, cap, block_n,
+                                  False)  # fmt: skip
     for n in range(clear, high, block_n):
         acc, peak, total = _visit(acc, peak, total, query, keys, values, tables, n, high, start + token, scale,
-                                  key_stride, value_stride, dim, dim_padded, block_size, window, block_n, True)  # fmt: skip
+                                  key_stride, value_stride, dim, dim_padded, block_size, window, cap, block_n,
+                                  True)  # fmt: skip
 
     some = total > 0  # else a share of the context in which the row sees nothing
     total = tl.where(some, total, 1.0)

@@ -303,7 +303,7 @@ class SelfAttention(nn.Module):
         norms = (self.q_norm.weight, self.k_norm.weight, spec.norm_eps) if self.q_norm and self.k_norm else None
         scale, window = spec.scales[index], spec.windows[index]
         mine = [part.units for part in make.split(columns).parts]
-        self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms)
+        self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms, spec.soft_cap)
 
     def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         angles = angles if self.rotary else None

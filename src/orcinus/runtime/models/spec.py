@@ -54,6 +54,7 @@ class DecoderSpec:
     scales: tuple[float, ...]  # per layer: factor of the scores
     windows: tuple[int | None, ...]  # per layer: how many tokens back a token sees
     rotary: tuple[bool, ...]  # per layer: whether positions are rotated in
+    soft_cap: float | None = None  # of attention's scores: c · tanh(score / c) (Gemma 2)
 
     def __post_init__(self) -> None:
         if self.head_dim < 1:
