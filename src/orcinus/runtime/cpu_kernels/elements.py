@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -80,3 +81,18 @@ def rounded(_, x, like):
         return builder.trunc(builder.lshr(builder.add(found, builder.add(odd, INT32(0x7FFF))), INT32(16)), ir.IntType(16))
 
     return like.dtype(x, like), generate
+
+
+@intrinsic
+def prefetch(_, x, place):
+    """Ask for the cache line of element `place`, counted from the first, of a contiguous array. Nothing waits for it."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [pointer, INT32(0), INT32(3), INT32(1)])  # to read; keep in all caches; data, not code
+        return context.get_dummy_value()
+
+    return types.none(x, types.intp), generate
