@@ -95,7 +95,8 @@ class EngineConfig:
     """The options of an engine; each field's doc is its command-line help."""
 
     model: str | Path | None = option(
-        None, "Model folder, or hub repository such as Qwen/Qwen3-0.6B, also with @REVISION. Default: the bundled model."
+        None,
+        "Model folder, GGUF file, or hub repository such as Qwen/Qwen3-0.6B, also with @REVISION. Default: the bundled model.",
     )
     revision: str | None = option(None, "Branch, tag or commit of the hub repository. Default: its main branch.")
     policy: str | Policy = option(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ModelError, one_line
+from orcinus.gguf_config import gguf_config
+from orcinus.gguf_file import is_gguf, read_gguf
 
 MIB = 2**20
 MOST_BYTES = 16 * MIB  # ten times the largest config files of published models
@@ -26,15 +28,24 @@ LARGEST = {name: bound for bound, names in BOUNDS.items() for name in names}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder.
+    """The config.json of a model folder, or what the metadata of a GGUF file say instead.
 
     Raises `ModelError` if it is missing, broken or absurd.
     """
+    if is_gguf(folder):
+        config = gguf_config(read_gguf(folder))
+        check_sizes(config, config_of(folder))
+        return config
     if not os.path.lexists(folder / CONFIG):
         raise ModelError(f"no {CONFIG} in {folder}: this is not a model folder")
     config = read_object(folder / CONFIG)
-    check_sizes(config, f"{CONFIG} in {folder}")
+    check_sizes(config, config_of(folder))
     return config
+
+
+def config_of(folder: Path) -> str:
+    """What describes a model, for messages."""
+    return f"the metadata of {folder}" if is_gguf(folder) else f"{CONFIG} in {folder}"
 
 
 def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:

@@ -26,6 +26,8 @@ LAYERS: list[set[str]] = [
         "disk_cache",
         "distribution",
         "files",
+        "gguf_config",
+        "gguf_file",
         "model_config",
         "parent",
         "socket_folder",
@@ -46,6 +48,7 @@ ONLY_UNDER = {
     "numba": {"runtime"},
     "triton": {"runtime"},
     "transformers": {"runtime", "text"},
+    "gguf": {"runtime"},
     "typer": {"cli"},
     "matplotlib": {"plots"},
     "rich": {"cli"},
@@ -69,6 +72,7 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "httpx",
     "httpx_sse",
     "uvloop",
+    "gguf",  # which few models need
     "llguidance",  # compiled code that most processes never use
 }
 OWN_LAZY = {  # modules of ours that are imported inside functions: by whom, and why

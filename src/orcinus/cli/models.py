@@ -10,7 +10,7 @@ def models() -> None:
     """List the architectures that can be loaded, with models that have them.
 
     Any folder or hub repository whose config.json names one of these architectures works: `--model FOLDER` or
-    `--model OWNER/NAME`. Without --model the bundled model is used.
+    `--model OWNER/NAME`. So does a GGUF file of one: `--model FILE`. Without --model the bundled model is used.
     """
     from orcinus.runtime.models import ARCHITECTURES
     from orcinus.tiny import MODEL_DIR

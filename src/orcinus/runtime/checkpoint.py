@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
-from orcinus.model_config import read_config, shown
+from orcinus.gguf_file import TYPES, is_gguf, read_gguf
+from orcinus.model_config import config_of, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import release_freed
 from orcinus.runtime.dummy import fill_at_random
+from orcinus.runtime.gguf_weights import gguf_family, read_gguf_tensors, rope_factors, scaled_rope
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import (
     ARCHITECTURES,
@@ -34,10 +36,12 @@ from orcinus.runtime.models.read_spec import read_spec
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
+from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
 EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
+DEQUANTIZED = {kind.name for kind in TYPES.values()}  # while they are loaded, from GGUF files
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
 EMBEDDING, HEAD = "embed.weight", "head.weight"
 
@@ -46,16 +50,17 @@ EMBEDDING, HEAD = "embed.weight", "head.weight"
 class Checkpoint:
     """A model folder's description; no weight has been read yet."""
 
-    folder: Path
+    folder: Path  # or a GGUF file, which holds all that a folder does
     architecture: str
     spec: DecoderSpec
     dtype: torch.dtype | None  # dtype of the saved weights
     notes: tuple[str, ...] = ()  # differences from config.json, one line each
     linear_weight: MakeLinearWeight = PlainWeight.make  # the linear layers' weight format
+    gguf: str | None = None  # the architecture's name in llama.cpp, if `folder` is a GGUF file
 
     @property
     def family(self) -> Family:
-        return ARCHITECTURES[self.architecture]
+        return ARCHITECTURES[self.architecture] if self.gguf is None else gguf_family(self.gguf)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -73,8 +78,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     except Exception as error:  # a config can make its readers raise anything
-        raise ModelError(f"config.json in {folder} cannot be understood: {one_line(error)}") from error
-    return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
+        raise ModelError(f"{config_of(folder)} cannot be understood: {one_line(error)}") from error
+    if not is_gguf(folder):
+        return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
+    spec = scaled_rope(spec, rope_factors(folder), folder)
+    return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight, gguf=read_gguf(folder).architecture)
 
 
 def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec) -> Checkpoint:
@@ -83,7 +91,9 @@ def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec) -> Chec
     transformers, which knows the defaults of configs, is not loaded for it.
     """
     config = read_config(folder)
-    return Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), linear_weight=_linear_weight(config, folder))
+    gguf = read_gguf(folder).architecture if is_gguf(folder) else None
+    linear_weight = _linear_weight(config, folder)
+    return Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), linear_weight=linear_weight, gguf=gguf)
 
 
 def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
@@ -179,31 +189,26 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
     places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.linear_weight), headers)
     found = {name: model.pieces(place.parameter, place.part) for name, place in places.items()}
     pieces = {name: each for name, each in found.items() if each}
-    sizes = {name: sum(piece.target.numel() for piece in each) * headers[name].itemsize for name, each in pieces.items()}
+    sizes = {name: headers[name].bytes_of(sum(piece.target.numel() for piece in each)) for name, each in pieces.items()}
     done, total = 0, sum(sizes.values())
     filled = model.process_when_filled([places[name].parameter for name in pieces])
     del found
-    for name, tensor in read_tensors(checkpoint.folder, sizes):
-        transposed = places[name].transposed
+    for name, tensor in _stored_tensors(checkpoint, sizes):
         for piece in pieces.pop(name):  # the last reference to a weight that is packed or quantised when it is filled
-            here = tensor.t()[piece.region].t() if transposed else tensor[piece.region]
-            put(here, piece.target, transposed=transposed)
+            tensor.copy_to(piece.target, piece.region, transposed=places[name].transposed)
         del piece
         filled(places[name].parameter)
         done += sizes[name]
         progress(done, total)
 
 
-def put(tensor: Tensor, target: Tensor, *, transposed: bool) -> None:
-    """Copy a file's tensor into its place, in the place's dtype.
-
-    The narrower of the two formats crosses to the device: a tensor whose numbers are no wider than the model's is converted and
-    transposed there, a wider one before, because torch converts such copies on the CPU.
-    """
-    as_it_is = tensor.dtype == target.dtype and not transposed
-    if not as_it_is and tensor.dtype.itemsize <= target.dtype.itemsize:
-        tensor = tensor.to(target.device)
-    target.copy_(tensor.t() if transposed else tensor)
+def _stored_tensors(checkpoint: Checkpoint, wanted: Container[str]) -> Iterator[tuple[str, StoredTensor]]:
+    """The wanted tensors of a checkpoint, mapped one at a time."""
+    if checkpoint.gguf is not None:
+        yield from read_gguf_tensors(checkpoint.folder, checkpoint.gguf, checkpoint.spec.head_dim, wanted)
+        return
+    for name, tensor in read_tensors(checkpoint.folder, wanted):
+        yield name, MappedTensor(tensor)
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
@@ -263,7 +268,8 @@ def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, t
 
     Raises `ModelError` if not.
     """
-    if not (target.dtype in DTYPES.values() if tensor.dtype in FLOATS else EXACT.get(tensor.dtype) is target.dtype):
+    converted = tensor.dtype in FLOATS or tensor.dtype in DEQUANTIZED
+    if not (target.dtype in DTYPES.values() if converted else EXACT.get(tensor.dtype) is target.dtype):
         raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
     if list(tensor.shape) != wanted:

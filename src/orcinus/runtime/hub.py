@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from orcinus.errors import ModelError, shown
+from orcinus.gguf_file import gguf_in, is_gguf
 from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 WEIGHTS = "*.safetensors"
@@ -80,9 +81,13 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
     if is_folder:
         if revision is not None:
             raise ModelError(f"{model} is a folder, which has no revision {revision}: leave the revision out")
-        return folder
+        return gguf_in(folder) or folder
     if exists:
-        raise ModelError(f"{model} is a file: give the folder that holds config.json and the safetensors files")
+        if not is_gguf(folder):
+            raise ModelError(f"{model} is a file: give a GGUF file, or the folder that holds config.json and safetensors files")
+        if revision is not None:
+            raise ModelError(f"{model} is a file, which has no revision {revision}: leave the revision out")
+        return folder
     match = REPOSITORY.fullmatch(str(model))
     if match is None or str(model).startswith("."):
         where = repr(str(model))[1:-1]  # in one line

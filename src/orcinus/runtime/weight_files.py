@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from orcinus.errors import ModelError, one_line
+from orcinus.gguf_file import TYPES, is_gguf, read_gguf
 from orcinus.model_config import MIB, read_object, shown
 
 if TYPE_CHECKING:  # readers of headers need no torch, whose import takes a second
@@ -22,31 +23,33 @@ MOST_INDEX_BYTES = 64 * MIB  # the index of a model with 91,000 tensors has 9 Mi
 MOST_HEADER_BYTES = 8 * MIB
 MOST_TENSORS = 2**17
 COMPARED_AT_ONCE = 2**20  # numbers
-BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
+BITS: dict[str, float] = {kind.name: 8 * kind.bytes / kind.numbers for kind in TYPES.values()}
+BITS |= {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
     """A tensor's description in its file."""
 
-    dtype: str  # safetensors' name: F32, BF16, …
+    dtype: str  # safetensors' or ggml's name: F32, BF16, Q4_K, …
     shape: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
-        return prod(self.shape) * self.itemsize
+        return self.bytes_of(prod(self.shape))
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a number; unlisted dtypes count as one."""
-        return BITS.get(self.dtype, 8) // 8
+    def bytes_of(self, count: int) -> int:
+        """Bytes of so many numbers; those of unlisted dtypes have one."""
+        return round(count * BITS.get(self.dtype, 8) / 8)
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
-    """The tensors of a folder by name, without reading a weight.
+    """The tensors of a folder or a GGUF file by name, without reading a weight.
 
     Raises `ModelError` if a file is missing or damaged.
     """
+    if is_gguf(folder):
+        return {name: TensorHeader(tensor.type.name, tensor.shape) for name, tensor in read_gguf(folder).tensors.items()}
     headers: dict[str, TensorHeader] = {}
     for file in weight_files(folder):
         try:
@@ -125,7 +128,7 @@ def weight_files(folder: Path) -> list[Path]:
 def has_weights(folder: Path) -> bool:
     """Whether all files that hold the weights are there."""
     try:
-        return bool(weight_files(folder))
+        return is_gguf(folder) or bool(weight_files(folder))
     except ModelError:
         return False
 

@@ -27,7 +27,9 @@ async def open_service(service: Service) -> None:
     simulated = isinstance(config, LiveConfig)
     asked, revision = (None, None) if isinstance(config, LiveConfig) else (config.model, config.revision)
     local = MODEL_DIR if asked is None else Path(asked)
-    early = run(None, load_tokenizer, local) if local.is_dir() else None  # while the engines load
+    if local.exists():
+        local = find_model(local)
+    early = run(None, load_tokenizer, local) if local.exists() else None  # while the engines load
     if early is not None:  # if both fail, the engine's error is reported
         early.add_done_callback(lambda future: future.cancelled() or future.exception())
     ready = await replicas.start()  # planning comes before downloading weights

@@ -9,9 +9,11 @@ from typing import Any
 
 from orcinus.disk_cache import DiskCache
 from orcinus.errors import ModelError, one_line
+from orcinus.gguf_file import is_gguf, read_gguf
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text import fast_tokenizer, pattern_process, patterns
 from orcinus.text.fast_tokenizer import FastTokenizer, TokenizerFacts
+from orcinus.text.gguf_tokenizer import gguf_tokenizer
 from orcinus.text.patterns import check_patterns, is_panic
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
@@ -41,10 +43,12 @@ KEPT = DiskCache(
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with the interface that transformers gives it; None if it holds none.
+    """The tokenizer of a model folder or GGUF file, with the interface that transformers gives it; None if it holds none.
 
     Raises `ModelError` if the tokenizer is broken.
     """
+    if is_gguf(folder):
+        return _read_gguf_tokenizer(folder)
     if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
         return None
     _check_files(folder)
@@ -67,6 +71,18 @@ def read_tokenizer(folder: Path) -> Any:
     if question is not None and tried:
         KEPT.keep(question, facts.to_json())
     return FastTokenizer(facts)
+
+
+def _read_gguf_tokenizer(file: Path) -> FastTokenizer | None:
+    try:
+        facts = gguf_tokenizer(read_gguf(file))
+        return None if facts is None else FastTokenizer(facts)
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise ModelError(f"the tokenizer in {file} cannot be read: {one_line(error)}") from error
 
 
 def _check_files(folder: Path) -> None:

@@ -56,6 +56,12 @@ class Family:
             return None
         return Place(f"{prefix}{place.parameter}.{kind}", place.part, place.transposed and kind == "weight")
 
+    def module(self, name: str) -> Place | None:
+        """The place of a module, the same in every layer; None if this architecture has none."""
+        name = WRAPPERS.sub("", name)
+        match = self.layer.fullmatch(f"{name}.weight")
+        return self.inner.get(match[2]) if match else self.outer.get(name)
+
     def source(self, parameter: str, part: int) -> str:
         """A checkpoint's name for a parameter or its part: `place`, inverted."""
         name, _, kind = parameter.rpartition(".")

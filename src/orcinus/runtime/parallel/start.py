@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import msgspec
@@ -28,7 +29,7 @@ def start_ranks(
     """Load the model's parts in one process a rank. Raises `ConfigError` if one cannot start, and then none is left."""
     kind = resolved.device.partition(":")[0]
     model = RankModel(
-        folder=str(checkpoint.folder.resolve()),
+        folder=os.path.abspath(checkpoint.folder),
         architecture=checkpoint.architecture,
         spec=checkpoint.spec,
         dummy=dummy,

@@ -1,0 +1,139 @@
+"""The weights of GGUF files, dequantised as they are read.
+
+Numbers are those of ggml's own Python library, in float32, rounded once to the model's dtype.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orcinus.errors import ModelError
+from orcinus.gguf_config import ARCHITECTURES as ROWS
+from orcinus.gguf_file import GgufTensor, read_gguf
+from orcinus.runtime.models import ARCHITECTURES, DecoderSpec, Family
+from orcinus.runtime.stored_tensor import put
+
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+AT_ONCE = 2**21  # numbers that are dequantised at once
+LAYER = re.compile(r"blk\.(\d+)\.(.+)\.(\w+)")
+IGNORED = re.compile(r"rope_(?:freqs|factors_long|factors_short)\.weight|blk\.\d+\.attn_rot_embd\.weight")
+FACTORS = "rope_freqs.weight"
+EVERYTHING = (slice(None), slice(None))
+Data = npt.NDArray[np.uint8]
+
+
+@lru_cache(maxsize=8)
+def gguf_family(name: str) -> Family:
+    """The family of a GGUF architecture, with the names that llama.cpp gives to its tensors."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    family = ARCHITECTURES[ROWS[name].name]
+    architecture = next(number for number, known in MODEL_ARCH_NAMES.items() if known == name)
+    outer, inner = {}, {}
+    for original, (_, stored) in get_tensor_name_map(architecture, 1).mapping.items():
+        if (place := family.module(original)) is None:
+            continue
+        place = replace(place, transposed=False)  # llama.cpp's matrices are all [outputs, inputs]
+        if stored.startswith("blk.0."):
+            inner[stored.removeprefix("blk.0.")] = place
+        else:
+            outer[stored] = place
+    return replace(family, outer=outer, layer=LAYER, inner=inner, ignored=IGNORED)
+
+
+def rope_factors(path: Path) -> tuple[float, ...] | None:
+    """What a file divides each rotary frequency by, if it does (Llama 3.1 and later)."""
+    tensor = read_gguf(path).tensors.get(FACTORS)
+    if tensor is None:
+        return None
+    if tensor.type.name not in FLOATS or len(tensor.shape) != 1:
+        raise ModelError(
+            f"{FACTORS} in {path} is {tensor.type.name} of shape {list(tensor.shape)}: it must be numbers in a row"
+        )
+    return tuple(dequantized(np.array(_mapped(tensor)), tensor.type.name).float().tolist())
+
+
+def scaled_rope(spec: DecoderSpec, factors: tuple[float, ...] | None, path: Path) -> DecoderSpec:
+    """The spec with the rotary frequencies that a file scales. Raises `ModelError` if there are too few or too many."""
+    if factors is None or spec.rope is None:
+        return spec
+    frequencies = spec.rope.inverse_frequencies
+    if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
+        raise ModelError(f"{FACTORS} in {path} must be {len(frequencies)} numbers above 0")
+    scaled = tuple(frequency / factor for frequency, factor in zip(frequencies, factors, strict=True))
+    return replace(spec, rope=replace(spec.rope, inverse_frequencies=scaled, kind="llama3"))
+
+
+def read_gguf_tensors(
+    path: Path, architecture: str, head_dim: int, wanted: Container[str]
+) -> Iterator[tuple[str, DequantizedTensor]]:
+    """The wanted tensors of a file and its other parts, in the order of the files."""
+    interleaved = ROWS[architecture].interleaved
+    for name, tensor in read_gguf(path).tensors.items():
+        if name in wanted:
+            match = LAYER.fullmatch(name)
+            pairs = match is not None and match[2] in interleaved
+            yield name, DequantizedTensor(tensor, head_dim if pairs else None)
+
+
+@dataclass(frozen=True, slots=True)
+class DequantizedTensor:
+    """A tensor in its file. It is read, and takes memory, only in pieces."""
+
+    tensor: GgufTensor
+    head_dim: int | None = None  # of a projection whose rows lie in pairs: number i of a head beside number i + head_dim / 2
+
+    def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
+        """Fill `target` with a region of the tensor, in the dtype of the target."""
+        assert not transposed, "matrices of GGUF files are [outputs, inputs]"
+        data = _mapped(self.tensor)
+        if len(self.tensor.shape) == 1:
+            put(self._in_order(self._numbers(data, range(self.tensor.shape[0])))[region], target, transposed=False)
+            return
+        rows, columns = (range(size)[part] for size, part in zip(self.tensor.shape, (*region, *EVERYTHING), strict=False))
+        unit = self.head_dim or 1
+        step = max(1, AT_ONCE // max(1, len(columns)) // unit) * unit
+        for first in range(rows.start, rows.stop, step):
+            last = min(first + step, rows.stop)
+            some = self._in_order(self._numbers(data[first:last], columns))
+            put(some, target[first - rows.start : last - rows.start], transposed=False)
+
+    def _numbers(self, data: Data, columns: range) -> Tensor:
+        """The numbers of some columns, from the blocks that hold them; the last dimension of `data` is bytes."""
+        kind = self.tensor.type
+        first, last = columns.start // kind.numbers, -(-columns.stop // kind.numbers)
+        start = first * kind.numbers
+        blocks = np.array(data[..., first * kind.bytes : last * kind.bytes])
+        return dequantized(blocks, kind.name)[..., columns.start - start : columns.stop - start]
+
+    def _in_order(self, rows: Tensor) -> Tensor:
+        """Rows in the order of transformers: a head's first half before its second one."""
+        if self.head_dim is None:
+            return rows
+        pairs = rows.reshape(-1, self.head_dim // 2, 2, *rows.shape[1:])
+        return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _mapped(tensor: GgufTensor) -> Data:
+    """A tensor's bytes, mapped from its file; the last dimension is the bytes of a row."""
+    *rows, numbers = tensor.shape
+    shape = (*rows, numbers // tensor.type.numbers * tensor.type.bytes)
+    return np.memmap(tensor.file, np.uint8, "r", tensor.offset, shape)
+
+
+def dequantized(blocks: Data, kind: str) -> Tensor:
+    """Numbers from bytes `[..., bytes]`: as they are if they are floats, else in float32."""
+    if kind in FLOATS:
+        return torch.from_numpy(blocks).view(FLOATS[kind])
+    from gguf import GGMLQuantizationType, dequantize
+
+    return torch.from_numpy(dequantize(blocks, GGMLQuantizationType[kind]))
