@@ -22,6 +22,7 @@ FIELDS = {  # of a config, by the key that follows the architecture's name
 BIASES = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_up.bias"}  # fields that are true if layers have these tensors
 THETA = 10000.0  # llama.cpp's default
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+SCALINGS = ("linear", "yarn")  # of rotary frequencies; Llama 3's are stored as numbers
 YARN = {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow", "yarn_attn_factor": "attention_factor"}
 
 
@@ -102,6 +103,8 @@ def _rope(file: GgufFile, prefix: str) -> dict[str, Any]:
     kind = file.get(f"{prefix}.rope.scaling.type", str, "none")
     if kind == "none":
         return settings
+    if kind not in SCALINGS:
+        raise ModelError(f"{file.path} cannot be served: rope scaling {shown(kind)} is not supported in GGUF files")
     settings["rope_type"] = kind
     factor, original = (file.get(f"{prefix}.rope.scaling.{name}", number) for name in ("factor", "original_context_length"))
     if factor is not None:

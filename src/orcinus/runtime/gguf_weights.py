@@ -47,7 +47,7 @@ def gguf_family(name: str) -> Family:
             inner[stored.removeprefix("blk.0.")] = place
         else:
             outer[stored] = place
-    return replace(family, outer=outer, layer=LAYER, inner=inner, ignored=IGNORED)
+    return replace(family, outer=outer, layer=LAYER, inner=inner, ignored=IGNORED, layers="blk")
 
 
 def rope_factors(path: Path) -> tuple[float, ...] | None:

@@ -74,7 +74,7 @@ PRE_TOKENIZERS = {
 }
 
 
-class Vocabulary(NamedTuple):
+class GgufVocabulary(NamedTuple):
     """The tokens of a file, by id."""
 
     tokens: list[str]
@@ -82,7 +82,7 @@ class Vocabulary(NamedTuple):
     ids: dict[str, int]
 
     @classmethod
-    def of(cls, file: GgufFile) -> Vocabulary:
+    def of(cls, file: GgufFile) -> GgufVocabulary:
         """Raises `ModelError` if there are no tokens, or their lists disagree."""
         tokens = file.values("tokenizer.ggml.tokens") or []
         kinds = file.values("tokenizer.ggml.token_type") or []
@@ -112,7 +112,7 @@ def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
     if kind not in BUILDERS:
         known = ", ".join(BUILDERS)
         raise ModelError(f"the tokenizer in {file.path} is of kind {shown(kind)}, which is not supported: known are {known}")
-    vocabulary = Vocabulary.of(file)
+    vocabulary = GgufVocabulary.of(file)
     backend, adds_bos = BUILDERS[kind](file, vocabulary)
     added = [
         AddedToken(token, normalized=False, special=kind == CONTROL)
@@ -128,14 +128,14 @@ def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
 
 def gguf_end_ids(file: GgufFile) -> frozenset[int]:
     """Every token id that ends a text: those that the file names, and control tokens with usual names."""
-    vocabulary = Vocabulary.of(file)
+    vocabulary = GgufVocabulary.of(file)
     numbers = [file.get(f"tokenizer.ggml.{name}_token_id", int) for name in ENDS]
     usual = [number for name in END_NAMES if (number := vocabulary.ids.get(name)) is not None]
     control = [number for number in usual if vocabulary.kinds and vocabulary.kinds[number] == CONTROL]
     return frozenset(number for number in [*numbers, *control] if number is not None)
 
 
-def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> tuple[Backend, bool]:
+def _byte_level(file: GgufFile, vocabulary: GgufVocabulary) -> tuple[Backend, bool]:
     """A byte-level vocabulary with merges, as GPT-2's."""
     name = file.get("tokenizer.ggml.pre", str, "default")
     if name not in PRE_TOKENIZERS:
@@ -154,7 +154,7 @@ def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> tuple[Backend, bool]:
     return backend, kind.add_bos
 
 
-def _stored_merges(file: GgufFile, vocabulary: Vocabulary) -> list[tuple[str, str]]:
+def _stored_merges(file: GgufFile, vocabulary: GgufVocabulary) -> list[tuple[str, str]]:
     """The merges of a file, first ones first. Raises `ModelError` if they are not of tokens."""
     merges = list[tuple[str, str]]()
     for merge in file.values("tokenizer.ggml.merges") or []:
@@ -165,7 +165,7 @@ def _stored_merges(file: GgufFile, vocabulary: Vocabulary) -> list[tuple[str, st
     return merges
 
 
-def _sentencepiece(file: GgufFile, vocabulary: Vocabulary) -> tuple[Backend, bool]:
+def _sentencepiece(file: GgufFile, vocabulary: GgufVocabulary) -> tuple[Backend, bool]:
     """SentencePiece's BPE, as Llama 2's: the merge of the token with the highest score comes first."""
     scores = file.values("tokenizer.ggml.scores")
     if scores is None or len(scores) != len(vocabulary.tokens) or not all(isinstance(score, float) for score in scores):
@@ -182,7 +182,7 @@ def _sentencepiece(file: GgufFile, vocabulary: Vocabulary) -> tuple[Backend, boo
     return backend, True
 
 
-def _merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
+def _merges(vocabulary: GgufVocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
     """Every way to make a token of two others, best score first."""
     ids, found = vocabulary.ids, list[tuple[float, int, int, int, tuple[str, str]]]()
     other = {UNKNOWN, CONTROL, BYTE}
@@ -196,7 +196,7 @@ def _merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, 
     return [pair for *_, pair in sorted(found)]
 
 
-def _add_around(backend: Backend, file: GgufFile, vocabulary: Vocabulary, adds_bos: bool) -> None:
+def _add_around(backend: Backend, file: GgufFile, vocabulary: GgufVocabulary, adds_bos: bool) -> None:
     """Make the backend put the tokens around texts that the file asks for."""
     around = []
     for name, default in (("bos", adds_bos), ("eos", False)):

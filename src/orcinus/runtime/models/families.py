@@ -41,6 +41,7 @@ class Family:
     inner: Mapping[str, Place]  # module name inside a layer -> place
     ignored: re.Pattern[str]  # buffers of old checkpoints
     examples: str
+    layers: str = "layers"  # what a layer's number follows in names
 
     def place(self, name: str) -> Place | None:
         """The place of tensor `name`; None if this architecture has none."""
@@ -67,7 +68,8 @@ class Family:
         name, _, kind = parameter.rpartition(".")
         for module, place in [*self.outer.items(), *self.inner.items()]:
             if place.part in (None, part) and f".{name}".endswith(f".{place.parameter}"):
-                return f"{name.removesuffix(place.parameter)}{module}.{kind}"
+                prefix = name.removesuffix(place.parameter)
+                return f"{prefix.replace('layers', self.layers)}{module}.{kind}"
         return parameter
 
     def skips(self, name: str) -> bool:
@@ -208,6 +210,7 @@ GPT2 = Family(
     },
     ignored=re.compile(r"h\.\d+\.attn\.(bias|masked_bias)"),
     examples="GPT-2 (all sizes), GPT-3 geometry",
+    layers="h",
 )
 
 ARCHITECTURES: dict[str, Family] = {
