@@ -199,7 +199,7 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, gramma
         _tune(plan)
         plan = _measure(plan, model)
     resolved = plan.resolved
-    kv = allocate_kv(model, plan.device, resolved.num_blocks, resolved.block_size)
+    kv = allocate_kv(model, plan.device, resolved.num_blocks, resolved.block_size, resolved.kv_cache_dtype)
     progress("warm-up", 0, 0)
     link, graphs = Link(plan.device.device), resolved.cuda_graphs
     executor = ready_executor(model, kv, link, resolved.attention, resolved.limits, cuda_graphs=graphs)

@@ -25,13 +25,14 @@ WORDS = (  # field, its types, their description
     ("ray_address", str, "host:port, or auto"),
 )
 TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, its description
-    (("load_format", "order", "kv", "speculative", "dtype", "device", "attention"), str, "a string"),
+    (("load_format", "order", "kv", "speculative", "dtype", "kv_cache_dtype", "device", "attention"), str, "a string"),
     (("enforce_eager", "deterministic"), bool, "True or False"),
     (("seed",), int, "a whole number"),
 )
 COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 QUANTIZATIONS = ("int8",)
+KV_CACHE_DTYPES = ("auto", "int8")
 LAUNCHERS = ("local", "ray")
 
 
@@ -75,6 +76,8 @@ def _check_weights(config: EngineConfig) -> None:
         raise ConfigError(f"unknown load_format {config.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
     if config.quantization is not None and config.quantization not in QUANTIZATIONS:
         raise ConfigError(f"unknown quantization {config.quantization!r}: choose {', '.join(QUANTIZATIONS)}, or leave it out")
+    if config.kv_cache_dtype not in KV_CACHE_DTYPES:
+        raise ConfigError(f"unknown kv_cache_dtype {config.kv_cache_dtype!r}: choose {' or '.join(KV_CACHE_DTYPES)}")
 
 
 def _check_ranks(config: EngineConfig) -> None:
@@ -135,6 +138,11 @@ class EngineConfig:
         None,
         "On a CPU: int8 turns matrices into 8-bit integers as they are loaded, and multiplies activations in 8 bits: half of "
         "their bytes in bfloat16, faster, less exact. Default: as in the checkpoint.",
+    )
+    kv_cache_dtype: str = option(
+        "auto",
+        "Keys and values: auto (the number format of the model), or on a CPU int8: 8-bit integers with a scale for each token "
+        "and head, about half of their bytes in bfloat16, less exact.",
     )
     device: str = option("auto", "Device: auto (the CPU), cpu, or cuda (its kernels were tested in an interpreter only).")
     attention: str = option("auto", "Attention backend: auto, cpu, reference, or for GPUs triton or flash.")
@@ -215,6 +223,7 @@ class Resolved:
     dtype: str
     dtype_reason: str
     quantization: str | None
+    kv_cache_dtype: str  # int8, or the model's dtype
     attention: str
     deterministic: bool
     cuda_graphs: bool  # whether forward passes are captured
@@ -235,8 +244,10 @@ class Resolved:
 
     @property
     def numbers(self) -> str:
-        """The dtype, and the format of quantised weights."""
-        return self.dtype if self.quantization is None else f"{self.dtype}, {self.quantization} weights"
+        """The dtype, and the formats of quantised weights, keys and values."""
+        weights = "" if self.quantization is None else f", {self.quantization} weights"
+        kv = "" if self.kv_cache_dtype == self.dtype else f", {self.kv_cache_dtype} keys and values"
+        return self.dtype + weights + kv
 
     @property
     def kv_tokens(self) -> int:

@@ -44,7 +44,8 @@ def measure(plan: Plan) -> Speeds:
     limits, int8 = plan.resolved.limits, plan.resolved.quantization == "int8"
     context = -(-limits.max_model_len // 2)
     weights = _one_after_the_other(plan, [rank.decode_bytes for rank in plan.ranks])
-    kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, dtype.itemsize, context) for rank in plan.ranks])
+    formats = dtype.itemsize, plan.resolved.kv_cache_dtype
+    kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, formats[0], context, formats[1]) for rank in plan.ranks])
     most = min(limits.max_batch_size, plan.sequences(context))
     usual = sheet.bandwidth * sheet.efficiency.bandwidth if sheet else 0.0
     kv_rate = usual or read_bandwidth(device, weights + most * kv)

@@ -206,12 +206,11 @@ def _decide(
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
     attention = _attention(config.attention, device, spec, known=sheet is not None)
     _check_switches(config, device, attention)
-    ranks = planned_ranks(model.checkpoint, device, mesh, config.quantization)
+    ranks = planned_ranks(model.checkpoint, device, mesh, config.quantization, config.kv_cache_dtype)
     margin = _margin(config, device, available)
     groups = [ranks] if device.device.type == "cpu" else [(rank,) for rank in ranks]  # that share a memory
     spaces = [_space(config, model, device, attention, group, available - margin, profiled) for group in groups]
-    sizes = decide_for_ranks(config, spaces)
-    shared = sizes[0]
+    shared = (sizes := decide_for_ranks(config, spaces))[0]
     budgets = tuple(
         MemoryBudget(
             total=total,
@@ -234,6 +233,7 @@ def _decide(
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
         quantization=config.quantization,
+        kv_cache_dtype=device.dtype_name if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         attention=attention,
         deterministic=config.deterministic,
         cuda_graphs=_captures(config, device, attention),
@@ -377,15 +377,16 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
             best = largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
             if best is not None and tried(name, _round(best)):
                 yield name, _round(best)
-    usual = EngineConfig()
-    for name, value in (("block_size", usual.block_size), ("dtype", "bfloat16"), ("quantization", "int8")):
+    smaller = {"block_size": EngineConfig().block_size, "dtype": "bfloat16", "quantization": "int8", "kv_cache_dtype": "int8"}
+    for name, value in smaller.items():
         if getattr(plan.config, name) != value and tried(name, value):
             yield name, value
     if plan.device.device.type == "cuda":
         larger = (tp for tp in (2, 4, 8) if tp > plan.config.tp and tried("tp", tp))
         yield from (("tp", tp) for tp in itertools.islice(larger, 1))
-    share = _enough(plan.memory)
-    if plan.memory.margin and share <= MOST_UTILIZATION and tried("gpu_memory_utilization", share):
+    memory = plan.memory
+    share = -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100  # up to hundredths
+    if memory.margin and share <= MOST_UTILIZATION and tried("gpu_memory_utilization", share):
         yield "gpu_memory_utilization", share
 
 
@@ -393,8 +394,3 @@ def _round(number: int) -> int:
     """The number, rounded down to four significant binary digits."""
     digits = max(0, number.bit_length() - 4)
     return number >> digits << digits
-
-
-def _enough(memory: MemoryBudget) -> float:
-    """The smallest sufficient gpu_memory_utilization, rounded up to hundredths."""
-    return -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100

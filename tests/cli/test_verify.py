@@ -9,12 +9,14 @@ import pytest
 from orcinus import LLM
 from orcinus.errors import ConfigError
 from tests.commands import orcinus
+from tests.product import part
 
 SHORT = ("--prompt-tokens", "40", "--max-tokens", "4", "--dtype", "bfloat16", "--block-size", "8")
 
 
-def test_deterministic_holds_in_every_way_that_was_tried() -> None:
-    done = orcinus("verify", *SHORT, "--deterministic", "--json")
+@pytest.mark.parametrize("kv_cache_dtype", part("auto", full=["int8"]))
+def test_deterministic_holds_in_every_way_that_was_tried(kv_cache_dtype: str) -> None:
+    done = orcinus("verify", *SHORT, "--deterministic", "--json", "--kv-cache-dtype", kv_cache_dtype)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["sampling"], each["way"]) for each in found if not each["holds"]] == []
     assert {each["sampling"] for each in found} == {"greedy", "drawn"}

@@ -68,6 +68,7 @@ class Engines:
             "block_size": resolved.block_size,
             "dtype": resolved.dtype,
             "quantization": resolved.quantization,
+            "kv_cache_dtype": resolved.kv_cache_dtype,
             "deterministic": resolved.deterministic,
             "device": resolved.device,
             "attention": resolved.attention,

@@ -61,6 +61,7 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "device": resolved.device,
         "dtype": resolved.dtype,
         "quantization": resolved.quantization,
+        "kv_cache_dtype": resolved.kv_cache_dtype,
         "deterministic": resolved.deterministic,
         "fits": plan.fits,
         "missing_mib": plan.memory.missing_mib,
@@ -163,6 +164,7 @@ def memory_rows(plan: Any) -> list[tuple[str, str]]:
     batch = f"at most {limits.max_batch_tokens} tokens and {limits.max_batch_size} requests"
     blocks = (
         f"{resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens of {plan.kv_token_bytes} bytes"
+        f" in {resolved.kv_cache_dtype}"
     )
     work = "measured" if memory.measured else "estimated"
     return [

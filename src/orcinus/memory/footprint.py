@@ -12,6 +12,9 @@ RANK_PROCESS = 176 * 2**20  # taken by a process itself before it loads a part o
 SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their ids, and cumulated probabilities in float64
 
 
+SCALE = 4  # bytes of the scale of a head's key or value, where those are 8-bit integers
+
+
 class DecoderSizes(Protocol):
     """Sizes on which a decoder's memory depends, named as in `DecoderSpec`."""
 
@@ -33,9 +36,13 @@ class DecoderSizes(Protocol):
     def windows(self) -> tuple[int | None, ...]: ...
 
 
-def kv_token_bytes(num_layers: int, num_kv_heads: int, head_dim: int, itemsize: int) -> int:
-    """Bytes of one token's keys and values over all layers (Orca's "slot")."""
-    return 2 * num_layers * num_kv_heads * head_dim * itemsize
+def kv_token_bytes(num_layers: int, num_kv_heads: int, head_dim: int, itemsize: int, kv_cache_dtype: str = "auto") -> int:
+    """Bytes of one token's keys and values over all layers (Orca's "slot").
+
+    `itemsize` is that of the model's dtype; `kv_cache_dtype` is int8, or anything else for that dtype.
+    """
+    head = head_dim + SCALE if kv_cache_dtype == "int8" else head_dim * itemsize
+    return 2 * num_layers * num_kv_heads * head
 
 
 def working_bytes(
@@ -66,10 +73,10 @@ def int8_working_bytes(model: DecoderSizes, itemsize: int, num_tokens: int) -> i
     return int(LIBRARIES * num_tokens * (inputs + (4 * widest if itemsize < 4 else 0)))
 
 
-def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int) -> int:
+def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int, kv_cache_dtype: str = "auto") -> int:
     """Bytes of keys and values one decode reads at this length.
 
     A layer with a window reads no more than its window.
     """
     seen = sum(min(context, window or context) for window in model.windows)
-    return seen * kv_token_bytes(1, model.num_kv_heads, model.head_dim, itemsize)
+    return seen * kv_token_bytes(1, model.num_kv_heads, model.head_dim, itemsize, kv_cache_dtype)

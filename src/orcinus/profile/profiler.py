@@ -156,14 +156,14 @@ class _Profiler:
         executor = built.engine.executor
         assert isinstance(executor, TorchExecutor), "one device, in this process"
         self._engine, self._executor, self._vocab_size = built.engine, executor, built.resolved.vocab_size
+        self._kv_cache_dtype = built.resolved.kv_cache_dtype
         self._int8 = built.resolved.quantization == "int8"
         self._numbers = itertools.count(time.time_ns())  # so that no prompt is in the prefix cache
         self._whole = StallFree(built.resolved.limits.max_batch_tokens)
         self._timers = OperatorTimers(targets_of(built.engine))
         self._step = self._timers.timed(built.engine.step, OperatorKind.BETWEEN)
         for layer in executor.kv:
-            layer.keys.fill_(FILLER)
-            layer.values.fill_(FILLER)
+            layer.fill_(FILLER)
 
     def measure(self, batch: ProfiledBatch, repeats: int) -> _Measured:
         """Measure one batch, from an idle engine to an idle engine.
@@ -187,7 +187,7 @@ class _Profiler:
                 with self._timers as timers:
                     self._step()
                 timed.append(_TimedIteration(timers.seconds, timers.calls))
-                works.append(operator_work(model, last.batch.chunks))
+                works.append(operator_work(model, last.batch.chunks, self._kv_cache_dtype))
         finally:
             self._engine.observers.remove(last)
             for request in self._engine.scheduler.running:

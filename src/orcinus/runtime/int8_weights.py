@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.cpu_kernels.quantized_rows import ZERO, quantize_rows
+from orcinus.runtime.cpu_kernels.elements import ZERO
+from orcinus.runtime.cpu_kernels.quantized_rows import quantize_rows
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.onednn_weights import ROWS
 
@@ -124,7 +125,7 @@ class Int8Weight:
         if not len(x):  # which oneDNN refuses
             return x.new_empty(0, self.shape[0])
         rows, scales = quantize_rows(x)
-        product = _product(rows, self.packed, self.scales).mul_(scales)
+        product = _product(rows, self.packed, self.scales).mul_(scales[:, None])
         return (product if bias is None else product.add_(bias)).to(x.dtype)
 
 

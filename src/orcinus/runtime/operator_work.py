@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from orcinus.core.batch import Chunk, pairs
 from orcinus.memory.footprint import kv_token_bytes
+from orcinus.runtime.attention import Heads
 from orcinus.runtime.device_memory import best_seconds
 from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.models import Decoder
@@ -97,7 +98,7 @@ def measure_rates(dtype: torch.dtype, num_bytes: int, *, int8: bool = False) -> 
     return MachineRates(matrix.nbytes / min(map(best_seconds, reads)), 2 * INNER**3 / min(map(best_seconds, products)))
 
 
-def operator_work(model: Decoder, chunks: Sequence[Chunk]) -> dict[OperatorKind, OperatorWork]:
+def operator_work(model: Decoder, chunks: Sequence[Chunk], kv_cache_dtype: str = "auto") -> dict[OperatorKind, OperatorWork]:
     """What each operator of a model on one device does for a batch of these chunks.
 
     Planning, packing, choosing and so on are left out: their work depends on no weight.
@@ -106,7 +107,7 @@ def operator_work(model: Decoder, chunks: Sequence[Chunk]) -> dict[OperatorKind,
     tables = [table for table in (model.embed, model.positions) if table is not None]
     row_bytes = sum(table.weight.shape[1] * table.weight.itemsize for table in tables)
     found = {OperatorKind.EMBEDDING: OperatorWork(len(tables), tokens * row_bytes)}
-    for kind, work in _layers(model, chunks, tokens):
+    for kind, work in _layers(model, chunks, tokens, kv_cache_dtype):
         found[kind] = found.get(kind, OperatorWork(0)) + work
     assert model.norm is not None, "a model on one device has norm and head"
     assert model.head is not None
@@ -121,13 +122,17 @@ def total(works: Iterable[OperatorWork]) -> OperatorWork:
     return sum(works, OperatorWork(0))
 
 
-def _layers(model: Decoder, chunks: Sequence[Chunk], tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
+def _layers(
+    model: Decoder, chunks: Sequence[Chunk], tokens: int, kv_cache_dtype: str
+) -> Iterable[tuple[OperatorKind, OperatorWork]]:
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
         yield OperatorKind.NORMS, _norm(layer.attention_norm) + _norm(layer.mlp_norm)
         yield OperatorKind.QKV, _product(layer.attention.qkv, tokens)
-        yield OperatorKind.HEADS, _heads(layer, tokens, model.dtype.itemsize)
-        yield OperatorKind.ATTENTION, _attention(layer, chunks, model.dtype.itemsize)
+        heads = layer.attention.heads
+        token_bytes = kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, model.dtype.itemsize, kv_cache_dtype)
+        yield OperatorKind.HEADS, _heads(heads, tokens, token_bytes)
+        yield OperatorKind.ATTENTION, _attention(heads, chunks, token_bytes)
         yield OperatorKind.OUTPUT, _product(layer.attention.out, tokens)
         yield OperatorKind.UP, _product(layer.mlp.up, tokens)
         yield OperatorKind.ACTIVATION, OperatorWork(1)
@@ -143,19 +148,16 @@ def _product(linear: Linear, rows: int) -> OperatorWork:
     return OperatorWork(1, linear.num_bytes, 2 * rows * outputs * inputs)
 
 
-def _heads(layer: Layer, tokens: int, itemsize: int) -> OperatorWork:
-    heads = layer.attention.heads
+def _heads(heads: Heads, tokens: int, token_bytes: int) -> OperatorWork:
     norms = sum(weight.nbytes for weight in heads.norms[:2]) if heads.norms is not None else 0
-    return OperatorWork(1, norms + tokens * kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, itemsize))
+    return OperatorWork(1, norms + tokens * token_bytes)
 
 
-def _attention(layer: Layer, chunks: Sequence[Chunk], itemsize: int) -> OperatorWork:
+def _attention(heads: Heads, chunks: Sequence[Chunk], token_bytes: int) -> OperatorWork:
     """Reads the keys and values before each chunk; its own have just been written."""
-    heads = layer.attention.heads
     read = sum(_before(chunk.start, heads.window) for chunk in chunks)
     seen = sum(_pairs(chunk.start, len(chunk.tokens), heads.window) for chunk in chunks)
-    num_bytes = read * kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, itemsize)
-    return OperatorWork(1, num_bytes, 4 * seen * heads.num_heads * heads.head_dim)
+    return OperatorWork(1, read * token_bytes, 4 * seen * heads.num_heads * heads.head_dim)
 
 
 def _before(start: int, window: int | None) -> int:

@@ -1,4 +1,7 @@
-"""The option `quantization`: whether it can be had, what it makes of each rank, and what the user should know."""
+"""The options `quantization` and `kv_cache_dtype`.
+
+Whether they can be had, what they make of each rank, and what the user should know.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,17 @@ def check_quantization(name: str | None, device: Device, checkpoint: Checkpoint)
     check_int8()
 
 
-def planned_ranks(checkpoint: Checkpoint, device: Device, mesh: Mesh, quantization: str | None) -> tuple[RankSizes, ...]:
+def planned_ranks(
+    checkpoint: Checkpoint, device: Device, mesh: Mesh, quantization: str | None, kv_cache_dtype: str
+) -> tuple[RankSizes, ...]:
     """The part of every rank on a device. Raises `ConfigError` if the model cannot be split or quantised so."""
     check_quantization(quantization, device, checkpoint)
+    if kv_cache_dtype != "auto" and device.device.type != "cpu":
+        raise ConfigError(f"kv_cache_dtype {kv_cache_dtype} is for CPUs: leave it out on device {device.device}")
     prepacked = can_prepack(device.device.type, device.dtype)
     dtype, weight = device.dtype, checkpoint.linear_weight
-    return rank_sizes(checkpoint.spec, dtype, weight, mesh, prepacked=prepacked, quantization=quantization)
+    formats = {"quantization": quantization, "kv_cache_dtype": kv_cache_dtype}
+    return rank_sizes(checkpoint.spec, dtype, weight, mesh, prepacked=prepacked, **formats)
 
 
 def quantization_notes(name: str | None) -> Iterator[str]:

@@ -15,11 +15,11 @@ from orcinus.runtime.models import Decoder
 from orcinus.runtime.transfers import Link
 
 
-def allocate_kv(model: Decoder, device: Device, num_blocks: int, block_size: int) -> tuple[LayerKV, ...]:
+def allocate_kv(model: Decoder, device: Device, num_blocks: int, block_size: int, kv_cache_dtype: str) -> tuple[LayerKV, ...]:
     """K/V memory for the layers and heads that this decoder holds. Raises `ConfigError` if memory is short."""
     sizes = len(model.layers), num_blocks, model.num_kv_heads, block_size, model.spec.head_dim
     with told_if_short("keys and values"):
-        return kv_cache.allocate(*sizes, device.dtype, device.device)
+        return kv_cache.allocate(*sizes, device.dtype, device.device, kv_cache_dtype)
 
 
 def ready_executor(

@@ -61,7 +61,7 @@ def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progres
 
     built = build(config, observers, progress=progress, memory_sharers=memory_sharers)
     known = built.resolved
-    ready = _ready(built.engine, known.vocab_size, known.kv, known.dtype, known.revision, built.ranks)
+    ready = _ready(built.engine, known.vocab_size, known.kv, known.kv_cache_dtype, known.revision, built.ranks)
     return ServedEngine(built.engine, ready, check=built.check)
 
 

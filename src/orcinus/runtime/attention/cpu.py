@@ -12,7 +12,7 @@ from torch import Tensor
 from orcinus.runtime.attention.port import Angles, Heads
 from orcinus.runtime.attention.reference import attend, fused, parts
 from orcinus.runtime.cpu_kernels.decode_attention import PIECE, decode_attention
-from orcinus.runtime.cpu_kernels.elements import MANY, array
+from orcinus.runtime.cpu_kernels.elements import MANY, KVArrays, array
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
@@ -40,30 +40,30 @@ class CpuAttention:
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
         decodes = len(batch.sources)
         out = torch.empty((len(qkv), heads.num_heads * heads.head_dim), dtype=qkv.dtype)
-        rows, keys, values = array(qkv), array(kv.keys), array(kv.values)
+        rows, arrays = array(qkv), kv.arrays()
         prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
         blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
-        prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), keys, values, blocks, offsets)
+        prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), arrays, blocks, offsets)
         if (self._by_row or heads.soft_cap is not None) and len(rows) > decodes:
-            _by_row(rows, keys, values, batch, heads, array(out))
+            _by_row(rows, arrays, batch, heads, array(out))
             return out
         if decodes:
             tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
-            decode_attention(rows, keys, values, tables, lengths, heads.scale, heads.window, array(out), heads.soft_cap)
+            decode_attention(rows, arrays, tables, lengths, heads.scale, heads.window, array(out), heads.soft_cap)
         if len(qkv) > decodes:
             _prompts(qkv, kv, batch, heads, out)
         return out
 
 
-def _by_row(rows: Array, keys: Array, values: Array, batch: PackedBatch, heads: Heads, out: Array) -> None:
+def _by_row(rows: Array, kv: KVArrays, batch: PackedBatch, heads: Heads, out: Array) -> None:
     """Attention of each row as if it were a decode: over its request's blocks, up to its own position."""
     decodes, counts = len(batch.sources), np.diff(batch.chunks.firsts.numpy())
     owners = np.concatenate((np.arange(decodes), decodes + np.repeat(np.arange(len(counts)), counts)))
     tables = np.concatenate((batch.decodes.tables.numpy(), batch.chunks.tables.numpy()))
     lengths = batch.positions.numpy() + np.int32(1)
-    step = max(1, PIECES * PIECE // (tables.shape[1] * keys.shape[2]))
+    step = max(1, PIECES * PIECE // (tables.shape[1] * kv[0].shape[2]))
     for part in (slice(begin, begin + step) for begin in range(0, len(rows), step)):
-        some = rows[part], keys, values, tables[owners[part]], lengths[part]
+        some = rows[part], kv, tables[owners[part]], lengths[part]
         decode_attention(*some, heads.scale, heads.window, out[part], heads.soft_cap)
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, exp, load, prefetch, rounded, tanh
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, exp, load, prefetch, rounded, tanh
 
 NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
@@ -41,7 +41,13 @@ Words: TypeAlias = NDArray[np.int32]
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _score(query, keys, block, head, begin, end, cap, scores, group, block_size, head_dim):
+def _scaled(x, scales, block, head, i):
+    """x times the scale of a key or value that is stored as 8-bit integers."""
+    return x if scales is None else x * scales[block, head, i]
+
+
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+def _score(query, keys, scales, block, head, begin, end, cap, scores, group, block_size, head_dim):
     """s = q · keysᵀ for places [begin, end) of a block.
 
     Other places get weight 0.
@@ -54,6 +60,7 @@ def _score(query, keys, block, head, begin, end, cap, scores, group, block_size,
             s = F32(0)
             for d in range(head_dim):
                 s += query[g, d] * load(keys[block, head, i, d])
+            s = _scaled(s, scales, block, head, i)
             scores[g, i] = s if cap == 0 else cap * tanh(s / cap)
 
 
@@ -77,11 +84,11 @@ def _weigh(scores, peak, total, acc, task, group, block_size, head_dim):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _accumulate(scores, values, block, head, begin, end, acc, task, group, head_dim):
+def _accumulate(scores, values, scales, block, head, begin, end, acc, task, group, head_dim):
     """acc += p · values."""
     for i in range(begin, end):
         for g in range(group):
-            p = scores[g, i]
+            p = _scaled(scores[g, i], scales, block, head, i)
             for d in range(head_dim):
                 acc[task, g, d] += p * load(values[block, head, i, d])
 
@@ -100,9 +107,10 @@ def _prefetch(x, block, head):
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _attend_piece(
-    task, owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks, totals, head_dim
+    task, owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals, head_dim
 ):  # fmt: skip
     """One task: the queries of a group of heads, over one piece of a sequence."""
+    keys, values, key_scales, value_scales = kv
     group, block_size = sums.shape[1], keys.shape[2]
     # neighbouring tasks are different pieces: each thread gets its share of the long sequences
     head, place = task // len(owners), task % len(owners)
@@ -124,9 +132,9 @@ def _attend_piece(
             _prefetch(keys, tables[request, b + 1], head)
             _prefetch(values, tables[request, b + 1], head)
         begin, end = max(0, begins - b * block_size), min(block_size, ends - b * block_size)
-        _score(query, keys, block, head, begin, end, cap, scores, group, block_size, head_dim)
+        _score(query, keys, key_scales, block, head, begin, end, cap, scores, group, block_size, head_dim)
         _weigh(scores, peaks, totals, sums, task, group, block_size, head_dim)
-        _accumulate(scores, values, block, head, begin, end, sums, task, group, head_dim)
+        _accumulate(scores, values, value_scales, block, head, begin, end, sums, task, group, head_dim)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -177,11 +185,11 @@ def _attend_pieces(head_dim: int) -> Callable[..., None]:
     """
 
     @numba.njit(parallel=True, error_model="numpy")
-    def attend_pieces(owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks, totals):
+    def attend_pieces(owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals):
         for task in numba.prange(len(sums)):
             _attend_piece(
-                np.int64(task), owners, firsts, qkv, keys, values, tables, lengths, scale, cap, reach, piece, sums, peaks,
-                totals, head_dim if head_dim else keys.shape[3],
+                np.int64(task), owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals,
+                head_dim if head_dim else kv[0].shape[3],
             )  # fmt: skip
 
     kernel: Callable[..., None] = keep_compiled(attend_pieces)
@@ -202,8 +210,7 @@ _pieces, _join = keep_compiled(_pieces), keep_compiled(_join)
 
 def decode_attention(
     qkv: Floats,
-    keys: Floats,
-    values: Floats,
+    kv: KVArrays,
     tables: Words,
     lengths: Words,
     scale: float,
@@ -213,12 +220,11 @@ def decode_attention(
 ) -> None:
     """Attention of all decodes over their sequences, their own tokens included.
 
-    qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose first D rows decode: `prepare_heads` has seen them; keys and values
-    `[num_blocks, kv_heads, block_size, head_dim]`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the
-    scale; how far back a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. float32, or bfloat16 as
-    uint16.
+    qkv `[T, (heads + 2 · kv_heads) · head_dim]`, whose first D rows decode: `prepare_heads` has seen them; keys and values,
+    the `arrays` of a `LayerKV`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the scale; how far back
+    a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. float32, or bfloat16 as uint16.
     """
-    kv_heads, block_size, head_dim = keys.shape[1:]
+    kv_heads, block_size, head_dim = kv[0].shape[1:]
     group = out.shape[1] // (kv_heads * head_dim)
     reach, piece = EVERYTHING if window is None else window, max(1, PIECE // block_size) * block_size
     owners, firsts = _pieces(lengths, reach, piece)
@@ -226,5 +232,5 @@ def decode_attention(
     sums, peaks, totals = (np.empty((tasks, group, *size), np.float32) for size in ((head_dim,), (), ()))
     attend = _attend_pieces(head_dim if head_dim in CONSTANT else 0)
     cap = F32(soft_cap or 0)  # 0: none
-    attend(owners, firsts, qkv, keys, values, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
+    attend(owners, firsts, qkv, kv, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
     _join(firsts, sums, peaks, totals, out)

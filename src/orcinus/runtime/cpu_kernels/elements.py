@@ -1,13 +1,14 @@
 """Elements of arrays as float32, the exponential, and tensors as arrays.
 
-Numba has no bfloat16: such arrays come as their 16 bits (uint16).
+Numba has no bfloat16: such arrays come as their 16 bits (uint16). Bytes (uint8) are integers around `ZERO`, whose scale the
+caller knows.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -18,10 +19,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
+KVArrays: TypeAlias = tuple[  # keys and values; the scales of both, if they are bytes
+    np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None
+]  # fmt: skip
 MANY = 1 << 16  # elements from which other threads help; below, waking them takes longer than the work
 LOADED = (torch.float32, torch.bfloat16)  # dtypes that kernels take
 F32, INT32 = np.float32, ir.IntType(32)
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
+ZERO = 128  # the byte of 0.0 in rows of 8-bit integers: unsigned, because dot products of CPUs take unsigned by signed bytes
 LOG2_E = F32(1.4426950408889634)
 # 2**f for 0 <= f < 1, interpolated at Chebyshev nodes:
 EXP2 = tuple(F32(c) for c in (2.18657848e-4, 1.23913318e-3, 9.68418631e-3, 5.54806302e-2, 0.240230454, 0.693146933, 1.0))
@@ -56,11 +61,12 @@ def tanh(x):
 @intrinsic
 def load(_, x):
     """An element as float32."""
-    bits = x == types.uint16
 
     def generate(_context, builder, _signature, arguments):
         (value,) = arguments
-        if not bits:
+        if x == types.uint8:  # flipping the highest bit subtracts ZERO
+            return builder.sitofp(builder.xor(value, ir.IntType(8)(ZERO)), ir.FloatType())
+        if x != types.uint16:
             return value
         return builder.bitcast(builder.shl(builder.zext(value, INT32), INT32(16)), ir.FloatType())
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
+from orcinus.runtime.cpu_kernels.quantized_rows import quantize_row
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
@@ -34,14 +35,22 @@ def _rotate_head(first, second, cos, sin):
 
 
 @numba.njit(error_model="numpy", forceinline=True)
-def _copy(source, target):
-    for d in range(len(source)):
-        target[d] = source[d]
+def _store(source, target, scales, at):
+    """A key or value, into its slot; as an 8-bit integer it also takes the place of the exact one."""
+    if scales is None:
+        for d in range(len(source)):
+            target[d] = source[d]
+    else:
+        scale = quantize_row(source, target)
+        scales[at] = scale
+        for d in range(len(source)):
+            source[d] = rounded(load(target[d]) * scale, source)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
-def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """Heads are slices: an index that might be negative keeps LLVM from using vectors."""
+    keys, values, key_scales, value_scales = kv
     kv_heads, dim = keys.shape[1], keys.shape[3]
     for head in range(heads + kv_heads):
         x, weight = qkv[row, head * dim : (head + 1) * dim], query_norm if head < heads else key_norm
@@ -54,27 +63,29 @@ def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, val
         for head in range(kv_heads):
             key = (heads + head) * dim
             value = key + kv_heads * dim
-            _copy(qkv[row, key : key + dim], keys[block, head, offset])
-            _copy(qkv[row, value : value + dim], values[block, head, offset])
+            at = block, head, offset
+            _store(qkv[row, key : key + dim], keys[at], key_scales, at)
+            _store(qkv[row, value : value + dim], values[at], value_scales, at)
 
 
 @numba.njit(error_model="numpy")
-def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """Normalise and rotate queries and keys in place; store keys and values.
 
     qkv `[T, (heads + 2 · kv_heads) · head_dim]`; the number of query heads; the weights of both norms `[head_dim]`, or empty,
-    and their eps; cosine and sine `[T, head_dim / 2]`, or empty; keys and values `[num_blocks, kv_heads, block_size,
-    head_dim]`; each row's block (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16.
+    and their eps; cosine and sine `[T, head_dim / 2]`, or empty; the `arrays` of a `LayerKV`; each row's block (negative: no
+    slot) and place inside it `[T]`. float32, or bfloat16 as uint16. Where keys and values are stored as 8-bit integers, those
+    of `qkv` are rounded in the same way.
     """
     for row in range(len(qkv)):
-        _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets)
+        _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
 
 
 @numba.njit(parallel=True, error_model="numpy")
-def prepare_many_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets):
+def prepare_many_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """`prepare_heads`, on all threads."""
     for row in numba.prange(len(qkv)):
-        _prepare_row(np.int64(row), qkv, heads, query_norm, key_norm, eps, cos, sin, keys, values, blocks, offsets)
+        _prepare_row(np.int64(row), qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
 
 
 prepare_heads, prepare_many_heads = keep_compiled(prepare_heads), keep_compiled(prepare_many_heads)

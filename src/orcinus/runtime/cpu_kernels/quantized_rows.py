@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
+from orcinus.runtime.cpu_kernels.elements import F32, MANY, ZERO, array, load
 
-ZERO = 128  # the byte of 0.0: unsigned, because dot products of CPUs take unsigned by signed bytes
 LEVELS = F32(127)
 ROUND = F32(3 * 2**22 + ZERO)  # added to a small number, it leaves the nearest integer (and ZERO) in the lowest bits
 WITHOUT_SIGN = np.int32(0x7FFFFFFF)
@@ -20,44 +19,49 @@ LARGEST = F32(np.finfo(np.float32).max).view(np.int32)
 SMALLEST = F32(1e-36).view(np.int32)  # below, a row counts as zeros, because 127 / x would be infinite
 
 
-@numba.njit(error_model="numpy", forceinline=True)
-def _quantize_row(x, row, out, scales):
-    size = x.shape[1]
+@numba.njit(fastmath=False, error_model="numpy", forceinline=True)  # said, because it is inherited from a kernel that calls it
+def quantize_row(x, out):
+    """Write a row `[size]` as bytes around `ZERO`; returns its scale, which is NaN if the row is not finite."""
     most = np.int32(0)  # the bits of the largest absolute value; as an integer, because NaN counts as the largest
-    for i in range(size):
-        most = np.int32(max(most, F32(load(x[row, i])).view(np.int32) & WITHOUT_SIGN))
-    usable = SMALLEST <= most <= LARGEST
+    for i in range(len(x)):
+        most = np.int32(max(most, F32(load(x[i])).view(np.int32) & WITHOUT_SIGN))
+    if not SMALLEST <= most <= LARGEST:
+        out[:] = ZERO
+        return F32(0) if most < SMALLEST else np.float32(np.nan)
     largest = np.int32(most).view(np.float32)
-    scales[row, 0] = largest / LEVELS if usable else F32(0) if most < SMALLEST else np.float32(np.nan)
-    inverse = LEVELS / largest if usable else F32(0)
-    if not usable:
-        out[row, :] = ZERO
-        return
-    for i in range(size):
-        out[row, i] = np.uint8(F32(load(x[row, i]) * inverse + ROUND).view(np.int32) & np.int32(255))
+    inverse = LEVELS / largest
+    for i in range(len(x)):
+        out[i] = np.uint8(F32(load(x[i]) * inverse + ROUND).view(np.int32) & np.int32(255))
+    return largest / LEVELS
 
 
 @numba.njit(error_model="numpy")
 def _quantize(x, out, scales):
     for row in range(len(x)):
-        _quantize_row(x, row, out, scales)
+        scales[row] = quantize_row(x[row], out[row])
 
 
 @numba.njit(parallel=True, error_model="numpy")
 def _quantize_many(x, out, scales):
     for row in numba.prange(len(x)):
-        _quantize_row(x, row, out, scales)
+        scales[row] = quantize_row(x[row], out[row])
 
 
 _quantize, _quantize_many = keep_compiled(_quantize), keep_compiled(_quantize_many)
 
 
+def dequantize_rows(x: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows `[…, size]` of bytes around `ZERO`, times the scale `[…]` of each row."""
+    return ((x.float() - ZERO) * scales[..., None]).to(dtype)
+
+
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows `[T, size]` as bytes around `ZERO`, and the scale `[T, 1]` of each row.
+    """Rows `[…, size]` as bytes around `ZERO`, and the scale `[…]` of each row.
 
     x is about (bytes - ZERO) · scale. A row depends on nothing but itself. One that holds an infinity or NaN has the scale NaN.
     """
-    out, scales = np.empty(x.shape, np.uint8), np.empty((len(x), 1), np.float32)
+    rows = array(x.reshape(-1, x.shape[-1]))
+    out, scales = np.empty(rows.shape, np.uint8), np.empty(len(rows), np.float32)
     kernel = _quantize_many if x.numel() >= MANY else _quantize
-    kernel(array(x), out, scales)
-    return torch.from_numpy(out), torch.from_numpy(scales)
+    kernel(rows, out, scales)
+    return torch.from_numpy(out).view(x.shape), torch.from_numpy(scales).view(x.shape[:-1])

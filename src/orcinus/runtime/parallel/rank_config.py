@@ -23,6 +23,7 @@ class RankModel:
     device: str
     dtype: str
     quantization: str | None
+    kv_cache_dtype: str
     attention: str
     cuda_graphs: bool
     limits: Limits

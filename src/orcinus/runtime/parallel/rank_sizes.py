@@ -41,16 +41,17 @@ def rank_sizes(
     *,
     prepacked: bool,
     quantization: str | None = None,
+    kv_cache_dtype: str = "auto",
 ) -> tuple[RankSizes, ...]:
     """The part of every rank.
 
     `prepacked` is how a CPU's weights lie; quantised ones are packed, too. Raises `ConfigError` if the model cannot be split.
     """
     parts = (outline(spec, dtype, linear_weight, mesh.at(rank), quantization) for rank in range(mesh.size))
-    return tuple(_sizes(part, prepacked, quantization) for part in parts)
+    return tuple(_sizes(part, prepacked, quantization, kv_cache_dtype) for part in parts)
 
 
-def _sizes(part: Decoder, prepacked: bool, quantization: str | None) -> RankSizes:
+def _sizes(part: Decoder, prepacked: bool, quantization: str | None, kv_cache_dtype: str) -> RankSizes:
     spec, stage = part.spec, slice(part.stage.start, part.stage.stop)
     mine = replace(
         spec,
@@ -62,6 +63,6 @@ def _sizes(part: Decoder, prepacked: bool, quantization: str | None) -> RankSize
         windows=spec.windows[stage],
         rotary=spec.rotary[stage],
     )
-    per_token = kv_token_bytes(mine.num_layers, mine.num_kv_heads, mine.head_dim, part.dtype.itemsize)
+    per_token = kv_token_bytes(mine.num_layers, mine.num_kv_heads, mine.head_dim, part.dtype.itemsize, kv_cache_dtype)
     weights = part.num_bytes(prepacked=prepacked or quantization is not None)
     return RankSizes(part.place, part.stage, mine, weights, part.decode_bytes, per_token, quantization)

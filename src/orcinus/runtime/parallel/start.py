@@ -36,6 +36,7 @@ def start_ranks(
         device=kind,
         dtype=resolved.dtype,
         quantization=resolved.quantization,
+        kv_cache_dtype=resolved.kv_cache_dtype,
         attention=resolved.attention,
         cuda_graphs=resolved.cuda_graphs,
         limits=resolved.limits,

@@ -67,7 +67,7 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
             checkpoint, device, attend, operators, partial(progress, "weights"),
             dummy=model.dummy, quantization=model.quantization, place=config.place, collectives=collectives,
         )  # fmt: skip
-    kv = allocate_kv(decoder, device, model.num_blocks, model.block_size)
+    kv = allocate_kv(decoder, device, model.num_blocks, model.block_size, model.kv_cache_dtype)
     link = Link(device.device)
     return lambda: ready_executor(decoder, kv, link, model.attention, model.limits, cuda_graphs=model.cuda_graphs)
 
