@@ -194,6 +194,29 @@ def test_a_decode_is_the_same_to_the_bit_whatever_its_neighbours_and_threads() -
     numba.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("group", "dim", "dtype"), [(3, 20, torch.float32), (2, 64, torch.bfloat16)])
+@pytest.mark.parametrize("window", [None, 70, 150])
+def test_chunks_longer_than_a_tile(window: int | None, group: int, dim: int, dtype: torch.dtype) -> None:
+    """Several tiles of keys, several panels of rows, and their edges inside chunks."""
+    sizes = [(250, 90), (0, 100), (95, 2), (7, 1), (96, 33)]
+    limit = 1e-2 if dtype is torch.bfloat16 else 1e-5
+    assert compare("cpu", sizes, 16, 2, group, dim, window, dtype, normed=True, rotated=True) < limit
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 60])
+def test_a_chunk_has_the_same_bits_however_it_is_cut(window: int | None, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    whole = ragged_batch([(0, 230)], 8, 5)
+    qkv, heads = torch.randn(230, (6 + 2 + 2) * 20).to(dtype), Heads(6, 2, 20, 20**-0.5, window)
+    attend, kv = ATTENTION["cpu"](), filled_kv(whole, 8, 2, 20, dtype)
+    expected = attend(qkv.clone(), None, kv, whole, heads)
+    for start, end in ((0, 50), (50, 52), (52, 200), (200, 230)):
+        part = ragged_batch([(start, end - start), (3, 17)], 8, 5)  # the first request has the same blocks
+        beside = torch.cat((qkv[start:end], torch.randn(17, qkv.shape[1]).to(dtype)))
+        assert attend(beside, None, kv, part, heads)[: end - start].equal(expected[start:end])
+
+
 def test_the_decode_kernel_survives_large_scores() -> None:
     """The running maximum keeps exponentials finite."""
     batch = ragged_batch([(30, 1)], 8, 0)

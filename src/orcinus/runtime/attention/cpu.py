@@ -1,4 +1,4 @@
-"""Attention on a CPU: one kernel for all decodes, torch's fused attention for prompts."""
+"""Attention on a CPU: one kernel for all decodes, another for all chunks of prompts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime.attention.port import Angles, Heads
-from orcinus.runtime.attention.reference import attend, fused, parts
 from orcinus.runtime.cpu_kernels.decode_attention import PIECE, decode_attention
 from orcinus.runtime.cpu_kernels.elements import MANY, KVArrays, array
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
+from orcinus.runtime.cpu_kernels.prompt_attention import prompt_attention
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch
 
@@ -22,11 +22,10 @@ PIECES = 4096  # of sequences in one call of the kernel for rows of prompts, who
 
 
 class CpuAttention:
-    """Decodes in one Numba kernel; prompts in torch's fused attention.
+    """Decodes in one Numba kernel, all chunks of prompts in another; both read K/V blocks in place.
 
-    A prompt computed in one piece attends to its own fresh keys; only a later chunk of a prompt copies its context, once
-    for all its tokens. `by_row`: the tokens of prompts, too, are computed as decodes are, so that a token's bits depend on its
-    sequence alone, not on the chunk that it is in. So are those of heads with a soft cap, which torch's attention lacks.
+    `by_row`: the tokens of prompts, too, are computed as decodes are, so that a token's bits depend on its sequence alone, not
+    on whether it was part of a prompt.
     """
 
     captures_decodes = captures_chunks = False
@@ -44,14 +43,16 @@ class CpuAttention:
         prepare = prepare_many_heads if qkv.numel() >= MANY else prepare_heads
         blocks, offsets = batch.slot_blocks.numpy(), batch.slot_offsets.numpy()
         prepare(rows, heads.num_heads, *_norms_and_angles(rows, angles, heads), arrays, blocks, offsets)
-        if (self._by_row or heads.soft_cap is not None) and len(rows) > decodes:
+        if self._by_row and len(rows) > decodes:
             _by_row(rows, arrays, batch, heads, array(out))
             return out
         if decodes:
             tables, lengths = batch.decodes.tables.numpy(), batch.decodes.ends.numpy()
             decode_attention(rows, arrays, tables, lengths, heads.scale, heads.window, array(out), heads.soft_cap)
         if len(qkv) > decodes:
-            _prompts(qkv, kv, batch, heads, out)
+            chunks, these = batch.chunks, array(out)[decodes:]
+            firsts, ends, tables = chunks.firsts.numpy(), chunks.ends.numpy(), chunks.tables.numpy()
+            prompt_attention(rows[decodes:], arrays, firsts, ends, tables, heads.scale, heads.window, these, heads.soft_cap)
         return out
 
 
@@ -73,16 +74,3 @@ def _norms_and_angles(rows: np.ndarray[Any, Any], angles: Angles | None, heads: 
     weights = [np.empty(0, rows.dtype) if weight is None else array(weight.data) for weight in (query, key)]
     cos, sin = (array(each) for each in angles) if angles is not None else (np.empty((0, 0), rows.dtype),) * 2
     return *weights, np.float32(eps), cos, sin
-
-
-def _prompts(qkv: Tensor, kv: LayerKV, batch: PackedBatch, heads: Heads, out: Tensor) -> None:
-    """Attention of the chunks."""
-    sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
-    q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
-    out = out.view(q.shape)
-    for part in parts(batch.chunks, len(batch.sources)):
-        rows = part.rows
-        if part.start == 0 and (heads.window is None or part.end <= heads.window):
-            out[rows] = fused(q[rows], k[rows].transpose(0, 1), v[rows].transpose(0, 1), heads.scale, mask=None)
-        else:
-            out[rows] = attend(q[rows], kv, part, heads)

@@ -1,0 +1,215 @@
+"""Attention of chunks of prompts in one call, at the speed of matrix products (FlashAttention-2: Dao, 2023).
+
+A task is one key/value head and a tile of query rows: the query heads of the group, token by token. Its rows stand side by
+side as the lanes of vectors, in panels of `LANES`: the softmax needs no sum across a vector, and keys and values are read as
+they lie.
+
+    for tile of KEYS tokens, up to the last row's own:
+        K, V = the tile, from its blocks, in float32                [KEYS, head_dim]
+        for panel of rows:
+            S = K · Q, with a soft cap c: c · tanh(S / c)            [KEYS, LANES]
+            m' = max(m, max S);  a = exp(m - m');  P = exp(S - m')
+            acc, l, m = acc · a + Vᵀ · P, l · a + sum P, m'        [head_dim, LANES]
+    out = acc / l
+
+Tiles that no row of a panel sees are skipped. They begin at multiples of `KEYS` tokens of the sequence, and each row is a lane
+of its own, so that the bits of a token's output depend neither on its chunk nor on what runs beside it.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.cpu_kernels.decode_attention import EVERYTHING, Floats, Words
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, exp, load, rounded, tanh
+from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, tile_product
+
+KEYS = 96  # tokens of a tile: a multiple of ROWS; both tiles of a head of 128 take 96 KiB, a part of the L2 cache
+PANELS = 8  # of one task at most: what reading a tile costs is divided by them
+NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
+LEAST = F32(-1e25)  # the least maximum: the weight of NOTHING is 0 even where nothing else was seen yet
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _read_tile(cache, scales, table, head, begin, end, tile):
+    """Tokens [begin, end) of a head as the first rows of a tile, then zeros up to a multiple of ROWS."""
+    block_size, dim = cache.shape[2], cache.shape[3]
+    for token in range(begin, end):
+        at = table[token // block_size], head, token % block_size
+        source, target, scale = cache[at], tile[token - begin], F32(1) if scales is None else scales[at]
+        for d in range(dim):
+            target[d] = load(source[d]) * scale
+    for row in range(end - begin, (end - begin + ROWS - 1) // ROWS * ROWS):
+        tile[row] = F32(0)
+
+
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+def _cap_and_mask(scores, count, begin, positions, reach, masked, cap):
+    """Soft-cap the scores of tokens from `begin`, and hide those that a row does not see."""
+    for j in range(count):
+        s = scores[j]
+        if cap > 0:
+            for lane in range(LANES):
+                s[lane] = cap * tanh(s[lane] / cap)
+        if masked:
+            for lane in range(LANES):
+                back = positions[lane] - (begin + j)
+                s[lane] = s[lane] if 0 <= back < reach else NOTHING
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _weigh(scores, count, peaks, totals, sums):
+    """Turn scores into weights; rescale the sums of a panel under the new maximum."""
+    shrink, change = np.empty(LANES, np.float32), F32(0)
+    for lane in range(LANES):
+        shrink[lane] = peaks[lane]
+    for j in range(count):
+        s = scores[j]
+        for lane in range(LANES):
+            peaks[lane] = max(peaks[lane], s[lane])
+    for lane in range(LANES):
+        change += peaks[lane] - shrink[lane]
+        shrink[lane] = exp(shrink[lane] - peaks[lane])
+        totals[lane] *= shrink[lane]
+    if change > 0:
+        for d in range(len(sums)):
+            row = sums[d]
+            for lane in range(LANES):
+                row[lane] *= shrink[lane]
+    for j in range(count):
+        s = scores[j]
+        for lane in range(LANES):
+            s[lane] = exp(s[lane] - peaks[lane])
+            totals[lane] += s[lane]
+
+
+@numba.njit(error_model="numpy")
+def _read_queries(qkv, row, head, group, begin, end, scale, queries):
+    """Rows [begin, end) of a task as the lanes of panels, scaled."""
+    dim = queries.shape[1]
+    queries[:] = F32(0)
+    for at in range(begin, end):
+        first = (head * group + at % group) * dim
+        source, panel, lane = qkv[row + at // group, first : first + dim], queries[(at - begin) // LANES], (at - begin) % LANES
+        for d in range(dim):
+            panel[d, lane] = load(source[d]) * scale
+
+
+@numba.njit(error_model="numpy")
+def _write_rows(sums, totals, row, head, group, begin, end, dim, out):
+    for at in range(begin, end):
+        first = (head * group + at % group) * dim
+        panel, lane = (at - begin) // LANES, (at - begin) % LANES
+        target, source, inverse = out[row + at // group, first : first + dim], sums[panel], F32(1) / totals[panel, lane]
+        for d in range(dim):
+            target[d] = rounded(source[d, lane] * inverse, out)
+
+
+@numba.njit(error_model="numpy")
+def _attend_tile(
+    qkv, kv, table, row, start, head, group, begin, end, scale, cap, reach, out,
+    queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
+):  # fmt: skip
+    """One task: rows [begin, end) of a request's chunk, whose first row is `row`, at position `start`."""
+    keys, values, key_scales, value_scales = kv
+    dim, wide = keys.shape[3], sums.shape[1]
+    panels = (end - begin + LANES - 1) // LANES
+    _read_queries(qkv, row, head, group, begin, end, scale, queries[:panels])
+    sums[:panels], totals[:panels], peaks[:panels] = F32(0), F32(0), LEAST
+    for at in range(panels * LANES):
+        positions[at // LANES, at % LANES] = start + min(begin + at, end - 1) // group
+    for tile in range(max(0, positions[0, 0] + 1 - reach) // KEYS, positions[panels - 1, LANES - 1] // KEYS + 1):
+        first = tile * KEYS
+        last = min(first + KEYS, positions[panels - 1, LANES - 1] + 1)
+        _read_tile(keys, key_scales, table, head, first, last, key_tile)
+        _read_tile(values, value_scales, table, head, first, last, value_tile)
+        for p in range(panels):
+            low, high = positions[p, 0], positions[p, LANES - 1]
+            if first > high or first + KEYS <= low + 1 - reach:
+                continue
+            count = min(KEYS, (high - first) // ROWS * ROWS + ROWS)
+            scores[:count] = F32(0)
+            for j in range(0, count, ROWS):
+                tile_product(key_tile, j * wide, wide, 1, queries[p], dim, scores, j * LANES)
+            masked = first + count - 1 > low or first <= high - reach
+            if masked or cap > 0:
+                _cap_and_mask(scores, count, first, positions[p], reach, masked, cap)
+            _weigh(scores, count, peaks[p], totals[p], sums[p])
+            for d in range(0, wide, ROWS):
+                tile_product(value_tile, d, 1, wide, scores, count, sums[p], d * LANES)
+    _write_rows(sums, totals, row, head, group, begin, end, dim, out)
+
+
+@numba.njit(error_model="numpy")
+def _attend_share(share, qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out):
+    """The tasks of one thread."""
+    kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
+    group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + ROWS - 1) // ROWS * ROWS
+    queries, sums = np.empty((panels, dim, LANES), np.float32), np.empty((panels, wide, LANES), np.float32)
+    totals, peaks = np.empty((panels, LANES), np.float32), np.empty((panels, LANES), np.float32)
+    positions, scores = np.empty((panels, LANES), np.int64), np.empty((KEYS, LANES), np.float32)
+    key_tile, value_tile = np.empty((KEYS, wide), np.float32), np.empty((KEYS, wide), np.float32)
+    for task in range(bounds[share], bounds[share + 1]):
+        request, head, begin = tasks[task, 0], tasks[task, 1], tasks[task, 2]
+        row, rows = np.int64(firsts[request]), np.int64(firsts[request + 1] - firsts[request])
+        _attend_tile(
+            qkv, kv, tables[request], row, ends[request] - rows, head, group, begin, min(begin + size, rows * group),
+            scale, cap, reach, out, queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
+        )  # fmt: skip
+
+
+@numba.njit(parallel=True, error_model="numpy")
+def _attend_shares(qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out):
+    for share in numba.prange(len(bounds) - 1):
+        _attend_share(np.int64(share), qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out)
+
+
+@numba.njit(error_model="numpy")
+def _tasks(firsts, ends, group, kv_heads, size, reach, shares):
+    """All tasks as (request, head, first row), and where each thread's share of them begins: equal numbers of visible keys."""
+    count = 0
+    for r in range(len(ends)):
+        count += ((firsts[r + 1] - firsts[r]) * group + size - 1) // size * kv_heads
+    tasks, costs, at = np.empty((count, 3), np.int64), np.empty(count, np.int64), 0
+    for r in range(len(ends)):
+        rows = np.int64(firsts[r + 1] - firsts[r])
+        for head in range(kv_heads):
+            for begin in range(0, rows * group, size):
+                end = min(begin + size, rows * group)
+                tasks[at, 0], tasks[at, 1], tasks[at, 2] = r, head, begin
+                costs[at] = (end - begin) * min(ends[r] - rows + (end - 1) // group + 1, reach)
+                at += 1
+    total, seen, bounds, share = costs.sum(), 0, np.full(shares + 1, count, np.int64), 0
+    for task in range(count):
+        while share < shares and (seen + costs[task] // 2) * shares >= share * total:
+            bounds[share] = task
+            share += 1
+        seen += costs[task]
+    return tasks, bounds
+
+
+_attend_shares, _tasks = keep_compiled(_attend_shares), keep_compiled(_tasks)
+
+
+def prompt_attention(
+    qkv: Floats, kv: KVArrays, firsts: Words, ends: Words, tables: Words, scale: float, window: int | None,
+    out: Floats, soft_cap: float | None = None,
+) -> None:  # fmt: skip
+    """Attention of chunks over their sequences, themselves included.
+
+    qkv `[T, (heads + 2 · kv_heads) · head_dim]`, which `prepare_heads` has seen; the `arrays` of a `LayerKV`; the first row of
+    each chunk, and the end of the last one's `[R + 1]`; each sequence's length after
+    its chunk `[R]` and block table `[R, blocks]`; the scale; how far back a token sees; the output `[T, heads · head_dim]`; and
+    the scores' soft cap. float32, or bfloat16 as uint16.
+    """
+    kv_heads, head_dim = kv[0].shape[1], kv[0].shape[3]
+    group, threads = out.shape[1] // (kv_heads * head_dim), numba.get_num_threads()
+    panels = len(qkv) * group * kv_heads // (2 * threads * LANES)  # two tasks a thread, if possible
+    size = min(max(panels, 1), PANELS) * LANES
+    reach = EVERYTHING if window is None else window
+    tasks, bounds = _tasks(firsts, ends, group, kv_heads, size, reach, threads)
+    _attend_shares(qkv, kv, tables, firsts, ends, tasks, bounds, size, F32(scale), F32(soft_cap or 0), reach, out)

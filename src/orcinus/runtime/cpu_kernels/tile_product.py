@@ -1,0 +1,67 @@
+"""Products of small matrices at the speed of the processor, for other kernels (Goto and van de Geijn, 2008, section 6).
+
+A tile of the result stays in registers: `ROWS` rows of `LANES` numbers. Numba cannot say that, LLVM can: a vector of `LANES`
+numbers becomes as many registers as the processor needs for it.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from orcinus.runtime.cpu_kernels.elements import INT32
+
+
+def _has_avx512() -> bool:
+    """Whether Numba compiles for a processor with 32 registers of 16 numbers."""
+    name = numba.config.CPU_NAME
+    if name not in (None, "host"):
+        return name in AVX512
+    return bool(llvm.get_host_cpu_features().get("avx512f", False))
+
+
+AVX512 = ("skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5")  # as NUMBA_CPU_NAME has them
+ROWS, LANES = (8, 32) if _has_avx512() else (6, 16)  # as many registers as leave room for the factors
+INT64, FLOAT = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+@intrinsic
+def tile_product(_, a, begin, row_step, step, b, count, out, out_begin):
+    """out[i, :] += sum over k < count of a[begin + i · row_step + k · step] · b[k, :], for i < ROWS.
+
+    Arrays are contiguous float32, seen as flat; `b` has rows of LANES numbers, and so has `out`, from its element `out_begin`.
+    Each number of `out` is one chain of additions in the order of k, so that it depends on nothing beside it.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _, begin, row_step, step, _, count, _, out_begin = arguments
+        a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
+        add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32")
+
+        def vector(base, at):
+            return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
+
+        places = [vector(out, builder.add(out_begin, INT64(row * LANES))) for row in range(ROWS)]
+        sums = [cgutils.alloca_once_value(builder, builder.load(place, align=4)) for place in places]
+        with cgutils.for_range(builder, count, intp=INT64) as loop:
+            factors = builder.load(vector(b, builder.mul(loop.index, INT64(LANES))), align=4)
+            first = builder.add(begin, builder.mul(loop.index, step))
+            for row, total in enumerate(sums):
+                at = builder.add(first, builder.mul(row_step, INT64(row)))
+                factor = builder.load(builder.gep(a, [at]), align=4)
+                one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), factor, INT32(0))
+                many = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+                builder.store(builder.call(add, [many, factors, builder.load(total)]), total)
+        for place, total in zip(places, sums, strict=True):
+            builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(a, whole, whole, whole, b, whole, out, whole), generate
