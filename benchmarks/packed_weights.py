@@ -1,8 +1,9 @@
-"""Products with plain and with packed weights: GB/s at several batch sizes.
+"""Products with a weight in each layout: torch's plain one, oneDNN's, and panels.
 
     python benchmarks/packed_weights.py [--threads N] [--repeats 15]
 
-Every shape is there so often that the weights do not fit in a cache, as those of a model. Both sides take turns; medians.
+Every shape is there so often that the weights do not fit in a cache, as those of a model. Layouts take turns; medians of
+GB/s of weights, and of the ratios to plain ones within a turn.
 """
 
 from __future__ import annotations
@@ -10,39 +11,64 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
-from orcinus.runtime.onednn_weights import can_prepack, multiply, prepack
+from orcinus.runtime.linear_weight import LinearWeight, Split
+from orcinus.runtime.models import PlainWeight
+from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
+from orcinus.runtime.panel_weights import PanelWeight, can_use_panels
 
-SHAPES = [(4096, 1024), (1024, 3072), (32000, 512)]  # outputs, inputs
-ROWS = (1, 8, 32, 128)
+SHAPES = [(4096, 1024), (1024, 3072), (3072, 512), (512, 512), (32000, 512)]  # outputs, inputs
+ROWS = (1, 8, 32, 128, 512)
 BYTES = 128 * 2**20
 
 
-def seconds(run: Callable[[], None]) -> float:
+def seconds(weights: Sequence[LinearWeight], x: Tensor) -> float:
     began = time.perf_counter()
-    run()
+    for weight in weights:
+        weight.multiply(x, None)
     return time.perf_counter() - began
 
 
-def measure(shape: tuple[int, int], dtype: torch.dtype, rows: int, repeats: int) -> str:
-    """One line: both bandwidths in GB/s, and the speed-up of packed weights."""
-    weights = [torch.randn(shape).to(dtype) for _ in range(max(1, BYTES // (shape[0] * shape[1] * dtype.itemsize)))]
-    packed, x = [prepack(weight) for weight in weights], torch.randn(rows, shape[1]).to(dtype)
-    plain_s, packed_s = [], []
-    for repeat in range(repeats + 2):
-        one = seconds(lambda: [F.linear(x, weight) for weight in weights] and None)
-        other = seconds(lambda: [multiply(x, weight, None) for weight in packed] and None)
-        if repeat >= 2:
-            plain_s.append(one)
-            packed_s.append(other)
-    size = sum(weight.nbytes for weight in weights) / 1e9
-    ratio = statistics.median(one / other for one, other in zip(plain_s, packed_s, strict=True))
-    name = f"{str(dtype).removeprefix('torch.'):<9}{shape[0]:>6} x {shape[1]:<5} {rows:>4} rows"
-    return f"{name} {size / statistics.median(plain_s):>8.1f} {size / statistics.median(packed_s):>8.1f} {ratio:>7.2f}x"
+def layouts(dtype: torch.dtype) -> dict[str, type[PlainWeight | OneDNNWeight | PanelWeight]]:
+    """The layouts that this machine has for a dtype."""
+    found: dict[str, type[PlainWeight | OneDNNWeight | PanelWeight]] = {"plain": PlainWeight}
+    if can_prepack("cpu", dtype):
+        found["oneDNN"] = OneDNNWeight
+    if can_use_panels("cpu", dtype):
+        found["panels"] = PanelWeight
+    return found
+
+
+def measure(shape: tuple[int, int], dtype: torch.dtype, repeats: int) -> None:
+    """Prints a line for each number of rows."""
+    outputs, inputs = shape
+    count = max(1, BYTES // (outputs * inputs * dtype.itemsize))
+    plain = [PlainWeight(torch.randn(shape).to(dtype), Split.columns(outputs)) for _ in range(count)]
+    sides: dict[str, Sequence[LinearWeight]] = {
+        name: plain if layout is PlainWeight else [layout.pack(weight) for weight in plain]  # type: ignore[union-attr]
+        for name, layout in layouts(dtype).items()
+    }
+    for rows in ROWS:
+        x = torch.randn(rows, inputs).to(dtype)
+        taken: dict[str, list[float]] = {name: [] for name in sides}
+        for repeat in range(repeats + 2):
+            for name, weights in sides.items():
+                spent = seconds(weights, x)
+                if repeat >= 2:
+                    taken[name].append(spent)
+        size = count * outputs * inputs * dtype.itemsize / 1e9
+        found = [
+            f"{name} {size / statistics.median(mine):6.1f} "
+            f"({statistics.median(a / b for a, b in zip(taken['plain'], mine, strict=True)):4.2f}x)"
+            for name, mine in taken.items()
+        ]
+        print(
+            f"{str(dtype).removeprefix('torch.'):<9}{outputs:>6} x {inputs:<5} {rows:>4} rows  {'  '.join(found)}", flush=True
+        )
 
 
 def main() -> None:
@@ -51,13 +77,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{options.threads} threads, torch {torch.__version__}; GB/s of weights: plain, packed, packed / plain")
+    print(f"{options.threads} threads, torch {torch.__version__}; GB/s of weights, and how much faster than plain weights")
     for dtype in (torch.float32, torch.bfloat16):
         for shape in SHAPES:
-            for rows in ROWS:
-                print(
-                    measure(shape, dtype, rows, options.repeats) if can_prepack("cpu", dtype) else f"{dtype}: cannot be packed"
-                )
+            measure(shape, dtype, options.repeats)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ from benchmarks.on_gpu.geometry import QWEN, TOY_QWEN, Geometry
 from orcinus import LLM, SamplingParams
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
-from orcinus.runtime import onednn_weights
 from orcinus.runtime.int8_weights import Int8Weight
-from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
+from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.models import PlainWeight
 from tools.tiny.corpus.chat import draw
 
 SMALL = replace(TOY_QWEN, name="small", layers=8, hidden=512, heads=8, kv_heads=4, head_dim=64, ffn=1536, vocab=32_000)
@@ -88,9 +88,10 @@ def products(options: argparse.Namespace) -> None:
     for outputs, inputs in [(64, 64)] if options.quick else SHAPES:
         count = 2 if options.quick else max(1, BYTES // (4 * outputs * inputs))
         weights = [torch.randn(outputs, inputs) for _ in range(count)]
-        split = Split(SplitKind.COLUMN, (SplitPart(outputs, outputs),))
+        split = Split.columns(outputs)
         packed = {
-            dtype: [onednn_weights.prepack(weight.to(dtype)) for weight in weights] for dtype in (torch.float32, torch.bfloat16)
+            dtype: [PlainWeight(weight.to(dtype), split).process_after_loading() for weight in weights]
+            for dtype in (torch.float32, torch.bfloat16)
         }
         int8 = [Int8Weight.quantize(weight, split) for weight in weights]
         del weights
@@ -98,7 +99,7 @@ def products(options: argparse.Namespace) -> None:
         def side(quantized: bool, x: torch.Tensor, packed: Any = packed, int8: Any = int8) -> Callable[[], Timed]:
             if quantized:
                 return lambda: timed(lambda: [weight.multiply(x, None) for weight in int8])
-            return lambda: timed(lambda: [onednn_weights.multiply(x, weight, None) for weight in packed[x.dtype]])
+            return lambda: timed(lambda: [weight.multiply(x, None) for weight in packed[x.dtype]])
 
         for rows in ROWS:
             x = torch.randn(rows, inputs)

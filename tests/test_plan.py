@@ -22,7 +22,7 @@ from orcinus.plan import Plan, make_plan
 from orcinus.runtime import weight_files
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.device_memory import _of_the_groups, memory_available
-from orcinus.runtime.onednn_weights import can_prepack
+from orcinus.runtime.packed_weights import packed_format
 from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -50,7 +50,9 @@ def test_a_plan_counts_what_the_model_has(checkpoint: Made, name: str) -> None:
     assert plan.resolved == resolve(EngineConfig(model=folder))
     saved = sum(p.numel() * 4 for p in model.parameters())
     spec = plan.model.checkpoint.spec
-    twice = spec.tied and can_prepack("cpu", torch.float32)  # the embedding: for look-ups, and packed for the output
+    twice = (
+        spec.tied and packed_format("cpu", torch.float32) is not None
+    )  # the embedding: for look-ups, and packed for the output
     assert plan.memory.weights == saved + (4 * spec.vocab_size * spec.hidden_size if twice else 0)
     assert plan.model.saved_bytes == saved
     assert plan.memory.missing_mib == 0

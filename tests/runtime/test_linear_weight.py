@@ -23,6 +23,7 @@ from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.linear_weight import LinearWeight, MakeLinearWeight, Split, SplitKind, SplitPart
 from orcinus.runtime.models import LINEAR_WEIGHTS, Decoder, Factory, Linear, PlainWeight
 from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
+from orcinus.runtime.panel_weights import PanelWeight, can_use_panels
 from tests.checkpoints import CONFIGS
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -171,7 +172,9 @@ def formats() -> list[Callable[[Tensor, Split], LinearWeight]]:
     """The formats of the product, from a matrix."""
     makers: list[Callable[[Tensor, Split], LinearWeight]] = [PlainWeight]
     if can_prepack("cpu", torch.float32):
-        makers.append(lambda matrix, split: OneDNNWeight.prepack(PlainWeight(matrix, split)))
+        makers.append(lambda matrix, split: OneDNNWeight.pack(PlainWeight(matrix, split)))
+    if can_use_panels("cpu", torch.float32):
+        makers.append(lambda matrix, split: PanelWeight.pack(PlainWeight(matrix, split)))
     return makers
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 from orcinus.runtime.cpu_kernels.elements import ZERO
 from orcinus.runtime.cpu_kernels.quantized_rows import quantize_rows
-from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
+from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.onednn_weights import ROWS
 
 NO_ZERO_POINT = torch.zeros(1, dtype=torch.int64)  # of weights
@@ -92,8 +92,8 @@ class Int8Weight:
     @classmethod
     def ones(cls, outputs: int, inputs: int) -> Int8Weight:
         """A weight of ones, for measurements."""
-        split = Split(SplitKind.COLUMN, (SplitPart(outputs, outputs),))
-        return cls(_prepack(torch.ones(outputs, inputs, dtype=torch.int8)), torch.ones(outputs), (outputs, inputs), split)
+        packed = _prepack(torch.ones(outputs, inputs, dtype=torch.int8))
+        return cls(packed, torch.ones(outputs), (outputs, inputs), Split.columns(outputs))
 
     @staticmethod
     def bytes_of(shape: tuple[int, int]) -> int:

@@ -79,6 +79,11 @@ class Split:
     kind: SplitKind
     parts: tuple[SplitPart, ...]
 
+    @classmethod
+    def columns(cls, outputs: int) -> Split:
+        """By outputs, wherever one likes."""
+        return cls(SplitKind.COLUMN, (SplitPart(outputs, outputs),))
+
     @property
     def dim(self) -> int:
         """The dimension that is split, of a weight `[outputs, inputs]`."""

@@ -55,7 +55,7 @@ class OneDNNWeight:
     split: Split
 
     @classmethod
-    def prepack(cls, weight: LinearWeight) -> OneDNNWeight:
+    def pack(cls, weight: LinearWeight) -> OneDNNWeight:
         """A packed copy of a plain weight."""
         return cls(prepack(weight.tensors()["weight"]), weight.shape, weight.split)
 

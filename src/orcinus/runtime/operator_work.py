@@ -21,10 +21,10 @@ from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import Heads
 from orcinus.runtime.device_memory import best_seconds
 from orcinus.runtime.int8_weights import Int8Weight
-from orcinus.runtime.models import Decoder
+from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.models import Decoder, PlainWeight
 from orcinus.runtime.models.decoder import Layer, Norm
 from orcinus.runtime.models.linear import Linear
-from orcinus.runtime.onednn_weights import can_prepack, multiply, prepack
 
 LEAST, MOST = 2**21, 2**29  # bytes read to measure bandwidth: worth a call; several times a large processor's cache
 INNER = 1024  # inputs of a product that measures a bandwidth, and sides of one that measures a rate
@@ -88,10 +88,9 @@ def measure_rates(dtype: torch.dtype, num_bytes: int, *, int8: bool = False) -> 
     square = torch.ones(INNER, INNER, dtype=dtype)
     reads: list[Callable[[], Tensor]] = [words.sum, lambda: F.linear(row, matrix)[0, 0]]
     products: list[Callable[[], Tensor]] = [lambda: F.linear(square, square)[0, 0]]
-    if can_prepack("cpu", dtype):
-        packed, packed_square = prepack(matrix), prepack(square)
-        reads.append(lambda: multiply(row, packed, None)[0, 0])
-        products.append(lambda: multiply(square, packed_square, None)[0, 0])
+    packed, packed_square = (PlainWeight(each, Split.columns(len(each))).process_after_loading() for each in (matrix, square))
+    reads.append(lambda: packed.multiply(row, None)[0, 0])
+    products.append(lambda: packed_square.multiply(square, None)[0, 0])
     if int8:
         integers = Int8Weight.ones(INNER, INNER)
         products.append(lambda: integers.multiply(square, None)[0, 0])

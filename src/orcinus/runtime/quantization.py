@@ -12,7 +12,7 @@ from orcinus.runtime.checkpoint import Checkpoint
 from orcinus.runtime.device import Device
 from orcinus.runtime.int8_weights import REDUCED, check_int8, largest_int8
 from orcinus.runtime.models import PlainWeight
-from orcinus.runtime.onednn_weights import can_prepack
+from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
 
@@ -35,7 +35,7 @@ def planned_ranks(
     check_quantization(quantization, device, checkpoint)
     if kv_cache_dtype != "auto" and device.device.type != "cpu":
         raise ConfigError(f"kv_cache_dtype {kv_cache_dtype} is for CPUs: leave it out on device {device.device}")
-    prepacked = can_prepack(device.device.type, device.dtype)
+    prepacked = packed_format(device.device.type, device.dtype) is not None
     dtype, weight = device.dtype, checkpoint.linear_weight
     formats = {"quantization": quantization, "kv_cache_dtype": kv_cache_dtype}
     return rank_sizes(checkpoint.spec, dtype, weight, mesh, prepacked=prepacked, **formats)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split, SplitKind, share
-from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
 from orcinus.runtime.operators import PLAIN, Operators
+from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
 
@@ -53,7 +53,8 @@ class PlainWeight:
 
     def process_after_loading(self) -> LinearWeight:
         """Itself, or a copy in the fastest layout of a CPU."""
-        return OneDNNWeight.prepack(self) if can_prepack(self.tensor.device.type, self.dtype) else self
+        packed = packed_format(self.tensor.device.type, self.dtype)
+        return self if packed is None else packed.pack(self)
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, self.tensor, bias)

@@ -1,0 +1,85 @@
+"""Weights in panels, the layout of our own products on CPUs (`cpu_kernels/panel_product.py`).
+
+A row of a product has the same bits in every batch, and a product of few rows takes hardly longer than reading the weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from orcinus.runtime.cpu_kernels.elements import LOADED, array
+from orcinus.runtime.cpu_kernels.panel_product import PANEL, has, panel_product
+from orcinus.runtime.linear_weight import LinearWeight, Split
+
+
+@cache
+def can_use_panels(device: str, dtype: torch.dtype) -> bool:
+    """Whether our products are the fastest here: x86 with AVX2, but not bfloat16 where tiles (AMX) multiply it."""
+    tiles = dtype is torch.bfloat16 and has("amx-bf16")
+    return device == "cpu" and dtype in LOADED and has("avx2") and has("fma") and not tiles
+
+
+@cache
+def _zeros(count: int) -> NDArray[np.float32]:
+    return np.zeros(count, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelWeight:
+    """A weight in panels. Nothing can be loaded into it."""
+
+    panels: NDArray[Any]  # float32, or words of two bfloat16; see `panel_product`
+    dtype: torch.dtype
+    shape: tuple[int, int]
+    split: Split
+
+    @classmethod
+    def pack(cls, weight: LinearWeight) -> PanelWeight:
+        """A packed copy of a plain weight."""
+        plain = weight.tensors()["weight"].detach()
+        outputs, inputs = weight.shape
+        pairs = plain.dtype is torch.bfloat16
+        if pairs and inputs % 2:
+            plain = F.pad(plain, (0, 1))
+        words = plain.contiguous().view(torch.int32 if pairs else torch.float32)
+        whole, rest = divmod(outputs, PANEL)
+        packed = torch.zeros(whole + bool(rest), words.shape[1], PANEL, dtype=words.dtype)
+        packed[:whole].copy_(words[: whole * PANEL].view(whole, PANEL, words.shape[1]).transpose(1, 2))
+        if rest:
+            packed[whole, :, :rest].copy_(words[whole * PANEL :].t())
+        return cls(packed.numpy(), plain.dtype, weight.shape, weight.split)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the numbers; the last panel may have some more."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def split_dim(self, name: str) -> int | None:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
+    def part(self, name: str, part: int | None) -> Tensor:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
+    def process_after_loading(self) -> PanelWeight:
+        return self
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        outputs, inputs = self.shape
+        if self.dtype is torch.bfloat16 and inputs % 2:
+            x = F.pad(x, (0, 1))
+        padded = len(self.panels) * PANEL
+        added = _zeros(padded) if bias is None else F.pad(bias.float(), (0, padded - outputs)).numpy()
+        out = torch.empty(len(x), outputs, dtype=x.dtype)
+        panel_product(array(x), self.panels, added, array(out))
+        return out
