@@ -17,6 +17,7 @@ from orcinus.gguf_file import GgufFile
 from orcinus.text.fast_tokenizer import TokenizerFacts
 from orcinus.text.token_names import BYTE_TOKEN
 
+KIND = "tokenizer.ggml.model"  # files without a tokenizer lack it
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # kinds of tokens
 NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn or a message
@@ -106,7 +107,7 @@ class GgufVocabulary(NamedTuple):
 
 def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
     """The tokenizer of a file; None if it holds none. Raises `ModelError` if it is broken or of an unknown kind."""
-    kind = file.get("tokenizer.ggml.model", str)
+    kind = file.get(KIND, str)
     if kind is None:
         return None
     if kind not in BUILDERS:
@@ -128,6 +129,8 @@ def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
 
 def gguf_end_ids(file: GgufFile) -> frozenset[int]:
     """Every token id that ends a text: those that the file names, and control tokens with usual names."""
+    if file.get(KIND, str) is None:
+        return frozenset()
     vocabulary = GgufVocabulary.of(file)
     numbers = [file.get(f"tokenizer.ggml.{name}_token_id", int) for name in ENDS]
     usual = [number for name in END_NAMES if (number := vocabulary.ids.get(name)) is not None]
