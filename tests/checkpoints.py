@@ -72,6 +72,68 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     ),
 }
 
+# What other families do otherwise than these: a row a family, two where a family has two forms.
+ALTERNATING = {"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+WIDE = BASE | {"hidden_size": 96}  # heads of 16, of which a quarter is 4 dimensions
+ALIKE = {name: value for name, value in BASE.items() if name != "num_key_value_heads"}  # all heads have their own keys
+LONG_FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, **LONG_FACTORS}
+TWO_ROPES = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+
+MORE_CONFIGS: dict[str, Callable[[], Any]] = {
+    "gemma": lambda: hf.GemmaConfig(**BASE, head_dim=20),
+    "gemma2": lambda: hf.Gemma2Config(
+        **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, attn_logit_softcapping=3.0, final_logit_softcapping=5.0
+    ),
+    "gemma3": lambda: hf.Gemma3TextConfig(
+        **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, rope_parameters=TWO_ROPES
+    ),
+    "phi3": lambda: hf.Phi3Config(**BASE),
+    "phi3-longrope-partial": lambda: hf.Phi3Config(
+        **WIDE, sliding_window=11, original_max_position_embeddings=64, rope_parameters=LONG_ROPE
+    ),
+    "phi2": lambda: hf.PhiConfig(**BASE, partial_rotary_factor=0.5),
+    "gpt-neox": lambda: hf.GPTNeoXConfig(**ALIKE, rotary_pct=0.25),
+    "gpt-neox-one-after-the-other": lambda: hf.GPTNeoXConfig(**ALIKE, rotary_pct=0.5, use_parallel_residual=False),
+    "olmo": lambda: hf.OlmoConfig(**BASE, clip_qkv=0.7),
+    "olmo2": lambda: hf.Olmo2Config(**BASE),
+    "olmo3": lambda: hf.Olmo3Config(**BASE | ALTERNATING),
+    "granite": lambda: hf.GraniteConfig(
+        **BASE, attention_multiplier=0.3, embedding_multiplier=3.0, residual_multiplier=0.22, logits_scaling=4.0
+    ),
+    "cohere": lambda: hf.CohereConfig(**BASE, logit_scale=0.25),
+    "cohere2": lambda: hf.Cohere2Config(**BASE | ALTERNATING),
+    "stablelm": lambda: hf.StableLmConfig(**WIDE, use_qkv_bias=True),
+    "stablelm-parallel": lambda: hf.StableLmConfig(**WIDE, use_parallel_residual=True),
+    "starcoder2": lambda: hf.Starcoder2Config(**BASE, sliding_window=9),
+    "glm": lambda: hf.GlmConfig(**BASE, head_dim=16),
+    "glm4": lambda: hf.Glm4Config(**BASE, head_dim=16),
+    "nemotron": lambda: hf.NemotronConfig(**BASE),
+    "arcee": lambda: hf.ArceeConfig(**BASE),
+    "ministral": lambda: hf.MinistralConfig(**BASE | ALTERNATING, head_dim=20),
+    "seed-oss": lambda: hf.SeedOssConfig(**BASE, head_dim=20),
+    "opt": lambda: hf.OPTConfig(
+        **{name: BASE[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")},
+        num_attention_heads=6,
+        ffn_dim=80,
+        init_std=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    ),
+    "falcon-7b": lambda: hf.FalconConfig(**ALIKE),
+    "falcon-40b": lambda: hf.FalconConfig(**ALIKE, new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    "falcon-11b": lambda: hf.FalconConfig(**ALIKE, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1),
+    "falcon-one-after-the-other": lambda: hf.FalconConfig(**ALIKE, parallel_attn=False, multi_query=False, bias=True),
+}
+# Between them: soft caps, sandwich and output norms, 1 + w, norms of all heads, parallel layers, fused and paired rows,
+# parts of heads rotated, layers without rotation.
+MECHANISMS = ("gemma2", "gpt-neox", "olmo2", "cohere2")
+REST = tuple(name for name in MORE_CONFIGS if name not in MECHANISMS)
+
 # Between them: rotation, windows, learned positions, biases, tied and untied heads. (There are few sizes of heads in all: for
 # each, the kernel of the CPU is compiled for five seconds.)
 MOST_DIFFERENT = ("llama3-rope-tied-odd-heads", "mistral-sliding-window", "gpt2")
@@ -79,8 +141,8 @@ OTHERS = tuple(name for name in CONFIGS if name not in MOST_DIFFERENT)
 
 
 def make_model(name: str, seed: int = 0) -> Any:
-    """A random model of one of `CONFIGS`."""
-    return random_model(CONFIGS[name](), seed)
+    """A random model of one of `CONFIGS` or `MORE_CONFIGS`."""
+    return random_model((CONFIGS | MORE_CONFIGS)[name](), seed)
 
 
 def random_model(config: Any, seed: int = 0) -> Any:

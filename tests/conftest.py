@@ -102,7 +102,7 @@ def _one_list_of_authorities() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """(transformers' model, its folder) for a name of `tests.checkpoints.CONFIGS`; made once."""
+    """(transformers' model, its folder) for a name in `tests.checkpoints`; made once."""
     from tests.checkpoints import make_model, save
 
     made: dict[str, tuple[Any, Path]] = {}

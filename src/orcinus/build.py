@@ -108,8 +108,8 @@ def build(
     """
     claim_process()
     plan, folder = _planned(config, memory_sharers)
-    checkpoint = replace(plan.model.checkpoint, folder=folder)
-    spec = checkpoint.spec
+    spec = plan.model.checkpoint.spec.for_length(plan.resolved.limits.max_model_len)
+    checkpoint = replace(plan.model.checkpoint, folder=folder, spec=spec)
     recorders = [StepRecorder(config.record)] if config.record is not None else []  # fails now if unwritable
     tokenizer, params = load_tokenizer(folder), default_params(folder)
     eos_ids = tokenizer.eos_ids if tokenizer else end_of_text_ids(folder)

@@ -32,6 +32,7 @@ from orcinus.runtime.device import Device, choose_device
 from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.models import DecoderSpec
+from orcinus.runtime.models.rope import rope_notes
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes
 from orcinus.runtime.quantization import planned_ranks, quantization_notes
@@ -250,9 +251,15 @@ def _decide(
         tp=mesh.tp,
         pp=mesh.pp,
         stages=tuple(rank.layers for rank in ranks[:: mesh.tp]),
-        notes=(*model.checkpoint.notes, *_stretched(config, spec), *quantization_notes(config.quantization)),
+        notes=_notes(config, model.checkpoint, shared.model_len),
     )
     return Plan(config, model, device, resolved, ranks, budgets, profiled, sheet)
+
+
+def _notes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> tuple[str, ...]:
+    """What a user should know."""
+    ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len)
+    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization))
 
 
 def _space(
@@ -297,16 +304,6 @@ def _rank_estimate(rank: RankSizes, device: Device, attention: str, tokens: int,
     """The same for a rank; on CPUs with the bytes of its process and of quantised products."""
     own = rank.own_bytes(device.dtype.itemsize, tokens) if device.device.type == "cpu" else 0
     return own + _estimate(rank.spec, device, attention, tokens, requests, model_len)
-
-
-def _stretched(config: EngineConfig, spec: DecoderSpec) -> Iterator[str]:
-    """A note on requests longer than config.json says, if allowed."""
-    asked, made_for = config.max_model_len, spec.max_position_embeddings
-    if asked is not None and asked > made_for and spec.rope:
-        yield (
-            f"max_model_len {asked} is beyond the {made_for} positions of config.json: its {spec.rope.kind} scaling, which "
-            f"holds for requests of every length, stretches the model to {spec.longest_request}"
-        )
 
 
 def _margin(config: EngineConfig, device: Device, available: int) -> int:

@@ -15,7 +15,7 @@ import transformers as hf
 from orcinus import LLM, SamplingParams
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES
-from tests.checkpoints import BASE, MOST_DIFFERENT, OTHERS, random_model, save
+from tests.checkpoints import BASE, MECHANISMS, MOST_DIFFERENT, OTHERS, REST, random_model, save
 from tests.product import in_turn, part
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -47,7 +47,14 @@ def expected(checkpoint: Made) -> Callable[[str], list[list[int]]]:
     return answers
 
 
-SERVED = part(*in_turn(MOST_DIFFERENT, POLICIES, KV_MANAGERS), full=itertools.product(OTHERS, POLICIES, KV_MANAGERS))
+SERVED = part(
+    *in_turn(MOST_DIFFERENT, POLICIES, KV_MANAGERS),
+    full=[
+        *itertools.product(OTHERS, POLICIES, KV_MANAGERS),
+        *itertools.product(MECHANISMS, ["orca", "sarathi"], KV_MANAGERS),
+        *itertools.product(REST, ["orca"], ["paged"]),
+    ],
+)
 
 
 @pytest.mark.parametrize(("name", "policy", "kv"), SERVED)
@@ -75,9 +82,12 @@ def test_greedy_tokens_equal_transformers(
 
 # The kernel of the CPU is compiled for each geometry, so here it meets the most different ones alone.
 SCORED = part(
-    *itertools.product(MOST_DIFFERENT, ["cpu"]),
+    *itertools.product((*MOST_DIFFERENT, *MECHANISMS), ["cpu"]),
     *itertools.product(OTHERS, ["reference"]),
-    full=[*itertools.product(MOST_DIFFERENT, ["reference"]), *itertools.product(OTHERS, ["cpu"])],
+    full=[
+        *itertools.product((*MOST_DIFFERENT, *MECHANISMS, *REST), ["reference"]),
+        *itertools.product((*OTHERS, *REST), ["cpu"]),
+    ],
 )
 
 

@@ -118,7 +118,13 @@ def test_other_names_of_sizes_are_bounded_too(
         ({"rope_scaling": "yarn"}, "rope_scaling must be an object"),
         ({"rope_parameters": {"rope_type": [1]}}, "cannot be understood|rope scaling .1. is not supported"),
         ({"rope_parameters": {"rope_type": "magic"}}, "rope scaling 'magic' is not supported"),
-        ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "each kind of layer"),
+        (
+            {
+                "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+                "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}},
+            },
+            "no settings for sliding_attention",
+        ),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "factor"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0}}, "factor"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "low_freq_factor": None}}, "low_freq_factor"),

@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from orcinus import LLM, SamplingParams
 from orcinus.errors import ConfigError, ModelError
-from orcinus.runtime.checkpoint import known_checkpoint, open_checkpoint, put
+from orcinus.runtime.checkpoint import known_checkpoint, open_checkpoint
 from orcinus.runtime.hub import find_model
 from orcinus.runtime.models import DecoderSpec, read_spec
+from orcinus.runtime.stored_tensor import put
 from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]

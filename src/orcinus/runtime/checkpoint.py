@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -73,6 +73,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     linear_weight = _linear_weight(config, folder)
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
+    if family.reorders_rows and linear_weight != PlainWeight.make:
+        raise ModelError(f"{folder}: quantized checkpoints of {architecture} are not supported: use the original weights")
     try:
         spec = read_spec(config, family)
     except ModelError as error:
@@ -193,22 +195,25 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
     done, total = 0, sum(sizes.values())
     filled = model.process_when_filled([places[name].parameter for name in pieces])
     del found
-    for name, tensor in _stored_tensors(checkpoint, sizes):
+    for name, tensor in _stored_tensors(checkpoint, {name: places[name] for name in sizes}):
         for piece in pieces.pop(name):  # the last reference to a weight that is packed or quantised when it is filled
             tensor.copy_to(piece.target, piece.region, transposed=places[name].transposed)
+            if piece.added:
+                piece.target.add_(piece.added)
         del piece
         filled(places[name].parameter)
         done += sizes[name]
         progress(done, total)
 
 
-def _stored_tensors(checkpoint: Checkpoint, wanted: Container[str]) -> Iterator[tuple[str, StoredTensor]]:
+def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iterator[tuple[str, StoredTensor]]:
     """The wanted tensors of a checkpoint, mapped one at a time."""
     if checkpoint.gguf is not None:
         yield from read_gguf_tensors(checkpoint.folder, checkpoint.gguf, checkpoint.spec.head_dim, wanted)
         return
     for name, tensor in read_tensors(checkpoint.folder, wanted):
-        yield name, MappedTensor(tensor)
+        order = wanted[name].order
+        yield name, MappedTensor(tensor, None if order is None else torch.from_numpy(order(checkpoint.spec)))
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
@@ -222,7 +227,7 @@ def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHe
     known = {name: place for name, place in places.items() if place is not None and place.parameter in wanted}
     filled = dict[tuple[str, int], str]()
     for name, place in known.items():
-        _check_tensor(checkpoint.folder, name, tensors[name], place, model.part(place.parameter, place.part))
+        _check_tensor(checkpoint, name, tensors[name], place, model.part(place.parameter, place.part))
         for part in range(model.num_parts(place.parameter)) if place.part is None else (place.part,):
             if (twin := filled.setdefault((place.parameter, part), name)) != name:
                 raise ModelError(
@@ -263,17 +268,19 @@ def _untied(empty: set[tuple[str, int]]) -> str:
     return "; or tie_word_embeddings in config.json should be true" if empty == {(HEAD, 0)} else ""
 
 
-def _check_tensor(folder: Path, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
+def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
     """Check that a tensor's shape and dtype suit its place.
 
     Raises `ModelError` if not.
     """
     converted = tensor.dtype in FLOATS or tensor.dtype in DEQUANTIZED
     if not (target.dtype in DTYPES.values() if converted else EXACT.get(tensor.dtype) is target.dtype):
-        raise ModelError(f"{name} in {folder} is {tensor.dtype}: quantized weights are not supported")
+        raise ModelError(f"{name} in {checkpoint.folder} is {tensor.dtype}: quantized weights are not supported")
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
+    if place.order is not None:
+        wanted[0] = int(place.order(checkpoint.spec).max()) + 1  # some rows may be unused
     if list(tensor.shape) != wanted:
-        raise ModelError(f"{name} in {folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
+        raise ModelError(f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
 
 
 def _architecture(config: Mapping[str, Any], folder: Path) -> str:

@@ -52,7 +52,7 @@ def spec_of(model: Architecture) -> DecoderSpec:
     """
     learned = not (model.gated or model.parallel)
     half = range(0, model.head_dim, 2)
-    rope = None if learned else Rope(tuple(ROPE_THETA ** (-pair / model.head_dim) for pair in half))
+    ropes = () if learned else (Rope(tuple(ROPE_THETA ** (-pair / model.head_dim) for pair in half)),)
     return DecoderSpec(
         vocab_size=model.vocab,
         hidden_size=model.hidden,
@@ -68,10 +68,12 @@ def spec_of(model: Architecture) -> DecoderSpec:
         qkv_bias=learned,
         out_bias=learned,
         mlp_bias=learned,
-        qk_norm=False,
+        norm_bias=not model.gated,
+        parallel=model.parallel,
         tied=model.tied,
-        rope=rope,
+        ropes=ropes,
+        learned_positions=learned,
         scales=(model.head_dim**-0.5,) * model.layers,
         windows=(model.window,) * model.layers,
-        rotary=(not learned,) * model.layers,
+        rotary=(None if learned else 0,) * model.layers,
     )

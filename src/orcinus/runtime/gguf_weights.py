@@ -20,6 +20,7 @@ from orcinus.errors import ModelError
 from orcinus.gguf_config import ARCHITECTURES as ROWS
 from orcinus.gguf_file import GgufTensor, read_gguf
 from orcinus.runtime.models import ARCHITECTURES, DecoderSpec, Family
+from orcinus.runtime.models.family import TensorNames
 from orcinus.runtime.stored_tensor import put
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -42,12 +43,12 @@ def gguf_family(name: str) -> Family:
     for original, (_, stored) in get_tensor_name_map(architecture, 1).mapping.items():
         if (place := family.module(original)) is None:
             continue
-        place = replace(place, transposed=False)  # llama.cpp's matrices are all [outputs, inputs]
+        place = replace(place, transposed=False, order=None)  # llama.cpp has its own: matrices are all [outputs, inputs]
         if stored.startswith("blk.0."):
             inner[stored.removeprefix("blk.0.")] = place
         else:
             outer[stored] = place
-    return replace(family, outer=outer, layer=LAYER, inner=inner, ignored=IGNORED, layers="blk")
+    return replace(family, names=TensorNames(outer, LAYER, inner, IGNORED, layers="blk"))
 
 
 def rope_factors(path: Path) -> tuple[float, ...] | None:
@@ -64,13 +65,14 @@ def rope_factors(path: Path) -> tuple[float, ...] | None:
 
 def scaled_rope(spec: DecoderSpec, factors: tuple[float, ...] | None, path: Path) -> DecoderSpec:
     """The spec with the rotary frequencies that a file scales. Raises `ModelError` if there are too few or too many."""
-    if factors is None or spec.rope is None:
+    if factors is None or not spec.ropes:
         return spec
-    frequencies = spec.rope.inverse_frequencies
+    (rope,) = spec.ropes
+    frequencies = rope.inverse_frequencies
     if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
         raise ModelError(f"{FACTORS} in {path} must be {len(frequencies)} numbers above 0")
     scaled = tuple(frequency / factor for frequency, factor in zip(frequencies, factors, strict=True))
-    return replace(spec, rope=replace(spec.rope, inverse_frequencies=scaled, kind="llama3"))
+    return replace(spec, ropes=(replace(rope, inverse_frequencies=scaled, kind="llama3"),))
 
 
 def read_gguf_tensors(

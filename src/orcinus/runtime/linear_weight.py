@@ -54,6 +54,11 @@ class SplitPart:
         units = self._units(rank, ranks)
         return slice(units.start * width, units.stop * width)
 
+    def holders(self, rank: int, ranks: int) -> int:
+        """Ranks that hold the same units as this one, itself included."""
+        mine = self.shard(rank, ranks)
+        return sum(self.shard(other, ranks) == mine for other in range(ranks))
+
     def _units(self, rank: int, ranks: int) -> range:
         groups = self.groups or self.units
         each = self.units // groups

@@ -14,7 +14,7 @@ from typing import Any
 from orcinus.runtime.attention import cpu, reference
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.models.decoder import Layer
+from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.operator_work import OperatorKind
 
 Target = tuple[object, str, OperatorKind]  # an object, the attribute that is called, and what the call is
@@ -97,11 +97,11 @@ def _of_model(model: Decoder) -> Iterator[Target]:
             yield table, "forward", OperatorKind.EMBEDDING
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
-        yield layer.attention_norm, "forward", OperatorKind.NORMS
+        for norm in layer.norms():
+            yield norm, "forward", OperatorKind.NORMS
         yield layer.attention.qkv, "forward", OperatorKind.QKV
         yield layer.attention, "attend", OperatorKind.ATTENTION
         yield layer.attention.out, "forward", OperatorKind.OUTPUT
-        yield layer.mlp_norm, "forward", OperatorKind.NORMS
         yield layer.mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
         yield layer.mlp.up, "forward", OperatorKind.UP
         yield layer.mlp.down, "forward", OperatorKind.DOWN

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orcinus.core.batch import Chunk, pairs
@@ -23,7 +23,7 @@ from orcinus.runtime.device_memory import best_seconds
 from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Decoder, PlainWeight
-from orcinus.runtime.models.decoder import Layer, Norm
+from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.models.linear import Linear
 
 LEAST, MOST = 2**21, 2**29  # bytes read to measure bandwidth: worth a call; several times a large processor's cache
@@ -126,7 +126,7 @@ def _layers(
 ) -> Iterable[tuple[OperatorKind, OperatorWork]]:
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
-        yield OperatorKind.NORMS, _norm(layer.attention_norm) + _norm(layer.mlp_norm)
+        yield OperatorKind.NORMS, total(map(_norm, layer.norms()))
         yield OperatorKind.QKV, _product(layer.attention.qkv, tokens)
         heads = layer.attention.heads
         token_bytes = kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, model.dtype.itemsize, kv_cache_dtype)
@@ -138,7 +138,7 @@ def _layers(
         yield OperatorKind.DOWN, _product(layer.mlp.down, tokens)
 
 
-def _norm(norm: Norm) -> OperatorWork:
+def _norm(norm: nn.Module) -> OperatorWork:
     return OperatorWork(1, sum(parameter.nbytes for parameter in norm.parameters()))
 
 

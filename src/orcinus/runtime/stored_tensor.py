@@ -24,8 +24,13 @@ class MappedTensor:
     """A tensor that is a view of its file."""
 
     tensor: Tensor
+    rows: Tensor | None = None  # the file's row for each of the decoder's; None = they are in the same order
 
     def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
+        if self.rows is not None:
+            rows, *columns = region or (slice(None),)
+            put(self.tensor[self.rows[rows]][(slice(None), *columns)], target, transposed=transposed)
+            return
         here = self.tensor.t()[region].t() if transposed else self.tensor[region]
         put(here, target, transposed=transposed)
 

@@ -35,7 +35,7 @@ from orcinus.runtime.models import Decoder, DecoderSpec, Factory, PlainWeight
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
 from orcinus.runtime.transfers import Link
-from tests.checkpoints import BASE, CONFIGS, random_model, save
+from tests.checkpoints import BASE, CONFIGS, MECHANISMS, MORE_CONFIGS, REST, random_model, save
 from tests.product import in_turn, part
 from tests.threads_mesh import run_ranks
 
@@ -62,7 +62,7 @@ NAMES = [*CONFIGS, *MORE]
 def folder(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def made(name: str) -> Path:
-        if name in CONFIGS:
+        if name in CONFIGS | MORE_CONFIGS:
             return checkpoint(name)[1]
         return save(random_model(MORE[name]()), tmp_path_factory.mktemp("odd") / name)
 
@@ -174,7 +174,16 @@ def refusal(spec: DecoderSpec, mesh: Mesh) -> str | None:
 MESHES = [Mesh(tp, pp) for tp in (2, 4, 1) for pp in (2, 1, 3)]
 
 
-@pytest.mark.parametrize(("name", "mesh"), in_turn(NAMES, MESHES))
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        *in_turn(NAMES, MESHES),
+        *part(
+            *((name, mesh) for name, mesh in zip(MECHANISMS, (Mesh(2, 1), Mesh(2, 2), Mesh(4, 1), Mesh(2, 1)), strict=True)),
+            full=[(name, mesh) for name in (*MECHANISMS, *REST) for mesh in (Mesh(2, 2), Mesh(4, 1), Mesh(6, 1))],
+        ),
+    ],
+)
 def test_ranks_compute_what_one_device_computes(
     folder: Callable[[str], Path], expected: Callable[[str], Expected], name: str, mesh: Mesh
 ) -> None:
@@ -329,7 +338,7 @@ def load_plain(folder: Path, place: MeshPlace) -> Decoder:
 def test_the_weights_of_the_whole_checkpoint_are_checked(folder: Callable[[str], Path]) -> None:
     """What another stage misses is told by every rank."""
     checkpoint = opened(folder("qwen2"))
-    longer = replace(checkpoint.spec, scales=checkpoint.spec.scales * 2, windows=(None,) * 6, rotary=(True,) * 6)
+    longer = replace(checkpoint.spec, scales=checkpoint.spec.scales * 2, windows=(None,) * 6, rotary=(0,) * 6)
     for rank in range(2):
         with pytest.raises(ConfigError, match=r"weights are missing .*: model.layers.3.input_layernorm.weight"):
             load_model(replace(checkpoint, spec=longer), DEVICE, REFERENCE, place=Mesh(1, 2).at(rank))

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.operators import PLAIN
 from orcinus.runtime.pack import PackedBatch
 
-Angles = tuple[Tensor, Tensor]  # cosine and sine, each [T, head_dim / 2]
+Angles = tuple[Tensor, Tensor]  # cosine and sine, each [T, rotated dimensions of a head / 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, h
     q, k, v = torch.split(qkv.view(len(qkv), sum(sizes), heads.head_dim), sizes, dim=1)
     if heads.norms is not None:
         of_q, of_k, eps = heads.norms
-        q, k = F.rms_norm(q, of_q.shape, of_q, eps), F.rms_norm(k, of_k.shape, of_k, eps)
+        q, k = PLAIN.rms_norm(q, of_q, eps), PLAIN.rms_norm(k, of_k, eps)
     if angles is not None:
         q, k = rotate(q, *angles), rotate(k, *angles)
     kv.write(batch, k, v)
@@ -63,11 +63,12 @@ def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, h
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of `x` `[T, heads, head_dim]`, paired as Llama does.
 
-    The pairs are (i, i + head_dim / 2) (RoFormer).
+    The pairs are (i, i + rotated / 2) (RoFormer); dimensions beyond the rotated ones pass unchanged.
     """
-    first, second = x.chunk(2, dim=-1)
+    half = cos.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     cos, sin = cos[:, None], sin[:, None]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
 
 
 def causal_mask(start: int, count: int, window: int | None, device: torch.device) -> Tensor:

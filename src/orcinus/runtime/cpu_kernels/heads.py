@@ -27,7 +27,7 @@ def _norm_head(x, weight, eps):
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _rotate_head(first, second, cos, sin):
-    """Rotate pairs (i, i + dim / 2), as Llama's (RoFormer)."""
+    """Rotate pairs (i, i + half), as Llama's (RoFormer)."""
     for d in range(len(first)):
         a, b, c, s = load(first[d]), load(second[d]), load(cos[d]), load(sin[d])
         first[d] = rounded(a * c - b * s, first)
@@ -57,7 +57,8 @@ def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, block
         if len(weight):
             _norm_head(x, weight, eps)
         if len(cos):
-            _rotate_head(x[: dim // 2], x[dim // 2 :], cos[row], sin[row])
+            half = cos.shape[1]
+            _rotate_head(x[:half], x[half : 2 * half], cos[row], sin[row])
     block, offset = blocks[row], offsets[row]
     if block >= 0:
         for head in range(kv_heads):
@@ -73,9 +74,9 @@ def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, o
     """Normalise and rotate queries and keys in place; store keys and values.
 
     qkv `[T, (heads + 2 · kv_heads) · head_dim]`; the number of query heads; the weights of both norms `[head_dim]`, or empty,
-    and their eps; cosine and sine `[T, head_dim / 2]`, or empty; the `arrays` of a `LayerKV`; each row's block (negative: no
-    slot) and place inside it `[T]`. float32, or bfloat16 as uint16. Where keys and values are stored as 8-bit integers, those
-    of `qkv` are rounded in the same way.
+    and their eps; cosine and sine `[T, rotated dimensions / 2]`, or empty; the `arrays` of a `LayerKV`; each row's block
+    (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16. Where keys and values are stored as 8-bit
+    integers, those of `qkv` are rounded in the same way.
     """
     for row in range(len(qkv)):
         _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)

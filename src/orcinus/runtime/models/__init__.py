@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from orcinus.runtime.models.families import ARCHITECTURES, WRAPPERS, Family, Place
+from orcinus.runtime.models.families import ARCHITECTURES
+from orcinus.runtime.models.family import WRAPPERS, Family, Place
 from orcinus.runtime.models.spec import DecoderSpec, Rope
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ Only attention sees requests.
 
 tokens [T] ── embed ── layers ── hidden [T] ── rows that are asked for ── norm ── logits [S, vocab]
                           │
-          x = x + attention(norm(x));  x = x + mlp(norm(x))
+          x = x + attention(norm(x));  x = x + mlp(norm(x))         (`layer.py` has the variants)
 
 Over several devices every rank runs this code on its part (Megatron-LM, section 3): some heads and columns of the MLP of each
 layer of its stage, with one sum over the tensor ranks behind attention and one behind the MLP.
@@ -17,16 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from orcinus.errors import ModelError
-from orcinus.model_config import shown
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
+from orcinus.runtime.models.layer import NORMS, Layer, Norm
 from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
 from orcinus.runtime.models.spec import DecoderSpec
-from orcinus.runtime.operators import ACTIVATIONS
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.parallel.stages import check_mesh, stage_layers
 
@@ -45,13 +42,15 @@ class Decoder(nn.Module):
         check_mesh(spec, self.place.mesh)
         first, last = self.place.first, self.place.last
         self.embed = Embedding(make, spec.vocab_size, spec.hidden_size) if first else None
-        self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if first and not spec.rope else None
+        learned = first and spec.learned_positions
+        self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if learned else None
         self.stage = stage_layers(spec, self.place.mesh)[self.place.stage]
         self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in self.stage})
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
-        frequencies = spec.rope.inverse_frequencies if spec.rope else ()
-        self.frequencies = torch.tensor(frequencies, dtype=torch.float32, device=make.device)  # no parameter: not loaded
-        self.norm = Norm(make, spec, spec.hidden_size) if last else None
+        self.frequencies = [  # no parameters: not loaded
+            torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=make.device) for rope in spec.ropes
+        ]
+        self.norm = NORMS[spec.norm](make, spec, spec.hidden_size) if last else None
         self.head = self._make_head(make) if last else None
 
     def _make_head(self, make: Factory) -> Linear:
@@ -59,7 +58,8 @@ class Decoder(nn.Module):
         split = Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),))
         mine = make.split(split)
         matrix = self.embed.weight if spec.tied and self.embed else make.empty(mine.size, spec.hidden_size)
-        return Linear(make.to_quantize(PlainWeight(matrix.data, mine)), None, Shards.of(split, self.place))
+        bias = make.empty(mine.size).data if spec.head_bias else None
+        return Linear(make.to_quantize(PlainWeight(matrix.data, mine)), bias, Shards.of(split, self.place))
 
     @property
     def heads(self) -> Heads:
@@ -142,6 +142,8 @@ class Decoder(nn.Module):
             return []
         if isinstance(module, Linear):
             return module.pieces(kind, part)
+        if isinstance(module, Norm):
+            return module.pieces(kind)
         region = module.region if isinstance(module, Embedding) else ()
         return [Piece(getattr(module, kind).data, region)]
 
@@ -183,28 +185,30 @@ class Decoder(nn.Module):
         positions = batches[0].positions
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
-        angles = self._angles(positions, x.dtype)
+        angles = [self._angles(positions, rope, x.dtype) for rope in range(len(self.spec.ropes))]
         delta = None
-        for layer, group, layer_kv in zip(self.layers.values(), self.kv_groups, kv, strict=True):
-            delta = layer(x, delta, angles, batches[group], layer_kv)
+        for index, group, layer_kv in zip(self.stage, self.kv_groups, kv, strict=True):
+            rope = self.spec.rotary[index]
+            turn = None if rope is None else angles[rope]
+            delta = self.layers[str(index)](x, delta, turn, batches[group], layer_kv)
         return x if delta is None else x.add_(delta)
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         assert self.embed is not None, "only the first stage embeds tokens"
-        x = self.embed(tokens)
+        x: Tensor = self.embed(tokens)
+        if self.spec.embedding_multiplier != 1:  # in the model's own format, as Gemma was trained
+            x.mul_(torch.tensor(self.spec.embedding_multiplier, dtype=x.dtype))
         if self.positions is not None:
             x = x + self.positions(positions)
         return self.collectives.all_reduce(x)
 
-    def _angles(self, positions: Tensor, dtype: torch.dtype) -> Angles | None:
-        """Cosine and sine of every position, each `[T, head_dim / 2]`.
+    def _angles(self, positions: Tensor, rope: int, dtype: torch.dtype) -> Angles:
+        """Cosine and sine of every position, each `[T, rotated dimensions / 2]`.
 
         They are computed in float32.
         """
-        if self.spec.rope is None:
-            return None
-        angles = positions[:, None].float() * self.frequencies
-        scale = self.spec.rope.scale
+        angles = positions[:, None].float() * self.frequencies[rope]
+        scale = self.spec.ropes[rope].scale
         return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -222,7 +226,10 @@ class Decoder(nn.Module):
         assert self.norm is not None, "only the last stage has norm and head"
         assert self.head is not None
         logits: Tensor = self.head(self.norm(hidden))
-        return logits
+        if self.spec.logit_multiplier != 1:
+            logits.mul_(self.spec.logit_multiplier)
+        cap = self.spec.logit_soft_cap
+        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 class Embedding(nn.Module):
@@ -248,84 +255,3 @@ class Embedding(nn.Module):
         places = ids - self.rows.start
         absent = (places < 0) | (places >= len(self.rows))
         return self.weight[places.masked_fill(absent, 0)].masked_fill_(absent[:, None], 0)
-
-
-class Norm(nn.Module):
-    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm, after adding the residual."""
-
-    def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
-        super().__init__()
-        self.operators, self.eps, self.weight = make.operators, spec.norm_eps, make.empty(size)
-        self.bias = make.empty(size) if spec.norm == "layer" else None
-
-    def forward(self, x: Tensor, delta: Tensor | None = None) -> Tensor:
-        """The norm of `x` `[T, size]`, after adding `delta` in place."""
-        if self.bias is not None:
-            x = x if delta is None else x.add_(delta)
-            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-        if delta is None:
-            return self.operators.rms_norm(x, self.weight, self.eps)
-        return self.operators.add_rms_norm(x, delta, self.weight, self.eps)
-
-
-class Layer(nn.Module):
-    def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
-        super().__init__()
-        self.attention_norm = Norm(make, spec, spec.hidden_size)
-        self.attention = SelfAttention(spec, index, attend, make)
-        self.mlp_norm = Norm(make, spec, spec.hidden_size)
-        self.mlp = MLP(spec, make)
-
-    def forward(self, x: Tensor, delta: Tensor | None, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        """The MLP's output, to be added to the residual stream `x`.
-
-        `delta` and attention's output are added to `x` in place.
-        """
-        delta = self.attention(self.attention_norm(x, delta), angles, batch, kv)
-        out: Tensor = self.mlp(self.mlp_norm(x, delta))
-        return out
-
-
-class SelfAttention(nn.Module):
-    """Fused query-key-value projection, the backend's attention, output projection."""
-
-    def __init__(self, spec: DecoderSpec, index: int, attend: Attention, make: Factory) -> None:
-        super().__init__()
-        self.attend, self.rotary = attend, spec.rotary[index]
-        query, key, value = spec.qkv_sizes
-        kv_parts = (SplitPart(key, spec.num_kv_heads, shared=True), SplitPart(value, spec.num_kv_heads, shared=True))
-        heads = SplitPart(query, spec.num_heads, groups=spec.num_kv_heads)
-        columns, rows = Split(SplitKind.COLUMN, (heads, *kv_parts)), Split(SplitKind.ROW, (heads,))
-        self.qkv = make.linear(spec.hidden_size, query + key + value, columns, bias=spec.qkv_bias)
-        self.out = make.linear(query, spec.hidden_size, rows, bias=spec.out_bias)
-        self.q_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
-        self.k_norm = Norm(make, spec, spec.head_dim) if spec.qk_norm else None
-        norms = (self.q_norm.weight, self.k_norm.weight, spec.norm_eps) if self.q_norm and self.k_norm else None
-        scale, window = spec.scales[index], spec.windows[index]
-        mine = [part.units for part in make.split(columns).parts]
-        self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms, spec.soft_cap)
-
-    def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        angles = angles if self.rotary else None
-        out: Tensor = self.out(self.attend(self.qkv(x), angles, kv, batch, self.heads))
-        return out
-
-
-class MLP(nn.Module):
-    """The feed-forward network; `up` also holds the gate if it is gated."""
-
-    def __init__(self, spec: DecoderSpec, make: Factory) -> None:
-        super().__init__()
-        if spec.activation not in ACTIVATIONS:
-            raise ModelError(f"activation {shown(spec.activation)} is not supported: known are {', '.join(ACTIVATIONS)}")
-        self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
-        width = spec.intermediate_size
-        parts = (SplitPart(width, width),) * (2 if spec.gated_mlp else 1)
-        self.up = make.linear(spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
-        self.down = make.linear(width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up(x)
-        x = self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
-        out: Tensor = self.down(x)
-        return out

@@ -104,8 +104,9 @@ class Factory:
         """
         return split.of_rank(self.place.tensor, self.place.mesh.tp)
 
-    def empty(self, *shape: int) -> nn.Parameter:
-        return nn.Parameter(torch.empty(shape, device=self.device, dtype=self.dtype), requires_grad=False)
+    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
+        """An uninitialised parameter, of the activations' dtype if no other is given."""
+        return nn.Parameter(torch.empty(shape, device=self.device, dtype=dtype or self.dtype), requires_grad=False)
 
     def to_quantize(self, weight: LinearWeight) -> LinearWeight:
         """A plain weight that is quantised after loading, if that was asked for."""
@@ -134,6 +135,7 @@ class Piece(NamedTuple):
 
     target: Tensor
     region: tuple[slice, ...] = ()  # () is all of it
+    added: float = 0.0  # to what a checkpoint holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,44 +11,45 @@ from typing import Any
 
 from orcinus.disk_cache import DiskCache
 from orcinus.model_config import LARGEST
-from orcinus.runtime.models import families, rope, spec
-from orcinus.runtime.models.families import Family
+from orcinus.runtime.models import families, family, rope, spec
+from orcinus.runtime.models.family import Family
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.models.spec import DecoderSpec
 
-# Config fields that families read if they are fields of the config class; then fields read in any config.
-READ = {*LARGEST, "hidden_act", "activation_function", "rms_norm_eps", "layer_norm_epsilon", "tie_word_embeddings"}
-READ |= {"attention_bias", "mlp_bias", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"}
+# Fields that every family reads if they are fields of the config class, besides its own; then fields read in any config.
+READ = {*LARGEST, "hidden_act", "rms_norm_eps", "tie_word_embeddings"}
 READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
 READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta", *SPELLINGS}
-KEPT = DiskCache("specs", ("transformers",), (__file__, families.__file__, rope.__file__, spec.__file__))
+READ_ANYWHERE |= {"rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern"}  # older names
+SOURCES = (__file__, families.__file__, family.__file__, rope.__file__, spec.__file__)
+KEPT = DiskCache("specs", ("transformers",), SOURCES)
 
 
-def read_spec(config: Mapping[str, Any], family: Family) -> DecoderSpec:
+def read_spec(config: Mapping[str, Any], row: Family) -> DecoderSpec:
     """The spec of a config; transformers is asked once for each config.
 
     A config can make its readers raise anything, `ModelError` among it.
     """
-    question = json.dumps([family.model_type, family.base, config]).encode()
+    question = json.dumps([row.model_type, row.base, config]).encode()
     if (kept := KEPT.find(question)) is not None:
         return DecoderSpec.from_json(kept)
     check_rope(config)
     with _quiet_transformers():
-        found = family.read(_with_defaults(config, family))
+        found = row.read(_with_defaults(config, row))
     KEPT.keep(question, found.to_json())
     return found
 
 
-def _with_defaults(config: Mapping[str, Any], family: Family) -> Any:
+def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
     """A config as transformers reads it, with defaults and current rope names.
 
     Null values are dropped from rope settings, too; transformers would calculate with them.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    kind = CONFIG_MAPPING[family.model_type]
+    kind = CONFIG_MAPPING[row.model_type]
     known = {field.name for field in fields(kind)} | set(kind.attribute_map)
-    wanted = known & READ | READ_ANYWHERE
+    wanted = known & (READ | row.config_fields) | READ_ANYWHERE
     found = deepcopy({name: value for name, value in config.items() if name in wanted})
     for name in SPELLINGS:
         if settings := found.get(name):

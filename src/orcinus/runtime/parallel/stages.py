@@ -35,7 +35,7 @@ def check_mesh(spec: DecoderSpec, mesh: Mesh) -> None:
         "columns of the MLP": spec.intermediate_size,
         "tokens of the vocabulary": spec.vocab_size,
     }
-    if spec.rope is None:
+    if spec.learned_positions:
         things["learned positions"] = spec.max_position_embeddings
     for name, count in things.items():
         if count < mesh.tp:
