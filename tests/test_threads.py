@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from orcinus import LLM, SamplingParams
+from orcinus import LLM, SamplingParams, threads
+from orcinus.control_groups import cpu_quota
 from orcinus.errors import ConfigError, EngineError
+from orcinus.threads import engine_threads, physical_cores
 from tests.commands import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,83 @@ def test_the_module_sets_what_the_command_sets_before_torch_loads(given: dict[st
     command = [sys.executable, "-c", f"import orcinus; {SHOWN}"]
     done = subprocess.run(command, capture_output=True, text=True, env=plain | given, check=True)
     assert json.loads(done.stdout) == [*found, False]
+
+
+def quota_in(folder: Path, groups: str, files: dict[str, str]) -> float | None:
+    """The CPU quota of a process in these control groups."""
+    for name, text in {"self/cgroup": groups, **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return cpu_quota(folder, folder)
+
+
+def test_the_tightest_cpu_quota_counts(tmp_path: Path) -> None:
+    unlimited, pod = {"pod/box/cpu.max": "max 100000\n"}, {"pod/cpu.max": "350000 100000\n"}
+    assert quota_in(tmp_path / "unlimited", "0::/pod/box\n", unlimited) is None
+    assert quota_in(tmp_path / "of an ancestor", "0::/pod/box\n", unlimited | pod) == 3.5
+    assert quota_in(tmp_path / "own", "0::/pod/box\n", pod | {"pod/box/cpu.max": "50000 100000"}) == 0.5
+    version_1 = {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}
+    assert quota_in(tmp_path / "hidden path", "4:cpu,cpuacct:/docker/7\n5:memory:/\n", version_1) == 2
+    version_1["cpu/cpu.cfs_quota_us"] = "-1"
+    assert quota_in(tmp_path / "unlimited too", "4:cpu,cpuacct:/\n", version_1) is None
+    assert cpu_quota(tmp_path / "nowhere") is None
+
+
+def test_two_hyperthreads_are_one_core(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        file = tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        file.parent.mkdir(parents=True)
+        file.write_text(siblings)
+    assert [physical_cores(cpus, tmp_path) for cpus in ({0, 1, 2, 3}, {0, 2}, {2, 3}, {0, 7})] == [2, 1, 2, 2]
+    assert physical_cores({4, 5}, tmp_path / "hidden") == 2
+
+
+def test_an_engine_has_one_thread_per_core_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(threads, "physical_cores", len)
+    for quota, cores in ((None, 8), (2.9, 2), (0.5, 1), (64.0, 8)):
+        monkeypatch.setattr(threads, "cpu_quota", lambda quota=quota: quota)
+        assert threads.num_cores() == cores
+    monkeypatch.setattr(threads, "num_cores", lambda: 4)
+    assert engine_threads(None, current=8) == 4
+    assert engine_threads(None, current=1) == 1, "torch.set_num_threads(1) came before"
+    assert engine_threads(6, current=8) == 6
+    with pytest.raises(ConfigError, match="threads is 9, and this process may run on 8 CPUs"):
+        engine_threads(9, current=8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert engine_threads(None, current=7) == 7
+
+
+LATE = """
+import os, time
+import torch
+import orcinus
+from orcinus.threads import limit_spinning
+from orcinus.runtime.numba_threads import threading_layer
+
+torch.set_num_threads(2)
+limit_spinning()
+numbers = torch.ones(400_000)
+used = time.process_time()
+for _ in range(50):
+    numbers.add(1)
+    time.sleep(0.001)
+used = time.process_time() - used
+before = len(os.listdir("/proc/self/task"))
+print(used, threading_layer(), torch.get_num_threads(), len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
+def test_threads_wait_asleep_if_torch_came_first_and_numba_has_no_others() -> None:
+    """Without the limit the second thread spins for milliseconds after each operator: 0.3 CPU seconds in all."""
+    plain = {name: value for name, value in os.environ.items() if name not in SETTINGS and not name.startswith("OMP_")}
+    plain |= {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, env=plain, check=True)
+    used, layer, number, more = done.stdout.split()
+    assert float(used) < 0.1
+    assert (layer, number, more) == ("omp", "2", "0")
 
 
 def told(uses: dict[str, Callable[[], object]]) -> dict[str, str]:

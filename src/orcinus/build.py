@@ -43,7 +43,7 @@ from orcinus.runtime.transfers import Link
 from orcinus.text.generation_config import default_params, end_of_text_ids
 from orcinus.text.grammars import Grammars, vocabulary_of
 from orcinus.text.tokenizer import Tokenizer, load_tokenizer
-from orcinus.threads import claim_process
+from orcinus.threads import claim_process, engine_threads, limit_spinning
 from orcinus.tiny import MODEL_DIR
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def build(
     and `EngineError` after a fork.
     """
     claim_process()
+    torch.set_num_threads(engine_threads(config.threads, torch.get_num_threads()))
+    limit_spinning()
     plan, folder = _planned(config, memory_sharers)
     spec = plan.model.checkpoint.spec.for_length(plan.resolved.limits.max_model_len)
     checkpoint = replace(plan.model.checkpoint, folder=folder, spec=spec)
@@ -174,10 +176,10 @@ def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
     if config.launcher == "local":
         from orcinus.runtime.parallel.start_local import LocalLauncher  # which needs ZeroMQ
 
-        return LocalLauncher()
+        return LocalLauncher(threads=config.threads)
     with needs("launcher ray", "cluster"):
         from orcinus.runtime.parallel.start_ray import RayLauncher
-    return RayLauncher(config.ray_address, mesh, kind)
+    return RayLauncher(config.ray_address, mesh, kind, config.threads)
 
 
 def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, grammars: Grammars) -> tuple[Executor, Plan]:

@@ -29,7 +29,17 @@ TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, 
     (("enforce_eager", "deterministic"), bool, "True or False"),
     (("seed",), int, "a whole number"),
 )
-COUNTS = ("max_batch_size", "max_batch_tokens", "max_model_len", "block_size", "kv_memory_mib", "num_blocks", "tp", "pp")
+COUNTS = (
+    "max_batch_size",
+    "max_batch_tokens",
+    "max_model_len",
+    "block_size",
+    "kv_memory_mib",
+    "num_blocks",
+    "tp",
+    "pp",
+    "threads",
+)
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 QUANTIZATIONS = ("int8",)
 KV_CACHE_DTYPES = ("auto", "int8")
@@ -130,6 +140,11 @@ class EngineConfig:
     )
     tp: int = option(1, "Tensor parallel: devices (or processes of a CPU) that share every layer.")
     pp: int = option(1, "Pipeline parallel: stages that share out the layers.")
+    threads: int | None = option(
+        None,
+        "On a CPU: threads of the engine (with tp or pp, of each rank). Default: OMP_NUM_THREADS, else one per physical core "
+        "within the CPU quota, divided among ranks and replicas.",
+    )
     load_format: str = option(
         "auto", "Weights: auto (the checkpoint's) or dummy (random ones, which need config.json alone, to measure a geometry)."
     )

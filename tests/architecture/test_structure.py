@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "config",
         "cache",
         "clock",
+        "control_groups",
         "disk_cache",
         "distribution",
         "files",

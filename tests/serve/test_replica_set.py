@@ -359,16 +359,16 @@ def test_a_replica_that_cannot_start_is_named_and_one_without_others_is_not() ->
 def test_cores_are_divided_and_records_and_gpus_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     (alone,) = replica_specs(EngineConfig(), environment={})
     assert (alone.environment, alone.memory_sharers, alone.name) == ({}, 1, "engine")
-    assert replica_specs(EngineConfig(), 1, 3, {})[0].environment == {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"}
+    assert replica_specs(EngineConfig(threads=3), 1, {})[0].environment == {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"}
     assert replica_specs(EngineConfig(), 500, environment={})[499].threads == 1
     monkeypatch.setattr("orcinus.serve.replica_spec.num_cores", lambda: 16)
     assert replica_specs(EngineConfig(), 3, environment={})[0].threads == 5
     assert replica_specs(EngineConfig(tp=2), 3, environment={})[0].threads == 2, "of each rank"
     assert replica_specs(EngineConfig(), 2, environment={"OMP_NUM_THREADS": "4"})[0].environment == {}
-    on_gpus = replica_specs(EngineConfig(device="cuda"), 3, 1, {"CUDA_VISIBLE_DEVICES": "4,7"})
+    on_gpus = replica_specs(EngineConfig(device="cuda", threads=1), 3, {"CUDA_VISIBLE_DEVICES": "4,7"})
     assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in on_gpus] == ["4", "7", "none"]
-    assert [one.gpus for one in replica_specs(EngineConfig(device="cuda"), 2, 1, {})] == ["0", "1"]
-    assert replica_specs(EngineConfig(device="cuda", tp=2), 2, 1, {})[1].gpus == "2,3", "one for each rank"
+    assert [one.gpus for one in replica_specs(EngineConfig(device="cuda", threads=1), 2, {})] == ["0", "1"]
+    assert replica_specs(EngineConfig(device="cuda", tp=2, threads=1), 2, {})[1].gpus == "2,3", "one for each rank"
     assert [one.memory_sharers for one in on_gpus] == [1, 1, 1]
     assert on_gpus[1].like(READY) is on_gpus[1]
     records = [one.config.record for one in replica_specs(EngineConfig(record="a/run.jsonl"), 2, environment={})]

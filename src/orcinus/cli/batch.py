@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from orcinus.batch_files.result_file import ResultFile
 
-SERVER = ["replicas", "router", "threads", "served_model_name", "timeout", "strict"]
+SERVER = ["replicas", "router", "served_model_name", "timeout", "strict"]
 IN_PROCESS = [*(f.name for f in fields(EngineConfig)), *SERVER]
 REMOTE_IN_FLIGHT = 64
 MOST_ANSWERS, UNBOUNDED = 256, 2**62  # answers of one line; tokens of all of them

@@ -14,8 +14,10 @@ import orcinus
 from orcinus.cli.options import takes_engine
 from orcinus.cli.plan import memory_rows
 from orcinus.config import EngineConfig
+from orcinus.threads import bound_cpus, engine_threads, num_cores
 
 MIB = 2**20
+NO_OPENMP = "install libgomp (Debian: libgomp1), or the two pools compete"
 
 
 @takes_engine()
@@ -31,27 +33,41 @@ def info(*, config: EngineConfig) -> None:
     resolved = plan.resolved
     sections = [("model", _model(resolved)), ("engine", _engine(config, resolved)), ("memory", memory_rows(plan))]
     table = Table.grid(padding=(0, 2))
-    for title, rows in [("machine", _machine()), *sections]:
+    for title, rows in [("machine", _machine(config)), *sections]:
         table.add_row(f"[bold]{title}[/]")
         for name, value in rows:
             table.add_row(f"  {name}", Text(value))
     Console().print(table, highlight=False)
 
 
-def _machine() -> list[tuple[str, str]]:
+def _machine(config: EngineConfig) -> list[tuple[str, str]]:
     import torch
 
     from orcinus.runtime.device_memory import memory_available
 
+    torch.set_num_threads(engine_threads(config.threads, torch.get_num_threads()))
     rows = [
         ("orcinus", orcinus.__version__),
         ("python, torch", f"{platform.python_version()}, {torch.__version__}"),
-        ("processor", f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch"),
+        ("processor", f"{platform.machine()}, {os.cpu_count()} CPUs"),
+        ("threads", _threads(torch.get_num_threads())),
         ("memory available", f"{memory_available(torch.device('cpu')) // MIB} MiB"),
     ]
     if torch.cuda.is_available():
         rows.append(("GPU", f"{torch.cuda.get_device_name()}, {memory_available(torch.device('cuda')) // MIB} MiB available"))
     return rows
+
+
+def _threads(number: int) -> str:
+    """How many, where they may run, and whose they are."""
+    from orcinus.runtime.numba_threads import threading_layer
+
+    layer, bound = threading_layer(), bound_cpus()
+    shared = (
+        "torch and Numba share one OpenMP pool" if layer == "omp" else f"Numba has a pool of its own ({layer}): {NO_OPENMP}"
+    )
+    where = f"bound to CPUs {', '.join(map(str, bound))}" if bound else f"{num_cores()} cores to use, not bound to CPUs"
+    return f"{number}; {where}; {shared}"
 
 
 def _model(resolved: Any) -> list[tuple[str, str]]:

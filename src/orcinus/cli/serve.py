@@ -18,7 +18,7 @@ from orcinus.sim.live_config import LiveConfig
 REAL = [f.name for f in fields(EngineConfig)]
 SIMULATED = LiveConfig.options()
 ONLY_SIMULATED = [name for name in SIMULATED if name not in REAL]
-ONLY_REAL = [NAMED, *(name for name in REAL if name not in SIMULATED), "model", "threads"]
+ONLY_REAL = [NAMED, *(name for name in REAL if name not in SIMULATED), "model"]
 SIMULATE = (
     "Serve a simulation of this model, with made-up text: a preset such as gpt3-175b, or a config.json. The options of the "
     "engine, --device a100-40g among them, are then those of `orcinus simulate`, with its defaults."

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from orcinus.control_groups import CGROUPS, PROC, control_groups
 from orcinus.errors import ConfigError
 from orcinus.runtime.int8_weights import Int8Weight
 
-PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 MOST_READ = 2**27  # bytes; more than caches hold, and quick to read
 SECONDS = 0.1
 # A group's limit, its use, and the file cache in that use, which is given back when memory is short: version 2, version 1.
@@ -75,21 +75,10 @@ def _of_the_machine(proc: Path) -> int:
 
 def _of_the_groups(proc: Path, root: Path) -> Iterator[int]:
     """Bytes left in this process's control group and each of its ancestors."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:  # hierarchy:controllers:path; version 2 names no controllers
-        _, controllers, path = line.split(":", 2)
-        for controller in {"", "memory"} & set(controllers.split(",")):
-            top = root / controller
-            group = top / path.lstrip("/")
-            for folder in (group, *group.parents):  # inside a container the path may not exist: then its own group is the top
-                left = _left(folder, *COUNTERS[controller])
-                if left is not None:
-                    yield left
-                if folder == top:
-                    break
+    for hierarchy, group in control_groups("memory", proc, root):
+        left = _left(group, *COUNTERS[hierarchy])
+        if left is not None:
+            yield left
 
 
 def _left(group: Path, limit: str, usage: str, cache: tuple[str, str]) -> int | None:

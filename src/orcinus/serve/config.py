@@ -28,12 +28,6 @@ class ServerConfig:
         "least-outstanding",
         "How to choose a replica for a request: round-robin, least-outstanding, least-work or prefix-affine, with options.",
     )
-    threads: int | None = option(
-        None,
-        "Threads of each engine (with --tp or --pp, of each rank). Default: one per core, divided among the replicas; "
-        "so is the memory for keys and values.",
-        min=1,
-    )
     served_model_name: str | None = option(None, "The model's name in the API. Default: what --model says.")
     tool_call_parser: str | None = option(
         None, "The form in which the model calls tools: hermes, llama3_json, ... Default: what its chat template shows."

@@ -22,7 +22,7 @@ async def in_process_app(config: Asked, asked: ServerConfig) -> AsyncIterator[AS
 
     It asks for no key. Raises `ConfigError` or `ModelError` if an engine cannot start.
     """
-    replicas = ReplicaSet(config, asked.replicas, asked.router, asked.threads)
+    replicas = ReplicaSet(config, asked.replicas, asked.router)
     service = Service(replicas, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), Keys())
     try:
         await open_service(service)

@@ -95,7 +95,7 @@ class RayServer:
     async def _start(self) -> None:
         asked, sources = self.asked, KeySources(self.asked.api_key, self.asked.api_key_file, self.asked.admin_key_file)
         name = asked.served_model_name or str(self.config.model or "orcinus-tiny")
-        replicas = ReplicaSet(self.config, asked.replicas, asked.router, asked.threads)
+        replicas = ReplicaSet(self.config, asked.replicas, asked.router)
         self._service = Service(replicas, asked, name, sources.keys)
         self._app = make_app(self._service)
         self._tasks = [asyncio.create_task(job) for job in (sources.watch(), self._service.metrics.watch_loop())]

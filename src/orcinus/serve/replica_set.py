@@ -32,14 +32,14 @@ class ReplicaSet:
     An engine that dies leaves the rotation, and its requests go on at the others.
     """
 
-    def __init__(self, config: Asked, replicas: int = 1, router: str = "least-outstanding", threads: int | None = None) -> None:
+    def __init__(self, config: Asked, replicas: int = 1, router: str = "least-outstanding") -> None:
         self.config = config
         self.dead: str | None = None  # why the last engine is gone
         self.streams = Streams()
         # Called with every iteration of a replica, before its requests' readers; and when one dies, with the number moved.
         self.listeners: list[Callable[[int, EngineOutput], None]] = []
         self.mourners: list[Callable[[int, str, int], None]] = []
-        self._specs = replica_specs(config, replicas, threads)
+        self._specs = replica_specs(config, replicas)
         self._make_router: Callable[[], Router[Load]] = lambda: make("router", ROUTERS, router)
         self._router = self._make_router()
         self.engines = [EngineClient(spec.index, self._take, self._on_death) for spec in self._specs]

@@ -57,13 +57,12 @@ class ReplicaSpec:
         return replace(self, config=config)
 
 
-def replica_specs(
-    config: Asked, replicas: int = 1, threads: int | None = None, environment: Mapping[str, str] = os.environ
-) -> list[ReplicaSpec]:
+def replica_specs(config: Asked, replicas: int = 1, environment: Mapping[str, str] = os.environ) -> list[ReplicaSpec]:
     """The specs of a server's replicas.
 
-    The cores are divided among several, unless `threads` or the environment says how many threads each has.
+    The cores are divided among several, unless the config or the environment says how many threads each has.
     """
+    threads = config.threads if isinstance(config, EngineConfig) else None
     if threads is None and replicas > 1 and "OMP_NUM_THREADS" not in environment:
         threads = max(1, num_cores() // (replicas * _ranks(config)))
     several = replicas > 1

@@ -113,7 +113,7 @@ async def _serve(
     config: Asked, asked: ServerConfig, sources: KeySources, listener: socket.socket, log: AccessLog | None
 ) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
-    replicas = ReplicaSet(config, asked.replicas, asked.router, asked.threads)
+    replicas = ReplicaSet(config, asked.replicas, asked.router)
     replicas.mourners.append(partial(_tell_of_death, replicas))
     service = Service(replicas, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), sources.keys)
     settings = uvicorn.Config(

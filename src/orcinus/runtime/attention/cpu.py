@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from orcinus.runtime.cpu_kernels.elements import MANY, KVArrays, array
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.cpu_kernels.prompt_attention import prompt_attention
 from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.numba_threads import share_threads
 from orcinus.runtime.pack import PackedBatch
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -32,9 +32,7 @@ class CpuAttention:
 
     def __init__(self, *, by_row: bool = False) -> None:
         self._by_row = by_row
-        threads = torch.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        torch.set_num_threads(threads)  # both use one OpenMP pool, and starting Numba's threads changed its size
+        share_threads()
 
     def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
         decodes = len(batch.sources)

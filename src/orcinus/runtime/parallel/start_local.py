@@ -23,12 +23,14 @@ class LocalLauncher:
 
     host = None
 
-    def __init__(self, module: str = WORKER) -> None:
-        self._module = module
+    def __init__(self, module: str = WORKER, threads: int | None = None) -> None:
+        self._module, self._threads = module, threads
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def threads(self, mesh: Mesh) -> int:
         """What the user set holds for each rank; else the cores are divided."""
+        if self._threads is not None:
+            return self._threads
         asked = os.environ.get("OMP_NUM_THREADS", "")
         return int(asked) if asked.isdigit() and int(asked) else max(1, num_cores() // mesh.size)
 

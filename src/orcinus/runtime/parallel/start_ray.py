@@ -41,8 +41,8 @@ class RayLauncher:
     cluster. Raises `ConfigError` if there is no cluster at the address.
     """
 
-    def __init__(self, address: str | None, mesh: Mesh, kind: str) -> None:
-        self.mesh, self.kind = mesh, kind
+    def __init__(self, address: str | None, mesh: Mesh, kind: str, threads: int | None = None) -> None:
+        self.mesh, self.kind, self._threads = mesh, kind, threads
         self._connected_here = not ray.is_initialized()
         _connect(address)
         self.host: str = get_node_ip_address()
@@ -53,7 +53,9 @@ class RayLauncher:
         self._ended: dict[int, str] = {}
 
     def threads(self, mesh: Mesh) -> int:
-        """The cluster's CPUs are divided, and those of the largest node hold a stage. On GPUs one a rank."""
+        """What the user set; else the cluster's CPUs are divided, and those of the largest node hold a stage. On GPUs one."""
+        if self._threads is not None:
+            return self._threads
         if self.kind == "cuda":
             return 1
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
