@@ -25,8 +25,9 @@ import numpy as np
 
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.decode_attention import EVERYTHING, Floats, Words
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, exp, load, rounded, tanh
+from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, load, rounded, tanh
 from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, tile_product
+from orcinus.runtime.cpu_kernels.tile_softmax import tile_softmax
 
 KEYS = 96  # tokens of a tile: a multiple of ROWS; both tiles of a head of 128 take 96 KiB, a part of the L2 cache
 PANELS = 8  # of one task at most: what reading a tile costs is divided by them
@@ -61,32 +62,6 @@ def _cap_and_mask(scores, count, begin, positions, reach, masked, cap):
                 s[lane] = s[lane] if 0 <= back < reach else NOTHING
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _weigh(scores, count, peaks, totals, sums):
-    """Turn scores into weights; rescale the sums of a panel under the new maximum."""
-    shrink, change = np.empty(LANES, np.float32), F32(0)
-    for lane in range(LANES):
-        shrink[lane] = peaks[lane]
-    for j in range(count):
-        s = scores[j]
-        for lane in range(LANES):
-            peaks[lane] = max(peaks[lane], s[lane])
-    for lane in range(LANES):
-        change += peaks[lane] - shrink[lane]
-        shrink[lane] = exp(shrink[lane] - peaks[lane])
-        totals[lane] *= shrink[lane]
-    if change > 0:
-        for d in range(len(sums)):
-            row = sums[d]
-            for lane in range(LANES):
-                row[lane] *= shrink[lane]
-    for j in range(count):
-        s = scores[j]
-        for lane in range(LANES):
-            s[lane] = exp(s[lane] - peaks[lane])
-            totals[lane] += s[lane]
-
-
 @numba.njit(error_model="numpy")
 def _read_queries(qkv, row, head, group, begin, end, scale, queries):
     """Rows [begin, end) of a task as the lanes of panels, scaled."""
@@ -109,9 +84,9 @@ def _write_rows(sums, totals, row, head, group, begin, end, dim, out):
             target[d] = rounded(source[d, lane] * inverse, out)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _attend_tile(
-    qkv, kv, table, row, start, head, group, begin, end, scale, cap, reach, out,
+    qkv, kv, table, head, row, start, group, begin, end, scale, cap, reach, out,
     queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
 ):  # fmt: skip
     """One task: rows [begin, end) of a request's chunk, whose first row is `row`, at position `start`."""
@@ -138,14 +113,14 @@ def _attend_tile(
             masked = first + count - 1 > low or first <= high - reach
             if masked or cap > 0:
                 _cap_and_mask(scores, count, first, positions[p], reach, masked, cap)
-            _weigh(scores, count, peaks[p], totals[p], sums[p])
+            tile_softmax(scores, count, peaks[p], totals[p], sums[p], wide)
             for d in range(0, wide, ROWS):
                 tile_product(value_tile, d, 1, wide, scores, count, sums[p], d * LANES)
     _write_rows(sums, totals, row, head, group, begin, end, dim, out)
 
 
 @numba.njit(error_model="numpy")
-def _attend_share(share, qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out):
+def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out):
     """The tasks of one thread."""
     kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
     group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + ROWS - 1) // ROWS * ROWS
@@ -153,42 +128,48 @@ def _attend_share(share, qkv, kv, tables, firsts, ends, tasks, bounds, size, sca
     totals, peaks = np.empty((panels, LANES), np.float32), np.empty((panels, LANES), np.float32)
     positions, scores = np.empty((panels, LANES), np.int64), np.empty((KEYS, LANES), np.float32)
     key_tile, value_tile = np.empty((KEYS, wide), np.float32), np.empty((KEYS, wide), np.float32)
-    for task in range(bounds[share], bounds[share + 1]):
-        request, head, begin = tasks[task, 0], tasks[task, 1], tasks[task, 2]
-        row, rows = np.int64(firsts[request]), np.int64(firsts[request + 1] - firsts[request])
+    for at in range(bounds[share], bounds[share + 1]):
+        task = tasks[at]
         _attend_tile(
-            qkv, kv, tables[request], row, ends[request] - rows, head, group, begin, min(begin + size, rows * group),
-            scale, cap, reach, out, queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
+            qkv, kv, tables[task[0]], task[1], task[2], task[3], group, task[4], task[5], scale, cap, reach, out,
+            queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
         )  # fmt: skip
 
 
 @numba.njit(parallel=True, error_model="numpy")
-def _attend_shares(qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out):
+def _attend_shares(qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out):
     for share in numba.prange(len(bounds) - 1):
-        _attend_share(np.int64(share), qkv, kv, tables, firsts, ends, tasks, bounds, size, scale, cap, reach, out)
+        _attend_share(np.int64(share), qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out)
 
 
 @numba.njit(error_model="numpy")
 def _tasks(firsts, ends, group, kv_heads, size, reach, shares):
-    """All tasks as (request, head, first row), and where each thread's share of them begins: equal numbers of visible keys."""
-    count = 0
+    """All tasks, and where each thread's share of them begins: shares see about equally many keys.
+
+    A task is its request, head, the request's first row and that row's position, and its own rows among the heads of the group.
+    """
+    count, total = 0, 0
     for r in range(len(ends)):
         count += ((firsts[r + 1] - firsts[r]) * group + size - 1) // size * kv_heads
-    tasks, costs, at = np.empty((count, 3), np.int64), np.empty(count, np.int64), 0
+    tasks, costs, at = np.empty((count, 6), np.int64), np.empty(count, np.int64), 0
     for r in range(len(ends)):
-        rows = np.int64(firsts[r + 1] - firsts[r])
+        row, rows = np.int64(firsts[r]), np.int64(firsts[r + 1] - firsts[r])
+        start = ends[r] - rows
         for head in range(kv_heads):
             for begin in range(0, rows * group, size):
                 end = min(begin + size, rows * group)
-                tasks[at, 0], tasks[at, 1], tasks[at, 2] = r, head, begin
-                costs[at] = (end - begin) * min(ends[r] - rows + (end - 1) // group + 1, reach)
+                task = tasks[at]
+                task[0], task[1], task[2], task[3], task[4], task[5] = r, head, row, start, begin, end
+                costs[at] = (end - begin) * min(start + (end - 1) // group + 1, reach)
+                total += costs[at]
                 at += 1
-    total, seen, bounds, share = costs.sum(), 0, np.full(shares + 1, count, np.int64), 0
-    for task in range(count):
-        while share < shares and (seen + costs[task] // 2) * shares >= share * total:
-            bounds[share] = task
+    bounds, seen, share = np.empty(shares + 1, np.int64), 0, 0
+    for at in range(count):
+        while share < shares and (seen + costs[at] // 2) * shares >= share * total:
+            bounds[share] = at
             share += 1
-        seen += costs[task]
+        seen += costs[at]
+    bounds[share:] = count
     return tasks, bounds
 
 
@@ -212,4 +193,4 @@ def prompt_attention(
     size = min(max(panels, 1), PANELS) * LANES
     reach = EVERYTHING if window is None else window
     tasks, bounds = _tasks(firsts, ends, group, kv_heads, size, reach, threads)
-    _attend_shares(qkv, kv, tables, firsts, ends, tasks, bounds, size, F32(scale), F32(soft_cap or 0), reach, out)
+    _attend_shares(qkv, kv, tables, tasks, bounds, size, F32(scale), F32(soft_cap or 0), reach, out)

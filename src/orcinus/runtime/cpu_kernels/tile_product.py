@@ -8,28 +8,34 @@ numbers becomes as many registers as the processor needs for it.
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from orcinus.runtime.cpu_kernels.elements import INT32
+from orcinus.runtime.cpu_kernels.panel_product import has
 
-
-def _has_avx512() -> bool:
-    """Whether Numba compiles for a processor with 32 registers of 16 numbers."""
-    name = numba.config.CPU_NAME
-    if name not in (None, "host"):
-        return name in AVX512
-    return bool(llvm.get_host_cpu_features().get("avx512f", False))
-
-
-AVX512 = ("skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5")  # as NUMBA_CPU_NAME has them
-ROWS, LANES = (8, 32) if _has_avx512() else (6, 16)  # as many registers as leave room for the factors
+ROWS, LANES = (8, 32) if has("avx512f") else (6, 16)  # as many registers as leave room for the factors
 INT64, FLOAT = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+def vector_at(builder, base, at):
+    """A pointer to LANES numbers of an array, from an element."""
+    return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
+
+
+def splat(builder, number):
+    """A vector of one number."""
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, INT32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+
+
+def multiply_add(builder, a, b, c):
+    """a · b + c, in one instruction if the processor has it."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [a, b, c])
 
 
 @intrinsic
@@ -43,22 +49,15 @@ def tile_product(_, a, begin, row_step, step, b, count, out, out_begin):
     def generate(context, builder, signature, arguments):
         _, begin, row_step, step, _, count, _, out_begin = arguments
         a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
-        add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32")
-
-        def vector(base, at):
-            return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
-
-        places = [vector(out, builder.add(out_begin, INT64(row * LANES))) for row in range(ROWS)]
+        places = [vector_at(builder, out, builder.add(out_begin, INT64(row * LANES))) for row in range(ROWS)]
         sums = [cgutils.alloca_once_value(builder, builder.load(place, align=4)) for place in places]
         with cgutils.for_range(builder, count, intp=INT64) as loop:
-            factors = builder.load(vector(b, builder.mul(loop.index, INT64(LANES))), align=4)
+            factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INT64(LANES))), align=4)
             first = builder.add(begin, builder.mul(loop.index, step))
             for row, total in enumerate(sums):
                 at = builder.add(first, builder.mul(row_step, INT64(row)))
                 factor = builder.load(builder.gep(a, [at]), align=4)
-                one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), factor, INT32(0))
-                many = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
-                builder.store(builder.call(add, [many, factors, builder.load(total)]), total)
+                builder.store(multiply_add(builder, splat(builder, factor), factors, builder.load(total)), total)
         for place, total in zip(places, sums, strict=True):
             builder.store(builder.load(total), place, align=4)
         return context.get_dummy_value()
