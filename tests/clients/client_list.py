@@ -66,6 +66,7 @@ CLIENTS = [
     script("aider", "aider", "aider-chat"),
     script("lm_eval"),
     Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
+    Client("gguf", (sys.executable, str(HERE / "use_gguf.py"), str(VENVS / "gguf")), str(VENVS / "gguf")),
     script("guidellm"),
     script("aiperf"),
     script("schemathesis"),  # last, for it leaves the scheduler with limits of its own

@@ -21,6 +21,7 @@ from orcinus.plan import make_plan
 from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
 from orcinus.runtime.weight_files import read_headers
 from tests.commands import orcinus
+from tests.gguf_files import write_gguf
 
 MAIN, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
 NAME = "some-owner/some.model"
@@ -162,3 +163,48 @@ def test_a_head_is_compared_once_the_weights_are_there(
     with LLM(NAME, max_model_len=32, block_size=8) as llm:
         assert llm.resolved.num_parameters == planned.resolved.num_parameters + 97 * 48
         assert "lm_head.weight differs" in llm.resolved.notes[0]
+
+
+@pytest.fixture
+def gguf_cache(cache: Path) -> Path:
+    """The same repository with GGUF files in its commits: two number formats, one of them split, and something else."""
+    folder = cache / MAIN
+    whole = write_gguf(folder, folder / "some.model-Q8_0.gguf")
+    (folder / "split").mkdir()
+    write_gguf(folder, folder / "split" / "some.model-q4_k_m.gguf", split=20)
+    (folder / "mmproj-Q8_0.gguf").write_bytes(b"GGUF of images")
+    (folder / "other-Q5_0.gguf").symlink_to(whole)
+    (folder / "another-Q5_0.gguf").symlink_to(whole)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [
+        (f"{NAME}:Q8_0", "some.model-Q8_0.gguf"),
+        (f"{NAME}:q8_0", "some.model-Q8_0.gguf"),
+        (f"{NAME}@main:Q8_0", "some.model-Q8_0.gguf"),
+        (f"{NAME}/some.model-Q8_0.gguf", "some.model-Q8_0.gguf"),
+        (f"{NAME}:Q4_K_M", "split/some.model-q4_k_m-00001-of-00002.gguf"),
+        (f"{NAME}/split/some.model-q4_k_m-00001-of-00002.gguf", "split/some.model-q4_k_m-00001-of-00002.gguf"),
+    ],
+)
+def test_a_gguf_file_of_a_repository(gguf_cache: Path, model: str, file: str) -> None:
+    assert find_model(model) == find_config(model) == find_headers(model)[0] == gguf_cache / file
+    assert find_model(model, weights=False) == gguf_cache / file
+    plan = make_plan(EngineConfig(model=model, max_model_len=32))
+    assert (plan.resolved.architecture, plan.resolved.revision) == ("Qwen3ForCausalLM", MAIN)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (f"{NAME}:Q6_K", f"{NAME}:Q6_K names a GGUF file, and {NAME} has none: give one like {NAME}/FILE.gguf"),
+        (f"{NAME}:Q5_0", f"has several: another-Q5_0.gguf, other-Q5_0.gguf: give one like {NAME}/FILE.gguf"),
+        (f"{NAME}/gone.gguf", f"{NAME}/gone.gguf names a GGUF file, and {NAME} has none"),
+        (f"{NAME}:", "no model folder at"),
+    ],
+)
+def test_a_gguf_file_that_a_repository_lacks(gguf_cache: Path, model: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        make_plan(EngineConfig(model=model))

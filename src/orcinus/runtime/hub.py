@@ -5,30 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from orcinus.errors import ModelError, shown
-from orcinus.gguf_file import gguf_in, is_gguf
+from orcinus.gguf_file import PART, gguf_in, is_gguf
 from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 WEIGHTS = "*.safetensors"
 FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
+PROJECTORS = "*mmproj*"  # GGUF files of what sees images
 COPIES = ["consolidated*", "original/*"]  # other formats of the same weights
 Found = TypeVar("Found")
-REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.*))?", re.DOTALL)
+REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^:]*))?(?::([\w.-]+)|/([\w.-]+(?:/[\w.-]+)*\.gguf))?", re.DOTALL)
 REVISION = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Repository(NamedTuple):
-    """A hub repository at a branch, tag or commit (None: main)."""
+    """A hub repository at a branch, tag or commit (None: main), and which of its GGUF files is meant, if one is."""
 
     name: str
     revision: str | None = None
+    gguf: str | None = None  # the file's name, or the number format at its end, such as Q4_K_M
 
     def __str__(self) -> str:
-        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+        named = self.name if self.revision is None else f"{self.name}@{self.revision}"
+        return named if self.gguf is None else f"{named}/{self.gguf}" if self.gguf.endswith(".gguf") else f"{named}:{self.gguf}"
 
 
 def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
@@ -40,6 +44,8 @@ def find_model(model: str | Path, revision: str | None = None, *, commit: str | 
     found = _locate(model, revision)
     if isinstance(found, Path):
         return found
+    if found.gguf is not None:
+        weights = True  # all is in one file
     return _ask(found._replace(revision=commit or found.revision), _download if weights else _download_the_rest)
 
 
@@ -49,23 +55,28 @@ def find_config(model: str | Path, revision: str | None = None) -> Path:
     Raises `ModelError` if there is none.
     """
     found = _locate(model, revision)
-    return found if isinstance(found, Path) else _ask(found, _download_config)
+    if isinstance(found, Path):
+        return found
+    return _ask(found, _download_config if found.gguf is None else _download)
 
 
 def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, dict[str, TensorHeader]]:
-    """A folder with config.json, and the headers of its weights.
+    """A folder with config.json, or a GGUF file, and the headers of its weights.
 
-    No weight is downloaded or read.
+    No weight is read, and none is downloaded but those of a GGUF file.
 
     Raises `ModelError` if there is no such model.
     """
     found = _locate(model, revision)
+    if isinstance(found, Repository) and found.gguf is not None:
+        found = _ask(found, _download)
     return (found, read_headers(found)) if isinstance(found, Path) else _ask(found, _download_headers)
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit of a folder in the hub's cache; None elsewhere."""
-    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
+    """The commit of a folder, or of a file, in the hub's cache; None elsewhere."""
+    inside = [path for path in (folder, *folder.parents) if path.parent.name == "snapshots" and COMMIT.fullmatch(path.name)]
+    return inside[0].name if inside else None
 
 
 def _locate(model: str | Path, revision: str | None) -> Path | Repository:
@@ -94,26 +105,54 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
         raise ModelError(
             f"no model folder at {where}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
         )
-    name, named = match.groups()
+    name, named, kind, file = match.groups()
     if named is not None and revision is not None and named != revision:
         raise ModelError(f"two revisions were given, {named} in {model} and {revision}: leave one of them out")
     wanted = revision if named is None else named
     if wanted is not None and (not REVISION.fullmatch(wanted) or ".." in wanted):
         raise ModelError(f"{shown(wanted)} is not a revision of {name}: give a branch, a tag or a commit")
-    return Repository(name, wanted)
+    return Repository(name, wanted, kind or file)
 
 
 def _download(repository: Repository) -> Path:
     from huggingface_hub import snapshot_download
 
-    name, revision = repository
+    name, revision, gguf = repository
+    if gguf is not None:
+        return _download_gguf(repository, gguf)
     return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=COPIES))
+
+
+def _download_gguf(repository: Repository, wanted: str) -> Path:
+    """One model among a repository's GGUF files, with all of its parts. Raises `ModelError` if it is not one."""
+    from huggingface_hub import snapshot_download
+
+    if wanted.endswith(".gguf"):
+        part = PART.fullmatch(wanted)
+        patterns = [f"{part[1]}-?????-of-{part[3]}.gguf" if part else wanted]
+    else:
+        spellings = {wanted, wanted.lower(), wanted.upper()}
+        patterns = [f"*[-._/]{kind}{end}.gguf" for kind in spellings for end in ("", "-?????-of-?????")]
+    name, revision, _ = repository
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=[PROJECTORS]))
+    found = [
+        path
+        for path in sorted(folder.rglob("*.gguf"))  # others may have been downloaded before
+        if any(fnmatchcase(f"/{path.relative_to(folder)}", f"*{pattern}") for pattern in patterns)
+        and not fnmatchcase(path.name, PROJECTORS)
+    ]
+    models = [path for path in found if (part := PART.fullmatch(path.name)) is None or int(part[2]) == 1]
+    if len(models) != 1:
+        several = ", ".join(str(path.relative_to(folder)) for path in models[:3])
+        problem = f"several: {several}" if models else "none"
+        raise ModelError(f"{repository} names a GGUF file, and {name} has {problem}: give one like {name}/FILE.gguf")
+    return models[0]
 
 
 def _download_the_rest(repository: Repository) -> Path:
     from huggingface_hub import snapshot_download
 
-    name, revision = repository
+    name, revision, _ = repository
     return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=[*COPIES, WEIGHTS]))
 
 
@@ -167,7 +206,8 @@ def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Foun
     except (NotASafetensorsRepoError, SafetensorsParsingError):
         raise ModelError(f"{repository} holds no weights in safetensors that can be read: convert them first") from None
     except RemoteEntryNotFoundError:
-        raise ModelError(f"{repository} has no config.json: it is not a model that can be loaded") from None
+        problem = f"{repository} has no config.json: it is not a model that can be loaded"
+        raise ModelError(f"{problem}; a GGUF file in it is named like {repository}:Q4_K_M") from None
     except unreachable as error:
         if isinstance(error, OSError) and error.filename is not None:  # error of a local file, not of a connection
             raise ModelError(_no_room(str(repository), f"{error.filename}: {error.strerror}")) from None

