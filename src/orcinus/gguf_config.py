@@ -34,14 +34,14 @@ class GgufArchitecture:
     fields: Mapping[str, str] = field(default_factory=lambda: FIELDS)
     flags: Mapping[str, str] = field(default_factory=lambda: BIASES)
     rope: bool = True  # rotary positions, not learned ones
-    interleaved: tuple[str, ...] = ()  # projections whose rows lie in pairs, as Llama's own code rotates them
+    paired: bool = False  # rows of queries and keys that rotate together are neighbours, as in Llama's own code
 
 
 ARCHITECTURES = {
-    "llama": GgufArchitecture("LlamaForCausalLM", interleaved=("attn_q", "attn_k")),
+    "llama": GgufArchitecture("LlamaForCausalLM", paired=True),
     "qwen2": GgufArchitecture("Qwen2ForCausalLM"),
     "qwen3": GgufArchitecture("Qwen3ForCausalLM"),
-    "smollm3": GgufArchitecture("SmolLM3ForCausalLM", interleaved=("attn_q", "attn_k")),
+    "smollm3": GgufArchitecture("SmolLM3ForCausalLM", paired=True),
     "gpt2": GgufArchitecture(
         "GPT2LMHeadModel",
         fields={

@@ -12,8 +12,6 @@ from typing import Any
 
 import httpx
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging
 
 from orcinus.text.tokenizer import load_tokenizer
 
@@ -45,6 +43,9 @@ def main() -> int:
     answers = served(file)
     tokenizer = load_tokenizer(file)
     assert tokenizer is not None
+    from transformers import AutoModelForCausalLM  # which looks for accelerate when it is imported
+    from transformers.utils import logging
+
     logging.set_verbosity_error()
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     failed = 0

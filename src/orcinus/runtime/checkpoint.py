@@ -83,7 +83,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{config_of(folder)} cannot be understood: {one_line(error)}") from error
     if not is_gguf(folder):
         return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
-    spec = scaled_rope(spec, rope_factors(folder), folder)
+    spec = scaled_rope(replace(spec, norm_offset=0.0), rope_factors(folder), folder)  # llama.cpp's converter adds the offset
     return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight, gguf=read_gguf(folder).architecture)
 
 
@@ -209,7 +209,7 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
 def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iterator[tuple[str, StoredTensor]]:
     """The wanted tensors of a checkpoint, mapped one at a time."""
     if checkpoint.gguf is not None:
-        yield from read_gguf_tensors(checkpoint.folder, checkpoint.gguf, checkpoint.spec.head_dim, wanted)
+        yield from read_gguf_tensors(checkpoint.folder, wanted, checkpoint.spec)
         return
     for name, tensor in read_tensors(checkpoint.folder, wanted):
         order = wanted[name].order

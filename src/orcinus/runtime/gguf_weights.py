@@ -6,7 +6,7 @@ Numbers are those of ggml's own Python library, in float32, rounded once to the 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from orcinus.errors import ModelError
 from orcinus.gguf_config import ARCHITECTURES as ROWS
 from orcinus.gguf_file import GgufTensor, read_gguf
 from orcinus.runtime.models import ARCHITECTURES, DecoderSpec, Family
-from orcinus.runtime.models.family import TensorNames
+from orcinus.runtime.models.family import Place, TensorNames
+from orcinus.runtime.models.row_order import Rows, paired_keys, paired_queries
 from orcinus.runtime.stored_tensor import put
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -28,6 +29,7 @@ AT_ONCE = 2**21  # numbers that are dequantised at once
 LAYER = re.compile(r"blk\.(\d+)\.(.+)\.(\w+)")
 IGNORED = re.compile(r"rope_(?:freqs|factors_long|factors_short)\.weight|blk\.\d+\.attn_rot_embd\.weight")
 FACTORS = "rope_freqs.weight"
+PAIRED = {"attn_q": paired_queries, "attn_k": paired_keys}
 EVERYTHING = (slice(None), slice(None))
 Data = npt.NDArray[np.uint8]
 
@@ -45,7 +47,8 @@ def gguf_family(name: str) -> Family:
             continue
         place = replace(place, transposed=False, order=None)  # llama.cpp has its own: matrices are all [outputs, inputs]
         if stored.startswith("blk.0."):
-            inner[stored.removeprefix("blk.0.")] = place
+            module = stored.removeprefix("blk.0.")
+            inner[module] = replace(place, order=PAIRED.get(module)) if ROWS[name].paired else place
         else:
             outer[stored] = place
     return replace(family, names=TensorNames(outer, LAYER, inner, IGNORED, layers="blk"))
@@ -75,16 +78,12 @@ def scaled_rope(spec: DecoderSpec, factors: tuple[float, ...] | None, path: Path
     return replace(spec, ropes=(replace(rope, inverse_frequencies=scaled, kind="llama3"),))
 
 
-def read_gguf_tensors(
-    path: Path, architecture: str, head_dim: int, wanted: Container[str]
-) -> Iterator[tuple[str, DequantizedTensor]]:
+def read_gguf_tensors(path: Path, wanted: Mapping[str, Place], spec: DecoderSpec) -> Iterator[tuple[str, DequantizedTensor]]:
     """The wanted tensors of a file and its other parts, in the order of the files."""
-    interleaved = ROWS[architecture].interleaved
     for name, tensor in read_gguf(path).tensors.items():
         if name in wanted:
-            match = LAYER.fullmatch(name)
-            pairs = match is not None and match[2] in interleaved
-            yield name, DequantizedTensor(tensor, head_dim if pairs else None)
+            order = wanted[name].order
+            yield name, DequantizedTensor(tensor, None if order is None else order(spec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +91,22 @@ class DequantizedTensor:
     """A tensor in its file. It is read, and takes memory, only in pieces."""
 
     tensor: GgufTensor
-    head_dim: int | None = None  # of a projection whose rows lie in pairs: number i of a head beside number i + head_dim / 2
+    order: Rows | None = None  # the file's row for each of the decoder's; None = they are in the same order
 
     def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
         """Fill `target` with a region of the tensor, in the dtype of the target."""
         assert not transposed, "matrices of GGUF files are [outputs, inputs]"
         data = _mapped(self.tensor)
         if len(self.tensor.shape) == 1:
-            put(self._in_order(self._numbers(data, range(self.tensor.shape[0])))[region], target, transposed=False)
+            numbers = self._numbers(data, range(self.tensor.shape[0]))
+            put((numbers if self.order is None else numbers[self.order])[region], target, transposed=False)
             return
         rows, columns = (range(size)[part] for size, part in zip(self.tensor.shape, (*region, *EVERYTHING), strict=False))
-        unit = self.head_dim or 1
-        step = max(1, AT_ONCE // max(1, len(columns)) // unit) * unit
+        step = max(1, AT_ONCE // max(1, len(columns)))
         for first in range(rows.start, rows.stop, step):
             last = min(first + step, rows.stop)
-            some = self._in_order(self._numbers(data[first:last], columns))
-            put(some, target[first - rows.start : last - rows.start], transposed=False)
+            here = slice(first, last) if self.order is None else self.order[first:last]
+            put(self._numbers(data[here], columns), target[first - rows.start : last - rows.start], transposed=False)
 
     def _numbers(self, data: Data, columns: range) -> Tensor:
         """The numbers of some columns, from the blocks that hold them; the last dimension of `data` is bytes."""
@@ -116,13 +115,6 @@ class DequantizedTensor:
         start = first * kind.numbers
         blocks = np.array(data[..., first * kind.bytes : last * kind.bytes])
         return dequantized(blocks, kind.name)[..., columns.start - start : columns.stop - start]
-
-    def _in_order(self, rows: Tensor) -> Tensor:
-        """Rows in the order of transformers: a head's first half before its second one."""
-        if self.head_dim is None:
-            return rows
-        pairs = rows.reshape(-1, self.head_dim // 2, 2, *rows.shape[1:])
-        return pairs.transpose(1, 2).reshape(rows.shape)
 
 
 def _mapped(tensor: GgufTensor) -> Data:
