@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from orcinus.runtime.cpu_kernels.elements import LOADED, array
-from orcinus.runtime.cpu_kernels.panel_product import PANEL, has, panel_product
+from orcinus.runtime.cpu_kernels.panel_product import PANEL, panel_product
+from orcinus.runtime.cpu_kernels.vectors import has
 from orcinus.runtime.linear_weight import LinearWeight, Split
 
 

@@ -20,8 +20,6 @@ threads. Compiling a kernel takes several seconds, so that all but the usual hea
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeAlias
 
 import numba
@@ -30,12 +28,13 @@ from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, exp, load, prefetch, rounded, tanh
+from orcinus.runtime.cpu_kernels.token_products import QUERIES, TOKENS, VECTORS, add_weighted, dots
+from orcinus.runtime.cpu_kernels.vectors import LANES
 
 NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
 PIECE = 512  # tokens; long enough that joining pieces costs nothing beside reading them
 LINE = 64  # bytes of a cache line
 EVERYTHING = 2**62  # larger than any sequence
-CONSTANT = (64, 128)  # head sizes of most models: as a constant it saves up to a quarter of the time (docs/log.md)
 Floats: TypeAlias = NDArray[Any]  # float32, or bfloat16 as uint16
 Words: TypeAlias = NDArray[np.int32]
 
@@ -47,50 +46,75 @@ def _scaled(x, scales, block, head, i):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _score(query, keys, scales, block, head, begin, end, cap, scores, group, block_size, head_dim):
+def _score(query, keys, scales, block, head, begin, end, cap, scores):
     """s = q · keysᵀ for places [begin, end) of a block.
 
     Other places get weight 0.
     """
+    group, block_size, dim = len(query), keys.shape[2], keys.shape[3]
+    first, whole = (block * keys.shape[1] + head) * block_size * dim, dim // LANES * LANES
+    scores[:] = NOTHING
+    for g in range(0, group, QUERIES):
+        queries = np.int64(QUERIES if g + QUERIES <= group else 1)
+        i = begin
+        while i < end:
+            tokens = np.int64(TOKENS if i + TOKENS <= end else 1)
+            dots(query, g * dim, queries, keys, first + i * dim, tokens, dim, whole, scores, g * block_size + i, block_size)
+            i += tokens
+    if whole == dim and scales is None and cap == 0:
+        return
     for g in range(group):
-        for i in range(block_size):
-            scores[g, i] = NOTHING
-    for i in range(begin, end):
-        for g in range(group):
-            s = F32(0)
-            for d in range(head_dim):
+        for i in range(begin, end):
+            s = scores[g, i]
+            for d in range(whole, dim):
                 s += query[g, d] * load(keys[block, head, i, d])
             s = _scaled(s, scales, block, head, i)
             scores[g, i] = s if cap == 0 else cap * tanh(s / cap)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _weigh(scores, peak, total, acc, task, group, block_size, head_dim):
+def _weigh(scores, peaks, totals, sums):
     """Turn scores into weights p; rescale the sums under the new maximum."""
+    group, block_size = scores.shape
     for g in range(group):
-        m = peak[task, g]
+        m = peaks[g]
         for i in range(block_size):
             m = max(m, scores[g, i])
-        shrink = exp(peak[task, g] - m)
-        for d in range(head_dim):
-            acc[task, g, d] *= shrink
+        shrink = exp(peaks[g] - m)
+        if m > peaks[g]:
+            row = sums[g]
+            for d in range(len(row)):
+                row[d] *= shrink
         weight = F32(0)
         for i in range(block_size):
             p = exp(scores[g, i] - m)
             scores[g, i] = p
             weight += p
-        peak[task, g] = m
-        total[task, g] = total[task, g] * shrink + weight
+        peaks[g] = m
+        totals[g] = totals[g] * shrink + weight
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _accumulate(scores, values, scales, block, head, begin, end, acc, task, group, head_dim):
+def _accumulate(weights, values, scales, block, head, begin, end, sums):
     """acc += p · values."""
-    for i in range(begin, end):
+    group, block_size, dim = len(sums), values.shape[2], values.shape[3]
+    first, whole = (block * values.shape[1] + head) * block_size * dim, dim // LANES * LANES
+    if whole < dim or scales is not None:
         for g in range(group):
-            p = _scaled(scores[g, i], scales, block, head, i)
-            for d in range(head_dim):
-                acc[task, g, d] += p * load(values[block, head, i, d])
+            for i in range(begin, end):
+                weights[g, i] = p = _scaled(weights[g, i], scales, block, head, i)
+                for d in range(whole, dim):
+                    sums[g, d] += p * load(values[block, head, i, d])
+    for g in range(0, group, QUERIES):
+        queries = np.int64(QUERIES if g + QUERIES <= group else 1)
+        column = np.int64(0)
+        while column < whole:
+            vectors = np.int64(VECTORS if column + VECTORS * LANES <= whole else 1)
+            add_weighted(
+                weights, g * block_size + begin, block_size, queries, values, first + begin * dim + column, dim, end - begin,
+                vectors, sums, g * dim + column,
+            )  # fmt: skip
+            column += vectors * LANES
 
 
 @numba.njit(error_model="numpy", forceinline=True)
@@ -100,18 +124,18 @@ def _prefetch(x, block, head):
     Blocks lie anywhere, and a processor foresees what is read next only within a page of memory.
     """
     size = x.shape[2] * x.shape[3]
-    first = (np.int64(block) * x.shape[1] + head) * size
+    first = (block * x.shape[1] + head) * size
     for at in range(first, first + size, LINE // x.itemsize):
         prefetch(x, at)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _attend_piece(
-    task, owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals, head_dim
+    task, owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals
 ):  # fmt: skip
     """One task: the queries of a group of heads, over one piece of a sequence."""
     keys, values, key_scales, value_scales = kv
-    group, block_size = sums.shape[1], keys.shape[2]
+    block_size, (group, head_dim) = keys.shape[2], sums.shape
     # neighbouring tasks are different pieces: each thread gets its share of the long sequences
     head, place = task // len(owners), task % len(owners)
     request = owners[place]
@@ -122,19 +146,19 @@ def _attend_piece(
     query, scores = np.empty((group, head_dim), np.float32), np.empty((group, block_size), np.float32)
     for g in range(group):
         at = (head * group + g) * head_dim
-        peaks[task, g], totals[task, g] = NOTHING, F32(0)
+        peaks[g], totals[g] = NOTHING, F32(0)
         for d in range(head_dim):
             query[g, d] = load(qkv[request, at + d]) * scale
-            sums[task, g, d] = F32(0)
+            sums[g, d] = F32(0)
     for b in range(begins // block_size, (ends + block_size - 1) // block_size):
-        block = tables[request, b]
+        block = np.int64(tables[request, b])
         if (b + 1) * block_size < ends:
-            _prefetch(keys, tables[request, b + 1], head)
-            _prefetch(values, tables[request, b + 1], head)
+            _prefetch(keys, np.int64(tables[request, b + 1]), head)
+            _prefetch(values, np.int64(tables[request, b + 1]), head)
         begin, end = max(0, begins - b * block_size), min(block_size, ends - b * block_size)
-        _score(query, keys, key_scales, block, head, begin, end, cap, scores, group, block_size, head_dim)
-        _weigh(scores, peaks, totals, sums, task, group, block_size, head_dim)
-        _accumulate(scores, values, value_scales, block, head, begin, end, sums, task, group, head_dim)
+        _score(query, keys, key_scales, block, head, begin, end, cap, scores)
+        _weigh(scores, peaks, totals, sums)
+        _accumulate(scores, values, value_scales, block, head, begin, end, sums)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -176,24 +200,14 @@ def _pieces(lengths, reach, piece):
     return owners, firsts
 
 
-@cache
-def _attend_pieces(head_dim: int) -> Callable[..., None]:
-    """All tasks, on all threads; `head_dim` is a constant of the kernel, or 0: any size.
-
-    Nothing but the call stands in the loop, because what does takes long to compile. Indices are cast to one type: the
-    function would be compiled again for another.
-    """
-
-    @numba.njit(parallel=True, error_model="numpy")
-    def attend_pieces(owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals):
-        for task in numba.prange(len(sums)):
-            _attend_piece(
-                np.int64(task), owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals,
-                head_dim if head_dim else kv[0].shape[3],
-            )  # fmt: skip
-
-    kernel: Callable[..., None] = keep_compiled(attend_pieces)
-    return kernel
+@numba.njit(parallel=True, error_model="numpy")
+def _attend_pieces(owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals):
+    """All tasks, on all threads. Indices are cast to one type: the function would be compiled again for another."""
+    for task in numba.prange(len(sums)):
+        _attend_piece(
+            np.int64(task), owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums[task], peaks[task],
+            totals[task],
+        )  # fmt: skip
 
 
 @numba.njit(error_model="numpy")
@@ -205,7 +219,7 @@ def _join(firsts, sums, peaks, totals, out):
             _join_pieces(request, head, first, last, sums, peaks, totals, out)
 
 
-_pieces, _join = keep_compiled(_pieces), keep_compiled(_join)
+_pieces, _attend_pieces, _join = keep_compiled(_pieces), keep_compiled(_attend_pieces), keep_compiled(_join)
 
 
 def decode_attention(
@@ -230,7 +244,6 @@ def decode_attention(
     owners, firsts = _pieces(lengths, reach, piece)
     tasks = len(owners) * kv_heads
     sums, peaks, totals = (np.empty((tasks, group, *size), np.float32) for size in ((head_dim,), (), ()))
-    attend = _attend_pieces(head_dim if head_dim in CONSTANT else 0)
     cap = F32(soft_cap or 0)  # 0: none
-    attend(owners, firsts, qkv, kv, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
+    _attend_pieces(owners, firsts, qkv, kv, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
     _join(firsts, sums, peaks, totals, out)

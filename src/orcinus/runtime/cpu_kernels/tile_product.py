@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from orcinus.runtime.cpu_kernels.elements import INT32
-from orcinus.runtime.cpu_kernels.panel_product import has
+from orcinus.runtime.cpu_kernels.vectors import has
 
 ROWS, LANES = (8, 32) if has("avx512f") else (6, 16)  # as many registers as leave room for the factors
 INT64, FLOAT = ir.IntType(64), ir.FloatType()
