@@ -26,7 +26,7 @@ import numpy as np
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.decode_attention import EVERYTHING, Floats, Words
 from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, load, rounded, tanh
-from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, tile_product
+from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, SIDE, tile_product, transpose
 from orcinus.runtime.cpu_kernels.tile_softmax import tile_softmax
 
 KEYS = 96  # tokens of a tile: a multiple of ROWS; both tiles of a head of 128 take 96 KiB, a part of the L2 cache
@@ -63,37 +63,44 @@ def _cap_and_mask(scores, count, begin, positions, reach, masked, cap):
 
 
 @numba.njit(error_model="numpy")
-def _read_queries(qkv, row, head, group, begin, end, scale, queries):
-    """Rows [begin, end) of a task as the lanes of panels, scaled."""
-    dim = queries.shape[1]
-    queries[:] = F32(0)
-    for at in range(begin, end):
-        first = (head * group + at % group) * dim
-        source, panel, lane = qkv[row + at // group, first : first + dim], queries[(at - begin) // LANES], (at - begin) % LANES
-        for d in range(dim):
-            panel[d, lane] = load(source[d]) * scale
+def _read_queries(qkv, row, head, group, begin, end, scale, dim, some, panel):
+    """Rows [begin, end) of a task as the lanes of a panel, scaled; `some` rows at a time."""
+    for lane in range(0, LANES, SIDE):
+        some[:] = F32(0)
+        for at in range(begin + lane, min(begin + lane + SIDE, end)):
+            first = (head * group + at % group) * dim
+            source, target = qkv[row + at // group, first : first + dim], some[at - begin - lane]
+            for d in range(dim):
+                target[d] = load(source[d]) * scale
+        for d in range(0, dim, SIDE):
+            transpose(some, d, some.shape[1], panel, d * LANES + lane, LANES)
 
 
 @numba.njit(error_model="numpy")
-def _write_rows(sums, totals, row, head, group, begin, end, dim, out):
-    for at in range(begin, end):
-        first = (head * group + at % group) * dim
-        panel, lane = (at - begin) // LANES, (at - begin) % LANES
-        target, source, inverse = out[row + at // group, first : first + dim], sums[panel], F32(1) / totals[panel, lane]
-        for d in range(dim):
-            target[d] = rounded(source[d, lane] * inverse, out)
+def _write_rows(panel, totals, row, head, group, begin, end, dim, some, out):
+    """Rows [begin, end) of a task, which are the lanes of a panel."""
+    for lane in range(0, min(LANES, end - begin), SIDE):
+        for d in range(0, dim, SIDE):
+            transpose(panel, d * LANES + lane, LANES, some, d, some.shape[1])
+        for at in range(begin + lane, min(begin + lane + SIDE, end)):
+            first = (head * group + at % group) * dim
+            source, target = some[at - begin - lane], out[row + at // group, first : first + dim]
+            inverse = F32(1) / totals[at - begin]
+            for d in range(dim):
+                target[d] = rounded(source[d] * inverse, out)
 
 
 @numba.njit(error_model="numpy", inline="always")
 def _attend_tile(
     qkv, kv, table, head, row, start, group, begin, end, scale, cap, reach, out,
-    queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
+    queries, scores, sums, totals, peaks, positions, key_tile, value_tile, some,
 ):  # fmt: skip
     """One task: rows [begin, end) of a request's chunk, whose first row is `row`, at position `start`."""
     keys, values, key_scales, value_scales = kv
     dim, wide = keys.shape[3], sums.shape[1]
     panels = (end - begin + LANES - 1) // LANES
-    _read_queries(qkv, row, head, group, begin, end, scale, queries[:panels])
+    for p in range(panels):
+        _read_queries(qkv, row, head, group, begin + p * LANES, end, scale, dim, some, queries[p])
     sums[:panels], totals[:panels], peaks[:panels] = F32(0), F32(0), LEAST
     for at in range(panels * LANES):
         positions[at // LANES, at % LANES] = start + min(begin + at, end - 1) // group
@@ -113,26 +120,29 @@ def _attend_tile(
             masked = first + count - 1 > low or first <= high - reach
             if masked or cap > 0:
                 _cap_and_mask(scores, count, first, positions[p], reach, masked, cap)
-            tile_softmax(scores, count, peaks[p], totals[p], sums[p], wide)
-            for d in range(0, wide, ROWS):
+            tile_softmax(scores, count, peaks[p], totals[p], sums[p], dim)
+            for d in range(0, dim, ROWS):
                 tile_product(value_tile, d, 1, wide, scores, count, sums[p], d * LANES)
-    _write_rows(sums, totals, row, head, group, begin, end, dim, out)
+    for p in range(panels):
+        first = begin + p * LANES
+        _write_rows(sums[p], totals[p], row, head, group, first, end, dim, some, out)
 
 
 @numba.njit(error_model="numpy")
 def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out):
     """The tasks of one thread."""
     kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
-    group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + ROWS - 1) // ROWS * ROWS
-    queries, sums = np.empty((panels, dim, LANES), np.float32), np.empty((panels, wide, LANES), np.float32)
+    group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + 2 * SIDE - 1) // SIDE * SIDE
+    queries, sums = np.empty((panels, wide, LANES), np.float32), np.empty((panels, wide, LANES), np.float32)
     totals, peaks = np.empty((panels, LANES), np.float32), np.empty((panels, LANES), np.float32)
     positions, scores = np.empty((panels, LANES), np.int64), np.empty((KEYS, LANES), np.float32)
     key_tile, value_tile = np.empty((KEYS, wide), np.float32), np.empty((KEYS, wide), np.float32)
+    some = np.empty((SIDE, wide), np.float32)
     for at in range(bounds[share], bounds[share + 1]):
         task = tasks[at]
         _attend_tile(
             qkv, kv, tables[task[0]], task[1], task[2], task[3], group, task[4], task[5], scale, cap, reach, out,
-            queries, scores, sums, totals, peaks, positions, key_tile, value_tile,
+            queries, scores, sums, totals, peaks, positions, key_tile, value_tile, some,
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from orcinus.runtime.cpu_kernels.elements import INT32
 from orcinus.runtime.cpu_kernels.vectors import has
 
 ROWS, LANES = (8, 32) if has("avx512f") else (6, 16)  # as many registers as leave room for the factors
+SIDE = 16  # of a square that `transpose` turns
 INT64, FLOAT = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
 
@@ -64,3 +65,40 @@ def tile_product(_, a, begin, row_step, step, b, count, out, out_begin):
 
     whole = types.int64
     return types.void(a, whole, whole, whole, b, whole, out, whole), generate
+
+
+@intrinsic
+def transpose(_, a, begin, step, out, out_begin, out_step):
+    """out[j, i] = a[i, j] for i, j < SIDE.
+
+    Arrays are contiguous float32, seen as flat, with rows at distances of `step` and `out_step`. Blocks of half the side are
+    exchanged across the diagonal, then blocks inside these, and so on.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _, begin, step, _, out_begin, out_step = arguments
+        a, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 3))
+        kind = ir.VectorType(FLOAT, SIDE)
+
+        def place(base, first, distance, row):
+            at = builder.add(first, builder.mul(distance, INT64(row)))
+            return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
+
+        def pick(one, other, places):
+            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(INT32, SIDE), places))
+
+        rows = [builder.load(place(a, begin, step, row), align=4) for row in range(SIDE)]
+        half = SIDE // 2
+        while half:
+            upper = [k if not k & half else SIDE + k - half for k in range(SIDE)]
+            lower = [k + half if not k & half else SIDE + k for k in range(SIDE)]
+            for row in (row for row in range(SIDE) if not row & half):
+                one, other = rows[row], rows[row + half]
+                rows[row], rows[row + half] = pick(one, other, upper), pick(one, other, lower)
+            half //= 2
+        for row, numbers in enumerate(rows):
+            builder.store(numbers, place(out, out_begin, out_step, row), align=4)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(a, whole, whole, out, whole, whole), generate
