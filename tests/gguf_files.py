@@ -13,9 +13,20 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
+from orcinus.gguf_config import ARCHITECTURES as ROWS
+
 Numbers = npt.NDArray[np.float32]
 NAMES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "GPT2LMHeadModel": "gpt2"}
-NAMES |= {"SmolLM3ForCausalLM": "smollm3"}
+NAMES |= {
+    "SmolLM3ForCausalLM": "smollm3",
+    "Gemma2ForCausalLM": "gemma2",
+    "Phi3ForCausalLM": "phi3",
+    "Olmo2ForCausalLM": "olmo2",
+}
+NAMES |= {"StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "GraniteForCausalLM": "granite"}
+NAMES |= {"CohereForCausalLM": "command-r", "NemotronForCausalLM": "nemotron"}
+OFFSET = ("gemma2", "nemotron")  # whose norms are written as what they multiply by
+PAIRED = ("llama", "smollm3", "granite")
 FLOATS = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16, "BF16": gguf.GGMLQuantizationType.BF16}
 KIND_OF_TOKEN = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
 
@@ -69,14 +80,19 @@ def _write_config(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_block_count(writer_layers(config))
     writer.add_feed_forward_length(either("intermediate_size", "n_inner") or 4 * hidden)
     writer.add_head_count(heads := either("num_attention_heads", "n_head"))
-    if "rms_norm_eps" not in config:
-        writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    name = NAMES[config["architectures"][0]]
+    for key, ours in ROWS[name].fields.items():
+        if f"{name}.{key}" not in writer.kv_data[0] and isinstance(value := config.get(ours), bool | int | float):
+            add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}[type(value)]
+            add(f"{name}.{key}", value)
+    if name == "gpt2":
         return
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "rms_norm_eps" in config:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     head_dim = config.get("head_dim") or hidden // heads
     writer.add_key_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_dimension_count(int(head_dim * config["rope_parameters"].get("partial_rotary_factor", 1.0)))
     rope = config["rope_parameters"]
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] in ("linear", "yarn"):
@@ -92,7 +108,9 @@ def _as_llama_cpp(data: Numbers, name: str, config: Mapping[str, Any]) -> Number
     if architecture == "gpt2":
         turned = data.ndim == 2 and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
         return np.ascontiguousarray(data.T) if turned else data
-    if architecture in ("llama", "smollm3") and ("q_proj" in name or "k_proj" in name):
+    if architecture in OFFSET and name.endswith("norm.weight"):
+        return data + 1
+    if architecture in PAIRED and ("q_proj" in name or "k_proj" in name):
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         halves = data.reshape(-1, 2, head_dim // 2, *data.shape[1:])
         return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(data.shape))

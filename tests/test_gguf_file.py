@@ -95,7 +95,8 @@ BAD = {
     "num_hidden_layers must be a whole number from 1 to 512, not 4000000000": header(
         [*LLAMA[:3], number("llama.block_count", 4_000_000_000), *LLAMA[4:]], [EMBEDDING]
     ),
-    "holds a mixture of experts": header([*LLAMA, number("llama.expert_count", 8)], [EMBEDDING]),
+    "llama.expert_count of this architecture is not supported": header([*LLAMA, number("llama.expert_count", 8)], [EMBEDDING]),
+    "llama.attn_logit_softcapping of this": header([*LLAMA, number("llama.attn_logit_softcapping", 30)], [EMBEDDING]),
     "rope scaling 'longrope' is not supported": header(
         [*LLAMA, text("llama.rope.scaling.type") + struct.pack("<I", STRING) + text("longrope")], [EMBEDDING]
     ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orcinus.errors import ModelError, shown
 from orcinus.gguf_file import GgufFile
 
+NUMBER = (int, float)
 FIELDS = {  # of a config, by the key that follows the architecture's name
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -19,11 +20,15 @@ FIELDS = {  # of a config, by the key that follows the architecture's name
     "attention.key_length": "head_dim",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
-BIASES = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_up.bias"}  # fields that are true if layers have these tensors
 THETA = 10000.0  # llama.cpp's default
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
-SCALINGS = ("linear", "yarn")  # of rotary frequencies; Llama 3's are stored as numbers
+SCALINGS = ("linear", "yarn", "longrope")  # of rotary frequencies; Llama 3's are stored as numbers
 YARN = {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow", "yarn_attn_factor": "attention_factor"}
+LONGROPE = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+LAYER_NORM, WINDOW = "attention.layer_norm_epsilon", {"attention.sliding_window": "sliding_window"}
+BIASES = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_up.bias"}
+
+More = Callable[[GgufFile, str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,64 @@ class GgufArchitecture:
     """How llama.cpp's files hold an architecture."""
 
     name: str  # in a config.json
-    fields: Mapping[str, str] = field(default_factory=lambda: FIELDS)
-    flags: Mapping[str, str] = field(default_factory=lambda: BIASES)
+    fields: Mapping[str, str] = field(default_factory=dict)  # besides `FIELDS`, or instead of some of them
+    flags: Mapping[str, str] = field(default_factory=lambda: BIASES)  # fields that are true if layers have these tensors
+    more: More = lambda file, prefix: {}  # further fields
+    reads: tuple[str, ...] = ()  # keys that `more` reads, among those of `OPTIONAL`
     rope: bool = True  # rotary positions, not learned ones
     paired: bool = False  # rows of queries and keys that rotate together are neighbours, as in Llama's own code
+
+
+def _score_dimensions(file: GgufFile, prefix: str, largest: int) -> int:
+    """What the scale of Gemma's scores follows from, which files leave out.
+
+    It is a head's dimensions, but a head's share of the model in the model with the most layers, as in llama.cpp.
+    """
+    share: int = file.get(f"{prefix}.embedding_length", int, 0) // max(1, file.get(f"{prefix}.attention.head_count", int, 1))
+    return share if file.get(f"{prefix}.block_count", int) == largest else _head_dim(file, prefix)
+
+
+def _gemma2(file: GgufFile, prefix: str) -> dict[str, Any]:
+    return {"query_pre_attn_scalar": _score_dimensions(file, prefix, largest=46)}
+
+
+def _phi3(file: GgufFile, prefix: str) -> dict[str, Any]:
+    original = file.get(f"{prefix}.rope.scaling.original_context_length", int)
+    window = file.get(f"{prefix}.attention.sliding_window", int) or None  # 0 is none
+    return {"sliding_window": window, **({} if original is None else {"original_max_position_embeddings": original})}
+
+
+def _olmo2(file: GgufFile, prefix: str) -> dict[str, Any]:
+    """With windows it is an OLMo 3, which scales the rotary frequencies of layers without windows alone."""
+    window = file.get(f"{prefix}.attention.sliding_window", int)
+    if not window:
+        return {}
+    pattern = file.values(f"{prefix}.attention.sliding_window_pattern") or []
+    theta = file.get(f"{prefix}.rope.freq_base_swa", NUMBER) or file.get(f"{prefix}.rope.freq_base", NUMBER, THETA)
+    return {
+        "architectures": ["Olmo3ForCausalLM"],
+        "sliding_window": window,
+        "layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern],
+        "rope_parameters": {
+            "full_attention": _rope(file, prefix),
+            "sliding_attention": {"rope_type": "default", "rope_theta": theta},
+        },
+    }
+
+
+def _gemma3(file: GgufFile, prefix: str) -> dict[str, Any]:
+    """As Gemma 2; five layers of six have windows, and rotary frequencies of their own."""
+    theta = file.get(f"{prefix}.rope.freq_base_swa", NUMBER, THETA)
+    everywhere = _rope(file, prefix)
+    if file.get(f"{prefix}.rope.freq_base", NUMBER) is None:
+        everywhere["rope_theta"] = 1e6
+    return {
+        "query_pre_attn_scalar": _score_dimensions(file, prefix, largest=62),
+        "rope_parameters": {
+            "full_attention": everywhere,
+            "sliding_attention": {"rope_type": "default", "rope_theta": theta},
+        },
+    }
 
 
 ARCHITECTURES = {
@@ -42,20 +101,77 @@ ARCHITECTURES = {
     "qwen2": GgufArchitecture("Qwen2ForCausalLM"),
     "qwen3": GgufArchitecture("Qwen3ForCausalLM"),
     "smollm3": GgufArchitecture("SmolLM3ForCausalLM", paired=True),
+    "gemma": GgufArchitecture("GemmaForCausalLM"),
+    "gemma2": GgufArchitecture(
+        "Gemma2ForCausalLM",
+        {
+            **WINDOW,
+            "attn_logit_softcapping": "attn_logit_softcapping",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
+        more=_gemma2,
+    ),
+    "phi2": GgufArchitecture("PhiForCausalLM", {LAYER_NORM: "layer_norm_eps"}),
+    "gemma3": GgufArchitecture(
+        "Gemma3ForCausalLM", {**WINDOW, "final_logit_softcapping": "final_logit_softcapping"}, more=_gemma3
+    ),
+    "phi3": GgufArchitecture("Phi3ForCausalLM", more=_phi3, reads=("attention.sliding_window",)),
+    "gptneox": GgufArchitecture(
+        "GPTNeoXForCausalLM",
+        {LAYER_NORM: "layer_norm_eps", "use_parallel_residual": "use_parallel_residual"},
+        {"attention_bias": "attn_qkv.bias"},
+    ),
+    "olmo": GgufArchitecture("OlmoForCausalLM", {"attention.clamp_kqv": "clip_qkv"}, paired=True),
+    "olmo2": GgufArchitecture("Olmo2ForCausalLM", more=_olmo2, reads=("attention.sliding_window",)),
+    "granite": GgufArchitecture(
+        "GraniteForCausalLM",
+        {
+            "attention.scale": "attention_multiplier",
+            "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier",
+            "logit_scale": "logits_scaling",
+        },
+        paired=True,
+    ),
+    "command-r": GgufArchitecture(
+        "CohereForCausalLM", {LAYER_NORM: "layer_norm_eps", "logit_scale": "logit_scale"}, paired=True
+    ),
+    "stablelm": GgufArchitecture(
+        "StableLmForCausalLM",
+        {LAYER_NORM: "layer_norm_eps", "use_parallel_residual": "use_parallel_residual"},
+        {"use_qkv_bias": "attn_q.bias"},
+    ),
+    "starcoder2": GgufArchitecture("Starcoder2ForCausalLM", {LAYER_NORM: "norm_epsilon"}, {"use_bias": "attn_q.bias"}),
+    "glm4": GgufArchitecture("Glm4ForCausalLM", paired=True),
+    "nemotron": GgufArchitecture("NemotronForCausalLM", {LAYER_NORM: "norm_eps"}),
+    "arcee": GgufArchitecture("ArceeForCausalLM", paired=True),
+    "seed_oss": GgufArchitecture("SeedOssForCausalLM", flags={**BIASES, "attention_out_bias": "attn_output.bias"}),
     "gpt2": GgufArchitecture(
         "GPT2LMHeadModel",
-        fields={
+        {
             "context_length": "n_positions",
             "embedding_length": "n_embd",
             "block_count": "n_layer",
             "feed_forward_length": "n_inner",
             "attention.head_count": "n_head",
-            "attention.layer_norm_epsilon": "layer_norm_epsilon",
+            LAYER_NORM: "layer_norm_epsilon",
         },
         flags={},
         rope=False,
     ),
 }
+# Keys that change what a model computes: a file that has one which its row does not read is refused.
+OPTIONAL = (
+    *(
+        "attention.sliding_window",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "attention.scale",
+        "attention.clamp_kqv",
+    ),
+    *("attention.max_alibi_bias", "embedding_scale", "residual_scale", "logit_scale", "expert_count"),
+)
+NEEDED = ("context_length", "embedding_length", "block_count", "attention.head_count")
 
 
 def gguf_architecture(file: GgufFile) -> GgufArchitecture:
@@ -72,47 +188,45 @@ def gguf_architecture(file: GgufFile) -> GgufArchitecture:
 def gguf_config(file: GgufFile) -> dict[str, Any]:
     """The config of a file's model. Raises `ModelError` for metadata that cannot be meant."""
     row, prefix = gguf_architecture(file), file.architecture
-    if file.get(f"{prefix}.expert_count", int, 0):
-        raise ModelError(f"{file.path} holds a mixture of experts, which is not supported")
+    unread = [key for key in OPTIONAL if key not in {**row.fields} and key not in row.reads]
+    if found := [f"{prefix}.{key}" for key in unread if file.fields.get(f"{prefix}.{key}")]:
+        raise ModelError(f"{file.path} cannot be served: {', '.join(found)} of this architecture is not supported")
     if EMBEDDING not in file.tensors or len(file.tensors[EMBEDDING].shape) != 2:
         raise ModelError(f"weights are missing in {file.path}: {EMBEDDING}")
-    number = (int, float)
-    found = {name: file.get(f"{prefix}.{key}", number) for key, name in row.fields.items()}
-    missing = [f"{prefix}.{key}" for key in ("context_length", "embedding_length", "block_count", "attention.head_count")
-               if found[row.fields[key]] is None]  # fmt: skip
-    if missing:
+    names = {**FIELDS, **row.fields}
+    values = {key: file.get(f"{prefix}.{key}", bool if key == "use_parallel_residual" else NUMBER) for key in names}
+    if missing := [f"{prefix}.{key}" for key in NEEDED if values[key] is None]:
         raise ModelError(f"{file.path} cannot be understood: it has no {', '.join(missing)}")
-    config = {name: value for name, value in found.items() if value is not None}
     return {
         "architectures": [row.name],
         "vocab_size": file.tensors[EMBEDDING].shape[0],
         "tie_word_embeddings": HEAD not in file.tensors,
-        **config,
+        **{names[key]: value for key, value in values.items() if value is not None},
         **{name: f"blk.0.{tensor}" in file.tensors for name, tensor in row.flags.items()},
         **({"rope_parameters": _rope(file, prefix)} if row.rope else {}),
+        **row.more(file, prefix),
     }
 
 
 def _rope(file: GgufFile, prefix: str) -> dict[str, Any]:
     """The rotary embedding's settings, as transformers names them."""
-    number = (int, float)
-    settings: dict[str, Any] = {"rope_type": "default", "rope_theta": file.get(f"{prefix}.rope.freq_base", number, THETA)}
+    settings: dict[str, Any] = {"rope_type": "default", "rope_theta": file.get(f"{prefix}.rope.freq_base", NUMBER, THETA)}
     rotated, head_dim = file.get(f"{prefix}.rope.dimension_count", int), _head_dim(file, prefix)
-    if rotated is not None and head_dim and rotated != head_dim:
-        settings["partial_rotary_factor"] = rotated / head_dim
-    kind = file.get(f"{prefix}.rope.scaling.type", str, "none")
+    settings["partial_rotary_factor"] = rotated / head_dim if rotated and head_dim else 1.0
+    longrope = {name: file.floats(tensor) for name, tensor in LONGROPE.items() if tensor in file.tensors}
+    kind = "longrope" if longrope else file.get(f"{prefix}.rope.scaling.type", str, "none")
     if kind == "none":
         return settings
-    if kind not in SCALINGS:
+    if kind not in SCALINGS or (kind == "longrope") != (len(longrope) == len(LONGROPE)):
         raise ModelError(f"{file.path} cannot be served: rope scaling {shown(kind)} is not supported in GGUF files")
-    settings["rope_type"] = kind
-    factor, original = (file.get(f"{prefix}.rope.scaling.{name}", number) for name in ("factor", "original_context_length"))
+    factor, original = (file.get(f"{prefix}.rope.scaling.{name}", NUMBER) for name in ("factor", "original_context_length"))
+    settings |= {"rope_type": kind, **longrope}
     if factor is not None:
         settings["factor"] = factor
     if original is not None and kind != "linear":
         settings["original_max_position_embeddings"] = original
     if kind == "yarn":
-        found = {ours: file.get(f"{prefix}.rope.scaling.{name}", number) for name, ours in YARN.items()}
+        found = {ours: file.get(f"{prefix}.rope.scaling.{name}", NUMBER) for name, ours in YARN.items()}
         settings |= {name: value for name, value in found.items() if value is not None}
     return settings
 

@@ -21,6 +21,7 @@ from orcinus.errors import ModelError, shown
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 MOST_HEADER_BYTES = 128 * 2**20  # a vocabulary of 262,144 tokens has 10 MiB
 MOST_FIELDS, MOST_TENSORS, MOST_NAME_BYTES, MOST_DIMENSIONS = 2**12, 2**17, 2**10, 4
+MOST_FLOATS = 2**14  # of a tensor that belongs to the description
 SMALL = 2**12  # bytes of an array that is read at once
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # as struct names them
@@ -102,6 +103,15 @@ class GgufFile:
         """The elements of an array field; None if there is none. Raises `ModelError` if it is no array."""
         found = self.get(name, (list, LargeArray))
         return found.values() if isinstance(found, LargeArray) else found
+
+    def floats(self, name: str) -> list[float]:
+        """The numbers of a small tensor in float32. Raises `ModelError` if it is none."""
+        tensor = self.tensors[name]
+        if tensor.type.name != "F32" or tensor.num_bytes > MOST_FLOATS * 4:
+            raise ModelError(f"{name} in {self.path} is {tensor.type.name} of shape {list(tensor.shape)}: it must be a few F32")
+        with tensor.file.open("rb") as stream:
+            stream.seek(tensor.offset)
+            return list(struct.unpack(f"<{tensor.num_bytes // 4}f", stream.read(tensor.num_bytes)))
 
     @property
     def architecture(self) -> str:

@@ -19,7 +19,7 @@ from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import release_freed
 from orcinus.runtime.dummy import fill_at_random
-from orcinus.runtime.gguf_weights import gguf_family, read_gguf_tensors, rope_factors, scaled_rope
+from orcinus.runtime.gguf_weights import gguf_family, read_gguf_tensors, scaled_rope
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import (
     ARCHITECTURES,
@@ -83,7 +83,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{config_of(folder)} cannot be understood: {one_line(error)}") from error
     if not is_gguf(folder):
         return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
-    spec = scaled_rope(replace(spec, norm_offset=0.0), rope_factors(folder), folder)  # llama.cpp's converter adds the offset
+    spec = scaled_rope(replace(spec, norm_offset=0.0), folder)  # llama.cpp's converter adds the offset
     return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight, gguf=read_gguf(folder).architecture)
 
 

@@ -54,22 +54,15 @@ def gguf_family(name: str) -> Family:
     return replace(family, names=TensorNames(outer, LAYER, inner, IGNORED, layers="blk"))
 
 
-def rope_factors(path: Path) -> tuple[float, ...] | None:
-    """What a file divides each rotary frequency by, if it does (Llama 3.1 and later)."""
-    tensor = read_gguf(path).tensors.get(FACTORS)
-    if tensor is None:
-        return None
-    if tensor.type.name not in FLOATS or len(tensor.shape) != 1:
-        raise ModelError(
-            f"{FACTORS} in {path} is {tensor.type.name} of shape {list(tensor.shape)}: it must be numbers in a row"
-        )
-    return tuple(dequantized(np.array(_mapped(tensor)), tensor.type.name).float().tolist())
+def scaled_rope(spec: DecoderSpec, path: Path) -> DecoderSpec:
+    """The spec with the rotary frequencies that a file scales (Llama 3.1 and later).
 
-
-def scaled_rope(spec: DecoderSpec, factors: tuple[float, ...] | None, path: Path) -> DecoderSpec:
-    """The spec with the rotary frequencies that a file scales. Raises `ModelError` if there are too few or too many."""
-    if factors is None or not spec.ropes:
+    Raises `ModelError` if there are too few or too many.
+    """
+    file = read_gguf(path)
+    if FACTORS not in file.tensors or not spec.ropes:
         return spec
+    factors = file.floats(FACTORS)
     (rope,) = spec.ropes
     frequencies = rope.inverse_frequencies
     if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
