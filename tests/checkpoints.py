@@ -76,12 +76,17 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 ALTERNATING = {"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 WIDE = BASE | {"hidden_size": 96}  # heads of 16, of which a quarter is 4 dimensions
 ALIKE = {name: value for name, value in BASE.items() if name != "num_key_value_heads"}  # all heads have their own keys
+FALCON = {name: value for name, value in ALIKE.items() if name != "intermediate_size"} | {"ffn_hidden_size": 80}
 LONG_FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
 LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, **LONG_FACTORS}
 TWO_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
+
+IMAGES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+IMAGES |= {"image_size": 28, "patch_size": 14}
+IMAGE_TOKENS = {"image_token_index": 96, "boi_token_index": 95, "eoi_token_index": 94}
 
 MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     "gemma": lambda: hf.GemmaConfig(**BASE, head_dim=20),
@@ -90,6 +95,9 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     ),
     "gemma3": lambda: hf.Gemma3TextConfig(
         **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, rope_parameters=TWO_ROPES
+    ),
+    "gemma3-with-images": lambda: hf.Gemma3Config(
+        text_config=MORE_CONFIGS["gemma3"]().to_dict(), vision_config=IMAGES, mm_tokens_per_image=4, **IMAGE_TOKENS
     ),
     "phi3": lambda: hf.Phi3Config(**BASE),
     "phi3-longrope-partial": lambda: hf.Phi3Config(
@@ -124,10 +132,10 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
         eos_token_id=None,
         pad_token_id=None,
     ),
-    "falcon-7b": lambda: hf.FalconConfig(**ALIKE),
-    "falcon-40b": lambda: hf.FalconConfig(**ALIKE, new_decoder_architecture=True, num_kv_heads=2, bias=True),
-    "falcon-11b": lambda: hf.FalconConfig(**ALIKE, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1),
-    "falcon-one-after-the-other": lambda: hf.FalconConfig(**ALIKE, parallel_attn=False, multi_query=False, bias=True),
+    "falcon-7b": lambda: hf.FalconConfig(**FALCON),
+    "falcon-40b": lambda: hf.FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    "falcon-11b": lambda: hf.FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1),
+    "falcon-one-after-the-other": lambda: hf.FalconConfig(**FALCON, parallel_attn=False, multi_query=False, bias=True),
 }
 # Between them: soft caps, sandwich and output norms, 1 + w, norms of all heads, parallel layers, fused and paired rows,
 # parts of heads rotated, layers without rotation.

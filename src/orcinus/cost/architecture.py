@@ -199,9 +199,10 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
     hidden = size("hidden_size", "n_embd", "d_model")
     heads = size("num_attention_heads", "n_head", "n_heads")
     grouped = config.get("new_decoder_architecture", True)
-    alone = 1 if config.get("multi_query") and not config.get("new_decoder_architecture") else heads
+    kind = str(config.get("model_type"))
+    alone = 1 if config.get("multi_query", kind == "falcon") and not config.get("new_decoder_architecture") else heads
     kv_heads = size("num_key_value_heads", "num_kv_heads", "n_head_kv", default=alone) if grouped else alone
-    usual = "gelu" if config.get("model_type") in UNGATED or "n_embd" in config or "n_head" in config else "silu"
+    usual = "gelu" if kind in UNGATED or "n_embd" in config or "n_head" in config else "silu"
     activation = str(config.get("hidden_act") or config.get("activation_function") or config.get("activation") or usual)
     return Architecture(
         name=name,
@@ -211,16 +212,24 @@ def from_config(config: Mapping[str, Any], name: str) -> Architecture:
         kv_heads=kv_heads,
         ffn=size("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=4 * hidden),
         vocab=size("vocab_size"),
-        gated="silu" in activation or "swish" in activation or "glu" in activation or "gemma" in str(config.get("model_type")),
+        gated="silu" in activation or "swish" in activation or "glu" in activation or "gemma" in kind,
         max_model_len=size("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048),
         head_dim=size("head_dim", default=hidden // heads),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        parallel=bool(config.get("parallel_attn", False)),
+        tied=bool(config.get("tie_word_embeddings", kind in TIED)),
+        parallel=kind in PARALLEL or any(config.get(name, kind == family) for name, family in PARALLEL_IF.items()),
         window=_window(config),
     )
 
 
-UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "falcon", "bloom", "phi", "mpt")  # families without a gate by default
+# Families without a gate by default, with a tied head by default, with parallel layers, and with windows on some layers:
+UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "falcon", "bloom", "phi", "mpt", "starcoder2", "nemotron", "arcee")
+TIED = ("gpt2", "opt", "falcon", "starcoder2", "cohere", "cohere2", "gemma", "gemma2", "gemma3", "gemma3_text")
+PARALLEL = ("phi", "gptj", "cohere", "cohere2")
+PARALLEL_IF = {
+    "parallel_attn": "falcon",
+    "use_parallel_residual": "gpt_neox",
+}  # fields, and who has them by default
+ALTERNATING = ("gemma2", "gemma3", "gemma3_text", "cohere2", "olmo3")
 UNKNOWN = {  # config fields of models that cannot be computed here
     "num_local_experts": "a mixture of experts",
     "num_experts": "a mixture of experts",
@@ -246,6 +255,7 @@ def _check_family(config: Mapping[str, Any], name: str) -> None:
 def _window(config: Mapping[str, Any]) -> int | None:
     """The sliding window, if every layer has it; else None."""
     mixed = "layer_types" in config or "sliding_window_pattern" in config or not config.get("use_sliding_window", True)
+    mixed = mixed or config.get("model_type") in ALTERNATING
     window = config.get("sliding_window")
     return window if isinstance(window, int) and not isinstance(window, bool) and window > 0 and not mixed else None
 

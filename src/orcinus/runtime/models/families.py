@@ -24,6 +24,7 @@ from orcinus.runtime.models.tensor_names import (
     SANDWICH,
     STARCODER2,
     UNGATED,
+    text_of,
 )
 
 Switches: TypeAlias = "dict[str, Any]"
@@ -48,6 +49,7 @@ def row(
     tensors: TensorNames = LLAMA,
     *,
     required: Mapping[str, bool] | None = None,
+    text_type: str | None = None,
     reads: tuple[str, ...] = (),
     **switches: Any,
 ) -> Family:
@@ -59,6 +61,7 @@ def row(
         names=tensors,
         switches=switches,
         required=required or {},
+        text_type=text_type,
         reads=reads,
     )
 
@@ -92,6 +95,18 @@ def _falcon_shares_norm(config: Any) -> bool:
     return bool(config.num_ln_in_parallel_attn == 1 if config.new_decoder_architecture else config.parallel_attn)
 
 
+GEMMA3: Switches = {
+    "activation": Field("hidden_activation"),
+    "norm_outputs": True,
+    "qk_norm": "head",
+    "windows": windows,
+    "scales": _gemma_scales,
+    "required": {"use_bidirectional_attention": False},
+    "reads": ("query_pre_attn_scalar",),
+    **GEMMA,
+    **SOFT_CAPS,
+}
+
 ARCHITECTURES: dict[str, Family] = {
     "LlamaForCausalLM": row("llama", "LlamaModel", "Llama 2, Llama 3.x, SmolLM, SmolLM2, Yi", **ALL_BIASES),
     "MistralForCausalLM": row("mistral", "MistralModel", "Mistral 7B (sliding window)", windows=windows),
@@ -124,20 +139,17 @@ ARCHITECTURES: dict[str, Family] = {
         **GEMMA,
         **SOFT_CAPS,
     ),
-    "Gemma3ForCausalLM": row(
-        "gemma3_text",
-        "Gemma3TextModel",
-        "Gemma 3 (text)",
-        SANDWICH,
-        activation=Field("hidden_activation"),
-        norm_outputs=True,
-        qk_norm="head",
+    "Gemma3ForCausalLM": row("gemma3_text", "Gemma3TextModel", "Gemma 3 270M and 1B", SANDWICH, **GEMMA3),
+    "Gemma3ForConditionalGeneration": row(
+        "gemma3", "Gemma3Model", "Gemma 3 4B to 27B (text alone)", text_of(SANDWICH), text_type="gemma3_text", **GEMMA3
+    ),
+    "Mistral3ForConditionalGeneration": row(
+        "mistral3",
+        "Mistral3Model",
+        "Mistral Small 3.1 and 3.2 (text alone)",
+        text_of(LLAMA),
+        text_type="mistral",
         windows=windows,
-        scales=_gemma_scales,
-        required={"use_bidirectional_attention": False},
-        reads=("query_pre_attn_scalar",),
-        **GEMMA,
-        **SOFT_CAPS,
     ),
     "Phi3ForCausalLM": row("phi3", "Phi3Model", "Phi-3, Phi-3.5, Phi-4, Phi-4-mini", PHI3, windows=windows),
     "PhiForCausalLM": row(

@@ -147,6 +147,7 @@ class Family:
     names: TensorNames
     switches: Mapping[str, Any]  # that differ from `LLAMA_SWITCHES`
     required: Mapping[str, bool]  # fields of the config that must be on, or off: the decoder cannot do otherwise
+    text_type: str | None = None  # model_type of the `text_config`, if the config is of a model that also sees images
     reads: tuple[str, ...] = ()  # fields that functions among the switches read, besides those of every architecture
 
     @property

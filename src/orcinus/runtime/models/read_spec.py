@@ -10,7 +10,8 @@ from dataclasses import fields
 from typing import Any
 
 from orcinus.disk_cache import DiskCache
-from orcinus.model_config import LARGEST
+from orcinus.errors import ModelError
+from orcinus.model_config import LARGEST, check_sizes, shown
 from orcinus.runtime.models import families, family, rope, spec
 from orcinus.runtime.models.family import Family
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
@@ -33,11 +34,23 @@ def read_spec(config: Mapping[str, Any], row: Family) -> DecoderSpec:
     question = json.dumps([row.model_type, row.base, config]).encode()
     if (kept := KEPT.find(question)) is not None:
         return DecoderSpec.from_json(kept)
+    if row.text_type is not None:
+        config = _text_config(config)
     check_rope(config)
     with _quiet_transformers():
         found = row.read(_with_defaults(config, row))
     KEPT.keep(question, found.to_json())
     return found
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that describes the text model. Raises `ModelError`."""
+    inner = config.get("text_config")
+    if not isinstance(inner, Mapping):
+        raise ModelError(f"text_config must be an object, not {shown(inner)}")
+    check_sizes(inner, "text_config")
+    tied = config.get("tie_word_embeddings")
+    return inner if tied is None else {**inner, "tie_word_embeddings": tied}
 
 
 def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
@@ -47,7 +60,7 @@ def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    kind = CONFIG_MAPPING[row.model_type]
+    kind = CONFIG_MAPPING[row.text_type or row.model_type]
     known = {field.name for field in fields(kind)} | set(kind.attribute_map)
     wanted = known & (READ | row.config_fields) | READ_ANYWHERE
     found = deepcopy({name: value for name, value in config.items() if name in wanted})

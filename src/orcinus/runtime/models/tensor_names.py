@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from orcinus.runtime.models.family import Place, TensorNames
 from orcinus.runtime.models.row_order import after_padding, grouped_qkv, paired_keys, paired_queries
@@ -111,3 +112,9 @@ GPT2 = TensorNames(
     ignored=re.compile(r"h\.\d+\.attn\.(bias|masked_bias)"),
     layers="h",
 )
+IMAGES = r"(?:vision_tower|multi_modal_projector)\..*"
+
+
+def text_of(names: TensorNames) -> TensorNames:
+    """Names in a model that also sees images, whose other parts are ignored."""
+    return replace(names, ignored=re.compile(f"{names.ignored.pattern}|{IMAGES}"))
