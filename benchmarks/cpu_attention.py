@@ -1,6 +1,6 @@
 """Attention on a CPU: the kernels of decodes and prompts, and torch.
 
-    python benchmarks/cpu_attention.py [decodes | prompts] [--threads 2] [--repeats 15]
+    python benchmarks/cpu_attention.py [decodes | prompts | formats] [--threads 2] [--repeats 15]
 
 Three ways to attend with one query per request over scattered K/V blocks, timed in turn on the same data:
   kernel   the `cpu` backend (orcinus.runtime.cpu_kernels), which reads blocks where they are
@@ -10,6 +10,8 @@ Bandwidth counts the bytes of the keys and values once. Medians; the read of a l
 
 Two ways to attend with chunks of prompts, in turn: the kernel, and one scaled-dot-product call per chunk, over a copy of its
 context if it has one. The ratio is the median of the rounds' ratios; operations are those of the pairs that see each other.
+
+Three formats of keys and values for decodes, in turn: milliseconds of the fastest call, medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numba
 import torch
@@ -32,7 +35,7 @@ from orcinus.runtime.attention import CpuAttention, Heads, ReferenceAttention
 from orcinus.runtime.attention.reference import attend, fused, parts
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.prompt_attention import prompt_attention
-from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
 
 BLOCK = 16
@@ -55,6 +58,11 @@ PROMPTS = [  # chunks, tokens before each, tokens of each, query heads, key/valu
     (1, 1024, 128, 4, 2, 64),
     (1, 0, 8, 4, 2, 64),
 ]
+
+
+FORMATS = {"float32": (torch.float32, "auto"), "bfloat16": (torch.bfloat16, "auto"), "int8": (torch.bfloat16, "int8")}
+HEADS = [(16, 8, 128), (9, 3, 64)]  # query heads, key/value heads, head size
+POOL = 32_768  # tokens in the K/V memory of `formats`, which all requests share: more than a cache holds
 
 
 def seconds_in_turn(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:
@@ -153,9 +161,34 @@ def measure_prompts(shape: tuple[int, int, int, int, int, int], dtype: torch.dty
     print(f"{name:<52} {milliseconds} {rates[0]:9.1f} {rates[1]:9.1f} {ratio:8.2f}x")
 
 
+def compare_formats(sizes: tuple[int, int, int], repeats: int) -> None:
+    """Milliseconds of the decode kernel for each format of keys and values, and how many times as fast int8 is."""
+    heads, kv_heads, dim = sizes
+    numbers, attend = Heads(heads, kv_heads, dim, dim**-0.5), CpuAttention()
+    print(f"\n{heads}/{kv_heads} heads of {dim}\n\n| decodes | context | {' | '.join(FORMATS)} | to bfloat16 | to float32 |")
+    print(f"|{'---|' * 7}")
+    for context in (512, 2048, 8192):
+        for requests in (1, 8, 32):
+            packed = packed_chunks(requests, context - 1, 1)
+            packed.decodes.tables.remainder_(POOL // BLOCK)
+            packed.slot_blocks.remainder_(POOL // BLOCK)
+            calls = []
+            for dtype, kv_cache_dtype in FORMATS.values():
+                (kv,) = allocate(1, POOL // BLOCK, kv_heads, BLOCK, dim, dtype, torch.device("cpu"), kv_cache_dtype)
+                kv.fill_(0.01)
+                qkv = torch.randn(requests, (heads + 2 * kv_heads) * dim).to(dtype)
+                calls.append(partial(attend, qkv, None, kv, packed, numbers))
+            seconds = seconds_in_turn(calls, repeats)
+            cells = [f"{1e3 * min(each):.3f}" for each in seconds]
+            for other in (seconds[1], seconds[0]):
+                ratio = statistics.median(theirs / ours for theirs, ours in zip(other, seconds[2], strict=True))
+                cells.append(f"{ratio:.2f}x")
+            print(f"| {requests} | {context} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("decodes", "prompts"), help="only these")
+    parser.add_argument("what", nargs="?", choices=("decodes", "prompts", "formats"), help="only these")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
@@ -163,7 +196,9 @@ def main() -> None:
     numba.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"{arguments.threads} threads, torch {torch.__version__}")
-    if arguments.what != "prompts":
+    for sizes in HEADS if arguments.what in (None, "formats") else ():
+        compare_formats(sizes, arguments.repeats)
+    if arguments.what in (None, "decodes"):
         ceiling = torch.randn(2**26)
         print(
             f"{'GB/s: requests x context':<46} {'read':>8} {'kernel':>8} {'gather':>8} {'loop':>8} "
@@ -172,7 +207,7 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             for shape in SHAPES:
                 measure(shape, dtype, arguments.repeats, ceiling)
-    if arguments.what != "decodes":
+    if arguments.what in (None, "prompts"):
         print(f"{'chunks':<52} {'kernel ms':>9} {'torch ms':>9} {'GFLOP/s':>9} {'torch':>9} {'ratio':>9}")
         for dtype in (torch.float32, torch.bfloat16):
             for chunk in PROMPTS:

@@ -1,11 +1,13 @@
-"""What `quantization="int8"` saves and costs on a CPU: products, iterations, and the bundled model's text.
+"""What `quantization="int8"` and `kv_cache_dtype="int8"` save and cost on a CPU: products, iterations, and a model's text.
 
     python -m benchmarks.quantization [products] [iterations] [quality] [--threads N] [--rounds 7] [--geometry small qwen3-0.6b]
+    python -m benchmarks.quantization quality --model model.gguf --text FILE …
     python -m benchmarks.quantization --quick        # a toy, to see that everything works
 
 Without words all three run. All sides take turns; a figure is the median of the rounds, a ratio the median of the rounds'
 ratios. CPU milliseconds are those of all threads of the process. Products include the quantisation of their rows. Iterations
-are decodes with made-up weights. The texts of `quality` are conversations that the bundled model was not trained on.
+are decodes with made-up weights. The texts of `quality` are conversations that the bundled model was not trained on, or for
+another model the first pieces of each file. `benchmarks/cpu_attention.py` times attention over 8-bit keys and values.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from benchmarks.on_gpu.geometry import QWEN, TOY_QWEN, Geometry
 from orcinus import LLM, SamplingParams
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
+from orcinus.runtime import onednn_weights
 from orcinus.runtime.int8_weights import Int8Weight
-from orcinus.runtime.linear_weight import Split
-from orcinus.runtime.models import PlainWeight
+from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from tools.tiny.corpus.chat import draw
 
 SMALL = replace(TOY_QWEN, name="small", layers=8, hidden=512, heads=8, kv_heads=4, head_dim=64, ffn=1536, vocab=32_000)
@@ -46,6 +48,14 @@ SIDES: Mapping[str, dict[str, Any]] = {
     "int8, bfloat16": {"dtype": "bfloat16", "quantization": "int8"},
     "int8, float32": {"dtype": "float32", "quantization": "int8"},
 }
+INT8_KV = {"kv_cache_dtype": "int8"}
+QUALITY = {
+    **SIDES,
+    "bfloat16, int8 K/V": SIDES["bfloat16"] | INT8_KV,
+    "float32, int8 K/V": SIDES["float32"] | INT8_KV,
+    "int8, bfloat16, int8 K/V": SIDES["int8, bfloat16"] | INT8_KV,
+}
+PIECE, PIECES = 512, 4  # tokens of a piece of a file, and pieces of all files
 Timed = tuple[float, float]  # milliseconds, and CPU milliseconds
 
 
@@ -88,10 +98,9 @@ def products(options: argparse.Namespace) -> None:
     for outputs, inputs in [(64, 64)] if options.quick else SHAPES:
         count = 2 if options.quick else max(1, BYTES // (4 * outputs * inputs))
         weights = [torch.randn(outputs, inputs) for _ in range(count)]
-        split = Split.columns(outputs)
+        split = Split(SplitKind.COLUMN, (SplitPart(outputs, outputs),))
         packed = {
-            dtype: [PlainWeight(weight.to(dtype), split).process_after_loading() for weight in weights]
-            for dtype in (torch.float32, torch.bfloat16)
+            dtype: [onednn_weights.prepack(weight.to(dtype)) for weight in weights] for dtype in (torch.float32, torch.bfloat16)
         }
         int8 = [Int8Weight.quantize(weight, split) for weight in weights]
         del weights
@@ -99,7 +108,7 @@ def products(options: argparse.Namespace) -> None:
         def side(quantized: bool, x: torch.Tensor, packed: Any = packed, int8: Any = int8) -> Callable[[], Timed]:
             if quantized:
                 return lambda: timed(lambda: [weight.multiply(x, None) for weight in int8])
-            return lambda: timed(lambda: [weight.multiply(x, None) for weight in packed[x.dtype]])
+            return lambda: timed(lambda: [onednn_weights.multiply(x, weight, None) for weight in packed[x.dtype]])
 
         for rows in ROWS:
             x = torch.randn(rows, inputs)
@@ -132,25 +141,33 @@ def iterations(geometry: Geometry, options: argparse.Namespace) -> None:
 
 
 def quality(options: argparse.Namespace) -> None:
-    """Perplexity, logits and greedy tokens of the bundled model on held-out conversations."""
-    rng = random.Random(5)
-    chats = [draw(rng, held_out=True) for _ in range(4 if options.quick else 60)]
-    print("\n| weights | perplexity | largest difference of a log-probability | mean | same best token | equal greedy tokens |")
+    """Perplexity, logits and greedy tokens of a model."""
+    print("\n| format | perplexity | largest difference of a log-probability | mean | same best token | equal greedy tokens |")
     print("|---|---|---|---|---|---|")
     expected: tuple[Any, Any] | None = None
-    for name, side in SIDES.items():
-        with LLM(**side) as llm:
-            scored, answers = score(llm, chats)
+    for name, side in QUALITY.items():
+        with LLM(options.model, **side) as llm:
+            scored, answers = score(llm, pieces(llm, options))
         expected = expected or (scored, answers)
         print(compared(name, (scored, answers), expected), flush=True)
 
 
-def score(llm: LLM, chats: list[Any]) -> tuple[list[Any], list[tuple[int, ...]]]:
-    """The log-probabilities of the tokens of each text (cut to 200) with the best ones, and greedy answers of 32 tokens."""
+def pieces(llm: LLM, options: argparse.Namespace) -> list[list[int]]:
+    """Token ids of the texts: pieces of the files, or of 60 held-out conversations the first 200 tokens."""
     tokenizer = llm.tokenizer
     assert tokenizer is not None
+    if options.text:
+        files = [tokenizer.encode(file.read_text(encoding="utf-8")) for file in options.text]
+        each = PIECES // len(files)
+        return [list(ids[PIECE * number : PIECE * (number + 1)]) for ids in files for number in range(each)]
+    rng = random.Random(5)
+    chats = [draw(rng, held_out=True) for _ in range(4 if options.quick else 60)]
     texts = [tokenizer.encode(chat) if isinstance(chat, str) else tokenizer.encode_chat(chat) for chat in chats]
-    prompts = [list(text[:200]) for text in texts]
+    return [list(text[:200]) for text in texts]
+
+
+def score(llm: LLM, prompts: list[list[int]]) -> tuple[list[Any], list[tuple[int, ...]]]:
+    """The log-probabilities of the tokens of each text with the best ones, and greedy answers of 32 tokens."""
     rows = []
     for output in llm.generate(prompts, SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1)):
         rows += [(row.logprob, row.top[0][0]) for row in output.prompt_logprobs or () if row is not None]
@@ -176,8 +193,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--geometry", nargs="+", choices=GEOMETRIES, default=["small", "qwen3-0.6b"])
+    parser.add_argument("--model", type=Path, help="of the section quality, with --text; default: the bundled model")
+    parser.add_argument("--text", type=Path, nargs="+", default=[], metavar="FILE")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    if (options.model is None) != (not options.text):
+        parser.error("--model needs --text, and --text a --model")
     if options.quick:
         options.rounds, options.geometry = 2, ["toy"]
     torch.set_num_threads(options.threads)

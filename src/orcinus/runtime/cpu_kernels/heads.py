@@ -36,15 +36,12 @@ def _rotate_head(first, second, cos, sin):
 
 @numba.njit(error_model="numpy", forceinline=True)
 def _store(source, target, scales, at):
-    """A key or value, into its slot; as an 8-bit integer it also takes the place of the exact one."""
+    """A key or value, into its slot."""
     if scales is None:
         for d in range(len(source)):
             target[d] = source[d]
     else:
-        scale = quantize_row(source, target)
-        scales[at] = scale
-        for d in range(len(source)):
-            source[d] = rounded(load(target[d]) * scale, source)
+        scales[at] = quantize_row(source, target)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")
@@ -75,8 +72,7 @@ def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, o
 
     qkv `[T, (heads + 2 · kv_heads) · head_dim]`; the number of query heads; the weights of both norms `[head_dim]`, or empty,
     and their eps; cosine and sine `[T, rotated dimensions / 2]`, or empty; the `arrays` of a `LayerKV`; each row's block
-    (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16. Where keys and values are stored as 8-bit
-    integers, those of `qkv` are rounded in the same way.
+    (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16.
     """
     for row in range(len(qkv)):
         _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
