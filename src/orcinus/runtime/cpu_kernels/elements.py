@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
+
+from orcinus.runtime.cpu_kernels.vectors import fetch
 
 KVArrays: TypeAlias = tuple[  # keys and values; the scales of both, if they are bytes
     np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None
@@ -95,10 +96,7 @@ def prefetch(_, x, place):
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(fetch, [pointer, INT32(0), INT32(3), INT32(1)])  # to read; keep in all caches; data, not code
+        fetch(builder, builder.gep(data, [arguments[1]]))
         return context.get_dummy_value()
 
     return types.none(x, types.intp), generate

@@ -40,6 +40,7 @@ from orcinus.runtime.cpu_kernels.vectors import (
     WORDS,
     ZEROS,
     everywhere,
+    fetch,
     fma,
     halves,
     has,
@@ -48,6 +49,7 @@ from orcinus.runtime.cpu_kernels.vectors import (
 
 VECTORS = 2  # of a panel's outputs: two products for each number of x that is read
 PANEL = VECTORS * LANES
+AHEAD = 64  # inputs, whose weights are fetched early: with several rows the processor itself does not look that far
 DOT = has("avx512bf16")  # products of pairs of bfloat16, added up in float32
 
 
@@ -92,6 +94,8 @@ def _loop(builder: ir.IRBuilder, rows: int, x: list[ir.Value], panel: ir.Value, 
     sums = [[builder.phi(VECTOR) for _ in range(VECTORS)] for _ in range(rows)]
     places = [builder.add(builder.mul(k, INDEX(VECTORS)), INDEX(v)) for v in range(VECTORS)]
     weights = [builder.load(builder.gep(panel, [place]), align=4 * LANES) for place in places]
+    for place in places:
+        fetch(builder, builder.gep(panel, [builder.add(place, INDEX(AHEAD * VECTORS))]))
     following = [
         _step(builder, builder.load(builder.gep(row, [k]), align=2), weights, mine) for row, mine in zip(x, sums, strict=True)
     ]

@@ -39,6 +39,14 @@ def fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [x, y, total])
 
 
+def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
+    """Ask for the cache line at a pointer, which may lie outside of any memory. Nothing waits for it."""
+    place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [place.type, WORD, WORD, WORD])
+    to_read, all_caches, data = WORD(0), WORD(3), WORD(1)
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [place, to_read, all_caches, data])
+
+
 def words(number: int) -> ir.Constant:
     """A vector of one integer."""
     return ir.Constant(WORDS, [number] * LANES)
