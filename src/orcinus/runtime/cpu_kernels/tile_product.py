@@ -13,30 +13,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from orcinus.runtime.cpu_kernels.elements import INT32
-from orcinus.runtime.cpu_kernels.vectors import has
+from orcinus.runtime.cpu_kernels import vectors
+from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, WORD, everywhere, fma, has
 
-ROWS, LANES = (8, 32) if has("avx512f") else (6, 16)  # as many registers as leave room for the factors
+ROWS, LANES = 8 if has("avx512f") else 6, 2 * vectors.LANES  # as many registers as leave room for the factors
 SIDE = 16  # of a square that `transpose` turns
-INT64, FLOAT = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
 
 
 def vector_at(builder, base, at):
     """A pointer to LANES numbers of an array, from an element."""
     return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
-
-
-def splat(builder, number):
-    """A vector of one number."""
-    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, INT32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
-
-
-def multiply_add(builder, a, b, c):
-    """a · b + c, in one instruction if the processor has it."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [a, b, c])
 
 
 @intrinsic
@@ -50,15 +37,15 @@ def tile_product(_, a, begin, row_step, step, b, count, out, out_begin):
     def generate(context, builder, signature, arguments):
         _, begin, row_step, step, _, count, _, out_begin = arguments
         a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
-        places = [vector_at(builder, out, builder.add(out_begin, INT64(row * LANES))) for row in range(ROWS)]
+        places = [vector_at(builder, out, builder.add(out_begin, INDEX(row * LANES))) for row in range(ROWS)]
         sums = [cgutils.alloca_once_value(builder, builder.load(place, align=4)) for place in places]
-        with cgutils.for_range(builder, count, intp=INT64) as loop:
-            factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INT64(LANES))), align=4)
+        with cgutils.for_range(builder, count, intp=INDEX) as loop:
+            factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INDEX(LANES))), align=4)
             first = builder.add(begin, builder.mul(loop.index, step))
             for row, total in enumerate(sums):
-                at = builder.add(first, builder.mul(row_step, INT64(row)))
+                at = builder.add(first, builder.mul(row_step, INDEX(row)))
                 factor = builder.load(builder.gep(a, [at]), align=4)
-                builder.store(multiply_add(builder, splat(builder, factor), factors, builder.load(total)), total)
+                builder.store(fma(builder, everywhere(builder, factor, LANES), factors, builder.load(total)), total)
         for place, total in zip(places, sums, strict=True):
             builder.store(builder.load(total), place, align=4)
         return context.get_dummy_value()
@@ -81,11 +68,11 @@ def transpose(_, a, begin, step, out, out_begin, out_step):
         kind = ir.VectorType(FLOAT, SIDE)
 
         def place(base, first, distance, row):
-            at = builder.add(first, builder.mul(distance, INT64(row)))
+            at = builder.add(first, builder.mul(distance, INDEX(row)))
             return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
 
         def pick(one, other, places):
-            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(INT32, SIDE), places))
+            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(WORD, SIDE), places))
 
         rows = [builder.load(place(a, begin, step, row), align=4) for row in range(SIDE)]
         half = SIDE // 2

@@ -12,10 +12,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from orcinus.runtime.cpu_kernels.elements import EXP2, INT32, LOG2_E
-from orcinus.runtime.cpu_kernels.tile_product import INT64, LANES, VECTOR, multiply_add, vector_at
+from orcinus.runtime.cpu_kernels.elements import EXP2, LOG2_E
+from orcinus.runtime.cpu_kernels.tile_product import LANES, VECTOR, vector_at
+from orcinus.runtime.cpu_kernels.vectors import INDEX, WORD, fma
 
-INTEGERS = ir.VectorType(INT32, LANES)
+INTEGERS = ir.VectorType(WORD, LANES)
 
 
 def _constant(number):
@@ -33,7 +34,7 @@ def _exp(builder, x):
     whole = builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.floor.v{LANES}f32"), [power])
     fraction, value = builder.fsub(power, whole), _constant(EXP2[0])
     for factor in EXP2[1:]:
-        value = multiply_add(builder, value, fraction, _constant(factor))
+        value = fma(builder, value, fraction, _constant(factor))
     exponent = builder.add(builder.fptosi(whole, INTEGERS), ir.Constant(INTEGERS, [127] * LANES))
     return builder.fmul(value, builder.bitcast(builder.shl(exponent, ir.Constant(INTEGERS, [23] * LANES)), VECTOR))
 
@@ -53,19 +54,19 @@ def tile_softmax(_, scores, count, peaks, totals, sums, rows):
         _, count, _, _, _, rows = arguments
 
         def row(base, number):
-            return vector_at(builder, base, builder.mul(number, INT64(LANES)))
+            return vector_at(builder, base, builder.mul(number, INDEX(LANES)))
 
-        peak_at, total_at = row(peaks, INT64(0)), row(totals, INT64(0))
+        peak_at, total_at = row(peaks, INDEX(0)), row(totals, INDEX(0))
         before = builder.load(peak_at, align=4)
         two = [cgutils.alloca_once_value(builder, before) for _ in range(2)]  # each waits for its last one
-        with cgutils.for_range(builder, builder.sdiv(count, INT64(2)), intp=INT64) as loop:
+        with cgutils.for_range(builder, builder.sdiv(count, INDEX(2)), intp=INDEX) as loop:
             for place, peak in enumerate(two):
-                score = builder.load(row(scores, builder.add(builder.mul(loop.index, INT64(2)), INT64(place))), align=4)
+                score = builder.load(row(scores, builder.add(builder.mul(loop.index, INDEX(2)), INDEX(place))), align=4)
                 builder.store(_largest(builder, score, builder.load(peak)), peak)
         peak = _largest(builder, *map(builder.load, two))
         shrink = _exp(builder, builder.fsub(before, peak))
         total = cgutils.alloca_once_value(builder, builder.fmul(builder.load(total_at, align=4), shrink))
-        with cgutils.for_range(builder, count, intp=INT64) as loop:
+        with cgutils.for_range(builder, count, intp=INDEX) as loop:
             place = row(scores, loop.index)
             weight = _exp(builder, builder.fsub(builder.load(place, align=4), peak))
             builder.store(weight, place, align=4)
@@ -74,7 +75,7 @@ def tile_softmax(_, scores, count, peaks, totals, sums, rows):
         builder.store(builder.load(total), total_at, align=4)
         changed = builder.bitcast(builder.fcmp_unordered("!=", shrink, _constant(1)), ir.IntType(LANES))
         with builder.if_then(builder.icmp_unsigned("!=", changed, ir.IntType(LANES)(0))):  # noqa: SIM117
-            with cgutils.for_range(builder, rows, intp=INT64) as loop:
+            with cgutils.for_range(builder, rows, intp=INDEX) as loop:
                 place = row(sums, loop.index)
                 builder.store(builder.fmul(builder.load(place, align=4), shrink), place, align=4)
         return context.get_dummy_value()

@@ -27,16 +27,19 @@ VECTOR, WORDS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
-def everywhere(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+def everywhere(builder: ir.IRBuilder, value: ir.Value, lanes: int = LANES) -> ir.Value:
     """A vector of one number."""
-    nothing, firsts = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), ir.Constant(WORDS, [0] * LANES)
+    nothing, firsts = (
+        ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined),
+        ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes),
+    )
     return builder.shuffle_vector(builder.insert_element(nothing, value, WORD(0)), nothing, firsts)
 
 
 def fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.Value:
-    """x · y + total, rounded once where the processor can."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [x, y, total])
+    """x · y + total of vectors of any size, rounded once where the processor can."""
+    kind, name = ir.FunctionType(x.type, [x.type] * 3), f"llvm.fmuladd.v{x.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x, y, total])
 
 
 def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
