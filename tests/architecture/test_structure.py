@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
         "disk_cache",
         "distribution",
         "files",
+        "garbage",
         "gguf_config",
         "gguf_file",
         "model_config",
@@ -210,6 +211,25 @@ def test_the_offline_path_needs_no_server_and_no_command_line() -> None:
     """A machine with a GPU may have torch, triton, transformers, numba and safetensors, and nothing else of ours."""
     others = ("typer", "rich", "fastapi", "uvicorn", "pydantic", "zmq", "msgspec", "httpx", "httptools", "matplotlib")
     assert loaded_by("import orcinus, orcinus.runtime.gpu.executor; orcinus.LLM()", *others) == "[]"
+
+
+GENERATE = """
+import contextlib, gc, sys
+sys.argv[1:] = ["generate", "--max-tokens", "1", "Hi"]
+from orcinus.__main__ import main
+with contextlib.suppress(SystemExit):
+    main()
+print([name for name in {unwanted} if name in sys.modules], gc.get_threshold()[0])
+"""
+
+
+def test_a_command_that_answers_starts_with_what_it_uses() -> None:
+    """Each of these takes a tenth of a second or more; Python's garbage collector took four tenths."""
+    unwanted = ("transformers", "scipy", "llguidance", "huggingface_hub", "zmq", "msgspec", "fastapi", "httpx", "matplotlib")
+    ours = ("orcinus.serve", "orcinus.sim", "orcinus.bench", "orcinus.runtime.parallel.executor", "orcinus.runtime.gpu")
+    command = [sys.executable, "-c", GENERATE.format(unwanted=unwanted + ours)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 10000"
 
 
 def test_the_checklist_needs_no_engine() -> None:

@@ -22,6 +22,7 @@ from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, FinishCode, Request
 from orcinus.core.unserved import Unserved
 from orcinus.errors import OrcinusError, cause, one_line
+from orcinus.garbage import collect_rarely
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.parent import end_with, leave_signals_to_parent
 from orcinus.serve.engines import ServedEngine, build_served, from_wire
@@ -219,6 +220,7 @@ def _late(event: Event) -> Event:
 
 def main() -> None:
     """Serve the engine configured on standard input; the exit status tells how it ended."""
+    collect_rarely()
     logging.getLogger("orcinus.build").setLevel(logging.INFO)  # shows how a GPU's memory was divided
     address, parent, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s")
