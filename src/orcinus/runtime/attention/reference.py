@@ -13,6 +13,8 @@ from orcinus.runtime.attention.port import Angles, Heads, causal_mask, split
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
 
+SCORES = 2**22  # soft-capped scores that are computed at once, for all heads
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -78,9 +80,17 @@ def fused(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | 
 
 
 def capped(q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor, cap: float) -> Tensor:
-    """`fused` with soft-capped scores (Gemma 2), which torch's fused attention lacks; in float32, as that computes."""
-    group = q.shape[1] // len(keys)
-    keys, values = keys.float().repeat_interleave(group, 0), values.float().repeat_interleave(group, 0)
-    scores = torch.matmul(q.transpose(0, 1).float(), keys.transpose(1, 2)) * scale
-    weights = (cap * torch.tanh(scores / cap)).masked_fill(~mask, float("-inf")).softmax(-1)
-    return torch.matmul(weights, values).transpose(0, 1).to(q.dtype)
+    """`fused` with soft-capped scores (Gemma 2), which torch's fused attention lacks; in float32, as that computes.
+
+    Scores are made for some rows at a time, because those of a long chunk would take much memory.
+    """
+    kv_heads, length, _ = keys.shape
+    group = q.shape[1] // kv_heads
+    keys, values = keys.float()[:, None], values.float()[:, None]
+    rows, outs = max(1, SCORES // (q.shape[1] * length)), []
+    for some, seen in zip(torch.split(q, rows), torch.split(mask, rows), strict=True):
+        queries = some.float().reshape(len(some), kv_heads, group, -1).permute(1, 2, 0, 3)  # [kv_heads, group, rows, dim]
+        scores = torch.matmul(queries, keys.transpose(2, 3)) * scale
+        weights = (cap * torch.tanh(scores / cap)).masked_fill(~seen, float("-inf")).softmax(-1)
+        outs.append(torch.matmul(weights, values).permute(2, 0, 1, 3).flatten(1, 2))
+    return torch.cat(outs).to(q.dtype)

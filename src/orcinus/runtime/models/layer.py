@@ -123,10 +123,11 @@ class Layer(nn.Module):
         self.mlp = MLP(spec, make)
         self.mlp_post_norm = norm() if spec.norm_outputs else None
 
-    def norms(self) -> list[nn.Module]:
-        """The norms of the residual stream, and of what is added to it."""
-        found = (self.attention_norm, self.attention_post_norm, self.mlp_norm, self.mlp_post_norm)
-        return [norm for norm in found if norm is not None]
+    def norms(self) -> list[Norm | Residual]:
+        """All norms but those of single heads, which attention computes."""
+        of_stream = (self.attention_norm, self.attention_post_norm, self.mlp_norm, self.mlp_post_norm)
+        of_heads = (self.attention.q_norm, self.attention.k_norm)
+        return [norm for norm in of_stream if norm is not None] + [norm for norm in of_heads if isinstance(norm, HeadsNorm)]
 
     def forward(self, x: Tensor, delta: Tensor | None, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         """What is to be added to the residual stream `x` at last.
