@@ -1,4 +1,4 @@
-"""What `quantization="int8"` and `kv_cache_dtype="int8"` save and cost on a CPU: products, iterations, and a model's text.
+"""What the options `quantization` and `kv_cache_dtype` save and cost on a CPU: products, iterations, and a model's text.
 
     python -m benchmarks.quantization [products] [iterations] [quality] [--threads N] [--rounds 7] [--geometry small qwen3-0.6b]
     python -m benchmarks.quantization quality --model model.gguf --text FILE …
@@ -32,9 +32,9 @@ from benchmarks.on_gpu.geometry import QWEN, TOY_QWEN, Geometry
 from orcinus import LLM, SamplingParams
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
-from orcinus.runtime import onednn_weights
-from orcinus.runtime.int8_weights import Int8Weight
-from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
+from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.models import PlainWeight
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from tools.tiny.corpus.chat import draw
 
 SMALL = replace(TOY_QWEN, name="small", layers=8, hidden=512, heads=8, kv_heads=4, head_dim=64, ffn=1536, vocab=32_000)
@@ -47,6 +47,8 @@ SIDES: Mapping[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "int8, bfloat16": {"dtype": "bfloat16", "quantization": "int8"},
     "int8, float32": {"dtype": "float32", "quantization": "int8"},
+    "int4, bfloat16": {"dtype": "bfloat16", "quantization": "int4"},
+    "int4, float32": {"dtype": "float32", "quantization": "int4"},
 }
 INT8_KV = {"kv_cache_dtype": "int8"}
 QUALITY = {
@@ -56,6 +58,7 @@ QUALITY = {
     "int8, bfloat16, int8 K/V": SIDES["int8, bfloat16"] | INT8_KV,
 }
 PIECE, PIECES = 512, 4  # tokens of a piece of a file, and pieces of all files
+QUANTIZED = [name for name, given in SIDES.items() if "quantization" in given]
 Timed = tuple[float, float]  # milliseconds, and CPU milliseconds
 
 
@@ -77,18 +80,18 @@ def in_turn(sides: Mapping[str, Callable[[], Timed]], rounds: int) -> dict[str, 
 
 
 def line(label: str, found: Mapping[str, list[Timed]], per: int = 1) -> str:
-    """Milliseconds and CPU milliseconds of each side, and how many times as fast int8 is as the others (by CPU time)."""
+    """Milliseconds and CPU milliseconds of each side, and how many times as fast integers are as floats (by CPU time)."""
     cells = [f"{median(w for w, _ in each) / per:9.3f} ({median(c for _, c in each) / per:.3f})" for each in found.values()]
     ratios = []
-    for ours, theirs in (("int8, bfloat16", "bfloat16"), ("int8, float32", "float32")):
-        pairs = list(zip(found[theirs], found[ours], strict=True))
+    for ours in QUANTIZED:
+        pairs = list(zip(found[SIDES[ours]["dtype"]], found[ours], strict=True))
         wall, cpu = (median(a[kind] / max(b[kind], 1e-9) for a, b in pairs) for kind in (0, 1))
         ratios.append(f"{wall:.2f}x ({cpu:.2f}x)")
     return f"| {label} | {' | '.join(cells)} | {' | '.join(ratios)} |"
 
 
 def header(what: str) -> str:
-    names = [what, *SIDES, "int8 to bfloat16", "int8 to float32"]
+    names = [what, *SIDES, *(f"{side.split(',')[0]} to {SIDES[side]['dtype']}" for side in QUANTIZED)]
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
@@ -98,21 +101,26 @@ def products(options: argparse.Namespace) -> None:
     for outputs, inputs in [(64, 64)] if options.quick else SHAPES:
         count = 2 if options.quick else max(1, BYTES // (4 * outputs * inputs))
         weights = [torch.randn(outputs, inputs) for _ in range(count)]
-        split = Split(SplitKind.COLUMN, (SplitPart(outputs, outputs),))
+        split = Split.columns(outputs)
         packed = {
-            dtype: [onednn_weights.prepack(weight.to(dtype)) for weight in weights] for dtype in (torch.float32, torch.bfloat16)
+            dtype: [PlainWeight(weight.to(dtype), split).process_after_loading() for weight in weights]
+            for dtype in (torch.float32, torch.bfloat16)
         }
-        int8 = [Int8Weight.quantize(weight, split) for weight in weights]
+        integers = {name: [made.quantize(weight, split) for weight in weights] for name, made in QUANTIZED_WEIGHTS.items()}
         del weights
 
-        def side(quantized: bool, x: torch.Tensor, packed: Any = packed, int8: Any = int8) -> Callable[[], Timed]:
-            if quantized:
-                return lambda: timed(lambda: [weight.multiply(x, None) for weight in int8])
-            return lambda: timed(lambda: [onednn_weights.multiply(x, weight, None) for weight in packed[x.dtype]])
+        def side(
+            quantization: str | None, x: torch.Tensor, packed: Any = packed, integers: Any = integers
+        ) -> Callable[[], Timed]:
+            if quantization is not None:
+                return lambda: timed(lambda: [weight.multiply(x, None) for weight in integers[quantization]])
+            return lambda: timed(lambda: [weight.multiply(x, None) for weight in packed[x.dtype]])
 
         for rows in ROWS:
             x = torch.randn(rows, inputs)
-            sides = {name: side("quantization" in given, x.to(getattr(torch, given["dtype"]))) for name, given in SIDES.items()}
+            sides = {
+                name: side(given.get("quantization"), x.to(getattr(torch, given["dtype"]))) for name, given in SIDES.items()
+            }
             print(line(f"{outputs} x {inputs}, {rows}", in_turn(sides, options.rounds), count), flush=True)
 
 

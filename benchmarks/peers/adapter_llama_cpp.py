@@ -16,7 +16,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from environments import LLAMA_CPP
-from gguf_file import write_gguf
+from gguf_file import QUANTIZED, write_gguf
 from protocol import Ids, Load, Loaded, Ran, Run, serve
 
 SERVER = Path(sys.prefix) / "bin" / "llama-server"
@@ -34,9 +34,9 @@ GREEDY = {
 
 
 def load(asked: Load) -> tuple[Loaded, Run]:
-    file = Path(asked.model) / "model.gguf"
+    file = Path(asked.model) / f"model-{asked.quantization or asked.dtype}.gguf"
     if not file.exists():
-        write_gguf(Path(asked.model), file)
+        write_gguf(Path(asked.model), file, asked.quantization)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,6 +56,8 @@ def load(asked: Load) -> tuple[Loaded, Run]:
     atexit.register(server.kill)
     wait_until_ready(server, port)
     settings = {name.lstrip("-"): value for name, value in options.items()}
+    if asked.quantization:
+        settings["weights"] = QUANTIZED[asked.quantization].name
     return Loaded(version(), settings), partial(run, port)
 
 

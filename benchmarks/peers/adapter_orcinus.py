@@ -17,10 +17,12 @@ def load(asked: Load) -> tuple[Loaded, Run]:
         asked.model,
         dtype=asked.dtype,
         device="cpu",
+        quantization=asked.quantization,
         max_batch_size=asked.max_batch_size,
         max_model_len=asked.max_model_len,
     )
-    settings = {"policy": str(llm.config.policy), "kv": llm.config.kv, "attention": llm.resolved.attention}
+    quantized = {"quantization": asked.quantization} if asked.quantization else {}
+    settings = quantized | {"policy": str(llm.config.policy), "kv": llm.config.kv, "attention": llm.resolved.attention}
     versions = {"orcinus": __version__, "torch": torch.__version__}
     return Loaded(versions, settings), lambda prompts, output_tokens: run(llm, prompts, output_tokens)
 

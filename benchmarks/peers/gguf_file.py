@@ -1,10 +1,11 @@
 """The same weights as a GGUF file, for llama.cpp.
 
-    python benchmarks/peers/gguf_file.py FOLDER FILE
+    python benchmarks/peers/gguf_file.py FOLDER FILE [int8 | int4]
 
-Runs with the `gguf` package's own environment. Tensors keep the checkpoint's number format; norms are float32, as llama.cpp
-wants them. The vocabulary is a dummy of the kind "rwkv", the one kind that has no end of text unless told: prompts
-come as token ids, and the text is not read.
+Runs with the `gguf` package's own environment. Tensors keep the checkpoint's number format, or matrices are rounded to Q8_0
+(`int8`) or Q4_0 (`int4`), the embedding, too, because it is the head. Norms are float32, as llama.cpp wants them. The
+vocabulary is a dummy of the kind "rwkv", the one kind that has no end of text unless told: prompts come as token ids, and
+the text is not read.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import gguf
 import numpy as np
 
 FORMATS = {"F32": gguf.GGMLQuantizationType.F32, "BF16": gguf.GGMLQuantizationType.BF16}
+QUANTIZED = {"int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}
 
 
-def write_gguf(folder: Path, file: Path) -> None:
+def write_gguf(folder: Path, file: Path, quantization: str | None = None) -> None:
     """Write FILE from the safetensors in FOLDER (architecture Qwen3, one shard or several)."""
     config = json.loads((folder / "config.json").read_text())
     partial = file.with_suffix(".partial")
@@ -31,9 +33,13 @@ def write_gguf(folder: Path, file: Path) -> None:
     for shard in sorted(folder.glob("*.safetensors")):
         for name, kind, values in read_safetensors(shard):
             place = names.get_name(name, try_suffixes=(".weight",))
+            given = FORMATS[kind]
             if values.ndim == 1:
-                kind, values = "F32", _as_float32(kind, values)
-            writer.add_tensor(place, values, raw_dtype=FORMATS[kind])
+                given, values = FORMATS["F32"], _as_float32(kind, values)
+            elif quantization:
+                given = QUANTIZED[quantization]
+                values = gguf.quants.quantize(_as_float32(kind, values), given)
+            writer.add_tensor(place, values, raw_dtype=given)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -61,7 +67,7 @@ def read_safetensors(shard: Path) -> list[tuple[str, str, Any]]:
 def _as_float32(kind: str, values: Any) -> Any:
     if kind == "F32":
         return values
-    return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return (np.ascontiguousarray(values).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
@@ -86,4 +92,4 @@ def _write_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
 
 
 if __name__ == "__main__":
-    write_gguf(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_gguf(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

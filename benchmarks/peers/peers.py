@@ -17,6 +17,7 @@ class Kind:
 
     adapter: Path
     environment: Environment | None = None
+    quantizes: bool = False  # whether it can round a plain checkpoint's weights to 8 and 4 bits
 
     def command(self, say: Say) -> list[str | Path]:
         """What starts its adapter, after making its environment. Raises `NotInstalled`."""
@@ -34,11 +35,11 @@ class Kind:
 
 BASE = "orcinus"  # whom the others are compared with
 PEERS: Mapping[str, Kind] = {
-    BASE: Kind(HERE / "adapter_orcinus.py"),
+    BASE: Kind(HERE / "adapter_orcinus.py", quantizes=True),
     "hf-generate": Kind(HERE / "adapter_hf_generate.py"),
     "hf-continuous": Kind(HERE / "adapter_hf_continuous.py"),
     "vllm": Kind(HERE / "adapter_vllm.py", VLLM),
-    "llama.cpp": Kind(HERE / "adapter_llama_cpp.py", LLAMA),
+    "llama.cpp": Kind(HERE / "adapter_llama_cpp.py", LLAMA, quantizes=True),
 }
 
 

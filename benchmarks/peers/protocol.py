@@ -1,6 +1,7 @@
 """What run.py and the adapters say to each other: one JSON object a line, a request on stdin, its answer on stdout.
 
-    {"op": "load", "model": FOLDER, "dtype": "float32" | "bfloat16", "threads": N, "max_batch_size": N, "max_model_len": N}
+    {"op": "load", "model": FOLDER, "dtype": "float32" | "bfloat16", "threads": N, "max_batch_size": N, "max_model_len": N,
+     "quantization": "int8" | "int4" | null}
         -> {"versions": {name: version}, "settings": {name: value}}
     {"op": "run", "prompts": [[id ...] ...], "output_tokens": [n ...]}
         -> {"seconds": s, "output_ids": [[id ...] ...], "times": [[s ...] ...] | null, "ended": [s ...] | null}
@@ -33,6 +34,7 @@ class Load:
     threads: int
     max_batch_size: int
     max_model_len: int
+    quantization: str | None = None  # of the matrices; only peers that have it are asked
 
 
 @dataclass(frozen=True, slots=True)

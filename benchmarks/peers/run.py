@@ -63,9 +63,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The same requests through other engines, side by side.")
     add = parser.add_argument
-    add("--peers", default=",".join(PEERS), help=f"with commas between: {', '.join(PEERS)}")
+    add("--peers", help=f"with commas between: {', '.join(PEERS)} (default: all that can)")
     add("--geometry", default="small", choices=list(GEOMETRIES), help="sizes of the model, whose weights are random")
     add("--dtype", default="float32", choices=["float32", "bfloat16"])
+    add("--quantization", choices=["int8", "int4"], help="matrices as integers: Orcinus's option, llama.cpp's Q8_0 or Q4_0")
     add("--workload", default="mixed", help="lengths: mixed (32 to 256 in and out), equal_size, short_long_mix, …")
     add("--requests", type=int, default=32)
     add("--max-batch-size", type=int, default=8, help="most requests that an engine runs at once")
@@ -75,10 +76,16 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, help="write everything that was measured to this file, as JSON")
     add("--markdown", type=Path, help="write the table to this file, in Markdown")
     options = parser.parse_args(words)
-    options.peers = [name.strip() for name in options.peers.split(",") if name.strip()]
+    able = [name for name, kind in PEERS.items() if kind.quantizes or not options.quantization]
+    options.peers = able if options.peers is None else [name.strip() for name in options.peers.split(",") if name.strip()]
     unknown = [name for name in options.peers if name not in PEERS]
     if unknown or not options.peers:
         parser.error(f"unknown peer {', '.join(unknown)}: choose among {', '.join(PEERS)}")
+    unable = [name for name in options.peers if name not in able]
+    if unable:
+        parser.error(
+            f"{', '.join(unable)} cannot round weights while loading: leave out --quantization, or choose {', '.join(able)}"
+        )
     options.peers.sort(key=lambda name: name != BASE)  # the first one is the one that others are compared with
     return options
 
@@ -97,7 +104,7 @@ def measure(options: argparse.Namespace) -> Result:
     limits = {"threads": options.threads, "max_batch_size": options.max_batch_size, "max_model_len": max_model_len}
     with console.status("making the checkpoint"):
         folder = write_checkpoint(geometry, options.dtype, FOLDER / "models" / f"{options.geometry}-{options.dtype}")
-    asked = {"op": "load", "model": str(folder), "dtype": options.dtype, **limits}
+    asked = {"op": "load", "model": str(folder), "dtype": options.dtype, "quantization": options.quantization, **limits}
     versions: dict[str, str] = {}
     with ExitStack() as stack:
         systems, missing = load_peers(options.peers, asked, geometry.vocab_size, versions, stack)
@@ -107,7 +114,8 @@ def measure(options: argparse.Namespace) -> Result:
         console.print("Interrupted: what was measured until then is kept.")
     base = next((system.outputs for system in systems if system.name == BASE), {})
     compared = [with_agreement(side, system.outputs, base) for side, system in zip(sides, systems, strict=True)]
-    work = work_of(load, options.seed, first, f"random {options.geometry} in {options.dtype}")
+    number_format = f"{options.dtype}, {options.quantization} weights" if options.quantization else options.dtype
+    work = work_of(load, options.seed, first, f"random {options.geometry} in {number_format}")
     result = make_result("peers", replace(work, limits=limits), [*compared, *missing], complete=complete)
     return replace(result, versions=result.versions | versions)
 

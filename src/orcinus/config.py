@@ -41,7 +41,7 @@ COUNTS = (
     "threads",
 )
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
-QUANTIZATIONS = ("int8",)
+QUANTIZATIONS = ("int8", "int4")  # the more exact one first
 KV_CACHE_DTYPES = ("auto", "int8")
 LAUNCHERS = ("local", "ray")
 
@@ -151,8 +151,8 @@ class EngineConfig:
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     quantization: str | None = option(
         None,
-        "On a CPU: int8 turns matrices into 8-bit integers as they are loaded, and multiplies activations in 8 bits: half of "
-        "their bytes in bfloat16, faster, less exact. Default: as in the checkpoint.",
+        "On a CPU: int8 or int4 turns matrices into 8-bit or 4-bit integers as they are loaded, and multiplies activations in "
+        "8 bits: half or 28 % of their bytes in bfloat16, faster, less exact. Default: as in the checkpoint.",
     )
     kv_cache_dtype: str = option(
         "auto",

@@ -41,7 +41,7 @@ def measure(plan: Plan) -> Speeds:
     the tensor ranks of a stage the slowest counts; on a CPU all of them count, because they share its memory.
     """
     spec, dtype, device, sheet = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device, plan.sheet
-    limits, int8 = plan.resolved.limits, plan.resolved.quantization == "int8"
+    limits, quantization = plan.resolved.limits, plan.resolved.quantization
     context = -(-limits.max_model_len // 2)
     weights = _one_after_the_other(plan, [rank.decode_bytes for rank in plan.ranks])
     formats = dtype.itemsize, plan.resolved.kv_cache_dtype
@@ -51,7 +51,7 @@ def measure(plan: Plan) -> Speeds:
     kv_rate = usual or read_bandwidth(device, weights + most * kv)
     speeds = []
     for requests in sorted({1, most}):
-        rate = usual or product_bandwidth(device, dtype, weights, spec.hidden_size, requests, int8=int8)
+        rate = usual or product_bandwidth(device, dtype, weights, spec.hidden_size, requests, quantization=quantization)
         speeds.append(Speed(requests, rate, 1 / (weights / rate + requests * kv / kv_rate)))
     return Speeds(context, kv_rate, sheet is None, tuple(speeds))
 

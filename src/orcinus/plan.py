@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from orcinus.config import EngineConfig, Resolved
+from orcinus.config import QUANTIZATIONS, EngineConfig, Resolved
 from orcinus.core.component_spec import make_drafter, make_order, make_policy
 from orcinus.core.drafts import most_rows
 from orcinus.core.kv import KV_MANAGERS
@@ -374,7 +374,13 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
             best = largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
             if best is not None and tried(name, _round(best)):
                 yield name, _round(best)
-    smaller = {"block_size": EngineConfig().block_size, "dtype": "bfloat16", "quantization": "int8", "kv_cache_dtype": "int8"}
+    quantization = next((name for name in QUANTIZATIONS if tried("quantization", name)), None)
+    smaller = {
+        "block_size": EngineConfig().block_size,
+        "dtype": "bfloat16",
+        "quantization": quantization,
+        "kv_cache_dtype": "int8",
+    }
     for name, value in smaller.items():
         if getattr(plan.config, name) != value and tried(name, value):
             yield name, value

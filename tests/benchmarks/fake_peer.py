@@ -18,7 +18,7 @@ runs = 0
 def load(asked: Load) -> tuple[Loaded, object]:
     if HABIT == "does not load":
         raise RuntimeError("no such model\nand more that nobody wants to read")
-    return Loaded({"fake": "1.0"}, {}), run
+    return Loaded({"fake": "1.0"}, {"quantization": asked.quantization} if asked.quantization else {}), run
 
 
 def run(prompts: list[list[int]], output_tokens: list[int]) -> Ran:

@@ -68,6 +68,8 @@ class FakeKind:
             raise environments.NotInstalled("no wheel for this machine")
         return [sys.executable, FAKE, self.habit]
 
+    quantizes = True
+
     def variables(self, threads: int) -> dict[str, str]:
         return dict(os.environ)
 
@@ -247,6 +249,25 @@ def test_unknown_peers_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown peer tgi: choose among orcinus, hf-generate" in capsys.readouterr().err
 
 
+def test_peers_that_cannot_quantise_are_refused_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--quantization", "int4", "--peers", "vllm,orcinus"])
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("vllm cannot round weights while loading: leave out --quantization, or choose orcinus, llama.cpp")
+    )
+    assert run.parse(["--quantization", "int8"]).peers == ["orcinus", "llama.cpp"]
+    assert run.parse([]).peers == list(peers.PEERS)
+
+
+def test_quantised_peers_are_asked_for_it(fakes: Callable[..., tuple[int, Result]], capsys: pytest.CaptureFixture[str]) -> None:
+    status, result = fakes({"orcinus": "plain", "llama.cpp": "plain"}, "--quantization", "int4")
+    assert status == 0
+    assert "float32, int4 weights" in str(result.work)
+    assert all(side.settings["quantization"] == "int4" for side in result.sides)
+
+
 # Environments
 
 
@@ -332,6 +353,26 @@ def test_random_weights_neither_repeat_themselves_nor_leave_the_choice_to_noise(
     assert min(len(set(row[16:].tolist())) for row in found) > 8
     margins = (best[..., 0] - best[..., 1]).flatten()
     assert margins.quantile(0.05) > 1e-3 * best.abs().mean(), "float32 is good for 1e-6"
+
+
+@pytest.mark.full
+def test_orcinus_is_measured_with_integers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "FOLDER", tmp_path)
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+    small = [
+        "--requests",
+        "2",
+        "--max-batch-size",
+        "2",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
+    assert run.main(["--peers", "orcinus", "--geometry", "tiny", "--quantization", "int4", *small]) == 0
+    assert read_result(tmp_path / "out.json").sides[0].settings["quantization"] == "int4"
 
 
 @pytest.mark.full

@@ -15,5 +15,5 @@ ROOT = Path(__file__).parents[2]
 def test_the_benchmark_of_quantization_runs() -> None:
     command = [sys.executable, "-m", "benchmarks.quantization", "products", "quality", "--quick"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for side in ("float32", "bfloat16", "int8, bfloat16", "int8, float32"):
+    for side in ("float32", "bfloat16", "int8, bfloat16", "int8, float32", "int4, bfloat16", "int4, float32"):
         assert any(line.startswith(f"| {side} |") for line in found.splitlines())

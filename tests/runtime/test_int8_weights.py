@@ -24,10 +24,10 @@ from orcinus.plan import make_plan
 from orcinus.runtime import int8_weights
 from orcinus.runtime.cpu_kernels.elements import ZERO
 from orcinus.runtime.cpu_kernels.quantized_rows import dequantize_rows, quantize_rows
-from orcinus.runtime.int8_weights import FULL, REDUCED, Int8Weight, check_int8, largest_int8, quantize_weight
+from orcinus.runtime.int8_weights import FULL, REDUCED, Int8Weight, largest_int8, quantize_weight
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.models import Linear
-from orcinus.runtime.models.linear import QUANTIZED_WEIGHTS
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from tests.product import part
 from tools.tiny.corpus.chat import draw
 
@@ -158,10 +158,10 @@ def test_a_machine_without_such_products_is_told_in_one_line(monkeypatch: pytest
         monkeypatch.setattr(int8_weights, "_prepack", lambda weight: (_ for _ in ()).throw(AttributeError("no such operator")))
     else:
         monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    with pytest.raises(ConfigError, match=r"quantization int8 needs oneDNN's products .* leave it out$"):
+    with pytest.raises(ConfigError, match=r"quantization int8 needs oneDNN's products .* leave it out, or use int4$"):
         make_plan(EngineConfig(quantization="int8"))
     with pytest.raises(ConfigError, match="leave it out"):
-        check_int8()
+        Int8Weight.check()
 
 
 @pytest.mark.full
@@ -278,7 +278,7 @@ def test_one_plain_weight_at_a_time(checkpoint: Made, monkeypatch: pytest.Monkey
 
 def test_what_cannot_be_quantised_is_refused() -> None:
     assert list(QUANTIZED_WEIGHTS) == list(QUANTIZATIONS)
-    with pytest.raises(ConfigError, match=r"^unknown quantization 'int3': choose int8, or leave it out$"):
+    with pytest.raises(ConfigError, match=r"^unknown quantization 'int3': choose int8, int4, or leave it out$"):
         EngineConfig(quantization="int3")
     with pytest.raises(ConfigError, match=r"quantization int8 is for CPUs: leave it out on device cuda"):
         make_plan(EngineConfig(model="llama-7b", device="a100-40g", quantization="int8"), known=True)

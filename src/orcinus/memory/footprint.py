@@ -62,15 +62,11 @@ def working_bytes(
     return fixed + int(LIBRARIES * (activations + context)) + num_requests * model.vocab_size * SAMPLING
 
 
-def int8_working_bytes(model: DecoderSizes, itemsize: int, num_tokens: int) -> int:
-    """Bytes that products of 8-bit integers add to an iteration's working memory.
-
-    Their input as bytes, and in formats narrower than float32 their output in float32 first.
-    """
+def widest_product(model: DecoderSizes) -> tuple[int, int]:
+    """The most inputs and the most outputs of a layer's products."""
     qkv = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    widest = max(qkv, (2 if model.gated_mlp else 1) * model.intermediate_size)
-    inputs = max(model.hidden_size, model.intermediate_size)
-    return int(LIBRARIES * num_tokens * (inputs + (4 * widest if itemsize < 4 else 0)))
+    outputs = max(qkv, (2 if model.gated_mlp else 1) * model.intermediate_size)
+    return max(model.hidden_size, model.intermediate_size), outputs
 
 
 def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int, kv_cache_dtype: str = "auto") -> int:

@@ -157,7 +157,7 @@ class _Profiler:
         assert isinstance(executor, TorchExecutor), "one device, in this process"
         self._engine, self._executor, self._vocab_size = built.engine, executor, built.resolved.vocab_size
         self._kv_cache_dtype = built.resolved.kv_cache_dtype
-        self._int8 = built.resolved.quantization == "int8"
+        self._quantization = built.resolved.quantization
         self._numbers = itertools.count(time.time_ns())  # so that no prompt is in the prefix cache
         self._whole = StallFree(built.resolved.limits.max_batch_tokens)
         self._timers = OperatorTimers(targets_of(built.engine))
@@ -195,7 +195,7 @@ class _Profiler:
         if last.failure is not None:
             raise EngineError(f"a {batch.name} failed, so it was not measured: {last.failure.text}")
         work = works[repeats // 2]  # where decodes have the context that was asked for
-        rates = measure_rates(model.dtype, total(work.values()).num_bytes, int8=self._int8)
+        rates = measure_rates(model.dtype, total(work.values()).num_bytes, quantization=self._quantization)
         return _Measured(batch, whole, timed, work, rates)
 
     def _next(self, batch: ProfiledBatch) -> None:

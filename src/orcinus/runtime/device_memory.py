@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from orcinus.control_groups import CGROUPS, PROC, control_groups
 from orcinus.errors import ConfigError
-from orcinus.runtime.int8_weights import Int8Weight
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 MOST_READ = 2**27  # bytes; more than caches hold, and quick to read
 SECONDS = 0.1
@@ -102,17 +102,18 @@ def read_bandwidth(device: torch.device, num_bytes: int) -> float:
 
 
 def product_bandwidth(
-    device: torch.device, dtype: torch.dtype, num_bytes: int, inputs: int, rows: int, *, int8: bool = False
+    device: torch.device, dtype: torch.dtype, num_bytes: int, inputs: int, rows: int, *, quantization: str | None = None
 ) -> float:
     """Bytes per second of weights read by a product with `rows` rows.
 
     A decode reads its weights in this way. If computing keeps up with memory, it is as fast as reading them.
     """
-    outputs = max(1, min(num_bytes, MOST_READ) // (inputs * (1 if int8 else dtype.itemsize)))
-    x = torch.ones(rows, inputs, dtype=dtype, device=device)
-    if int8:
-        quantized = Int8Weight.ones(outputs, inputs)
-        return outputs * inputs / best_seconds(lambda: quantized.multiply(x, None).sum())
+    x, most = torch.ones(rows, inputs, dtype=dtype, device=device), min(num_bytes, MOST_READ)
+    if quantization is not None:
+        made = QUANTIZED_WEIGHTS[quantization]
+        quantized = made.ones(max(1, 16 * most // made.bytes_of((16, inputs))), inputs)
+        return quantized.num_bytes / best_seconds(lambda: quantized.multiply(x, None).sum())
+    outputs = max(1, most // (inputs * dtype.itemsize))
     weights = torch.ones(outputs, inputs, dtype=dtype, device=device)
     return weights.nbytes / best_seconds(lambda: F.linear(x, weights).sum())
 

@@ -7,6 +7,7 @@ A weight has a scale for each output, an activation one for each row (LLM.int8()
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from orcinus.errors import ConfigError
 from orcinus.runtime.cpu_kernels.elements import ZERO
 from orcinus.runtime.cpu_kernels.quantized_rows import quantize_rows
-from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.linear_weight import PackedWeight, Split
 from orcinus.runtime.onednn_weights import ROWS
 
 NO_ZERO_POINT = torch.zeros(1, dtype=torch.int64)  # of weights
@@ -74,8 +75,8 @@ def quantize_weight(weight: Tensor, largest: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class Int8Weight:
-    """A weight as packed integers and a scale for each output. Nothing can be loaded into it."""
+class Int8Weight(PackedWeight):
+    """A weight as packed integers and a scale for each output."""
 
     packed: Tensor
     scales: Tensor  # [outputs], float32
@@ -85,7 +86,7 @@ class Int8Weight:
     @classmethod
     def quantize(cls, weight: Tensor, split: Split) -> Int8Weight:
         """The quantised copy of a weight `[outputs, inputs]`. Raises `ConfigError` if this CPU cannot multiply it."""
-        check_int8()
+        cls.check()
         integers, scales = quantize_weight(weight.detach(), largest_int8())
         return cls(_prepack(integers), scales, (weight.shape[0], weight.shape[1]), split)
 
@@ -94,6 +95,33 @@ class Int8Weight:
         """A weight of ones, for measurements."""
         packed = _prepack(torch.ones(outputs, inputs, dtype=torch.int8))
         return cls(packed, torch.ones(outputs), (outputs, inputs), Split.columns(outputs))
+
+    @staticmethod
+    def check() -> None:
+        """Raise `ConfigError` if this CPU or torch cannot multiply 8-bit integers."""
+        if not largest_int8():
+            raise ConfigError(
+                "quantization int8 needs oneDNN's products of 8-bit integers on an x86 processor, and this machine or torch "
+                "has none: leave it out, or use int4"
+            )
+
+    @staticmethod
+    def check_shards(slices: Iterable[slice]) -> None:
+        """Ranks may split inputs anywhere: each rounds its own part."""
+
+    @staticmethod
+    def notes() -> Iterator[str]:
+        """A note on weights of 7 bits, if this CPU needs them."""
+        if largest_int8() == REDUCED:
+            yield (
+                "quantization int8: this CPU has no dot products of 8-bit integers (VNNI), so weights keep 7 bits to stay "
+                "exact, and products of few rows may be slower than in float32"
+            )
+
+    @staticmethod
+    def working_bytes(inputs: int, outputs: int, itemsize: int) -> float:
+        """Bytes that a product adds for each row: its input as bytes, and a narrower format's output in float32 first."""
+        return inputs + (4 * outputs if itemsize < 4 else 0)
 
     @staticmethod
     def bytes_of(shape: tuple[int, int]) -> int:
@@ -108,18 +136,6 @@ class Int8Weight:
     def num_bytes(self) -> int:
         return self.bytes_of(self.shape)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
-    def split_dim(self, name: str) -> int | None:
-        raise KeyError(f"{name}: a quantised weight has no tensors to fill")
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        raise KeyError(f"{name}: a quantised weight has no tensors to fill")
-
-    def process_after_loading(self) -> Int8Weight:
-        return self
-
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x · weightᵀ + bias, with x quantised row by row; rounded once to the dtype of x."""
         if not len(x):  # which oneDNN refuses
@@ -127,12 +143,3 @@ class Int8Weight:
         rows, scales = quantize_rows(x)
         product = _product(rows, self.packed, self.scales).mul_(scales[:, None])
         return (product if bias is None else product.add_(bias)).to(x.dtype)
-
-
-def check_int8() -> None:
-    """Raise `ConfigError` if this CPU or torch cannot multiply 8-bit integers."""
-    if not largest_int8():
-        raise ConfigError(
-            "quantization int8 needs oneDNN's products of 8-bit integers on an x86 processor, and this machine or torch has "
-            "none: leave it out"
-        )

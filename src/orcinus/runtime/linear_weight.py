@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -170,6 +170,24 @@ class LinearWeight(Protocol):
         `[rows, inputs]` -> `[rows, outputs]`.
         """
         ...
+
+
+class PackedWeight:
+    """Base of weights in a layout that nothing can be loaded into."""
+
+    __slots__ = ()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def split_dim(self, name: str) -> int | None:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
+    def part(self, name: str, part: int | None) -> Tensor:
+        raise KeyError(f"{name}: a packed weight has no tensors to fill")
+
+    def process_after_loading(self) -> Self:
+        return self
 
 
 # Shape, split, dtype of the model (not of the stored numbers) and device -> an empty weight.

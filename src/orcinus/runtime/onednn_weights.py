@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from orcinus.runtime.linear_weight import LinearWeight, Split
+from orcinus.runtime.linear_weight import LinearWeight, PackedWeight, Split
 
 ROWS = 8  # rows to optimise the layout for: a batch of decodes; it is no slower with hundreds of rows
 
@@ -47,8 +47,8 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class OneDNNWeight:
-    """A weight in oneDNN's layout. Nothing can be loaded into it."""
+class OneDNNWeight(PackedWeight):
+    """A weight in oneDNN's layout."""
 
     packed: Tensor
     shape: tuple[int, int]
@@ -66,18 +66,6 @@ class OneDNNWeight:
     @property
     def num_bytes(self) -> int:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
-    def split_dim(self, name: str) -> int | None:
-        raise KeyError(f"{name}: a packed weight has no tensors to fill")
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        raise KeyError(f"{name}: a packed weight has no tensors to fill")
-
-    def process_after_loading(self) -> OneDNNWeight:
-        return self
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return multiply(x, self.packed, bias)

@@ -20,11 +20,11 @@ from orcinus.core.batch import Chunk, pairs
 from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import Heads
 from orcinus.runtime.device_memory import best_seconds
-from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Decoder, PlainWeight
 from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.models.linear import Linear
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 LEAST, MOST = 2**21, 2**29  # bytes read to measure bandwidth: worth a call; several times a large processor's cache
 INNER = 1024  # inputs of a product that measures a bandwidth, and sides of one that measures a rate
@@ -75,12 +75,12 @@ class MachineRates:
 
 
 @torch.inference_mode()
-def measure_rates(dtype: torch.dtype, num_bytes: int, *, int8: bool = False) -> MachineRates:
+def measure_rates(dtype: torch.dtype, num_bytes: int, *, quantization: str | None = None) -> MachineRates:
     """The rates of this machine's CPU with all of torch's threads; takes half a second.
 
     Bandwidth is the best of a sum and of products with one row, over `num_bytes` bytes (2 to 512 MiB), because a small model
     stays in a cache. The rate is that of a square product. Products are tried in each layout of weights, and
-    with weights of 8-bit integers (`int8`).
+    with quantised weights.
     """
     rows = min(max(num_bytes, LEAST), MOST) // (INNER * dtype.itemsize)
     matrix, row = torch.ones(rows, INNER, dtype=dtype), torch.ones(1, INNER, dtype=dtype)
@@ -91,8 +91,8 @@ def measure_rates(dtype: torch.dtype, num_bytes: int, *, int8: bool = False) -> 
     packed, packed_square = (PlainWeight(each, Split.columns(len(each))).process_after_loading() for each in (matrix, square))
     reads.append(lambda: packed.multiply(row, None)[0, 0])
     products.append(lambda: packed_square.multiply(square, None)[0, 0])
-    if int8:
-        integers = Int8Weight.ones(INNER, INNER)
+    if quantization is not None:
+        integers = QUANTIZED_WEIGHTS[quantization].ones(INNER, INNER)
         products.append(lambda: integers.multiply(square, None)[0, 0])
     return MachineRates(matrix.nbytes / min(map(best_seconds, reads)), 2 * INNER**3 / min(map(best_seconds, products)))
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from orcinus.runtime.cpu_kernels.elements import LOADED, array
 from orcinus.runtime.cpu_kernels.panel_product import PANEL, panel_product
 from orcinus.runtime.cpu_kernels.vectors import has
-from orcinus.runtime.linear_weight import LinearWeight, Split
+from orcinus.runtime.linear_weight import LinearWeight, PackedWeight, Split
 
 
 @cache
@@ -34,8 +34,8 @@ def _zeros(count: int) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True)
-class PanelWeight:
-    """A weight in panels. Nothing can be loaded into it."""
+class PanelWeight(PackedWeight):
+    """A weight in panels."""
 
     panels: NDArray[Any]  # float32, or words of two bfloat16; see `panel_product`
     dtype: torch.dtype
@@ -62,18 +62,6 @@ class PanelWeight:
     def num_bytes(self) -> int:
         """Bytes of the numbers; the last panel may have some more."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
-    def split_dim(self, name: str) -> int | None:
-        raise KeyError(f"{name}: a packed weight has no tensors to fill")
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        raise KeyError(f"{name}: a packed weight has no tensors to fill")
-
-    def process_after_loading(self) -> PanelWeight:
-        return self
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         outputs, inputs = self.shape

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from orcinus.errors import ConfigError
 from orcinus.runtime.checkpoint import Checkpoint
 from orcinus.runtime.device import Device
-from orcinus.runtime.int8_weights import REDUCED, check_int8, largest_int8
 from orcinus.runtime.models import PlainWeight
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 
 def check_quantization(name: str | None, device: Device, checkpoint: Checkpoint) -> None:
@@ -25,7 +25,7 @@ def check_quantization(name: str | None, device: Device, checkpoint: Checkpoint)
         raise ConfigError(f"quantization {name} is for CPUs: leave it out on device {device.device}")
     if checkpoint.linear_weight != PlainWeight.make:
         raise ConfigError(f"quantization {name} is for plain weights, and {checkpoint.folder} is quantized: leave it out")
-    check_int8()
+    QUANTIZED_WEIGHTS[name].check()
 
 
 def planned_ranks(
@@ -42,9 +42,6 @@ def planned_ranks(
 
 
 def quantization_notes(name: str | None) -> Iterator[str]:
-    """A note on weights of 7 bits, if this CPU needs them."""
-    if name is not None and largest_int8() == REDUCED:
-        yield (
-            "quantization int8: this CPU has no dot products of 8-bit integers (VNNI), so weights keep 7 bits to stay exact, "
-            "and products of few rows may be slower than in float32"
-        )
+    """What a user of this machine should know about the option."""
+    if name is not None:
+        yield from QUANTIZED_WEIGHTS[name].notes()

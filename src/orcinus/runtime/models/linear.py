@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split, SplitKind, share
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS, QuantizedWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class PlainWeight:
 class WeightToQuantize(PlainWeight):
     """A plain weight that is quantised once it is loaded."""
 
-    quantized: type[Int8Weight]
+    quantized: QuantizedWeight
 
     @property
     def num_bytes(self) -> int:
@@ -75,8 +75,6 @@ class WeightToQuantize(PlainWeight):
         return self.quantized.quantize(self.tensor, self.split)
 
 
-# By the option `quantization`: what plain weights become.
-QUANTIZED_WEIGHTS = {"int8": Int8Weight}
 # By `quant_method` in the quantization_config of a checkpoint; None is a checkpoint without one.
 LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWeight.make}
 
@@ -122,6 +120,8 @@ class Factory:
         """
         mine = self.split(split)
         if split.kind is SplitKind.ROW:
+            if self.quantization is not None:
+                QUANTIZED_WEIGHTS[self.quantization].check_shards(split.shards(self.place.tensor, self.place.mesh.tp))
             inputs = mine.size
             bias = bias and self.place.tensor == 0  # added on one rank, because the ranks' products are summed
         else:

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 import torch
 
-from orcinus.memory.footprint import RANK_PROCESS, int8_working_bytes, kv_token_bytes
+from orcinus.memory.footprint import LIBRARIES, RANK_PROCESS, kv_token_bytes, widest_product
 from orcinus.runtime.checkpoint import outline
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import Decoder, DecoderSpec
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class RankSizes:
     def own_bytes(self, itemsize: int, num_tokens: int) -> int:
         """Bytes of working memory on a CPU for a process of its own, and for products of quantised weights."""
         process = RANK_PROCESS if self.place.mesh.size > 1 else 0
-        return process + (int8_working_bytes(self.spec, itemsize, num_tokens) if self.quantization else 0)
+        if self.quantization is None:
+            return process
+        each = QUANTIZED_WEIGHTS[self.quantization].working_bytes(*widest_product(self.spec), itemsize)
+        return process + int(LIBRARIES * num_tokens * each)
 
 
 @lru_cache(maxsize=8)

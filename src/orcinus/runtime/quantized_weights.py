@@ -1,0 +1,47 @@
+"""Formats that plain weights can be turned into when a model is loaded: the option `quantization`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from orcinus.runtime.int4_weights import Int4Weight
+from orcinus.runtime.int8_weights import Int8Weight
+from orcinus.runtime.linear_weight import LinearWeight, Split
+
+
+class QuantizedWeight(Protocol):
+    """What a format of `QUANTIZED_WEIGHTS` provides."""
+
+    def quantize(self, weight: Tensor, split: Split) -> LinearWeight:
+        """The quantised copy of a weight `[outputs, inputs]`."""
+        ...
+
+    def ones(self, outputs: int, inputs: int) -> LinearWeight:
+        """A weight of ones, for measurements."""
+        ...
+
+    def check(self) -> None:
+        """Raise `ConfigError` if this machine cannot multiply such weights."""
+        ...
+
+    def check_shards(self, slices: Iterable[slice]) -> None:
+        """Raise `ConfigError` if ranks cannot have these slices of the inputs."""
+        ...
+
+    def notes(self) -> Iterator[str]:
+        """What a user of this machine should know."""
+        ...
+
+    def working_bytes(self, inputs: int, outputs: int, itemsize: int) -> float:
+        """Bytes that a product adds to working memory for each row; `itemsize` is that of activations."""
+        ...
+
+    def bytes_of(self, shape: tuple[int, int]) -> int:
+        """Bytes of a weight of this shape."""
+        ...
+
+
+QUANTIZED_WEIGHTS: Mapping[str, QuantizedWeight] = {"int8": Int8Weight, "int4": Int4Weight}
