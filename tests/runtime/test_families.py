@@ -107,6 +107,13 @@ def test_longrope_has_short_factors_for_an_engine_of_short_requests(checkpoint: 
     assert scores(folder, long, max_model_len=128) == pytest.approx(theirs(model, long), abs=2e-5)
 
 
+def test_longrope_was_called_su_at_first(checkpoint: Made, tmp_path: Path) -> None:
+    folder = checkpoint("phi3-longrope-partial")[1]
+    old = {name: value for name, value in LONG_ROPE.items() if name.endswith("factor")} | {"type": "su"}
+    again = edited(folder, tmp_path / "model", rope_parameters=None, rope_scaling=old, rope_theta=1e4)
+    assert open_checkpoint(again).spec == open_checkpoint(folder).spec
+
+
 def edited(folder: Path, target: Path, **changes: Any) -> Path:
     made = Path(shutil.copytree(folder, target))
     config = json.loads((made / "config.json").read_text()) | changes

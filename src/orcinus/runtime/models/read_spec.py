@@ -56,7 +56,7 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
     """A config as transformers reads it, with defaults and current rope names.
 
-    Null values are dropped from rope settings, too; transformers would calculate with them.
+    Null values are dropped from rope settings, too; transformers would calculate with them. `su` is the first name of LongRoPE.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -66,7 +66,7 @@ def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
     found = deepcopy({name: value for name, value in config.items() if name in wanted})
     for name in SPELLINGS:
         if settings := found.get(name):
-            found[name] = {key: value for key, value in settings.items() if value is not None}
+            found[name] = {key: "longrope" if value == "su" else value for key, value in settings.items() if value is not None}
     return kind(**found)
 
 
