@@ -14,7 +14,7 @@ from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
-from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS, QuantizedWeight
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS, QuantizedWeight, head_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,9 @@ class Factory:
         if self.quantization is None:
             return weight
         assert isinstance(weight, PlainWeight), "plans refuse to quantise a checkpoint's own format"
-        return WeightToQuantize(weight.tensor, weight.split, QUANTIZED_WEIGHTS[self.quantization])
+        of_head = weight.split.kind is SplitKind.VOCABULARY
+        made = head_format(self.quantization) if of_head else QUANTIZED_WEIGHTS[self.quantization]
+        return WeightToQuantize(weight.tensor, weight.split, made)
 
     def linear(self, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
         """A rank's part of a linear layer, in the checkpoint's format.
