@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orcinus import EngineConfig
+from orcinus import LLM, EngineConfig
 from orcinus.build import build, silent
 from orcinus.core.batch import Chunk
 from orcinus.errors import ConfigError
@@ -26,6 +27,7 @@ from orcinus.serve.engines import build_served
 from tests.examples import examples
 from tests.product import part
 from tests.runtime.test_attention import HERE, NUM_BLOCKS, ragged_batch
+from tests.runtime.test_int8_weights import SCORED, TEXT
 
 Made = Callable[[str], tuple[Any, Path]]
 CPU = torch.device("cpu")
@@ -151,3 +153,18 @@ def test_what_cannot_be_had_is_told_in_one_line() -> None:
 def test_a_server_says_what_its_cache_holds(checkpoint: Made) -> None:
     config = EngineConfig(model=checkpoint("qwen3")[1], kv_cache_dtype="int8", attention="reference", max_model_len=32)
     assert build_served(config, (), silent).ready.dtype == "int8"
+
+
+def test_the_bundled_model_stays_close() -> None:
+    """Keys and values of 8 bits move it less than bfloat16 does (docs/log.md)."""
+    found = []
+    for kv_cache_dtype in ("auto", "int8"):
+        with LLM(dtype="float32", attention="reference", kv_cache_dtype=kv_cache_dtype) as llm:
+            rows = llm.generate(TEXT, SCORED)[0].prompt_logprobs or ()
+            found.append(torch.tensor([row.logprob for row in rows if row is not None]))
+    differences = (found[0] - found[1]).abs()
+    assert len(differences) > 50
+    assert 0 < differences.mean() < 0.05
+    assert differences.max() < 0.3
+    perplexities = [math.exp(-each.mean()) for each in found]
+    assert perplexities[1] / perplexities[0] == pytest.approx(1, abs=0.02)
