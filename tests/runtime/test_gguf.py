@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from orcinus import LLM, EngineConfig, SamplingParams
+from orcinus.cost.architecture import find_architecture
 from orcinus.errors import ConfigError, ModelError
 from orcinus.gguf_config import ARCHITECTURES as ROWS
 from orcinus.gguf_file import TYPES, GgufTensor
@@ -184,6 +185,15 @@ def test_the_plan_knows_the_size_of_blocks(bundled: Path) -> None:
     assert plan.model.saved_bytes < bundled.stat().st_size < plan.model.saved_bytes + 200_000
     assert plan.resolved.architecture == "Qwen3ForCausalLM"
     assert plan.resolved.dtype == "float32"
+
+
+@pytest.mark.parametrize(("name", "gated"), [("qwen3", True), ("gpt2", False)])
+def test_a_file_can_be_simulated(checkpoint: Made, tmp_path: Path, name: str, gated: bool) -> None:
+    _, folder = checkpoint(name)
+    file = write_gguf(folder, tmp_path / "model.gguf")
+    shape = find_architecture(file)
+    assert replace(shape, name="") == replace(find_architecture(folder), name="")
+    assert shape.gated is gated
 
 
 def test_a_folder_with_one_file_is_that_file(bundled: Path) -> None:

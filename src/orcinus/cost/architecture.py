@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orcinus.errors import ConfigError, ModelError
-from orcinus.model_config import check_sizes, read_object, shown
+from orcinus.gguf_file import GgufFile, gguf_in, is_gguf, read_gguf
+from orcinus.model_config import check_sizes, read_config, read_object, shown
 
 BYTES = 2  # of a weight, an activation, a key or a value: 16-bit numbers
 
@@ -163,7 +164,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_architecture(name: str | Path) -> Architecture:
-    """A preset by name, or the shape in a Hugging Face config.json.
+    """A preset by name, or the shape in a Hugging Face config.json or a GGUF file.
 
     Raises `ModelError` if it is neither.
     """
@@ -171,12 +172,22 @@ def find_architecture(name: str | Path) -> Architecture:
     if preset is not None:
         return preset
     path = Path(name)
-    file = path / "config.json" if path.is_dir() else path
+    file = gguf_in(path) or path / "config.json" if path.is_dir() else path
     if not file.is_file():
+        known = ", ".join(ARCHITECTURES)
         raise ModelError(
-            f"unknown model {str(name)!r}: give a Hugging Face config (folder or file) or one of {', '.join(ARCHITECTURES)}"
+            f"unknown model {str(name)!r}: give a Hugging Face config (folder or file), a GGUF file or one of {known}"
         )
+    if is_gguf(file):
+        shape = from_config(read_config(file), str(name))
+        return replace(shape, gated=_has_gate(read_gguf(file), shape.ffn))
     return from_config(read_object(file), str(name))
+
+
+def _has_gate(file: GgufFile, ffn: int) -> bool:
+    """Whether a GGUF file's feed-forward networks have gates, of their own or fused with the up-projection."""
+    up = file.tensors.get("blk.0.ffn_up.weight")
+    return "blk.0.ffn_gate.weight" in file.tensors or (up is not None and up.shape[0] == 2 * ffn)
 
 
 def from_config(config: Mapping[str, Any], name: str) -> Architecture:

@@ -27,7 +27,7 @@ class SimulationConfig:
     """
 
     model: str = option(
-        "", f"Model: a preset such as gpt3-175b, or a Hugging Face config.json or its folder. Default: {MODEL}."
+        "", f"Model: a preset such as gpt3-175b, a Hugging Face config.json or its folder, or a GGUF file. Default: {MODEL}."
     )
     device: str = option(
         "a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a .json file from orcinus calibrate."
