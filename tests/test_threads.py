@@ -30,7 +30,7 @@ SHOWN = f"import sys, os, json; print(json.dumps([os.environ.get(name) for name 
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({}, ["1000", None, "64"]),
+        ({}, ["4000", None, "64"]),
         ({"OMP_WAIT_POLICY": "active"}, [None, "active", "64"]),
         ({"GOMP_SPINCOUNT": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, ["7", None, "8"]),
     ],

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
-import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 
 from orcinus.control_groups import cpu_quota
 from orcinus.errors import ConfigError, EngineError
+from orcinus.spinning import SleepingTeam, follow_load
+
+
+class Spinning(Enum):
+    """Who says how long waiting threads spin."""
+
+    OURS = auto()
+    UNREAD = auto()  # ours, but OpenMP was loaded before
+    LIMITED = auto()  # done
+
 
 OPENMP = {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}  # the last three bind this thread, too
 TOPOLOGY = "cpu{}/topology/thread_siblings_list"
-_unread = False  # whether OpenMP was loaded before its settings were made
+SPINS = "4000"  # of a waiting thread on a quiet machine
+_spinning: Spinning | None = None  # None: as the user set it
 _owner: int | None = None  # the process in which an engine started threads first
 
 
@@ -72,40 +83,33 @@ def set_waiting() -> None:
 
     Libraries read them once, when they are loaded.
     """
-    global _unread
-    # Threads that spin for long while they wait make small models many times slower on a busy machine, and threads that
-    # sleep at once make them twice as slow on a quiet one.
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-        _unread = "torch" in sys.modules
+    global _spinning
+    # Threads that spin for long make small models many times slower on a busy machine, and so long that it cannot be told from
+    # a quiet one; threads that sleep at once make them slower on a quiet one (`spinning`).
+    inherited = os.environ.setdefault("GOMP_SPINCOUNT", SPINS) if "OMP_WAIT_POLICY" not in os.environ else None
+    if inherited == SPINS:  # from no one, or from a process that set it here
+        _spinning = Spinning.UNREAD if "torch" in sys.modules else Spinning.OURS
     # oneDNN keeps a compiled product for each of the last 1024 shapes: hundreds of MiB, since prompts have all lengths.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def limit_spinning() -> None:
-    """Make OpenMP's threads spin shortly in a program that loaded torch before Orcinus, with its settings unread.
+    """Let OpenMP's threads spin shortly while the machine is busy, unless the user said how they wait. Once for a process.
 
-    GNU's OpenMP spins 300,000 times by default, but 100 times while it has more threads than there are CPUs (libgomp's manual,
-    GOMP_SPINCOUNT). So a thread that sleeps for ever holds a team of its own, whose threads sleep, too. Of other OpenMP
-    libraries nothing is known, and nothing is done.
+    In a program that loaded torch before Orcinus, with its settings unread, they would spin for so long that it cannot be seen
+    whether the machine is busy: they always spin shortly. Of other OpenMP libraries than GNU's nothing is known, and nothing is
+    done.
     """
-    global _unread
-    if not _unread:
+    global _spinning
+    if _spinning is not Spinning.OURS and _spinning is not Spinning.UNREAD:
         return
-    _unread = False
-    process = ctypes.CDLL(None)
-    if not hasattr(process, "GOMP_parallel"):
-        return
-    ready = threading.Event()
-
-    def hold_team() -> None:
-        nothing = ctypes.cast(process.getpid, ctypes.c_void_p)  # what each thread of the team runs, once
-        process.GOMP_parallel(nothing, None, ctypes.c_uint(len(usable_cpus())), ctypes.c_uint(0))
-        ready.set()
-        threading.Event().wait()
-
-    threading.Thread(target=hold_team, name="orcinus-openmp", daemon=True).start()
-    ready.wait()
+    before, _spinning = _spinning, Spinning.LIMITED
+    with suppress(OSError):
+        team = SleepingTeam(len(usable_cpus()))
+        if before is Spinning.UNREAD:
+            team.hold()
+        else:
+            follow_load(team)
 
 
 def claim_process() -> None:

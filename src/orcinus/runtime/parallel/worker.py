@@ -23,6 +23,7 @@ from orcinus.runtime.parallel.rendezvous import rendezvous_at
 from orcinus.runtime.parallel.sign_of_life import SignsOfLife
 from orcinus.runtime.ready_executor import allocate_kv, ready_executor
 from orcinus.runtime.transfers import Link
+from orcinus.threads import limit_spinning
 
 JOIN_S = 120.0  # between the first rank and the last, each of which has to load libraries
 
@@ -56,6 +57,7 @@ class WatchedCollectives:
 def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, int], None]) -> Callable[[], TorchExecutor]:
     """Meet the other ranks, read this rank's part, and take its K/V memory."""
     torch.set_num_threads(config.threads)
+    limit_spinning()
     model = msgspec.convert(config.load, RankModel)
     device = Device(torch.device(model.device), DTYPES[model.dtype], "as planned")
     found = join(config.place, device.device, rendezvous_at(config.rendezvous), config.timeout_s, JOIN_S)

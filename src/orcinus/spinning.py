@@ -1,0 +1,87 @@
+"""How long OpenMP's threads spin while they wait for work, by how busy the machine is.
+
+On a quiet machine a thread that spins is there at once. On a busy one it takes a core from another program, or from a thread of
+its own that has the work, and an iteration becomes many times slower. GNU's OpenMP spins `GOMP_SPINCOUNT` times, but only 100
+times while it has more threads than there are CPUs (libgomp's manual). So a thread that holds a team of its own, all asleep,
+makes all others sleep soon, and they spin again when it ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import threading
+import time
+
+PERIOD_S = 0.1  # between two looks at the machine
+BUSY_PER_S = 500.0  # involuntary context switches: under 130 a second on a quiet machine, 2,000 beside one busy process
+CALM_S = 2.0  # without such a second before threads spin again
+
+
+class SleepingTeam:
+    """While it is held, all threads of this process spin shortly. Raises `OSError` if there is no GNU OpenMP."""
+
+    def __init__(self, size: int) -> None:
+        self._process, self._size = ctypes.CDLL(None), size
+        if not hasattr(self._process, "GOMP_parallel"):
+            raise OSError("this process has not loaded GNU's OpenMP")
+        self._end: threading.Event | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._end is not None
+
+    def hold(self) -> None:
+        """Start the team, unless it is held."""
+        if self._end is not None:
+            return
+        ready, self._end = threading.Event(), threading.Event()
+        threading.Thread(target=self._sleep, args=(ready, self._end), name="orcinus-openmp", daemon=True).start()
+        ready.wait()
+
+    def release(self) -> None:
+        """End the team, if it is held."""
+        if self._end is not None:
+            self._end.set()
+            self._end = None
+
+    def _sleep(self, ready: threading.Event, end: threading.Event) -> None:
+        nothing = ctypes.cast(self._process.getpid, ctypes.c_void_p)  # what each thread of the team runs, once
+        self._process.GOMP_parallel(nothing, None, ctypes.c_uint(self._size), ctypes.c_uint(0))
+        ready.set()
+        end.wait()
+
+
+class Contention:
+    """Whether other programs want the CPUs of this process: its threads are often taken off theirs."""
+
+    def __init__(self) -> None:
+        self._at, self._count = time.monotonic(), self._switches()
+        self._busy_at = float("-inf")
+
+    def busy(self) -> bool:
+        """Whether it was so since the last call, or within `CALM_S`."""
+        now, count = time.monotonic(), self._switches()
+        if count - self._count > BUSY_PER_S * (now - self._at):
+            self._busy_at = now
+        self._at, self._count = now, count
+        return now - self._busy_at < CALM_S
+
+    @staticmethod
+    def _switches() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def follow_load(team: SleepingTeam) -> None:
+    """Hold the team while the machine is busy, from a thread that ends with the process."""
+    contention = Contention()
+
+    def follow() -> None:
+        while True:
+            time.sleep(PERIOD_S)
+            if contention.busy():
+                team.hold()
+            else:
+                team.release()
+
+    threading.Thread(target=follow, name="orcinus-load", daemon=True).start()
