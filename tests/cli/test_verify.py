@@ -29,7 +29,7 @@ def test_deterministic_holds_in_every_way_that_was_tried(kv_cache_dtype: str) ->
 
 
 def test_what_differs_is_said_and_the_status_is_1() -> None:
-    done = orcinus("verify", *SHORT, "--prompt-tokens", "80")
+    done = orcinus("verify", *SHORT, "--attention", "reference")  # torch's sums depend on how many tokens it computes at once
     assert "others from output token " in done.stdout
     assert "Without --deterministic nothing is promised" in done.stdout
     assert done.returncode == 1

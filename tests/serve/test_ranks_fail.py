@@ -47,8 +47,8 @@ def ranks_of_this_process() -> list[int]:
 class RanksWithoutModel(LocalLauncher):
     """Ranks that load no torch and answer at once."""
 
-    def __init__(self) -> None:
-        super().__init__("tests.runtime.parallel.fake_worker")
+    def __init__(self, threads: int | None) -> None:
+        super().__init__("tests.runtime.parallel.fake_worker", threads=threads)
 
     def start(self, configs: Sequence[RankConfig]) -> None:
         super().start([replace(one, load={"block_size": one.load["block_size"], "faults": ()}) for one in configs])

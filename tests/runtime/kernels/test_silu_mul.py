@@ -7,7 +7,7 @@ import torch
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.kernels.silu_mul import GATES, act_mul
-from orcinus.runtime.models.decoder import ACTIVATIONS
+from orcinus.runtime.operators import ACTIVATIONS
 
 
 @pytest.mark.parametrize("act", GATES)
