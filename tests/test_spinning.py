@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from orcinus import spinning
-from orcinus.spinning import BUSY_PER_S, CALM_S, Contention, SleepingTeam
+from orcinus.spinning import BUSY, CALM_S, Contention, SleepingTeam, waited
 
 PROGRAM = """
 import os, time
@@ -60,23 +60,41 @@ def test_a_process_without_openmp_has_no_team(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
-    """Its clock, and how often this process was taken off a CPU."""
-    now = {"seconds": 0.0, "switches": 0.0}
+    """Its clock, and how long each of two threads has waited for a CPU."""
+    now = {"seconds": 0.0, "1": 0.0, "2": 5.0}
     monkeypatch.setattr(spinning.time, "monotonic", lambda: now["seconds"])
-    monkeypatch.setattr(Contention, "_switches", staticmethod(lambda: now["switches"]))
+    monkeypatch.setattr(spinning, "waited", lambda: {thread: now[thread] for thread in ("1", "2", "3") if thread in now})
     return now
 
 
-def test_a_machine_is_busy_while_it_takes_threads_off_their_cpus(machine: dict[str, float]) -> None:
+def test_a_machine_is_busy_while_threads_wait_for_a_cpu(machine: dict[str, float]) -> None:
     contention = Contention()
 
-    def after(seconds: float, per_s: float) -> bool:
+    def after(seconds: float, share: float) -> bool:
         machine["seconds"] += seconds
-        machine["switches"] += seconds * per_s
+        machine["1"] += seconds * share / 2
+        machine["2"] += seconds * share / 2
         return contention.busy()
 
-    assert not after(0.1, BUSY_PER_S - 1)
-    assert after(0.1, BUSY_PER_S + 1)
+    assert not after(0.1, BUSY * 0.9)
+    assert after(0.1, BUSY * 1.1)
     assert after(CALM_S - 0.1, 0)  # it may be busy again at any moment
     assert not after(0.2, 0)
-    assert after(0.1, 8000)
+    machine["3"] = 100.0  # a thread that is new, with a past of its own
+    assert not after(0.1, 0)
+    del machine["2"]  # one that has ended
+    machine["seconds"] += 0.1
+    assert not contention.busy()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
+def test_a_process_is_told_how_long_its_threads_waited() -> None:
+    found = waited()
+    assert str(os.getpid()) in found
+    assert all(seconds >= 0 for seconds in found.values())
+
+
+def test_a_system_that_does_not_count_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spinning, "WAITED", "/nowhere/{}")
+    with pytest.raises(OSError, match="does not count"):
+        Contention()

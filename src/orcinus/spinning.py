@@ -9,13 +9,16 @@ makes all others sleep soon, and they spin again when it ends.
 from __future__ import annotations
 
 import ctypes
-import resource
+import os
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 PERIOD_S = 0.1  # between two looks at the machine
-BUSY_PER_S = 500.0  # involuntary context switches: under 130 a second on a quiet machine, 2,000 beside one busy process
+BUSY = 0.2  # seconds in a second that threads waited for a CPU: 0.01 on a quiet machine, 0.4 and more beside a busy process
 CALM_S = 2.0  # without such a second before threads spin again
+WAITED = "/proc/self/task/{}/schedstat"  # of Linux: nanoseconds on a CPU, and waiting for one
 
 
 class SleepingTeam:
@@ -53,27 +56,38 @@ class SleepingTeam:
 
 
 class Contention:
-    """Whether other programs want the CPUs of this process: its threads are often taken off theirs."""
+    """Whether other programs want the CPUs of this process: its threads are ready to run, and wait for a CPU.
+
+    Raises `OSError` if the system does not count that.
+    """
 
     def __init__(self) -> None:
-        self._at, self._count = time.monotonic(), self._switches()
+        self._at, self._waited = time.monotonic(), waited()
         self._busy_at = float("-inf")
 
     def busy(self) -> bool:
         """Whether it was so since the last call, or within `CALM_S`."""
-        now, count = time.monotonic(), self._switches()
-        if count - self._count > BUSY_PER_S * (now - self._at):
+        now, last, self._waited = time.monotonic(), self._waited, waited()
+        since = sum(seconds - last[thread] for thread, seconds in self._waited.items() if thread in last)
+        if since > BUSY * (now - self._at):
             self._busy_at = now
-        self._at, self._count = now, count
+        self._at = now
         return now - self._busy_at < CALM_S
 
-    @staticmethod
-    def _switches() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+def waited() -> dict[str, float]:
+    """Seconds that each thread of this process has waited for a CPU. Raises `OSError` if the system does not count them."""
+    found = {}
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            found[thread] = int(Path(WAITED.format(thread)).read_text().split()[1]) / 1e9
+    if not found:
+        raise FileNotFoundError("the system does not count how long threads wait for a CPU")
+    return found
 
 
-def follow_load(team: SleepingTeam) -> None:
-    """Hold the team while the machine is busy, from a thread that ends with the process."""
+def follow_contention(team: SleepingTeam) -> None:
+    """Hold the team while the machine is busy, from a thread that ends with the process. Raises `OSError` like `Contention`."""
     contention = Contention()
 
     def follow() -> None:
@@ -84,4 +98,4 @@ def follow_load(team: SleepingTeam) -> None:
             else:
                 team.release()
 
-    threading.Thread(target=follow, name="orcinus-load", daemon=True).start()
+    threading.Thread(target=follow, name="orcinus-contention", daemon=True).start()

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from enum import Enum, auto
 from pathlib import Path
 
 from orcinus.control_groups import cpu_quota
 from orcinus.errors import ConfigError, EngineError
-from orcinus.spinning import SleepingTeam, follow_load
-
-
-class Spinning(Enum):
-    """Who says how long waiting threads spin."""
-
-    OURS = auto()
-    UNREAD = auto()  # ours, but OpenMP was loaded before
-    LIMITED = auto()  # done
-
+from orcinus.spinning import SleepingTeam, follow_contention
 
 OPENMP = {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}  # the last three bind this thread, too
 TOPOLOGY = "cpu{}/topology/thread_siblings_list"
-SPINS = "4000"  # of a waiting thread on a quiet machine
-_spinning: Spinning | None = None  # None: as the user set it
+SPINS = "20000"  # of a waiting thread on a quiet machine: longer than operators are apart
+_limit = False  # whether spinning is to be limited: the user did not say how threads wait
 _owner: int | None = None  # the process in which an engine started threads first
 
 
@@ -83,12 +72,12 @@ def set_waiting() -> None:
 
     Libraries read them once, when they are loaded.
     """
-    global _spinning
-    # Threads that spin for long make small models many times slower on a busy machine, and so long that it cannot be told from
-    # a quiet one; threads that sleep at once make them slower on a quiet one (`spinning`).
+    global _limit
+    # Threads that spin make small models many times slower on a busy machine, and threads that sleep at once make them slower
+    # on a quiet one: `limit_spinning` tells them apart.
     inherited = os.environ.setdefault("GOMP_SPINCOUNT", SPINS) if "OMP_WAIT_POLICY" not in os.environ else None
     if inherited == SPINS:  # from no one, or from a process that set it here
-        _spinning = Spinning.UNREAD if "torch" in sys.modules else Spinning.OURS
+        _limit = True
     # oneDNN keeps a compiled product for each of the last 1024 shapes: hundreds of MiB, since prompts have all lengths.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
@@ -96,20 +85,19 @@ def set_waiting() -> None:
 def limit_spinning() -> None:
     """Let OpenMP's threads spin shortly while the machine is busy, unless the user said how they wait. Once for a process.
 
-    In a program that loaded torch before Orcinus, with its settings unread, they would spin for so long that it cannot be seen
-    whether the machine is busy: they always spin shortly. Of other OpenMP libraries than GNU's nothing is known, and nothing is
-    done.
+    It works in a program that loaded torch before Orcinus, too. Where the system does not tell whether the machine is busy,
+    they always spin shortly. Of other OpenMP libraries than GNU's nothing is known, and nothing is done.
     """
-    global _spinning
-    if _spinning is not Spinning.OURS and _spinning is not Spinning.UNREAD:
+    global _limit
+    if not _limit:
         return
-    before, _spinning = _spinning, Spinning.LIMITED
+    _limit = False
     with suppress(OSError):
         team = SleepingTeam(len(usable_cpus()))
-        if before is Spinning.UNREAD:
+        try:
+            follow_contention(team)
+        except OSError:
             team.hold()
-        else:
-            follow_load(team)
 
 
 def claim_process() -> None:
