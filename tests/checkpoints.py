@@ -142,8 +142,7 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
 MECHANISMS = ("gemma2", "gpt-neox", "olmo2", "cohere2")
 REST = tuple(name for name in MORE_CONFIGS if name not in MECHANISMS)
 
-# Between them: rotation, windows, learned positions, biases, tied and untied heads. (There are few sizes of heads in all: for
-# each, the kernel of the CPU is compiled for five seconds.)
+# Between them: rotation, windows, learned positions, biases, tied and untied heads.
 MOST_DIFFERENT = ("llama3-rope-tied-odd-heads", "mistral-sliding-window", "gpt2")
 OTHERS = tuple(name for name in CONFIGS if name not in MOST_DIFFERENT)
 

@@ -1,4 +1,4 @@
-"""How often Python looks for garbage cycles in a process of ours."""
+"""How often Python looks for garbage cycles in processes that run only Orcinus."""
 
 from __future__ import annotations
 

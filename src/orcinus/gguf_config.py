@@ -45,9 +45,9 @@ class GgufArchitecture:
 
 
 def _score_dimensions(file: GgufFile, prefix: str, largest: int) -> int:
-    """What the scale of Gemma's scores follows from, which files leave out.
+    """Gemma's `query_pre_attn_scalar`, which files leave out.
 
-    It is a head's dimensions, but a head's share of the model in the model with the most layers, as in llama.cpp.
+    It is the dimensions of a head; in the model with the most layers, hidden size / heads, as in llama.cpp.
     """
     share: int = file.get(f"{prefix}.embedding_length", int, 0) // max(1, file.get(f"{prefix}.attention.head_count", int, 1))
     return share if file.get(f"{prefix}.block_count", int) == largest else _head_dim(file, prefix)

@@ -74,7 +74,7 @@ class GgufTensor(NamedTuple):
 
     file: Path
     type: BlockType
-    shape: tuple[int, ...]  # as torch has it: rows of neighbouring numbers last
+    shape: tuple[int, ...]  # in torch's order: numbers of the last dimension are neighbours
     offset: int  # in the file
 
     @property

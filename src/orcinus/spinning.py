@@ -3,7 +3,7 @@
 On a quiet machine a thread that spins is there at once. On a busy one it takes a core from another program, or from a thread of
 its own that has the work, and an iteration becomes many times slower. GNU's OpenMP spins `GOMP_SPINCOUNT` times, but only 100
 times while it has more threads than there are CPUs (libgomp's manual). So a thread that holds a team of its own, all asleep,
-makes all others sleep soon, and they spin again when it ends.
+makes all others sleep soon; they spin again when it ends.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 PERIOD_S = 0.1  # between two looks at the machine
 BUSY = 0.2  # seconds in a second that threads waited for a CPU: 0.01 on a quiet machine, 0.4 and more beside a busy process
-CALM_S = 2.0  # without such a second before threads spin again
+CALM_S = 2.0  # seconds without contention before threads spin again
 WAITED = "/proc/self/task/{}/schedstat"  # of Linux: nanoseconds on a CPU, and waiting for one
 
 
 class SleepingTeam:
-    """While it is held, all threads of this process spin shortly. Raises `OSError` if there is no GNU OpenMP."""
+    """While it is held, OpenMP's threads spin only 100 times. Raises `OSError` if there is no GNU OpenMP."""
 
     def __init__(self, size: int) -> None:
         self._process, self._size = ctypes.CDLL(None), size
@@ -66,7 +66,7 @@ class Contention:
         self._busy_at = float("-inf")
 
     def busy(self) -> bool:
-        """Whether it was so since the last call, or within `CALM_S`."""
+        """Whether they wanted them since the last call, or less than `CALM_S` ago."""
         now, last, self._waited = time.monotonic(), self._waited, waited()
         since = sum(seconds - last[thread] for thread, seconds in self._waited.items() if thread in last)
         if since > BUSY * (now - self._at):

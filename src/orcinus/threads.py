@@ -13,8 +13,8 @@ from orcinus.spinning import SleepingTeam, follow_contention
 
 OPENMP = {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}  # the last three bind this thread, too
 TOPOLOGY = "cpu{}/topology/thread_siblings_list"
-SPINS = "20000"  # of a waiting thread on a quiet machine: longer than operators are apart
-_limit = False  # whether spinning is to be limited: the user did not say how threads wait
+SPINS = "20000"  # of a waiting thread on a quiet machine: longer than the time between operators
+_limit = False  # whether `limit_spinning` is to act: the user did not say how threads wait
 _owner: int | None = None  # the process in which an engine started threads first
 
 
@@ -74,19 +74,20 @@ def set_waiting() -> None:
     """
     global _limit
     # Threads that spin make small models many times slower on a busy machine, and threads that sleep at once make them slower
-    # on a quiet one: `limit_spinning` tells them apart.
+    # on a quiet one: `limit_spinning` follows the load.
     inherited = os.environ.setdefault("GOMP_SPINCOUNT", SPINS) if "OMP_WAIT_POLICY" not in os.environ else None
-    if inherited == SPINS:  # from no one, or from a process that set it here
+    if inherited == SPINS:  # unset before, or set here by a parent process
         _limit = True
     # oneDNN keeps a compiled product for each of the last 1024 shapes: hundreds of MiB, since prompts have all lengths.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def limit_spinning() -> None:
-    """Let OpenMP's threads spin shortly while the machine is busy, unless the user said how they wait. Once for a process.
+    """Let OpenMP's threads spin only 100 times while the machine is busy.
 
-    It works in a program that loaded torch before Orcinus, too. Where the system does not tell whether the machine is busy,
-    they always spin shortly. Of other OpenMP libraries than GNU's nothing is known, and nothing is done.
+    It acts once in a process, and not if the user said how threads wait. It works in a program that loaded torch first, too.
+    Where the system does not tell whether the machine is busy, threads always spin 100 times. OpenMP libraries other than
+    GNU's are left as they are.
     """
     global _limit
     if not _limit:

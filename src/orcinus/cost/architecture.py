@@ -239,7 +239,7 @@ PARALLEL = ("phi", "gptj", "cohere", "cohere2")
 PARALLEL_IF = {
     "parallel_attn": "falcon",
     "use_parallel_residual": "gpt_neox",
-}  # fields, and who has them by default
+}  # fields, and the family that has them by default
 ALTERNATING = ("gemma2", "gemma3", "gemma3_text", "cohere2", "olmo3")
 UNKNOWN = {  # config fields of models that cannot be computed here
     "num_local_experts": "a mixture of experts",

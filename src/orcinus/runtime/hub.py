@@ -15,7 +15,7 @@ from orcinus.runtime.weight_files import TensorHeader, read_headers
 
 WEIGHTS = "*.safetensors"
 FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
-PROJECTORS = "*mmproj*"  # GGUF files of what sees images
+PROJECTORS = "*mmproj*"  # GGUF files of image encoders
 COPIES = ["consolidated*", "original/*"]  # other formats of the same weights
 Found = TypeVar("Found")
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^:]*))?(?::([\w.-]+)|/([\w.-]+(?:/[\w.-]+)*\.gguf))?", re.DOTALL)
@@ -36,7 +36,7 @@ class Repository(NamedTuple):
 
 
 def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
-    """The folder of a model, downloaded if needed, with or without weights.
+    """The folder or GGUF file of a model, downloaded if needed, with or without weights.
 
     `commit` is the commit that the revision meant before, wherever it points now. Raises `ModelError` if there is no such
     model.
@@ -50,7 +50,7 @@ def find_model(model: str | Path, revision: str | None = None, *, commit: str | 
 
 
 def find_config(model: str | Path, revision: str | None = None) -> Path:
-    """A folder with at least config.json, which alone is downloaded.
+    """A folder with at least config.json, which alone is downloaded; or a GGUF file.
 
     Raises `ModelError` if there is none.
     """

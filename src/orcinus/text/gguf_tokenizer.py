@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file, built with the `tokenizers` library.
 
 A file holds the vocabulary, and the name of the way in which texts are split before merges; llama.cpp's source is the reference
-for these names. transformers can read such tokenizers too, but takes unknown names for GPT-2's (docs/adr/0045-gguf.md).
+for these names. transformers reads such tokenizers, too; by its source it takes unknown names for GPT-2's (ADR 45).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ END_NAMES = {
     "</s>",
     "<EOT>",
 }
-SPACE = "▁"  # SentencePiece's sign for a blank
+SPACE = "▁"  # SentencePiece's sign for a space
 MOST_PIECE = 512  # characters of a token: splits of longer ones are not looked for
 
 # Splits of byte-level vocabularies, from the tokenizer.json files that they were made from.
@@ -200,7 +200,7 @@ def _merges(vocabulary: GgufVocabulary, scores: Sequence[float]) -> list[tuple[s
 
 
 def _add_around(backend: Backend, file: GgufFile, vocabulary: GgufVocabulary, adds_bos: bool) -> None:
-    """Make the backend put the tokens around texts that the file asks for."""
+    """Make the backend add the tokens before and after texts that the file asks for."""
     around = []
     for name, default in (("bos", adds_bos), ("eos", False)):
         token = vocabulary.named(file, name)

@@ -13,7 +13,7 @@ context is stored:
     out = sum over pieces of acc · exp(m - M) / sum over pieces of l · exp(m - M)      M = the largest m
 
 Pieces depend on a sequence's length alone, so what a request gets does not depend on its neighbours or on the number of
-threads. Compiling a kernel takes several seconds, so that all but the usual head sizes share one.
+threads. Compiling a kernel takes several seconds, so one kernel of a number format serves all head sizes.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls

@@ -1,8 +1,9 @@
 """Products of rows with 4-bit weights.
 
 Weights lie in tiles of `TILE` outputs and groups of `GROUP` inputs: `[tiles, groups, 256]` bytes. A byte holds two inputs of
-an output, 16 apart, as numbers 0 to 15 around 8; four bytes after another are neighbouring inputs, then comes the next output.
-So one load of 64 bytes feeds two dot products of 16 outputs. Scales are bfloat16, `[tiles, groups, TILE]`.
+an output, 16 apart, as numbers 0 to 15 around 8. Four neighbouring bytes are neighbouring inputs of one output, and the next
+four those of the next output. So one load of 64 bytes feeds two dot products of 16 outputs. Scales are bfloat16,
+`[tiles, groups, TILE]`.
 
 Activations are rounded to 8 bits, with a scale for each row and group, as llama.cpp does with its formats Q4_0 and Q8_0. For
 each row and output:

@@ -4,7 +4,7 @@ A panel holds `PANEL` outputs of a weight, input by input, so that a product rea
 
     panels [N / PANEL, K, PANEL]          bfloat16: [N / PANEL, K / 2, PANEL, 2], pairs of inputs side by side
 
-    for panel:                            threads share the panels out
+    for panel:                            threads divide the panels
       for up to `most_rows` rows:         their sums stay in registers
         for k:  sums[row, :] += x[row, k] · panel[k, :]
         out[row, panel's outputs] = sums + bias

@@ -192,10 +192,10 @@ def prompt_attention(
 ) -> None:  # fmt: skip
     """Attention of chunks over their sequences, themselves included.
 
-    qkv `[T, (heads + 2 · kv_heads) · head_dim]`, which `prepare_heads` has seen; the `arrays` of a `LayerKV`; the first row of
-    each chunk, and the end of the last one's `[R + 1]`; each sequence's length after
-    its chunk `[R]` and block table `[R, blocks]`; the scale; how far back a token sees; the output `[T, heads · head_dim]`; and
-    the scores' soft cap. float32, or bfloat16 as uint16.
+    Arguments are qkv `[T, (heads + 2 · kv_heads) · head_dim]`, after `prepare_heads`; the `arrays` of a `LayerKV`; the first
+    row of each chunk and the end of the last chunk `[R + 1]`; each sequence's length after its chunk `[R]` and its block table
+    `[R, blocks]`; the scale; how far back a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. Numbers
+    are float32, or bfloat16 as uint16.
     """
     kv_heads, head_dim = kv[0].shape[1], kv[0].shape[3]
     group, threads = out.shape[1] // (kv_heads * head_dim), numba.get_num_threads()

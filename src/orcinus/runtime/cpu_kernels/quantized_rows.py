@@ -19,7 +19,7 @@ LARGEST = F32(np.finfo(np.float32).max).view(np.int32)
 SMALLEST = F32(1e-36).view(np.int32)  # below, a row counts as zeros, because 127 / x would be infinite
 
 
-@numba.njit(fastmath=False, error_model="numpy", forceinline=True)  # said, because it is inherited from a kernel that calls it
+@numba.njit(fastmath=False, error_model="numpy", forceinline=True)  # or it inherits that of a kernel that calls it
 def quantize_row(x, out):
     """Write a row `[size]` as bytes around `ZERO`; returns its scale, which is NaN if the row is not finite."""
     most = np.int32(0)  # the bits of the largest absolute value; as an integer, because NaN counts as the largest

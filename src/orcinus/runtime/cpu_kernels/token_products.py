@@ -1,7 +1,8 @@
 """Products of a few queries with the keys of tokens, and of weights with their values, with sums in registers.
 
-Numba's own loops would add every value to memory, and cross a vector for each score alone. Arrays are contiguous and seen as
-flat: an `at` counts numbers from the first. Each result is one chain of additions that depends on its own row and token alone.
+Numba's own loops would keep sums in memory, and add up the lanes of a vector for each score alone. Arrays are contiguous and
+seen as flat: an `at` counts numbers from the first. Each result is one chain of additions that depends on its own row and token
+alone.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls

@@ -1,6 +1,6 @@
 """Vectors of float32 for kernels that are written in LLVM's instructions, as wide as the processor that they are compiled for.
 
-Numba leaves it to LLVM which loops become vectors, and what stays in registers. Where that matters, kernels say it themselves.
+Numba lets LLVM decide which loops become vectors and what stays in registers. Where that matters, kernels say it themselves.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -28,7 +28,7 @@ ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
 def everywhere(builder: ir.IRBuilder, value: ir.Value, lanes: int = LANES) -> ir.Value:
-    """A vector of one number."""
+    """A number in every lane of a vector."""
     nothing, firsts = (
         ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined),
         ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes),
@@ -51,7 +51,7 @@ def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
 
 
 def words(number: int) -> ir.Constant:
-    """A vector of one integer."""
+    """An integer in every lane of a vector."""
     return ir.Constant(WORDS, [number] * LANES)
 
 

@@ -70,7 +70,7 @@ class Flag:
 
 
 def head_size(config: Any) -> int:
-    """Dimensions of each head, by name or by share."""
+    """Dimensions of each head: `head_dim`, or hidden size / heads."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
@@ -104,12 +104,12 @@ def _layer_types(config: Any, otherwise: str) -> list[str]:
 
 
 def everywhere(config: Any) -> list[bool]:
-    """Positions are rotated in on every layer."""
+    """Every layer has rotary positions."""
     return [True] * config.num_hidden_layers
 
 
 def nowhere(config: Any) -> list[bool]:
-    """No layer rotates positions in."""
+    """No layer has rotary positions."""
     return [False] * config.num_hidden_layers
 
 

@@ -28,7 +28,7 @@ from orcinus.runtime.pack import PackedBatch
 class Norm(nn.Module):
     """A norm's parameters.
 
-    A weight that a checkpoint holds less an offset is kept in float32: near 1 a narrow format would lose its last bits.
+    Gemma's checkpoints hold a weight less 1. The sum is kept in float32: near 1 a narrow format would lose its last bits.
     """
 
     def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
