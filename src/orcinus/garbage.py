@@ -1,4 +1,4 @@
-"""How often Python looks for garbage cycles in processes that run only Orcinus."""
+"""How often Python looks for garbage cycles in Orcinus's own processes."""
 
 from __future__ import annotations
 

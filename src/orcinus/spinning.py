@@ -66,7 +66,7 @@ class Contention:
         self._busy_at = float("-inf")
 
     def busy(self) -> bool:
-        """Whether they wanted them since the last call, or less than `CALM_S` ago."""
+        """Whether they wanted them since the last call, or within `CALM_S`."""
         now, last, self._waited = time.monotonic(), self._waited, waited()
         since = sum(seconds - last[thread] for thread, seconds in self._waited.items() if thread in last)
         if since > BUSY * (now - self._at):

@@ -36,10 +36,10 @@ class Repository(NamedTuple):
 
 
 def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
-    """The folder or GGUF file of a model, downloaded if needed, with or without weights.
+    """The folder or GGUF file of a model, downloaded if needed.
 
-    `commit` is the commit that the revision meant before, wherever it points now. Raises `ModelError` if there is no such
-    model.
+    Without `weights` a folder's weights are not downloaded. `commit` is the commit that the revision meant before, wherever it
+    points now. Raises `ModelError` if there is no such model.
     """
     found = _locate(model, revision)
     if isinstance(found, Path):
@@ -50,9 +50,9 @@ def find_model(model: str | Path, revision: str | None = None, *, commit: str | 
 
 
 def find_config(model: str | Path, revision: str | None = None) -> Path:
-    """A folder with at least config.json, which alone is downloaded; or a GGUF file.
+    """A folder with at least config.json, or a GGUF file.
 
-    Raises `ModelError` if there is none.
+    Nothing else is downloaded. Raises `ModelError` if there is none.
     """
     found = _locate(model, revision)
     if isinstance(found, Path):

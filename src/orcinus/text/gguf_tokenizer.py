@@ -200,7 +200,7 @@ def _merges(vocabulary: GgufVocabulary, scores: Sequence[float]) -> list[tuple[s
 
 
 def _add_around(backend: Backend, file: GgufFile, vocabulary: GgufVocabulary, adds_bos: bool) -> None:
-    """Make the backend add the tokens before and after texts that the file asks for."""
+    """Make the backend add BOS and EOS as the file asks."""
     around = []
     for name, default in (("bos", adds_bos), ("eos", False)):
         token = vocabulary.named(file, name)
