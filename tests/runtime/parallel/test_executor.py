@@ -223,6 +223,13 @@ def test_no_rank_outlives_its_engine(sent: signal.Signals) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
+@pytest.mark.parametrize("said", [b"", b'{"rank": 1, "mesh"'])
+def test_a_rank_whose_parent_ended_while_it_told_what_to_run_says_nothing(said: bytes) -> None:
+    command = [sys.executable, "-m", "tests.runtime.parallel.fake_worker", str(os.getpid())]
+    done = subprocess.run(command, input=said, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
 def test_two_meshes_of_one_process_do_not_meet() -> None:
     with started(TWO) as first, started(TWO, (0, "raise", 1)) as second:
         batch, _ = batch_of([Part("r", (1, 2, 3), 0, (0,))])

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
+import msgspec
+
 from orcinus.core.ports import Executor
 from orcinus.errors import EngineError, OrcinusError, cause, one_line
 from orcinus.parent import end_with, leave_signals_to_parent
@@ -134,7 +136,10 @@ def run_process(load: LoadRank) -> NoReturn:
     """Be the rank that standard input describes, the child of the process of the first argument, until either ends."""
     end_with(int(sys.argv[1]), 0, last_words=lambda: None)
     leave_signals_to_parent()
-    config = RankConfig.decode(sys.stdin.buffer.read())
+    try:
+        config = RankConfig.decode(sys.stdin.buffer.read())
+    except msgspec.DecodeError:  # the parent ended before it had said all, and says itself why
+        os._exit(1)
     logging.basicConfig(level=logging.WARNING, format=f"rank {config.rank}: %(message)s")
     status = run_rank(config, load)
     sys.stdout.flush()
