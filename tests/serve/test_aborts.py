@@ -111,7 +111,8 @@ def test_a_stop_string(server: Running, iterations: list[dict[str, Any]]) -> Non
     settle(iterations)
     assert found["choices"][0]["finish_reason"] == "stop"
     assert sum(event["at"] > answered for event in ran(iterations)) == 0
-    assert len(ran(iterations)) <= found["usage"]["completion_tokens"] + found["timings"]["prefill_iterations"] + 1
+    needed = found["usage"]["completion_tokens"] + found["timings"]["prefill_iterations"]
+    assert len(ran(iterations)) <= needed + 5, "text is searched while the next iterations run; without it 1500 would"
 
 
 @pytest.mark.parametrize("streaming", [True, False])
