@@ -103,7 +103,7 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
     if match is None or str(model).startswith("."):
         where = repr(str(model))[1:-1]  # in one line
         raise ModelError(
-            f"no model folder at {where}: give a folder with config.json, or a hub repository like Qwen/Qwen3-0.6B"
+            f"no model folder at {where}: give a folder with config.json, a GGUF file, or a hub repository like Qwen/Qwen3-0.6B"
         )
     name, named, kind, file = match.groups()
     if named is not None and revision is not None and named != revision:
