@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -98,3 +99,32 @@ def test_a_system_that_does_not_count_it_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(spinning, "WAITED", "/nowhere/{}")
     with pytest.raises(OSError, match="does not count"):
         Contention()
+
+
+def test_the_machine_is_followed_on_after_it_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: Iterator[bool | OSError] = iter([True, OSError("too many open files"), False])
+    told: list[str] = []
+    ended = threading.Event()
+
+    class Team(SleepingTeam):
+        def __init__(self) -> None: ...
+
+        def hold(self) -> None:
+            told.append("hold")
+
+        def release(self) -> None:
+            told.append("release")
+            ended.set()
+
+    def busy(self: Contention) -> bool:
+        if ended.is_set():
+            threading.Event().wait()  # for ever, in a thread that ends with the process
+        if isinstance(look := next(looks), OSError):
+            raise look
+        return look
+
+    monkeypatch.setattr(spinning, "PERIOD_S", 0.001)
+    monkeypatch.setattr(Contention, "busy", busy)
+    spinning.follow_contention(Team())
+    assert ended.wait(10)
+    assert told == ["hold", "release"]

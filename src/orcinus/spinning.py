@@ -30,16 +30,13 @@ class SleepingTeam:
             raise OSError("this process has not loaded GNU's OpenMP")
         self._end: threading.Event | None = None
 
-    @property
-    def held(self) -> bool:
-        return self._end is not None
-
     def hold(self) -> None:
         """Start the team, unless it is held."""
         if self._end is not None:
             return
-        ready, self._end = threading.Event(), threading.Event()
-        threading.Thread(target=self._sleep, args=(ready, self._end), name="orcinus-openmp", daemon=True).start()
+        ready, end = threading.Event(), threading.Event()
+        threading.Thread(target=self._sleep, args=(ready, end), name="orcinus-openmp", daemon=True).start()
+        self._end = end
         ready.wait()
 
     def release(self) -> None:
@@ -93,9 +90,10 @@ def follow_contention(team: SleepingTeam) -> None:
     def follow() -> None:
         while True:
             time.sleep(PERIOD_S)
-            if contention.busy():
-                team.hold()
-            else:
-                team.release()
+            with suppress(OSError, RuntimeError):  # short of file descriptors or threads for now: as before
+                if contention.busy():
+                    team.hold()
+                else:
+                    team.release()
 
     threading.Thread(target=follow, name="orcinus-contention", daemon=True).start()
