@@ -32,6 +32,14 @@ Switches: TypeAlias = "dict[str, Any]"
 BIASED: Switches = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
 ATTENTION_BIAS: Switches = {"qkv_bias": Flag("attention_bias"), "out_bias": Flag("attention_bias")}
 ALL_BIASES: Switches = {**ATTENTION_BIAS, "mlp_bias": Flag("mlp_bias")}
+COHERE: Switches = {
+    "norm": "layer",
+    "norm_eps": Field("layer_norm_eps"),
+    "parallel": True,
+    "shared_norm": True,
+    "logit_multiplier": Field("logit_scale"),
+    **ATTENTION_BIAS,
+}
 LAYER_NORM: Switches = {"norm": "layer", "norm_bias": True, "norm_eps": Field("layer_norm_eps")}
 GPT_HEADS: Switches = {"head_dim": equal_heads, "num_kv_heads": Field("num_attention_heads")}
 GEMMA: Switches = {
@@ -217,27 +225,17 @@ ARCHITECTURES: dict[str, Family] = {
         "CohereModel",
         "Command R, Aya 23",
         LLAMA.but(PAIRED),
-        norm="layer",
-        norm_eps=Field("layer_norm_eps"),
-        parallel=True,
-        shared_norm=True,
-        logit_multiplier=Field("logit_scale"),
+        **COHERE,
         required={"use_qk_norm": False},
-        **ATTENTION_BIAS,
     ),
     "Cohere2ForCausalLM": row(
         "cohere2",
         "Cohere2Model",
         "Command R7B, Command A",
         LLAMA.but(PAIRED),
-        norm="layer",
-        norm_eps=Field("layer_norm_eps"),
-        parallel=True,
-        shared_norm=True,
-        logit_multiplier=Field("logit_scale"),
+        **COHERE,
         windows=windows,
         rotated=lambda config: [window is not None for window in windows(config)],
-        **ATTENTION_BIAS,
     ),
     "StableLmForCausalLM": row(
         "stablelm",
