@@ -83,7 +83,11 @@ def test_hanging_up_on_a_running_request(simulated: Running, streaming: bool) ->
 
 
 def test_cancelling_a_running_request(server: Running, iterations: list[dict[str, Any]]) -> None:
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=GIVEN_UP | {"stream": True}) as answer:
+    several_blocks = {
+        "prompt": str(GIVEN_UP["prompt"]) * 10,
+        "stream": True,
+    }  # the busy request may take one when they are free
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=GIVEN_UP | several_blocks) as answer:
         wait_for(iterations)
         asked = time.monotonic()
         assert server.http.post(f"/v1/requests/{answer.headers['x-response-id']}/cancel").json()["cancelled"] == 1
@@ -112,7 +116,8 @@ def test_a_stop_string(server: Running, iterations: list[dict[str, Any]]) -> Non
     assert found["choices"][0]["finish_reason"] == "stop"
     assert sum(event["at"] > answered for event in ran(iterations)) == 0
     needed = found["usage"]["completion_tokens"] + found["timings"]["prefill_iterations"]
-    assert len(ran(iterations)) <= needed + 5, "text is searched while the next iterations run; without it 1500 would"
+    stopping, late = ran(iterations)[needed - 1], ran(iterations)[needed + 1 :]
+    assert not late or late[-1]["at"] < stopping["at"] + 0.05, "one more runs while the text is searched, or some short ones"
 
 
 @pytest.mark.parametrize("streaming", [True, False])
