@@ -83,10 +83,7 @@ def test_hanging_up_on_a_running_request(simulated: Running, streaming: bool) ->
 
 
 def test_cancelling_a_running_request(server: Running, iterations: list[dict[str, Any]]) -> None:
-    several_blocks = {
-        "prompt": str(GIVEN_UP["prompt"]) * 10,
-        "stream": True,
-    }  # the busy request may take one when they are free
+    several_blocks = {"prompt": str(GIVEN_UP["prompt"]) * 10, "stream": True}  # the busy request may take one that is freed
     with httpx.stream("POST", f"{server.url}/v1/completions", json=GIVEN_UP | several_blocks) as answer:
         wait_for(iterations)
         asked = time.monotonic()
@@ -115,9 +112,8 @@ def test_a_stop_string(server: Running, iterations: list[dict[str, Any]]) -> Non
     settle(iterations)
     assert found["choices"][0]["finish_reason"] == "stop"
     assert sum(event["at"] > answered for event in ran(iterations)) == 0
-    needed = found["usage"]["completion_tokens"] + found["timings"]["prefill_iterations"]
-    stopping, late = ran(iterations)[needed - 1], ran(iterations)[needed + 1 :]
-    assert not late or late[-1]["at"] < stopping["at"] + 0.05, "one more runs while the text is searched, or some short ones"
+    needed = found["usage"]["completion_tokens"] + found["timings"]["prefill_iterations"] - 1
+    assert needed <= len(ran(iterations)) < needed + 100, "some run while the text is searched, of the 1500 that it asked for"
 
 
 @pytest.mark.parametrize("streaming", [True, False])
