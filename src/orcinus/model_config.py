@@ -43,9 +43,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def config_of(folder: Path) -> str:
-    """What describes a model, for messages."""
-    return f"the metadata of {folder}" if is_gguf(folder) else f"{CONFIG} in {folder}"
+def config_name(model: Path) -> str:
+    """The name of what describes the model in a folder or GGUF file, for messages."""
+    return "the file's metadata" if is_gguf(model) else CONFIG
+
+
+def config_of(model: Path) -> str:
+    """What describes the model in a folder or GGUF file, and where it is, for messages."""
+    return f"the metadata of {model}" if is_gguf(model) else f"{CONFIG} in {model}"
 
 
 def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:

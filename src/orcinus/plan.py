@@ -258,7 +258,7 @@ def _decide(
 
 def _notes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> tuple[str, ...]:
     """What a user should know."""
-    ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len)
+    ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
     return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +223,22 @@ def test_a_split_model_is_all_of_its_parts(checkpoint: Made, tmp_path: Path) -> 
     others[-1].unlink()
     with pytest.raises(ModelError, match=rf"has {len(others) + 1} parts, and {others[-1].name} is missing"):
         open_checkpoint(first)
+
+
+def test_messages_name_the_metadata_of_a_file(checkpoint: Made, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("qwen3")[1], tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    longest = 2 * config["max_position_embeddings"]
+    plan = make_plan(EngineConfig(model=write_gguf(folder, tmp_path / "stretched.gguf"), max_model_len=longest))
+    assert f"{longest} is beyond the {longest // 2} positions of the file's metadata: its linear" in plan.resolved.notes[0]
+
+    def widen(writer: gguf.GGUFWriter) -> None:
+        writer.kv_data[0]["qwen3.feed_forward_length"].value += 1
+
+    with pytest.raises(ModelError, match=r"ffn_.* has shape \[.*\], but the file's metadata wants \["):
+        make_plan(EngineConfig(model=write_gguf(folder, tmp_path / "wide.gguf", change=widen)))
 
 
 def test_what_no_gguf_file_can_be_is_refused(tmp_path: Path) -> None:

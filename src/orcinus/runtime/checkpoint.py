@@ -14,7 +14,7 @@ from torch import Tensor
 from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
 from orcinus.gguf_file import TYPES, is_gguf, read_gguf
-from orcinus.model_config import config_of, read_config, shown
+from orcinus.model_config import config_name, config_of, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import release_freed
@@ -54,9 +54,14 @@ class Checkpoint:
     architecture: str
     spec: DecoderSpec
     dtype: torch.dtype | None  # dtype of the saved weights
-    notes: tuple[str, ...] = ()  # differences from config.json, one line each
+    notes: tuple[str, ...] = ()  # where the weights differ from the config, one line each
     linear_weight: MakeLinearWeight = PlainWeight.make  # the linear layers' weight format
     gguf: str | None = None  # the architecture's name in llama.cpp, if `folder` is a GGUF file
+
+    @property
+    def config_name(self) -> str:
+        """The file that describes the model, for messages."""
+        return config_name(self.folder)
 
     @property
     def family(self) -> Family:
@@ -64,7 +69,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read config.json.
+    """Read the config of a folder or GGUF file.
 
     Raises `ModelError` if it is missing, broken, or of an unknown architecture.
     """
@@ -99,7 +104,7 @@ def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec) -> Chec
 
 
 def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
-    """The format of linear weights, by the quant_method in config.json."""
+    """The format of linear weights, by the config's quant_method."""
     settings = config.get("quantization_config") or {}
     method = settings.get("quant_method") if isinstance(settings, Mapping) else None
     found = LINEAR_WEIGHTS.get(method) if isinstance(method, str) or not settings else None
@@ -111,8 +116,8 @@ def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
 def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
     """The checkpoint, completed with its weights' dtype and tied head.
 
-    A head that differs from the embedding is kept even if config.json ties them, as in transformers. Only `readable` weights
-    can show that; with headers alone, config.json is believed. Raises `ModelError` if a file cannot be read.
+    A head that differs from the embedding is kept even if the config ties them, as in transformers. Only `readable` weights
+    can show that; with headers alone, the config is believed. Raises `ModelError` if a file cannot be read.
     """
     floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
     if checkpoint.dtype is None and floats:
@@ -122,14 +127,15 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
         return checkpoint
     head, embedding = places[HEAD], places[EMBEDDING]
     if not readable:
-        note = f"config.json ties the output to the embedding, and {head} is stored too: they are compared when it is loaded"
+        ties = f"{checkpoint.config_name} ties the output to the embedding"
+        note = f"{ties}, and {head} is stored too: they are compared when it is loaded"
         return replace(checkpoint, notes=(*checkpoint.notes, note))
     both_plain = {tensors[head].dtype, tensors[embedding].dtype} <= FLOATS.keys()
     if both_plain and equal_tensors(checkpoint.folder, head, embedding):
         return checkpoint
     note = (
-        f"config.json ties the output to the embedding, but {head} differs from {embedding}: both are kept; "
-        "write tie_word_embeddings false into config.json if that is meant"
+        f"{checkpoint.config_name} ties the output to the embedding, but {head} differs from {embedding}: both are kept; "
+        f"write tie_word_embeddings false into {checkpoint.config_name} if that is meant"
     )
     return replace(checkpoint, spec=replace(checkpoint.spec, tied=False), notes=(*checkpoint.notes, note))
 
@@ -237,7 +243,7 @@ def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHe
     if empty:
         prefix = next((_wrapper(name) for name in known if _wrapper(name)), "")
         names = sorted(prefix * (name != HEAD) + family.source(name, part) for name, part in empty)
-        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}{_untied(empty)}")
+        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}{_untied(checkpoint, empty)}")
     if unexpected:
         raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {some(unexpected)}")
     return known
@@ -264,8 +270,8 @@ def _wrapper(name: str) -> str:
     return found.group() if found else ""
 
 
-def _untied(empty: set[tuple[str, int]]) -> str:
-    return "; or tie_word_embeddings in config.json should be true" if empty == {(HEAD, 0)} else ""
+def _untied(checkpoint: Checkpoint, empty: set[tuple[str, int]]) -> str:
+    return f"; or tie_word_embeddings in {checkpoint.config_name} should be true" if empty == {(HEAD, 0)} else ""
 
 
 def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
@@ -280,11 +286,12 @@ def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place
     if place.order is not None:
         wanted[0] = int(place.order(checkpoint.spec).max()) + 1  # some rows may be unused
     if list(tensor.shape) != wanted:
-        raise ModelError(f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}, but config.json wants {wanted}")
+        has = f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}"
+        raise ModelError(f"{has}, but {checkpoint.config_name} wants {wanted}")
 
 
 def _architecture(config: Mapping[str, Any], folder: Path) -> str:
-    """The architecture in config.json, or else the one of its model_type."""
+    """The architecture that a config names, or else the one of its model_type."""
     named, kind = config.get("architectures"), config.get("model_type")
     listed = named if isinstance(named, list) else [] if named is None else [named]
     if not listed:
@@ -300,11 +307,11 @@ def _architecture(config: Mapping[str, Any], folder: Path) -> str:
 
 
 def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:
-    """The dtype that config.json names; None if it names none."""
+    """The dtype that a config names; None if it names none."""
     named = config.get("dtype") if config.get("dtype") is not None else config.get("torch_dtype")
     if named is None or named == "auto":
         return None
     dtype = DTYPES.get(dtype_name(named)) if isinstance(named, str) else None
     if dtype is None:
-        raise ModelError(f"config.json in {folder} says dtype {shown(named)}: known are auto, {', '.join(DTYPES)}")
+        raise ModelError(f"{config_of(folder)} says dtype {shown(named)}: known are auto, {', '.join(DTYPES)}")
     return dtype

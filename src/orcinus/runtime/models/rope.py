@@ -63,16 +63,17 @@ def read_ropes(config: Any, head_dim: int, kinds: Sequence[str]) -> tuple[tuple[
     return ropes, tuple(map(names.index, kinds))
 
 
-def rope_notes(spec: DecoderSpec, asked: int | None, model_len: int) -> Iterator[str]:
+def rope_notes(spec: DecoderSpec, asked: int | None, model_len: int, config_name: str) -> Iterator[str]:
     """Notes on requests longer than a config says, if allowed, and on scalings that depend on the longest request.
 
-    `asked` is the max_model_len that the user asked for, `model_len` the one that was decided.
+    `asked` is the max_model_len that the user asked for, `model_len` the one that was decided; `config_name`
+    names the file with the config.
     """
     made_for = spec.max_position_embeddings
     for rope in spec.ropes:
         if asked is not None and asked > made_for and rope.positions:
             yield (
-                f"max_model_len {asked} is beyond the {made_for} positions of config.json: its {rope.kind} scaling, which "
+                f"max_model_len {asked} is beyond the {made_for} positions of {config_name}: its {rope.kind} scaling, which "
                 f"holds for requests of every length, stretches the model to {spec.longest_request}"
             )
         if rope.for_length(model_len) != rope:
