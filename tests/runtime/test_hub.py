@@ -6,12 +6,9 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
-from safetensors.torch import load_file, save_file
 
 from orcinus import LLM, EngineConfig
 from orcinus.bench.offline import Engines
@@ -19,7 +16,6 @@ from orcinus.errors import ConfigError, ModelError
 from orcinus.observe.recorder import read_lines
 from orcinus.plan import make_plan
 from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
-from orcinus.runtime.weight_files import read_headers
 from tests.commands import orcinus
 from tests.gguf_files import write_gguf
 
@@ -83,7 +79,7 @@ def test_what_was_planned_is_what_is_loaded(cache: Path) -> None:
         ("some-owner/\nmodel", None, "no model folder at some-owner/"),
         (f"{NAME}@{'x' * 5000}", None, "cannot be read: File name too long"),
         ("x" * 5000, None, "cannot be read: File name too long"),
-        (f"{NAME}@gone", None, "hub cannot be reached|has no revision gone"),
+        (f"{NAME}@gone", None, "is not in the cache .*, and HF_HUB_OFFLINE forbids downloads"),
         (None, "main", "is a folder, which has no revision main: leave the revision out"),
         ("some@owner/model", None, "no model folder at some@owner/model"),
     ],
@@ -112,17 +108,6 @@ def test_a_folder_may_have_an_at_in_its_name(
         find_model(name, "main")
 
 
-def test_a_revision_that_the_hub_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    def refuse(*_: object, **__: object) -> str:
-        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(ModelError, match="some-owner/some.model has no revision v9: give a branch, a tag or a commit of it"):
-        find_model(f"{NAME}@v9")
-
-
 def test_the_commit_is_told_and_recorded(cache: Path, tmp_path: Path) -> None:
     with LLM(f"{NAME}@v1.0", record=tmp_path / "record", max_model_len=32, block_size=8) as llm:
         assert llm.resolved.revision == OTHER
@@ -137,32 +122,6 @@ def test_commands_take_a_revision_and_tell_the_commit(cache: Path) -> None:
     assert OTHER in orcinus("info", "--model", f"{NAME}@v1.0").stdout
     refused = orcinus("plan", "--revision", "v1.0")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-
-
-def test_a_head_is_compared_once_the_weights_are_there(
-    checkpoint: Callable[[str], tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Headers of the hub do not tell whether it differs: what was planned with them is planned again."""
-    whole, early = tmp_path / "whole", tmp_path / "early"
-    shutil.copytree(checkpoint("qwen3")[1], whole)
-    tensors = load_file(whole / "model.safetensors")
-    save_file(
-        tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].flip(0).contiguous()}, whole / "model.safetensors"
-    )
-    early.mkdir()
-    shutil.copy(whole / "config.json", early)
-    file = SimpleNamespace(tensors=read_headers(whole))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file, revision: str(early / file))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(whole))
-    monkeypatch.setattr(
-        huggingface_hub, "get_safetensors_metadata", lambda *_, **__: SimpleNamespace(files_metadata={"model": file})
-    )
-    planned = make_plan(EngineConfig(model=NAME))
-    assert planned.model.checkpoint.spec.tied
-    assert not planned.model.complete
-    with LLM(NAME, max_model_len=32, block_size=8) as llm:
-        assert llm.resolved.num_parameters == planned.resolved.num_parameters + 97 * 48
-        assert "lm_head.weight differs" in llm.resolved.notes[0]
 
 
 @pytest.fixture
@@ -199,8 +158,8 @@ def test_a_gguf_file_of_a_repository(gguf_cache: Path, model: str, file: str) ->
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (f"{NAME}:Q6_K", f"{NAME}:Q6_K names a GGUF file, and {NAME} has none: give one like {NAME}/FILE.gguf"),
-        (f"{NAME}:Q5_0", f"has several: another-Q5_0.gguf, other-Q5_0.gguf: give one like {NAME}/FILE.gguf"),
+        (f"{NAME}:Q6_K", f"{NAME}:Q6_K names a GGUF file, and {NAME} has none: give one like {NAME}/another-Q5_0.gguf"),
+        (f"{NAME}:Q5_0", f"has several of it: another-Q5_0.gguf, other-Q5_0.gguf: give one like {NAME}/another-Q5_0.gguf"),
         (f"{NAME}/gone.gguf", f"{NAME}/gone.gguf names a GGUF file, and {NAME} has none"),
         (f"{NAME}:", "no model folder at"),
     ],

@@ -15,6 +15,7 @@ NAMES = (  # each is a function of that name, or `app`, in the module of that na
     "batch",
     "demo",
     "models",
+    "pull",
     "info",
     "plan",
     "verify",

@@ -1,26 +1,37 @@
-"""Models by name: a local folder, or a Hugging Face repository."""
+"""Models by name: a local folder or file, or a Hugging Face repository.
+
+Only the files that are needed are downloaded, by `huggingface_hub`, which keeps them in its cache.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from orcinus.errors import ModelError, shown
 from orcinus.gguf_file import PART, gguf_in, is_gguf
-from orcinus.runtime.weight_files import TensorHeader, read_headers
+from orcinus.model_config import CONFIG
+from orcinus.runtime.hub_bytes import SILENT, count_bytes
+from orcinus.runtime.hub_errors import hub_errors, unreachable
+from orcinus.runtime.weight_files import TensorHeader, read_headers, some, weight_names
 
-WEIGHTS = "*.safetensors"
-FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
+TEXTS = ["*.json", "*.txt", "*.model", "*.tiktoken"]  # config, tokenizer, index of the weights, defaults of sampling
+TEMPLATES = "*.jinja"  # some lie in a folder of their own
 PROJECTORS = "*mmproj*"  # GGUF files of image encoders
-COPIES = ["consolidated*", "original/*"]  # other formats of the same weights
-Found = TypeVar("Found")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+KIND = re.compile(r"[-._/]((?:I?Q|TQ|BF|F|MXFP)\d+\w*)\.gguf", re.IGNORECASE)  # a number format at the end of a name
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^:]*))?(?::([\w.-]+)|/([\w.-]+(?:/[\w.-]+)*\.gguf))?", re.DOTALL)
 REVISION = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+GIB = 2**30
+Progress = Callable[[int, int], None]  # bytes that were downloaded, and bytes in all
 
 
 class Repository(NamedTuple):
@@ -35,18 +46,27 @@ class Repository(NamedTuple):
         return named if self.gguf is None else f"{named}/{self.gguf}" if self.gguf.endswith(".gguf") else f"{named}:{self.gguf}"
 
 
-def find_model(model: str | Path, revision: str | None = None, *, commit: str | None = None, weights: bool = True) -> Path:
+def find_model(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    commit: str | None = None,
+    weights: bool = True,
+    progress: Progress | None = None,
+) -> Path:
     """The folder or GGUF file of a model, downloaded if needed.
 
     Without `weights` a folder's weights are not downloaded. `commit` is the commit that the revision meant before, wherever it
-    points now. Raises `ModelError` if there is no such model.
+    points now. `progress` is told of downloaded weights; without it a terminal shows the bars of `huggingface_hub`.
+
+    Raises `ModelError` if there is no such model.
     """
-    found = _locate(model, revision)
+    found = locate(model, revision)
     if isinstance(found, Path):
         return found
-    if found.gguf is not None:
-        weights = True  # all is in one file
-    return _ask(found._replace(revision=commit or found.revision), _download if weights else _download_the_rest)
+    found = found._replace(revision=commit or found.revision)
+    with hub_errors(str(found), found.revision):
+        return _download(found, progress, weights=weights)
 
 
 def find_config(model: str | Path, revision: str | None = None) -> Path:
@@ -54,10 +74,11 @@ def find_config(model: str | Path, revision: str | None = None) -> Path:
 
     Nothing else is downloaded. Raises `ModelError` if there is none.
     """
-    found = _locate(model, revision)
+    found = locate(model, revision)
     if isinstance(found, Path):
         return found
-    return _ask(found, _download_config if found.gguf is None else _download)
+    with hub_errors(str(found), found.revision):
+        return _download_config(found)
 
 
 def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, dict[str, TensorHeader]]:
@@ -67,10 +88,11 @@ def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, 
 
     Raises `ModelError` if there is no such model.
     """
-    found = _locate(model, revision)
-    if isinstance(found, Repository) and found.gguf is not None:
-        found = _ask(found, _download)
-    return (found, read_headers(found)) if isinstance(found, Path) else _ask(found, _download_headers)
+    found = locate(model, revision)
+    if isinstance(found, Path):
+        return found, read_headers(found)
+    with hub_errors(str(found), found.revision):
+        return _download_headers(found)
 
 
 def commit_of(folder: Path) -> str | None:
@@ -79,8 +101,8 @@ def commit_of(folder: Path) -> str | None:
     return inside[0].name if inside else None
 
 
-def _locate(model: str | Path, revision: str | None) -> Path | Repository:
-    """The folder at this path, or the hub repository of this name."""
+def locate(model: str | Path, revision: str | None) -> Path | Repository:
+    """The folder or file at this path, or the hub repository of this name. Raises `ModelError` if it can be neither."""
     try:
         folder = Path(model).expanduser()
     except RuntimeError:  # ~nobody
@@ -114,111 +136,163 @@ def _locate(model: str | Path, revision: str | None) -> Path | Repository:
     return Repository(name, wanted, kind or file)
 
 
-def _download(repository: Repository) -> Path:
+def _download(repository: Repository, progress: Progress | None, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    name, revision, gguf = repository
-    if gguf is not None:
-        return _download_gguf(repository, gguf)
-    return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=COPIES))
+    folder = _download_config(repository, progress)
+    if not folder.is_dir():
+        return folder
+    name, revision = repository.name, commit_of(folder) or repository.revision
+    inside = [f"*/{pattern}" for pattern in TEXTS]  # those of other formats of the model
+    snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, TEMPLATES], ignore_patterns=inside, tqdm_class=SILENT)
+    if not weights:
+        return gguf_in(folder) or folder
+    wanted = weight_names(folder)
+    if all((folder / file).is_file() for file in wanted):
+        return folder
+    stored = _file_names(repository._replace(revision=revision))
+    if not set(wanted) & set(stored):
+        return _only_gguf(repository, progress)
+    _fetch(name, revision, wanted, progress)
+    return folder
 
 
-def _download_gguf(repository: Repository, wanted: str) -> Path:
-    """One model among a repository's GGUF files, with all of its parts. Raises `ModelError` if it is not one."""
-    from huggingface_hub import snapshot_download
-
-    if wanted.endswith(".gguf"):
-        part = PART.fullmatch(wanted)
-        patterns = [f"{part[1]}-?????-of-{part[3]}.gguf" if part else wanted]
-    else:
-        spellings = {wanted, wanted.lower(), wanted.upper()}
-        patterns = [f"*[-._/]{kind}{end}.gguf" for kind in spellings for end in ("", "-?????-of-?????")]
-    name, revision, _ = repository
-    folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=[PROJECTORS]))
-    found = [
-        path
-        for path in sorted(folder.rglob("*.gguf"))  # others may have been downloaded before
-        if any(fnmatchcase(f"/{path.relative_to(folder)}", f"*{pattern}") for pattern in patterns)
-        and not fnmatchcase(path.name, PROJECTORS)
-    ]
-    models = [path for path in found if (part := PART.fullmatch(path.name)) is None or int(part[2]) == 1]
-    if len(models) != 1:
-        several = ", ".join(str(path.relative_to(folder)) for path in models[:3])
-        problem = f"several: {several}" if models else "none"
-        raise ModelError(f"{repository} names a GGUF file, and {name} has {problem}: give one like {name}/FILE.gguf")
-    return models[0]
-
-
-def _download_the_rest(repository: Repository) -> Path:
-    from huggingface_hub import snapshot_download
-
-    name, revision, _ = repository
-    return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, ignore_patterns=[*COPIES, WEIGHTS]))
-
-
-def _download_config(repository: Repository) -> Path:
+def _download_config(repository: Repository, progress: Progress | None = None) -> Path:
+    """A folder with config.json, or the GGUF file that is meant."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
-    return Path(hf_hub_download(repository.name, "config.json", revision=repository.revision)).parent
+    if repository.gguf is not None:
+        return _download_gguf(repository, repository.gguf, progress)
+    try:
+        return Path(hf_hub_download(repository.name, CONFIG, revision=repository.revision)).parent
+    except RemoteEntryNotFoundError:
+        return _only_gguf(repository, progress)
+    except LocalEntryNotFoundError:
+        folder = _cached(repository)
+        if folder is None or (file := gguf_in(folder)) is None:
+            raise
+        return file
 
 
 def _download_headers(repository: Repository) -> tuple[Path, dict[str, TensorHeader]]:
-    from huggingface_hub import get_safetensors_metadata
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import NotASafetensorsRepoError
 
     folder = _download_config(repository)
+    if not folder.is_dir():
+        return folder, read_headers(folder)
     with suppress(ModelError):  # the weights may have been downloaded before
         return folder, read_headers(folder)
     revision = commit_of(folder) or repository.revision  # the config's commit, even if the branch moved meanwhile
-    files = get_safetensors_metadata(repository.name, revision=revision).files_metadata.values()
+    try:
+        files = HfApi().get_safetensors_metadata(repository.name, revision=revision).files_metadata.values()
+    except NotASafetensorsRepoError:
+        file = _only_gguf(repository)
+        return file, read_headers(file)
     tensors = [(name, tensor) for file in files for name, tensor in file.tensors.items()]
     return folder, {name: TensorHeader(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors}
 
 
-def _ask(repository: Repository, request: Callable[[Repository], Found]) -> Found:
-    """The result of a request to the hub. Raises `ModelError`."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        NotASafetensorsRepoError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-        SafetensorsParsingError,
+def _only_gguf(repository: Repository, progress: Progress | None = None) -> Path:
+    """The GGUF file of a repository without safetensors files, if it holds one model.
+
+    Raises `ModelError` if it holds several or none.
+    """
+    name, names = repository.name, _file_names(repository)
+    models = _models(names)
+    if len(models) == 1:
+        return _download_gguf(repository, models[0], progress)
+    if models:
+        raise ModelError(f"{name} holds {len(models)} models in GGUF: give one, such as {_choices(repository, models)}")
+    pickled = [file for file in names if any(fnmatchcase(file, pattern) for pattern in PICKLES)]
+    if pickled:
+        kind = f"pickled weights only ({some(pickled)}), which can run code when they are read"
+        raise ModelError(f"{name} holds {kind}: convert them to safetensors, or choose another repository")
+    raise ModelError(f"{name} holds no weights in safetensors or GGUF: it is not a model that can be loaded")
+
+
+def _download_gguf(repository: Repository, wanted: str, progress: Progress | None) -> Path:
+    """One model among a repository's GGUF files, with all of its parts. Raises `ModelError` if it is not one."""
+    names = _file_names(repository)
+    models = _models(names)
+    ending = re.compile(rf".*[-._/]{re.escape(wanted)}\.gguf", re.IGNORECASE)
+    found = [name for name in models if name == wanted or ending.fullmatch(f"/{_whole(name)}")]
+    if len(found) != 1:
+        several = f"several of it: {some(found)}" if found else "none"
+        choose = f"give one like {_choices(repository, models)}" if models else "it holds no GGUF files at all"
+        raise ModelError(f"{repository} names a GGUF file, and {repository.name} has {several}: {choose}")
+    parts = [name for name in names if _whole(name) == _whole(found[0])]
+    return _fetch(repository.name, repository.revision, parts, progress) / found[0]
+
+
+def _models(names: Sequence[str]) -> list[str]:
+    """The GGUF files that are models of language; of split ones the first parts."""
+    files = [name for name in sorted(names) if name.endswith(".gguf") and not fnmatchcase(name, PROJECTORS)]
+    return [name for name in files if (part := PART.fullmatch(name)) is None or int(part[2]) == 1]
+
+
+def _whole(name: str) -> str:
+    """A GGUF file's name without the number of its part."""
+    part = PART.fullmatch(name)
+    return name if part is None else f"{part[1]}.gguf"
+
+
+def _choices(repository: Repository, models: Sequence[str]) -> str:
+    """How GGUF files are named: by their number formats, or in full where these do not tell."""
+    kinds = [match[1] if (match := KIND.search(f"/{_whole(name)}")) else None for name in models]
+    plain = repository._replace(gguf=None)
+    return some(
+        [
+            f"{plain}/{name}" if kinds.count(kind) > 1 or kind is None else f"{plain}:{kind}"
+            for name, kind in zip(models, kinds, strict=True)
+        ]
     )
 
-    # the second is that of the HTTP client, which depends on the version
-    unreachable: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__bases__)
+
+def _file_names(repository: Repository) -> list[str]:
+    """The files of a repository; where the hub cannot be asked, those in the cache, if there are weights among them."""
+    from huggingface_hub import HfApi
+
     try:
-        return request(repository)
-    except GatedRepoError:
-        raise ModelError(f"{repository} asks for a licence: accept it on the hub, then log in with `hf auth login`") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"no folder and no hub repository named {repository.name}: check the spelling, or log in if it is private"
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(
-            f"{repository.name} has no revision {repository.revision}: give a branch, a tag or a commit of it"
-        ) from None
-    except HFValidationError as error:
-        raise ModelError(f"{repository} is neither a local folder nor the name of a hub repository: {error}") from None
-    except (NotASafetensorsRepoError, SafetensorsParsingError):
-        raise ModelError(f"{repository} holds no weights in safetensors that can be read: convert them first") from None
-    except RemoteEntryNotFoundError:
-        problem = f"{repository} has no config.json: it is not a model that can be loaded"
-        raise ModelError(f"{problem}; a GGUF file in it is named like {repository}:Q4_K_M") from None
-    except unreachable as error:
-        if isinstance(error, OSError) and error.filename is not None:  # error of a local file, not of a connection
-            raise ModelError(_no_room(str(repository), f"{error.filename}: {error.strerror}")) from None
-        raise ModelError(
-            f"{repository} is not a local folder, and the Hugging Face hub cannot be reached ({type(error).__name__}): "
-            "connect to the network, or give the path of a folder that was downloaded elsewhere"
-        ) from None
-    except RuntimeError as error:  # no home directory, hence no folder for downloads
-        raise ModelError(_no_room(str(repository), str(error))) from None
+        return HfApi().list_repo_files(repository.name, revision=repository.revision)
+    except unreachable():
+        folder = _cached(repository)
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
+        if not any(name.endswith((".gguf", ".safetensors")) for name in names):
+            raise
+        return names
 
 
-def _no_room(repository: str, problem: str) -> str:
-    unkept = f"{repository} is not a local folder, and a download cannot be kept ({problem})"
-    return f"{unkept}: set HF_HOME to a folder that you can write to"
+def _cached(repository: Repository) -> Path | None:
+    """What the cache holds of a repository, complete or not."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(repository.name, revision=repository.revision, local_files_only=True, allow_patterns=[""])
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _fetch(name: str, revision: str | None, files: Sequence[str], progress: Progress | None) -> Path:
+    """The folder of a repository with these files in it. Raises `ModelError` if the disk has no room for them."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    patterns = [escape(file) for file in files]
+    missing = 0
+    with suppress(DryRunError):  # the hub cannot be asked: the files are in the cache, or the download tells why
+        planned = snapshot_download(name, revision=revision, allow_patterns=patterns, dry_run=True, tqdm_class=SILENT)
+        missing = sum(file.file_size or 0 for file in planned if file.will_download)
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
+    if missing > free:
+        raise ModelError(
+            f"{name} takes {missing / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free in {cache}: make room, or set "
+            "HF_HOME to a folder on another disk"
+        )
+    bars = count_bytes(progress, missing) if progress else None if sys.stderr.isatty() else SILENT
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, tqdm_class=bars))

@@ -117,12 +117,17 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights. Raises `ModelError` if one is missing."""
-    shards = _shards(folder) if (folder / INDEX).is_file() and not (folder / SINGLE).is_file() else [SINGLE]
+    shards = weight_names(folder)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         hint = "convert its .bin files to safetensors first" if list(folder.glob("*.bin")) else "download it again"
         raise ModelError(f"weight files are missing in {folder}: {some(missing)}; {hint}")
     return [folder / shard for shard in shards]
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The names of the files that hold the weights, whether they are there or not. Raises `ModelError` for a broken index."""
+    return _shards(folder) if (folder / INDEX).is_file() and not (folder / SINGLE).is_file() else [SINGLE]
 
 
 def has_weights(folder: Path) -> bool:
