@@ -137,10 +137,40 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
     "falcon-11b": lambda: hf.FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1),
     "falcon-one-after-the-other": lambda: hf.FalconConfig(**FALCON, parallel_attn=False, multi_query=False, bias=True),
 }
+
+QWEN_EXPERTS = {"num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
+LOCAL_EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
+GRANITE = {"attention_multiplier": 0.3, "embedding_multiplier": 3.0, "residual_multiplier": 0.22, "logits_scaling": 4.0}
+MIXTURE_CONFIGS: dict[str, Callable[[], Any]] = {
+    "qwen2-moe": lambda: hf.Qwen2MoeConfig(
+        **BASE, **QWEN_EXPERTS, shared_expert_intermediate_size=40, mlp_only_layers=[1], norm_topk_prob=False
+    ),
+    "qwen2-moe-windows-every-second-layer": lambda: hf.Qwen2MoeConfig(
+        **BASE,
+        **QWEN_EXPERTS,
+        shared_expert_intermediate_size=40,
+        decoder_sparse_step=2,
+        use_sliding_window=True,
+        sliding_window=9,
+        max_window_layers=3,
+    ),
+    "qwen3-moe": lambda: hf.Qwen3MoeConfig(**BASE, **QWEN_EXPERTS, head_dim=20, norm_topk_prob=True),
+    "mixtral": lambda: hf.MixtralConfig(**BASE | {"intermediate_size": 40}, **LOCAL_EXPERTS, sliding_window=9),
+    "olmoe": lambda: hf.OlmoeConfig(
+        **BASE | {"intermediate_size": 24}, num_experts=6, num_experts_per_tok=3, clip_qkv=0.7, norm_topk_prob=False
+    ),
+    "granite-moe": lambda: hf.GraniteMoeConfig(**BASE | {"intermediate_size": 24}, **LOCAL_EXPERTS, **GRANITE),
+    "granite-moe-shared": lambda: hf.GraniteMoeSharedConfig(
+        **BASE | {"intermediate_size": 24}, **LOCAL_EXPERTS, **GRANITE, shared_intermediate_size=36
+    ),
+}
 # Between them: soft caps, sandwich and output norms, 1 + w, norms of all heads, parallel layers, fused and paired rows,
 # parts of heads rotated, layers without rotation.
 MECHANISMS = ("gemma2", "gpt-neox", "olmo2", "cohere2")
 REST = tuple(name for name in MORE_CONFIGS if name not in MECHANISMS)
+# With a gated shared expert, dense layers among sparse ones, and weights that are not normalised.
+MIXED = "qwen2-moe"
+MIXTURES = tuple(name for name in MIXTURE_CONFIGS if name != MIXED)
 
 # Between them: rotation, windows, learned positions, biases, tied and untied heads.
 MOST_DIFFERENT = ("llama3-rope-tied-odd-heads", "mistral-sliding-window", "gpt2")
@@ -148,8 +178,8 @@ OTHERS = tuple(name for name in CONFIGS if name not in MOST_DIFFERENT)
 
 
 def make_model(name: str, seed: int = 0) -> Any:
-    """A random model of one of `CONFIGS` or `MORE_CONFIGS`."""
-    return random_model((CONFIGS | MORE_CONFIGS)[name](), seed)
+    """A random model of one of `CONFIGS`, `MORE_CONFIGS` or `MIXTURE_CONFIGS`."""
+    return random_model((CONFIGS | MORE_CONFIGS | MIXTURE_CONFIGS)[name](), seed)
 
 
 def random_model(config: Any, seed: int = 0) -> Any:

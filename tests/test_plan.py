@@ -143,7 +143,7 @@ def test_sequences_and_bytes_of_a_decode(checkpoint: Made) -> None:
         spec = open_checkpoint(checkpoint(name)[1]).spec
         assert decode_kv_bytes(spec, 4, 100) == 2 * 3 * 2 * spec.head_dim * 4 * seen
         model = outline(spec, torch.float32)
-        assert model.decode_bytes == (model.num_parameters - 97 * 48) * 4
+        assert model.decode_bytes(1) == (model.num_parameters - 97 * 48) * 4
     assert working_bytes(spec, 4, 9, 4, 64) > working_bytes(spec, 4, 8, 4, 64)
 
 

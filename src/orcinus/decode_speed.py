@@ -37,20 +37,22 @@ def measure(plan: Plan) -> Speeds:
     """Upper bounds of decoding speed for a planned engine.
 
     The memory bandwidth is measured, which takes a second or two, or comes from a data sheet. A decode iteration reads the
-    weights once for all requests, and the keys and values of each. The stages of a pipeline run one after another. Among
-    the tensor ranks of a stage the slowest counts; on a CPU all of them count, because they share its memory.
+    weights once for all requests, and the keys and values of each; of experts it reads those that a router without
+    preferences chooses. The stages of a pipeline run one after another. Among the tensor ranks of a stage the slowest
+    counts; on a CPU all of them count, because they share its memory.
     """
     spec, dtype, device, sheet = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device, plan.sheet
     limits, quantization = plan.resolved.limits, plan.resolved.quantization
     context = -(-limits.max_model_len // 2)
-    weights = _one_after_the_other(plan, [rank.decode_bytes for rank in plan.ranks])
     formats = dtype.itemsize, plan.resolved.kv_cache_dtype
     kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, formats[0], context, formats[1]) for rank in plan.ranks])
     most = min(limits.max_batch_size, plan.sequences(context))
     usual = sheet.bandwidth * sheet.efficiency.bandwidth if sheet else 0.0
-    kv_rate = usual or read_bandwidth(device, weights + most * kv)
+    counts = sorted({1, most})
+    weights_of = {each: _one_after_the_other(plan, [rank.decode_bytes(each) for rank in plan.ranks]) for each in counts}
+    kv_rate = usual or read_bandwidth(device, weights_of[most] + most * kv)
     speeds = []
-    for requests in sorted({1, most}):
+    for requests, weights in weights_of.items():
         rate = usual or product_bandwidth(device, dtype, weights, spec.hidden_size, requests, quantization=quantization)
         speeds.append(Speed(requests, rate, 1 / (weights / rate + requests * kv / kv_rate)))
     return Speeds(context, kv_rate, sheet is None, tuple(speeds))

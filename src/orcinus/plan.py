@@ -237,7 +237,7 @@ def _decide(
         kv_cache_dtype=device.dtype_name if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         attention=attention,
         deterministic=config.deterministic,
-        cuda_graphs=_captures(config, device, attention),
+        cuda_graphs=_captures(config, device, attention, spec),
         policy=_policy(config),
         order=config.order,
         kv=config.kv,
@@ -284,9 +284,10 @@ def _space(
     )
 
 
-def _captures(config: EngineConfig, device: Device, attention: str) -> bool:
-    """Whether CUDA graphs capture forward passes; sums over ranks are untried."""
-    return device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager and config.tp == 1
+def _captures(config: EngineConfig, device: Device, attention: str, spec: DecoderSpec) -> bool:
+    """Whether CUDA graphs capture forward passes: not sums over ranks (untried), nor experts, whose tokens the CPU counts."""
+    fixed = config.tp == 1 and not spec.num_experts
+    return device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager and fixed
 
 
 def _estimate(spec: DecoderSpec, device: Device, attention: str, tokens: int, requests: int, model_len: int) -> int:

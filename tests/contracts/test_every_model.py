@@ -15,7 +15,7 @@ import transformers as hf
 from orcinus import LLM, SamplingParams
 from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.policies import POLICIES
-from tests.checkpoints import BASE, MECHANISMS, MOST_DIFFERENT, OTHERS, REST, random_model, save
+from tests.checkpoints import BASE, MECHANISMS, MIXED, MIXTURES, MOST_DIFFERENT, OTHERS, REST, random_model, save
 from tests.product import in_turn, part
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -52,7 +52,7 @@ SERVED = part(
     full=[
         *itertools.product(OTHERS, POLICIES, KV_MANAGERS),
         *itertools.product(MECHANISMS, ["orca", "sarathi"], KV_MANAGERS),
-        *itertools.product(REST, ["orca"], ["paged"]),
+        *itertools.product((*REST, MIXED, *MIXTURES), ["orca"], ["paged"]),
     ],
 )
 
@@ -82,11 +82,11 @@ def test_greedy_tokens_equal_transformers(
 
 # The kernel of the CPU is compiled for each geometry, so here it meets the most different ones alone.
 SCORED = part(
-    *itertools.product((*MOST_DIFFERENT, *MECHANISMS), ["cpu"]),
+    *itertools.product((*MOST_DIFFERENT, *MECHANISMS, MIXED), ["cpu"]),
     *itertools.product(OTHERS, ["reference"]),
     full=[
-        *itertools.product((*MOST_DIFFERENT, *MECHANISMS, *REST), ["reference"]),
-        *itertools.product((*OTHERS, *REST), ["cpu"]),
+        *itertools.product((*MOST_DIFFERENT, *MECHANISMS, MIXED, *REST, *MIXTURES), ["reference"]),
+        *itertools.product((*OTHERS, *REST, *MIXTURES), ["cpu"]),
     ],
 )
 

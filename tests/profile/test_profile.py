@@ -81,8 +81,8 @@ def test_bytes_are_those_of_the_weights_and_of_keys_and_values(built: Built, fou
         decodes, prompt = each.batch.decodes, each.batch.prompt
         held = decodes * decode_kv_bytes(model.spec, itemsize, CONTEXT) + decode_kv_bytes(model.spec, itemsize, prompt)
         rows = (decodes + prompt) * model.spec.hidden_size * itemsize  # of the embedding
-        assert moved(each) == model.decode_bytes + held + rows
-        assert moved(each, "heads", "attention", "embedding") <= model.decode_bytes
+        assert moved(each) == model.decode_bytes(1) + held + rows
+        assert moved(each, "heads", "attention", "embedding") <= model.decode_bytes(1)
 
 
 def test_operations_are_two_for_each_weight_and_token(built: Built, found: Profile) -> None:
@@ -142,7 +142,7 @@ def test_calls_and_weights_of_other_architectures(name: str, tmp_path: Path) -> 
             str(kind): one.num_bytes for kind, one in work.items()
         }
         weights = sum(one.num_bytes for kind, one in work.items() if kind not in ("heads", "attention", "embedding"))
-        assert weights == model.decode_bytes  # no norms of heads here
+        assert weights == model.decode_bytes(1)  # no norms of heads here
 
 
 def test_more_bytes_are_not_read_faster(found: Profile) -> None:

@@ -20,13 +20,14 @@ from orcinus.runtime.checkpoint import load_model, open_checkpoint, outline
 from orcinus.runtime.device import Device
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.packed_weights import packed_format
-from tests.checkpoints import LONG_ROPE, MECHANISMS, REST
+from tests.checkpoints import LONG_ROPE, MECHANISMS, MIXED, MIXTURES, REST
 from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
 CPU = torch.device("cpu")
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
-EVERY = pytest.mark.parametrize("name", part(*MECHANISMS, full=REST))
+DENSE = pytest.mark.parametrize("name", part(*MECHANISMS, full=REST))
+EVERY = pytest.mark.parametrize("name", part(*MECHANISMS, MIXED, full=(*REST, *MIXTURES)))
 
 
 def planned(folder: Path, **options: Any) -> Plan:
@@ -73,7 +74,7 @@ def test_made_up_weights_give_finite_answers(checkpoint: Made, name: str, tmp_pa
     assert len(output.token_ids) == 4
 
 
-@EVERY
+@DENSE
 def test_the_simulator_reads_the_same_shape(checkpoint: Made, name: str) -> None:
     """Weights of linear layers and embeddings; biases and norms are left out there."""
     folder = checkpoint(name)[1]

@@ -15,13 +15,24 @@ SAMPLING = 48  # bytes per logit: float32, its softmax, its sorted copy, their i
 SCALE = 4  # bytes of the scale of a head's key or value, where those are 8-bit integers
 
 
+class MixtureSizes(Protocol):
+    """Sizes of a mixture of experts, named as in `MixtureSpec`."""
+
+    @property
+    def num_experts(self) -> int: ...
+    @property
+    def per_token(self) -> int: ...
+
+
 class DecoderSizes(Protocol):
     """Sizes on which a decoder's memory depends, named as in `DecoderSpec`."""
 
     @property
     def hidden_size(self) -> int: ...
     @property
-    def intermediate_size(self) -> int: ...
+    def widest_mlp(self) -> int: ...
+    @property
+    def mixture(self) -> MixtureSizes | None: ...
     @property
     def gated_mlp(self) -> bool: ...
     @property
@@ -52,21 +63,32 @@ def working_bytes(
 
     Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
     and value as projected, normalised and rotated, and the output) or inside the MLP (residual, its norm; gate and up, the
-    activation, their product). A chunk of a prompt also gathers its context and makes a mask over it (where nothing is
-    gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
+    activation, their product; all tokens may pass one expert of a mixture). A chunk of a prompt also gathers its context and
+    makes a mask over it (where nothing is gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
     """
     query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    attention, mlp = 5 * query + 4 * key, (4 if model.gated_mlp else 2) * model.intermediate_size
-    activations = num_tokens * (2 * model.hidden_size + max(attention, mlp)) * itemsize
+    attention, mlp = 5 * query + 4 * key, (4 if model.gated_mlp else 2) * model.widest_mlp
+    activations = num_tokens * ((2 * model.hidden_size + max(attention, mlp)) * itemsize + _routing_bytes(model, itemsize))
     context = 2 * 2 * model_len * key * itemsize  # keys and values, gathered and in one piece
     return fixed + int(LIBRARIES * (activations + context)) + num_requests * model.vocab_size * SAMPLING
+
+
+def _routing_bytes(model: DecoderSizes, itemsize: int) -> int:
+    """Bytes that a mixture of experts adds for each token.
+
+    They are scores, chosen experts with their weights and order, a copy of the token and the expert's output, and two sums in
+    float32.
+    """
+    if model.mixture is None:
+        return 0
+    return model.mixture.num_experts * itemsize + 40 * model.mixture.per_token + 2 * model.hidden_size * (itemsize + 4)
 
 
 def widest_product(model: DecoderSizes) -> tuple[int, int]:
     """The most inputs and the most outputs of a layer's products."""
     qkv = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    outputs = max(qkv, (2 if model.gated_mlp else 1) * model.intermediate_size)
-    return max(model.hidden_size, model.intermediate_size), outputs
+    outputs = max(qkv, (2 if model.gated_mlp else 1) * model.widest_mlp)
+    return max(model.hidden_size, model.widest_mlp), outputs
 
 
 def decode_kv_bytes(model: DecoderSizes, itemsize: int, context: int, kv_cache_dtype: str = "auto") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +30,7 @@ from orcinus.runtime.models import (
     DecoderSpec,
     Factory,
     Family,
+    Piece,
     Place,
     PlainWeight,
 )
@@ -195,21 +197,35 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
     """Fill the model from the files, after checking all of them."""
     headers = read_headers(checkpoint.folder)
     places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.linear_weight), headers)
-    found = {name: model.pieces(place.parameter, place.part) for name, place in places.items()}
+    found = {name: list(_pieces(model, place)) for name, place in places.items()}
     pieces = {name: each for name, each in found.items() if each}
-    sizes = {name: headers[name].bytes_of(sum(piece.target.numel() for piece in each)) for name, each in pieces.items()}
+    sizes = {
+        name: headers[name].bytes_of(sum(piece.target.numel() for _, mine in each for piece in mine))
+        for name, each in pieces.items()
+    }
     done, total = 0, sum(sizes.values())
-    filled = model.process_when_filled([places[name].parameter for name in pieces])
+    filled = model.process_when_filled([parameter for each in pieces.values() for parameter, _ in each])
     del found
     for name, tensor in _stored_tensors(checkpoint, {name: places[name] for name in sizes}):
-        for piece in pieces.pop(name):  # the last reference to a weight that is packed or quantised when it is filled
-            tensor.copy_to(piece.target, piece.region, transposed=places[name].transposed)
-            if piece.added:
-                piece.target.add_(piece.added)
-        del piece
-        filled(places[name].parameter)
+        left = pieces.pop(name)
+        while left:
+            parameter, mine = left.pop()  # the last reference to a weight that is packed or quantised when it is filled
+            for piece in mine:
+                tensor.copy_to(piece.target, piece.region, transposed=places[name].transposed)
+                if piece.added:
+                    piece.target.add_(piece.added)
+            del piece, mine
+            filled(parameter)
         done += sizes[name]
         progress(done, total)
+
+
+def _pieces(model: Decoder, place: Place) -> Iterator[tuple[str, list[Piece]]]:
+    """The parameters at a place that this rank holds some of, and the pieces of each, as regions of the stored tensor."""
+    for number, parameter in enumerate(place.parameters(model.spec.num_experts)):
+        if pieces := model.pieces(parameter, place.part):
+            first = (number,) if place.stacked else ()
+            yield parameter, [piece._replace(region=(*first, *piece.region)) for piece in pieces]
 
 
 def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iterator[tuple[str, StoredTensor]]:
@@ -229,13 +245,16 @@ def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHe
     """
     wanted, family = model.tensors(), checkpoint.family
     places = _places(checkpoint, tensors)
-    unexpected = [name for name, place in places.items() if place is None or place.parameter not in wanted]
-    known = {name: place for name, place in places.items() if place is not None and place.parameter in wanted}
+    filling = {name: place.parameters(checkpoint.spec.num_experts) for name, place in places.items() if place}
+    known = {name: place for name, place in places.items() if place and filling[name] and wanted.keys() >= {*filling[name]}}
+    unexpected = [name for name in places if name not in known]
     filled = dict[tuple[str, int], str]()
     for name, place in known.items():
-        _check_tensor(checkpoint, name, tensors[name], place, model.part(place.parameter, place.part))
-        for part in range(model.num_parts(place.parameter)) if place.part is None else (place.part,):
-            if (twin := filled.setdefault((place.parameter, part), name)) != name:
+        parameters = filling[name]
+        _check_tensor(checkpoint, name, tensors[name], place, model.part(parameters[0], place.part))
+        parts = range(model.num_parts(parameters[0])) if place.part is None else (place.part,)
+        for weight in itertools.product(parameters, parts):
+            if (twin := filled.setdefault(weight, name)) != name:
                 raise ModelError(
                     f"{checkpoint.folder} holds {twin} and {name}, which are the same weight: remove either of them"
                 )
@@ -285,6 +304,8 @@ def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
     if place.order is not None:
         wanted[0] = int(place.order(checkpoint.spec).max()) + 1  # some rows may be unused
+    if place.stacked:
+        wanted.insert(0, checkpoint.spec.num_experts)
     if list(tensor.shape) != wanted:
         has = f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}"
         raise ModelError(f"{has}, but {checkpoint.config_name} wants {wanted}")

@@ -86,15 +86,18 @@ class DequantizedTensor:
     tensor: GgufTensor
     order: Rows | None = None  # the file's row for each of the decoder's; None = they are in the same order
 
-    def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
+    def copy_to(self, target: Tensor, region: tuple[slice | int, ...], *, transposed: bool) -> None:
         """Fill `target` with a region of the tensor, in the dtype of the target."""
         assert not transposed, "matrices of GGUF files are [outputs, inputs]"
-        data = _mapped(self.tensor)
-        if len(self.tensor.shape) == 1:
-            numbers = self._numbers(data, range(self.tensor.shape[0]))
+        data, shape = _mapped(self.tensor), self.tensor.shape
+        if len(shape) == 1:
+            numbers = self._numbers(data, range(shape[0]))
             put((numbers if self.order is None else numbers[self.order])[region], target, transposed=False)
             return
-        rows, columns = (range(size)[part] for size, part in zip(self.tensor.shape, (*region, *EVERYTHING), strict=False))
+        if region and isinstance(region[0], int):  # a matrix of several
+            data, shape, region = data[region[0]], shape[1:], region[1:]
+        sides = [part for part in (*region, *EVERYTHING) if isinstance(part, slice)]
+        rows, columns = (range(size)[part] for size, part in zip(shape, sides, strict=False))
         step = max(1, AT_ONCE // max(1, len(columns)))
         for first in range(rows.start, rows.stop, step):
             last = min(first + step, rows.stop)

@@ -15,6 +15,8 @@ from orcinus.runtime.attention import cpu, reference
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.models.layer import Layer
+from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.operator_work import OperatorKind
 
 Target = tuple[object, str, OperatorKind]  # an object, the attribute that is called, and what the call is
@@ -102,8 +104,12 @@ def _of_model(model: Decoder) -> Iterator[Target]:
         yield layer.attention.qkv, "forward", OperatorKind.QKV
         yield layer.attention, "attend", OperatorKind.ATTENTION
         yield layer.attention.out, "forward", OperatorKind.OUTPUT
-        yield layer.mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
-        yield layer.mlp.up, "forward", OperatorKind.UP
-        yield layer.mlp.down, "forward", OperatorKind.DOWN
+        if isinstance(layer.mlp, Mixture):
+            yield layer.mlp, "forward", OperatorKind.ROUTER  # what is left of it without its MLPs
+        for mlp in layer.mlp.modules():
+            if isinstance(mlp, MLP):
+                yield mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
+                yield mlp.up, "forward", OperatorKind.UP
+                yield mlp.down, "forward", OperatorKind.DOWN
     yield model.norm, "forward", OperatorKind.NORMS
     yield model.head, "forward", OperatorKind.HEAD

@@ -24,6 +24,8 @@ from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Decoder, PlainWeight
 from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.models.linear import Linear
+from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 LEAST, MOST = 2**21, 2**29  # bytes read to measure bandwidth: worth a call; several times a large processor's cache
@@ -41,6 +43,7 @@ class OperatorKind(StrEnum):
     HEADS = "heads"  # norms of heads, rotation, and the write of keys and values
     ATTENTION = "attention"
     OUTPUT = "output"
+    ROUTER = "router"  # of experts: their scores, the choice, and sums of their outputs
     UP = "gate, up"
     ACTIVATION = "activation"
     DOWN = "down"
@@ -133,9 +136,29 @@ def _layers(
         yield OperatorKind.HEADS, _heads(heads, tokens, token_bytes)
         yield OperatorKind.ATTENTION, _attention(heads, chunks, token_bytes)
         yield OperatorKind.OUTPUT, _product(layer.attention.out, tokens)
-        yield OperatorKind.UP, _product(layer.mlp.up, tokens)
-        yield OperatorKind.ACTIVATION, OperatorWork(1)
-        yield OperatorKind.DOWN, _product(layer.mlp.down, tokens)
+        yield from _mlp(layer.mlp, tokens) if isinstance(layer.mlp, MLP) else _mixture(layer.mlp, tokens)
+
+
+def _mlp(mlp: MLP, tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
+    yield OperatorKind.UP, _product(mlp.up, tokens)
+    yield OperatorKind.ACTIVATION, OperatorWork(1)
+    yield OperatorKind.DOWN, _product(mlp.down, tokens)
+
+
+def _mixture(mixture: Mixture, tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
+    """Reads the experts that an even router chooses; which ones a router really chooses, no plan can know."""
+    yield OperatorKind.ROUTER, _product(mixture.router, tokens)
+    if mixture.shared_gate is not None:
+        yield OperatorKind.ROUTER, _product(mixture.shared_gate, tokens)
+    if mixture.shared is not None:
+        yield from _mlp(mixture.shared, tokens)
+    expert = next(iter(mixture.experts.values()))
+    assert isinstance(expert, MLP)
+    chosen, passed = mixture.spec.expected_experts(tokens), mixture.spec.per_token * tokens
+    for kind, linear in ((OperatorKind.UP, expert.up), (OperatorKind.DOWN, expert.down)):
+        whole = _product(linear, passed)
+        yield kind, OperatorWork(1, round(chosen * whole.num_bytes), whole.operations)
+    yield OperatorKind.ACTIVATION, OperatorWork(1)
 
 
 def _norm(norm: nn.Module) -> OperatorWork:

@@ -61,6 +61,17 @@ class Operators(Protocol):
         """act(x)."""
         ...
 
+    def route(self, scores: Tensor, count: int, *, normalized: bool) -> tuple[Tensor, Tensor]:
+        """The `count` experts with the highest scores `[T, experts]`, and their weights in float32, both `[T, count]`.
+
+        Weights are the softmax over all experts, or `normalized` over the chosen ones.
+        """
+        ...
+
+    def gate_rows(self, x: Tensor, gate: Tensor) -> Tensor:
+        """x · sigmoid(gate), in place, for a number of each row `[T, 1]`."""
+        ...
+
 
 class PlainOperators:
     """One torch operation after the other."""
@@ -79,6 +90,15 @@ class PlainOperators:
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         return ACTIVATIONS[activation](x)
+
+    def route(self, scores: Tensor, count: int, *, normalized: bool) -> tuple[Tensor, Tensor]:
+        highest, experts = scores.float().topk(count)
+        if normalized:
+            return experts, highest.softmax(-1)
+        return experts, (highest - scores.float().logsumexp(-1, keepdim=True)).exp()
+
+    def gate_rows(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x.mul_(gate.sigmoid())
 
 
 PLAIN = PlainOperators()

@@ -11,7 +11,7 @@ from torch import Tensor
 class StoredTensor(Protocol):
     """A tensor of a weight file, in whatever format the file has it."""
 
-    def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
+    def copy_to(self, target: Tensor, region: tuple[slice | int, ...], *, transposed: bool) -> None:
         """Fill `target` with a region of the tensor, in the dtype of the target.
 
         The region, () for all, is counted in the transposed tensor if it is `transposed`; the target is not.
@@ -26,7 +26,7 @@ class MappedTensor:
     tensor: Tensor
     rows: Tensor | None = None  # the file's row for each of the decoder's; None = they are in the same order
 
-    def copy_to(self, target: Tensor, region: tuple[slice, ...], *, transposed: bool) -> None:
+    def copy_to(self, target: Tensor, region: tuple[slice | int, ...], *, transposed: bool) -> None:
         if self.rows is not None:
             rows, *columns = region or (slice(None),)
             put(self.tensor[self.rows[rows]][(slice(None), *columns)], target, transposed=transposed)

@@ -35,7 +35,18 @@ from orcinus.runtime.models import Decoder, DecoderSpec, Factory, PlainWeight
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
 from orcinus.runtime.transfers import Link
-from tests.checkpoints import BASE, CONFIGS, MECHANISMS, MORE_CONFIGS, REST, random_model, save
+from tests.checkpoints import (
+    BASE,
+    CONFIGS,
+    MECHANISMS,
+    MIXED,
+    MIXTURE_CONFIGS,
+    MIXTURES,
+    MORE_CONFIGS,
+    REST,
+    random_model,
+    save,
+)
 from tests.product import in_turn, part
 from tests.threads_mesh import run_ranks
 
@@ -62,7 +73,7 @@ NAMES = [*CONFIGS, *MORE]
 def folder(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def made(name: str) -> Path:
-        if name in CONFIGS | MORE_CONFIGS:
+        if name in CONFIGS | MORE_CONFIGS | MIXTURE_CONFIGS:
             return checkpoint(name)[1]
         return save(random_model(MORE[name]()), tmp_path_factory.mktemp("odd") / name)
 
@@ -182,6 +193,7 @@ MESHES = [Mesh(tp, pp) for tp in (2, 4, 1) for pp in (2, 1, 3)]
             *((name, mesh) for name, mesh in zip(MECHANISMS, (Mesh(2, 1), Mesh(2, 2), Mesh(4, 1), Mesh(2, 1)), strict=True)),
             full=[(name, mesh) for name in (*MECHANISMS, *REST) for mesh in (Mesh(2, 2), Mesh(4, 1), Mesh(6, 1))],
         ),
+        *part((MIXED, Mesh(2, 1)), full=[(name, mesh) for name in (MIXED, *MIXTURES) for mesh in (Mesh(2, 2), Mesh(4, 1))]),
     ],
 )
 def test_ranks_compute_what_one_device_computes(
@@ -286,7 +298,7 @@ def test_ranks_hold_about_an_equal_part(folder: Callable[[str], Path]) -> None:
         assert sum(stages) == whole.num_parameters + (spec.vocab_size * spec.hidden_size if spec.tied else 0)
 
 
-@pytest.mark.parametrize("name", part("gpt2", "odd-untied", full=["qwen3"]))
+@pytest.mark.parametrize("name", part("gpt2", "odd-untied", full=["qwen3", MIXED]))
 def test_a_rank_reads_its_own_part_alone(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     asked: list[set[str]] = []
 
@@ -309,7 +321,7 @@ def test_a_rank_reads_its_own_part_alone(folder: Callable[[str], Path], monkeypa
     assert not asked[0] & asked[2] - {"model.embed_tokens.weight", "transformer.wte.weight"}, "layers of another stage"
 
 
-@pytest.mark.parametrize("name", part("gpt2", "llama-biases-yarn", full=["odd-tied"]))
+@pytest.mark.parametrize("name", part("gpt2", "llama-biases-yarn", full=["odd-tied", MIXED]))
 def test_made_up_weights_of_ranks_are_those_of_one_device(folder: Callable[[str], Path], name: str) -> None:
     whole = load_plain(folder(name), WHOLE)
     mesh = Mesh(2, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from orcinus.runtime.cpu_kernels.elements import MANY, array
 from orcinus.runtime.cpu_kernels.gated import KINDS, gated_kernel
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
+from orcinus.runtime.cpu_kernels.routing import gate_rows, route
 from orcinus.runtime.operators import PLAIN
 
 
@@ -45,6 +46,15 @@ class CpuOperators:
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         return self._plain(PLAIN.activated, x, activation)
+
+    def route(self, scores: Tensor, count: int, *, normalized: bool) -> tuple[Tensor, Tensor]:
+        experts, weights = torch.empty(len(scores), count, dtype=torch.int64), torch.empty(len(scores), count)
+        route(array(scores), experts.numpy(), weights.numpy(), normalized)
+        return experts, weights
+
+    def gate_rows(self, x: Tensor, gate: Tensor) -> Tensor:
+        gate_rows(array(x), array(gate))
+        return x
 
     def _plain(self, operator: Callable[[Tensor, str], Tensor], x: Tensor, activation: str) -> Tensor:
         if not self._by_row or len(x) < 2:

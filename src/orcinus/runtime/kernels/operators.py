@@ -24,3 +24,9 @@ class FusedOperators:
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         return PLAIN.activated(x, activation)
+
+    def route(self, scores: Tensor, count: int, *, normalized: bool) -> tuple[Tensor, Tensor]:
+        return PLAIN.route(scores, count, normalized=normalized)
+
+    def gate_rows(self, x: Tensor, gate: Tensor) -> Tensor:
+        return PLAIN.gate_rows(x, gate)

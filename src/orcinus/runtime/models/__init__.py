@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orcinus.runtime.models.families import ARCHITECTURES
 from orcinus.runtime.models.family import WRAPPERS, Family, Place
-from orcinus.runtime.models.spec import DecoderSpec, Rope
+from orcinus.runtime.models.spec import DecoderSpec, MixtureSpec, Rope
 
 if TYPE_CHECKING:
     from orcinus.runtime.models.decoder import Decoder
@@ -25,6 +25,7 @@ __all__ = [
     "Factory",
     "Family",
     "Linear",
+    "MixtureSpec",
     "Piece",
     "Place",
     "PlainWeight",

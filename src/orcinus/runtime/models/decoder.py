@@ -13,7 +13,7 @@ layer of its stage, with one sum over the tensor ranks behind attention and one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
 from orcinus.runtime.models.layer import NORMS, Layer, Norm
 from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
+from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.parallel.stages import check_mesh, stage_layers
@@ -72,11 +74,11 @@ class Decoder(nn.Module):
         """Key and value heads of this rank."""
         return self.heads.num_kv_heads
 
-    @property
-    def mlp_columns(self) -> int:
-        """Columns of each layer's MLP that this rank has."""
-        layer: Layer = next(iter(self.layers.values()))  # type: ignore[assignment]
-        return layer.mlp.down.weight.shape[1]
+    def mlps(self) -> Iterator[MLP | Mixture]:
+        """The MLP or the mixture of every layer of the stage."""
+        for layer in self.layers.values():
+            assert isinstance(layer, Layer)
+            yield layer.mlp
 
     @property
     def _shares_embedding(self) -> bool:
@@ -100,12 +102,15 @@ class Decoder(nn.Module):
         twice = self.head.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
         return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
 
-    @property
-    def decode_bytes(self) -> int:
-        """Bytes of the weights that every iteration reads: all but embeddings."""
+    def decode_bytes(self, requests: int) -> int:
+        """Bytes of the weights that an iteration of so many decodes reads: all but embeddings.
+
+        Of experts it reads those that a router without preferences chooses, on average.
+        """
         looked_up = sum(each.weight.nbytes for each in (self.embed, self.positions) if each is not None)
         linears = {*self.linears().values()} | ({self.head} if self.head is not None else set())
-        return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears)
+        unread = sum(mlp.num_bytes * mlp.unread(requests) for mlp in self.mlps() if isinstance(mlp, Mixture))
+        return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears) - round(unread)
 
     @property
     def _other_bytes(self) -> int:

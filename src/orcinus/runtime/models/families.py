@@ -5,11 +5,12 @@ A row says in which fields of `DecoderSpec` an architecture differs from a plain
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from orcinus.errors import ModelError
-from orcinus.runtime.models.family import Family, Field, Flag, TensorNames, equal_heads, nowhere, windows
+from orcinus.runtime.models.family import Family, Field, Flag, equal_heads, nowhere, windows
+from orcinus.runtime.models.mixture_families import MIXTURES
+from orcinus.runtime.models.rows import ALL_BIASES, ATTENTION_BIAS, GRANITE, GRANITE_READS, Switches, row
 from orcinus.runtime.models.tensor_names import (
     FALCON,
     GLM,
@@ -27,11 +28,7 @@ from orcinus.runtime.models.tensor_names import (
     text_of,
 )
 
-Switches: TypeAlias = "dict[str, Any]"
-
 BIASED: Switches = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
-ATTENTION_BIAS: Switches = {"qkv_bias": Flag("attention_bias"), "out_bias": Flag("attention_bias")}
-ALL_BIASES: Switches = {**ATTENTION_BIAS, "mlp_bias": Flag("mlp_bias")}
 COHERE: Switches = {
     "norm": "layer",
     "norm_eps": Field("layer_norm_eps"),
@@ -48,30 +45,6 @@ GEMMA: Switches = {
     **ATTENTION_BIAS,
 }
 SOFT_CAPS: Switches = {"soft_cap": Field("attn_logit_softcapping"), "logit_soft_cap": Field("final_logit_softcapping")}
-
-
-def row(
-    model_type: str,
-    base: str,
-    examples: str,
-    tensors: TensorNames = LLAMA,
-    *,
-    required: Mapping[str, bool] | None = None,
-    text_type: str | None = None,
-    reads: tuple[str, ...] = (),
-    **switches: Any,
-) -> Family:
-    """A row of the registry; `switches` are fields of `DecoderSpec`, and `rotated` (see `LLAMA_SWITCHES`)."""
-    return Family(
-        model_type=model_type,
-        base=base,
-        examples=examples,
-        names=tensors,
-        switches=switches,
-        required=required or {},
-        text_type=text_type,
-        reads=reads,
-    )
 
 
 def _gpt2_scales(config: Any) -> tuple[float, ...]:
@@ -209,17 +182,7 @@ ARCHITECTURES: dict[str, Family] = {
         windows=windows,
         **ATTENTION_BIAS,
     ),
-    "GraniteForCausalLM": row(
-        "granite",
-        "GraniteModel",
-        "Granite 3.x",
-        scales=lambda config: (config.attention_multiplier,) * config.num_hidden_layers,
-        embedding_multiplier=Field("embedding_multiplier"),
-        residual_multiplier=Field("residual_multiplier"),
-        logit_multiplier=lambda config: 1 / config.logits_scaling,
-        reads=("attention_multiplier", "logits_scaling"),
-        **ALL_BIASES,
-    ),
+    "GraniteForCausalLM": row("granite", "GraniteModel", "Granite 3.x", reads=GRANITE_READS, **GRANITE, **ALL_BIASES),
     "CohereForCausalLM": row(
         "cohere",
         "CohereModel",
@@ -345,4 +308,5 @@ ARCHITECTURES: dict[str, Family] = {
         **BIASED,
         **GPT_HEADS,
     ),
+    **MIXTURES,
 }

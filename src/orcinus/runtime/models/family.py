@@ -17,15 +17,33 @@ from orcinus.runtime.models.spec import DecoderSpec
 # OpenAI's release of GPT-2), the text part of a larger one, or a model wrapped for training.
 WRAPPERS = re.compile(r"^(?:(?:model|transformer|gpt_neox|decoder|language_model|base_model|module|_orig_mod)\.)+")
 
+EVERY = ".*."  # the experts in a name
+NUMBER = re.compile(r"(?<=\bexperts)\.(\d+)\.")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a checkpoint's tensor goes: a parameter, or a part of one."""
+    """Where a checkpoint's tensor goes: a parameter, or a part of one.
+
+    `*` in the name of a parameter stands for the number of an expert. If a tensor's own name has none, the tensor holds the
+    parameters of all experts, one after the other along its first dimension.
+    """
 
     parameter: str
     part: int | None = None  # 0, 1, 2 = query, key, value; 0, 1 = gate, up
     transposed: bool = False
     order: RowOrder | None = None  # of the checkpoint's rows; None = as the decoder has them
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the tensor holds a parameter of all experts."""
+        return EVERY in self.parameter
+
+    def parameters(self, num_experts: int) -> list[str]:
+        """The parameters in the tensor, in its order."""
+        if not self.stacked:
+            return [self.parameter]
+        return [self.parameter.replace(EVERY, f".{expert}.") for expert in range(num_experts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +199,23 @@ class Family:
         module, _, kind = name.rpartition(".")
         if match := self.names.layer.fullmatch(name):
             index, module, kind = match.groups()
-            place = self.names.inner.get(module)
+            place, kind = self._inner(module, kind)
             prefix = f"layers.{index}."
         else:
             place, prefix = self.names.outer.get(module), ""
         if place is None:
             return None
         return Place(f"{prefix}{place.parameter}.{kind}", place.part, place.transposed and kind == "weight", place.order)
+
+    def _inner(self, module: str, kind: str) -> tuple[Place | None, str]:
+        """The place of a tensor inside a layer, and the kind of it; stacked experts may have a name without a kind."""
+        numbers = NUMBER.search(module)
+        place = self.names.inner.get(NUMBER.sub(EVERY, module))
+        if numbers is not None:
+            return place and replace(place, parameter=place.parameter.replace(EVERY, numbers[0])), kind
+        if place is None:
+            return self.names.inner.get(f"{module}.{kind}"), "weight"
+        return place, kind
 
     def module(self, name: str) -> Place | None:
         """The place of a module, the same in every layer; None if this architecture has none."""
@@ -198,10 +226,13 @@ class Family:
     def source(self, parameter: str, part: int) -> str:
         """A checkpoint's name for a parameter or its part: `place`, inverted."""
         name, _, kind = parameter.rpartition(".")
+        number = NUMBER.search(name)
+        name = NUMBER.sub(EVERY, name)
         for module, place in [*self.names.outer.items(), *self.names.inner.items()]:
             if place.part in (None, part) and f".{name}".endswith(f".{place.parameter}"):
                 prefix = name.removesuffix(place.parameter)
-                return f"{prefix.replace('layers', self.names.layers)}{module}.{kind}"
+                found = f"{prefix.replace('layers', self.names.layers)}{module}.{kind}"
+                return found if number is None else found.replace(EVERY, number[0])
         return parameter
 
     @property

@@ -5,7 +5,8 @@
     x = x + norm f(x);       x = x + norm g(x)           OLMo 2 (norm of outputs)
     x = x + f(norm x) + g(norm x)                        GPT-J, Falcon, Cohere (parallel)
 
-f is attention, g the MLP. What is added last waits as `delta`, so that the next norm adds and normalises in one pass.
+f is attention, g the MLP or a mixture of experts. What is added last waits as `delta`, so that the next norm adds and
+normalises in one pass.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orcinus.errors import ModelError
-from orcinus.model_config import shown
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.models.linear import Factory, Piece
+from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec
-from orcinus.runtime.operators import ACTIVATIONS
 from orcinus.runtime.pack import PackedBatch
 
 
@@ -120,7 +120,8 @@ class Layer(nn.Module):
         self.attention = SelfAttention(spec, index, attend, make)
         self.attention_post_norm = norm() if spec.norm_outputs else None
         self.mlp_norm = None if spec.shared_norm else norm() if spec.norm_inputs else Residual()
-        self.mlp = MLP(spec, make)
+        mixture = spec.mixture_of(index)
+        self.mlp = MLP(spec, make, spec.intermediate_size) if mixture is None else Mixture(spec, mixture, make)
         self.mlp_post_norm = norm() if spec.norm_outputs else None
 
     def norms(self) -> list[Norm | Residual]:
@@ -173,31 +174,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
         qkv = self.qkv(x)
-        if self.clip is not None:
-            qkv.clamp_(-self.clip, self.clip)
         if isinstance(self.q_norm, HeadsNorm) and isinstance(self.k_norm, HeadsNorm):
             keys = self.heads.num_heads * self.heads.head_dim
             self.q_norm(qkv[:, :keys])
             self.k_norm(qkv[:, keys : keys + self.heads.num_kv_heads * self.heads.head_dim])
+        if self.clip is not None:
+            qkv.clamp_(-self.clip, self.clip)
         out: Tensor = self.out(self.attend(qkv, angles, kv, batch, self.heads))
-        return out
-
-
-class MLP(nn.Module):
-    """The feed-forward network; `up` also holds the gate if it is gated."""
-
-    def __init__(self, spec: DecoderSpec, make: Factory) -> None:
-        super().__init__()
-        if spec.activation not in ACTIVATIONS:
-            raise ModelError(f"activation {shown(spec.activation)} is not supported: known are {', '.join(ACTIVATIONS)}")
-        self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
-        width = spec.intermediate_size
-        parts = (SplitPart(width, width),) * (2 if spec.gated_mlp else 1)
-        self.up = make.linear(spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
-        self.down = make.linear(width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up(x)
-        x = self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
-        out: Tensor = self.down(x)
         return out

@@ -136,7 +136,7 @@ class Piece(NamedTuple):
     """A region of a whole parameter, and the rank's tensor for it."""
 
     target: Tensor
-    region: tuple[slice, ...] = ()  # () is all of it
+    region: tuple[slice | int, ...] = ()  # () is all of it
     added: float = 0.0  # to what a checkpoint holds
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from orcinus.disk_cache import DiskCache
 from orcinus.errors import ModelError
 from orcinus.model_config import LARGEST, check_sizes, shown
-from orcinus.runtime.models import families, family, rope, spec
+from orcinus.runtime.models import families, family, mixture_families, rope, rows, spec
 from orcinus.runtime.models.family import Family
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.models.spec import DecoderSpec
@@ -22,7 +22,7 @@ READ = {*LARGEST, "hidden_act", "rms_norm_eps", "tie_word_embeddings"}
 READ |= {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
 READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta", *SPELLINGS}
 READ_ANYWHERE |= {"rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern"}  # older names
-SOURCES = (__file__, families.__file__, family.__file__, rope.__file__, spec.__file__)
+SOURCES = (__file__, *(module.__file__ for module in (families, family, mixture_families, rope, rows, spec)))
 KEPT = DiskCache("specs", ("transformers",), SOURCES)
 
 
@@ -61,7 +61,7 @@ def _with_defaults(config: Mapping[str, Any], row: Family) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[row.text_type or row.model_type]
-    known = {field.name for field in fields(kind)} | set(kind.attribute_map)
+    known = {field.name for field in fields(kind)} | {*kind.attribute_map, *kind.attribute_map.values()}
     wanted = known & (READ | row.config_fields) | READ_ANYWHERE
     found = deepcopy({name: value for name, value in config.items() if name in wanted})
     for name in SPELLINGS:

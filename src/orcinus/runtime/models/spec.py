@@ -39,6 +39,30 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureSpec:
+    """A mixture of experts in the place of an MLP (Shazeer et al., 2017).
+
+    A router scores all experts for each token; the token passes those with the highest scores, and the sum of their outputs is
+    weighted by the scores' softmax. Raises `ModelError` if there can be no such mixture.
+    """
+
+    num_experts: int
+    per_token: int  # experts that each token passes
+    expert_size: int  # columns of each expert
+    normalized: bool  # the weights of a token's experts sum to 1; else they are shares of the softmax over all experts
+    shared_size: int = 0  # columns of an MLP that every token passes besides; 0 = there is none
+    shared_gate: bool = False  # the output of that one is multiplied by a number from 0 to 1 (Qwen2-MoE)
+
+    def __post_init__(self) -> None:
+        if self.per_token > self.num_experts:
+            raise ModelError(f"each token cannot pass {self.per_token} experts: there are {self.num_experts}")
+
+    def expected_experts(self, tokens: int) -> float:
+        """Experts that at least one of so many tokens passes, if a router has no preference."""
+        return self.num_experts * (1 - (1 - self.per_token / self.num_experts) ** tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
     """One decoder-only transformer, as numbers and switches.
 
@@ -47,7 +71,7 @@ class DecoderSpec:
 
     vocab_size: int
     hidden_size: int
-    intermediate_size: int
+    intermediate_size: int  # columns of the MLPs of layers without experts
     num_heads: int
     num_kv_heads: int
     head_dim: int
@@ -80,6 +104,8 @@ class DecoderSpec:
     embedding_multiplier: float = 1.0
     residual_multiplier: float = 1.0  # of what attention and MLP add (Granite)
     logit_multiplier: float = 1.0
+    mixture: MixtureSpec | None = None
+    sparse: tuple[bool, ...] = ()  # per layer: whether it has the mixture instead of an MLP; () = none has
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -89,6 +115,8 @@ class DecoderSpec:
             raise ModelError(f"{self.num_heads} heads cannot share {self.hidden_size} dimensions")
         if not len(self.scales) == len(self.windows) == len(self.rotary):
             raise ModelError(f"there are {len(self.scales)} layers, but lists with an entry per layer have another length")
+        if self.sparse and (len(self.sparse) != len(self.windows) or self.mixture is None):
+            raise ModelError(f"there are {len(self.windows)} layers, but the list of those with experts has another length")
         if isinstance(self.norm_eps, bool) or not 0 <= self.norm_eps <= 1:
             raise ModelError(f"the epsilon of norms must be between 0 and 1, not {self.norm_eps!r}")
 
@@ -111,7 +139,8 @@ class DecoderSpec:
     def from_json(cls, data: bytes) -> DecoderSpec:
         """`to_json`, inverted."""
         found = json.loads(data, object_hook=_with_tuples)
-        return cls(**found | {"ropes": tuple(Rope(**rope) for rope in found["ropes"])})
+        mixture = None if found["mixture"] is None else MixtureSpec(**found["mixture"])
+        return cls(**found | {"ropes": tuple(Rope(**rope) for rope in found["ropes"]), "mixture": mixture})
 
     def for_length(self, max_model_len: int) -> DecoderSpec:
         """The spec of an engine whose requests have at most this many tokens: LongRoPE depends on it."""
@@ -138,6 +167,21 @@ class DecoderSpec:
     @property
     def num_layers(self) -> int:
         return len(self.windows)
+
+    def mixture_of(self, layer: int) -> MixtureSpec | None:
+        """The mixture of experts of a layer; None if it has an MLP."""
+        return self.mixture if self.sparse and self.sparse[layer] else None
+
+    @property
+    def num_experts(self) -> int:
+        """Experts of a layer that has a mixture; 0 = no layer has one."""
+        return self.mixture.num_experts if self.mixture and any(self.sparse) else 0
+
+    @property
+    def widest_mlp(self) -> int:
+        """Columns of the widest MLP that a token passes."""
+        mixtures = [self.mixture_of(layer) for layer in range(self.num_layers)]
+        return max(max(mix.expert_size, mix.shared_size) if mix else self.intermediate_size for mix in mixtures)
 
     @property
     def qkv_sizes(self) -> tuple[int, int, int]:

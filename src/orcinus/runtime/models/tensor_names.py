@@ -112,6 +112,45 @@ GPT2 = TensorNames(
     ignored=re.compile(r"h\.\d+\.attn\.(bias|masked_bias)"),
     layers="h",
 )
+# Experts lie one by one in most checkpoints. Those that transformers 5 writes in its own form hold all experts in one tensor.
+STACKED = {
+    "mlp.gate": Place("mlp.router"),
+    "mlp.experts.gate_up_proj": Place("mlp.experts.*.up"),
+    "mlp.experts.down_proj": Place("mlp.experts.*.down"),
+}
+QWEN_MOE = LLAMA.but(
+    {
+        "mlp.experts.*.gate_proj": Place("mlp.experts.*.up", 0),
+        "mlp.experts.*.up_proj": Place("mlp.experts.*.up", 1),
+        "mlp.experts.*.down_proj": Place("mlp.experts.*.down"),
+        "mlp.shared_expert.gate_proj": Place("mlp.shared.up", 0),
+        "mlp.shared_expert.up_proj": Place("mlp.shared.up", 1),
+        "mlp.shared_expert.down_proj": Place("mlp.shared.down"),
+        "mlp.shared_expert_gate": Place("mlp.shared_gate"),
+        **STACKED,
+    }
+)
+MIXTRAL = LLAMA.but(
+    {
+        "block_sparse_moe.gate": Place("mlp.router"),
+        "block_sparse_moe.experts.*.w1": Place("mlp.experts.*.up", 0),
+        "block_sparse_moe.experts.*.w3": Place("mlp.experts.*.up", 1),
+        "block_sparse_moe.experts.*.w2": Place("mlp.experts.*.down"),
+        **STACKED,
+    }
+)
+GRANITE_MOE = LLAMA.but(
+    {
+        "block_sparse_moe.router.layer": Place("mlp.router"),
+        "block_sparse_moe.input_linear": Place("mlp.experts.*.up"),
+        "block_sparse_moe.output_linear": Place("mlp.experts.*.down"),
+        "block_sparse_moe.router": Place("mlp.router"),
+        "block_sparse_moe.experts.gate_up_proj": Place("mlp.experts.*.up"),
+        "block_sparse_moe.experts.down_proj": Place("mlp.experts.*.down"),
+        "shared_mlp.input_linear": Place("mlp.shared.up"),
+        "shared_mlp.output_linear": Place("mlp.shared.down"),
+    }
+)
 IMAGES = r"(?:vision_tower|multi_modal_projector)\..*"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -11,6 +12,8 @@ from orcinus.memory.footprint import LIBRARIES, RANK_PROCESS, kv_token_bytes, wi
 from orcinus.runtime.checkpoint import outline
 from orcinus.runtime.linear_weight import MakeLinearWeight
 from orcinus.runtime.models import Decoder, DecoderSpec
+from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
@@ -23,7 +26,7 @@ class RankSizes:
     layers: range
     spec: DecoderSpec  # a decoder of the rank's heads, columns and layers; without a vocabulary where it draws no tokens
     weights: int  # bytes
-    decode_bytes: int  # of them, which an iteration of decodes reads
+    decode_bytes: Callable[[int], int]  # of them, which an iteration of so many decodes reads
     kv_token_bytes: int  # bytes of one token's keys and values
     quantization: str | None = None
 
@@ -56,12 +59,14 @@ def rank_sizes(
 
 
 def _sizes(part: Decoder, prepacked: bool, quantization: str | None, kv_cache_dtype: str) -> RankSizes:
-    spec, stage = part.spec, slice(part.stage.start, part.stage.stop)
+    spec, stage, mlps = part.spec, slice(part.stage.start, part.stage.stop), tuple(part.mlps())
     mine = replace(
         spec,
         num_heads=part.heads.num_heads,
         num_kv_heads=part.heads.num_kv_heads,
-        intermediate_size=part.mlp_columns,
+        intermediate_size=max((mlp.down.weight.shape[1] for mlp in mlps if isinstance(mlp, MLP)), default=0),
+        mixture=None if spec.mixture is None else replace(spec.mixture, shared_size=max(map(_shared_columns, mlps))),
+        sparse=spec.sparse[stage],
         vocab_size=spec.vocab_size if part.place.last else 0,
         scales=spec.scales[stage],
         windows=spec.windows[stage],
@@ -70,3 +75,8 @@ def _sizes(part: Decoder, prepacked: bool, quantization: str | None, kv_cache_dt
     per_token = kv_token_bytes(mine.num_layers, mine.num_kv_heads, mine.head_dim, part.dtype.itemsize, kv_cache_dtype)
     weights = part.num_bytes(prepacked=prepacked or quantization is not None)
     return RankSizes(part.place, part.stage, mine, weights, part.decode_bytes, per_token, quantization)
+
+
+def _shared_columns(mlp: MLP | Mixture) -> int:
+    shared = mlp.shared if isinstance(mlp, Mixture) else None
+    return 0 if shared is None else shared.down.weight.shape[1]

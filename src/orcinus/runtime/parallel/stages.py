@@ -17,24 +17,29 @@ def stage_layers(spec: DecoderSpec, mesh: Mesh) -> tuple[range, ...]:
     layer, all of the head, one row of the embedding. Keys and values are left out: they are alike for all layers but those
     with a window.
     """
-    layer, head = layer_weights(spec), spec.vocab_size * spec.hidden_size
-    return tuple(split_layers([layer] * spec.num_layers, spec.hidden_size, head, mesh.pp))
+    layers = [layer_weights(spec, layer) for layer in range(spec.num_layers)]
+    return tuple(split_layers(layers, spec.hidden_size, spec.vocab_size * spec.hidden_size, mesh.pp))
 
 
-def layer_weights(spec: DecoderSpec) -> int:
-    """Weights of the four linear layers of one layer."""
+def layer_weights(spec: DecoderSpec, layer: int) -> int:
+    """Weights of a layer's linear layers that one token passes."""
     query, key, value = spec.qkv_sizes
-    mlp = spec.intermediate_size * (3 if spec.gated_mlp else 2)
-    return spec.hidden_size * (2 * query + key + value + mlp)
+    mixture, columns, router = spec.mixture_of(layer), spec.intermediate_size, 0
+    if mixture is not None:
+        columns, router = mixture.per_token * mixture.expert_size + mixture.shared_size, mixture.num_experts
+    return spec.hidden_size * (2 * query + key + value + columns * (3 if spec.gated_mlp else 2) + router)
 
 
 def check_mesh(spec: DecoderSpec, mesh: Mesh) -> None:
     """Raise `ConfigError` if some rank would have no part of a layer, or some stage no layer."""
     things = {
         "query heads": spec.num_heads,
-        "columns of the MLP": spec.intermediate_size,
         "tokens of the vocabulary": spec.vocab_size,
     }
+    if not all(spec.sparse) or not spec.sparse:
+        things["columns of the MLP"] = spec.intermediate_size
+    if spec.num_experts:
+        things["experts"] = spec.num_experts
     if spec.learned_positions:
         things["learned positions"] = spec.max_position_embeddings
     for name, count in things.items():

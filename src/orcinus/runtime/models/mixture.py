@@ -1,0 +1,84 @@
+"""A mixture of experts (Shazeer et al., 2017): each token passes a few of many MLPs, which a router chooses.
+
+    scores = router(x)                                   a score for each expert
+    out    = sum over the chosen experts of weight · expert(x)  [+ shared(x), which every token passes]
+
+Tokens are sorted by expert, and each expert multiplies its tokens at once; experts without tokens are not read. An output is
+summed in float32, in the order of the experts, so that a token's bits do not depend on the tokens beside it.
+
+Over several devices every tensor rank has some of the experts, whole, and its part of the shared MLP (expert parallelism:
+GShard, Lepikhin et al., 2021). All ranks have all tokens and the router, so one sum over the ranks is all that they exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.models.linear import Factory, Linear, PlainWeight
+from orcinus.runtime.models.mlp import MLP
+from orcinus.runtime.models.spec import DecoderSpec, MixtureSpec
+from orcinus.runtime.parallel.collectives import ALONE
+from orcinus.runtime.parallel.mesh import WHOLE
+
+
+class Mixture(nn.Module):
+    """A rank's experts, the router, and its part of the shared MLP.
+
+    The router is not quantised: it is small, and a rounded score may choose another expert.
+    """
+
+    def __init__(self, spec: DecoderSpec, mixture: MixtureSpec, make: Factory) -> None:
+        super().__init__()
+        self.spec, self.operators, self.collectives = mixture, make.operators, make.collectives
+        whole = replace(make, place=WHOLE, collectives=ALONE)
+        plain = replace(whole, quantization=None, linear_weight=PlainWeight.make)
+        self.router = _linear(plain, spec.hidden_size, mixture.num_experts)
+        mine = make.share(mixture.num_experts)
+        self.experts = nn.ModuleDict({str(index): MLP(spec, whole, mixture.expert_size) for index in mine})
+        part = replace(make, collectives=ALONE)  # summed with the experts' outputs
+        self.shared = MLP(spec, part, mixture.shared_size) if mixture.shared_size else None
+        self.shared_gate = _linear(plain, spec.hidden_size, 1) if mixture.shared_gate else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[T, hidden size]` -> the same."""
+        chosen, weights = self.operators.route(self.router(x), self.spec.per_token, normalized=self.spec.normalized)
+        out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+        for expert, rows, weight in self._by_expert(chosen, weights):
+            product: Tensor = expert(x.index_select(0, rows))
+            out.index_add_(0, rows, product.float().mul_(weight[:, None]))
+        if self.shared is not None:
+            shared: Tensor = self.shared(x)
+            out.add_(shared if self.shared_gate is None else self.operators.gate_rows(shared, self.shared_gate(x)))
+        return self.collectives.all_reduce(out.to(x.dtype))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of this rank's experts."""
+        return sum(linear.num_bytes for linear in self.experts.modules() if isinstance(linear, Linear))
+
+    def unread(self, tokens: int) -> float:
+        """The share of experts that an iteration of so many tokens does not read, if the router has no preference."""
+        return 1 - self.spec.expected_experts(tokens) / self.spec.num_experts
+
+    def _by_expert(self, chosen: Tensor, weights: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+        """This rank's experts that have tokens, each with the rows and weights of its tokens.
+
+        Experts `[T, k]` of the tokens and their weights.
+        """
+        experts, order = chosen.flatten().sort(stable=True)
+        rows, weights = order // chosen.shape[1], weights.flatten()[order]
+        first = 0
+        for index, count in enumerate(experts.bincount(minlength=self.spec.num_experts).tolist()):
+            if count and str(index) in self.experts:
+                mine = slice(first, first + count)
+                yield self.experts[str(index)], rows[mine], weights[mine]
+            first += count
+
+
+def _linear(make: Factory, inputs: int, outputs: int) -> Linear:
+    return make.linear(inputs, outputs, Split.columns(outputs), bias=False)
