@@ -6,14 +6,17 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from orcinus.bench.result import Result, write_result
+from orcinus.tiny import MODEL_DIR
 from tests.bench.made_up_runs import result, run_of, side
 from tests.commands import orcinus
+from tests.fake_hub import Hub, Repository, files_of, running, use
 from tests.serve.conftest import Running
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -50,6 +53,13 @@ def measured() -> Result:
 HERE = "http://127.0.0.1:8000"  # where README's server is
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with running(Hub()) as hub:
+        use(hub, tmp_path, monkeypatch)
+        yield hub
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_works(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -65,6 +75,9 @@ def test_every_command_works(
         command = [*command, "--url", request.getfixturevalue("server").url]
     if command[1] == "bench":
         write_result("static.json", measured())
+    if command[1] == "pull":
+        hub = request.getfixturevalue("hub")
+        hub.repositories[command[2]] = Repository({"0" * 40: files_of(MODEL_DIR)}, {"main": "0" * 40})
     command = [*command, *FEWER.get(command[2 if command[1] == "bench" else 1], ())]
     done = orcinus(*command[1:], stdin="Hi\n")
     assert done.returncode == 0, done.stderr

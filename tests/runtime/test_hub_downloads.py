@@ -19,7 +19,7 @@ from orcinus.plan import make_plan
 from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
 from orcinus.runtime.weight_files import read_headers
 from tests.commands import orcinus
-from tests.fake_hub import TOKEN, Hub, Repository, files_of, running
+from tests.fake_hub import TOKEN, Hub, Repository, files_of, running, use
 from tests.gguf_files import write_gguf
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
@@ -33,14 +33,8 @@ Made = Callable[[str], tuple[Any, Path]]
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with an empty cache."""
     with running(Hub()) as hub:
-        constants = "huggingface_hub.constants"
-        monkeypatch.setattr(f"{constants}.ENDPOINT", hub.url)
-        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(f"{constants}.DOWNLOAD_CHUNK_SIZE", 1000)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+        use(hub, tmp_path, monkeypatch)
+        monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
         yield hub
 
 
