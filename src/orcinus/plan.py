@@ -26,9 +26,9 @@ from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest
 from orcinus.runtime import kernels
 from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
 from orcinus.runtime.attention import check as check_backend
-from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_weights
+from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_quantized, with_weights
 from orcinus.runtime.data_sheets import device_of, known_device, known_model
-from orcinus.runtime.device import Device, choose_device
+from orcinus.runtime.device import Device, choose_device, device_kind
 from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
 from orcinus.runtime.models import DecoderSpec
@@ -169,11 +169,10 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
     """
     _check_names(config)  # checked first, because it needs no file
     shape = known_model(config.model) if known and config.model is not None else None
-    model = (
-        _find(config)
-        if shape is None
-        else PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
-    )
+    if shape is None:
+        model = _find(config)
+    else:
+        model = PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
     sheet = known_device(config.device) if known else None
     if sheet is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
@@ -186,12 +185,13 @@ def _find(config: EngineConfig) -> PlannedModel:
     """The model that a config names, with its weights' headers."""
     asked = MODEL_DIR if config.model is None else config.model
     dummy = config.load_format == "dummy"
-    folder, headers = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
+    folder, files = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
     complete = dummy or has_weights(folder)
-    checkpoint = with_weights(open_checkpoint(folder), headers, readable=complete)
-    shape = outline(checkpoint.spec, linear_weight=checkpoint.linear_weight)
-    places = {} if dummy else match(checkpoint, shape, headers)
-    return PlannedModel(checkpoint, shape.num_parameters, sum(headers[name].num_bytes for name in places), complete)
+    checkpoint = with_quantized(open_checkpoint(folder), files, device_kind(config.device), dummy=dummy)
+    checkpoint = with_weights(checkpoint, files, readable=complete)
+    shape = outline(checkpoint.spec, formats=checkpoint.formats)
+    places = {} if dummy else match(checkpoint, shape, checkpoint.headers(files))
+    return PlannedModel(checkpoint, shape.num_parameters, checkpoint.saved_bytes(places, files), complete)
 
 
 def _decide(
@@ -259,7 +259,7 @@ def _decide(
 def _notes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> tuple[str, ...]:
     """What a user should know."""
     ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
-    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization))
+    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint))
 
 
 def _space(

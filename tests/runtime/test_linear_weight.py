@@ -1,171 +1,30 @@
-"""Formats of linear weights: how ranks may share them, and one more format that a checkpoint brings."""
+"""Formats of linear weights, and how ranks may share them."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from orcinus import LLM, SamplingParams
-from orcinus.config import EngineConfig
-from orcinus.errors import ConfigError, ModelError
-from orcinus.plan import make_plan
+from orcinus import SamplingParams
+from orcinus.errors import ConfigError
 from orcinus.runtime.checkpoint import open_checkpoint, outline
-from orcinus.runtime.linear_weight import LinearWeight, MakeLinearWeight, Split, SplitKind, SplitPart
-from orcinus.runtime.models import LINEAR_WEIGHTS, Decoder, Factory, Linear, PlainWeight
+from orcinus.runtime.linear_weight import LayerFormats, LinearWeight, Split, SplitKind, SplitPart
+from orcinus.runtime.models import Decoder, Factory, Linear, PlainWeight
 from orcinus.runtime.onednn_weights import OneDNNWeight, can_prepack
 from orcinus.runtime.panel_weights import PanelWeight, can_use_panels
+from orcinus.runtime.stored_int8 import Int8Format
 from tests.checkpoints import CONFIGS
 
 Made = Callable[[str], tuple[Any, Path]]
 GREEDY = SamplingParams(max_tokens=8, temperature=0)
 PROMPTS = [[1, 2, 3], [7] * 20, [5]]
 QKV = Split(SplitKind.COLUMN, (SplitPart(24, 6, groups=2), SplitPart(8, 2, shared=True), SplitPart(8, 2, shared=True)))
-
-
-@dataclass(frozen=True)
-class RowScaled:
-    """8-bit integers, and a scale for each output: a format that only this test knows."""
-
-    weight: Tensor
-    scale: Tensor
-    split: Split
-
-    @classmethod
-    def format(cls, settings: Mapping[str, Any]) -> MakeLinearWeight:
-        assert settings["bits"] == 8
-
-        def make(shape: tuple[int, int], split: Split, dtype: torch.dtype, device: torch.device) -> RowScaled:
-            weight = torch.empty(shape, dtype=torch.int8, device=device)
-            return cls(weight, torch.empty(shape[0], dtype=torch.float32, device=device), split)
-
-        return make
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.weight.shape[0], self.weight.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int8
-
-    @property
-    def num_bytes(self) -> int:
-        return self.weight.nbytes + self.scale.nbytes
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "scale": self.scale}
-
-    def split_dim(self, name: str) -> int | None:
-        return None if name == "scale" and self.split.dim else self.split.dim
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        tensor = self.tensors()[name]
-        return tensor if self.split.dim else tensor[self.split.span(part)]
-
-    def process_after_loading(self) -> LinearWeight:
-        return self
-
-    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, (self.weight * self.scale[:, None]).to(x.dtype), bias)
-
-
-@pytest.fixture
-def row_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LINEAR_WEIGHTS, "row-scaled", RowScaled.format)
-
-
-def quantised(folder: Path, to: Path, settings: dict[str, Any]) -> tuple[Path, Path]:
-    """Two copies of a checkpoint: with the weights of its layers as integers and scales, and with what those stand for."""
-    exact, rounded = (Path(shutil.copytree(folder, to / name)) for name in ("quantised", "rounded"))
-    stored, meant = {}, {}
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        if "layers." in name and name.endswith("proj.weight"):
-            scale = tensor.abs().amax(dim=1) / 127
-            stored[name] = (tensor / scale[:, None]).round().to(torch.int8)
-            stored[name.removesuffix("weight") + "scale"] = scale
-            meant[name] = stored[name] * scale[:, None]
-        else:
-            stored[name] = meant[name] = tensor
-    save_file(stored, exact / "model.safetensors")
-    save_file(meant, rounded / "model.safetensors")
-    config = json.loads((exact / "config.json").read_text())
-    (exact / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
-    return exact, rounded
-
-
-SETTINGS = {"quant_method": "row-scaled", "bits": 8}
-
-
-@pytest.mark.parametrize("name", ["qwen3", "llama-biases-yarn"])
-@pytest.mark.usefixtures("row_scaled")
-def test_a_checkpoint_may_bring_a_format_of_its_own(checkpoint: Made, tmp_path: Path, name: str) -> None:
-    folder, rounded = quantised(checkpoint(name)[1], tmp_path, SETTINGS)
-    answers = []
-    for each in (folder, rounded):
-        with LLM(each, dtype="float32", max_model_len=48, attention="reference") as llm:
-            answers.append([output.token_ids for output in llm.generate(PROMPTS, GREEDY)])
-    assert answers[0] == answers[1]
-
-
-@pytest.mark.usefixtures("row_scaled")
-def test_a_plan_counts_the_bytes_of_the_format(checkpoint: Made, tmp_path: Path) -> None:
-    folder, rounded = quantised(checkpoint("llama2")[1], tmp_path, SETTINGS)
-    ours, plain = (make_plan(EngineConfig(model=each, dtype="float32")) for each in (folder, rounded))
-    assert ours.resolved.num_parameters == plain.resolved.num_parameters
-    linears = outline(plain.model.checkpoint.spec).linears()
-    outputs = sum(linear.weight.shape[0] for name, linear in linears.items() if name != "head")
-    weights = sum(linear.num_parameters for name, linear in linears.items() if name != "head")
-    assert ours.memory.weights == ours.model.saved_bytes == plain.memory.weights - 3 * weights + 4 * outputs
-
-
-@pytest.mark.usefixtures("row_scaled")
-def test_tensors_of_a_format_are_missed_and_misshapen_like_others(checkpoint: Made, tmp_path: Path) -> None:
-    folder, _ = quantised(checkpoint("qwen3")[1], tmp_path, SETTINGS)
-    file, name = folder / "model.safetensors", "model.layers.1.self_attn.k_proj"
-    tensors = load_file(file)
-    for damaged, message in (
-        ({f"{name}.scale": torch.ones(3)}, f"{name}.scale .* has shape"),
-        ({f"{name}.weight": tensors[f"{name}.weight"].float()}, f"{name}.weight .* is F32"),
-        ({f"{name}.zero_point": torch.ones(3)}, f"does not have: {name}.zero_point"),
-    ):
-        save_file(tensors | damaged, file)
-        with pytest.raises(ModelError, match=message):
-            make_plan(EngineConfig(model=folder))
-    save_file({key: tensor for key, tensor in tensors.items() if key != f"{name}.scale"}, file)
-    with pytest.raises(ModelError, match=f"missing in .*: {name}.scale"):
-        make_plan(EngineConfig(model=folder))
-
-
-@pytest.mark.usefixtures("row_scaled")
-def test_made_up_weights_are_plain(checkpoint: Made, tmp_path: Path) -> None:
-    folder, _ = quantised(checkpoint("qwen3")[1], tmp_path, SETTINGS)
-    with pytest.raises(ModelError, match="load_format dummy makes up plain weights only"):
-        LLM(folder, load_format="dummy")
-
-
-@pytest.mark.usefixtures("row_scaled")
-def test_a_format_of_its_own_is_not_quantised_again(checkpoint: Made, tmp_path: Path) -> None:
-    folder, _ = quantised(checkpoint("qwen3")[1], tmp_path, SETTINGS)
-    with pytest.raises(ConfigError, match="quantization int8 is for plain weights, and .* is quantized: leave it out"):
-        make_plan(EngineConfig(model=folder, quantization="int8"))
-
-
-@pytest.mark.parametrize("method", ["gptq", None, 5, ["row-scaled"]])
-@pytest.mark.usefixtures("row_scaled")
-def test_unknown_formats_are_refused(checkpoint: Made, tmp_path: Path, method: Any) -> None:
-    folder, _ = quantised(checkpoint("qwen3")[1], tmp_path, {"quant_method": method, "bits": 8})
-    with pytest.raises(ModelError, match="quantized checkpoints are not supported"):
-        make_plan(EngineConfig(model=folder))
 
 
 def formats() -> list[Callable[[Tensor, Split], LinearWeight]]:
@@ -247,9 +106,10 @@ def test_every_linear_layer_says_how_it_may_be_split(checkpoint: Made, name: str
     assert model.head.weight.split.kind is SplitKind.VOCABULARY
 
 
-def test_a_factory_makes_linears_of_one_format_among_parameters_of_another_dtype() -> None:
-    make = Factory(torch.device("meta"), torch.bfloat16, linear_weight=RowScaled.format({"bits": 8}))
-    linear: Linear = make.linear(16, 40, QKV, bias=True)
+def test_a_factory_makes_linears_in_the_checkpoints_formats() -> None:
+    formats = LayerFormats((("layers.0.attention.qkv", Int8Format()),))
+    make = Factory(torch.device("meta"), torch.bfloat16, formats=formats)
+    linear: Linear = make.within("layers.0").within("attention").linear("qkv", 16, 40, QKV, bias=True)
     assert {name: tensor.dtype for name, tensor in linear.tensors().items()} == {
         "weight": torch.int8,
         "scale": torch.float32,
@@ -257,3 +117,4 @@ def test_a_factory_makes_linears_of_one_format_among_parameters_of_another_dtype
     }
     assert linear.part("scale", 1).shape == (8,)
     assert linear.part("bias", 2).shape == (8,)
+    assert isinstance(make.within("layers.1").linear("qkv", 16, 40, QKV, bias=True).weight, PlainWeight)

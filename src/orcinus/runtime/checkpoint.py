@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +21,9 @@ from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import release_freed
 from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.gguf_weights import gguf_family, read_gguf_tensors, scaled_rope
-from orcinus.runtime.linear_weight import MakeLinearWeight
+from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats
 from orcinus.runtime.models import (
     ARCHITECTURES,
-    LINEAR_WEIGHTS,
     WRAPPERS,
     Decoder,
     DecoderSpec,
@@ -32,18 +31,19 @@ from orcinus.runtime.models import (
     Family,
     Piece,
     Place,
-    PlainWeight,
 )
 from orcinus.runtime.models.read_spec import read_spec
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
+from orcinus.runtime.quant_methods import read_scheme
+from orcinus.runtime.quantized_modules import QuantizedModules, find_modules
 from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
 EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
-DEQUANTIZED = {kind.name for kind in TYPES.values()}  # while they are loaded, from GGUF files
+DEQUANTIZED = {kind.name for kind in TYPES.values()} | {"fp8", *(f"int{bits}" for bits in range(2, 9))}  # while they are loaded
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
 EMBEDDING, HEAD = "embed.weight", "head.weight"
 
@@ -57,7 +57,7 @@ class Checkpoint:
     spec: DecoderSpec
     dtype: torch.dtype | None  # dtype of the saved weights
     notes: tuple[str, ...] = ()  # where the weights differ from the config, one line each
-    linear_weight: MakeLinearWeight = PlainWeight.make  # the linear layers' weight format
+    quantized: QuantizedModules | None = None  # None: its weights are plain
     gguf: str | None = None  # the architecture's name in llama.cpp, if `folder` is a GGUF file
 
     @property
@@ -69,6 +69,20 @@ class Checkpoint:
     def family(self) -> Family:
         return ARCHITECTURES[self.architecture] if self.gguf is None else gguf_family(self.gguf)
 
+    @property
+    def formats(self) -> LayerFormats:
+        """The formats of linear layers that are not filled with plain numbers."""
+        return PLAIN_LAYERS if self.quantized is None else self.quantized.formats
+
+    def headers(self, files: Mapping[str, TensorHeader]) -> Mapping[str, TensorHeader]:
+        """The headers of its files, with one tensor for each quantised matrix."""
+        return files if self.quantized is None else self.quantized.headers(files)
+
+    def saved_bytes(self, names: Iterable[str], files: Mapping[str, TensorHeader]) -> int:
+        """Bytes in the files of what is read for some names of `headers`."""
+        read = names if self.quantized is None else self.quantized.files_of(names)
+        return sum(files[name].num_bytes for name in read)
+
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the config of a folder or GGUF file.
@@ -77,11 +91,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     config = read_config(folder)
     architecture = _architecture(config, folder)
-    linear_weight = _linear_weight(config, folder)
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
-    if family.reorders_rows and linear_weight != PlainWeight.make:
-        raise ModelError(f"{folder}: quantized checkpoints of {architecture} are not supported: use the original weights")
     try:
         spec = read_spec(config, family)
     except ModelError as error:
@@ -89,38 +100,50 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     except Exception as error:  # a config can make its readers raise anything
         raise ModelError(f"{config_of(folder)} cannot be understood: {one_line(error)}") from error
     if not is_gguf(folder):
-        return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight)
+        return Checkpoint(folder, architecture, spec, dtype)
     spec = scaled_rope(replace(spec, norm_offset=0.0), folder)  # llama.cpp's converter adds the offset
-    return Checkpoint(folder, architecture, spec, dtype, linear_weight=linear_weight, gguf=read_gguf(folder).architecture)
+    return Checkpoint(folder, architecture, spec, dtype, gguf=read_gguf(folder).architecture)
 
 
-def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec) -> Checkpoint:
+def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device: str) -> Checkpoint:
     """A checkpoint whose spec another process has found.
 
     transformers, which knows the defaults of configs, is not loaded for it.
     """
     config = read_config(folder)
     gguf = read_gguf(folder).architecture if is_gguf(folder) else None
-    linear_weight = _linear_weight(config, folder)
-    return Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), linear_weight=linear_weight, gguf=gguf)
+    found = Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), gguf=gguf)
+    return with_quantized(found, read_headers(folder), device) if config.get("quantization_config") else found
 
 
-def _linear_weight(config: Mapping[str, Any], folder: Path) -> MakeLinearWeight:
-    """The format of linear weights, by the config's quant_method."""
-    settings = config.get("quantization_config") or {}
-    method = settings.get("quant_method") if isinstance(settings, Mapping) else None
-    found = LINEAR_WEIGHTS.get(method) if isinstance(method, str) or not settings else None
-    if found is None:
-        raise ModelError(f"{folder}: quantized checkpoints are not supported: use the original weights")
-    return found(settings)
+def with_quantized(
+    checkpoint: Checkpoint, files: Mapping[str, TensorHeader], device: str, *, dummy: bool = False
+) -> Checkpoint:
+    """The checkpoint, with what its files hold quantised, for a kind of device.
+
+    Raises `ModelError` if that cannot be read.
+    """
+    folder = checkpoint.folder
+    config = {} if is_gguf(folder) else read_config(folder)
+    try:
+        scheme = read_scheme(config)
+        if scheme is None:
+            return checkpoint
+        if dummy:
+            raise ModelError("load_format dummy makes up plain weights only, and this checkpoint is quantized: use auto")
+        found = find_modules(*scheme, files, checkpoint.family, outline(checkpoint.spec), device)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+    return replace(checkpoint, quantized=found)
 
 
-def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
+def with_weights(checkpoint: Checkpoint, files: Mapping[str, TensorHeader], *, readable: bool) -> Checkpoint:
     """The checkpoint, completed with its weights' dtype and tied head.
 
     A head that differs from the embedding is kept even if the config ties them, as in transformers. Only `readable` weights
     can show that; with headers alone, the config is believed. Raises `ModelError` if a file cannot be read.
     """
+    tensors = checkpoint.headers(files)
     floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
     if checkpoint.dtype is None and floats:
         checkpoint = replace(checkpoint, dtype=FLOATS[max(floats, key=lambda tensor: tensor.num_bytes).dtype])
@@ -146,7 +169,7 @@ def with_weights(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader], *,
 def outline(
     spec: DecoderSpec,
     dtype: torch.dtype = torch.float32,
-    linear_weight: MakeLinearWeight = PlainWeight.make,
+    formats: LayerFormats = PLAIN_LAYERS,
     place: MeshPlace = WHOLE,
     quantization: str | None = None,
 ) -> Decoder:
@@ -154,7 +177,7 @@ def outline(
 
     Raises `ConfigError` if it is impossible.
     """
-    make = Factory(torch.device("meta"), dtype, linear_weight=linear_weight, quantization=quantization, place=place)
+    make = Factory(torch.device("meta"), dtype, formats=formats, quantization=quantization, place=place)
     return Decoder(spec, ATTENTION["reference"](), make)
 
 
@@ -178,9 +201,7 @@ def load_model(
     makes random weights instead. `progress` is called after every tensor with the bytes loaded and the bytes in all. Raises
     `ModelError` if weights and config disagree.
     """
-    if dummy and checkpoint.linear_weight != PlainWeight.make:
-        raise ModelError(f"load_format dummy makes up plain weights only, and {checkpoint.folder} is quantized: use auto")
-    make = Factory(device.device, device.dtype, operators, checkpoint.linear_weight, quantization, place, collectives)
+    make = Factory(device.device, device.dtype, operators, checkpoint.formats, quantization, place, collectives)
     model = Decoder(checkpoint.spec, attend, make)
     if dummy:
         whole = outline(checkpoint.spec)
@@ -188,15 +209,15 @@ def load_model(
     else:
         _fill_from_files(model, checkpoint, progress)
     model.process_after_loading()
-    if quantization is not None:
+    if quantization is not None or checkpoint.quantized is not None:
         release_freed()
     return model
 
 
 def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
     """Fill the model from the files, after checking all of them."""
-    headers = read_headers(checkpoint.folder)
-    places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.linear_weight), headers)
+    headers = checkpoint.headers(read_headers(checkpoint.folder))
+    places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.formats), headers)
     found = {name: list(_pieces(model, place)) for name, place in places.items()}
     pieces = {name: each for name, each in found.items() if each}
     sizes = {
@@ -233,9 +254,12 @@ def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iter
     if checkpoint.gguf is not None:
         yield from read_gguf_tensors(checkpoint.folder, wanted, checkpoint.spec)
         return
-    for name, tensor in read_tensors(checkpoint.folder, wanted):
-        order = wanted[name].order
-        yield name, MappedTensor(tensor, None if order is None else torch.from_numpy(order(checkpoint.spec)))
+    orders = {name: torch.from_numpy(place.order(checkpoint.spec)) for name, place in wanted.items() if place.order is not None}
+    made = set() if checkpoint.quantized is None else {name for name in wanted if checkpoint.quantized.has(name)}
+    for name, tensor in read_tensors(checkpoint.folder, wanted.keys() - made):
+        yield name, MappedTensor(tensor, orders.get(name))
+    if checkpoint.quantized is not None:  # after biases, so that each layer gets its final form when its matrix is there
+        yield from checkpoint.quantized.read(checkpoint.folder, made, orders)
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
@@ -300,7 +324,9 @@ def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place
     """
     converted = tensor.dtype in FLOATS or tensor.dtype in DEQUANTIZED
     if not (target.dtype in DTYPES.values() if converted else EXACT.get(tensor.dtype) is target.dtype):
-        raise ModelError(f"{name} in {checkpoint.folder} is {tensor.dtype}: quantized weights are not supported")
+        raise ModelError(
+            f"{name} in {checkpoint.folder} is {tensor.dtype}, and config.json does not say how that was quantized"
+        )
     wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
     if place.order is not None:
         wanted[0] = int(place.order(checkpoint.spec).max()) + 1  # some rows may be unused

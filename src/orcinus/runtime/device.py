@@ -38,6 +38,11 @@ def choose_device(device: str, dtype: str, checkpoint_dtype: torch.dtype | None)
     return Device(chosen, DTYPES[dtype], "asked for")
 
 
+def device_kind(name: str) -> str:
+    """cpu or cuda, for the option `device`, whether or not it is here; devices of data sheets are GPUs."""
+    return "cpu" if name.partition(":")[0] in ("auto", "cpu") else "cuda"
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":  # the CPU even if there is a GPU, until the GPU path has been measured on a device
         return torch.device("cpu")

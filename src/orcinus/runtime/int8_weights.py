@@ -87,8 +87,12 @@ class Int8Weight(PackedWeight):
     def quantize(cls, weight: Tensor, split: Split) -> Int8Weight:
         """The quantised copy of a weight `[outputs, inputs]`. Raises `ConfigError` if this CPU cannot multiply it."""
         cls.check()
-        integers, scales = quantize_weight(weight.detach(), largest_int8())
-        return cls(_prepack(integers), scales, (weight.shape[0], weight.shape[1]), split)
+        return cls.pack(*quantize_weight(weight.detach(), largest_int8()), split)
+
+    @classmethod
+    def pack(cls, integers: Tensor, scales: Tensor, split: Split) -> Int8Weight:
+        """Integers `[outputs, inputs]`, at most `largest_int8()`, with their scales `[outputs]` in float32."""
+        return cls(_prepack(integers), scales, (integers.shape[0], integers.shape[1]), split)
 
     @classmethod
     def ones(cls, outputs: int, inputs: int) -> Int8Weight:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -120,7 +120,7 @@ class Split:
 
 
 class LinearWeight(Protocol):
-    """A weight `[outputs, inputs]` in some format; `LINEAR_WEIGHTS` lists them."""
+    """A weight `[outputs, inputs]` in some format."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -190,7 +190,37 @@ class PackedWeight:
         return self
 
 
-# Shape, split, dtype of the model (not of the stored numbers) and device -> an empty weight.
-MakeLinearWeight = Callable[[tuple[int, int], Split, torch.dtype, torch.device], LinearWeight]
-# A checkpoint's quantization_config -> the maker of its weights.
-LinearFormat = Callable[[Mapping[str, Any]], MakeLinearWeight]
+class WeightFormat(Protocol):
+    """How a linear layer is filled from a checkpoint that does not store plain weights."""
+
+    @property
+    def product(self) -> str:
+        """The format that multiplies it, in `QUANTIZED_WEIGHTS`."""
+        ...
+
+    def make(self, shape: tuple[int, int], split: Split, dtype: torch.dtype, device: torch.device) -> LinearWeight:
+        """An empty weight. The dtype is that of the model, not of the stored numbers."""
+        ...
+
+    def check_shards(self, slices: Iterable[slice]) -> None:
+        """Raise `ConfigError` if ranks cannot have these slices of the inputs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFormats:
+    """The formats of linear layers by name; layers that are not listed are plain."""
+
+    layers: tuple[tuple[str, WeightFormat], ...] = ()
+
+    def of(self, name: str) -> WeightFormat | None:
+        """The format of a layer; None if it is plain."""
+        return next((each for layer, each in self.layers if layer == name), None)
+
+    @property
+    def products(self) -> frozenset[str]:
+        """The formats of all products but plain ones."""
+        return frozenset(each.product for _, each in self.layers)
+
+
+PLAIN_LAYERS = LayerFormats()

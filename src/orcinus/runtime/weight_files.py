@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +24,7 @@ MOST_HEADER_BYTES = 8 * MIB
 MOST_TENSORS = 2**17
 COMPARED_AT_ONCE = 2**20  # numbers
 BITS: dict[str, float] = {kind.name: 8 * kind.bytes / kind.numbers for kind in TYPES.values()}
+BITS |= {f"int{bits}": bits for bits in range(2, 9)}  # of quantised modules; fp8 has 8
 BITS |= {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 
 
@@ -82,6 +83,30 @@ def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Te
                     yield name, tensors.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise _unreadable(file, error) from None
+
+
+def files_of_tensors(folder: Path) -> dict[str, Path]:
+    """The file of each tensor of a folder. Raises `ModelError` if a file cannot be read."""
+    found: dict[str, Path] = {}
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                found |= dict.fromkeys(tensors.keys(), file)
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(file, error) from None
+    return found
+
+
+def map_tensors(files: Mapping[str, Path], names: Iterable[str]) -> dict[str, Tensor]:
+    """Some tensors together, mapped from their files. Raises `ModelError` if a file cannot be read."""
+    found = {}
+    for name in names:
+        try:
+            with safe_open(files[name], framework="pt") as tensors:
+                found[name] = tensors.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(files[name], error) from None
+    return found
 
 
 def equal_tensors(folder: Path, first: str, second: str) -> bool:

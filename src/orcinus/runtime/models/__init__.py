@@ -14,11 +14,10 @@ from orcinus.runtime.models.spec import DecoderSpec, MixtureSpec, Rope
 
 if TYPE_CHECKING:
     from orcinus.runtime.models.decoder import Decoder
-    from orcinus.runtime.models.linear import LINEAR_WEIGHTS, Factory, Linear, Piece, PlainWeight
+    from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight
 
 __all__ = [
     "ARCHITECTURES",
-    "LINEAR_WEIGHTS",
     "WRAPPERS",
     "Decoder",
     "DecoderSpec",

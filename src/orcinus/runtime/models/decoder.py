@@ -47,7 +47,9 @@ class Decoder(nn.Module):
         learned = first and spec.learned_positions
         self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if learned else None
         self.stage = stage_layers(spec, self.place.mesh)[self.place.stage]
-        self.layers = nn.ModuleDict({str(index): Layer(spec, index, attend, make) for index in self.stage})
+        self.layers = nn.ModuleDict(
+            {str(index): Layer(spec, index, attend, make.within(f"layers.{index}")) for index in self.stage}
+        )
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
         self.frequencies = [  # no parameters: not loaded
             torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=make.device) for rope in spec.ropes

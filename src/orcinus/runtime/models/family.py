@@ -235,11 +235,6 @@ class Family:
                 return found if number is None else found.replace(EVERY, number[0])
         return parameter
 
-    @property
-    def reorders_rows(self) -> bool:
-        """Whether some tensors' rows are in another order than the decoder's."""
-        return any(place.order is not None for place in self.names.inner.values())
-
     def skips(self, name: str) -> bool:
         """Whether a tensor is an old buffer, which may be ignored."""
         return self.names.ignored.fullmatch(WRAPPERS.sub("", name)) is not None

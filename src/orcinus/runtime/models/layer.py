@@ -117,11 +117,15 @@ class Layer(nn.Module):
             return NORMS[spec.norm](make, spec, spec.hidden_size)
 
         self.attention_norm = norm() if spec.norm_inputs else Residual()
-        self.attention = SelfAttention(spec, index, attend, make)
+        self.attention = SelfAttention(spec, index, attend, make.within("attention"))
         self.attention_post_norm = norm() if spec.norm_outputs else None
         self.mlp_norm = None if spec.shared_norm else norm() if spec.norm_inputs else Residual()
         mixture = spec.mixture_of(index)
-        self.mlp = MLP(spec, make, spec.intermediate_size) if mixture is None else Mixture(spec, mixture, make)
+        self.mlp = (
+            MLP(spec, make.within("mlp"), spec.intermediate_size)
+            if mixture is None
+            else Mixture(spec, mixture, make.within("mlp"))
+        )
         self.mlp_post_norm = norm() if spec.norm_outputs else None
 
     def norms(self) -> list[Norm | Residual]:
@@ -158,8 +162,8 @@ class SelfAttention(nn.Module):
         kv_parts = (SplitPart(key, spec.num_kv_heads, shared=True), SplitPart(value, spec.num_kv_heads, shared=True))
         heads = SplitPart(query, spec.num_heads, groups=spec.num_kv_heads)
         columns, rows = Split(SplitKind.COLUMN, (heads, *kv_parts)), Split(SplitKind.ROW, (heads,))
-        self.qkv = make.linear(spec.hidden_size, query + key + value, columns, bias=spec.qkv_bias)
-        self.out = make.linear(query, spec.hidden_size, rows, bias=spec.out_bias)
+        self.qkv = make.linear("qkv", spec.hidden_size, query + key + value, columns, bias=spec.qkv_bias)
+        self.out = make.linear("out", query, spec.hidden_size, rows, bias=spec.out_bias)
         self.q_norm: RMSNorm | None = None
         self.k_norm: RMSNorm | None = None
         norms = None

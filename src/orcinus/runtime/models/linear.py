@@ -1,15 +1,15 @@
-"""Linear layers, their plain weights, and the table of weight formats."""
+"""Linear layers, and their plain weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orcinus.runtime.linear_weight import LinearFormat, LinearWeight, MakeLinearWeight, Split, SplitKind, share
+from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats, LinearWeight, Split, SplitKind, WeightFormat, share
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
@@ -75,10 +75,6 @@ class WeightToQuantize(PlainWeight):
         return self.quantized.quantize(self.tensor, self.split)
 
 
-# By `quant_method` in the quantization_config of a checkpoint; None is a checkpoint without one.
-LINEAR_WEIGHTS: dict[str | None, LinearFormat] = {None: lambda settings: PlainWeight.make}
-
-
 @dataclass(frozen=True, slots=True)
 class Factory:
     """Makes uninitialised parameters of one rank, for a checkpoint to fill."""
@@ -86,10 +82,15 @@ class Factory:
     device: torch.device
     dtype: torch.dtype  # dtype of activations, norms and embeddings; a format of linear weights may have others
     operators: Operators = PLAIN
-    linear_weight: MakeLinearWeight = PlainWeight.make
+    formats: LayerFormats = PLAIN_LAYERS  # of the checkpoint's linear layers
     quantization: str | None = None  # of plain weights, once they are loaded; in `QUANTIZED_WEIGHTS`
     place: MeshPlace = WHOLE
     collectives: Collectives = ALONE
+    prefix: str = ""  # of the names of the layers that it makes
+
+    def within(self, name: str) -> Factory:
+        """The factory of a module's parts."""
+        return replace(self, prefix=f"{self.prefix}{name}.")
 
     def share(self, count: int) -> range:
         """The tensor rank's share of `count` things."""
@@ -106,30 +107,37 @@ class Factory:
         """An uninitialised parameter, of the activations' dtype if no other is given."""
         return nn.Parameter(torch.empty(shape, device=self.device, dtype=dtype or self.dtype), requires_grad=False)
 
-    def to_quantize(self, weight: LinearWeight) -> LinearWeight:
+    def to_quantize(self, weight: PlainWeight) -> LinearWeight:
         """A plain weight that is quantised after loading, if that was asked for."""
         if self.quantization is None:
             return weight
-        assert isinstance(weight, PlainWeight), "plans refuse to quantise a checkpoint's own format"
         of_head = weight.split.kind is SplitKind.VOCABULARY
         made = head_format(self.quantization) if of_head else QUANTIZED_WEIGHTS[self.quantization]
         return WeightToQuantize(weight.tensor, weight.split, made)
 
-    def linear(self, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
+    def linear(self, name: str, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
         """A rank's part of a linear layer, in the checkpoint's format.
 
         Raises `ConfigError` if it cannot be split so.
         """
-        mine = self.split(split)
+        mine, stored = self.split(split), self.formats.of(self.prefix + name)
         if split.kind is SplitKind.ROW:
-            if self.quantization is not None:
-                QUANTIZED_WEIGHTS[self.quantization].check_shards(split.shards(self.place.tensor, self.place.mesh.tp))
+            slices = split.shards(self.place.tensor, self.place.mesh.tp)
+            if stored is not None:
+                stored.check_shards(slices)
+            elif self.quantization is not None:
+                QUANTIZED_WEIGHTS[self.quantization].check_shards(slices)
             inputs = mine.size
             bias = bias and self.place.tensor == 0  # added on one rank, because the ranks' products are summed
         else:
             outputs = mine.size
-        weight = self.to_quantize(self.linear_weight((outputs, inputs), mine, self.dtype, self.device))
+        weight = self._weight(stored, (outputs, inputs), mine)
         return Linear(weight, self.empty(outputs).data if bias else None, Shards.of(split, self.place), self.collectives)
+
+    def _weight(self, stored: WeightFormat | None, shape: tuple[int, int], split: Split) -> LinearWeight:
+        if stored is not None:
+            return stored.make(shape, split, self.dtype, self.device)
+        return self.to_quantize(PlainWeight.make(shape, split, self.dtype, self.device))
 
 
 class Piece(NamedTuple):

@@ -18,8 +18,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from orcinus.runtime.linear_weight import Split
-from orcinus.runtime.models.linear import Factory, Linear, PlainWeight
+from orcinus.runtime.linear_weight import PLAIN_LAYERS, Split
+from orcinus.runtime.models.linear import Factory, Linear
 from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec, MixtureSpec
 from orcinus.runtime.parallel.collectives import ALONE
@@ -36,13 +36,15 @@ class Mixture(nn.Module):
         super().__init__()
         self.spec, self.operators, self.collectives = mixture, make.operators, make.collectives
         whole = replace(make, place=WHOLE, collectives=ALONE)
-        plain = replace(whole, quantization=None, linear_weight=PlainWeight.make)
-        self.router = _linear(plain, spec.hidden_size, mixture.num_experts)
+        plain = replace(whole, quantization=None, formats=PLAIN_LAYERS)
+        self.router = _linear("router", plain, spec.hidden_size, mixture.num_experts)
         mine = make.share(mixture.num_experts)
-        self.experts = nn.ModuleDict({str(index): MLP(spec, whole, mixture.expert_size) for index in mine})
+        self.experts = nn.ModuleDict(
+            {str(index): MLP(spec, whole.within(f"experts.{index}"), mixture.expert_size) for index in mine}
+        )
         part = replace(make, collectives=ALONE)  # summed with the experts' outputs
-        self.shared = MLP(spec, part, mixture.shared_size) if mixture.shared_size else None
-        self.shared_gate = _linear(plain, spec.hidden_size, 1) if mixture.shared_gate else None
+        self.shared = MLP(spec, part.within("shared"), mixture.shared_size) if mixture.shared_size else None
+        self.shared_gate = _linear("shared_gate", plain, spec.hidden_size, 1) if mixture.shared_gate else None
 
     def forward(self, x: Tensor) -> Tensor:
         """`[T, hidden size]` -> the same."""
@@ -80,5 +82,5 @@ class Mixture(nn.Module):
             first += count
 
 
-def _linear(make: Factory, inputs: int, outputs: int) -> Linear:
-    return make.linear(inputs, outputs, Split.columns(outputs), bias=False)
+def _linear(name: str, make: Factory, inputs: int, outputs: int) -> Linear:
+    return make.linear(name, inputs, outputs, Split.columns(outputs), bias=False)

@@ -21,8 +21,8 @@ class MLP(nn.Module):
             raise ModelError(f"activation {shown(spec.activation)} is not supported: known are {', '.join(ACTIVATIONS)}")
         self.operators, self.activation, self.gated = make.operators, spec.activation, spec.gated_mlp
         parts = (SplitPart(width, width),) * (2 if spec.gated_mlp else 1)
-        self.up = make.linear(spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
-        self.down = make.linear(width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
+        self.up = make.linear("up", spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
+        self.down = make.linear("down", width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(x)

@@ -10,7 +10,7 @@ import torch
 
 from orcinus.memory.footprint import LIBRARIES, RANK_PROCESS, kv_token_bytes, widest_product
 from orcinus.runtime.checkpoint import outline
-from orcinus.runtime.linear_weight import MakeLinearWeight
+from orcinus.runtime.linear_weight import LayerFormats
 from orcinus.runtime.models import Decoder, DecoderSpec
 from orcinus.runtime.models.mixture import Mixture
 from orcinus.runtime.models.mlp import MLP
@@ -28,14 +28,13 @@ class RankSizes:
     weights: int  # bytes
     decode_bytes: Callable[[int], int]  # of them, which an iteration of so many decodes reads
     kv_token_bytes: int  # bytes of one token's keys and values
-    quantization: str | None = None
+    products: frozenset[str] = frozenset()  # of integers, in `QUANTIZED_WEIGHTS`
 
     def own_bytes(self, itemsize: int, num_tokens: int) -> int:
         """Bytes of working memory on a CPU for a process of its own, and for products of quantised weights."""
         process = RANK_PROCESS if self.place.mesh.size > 1 else 0
-        if self.quantization is None:
-            return process
-        each = QUANTIZED_WEIGHTS[self.quantization].working_bytes(*widest_product(self.spec), itemsize)
+        widest = widest_product(self.spec)
+        each = max((QUANTIZED_WEIGHTS[name].working_bytes(*widest, itemsize) for name in self.products), default=0.0)
         return process + int(LIBRARIES * num_tokens * each)
 
 
@@ -43,7 +42,7 @@ class RankSizes:
 def rank_sizes(
     spec: DecoderSpec,
     dtype: torch.dtype,
-    linear_weight: MakeLinearWeight,
+    formats: LayerFormats,
     mesh: Mesh,
     *,
     prepacked: bool,
@@ -54,11 +53,12 @@ def rank_sizes(
 
     `prepacked` is how a CPU's weights lie; quantised ones are packed, too. Raises `ConfigError` if the model cannot be split.
     """
-    parts = (outline(spec, dtype, linear_weight, mesh.at(rank), quantization) for rank in range(mesh.size))
-    return tuple(_sizes(part, prepacked, quantization, kv_cache_dtype) for part in parts)
+    parts = (outline(spec, dtype, formats, mesh.at(rank), quantization) for rank in range(mesh.size))
+    asked = frozenset() if quantization is None else frozenset({quantization})
+    return tuple(_sizes(part, prepacked or bool(asked), formats.products | asked, kv_cache_dtype) for part in parts)
 
 
-def _sizes(part: Decoder, prepacked: bool, quantization: str | None, kv_cache_dtype: str) -> RankSizes:
+def _sizes(part: Decoder, prepacked: bool, products: frozenset[str], kv_cache_dtype: str) -> RankSizes:
     spec, stage, mlps = part.spec, slice(part.stage.start, part.stage.stop), tuple(part.mlps())
     mine = replace(
         spec,
@@ -73,8 +73,8 @@ def _sizes(part: Decoder, prepacked: bool, quantization: str | None, kv_cache_dt
         rotary=spec.rotary[stage],
     )
     per_token = kv_token_bytes(mine.num_layers, mine.num_kv_heads, mine.head_dim, part.dtype.itemsize, kv_cache_dtype)
-    weights = part.num_bytes(prepacked=prepacked or quantization is not None)
-    return RankSizes(part.place, part.stage, mine, weights, part.decode_bytes, per_token, quantization)
+    weights = part.num_bytes(prepacked=prepacked)
+    return RankSizes(part.place, part.stage, mine, weights, part.decode_bytes, per_token, products)
 
 
 def _shared_columns(mlp: MLP | Mixture) -> int:
