@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from orcinus.runtime.attention import cpu, reference
+from orcinus.runtime.cpu_kernels.decode_layer import now
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.models import Decoder
+from orcinus.runtime.models.fused_layers import FusedLayers
 from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.models.mixture import Mixture
 from orcinus.runtime.models.mlp import MLP
@@ -22,6 +24,11 @@ from orcinus.runtime.operator_work import OperatorKind
 Target = tuple[object, str, OperatorKind]  # an object, the attribute that is called, and what the call is
 # What the attention backends of CPUs call before attention itself; `attend` has the rest.
 HEADS = ((cpu, "prepare_heads"), (cpu, "prepare_many_heads"), (reference, "split"))
+
+STAGE_KINDS = (  # of `STAGES`
+    OperatorKind.NORMS, OperatorKind.QKV, OperatorKind.HEADS, OperatorKind.ATTENTION, OperatorKind.OUTPUT, OperatorKind.UP,
+    OperatorKind.ACTIVATION, OperatorKind.DOWN,
+)  # fmt: skip
 
 
 class OperatorTimers:
@@ -48,7 +55,8 @@ class OperatorTimers:
         for owner, name, kind in self._targets:
             own, function = name in vars(owner), getattr(owner, name)
             self._before.append((owner, name, own, function))
-            setattr(owner, name, self.timed(function, kind))
+            timed = self.timed_stages(function) if isinstance(function, FusedLayers) else self.timed(function, kind)
+            setattr(owner, name, timed)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -71,6 +79,24 @@ class OperatorTimers:
             finally:
                 self._switch()
                 self._open.pop()
+
+        return call
+
+    def timed_stages(self, layers: FusedLayers) -> Callable[..., Any]:
+        """Fused layers, whose time counts for the operators that they are made of."""
+        whole, count = self.timed(layers, OperatorKind.BETWEEN), len(layers.layers)
+        calls = dict.fromkeys(STAGE_KINDS, count) | {OperatorKind.NORMS: sum(len(layer.norms()) for layer in layers.layers)}
+
+        def call(*arguments: Any) -> Any:
+            ticks, first, began = layers.ticks.copy(), now(), perf_counter()
+            found = whole(*arguments)
+            tick = (perf_counter() - began) / (now() - first)
+            for kind, ticked in zip(STAGE_KINDS, layers.ticks - ticks, strict=True):
+                self.calls[kind] += calls[kind]
+                self.seconds[kind] += float(ticked) * tick
+                self.seconds[OperatorKind.BETWEEN] -= float(ticked) * tick
+            self.calls[OperatorKind.BETWEEN] -= 1
+            return found
 
         return call
 
@@ -97,6 +123,8 @@ def _of_model(model: Decoder) -> Iterator[Target]:
     for table in (model.embed, model.positions):
         if table is not None:
             yield table, "forward", OperatorKind.EMBEDDING
+    if model.decode_layers is not None:
+        yield model, "decode_layers", OperatorKind.BETWEEN
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
         for norm in layer.norms():

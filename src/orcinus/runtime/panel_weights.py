@@ -67,8 +67,11 @@ class PanelWeight(PackedWeight):
         outputs, inputs = self.shape
         if self.dtype is torch.bfloat16 and inputs % 2:
             x = F.pad(x, (0, 1))
-        padded = len(self.panels) * PANEL
-        added = _zeros(padded) if bias is None else F.pad(bias.float(), (0, padded - outputs)).numpy()
         out = torch.empty(len(x), outputs, dtype=x.dtype)
-        panel_product(array(x), self.panels, added, array(out))
+        panel_product(array(x), self.panels, self.padded(bias), array(out))
         return out
+
+    def padded(self, bias: Tensor | None) -> NDArray[np.float32]:
+        """A bias as `panel_product` takes it: a number for each output of a panel."""
+        outputs = len(self.panels) * PANEL
+        return _zeros(outputs) if bias is None else F.pad(bias.float(), (0, outputs - self.shape[0])).numpy()

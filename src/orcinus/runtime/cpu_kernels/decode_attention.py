@@ -222,6 +222,29 @@ def _join(firsts, sums, peaks, totals, out):
 _pieces, _attend_pieces, _join = keep_compiled(_pieces), keep_compiled(_attend_pieces), keep_compiled(_join)
 
 
+@numba.njit(error_model="numpy")
+def attend_decodes(qkv, kv, tables, lengths, scale, cap, reach, piece, out):
+    """`decode_attention` for kernels: `reach` is the window, `piece` its number of tokens, and a cap of 0 is none."""
+    kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
+    group = out.shape[1] // (kv_heads * dim)
+    owners, firsts = _pieces(lengths, reach, piece)
+    tasks = len(owners) * kv_heads
+    sums, peaks, totals = np.empty((tasks, group, dim), F32), np.empty((tasks, group), F32), np.empty((tasks, group), F32)
+    _attend_pieces(owners, firsts, qkv, kv, tables, lengths, scale, cap, reach, piece, sums, peaks, totals)
+    _join(firsts, sums, peaks, totals, out)
+
+
+attend_decodes = keep_compiled(attend_decodes)
+
+
+def attention_scalars(
+    scale: float, window: int | None, soft_cap: float | None, block_size: int
+) -> tuple[np.float32, np.float32, int, int]:
+    """Scale, soft cap, reach and piece, as kernels take them."""
+    piece = max(1, PIECE // block_size) * block_size
+    return F32(scale), F32(soft_cap or 0), EVERYTHING if window is None else window, piece
+
+
 def decode_attention(
     qkv: Floats,
     kv: KVArrays,
@@ -238,12 +261,4 @@ def decode_attention(
     the `arrays` of a `LayerKV`; the decodes' block tables `[D, blocks]` and lengths `[D]` (0: padding); the scale; how far back
     a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. float32, or bfloat16 as uint16.
     """
-    kv_heads, block_size, head_dim = kv[0].shape[1:]
-    group = out.shape[1] // (kv_heads * head_dim)
-    reach, piece = EVERYTHING if window is None else window, max(1, PIECE // block_size) * block_size
-    owners, firsts = _pieces(lengths, reach, piece)
-    tasks = len(owners) * kv_heads
-    sums, peaks, totals = (np.empty((tasks, group, *size), np.float32) for size in ((head_dim,), (), ()))
-    cap = F32(soft_cap or 0)  # 0: none
-    _attend_pieces(owners, firsts, qkv, kv, tables, lengths, F32(scale), cap, reach, piece, sums, peaks, totals)
-    _join(firsts, sums, peaks, totals, out)
+    attend_decodes(qkv, kv, tables, lengths, *attention_scalars(scale, window, soft_cap, kv[0].shape[2]), out)

@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import numba
 
 from orcinus.runtime.compiled import keep_compiled
@@ -32,28 +29,35 @@ def _activated(x, kind):
 
 
 @numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _gate_row(x, row, out, kind):
+def _gate(x, row, out, kind):
     size = out.shape[1]
     for i in range(size):
         out[row, i] = rounded(_activated(load(x[row, i]), kind) * load(x[row, size + i]), out)
 
 
-@cache
-def gated_kernel(kind: int, *, many: bool) -> Callable[..., None]:
-    """Compile (at its first call) the kernel of one activation; for many rows on all threads.
+@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+def _gate_row(x, row, out, kind):
+    """One loop for each activation: a choice inside a loop would keep LLVM from using vectors."""
+    if kind == SILU:
+        _gate(x, row, out, SILU)
+    elif kind == TANH_GELU:
+        _gate(x, row, out, TANH_GELU)
+    else:
+        _gate(x, row, out, RELU)
 
-    Arguments of the kernel: gate and up side by side `[T, 2 · size]`, and the output `[T, size]`.
-    """
 
-    @numba.njit(fastmath=FAST, error_model="numpy")
-    def gated(x, out):
-        for row in range(len(x)):
-            _gate_row(x, row, out, kind)
+@numba.njit(fastmath=FAST, error_model="numpy")
+def gated(x, out, kind):
+    """`out` `[T, size]` = act(gate) · up, for gate and up side by side in x `[T, 2 · size]`; `kind` is one of `KINDS`."""
+    for row in range(len(x)):
+        _gate_row(x, row, out, kind)
 
-    @numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
-    def gated_of_many(x, out):
-        for row in numba.prange(len(x)):
-            _gate_row(x, row, out, kind)
 
-    kernel: Callable[..., None] = keep_compiled(gated_of_many if many else gated)
-    return kernel
+@numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+def gated_of_many(x, out, kind):
+    """`gated`, on all threads."""
+    for row in numba.prange(len(x)):
+        _gate_row(x, row, out, kind)
+
+
+gated, gated_of_many = keep_compiled(gated), keep_compiled(gated_of_many)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime.cpu_kernels.elements import MANY, array
-from orcinus.runtime.cpu_kernels.gated import KINDS, gated_kernel
+from orcinus.runtime.cpu_kernels.gated import KINDS, gated, gated_of_many
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
 from orcinus.runtime.cpu_kernels.routing import gate_rows, route
 from orcinus.runtime.operators import PLAIN
@@ -41,7 +41,8 @@ class CpuOperators:
         if activation not in KINDS:
             return self._plain(PLAIN.gated, x, activation)
         out = x.new_empty(len(x), x.shape[1] // 2)
-        gated_kernel(KINDS[activation], many=x.numel() >= MANY)(array(x), array(out))
+        kernel = gated_of_many if x.numel() >= MANY else gated
+        kernel(array(x), array(out), KINDS[activation])
         return out
 
     def activated(self, x: Tensor, activation: str) -> Tensor:

@@ -17,8 +17,6 @@ nothing else. LLVM's own vectoriser would not keep the sums in registers, so the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numba
@@ -56,6 +54,9 @@ DOT = has("avx512bf16")  # products of pairs of bfloat16, added up in float32
 def most_rows(bits: int) -> int:
     """Rows of a step: with their sums, the registers (32 with AVX-512, otherwise 16) hold the weights of a step and one x."""
     return 12 if LANES == 16 else 6 if bits == 32 else 4
+
+
+MOST_OF_WORDS, MOST_OF_HALVES = most_rows(32), most_rows(16)
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]  # llvmlite has no name for it
@@ -162,8 +163,8 @@ def _rows_times_panel(_, x, first, count, panels, panel, bias, out, row, column)
 
 
 @numba.njit(error_model="numpy")
-def _panel(number, x, panels, bias, out, most):
-    rows, column = len(x), number * PANEL
+def _panel(number, x, panels, bias, out):
+    rows, column, most = len(x), number * PANEL, MOST_OF_WORDS if x.itemsize == 4 else MOST_OF_HALVES
     whole = column + PANEL <= out.shape[1]
     target = out if whole else np.empty((rows, PANEL), out.dtype)
     steps = (rows + most - 1) // most
@@ -176,17 +177,14 @@ def _panel(number, x, panels, bias, out, most):
                 out[row, column + i] = target[row, i]
 
 
-@cache
-def _product(bits: int) -> Callable[..., None]:
-    most = most_rows(bits)
+@numba.njit(parallel=True, error_model="numpy")
+def multiply_panels(x, panels, bias, out):
+    """`panel_product`, for kernels."""
+    for number in numba.prange(len(panels)):
+        _panel(np.int64(number), x, panels, bias, out)
 
-    @numba.njit(parallel=True, error_model="numpy")
-    def product(x, panels, bias, out):
-        for number in numba.prange(len(panels)):
-            _panel(np.int64(number), x, panels, bias, out, most)
 
-    kernel: Callable[..., None] = keep_compiled(product)
-    return kernel
+multiply_panels = keep_compiled(multiply_panels)
 
 
 def panel_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:
@@ -195,4 +193,4 @@ def panel_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float3
     float32, or bfloat16 as uint16 with an even K. The panels are `[N / PANEL, K, PANEL]`, or words of two bfloat16
     `[N / PANEL, K / 2, PANEL]`, aligned to a vector; the bias has a number for each output of a panel, `[panels · PANEL]`.
     """
-    _product(x.dtype.itemsize * 8)(x, panels, bias, out)
+    multiply_panels(x, panels, bias, out)

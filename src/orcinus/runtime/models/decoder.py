@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
+from orcinus.runtime.models.fused_layers import FusedLayers, can_fuse
 from orcinus.runtime.models.layer import NORMS, Layer, Norm
 from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
 from orcinus.runtime.models.mixture import Mixture
@@ -50,6 +51,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleDict(
             {str(index): Layer(spec, index, attend, make.within(f"layers.{index}")) for index in self.stage}
         )
+        self.decode_layers: FusedLayers | None = None  # the same layers, for batches of decodes alone
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
         self.frequencies = [  # no parameters: not loaded
             torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=make.device) for rope in spec.ropes
@@ -182,6 +184,9 @@ class Decoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 module.process_after_loading()
+        layers: list[Layer] = [*self.layers.values()]  # type: ignore[list-item]
+        if can_fuse(self.spec, layers, self.place.mesh.tp):
+            self.decode_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
 
     def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
         """Hidden states `[T, hidden_size]` of all tokens.
@@ -193,6 +198,8 @@ class Decoder(nn.Module):
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
         angles = [self._angles(positions, rope, x.dtype) for rope in range(len(self.spec.ropes))]
+        if self.decode_layers is not None and len(batches[0].sources) == len(positions):
+            return self.decode_layers(batches, kv, x, angles)
         delta = None
         for index, group, layer_kv in zip(self.stage, self.kv_groups, kv, strict=True):
             rope = self.spec.rotary[index]

@@ -1,0 +1,133 @@
+"""A whole layer of a decoder in one call, for a batch of decodes: the other kernels one after the other.
+
+What a decode computes between two products takes microseconds, and calling a kernel from Python takes as long. So Python
+calls once a layer. The kernels are the same functions that the operators call one by one, so the bits are the same, too.
+
+    x += delta;  attended = attention(norm x);  x += attended;  delta = mlp(norm x)
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.cpu_kernels.decode_attention import attend_decodes
+from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
+from orcinus.runtime.cpu_kernels.gated import gated, gated_of_many
+from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
+from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
+from orcinus.runtime.cpu_kernels.panel_product import multiply_panels
+from orcinus.runtime.cpu_kernels.vectors import INDEX
+
+STAGES = NORMS, QKV, HEADS, ATTENTION, OUTPUT, UP, ACTIVATION, DOWN = range(8)  # whose time is taken
+
+
+@intrinsic
+def cycles(_):
+    """The processor's cycle counter."""
+
+    def generate(_context, builder, _signature, _arguments):
+        counter = cgutils.get_or_insert_function(builder.module, ir.FunctionType(INDEX, []), "llvm.readcyclecounter")
+        return builder.call(counter, [])
+
+    return types.int64(), generate
+
+
+@numba.njit
+def now():
+    """`cycles`, for Python."""
+    return cycles()
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _lap(ticks, stage, begin):
+    """Count the cycles since `begin` for a stage; return the cycle counter."""
+    end = cycles()
+    ticks[stage] += end - begin
+    return end
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _add_norm(x, delta, weight, eps, out):
+    if x.size >= MANY:
+        add_rms_norm_of_many(x, delta, weight, eps, out)
+    else:
+        add_rms_norm(x, delta, weight, eps, out)
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _scale(out, weight, eps, multiplier):
+    """An output as it is added to the residual stream: normalised and multiplied in place, if the model does so."""
+    if len(weight):
+        plain = out.copy()  # kernels of several threads take their arrays for different ones
+        if out.size >= MANY:
+            rms_norm_of_many(plain, weight, eps, out)
+        else:
+            rms_norm(plain, weight, eps, out)
+    if multiplier != 1:
+        for row in range(len(out)):
+            for i in range(out.shape[1]):
+                out[row, i] = rounded(load(out[row, i]) * multiplier, out)
+
+
+@numba.njit(error_model="numpy")
+def decode_layer(
+    x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, qkv_bias,
+    heads, query_norm, key_norm, output, output_bias, attention_post_norm, mlp_norm, up, up_bias, activation, down, down_bias,
+    mlp_post_norm, eps, multiplier,
+):  # fmt: skip
+    """One layer of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
+
+    Angles, slots, block tables, lengths, keys and values are those of `prepare_heads` and `decode_attention`; `ticks` `[8]`
+    counts the cycles of `STAGES`. The rest are the layer's own: `attention_scalars`, weights of norms (empty: there is none),
+    panels and biases of products, the number of query heads, the activation (one of `KINDS`), the norms' eps, and the residual
+    multiplier.
+    """
+    rows, begin = len(x), cycles()
+    normed = np.empty(x.shape, x.dtype)
+    _add_norm(x, delta, attention_norm, eps, normed)
+    begin = _lap(ticks, NORMS, begin)
+
+    dim, kv_heads = kv[0].shape[3], kv[0].shape[1]
+    projected = np.empty((rows, (heads + 2 * kv_heads) * dim), x.dtype)
+    multiply_panels(normed, qkv, qkv_bias, projected)
+    begin = _lap(ticks, QKV, begin)
+    if projected.size >= MANY:
+        prepare_many_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+    else:
+        prepare_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+    begin = _lap(ticks, HEADS, begin)
+
+    attended = np.empty((rows, heads * dim), x.dtype)
+    attend_decodes(projected, kv, tables, lengths, scale, cap, reach, piece, attended)
+    begin = _lap(ticks, ATTENTION, begin)
+    multiply_panels(attended, output, output_bias, delta)
+    begin = _lap(ticks, OUTPUT, begin)
+
+    _scale(delta, attention_post_norm, eps, multiplier)
+    _add_norm(x, delta, mlp_norm, eps, normed)
+    begin = _lap(ticks, NORMS, begin)
+
+    width = down.shape[1] * 4 // x.itemsize  # panels hold words
+    both, one = np.empty((rows, 2 * width), x.dtype), np.empty((rows, width), x.dtype)
+    multiply_panels(normed, up, up_bias, both)
+    begin = _lap(ticks, UP, begin)
+    if both.size >= MANY:
+        gated_of_many(both, one, activation)
+    else:
+        gated(both, one, activation)
+    begin = _lap(ticks, ACTIVATION, begin)
+    multiply_panels(one, down, down_bias, delta)
+    begin = _lap(ticks, DOWN, begin)
+    _scale(delta, mlp_post_norm, eps, multiplier)
+    _lap(ticks, NORMS, begin)
+
+
+now, decode_layer = keep_compiled(now), keep_compiled(decode_layer)

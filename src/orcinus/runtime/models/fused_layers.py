@@ -1,0 +1,126 @@
+"""The layers of a decoder for batches of decodes on a CPU: one call of a kernel for each.
+
+It holds what does not change between iterations, in the form that the kernel takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orcinus.runtime.attention.cpu import CpuAttention
+from orcinus.runtime.attention.port import Angles
+from orcinus.runtime.cpu_kernels.decode_attention import attention_scalars
+from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layer
+from orcinus.runtime.cpu_kernels.elements import array
+from orcinus.runtime.cpu_kernels.gated import KINDS
+from orcinus.runtime.cpu_kernels.operators import CpuOperators
+from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.models.layer import Layer, RMSNorm, SelfAttention
+from orcinus.runtime.models.linear import Linear
+from orcinus.runtime.models.mlp import MLP
+from orcinus.runtime.models.spec import DecoderSpec
+from orcinus.runtime.pack import PackedBatch
+from orcinus.runtime.panel_weights import PanelWeight
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+class FusedLayers:
+    """All layers of a decoder, each in one call.
+
+    `layers` are the loaded layers of a stage, for which `can_fuse` is true; `kv_groups` and `rotary` are their groups of block
+    tables and their rotary embeddings.
+    """
+
+    def __init__(
+        self, spec: DecoderSpec, layers: Sequence[Layer], kv_groups: Sequence[int], rotary: Sequence[int | None]
+    ) -> None:
+        self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
+        self._own = [_of_layer(layer, spec) for layer in layers]
+        self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
+        self._arguments: list[tuple[Any, ...]] = []  # per layer: keys and values, scalars of attention, and `_own`
+        self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
+
+    def __call__(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor, angles: Sequence[Angles]) -> Tensor:
+        """The residual stream `x` `[D, hidden_size]` after all layers, for a batch of decodes; it is overwritten."""
+        if kv is not self._kv:
+            self._use(kv)
+        delta = torch.zeros_like(x)
+        stream, added = array(x), array(delta)
+        nothing = np.empty((0, 0), stream.dtype)
+        turns: list[tuple[Array, Array]] = [(array(cos), array(sin)) for cos, sin in angles]
+        groups = [
+            (of.slot_blocks.numpy(), of.slot_offsets.numpy(), of.decodes.tables.numpy(), of.decodes.ends.numpy())
+            for of in batches
+        ]
+        for arguments, group, rope in zip(self._arguments, self._kv_groups, self._rotary, strict=True):
+            turn = (nothing, nothing) if rope is None else turns[rope]
+            decode_layer(stream, added, *turn, *groups[group], self.ticks, *arguments)
+        return x.add_(delta)
+
+    def _use(self, kv: Sequence[LayerKV]) -> None:
+        self._kv, self._arguments = kv, []
+        for layer, memory, own in zip(self.layers, kv, self._own, strict=True):
+            heads, block_size = layer.attention.heads, memory.keys.shape[2]
+            scalars = attention_scalars(heads.scale, heads.window, heads.soft_cap, block_size)
+            self._arguments.append((memory.arrays(), *scalars, *own))
+
+
+def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
+    """What is a layer's own, in the order of the kernel's arguments."""
+    attention, mlp = layer.attention, layer.mlp
+    assert isinstance(mlp, MLP), "as `can_fuse` found"
+    assert isinstance(layer.attention_norm, RMSNorm), "as `can_fuse` found"
+    dtype = layer.attention_norm.dtype
+    heads = attention.heads.num_heads, _weight(attention.q_norm, dtype), _weight(attention.k_norm, dtype)
+    return (
+        _weight(layer.attention_norm, dtype),
+        *_panels(attention.qkv),
+        *heads,
+        *_panels(attention.out),
+        _weight(layer.attention_post_norm, dtype),
+        _weight(layer.mlp_norm, dtype),
+        *_panels(mlp.up),
+        KINDS[mlp.activation],
+        *_panels(mlp.down),
+        _weight(layer.mlp_post_norm, dtype),
+        np.float32(spec.norm_eps),
+        np.float32(layer.multiplier),
+    )
+
+
+def can_fuse(spec: DecoderSpec, layers: Sequence[Layer], ranks: int) -> bool:
+    """Whether the kernel knows how these layers compute: it has a part of the decoder's switches."""
+    known = spec.norm == "rms" and spec.norm_inputs and not spec.parallel and spec.clip_qkv is None
+    heads = spec.qk_norm in (None, "head")
+    return known and heads and ranks == 1 and all(map(_is_known, layers))
+
+
+def _is_known(layer: Layer) -> bool:
+    attention, mlp = layer.attention, layer.mlp
+    if type(attention) is not SelfAttention or type(mlp) is not MLP:
+        return False
+    linears = attention.qkv, attention.out, mlp.up, mlp.down
+    ours = type(attention.attend) is CpuAttention and type(mlp.operators) is CpuOperators
+    return ours and mlp.gated and mlp.activation in KINDS and all(map(_has_panels, linears))
+
+
+def _has_panels(linear: Linear) -> bool:
+    weight = linear.weight
+    return isinstance(weight, PanelWeight) and not (weight.dtype is torch.bfloat16 and weight.shape[1] % 2)
+
+
+def _panels(linear: Linear) -> tuple[Array, Array]:
+    assert isinstance(linear.weight, PanelWeight)
+    return linear.weight.panels, linear.weight.padded(linear.bias)
+
+
+def _weight(norm: object, dtype: torch.dtype) -> Array:
+    """A norm's weight; an empty array if there is no norm."""
+    return array(norm.weight.data) if isinstance(norm, RMSNorm) else array(torch.empty(0, dtype=dtype))

@@ -1,0 +1,117 @@
+"""A decoder's layers in one call each: the same bits as operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from orcinus.runtime.attention import CpuAttention, ReferenceAttention
+from orcinus.runtime.checkpoint import load_model, open_checkpoint
+from orcinus.runtime.cpu_kernels.elements import MANY
+from orcinus.runtime.cpu_kernels.operators import CpuOperators
+from orcinus.runtime.device import Device
+from orcinus.runtime.kv_cache import LayerKV, allocate
+from orcinus.runtime.models import Decoder
+from orcinus.runtime.operators import PLAIN
+from orcinus.runtime.pack import PackedBatch, pack
+from orcinus.runtime.panel_weights import can_use_panels
+from tests.product import part
+from tests.seam import Part, batch_of
+
+Made = Callable[[str], tuple[Any, Path]]
+CPU, BLOCK = torch.device("cpu"), 8
+pytestmark = pytest.mark.skipif(not can_use_panels("cpu", torch.float32), reason="this processor has no vectors for panels")
+
+
+def loaded(folder: Path, dtype: torch.dtype, attention: Any = CpuAttention, operators: Any = CpuOperators) -> Decoder:
+    return load_model(open_checkpoint(folder), Device(CPU, dtype, "asked for"), attention(), operators())
+
+
+def decodes(lengths: list[int]) -> tuple[tuple[PackedBatch, ...], int]:
+    """One decode at the end of each sequence, and the number of blocks."""
+    firsts, parts = 0, []
+    for number, length in enumerate(lengths):
+        count = -(-length // BLOCK)
+        parts.append(Part(f"r{number}", (number % 97,), length - 1, tuple(range(firsts, firsts + count))))
+        firsts += count
+    return pack(*batch_of(parts), BLOCK), firsts
+
+
+def memory(model: Decoder, blocks: int, dtype: torch.dtype, kind: str) -> tuple[LayerKV, ...]:
+    """Random keys and values, the same for every call."""
+    torch.manual_seed(0)
+    layer = model.heads
+    kv = allocate(model.spec.num_layers, blocks, layer.num_kv_heads, BLOCK, layer.head_dim, dtype, CPU, kind)
+    for each in kv:
+        for tensor in (each.keys, each.values):
+            tensor.random_(100, 156) if tensor.dtype is torch.uint8 else tensor.normal_()
+        if each.scales is not None:
+            each.scales.keys.uniform_(0.01, 0.02)
+            each.scales.values.uniform_(0.01, 0.02)
+    return kv
+
+
+def hidden(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) -> tuple[Tensor, tuple[LayerKV, ...]]:
+    batches, blocks = decodes(lengths)
+    kv = memory(model, blocks, dtype, kind)
+    with torch.inference_mode():
+        return model(batches, kv), kv
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "kind", "lengths"),
+    part(
+        ("qwen3", torch.float32, "auto", [1, 17, 30, 8]),
+        ("gemma3", torch.bfloat16, "auto", [40, 3, 12]),
+        full=[
+            ("qwen3", torch.float32, "auto", [1 + at % 9 for at in range(MANY // 48 + 1)]),  # work for all threads
+            ("gemma2", torch.bfloat16, "auto", [5] * (MANY // 48 + 1)),
+            ("qwen3", torch.bfloat16, "int8", [40, 3, 12]),
+            ("llama-biases-yarn", torch.float32, "auto", [1, 9]),
+            ("mistral-sliding-window", torch.float32, "int8", [40, 3, 12]),
+            ("smollm3-some-layers-without-rope", torch.bfloat16, "auto", [33, 2]),
+            ("phi3-longrope-partial", torch.bfloat16, "auto", [33, 2]),
+            ("granite", torch.bfloat16, "auto", [33, 2]),
+            ("glm4", torch.float32, "auto", [33, 2]),
+            ("ministral", torch.float32, "auto", [33]),
+        ],
+    ),
+)
+def test_the_bits_are_those_of_the_operators(
+    checkpoint: Made, name: str, dtype: torch.dtype, kind: str, lengths: list[int]
+) -> None:
+    model = loaded(checkpoint(name)[1], dtype)
+    assert model.decode_layers is not None
+    fused, fused_kv = hidden(model, lengths, dtype, kind)
+    assert model.decode_layers.ticks.all(), "it ran, and every stage took time"
+    model.decode_layers = None
+    expected, kv = hidden(model, lengths, dtype, kind)
+    assert torch.equal(fused, expected)
+    for ours, theirs in zip(fused_kv, kv, strict=True):
+        assert torch.equal(ours.keys, theirs.keys)
+        assert torch.equal(ours.values, theirs.values)
+
+
+@pytest.mark.parametrize("name", part("gpt2", "olmo2", "cohere2", full=["olmo", "arcee", "nemotron", "stablelm", "phi2"]))
+def test_other_layers_run_operator_by_operator(checkpoint: Made, name: str) -> None:
+    assert loaded(checkpoint(name)[1], torch.float32).decode_layers is None
+
+
+def test_other_operators_and_attention_are_not_replaced(checkpoint: Made) -> None:
+    folder = checkpoint("qwen3")[1]
+    assert loaded(folder, torch.float32, ReferenceAttention).decode_layers is None
+    assert loaded(folder, torch.float32, operators=lambda: PLAIN).decode_layers is None
+
+
+def test_a_batch_with_a_prompt_runs_operator_by_operator(checkpoint: Made) -> None:
+    model = loaded(checkpoint("qwen3")[1], torch.float32)
+    assert model.decode_layers is not None
+    mixed = pack(*batch_of([Part("decode", (5,), 3, (0,)), Part("prompt", (1, 2, 3), 0, (1,))]), BLOCK)
+    with torch.inference_mode():
+        model(mixed, memory(model, 2, torch.float32, "auto"))
+    assert not model.decode_layers.ticks.any()
