@@ -44,6 +44,7 @@ class Hub:
     status: int = 200  # of every answer; 200 = as it should be
     url: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
+    gone: bool = False  # whether connections are closed without an answer
 
     def sent(self) -> set[str]:
         """The files that were asked for, whole or the rest of them."""
@@ -102,6 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: requests are in `asked`."""
 
     def _answer(self) -> None:
+        if self.hub.gone:
+            self.close_connection = True
+            return
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
         listing, file = API.fullmatch(path), FILE.fullmatch(path)

@@ -109,7 +109,7 @@ SAYS_WHY = {
     ("generate", "Hi", "--record", "steps.jsonl"): "cannot record to steps.jsonl",
     ("bench", "offline", "--out", "r.json"): "cannot write r.json",
     ("simulate", "--model", "llama-7b", "--device", "a100-40g", "--plot", "p.png"): "cannot draw p.png",
-    ("generate", "Hi", "--model", "some/thing"): "some/thing is not a local folder",
+    ("generate", "Hi", "--model", "some/thing"): "some/thing is not in the cache",
     ("serve", "--access-log", "log"): "cannot write the access log log",
 }
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orcinus.gguf_file import TYPES
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from tests.commands import orcinus
 
 ENGINES = ["generate", "chat", "demo", "info", "plan"]
@@ -54,7 +57,7 @@ def test_prompts_from_a_file(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
-        (["generate", "Hi", "--model", "someone/something"], "hub cannot be reached"),
+        (["generate", "Hi", "--model", "someone/something"], "HF_HUB_OFFLINE forbids downloads"),
         (["generate", "Hi", "--dtype", "int8"], "unknown dtype 'int8'"),
         (["generate", "Hi", "--policy", "magic"], "unknown policy 'magic': choose request-level, fastertransformer, orca"),
         (["generate", "Hi", "--kv", "magic"], "unknown K/V manager"),
@@ -154,6 +157,29 @@ def test_models_lists_every_architecture() -> None:
 
     done = orcinus("models")
     assert all(name in done.stdout for name in ARCHITECTURES)
+
+
+def test_models_says_what_becomes_of_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {("float32", None): 1e9, ("bfloat16", None): 1e9, ("float32", "int8"): 2e9}
+
+    def rate(device: Any, dtype: Any, *_: int, quantization: str | None) -> float:
+        return rates.get((str(dtype).removeprefix("torch."), quantization), 1e9)
+
+    monkeypatch.setattr("orcinus.runtime.weight_formats.product_bandwidth", rate)
+    told = json.loads(orcinus("models", "--measure", "--json").stdout)
+    formats = {(each["source"], each["name"]): each for each in told["formats"]}
+    assert {name for source, name in formats if source == "safetensors"} >= {"F32", "F16", "BF16"}
+    assert {name for source, name in formats if source == "GGUF"} == {kind.name for kind in TYPES.values()}
+    assert {name for source, name in formats if source == "--quantization"} == set(QUANTIZED_WEIGHTS)
+    assert formats["safetensors", "F32"]["decode_ms_per_billion_weights"] == 4000  # four bytes each, at 1 GB/s
+    assert formats["GGUF", "Q4_K"]["bits"] == 4.5
+    assert formats["GGUF", "Q4_K"]["served"].startswith("dequantised to float32")
+    assert next(each for each in told["architectures"] if each["name"] == "Qwen3ForCausalLM")["gguf"] == ["qwen3"]
+    shown = orcinus("models", "--measure").stdout
+    assert "4000 ms" in shown
+    assert "Q4_K" in shown
+    refused = orcinus("models", "--measure", "--local")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
 def test_info_says_what_and_why() -> None:

@@ -92,7 +92,7 @@ def test_generate_streams_an_answer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     part(
-        (["generate", "Hi", "--model", "someone/something"], "hub cannot be reached"),
+        (["generate", "Hi", "--model", "someone/something"], "HF_HUB_OFFLINE forbids downloads"),
         full=[
             (["generate", "Hi", "--model", "nowhere"], "no model folder at nowhere"),
             (["demo", "--policy", "orca,magic"], "unknown policy 'magic'"),

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,69 +18,11 @@ import pytest
 
 from tests.checkpoints import save
 from tests.commands import Done, orcinus
+from tests.fake_hub import Hub, Repository, files_of, running
 from tests.gpus import MIB, pretend_gpu
 
 Made = Callable[[str], tuple[Any, Path]]
 COMMIT = "0" * 40
-LAST = "no/more"  # the repository after which the hub cannot be reached
-
-
-class Hub(BaseHTTPRequestHandler):
-    """The part of a hub that a plan asks: files whole or in ranges, and errors that a header names."""
-
-    folder: Path  # of folders owner/name
-    sent: dict[str, dict[str, int]]  # bytes of each file of each repository
-    errors = {  # noqa: RUF012
-        "no/such": (401, "RepoNotFound"),
-        "shut/away": (403, "GatedRepo"),
-        "no/model": (404, "EntryNotFound"),
-        LAST: (401, "RepoNotFound"),
-    }
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        repository, _, name = re.sub(f"/resolve/(main|{COMMIT})/", " ", self.path.strip("/")).partition(" ")
-        if repository == LAST:
-            self.server.socket.close()
-        status, error = self.errors.get(repository, (200, ""))
-        file = self.folder / repository / name
-        if status == 200 and not (name and file.is_file()):
-            status, error = 404, "EntryNotFound"
-        data = file.read_bytes() if status == 200 else b""
-        size = len(data)
-        if match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or ""):
-            status, data = 206 if status == 200 else status, data[int(match[1]) : int(match[2]) + 1]
-        self.send_response(status)
-        if error:
-            self.send_header("X-Error-Code", error)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{name}-{size}"')
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            files = self.sent.setdefault(repository, {})
-            files[name] = files.get(name, 0) + len(data)
-            self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def hub(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
-    """Its address, and how many bytes of each file of each repository it has sent."""
-    sent: dict[str, dict[str, int]] = {}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"folder": folder, "sent": sent}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", sent
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
@@ -181,7 +120,7 @@ def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
     [
         (["somewhere", "--model", "elsewhere"], "two models were given, somewhere and --model elsewhere"),
         (["nowhere"], "no model folder at nowhere"),
-        (["someone/something"], "hub cannot be reached"),
+        (["someone/something"], "HF_HUB_OFFLINE forbids downloads"),
         (["--dtype", "int8"], "unknown dtype"),
         (["--load-format", "pt"], "unknown load_format 'pt': choose auto or dummy"),
         (["--gpu-memory-utilization", "0.9"], "gpu_memory_utilization is for a GPU"),
@@ -200,10 +139,10 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str) -> None:
 
 REFUSED = {
     "no/such": "no folder and no hub repository named no/such",
-    "shut/away": "asks for a licence",
-    "no/model": "no/model has no config.json",
-    "owner/bare": "holds no weights in safetensors",
-    "owner/gone": "the Hugging Face hub cannot be reached",  # config.json is there from before, the hub is not
+    "shut/away": "shut/away is gated",
+    "no/model": "no/model holds no weights in safetensors or GGUF",
+    "owner/bare": "owner/bare holds no weights in safetensors or GGUF",
+    "owner/gone": "cannot be reached",  # config.json is there from before, the hub is not
 }
 FOUND = ("owner/whole", "owner/shards", "owner/gone")
 MADE_UP = "owner/geometry"  # which has a config.json and nothing else
@@ -246,10 +185,10 @@ def test_what_does_not_fit_on_a_gpu_says_what_would(monkeypatch: pytest.MonkeyPa
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was planned of the repositories of a hub, what the hub sent for it, and what was kept."""
+    """What was planned of the repositories of a hub, which parts of files the hub sent for it, and what was kept."""
 
     said: dict[str, Done]
-    sent: dict[str, dict[str, int]]
+    sent: list[tuple[str, str]]  # path and range
     home: Path
 
 
@@ -257,30 +196,36 @@ class Asked:
 def asked(checkpoint: Made, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """The last one when the hub can no longer be reached."""
     model, home = checkpoint("llama2")[0], tmp_path_factory.mktemp("hub")
-    folder = home / "hub" / "owner"
-    for name in ("whole", "gone"):
-        save(model, folder / name)
-    save(model, folder / "shards", max_shard_size="40KB")
-    for bare in ("bare", MADE_UP.partition("/")[2]):
-        (folder / bare).mkdir()
-        (folder / bare / "config.json").write_bytes((folder / "whole" / "config.json").read_bytes())
+    whole = files_of(save(model, home / "whole"))
+    bare = {"config.json": whole["config.json"]}
+    models = {
+        "owner/whole": whole,
+        "owner/gone": whole,
+        "owner/shards": files_of(save(model, home / "shards", max_shard_size="40KB")),
+    }
+    models |= {"owner/bare": bare, MADE_UP: bare, "shut/away": whole, "no/model": {"README.md": b"read"}}
+    repositories = {
+        name: Repository({COMMIT: files}, {"main": COMMIT}, gated=name == "shut/away") for name, files in models.items()
+    }
     names = [*FOUND, *(name for name in REFUSED if name not in FOUND)]
     commands = [*(["plan", "--json", name] for name in names), ["plan", "--json", MADE_UP, "--load-format", "dummy"]]
-    with hub(folder.parent) as (address, sent), online(address, home):
-        *done, _, gone = [orcinus(*command) for command in (*commands, ["plan", LAST], ["plan", "owner/gone"])]
+    with running(Hub(repositories)) as hub, online(hub.url, home):
+        done = [orcinus(*command) for command in commands]
+        hub.gone = True
+        gone = orcinus("plan", "owner/gone")
     said = dict(zip([*names, MADE_UP], done, strict=True))
     assert planned(said["owner/gone"])["fits"]
-    return Asked(said | {"owner/gone": gone}, sent, home)
+    return Asked(said | {"owner/gone": gone}, [(path, part) for method, path, part in hub.asked if method == "GET"], home)
 
 
 @pytest.mark.parametrize("name", ["owner/whole", "owner/shards"])
 def test_a_repository_is_planned_without_its_weights(asked: Asked, name: str) -> None:
-    record, sent = planned(asked.said[name]), asked.sent[name]
+    record, sent = planned(asked.said[name]), [(path, part) for path, part in asked.sent if path.startswith(f"/{name}/")]
     assert record["fits"]
     assert record["saved_bytes"] == 4 * record["num_parameters"]
     assert not list(asked.home.rglob("home/**/*.safetensors"))
-    assert sent["config.json"] > 0
-    assert sum(size for file, size in sent.items() if file.endswith(".safetensors")) > 0
+    assert (f"/{name}/resolve/main/config.json", "") in sent
+    assert [part for path, part in sent if path.endswith(".safetensors") and part.startswith("bytes=0-")]
 
 
 def test_a_repository_whose_weights_are_made_up_needs_none(asked: Asked) -> None:
@@ -288,7 +233,7 @@ def test_a_repository_whose_weights_are_made_up_needs_none(asked: Asked) -> None
     assert record["fits"]
     assert record["saved_bytes"] == 0
     assert record["memory"]["weights"] >= 2 * record["num_parameters"]
-    assert not any("safetensors" in name for name in asked.sent[MADE_UP]), "not even headers were asked for"
+    assert not any("safetensors" in path for path, _ in asked.sent if MADE_UP in path), "not even headers were asked for"
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -16,7 +16,6 @@ from orcinus.bench.offline import run_offline
 from orcinus.build import build
 from orcinus.errors import ConfigError
 from orcinus.plan import make_plan
-from orcinus.runtime import hub
 from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import open_checkpoint, outline
 from orcinus.runtime.dummy import STD, fill_at_random
@@ -107,23 +106,6 @@ def test_configurations_of_a_made_up_model_are_measured(checkpoint: Made, tmp_pa
         {"one": config, "two": EngineConfig(model=folder, load_format="dummy", max_model_len=64, block_size=8)}, load
     )
     assert result.complete
-
-
-def test_a_repository_is_asked_for_all_but_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-
-    asked: list[dict[str, Any]] = []
-
-    def fetch(repository: str, **options: Any) -> str:
-        asked.append(options)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert hub.find_model("Qwen/Qwen3-0.6B", weights=False) == hub.find_model("Qwen/Qwen3-0.6B") == tmp_path
-    rest, everything = asked
-    assert "*.safetensors" in rest["ignore_patterns"]
-    assert "*.safetensors" not in everything["ignore_patterns"]
-    assert rest["allow_patterns"] == everything["allow_patterns"]
 
 
 @pytest.mark.parametrize("value", ["safetensors", "", None, 1])

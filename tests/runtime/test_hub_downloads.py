@@ -61,6 +61,11 @@ def test_headers_come_without_weights(hub: Hub, model: dict[str, bytes]) -> None
     assert {path.name for path in plan.resolved.folder.iterdir()} == {"config.json"}
 
 
+def test_a_folder_without_weights(hub: Hub, model: dict[str, bytes]) -> None:
+    """As for a tokenizer, or for weights that are made up."""
+    assert files_of(find_model(NAME, weights=False)).keys() == model.keys() - {"model.safetensors"}
+
+
 def test_an_index_names_the_weights(hub: Hub, model: dict[str, bytes], tmp_path: Path) -> None:
     tensors, folder = list(read_headers_of(model, tmp_path)), tmp_path / "sharded"
     folder.mkdir()
@@ -244,6 +249,29 @@ def test_pull(hub: Hub, model: dict[str, bytes]) -> None:
     assert orcinus("plan", NAME).returncode == 0
     refused = orcinus("pull", str(Path(__file__).parent))
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_models_of_the_cache(hub: Hub, model: dict[str, bytes], gguf: dict[str, bytes]) -> None:
+    assert "no model in the hub's cache" in orcinus("models", "--local").stdout
+    hub.repositories["x/gguf"], unknown = hub.repositories[NAME], json.dumps({"architectures": ["Unknown"]}).encode()
+    commits = {COMMIT: model, OTHER: model | {"config.json": unknown}}
+    for name in (NAME, "some-owner/early"):
+        hub.repositories[name] = Repository(commits, {"main": COMMIT, "v2": OTHER})
+    find_model(NAME)
+    find_model(NAME, "v2")
+    find_config("some-owner/early")
+    find_model("x/gguf:q4_k_m")
+    found = {each["name"]: each for each in json.loads(orcinus("models", "--local", "--json").stdout)["models"]}
+    assert found.keys() == {NAME, f"{NAME}@v2", "some-owner/early", "x/gguf:q4_k_m"}
+    assert (found[NAME]["runs"], found[NAME]["commit"], found[NAME]["revisions"]) == (True, COMMIT, ["main"])
+    assert (found[NAME]["format"], found["x/gguf:q4_k_m"]["format"]) == ("F32 safetensors", "F32 GGUF")
+    assert found["x/gguf:q4_k_m"]["bytes"] == sum(len(data) for name, data in gguf.items() if "q4_k_m" in name)
+    assert "architecture Unknown" in found[f"{NAME}@v2"]["problem"]
+    assert found["some-owner/early"]["problem"] == "its weights are not all here: orcinus pull some-owner/early"
+    for name in found:
+        assert find_config(name) in (Path(found[name]["path"]), Path(found[name]["path"]).parent)
+    shown = orcinus("models", "--local").stdout
+    assert all(part in shown for part in (NAME, COMMIT[:8], "yes", "no: its weights"))
 
 
 def test_what_cannot_be_loaded_is_not_downloaded(hub: Hub, model: dict[str, bytes]) -> None:

@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from orcinus.control_groups import CGROUPS, PROC, control_groups
 from orcinus.errors import ConfigError
+from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.models.linear import PlainWeight
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 
 MOST_READ = 2**27  # bytes; more than caches hold, and quick to read
@@ -106,7 +107,8 @@ def product_bandwidth(
 ) -> float:
     """Bytes per second of weights read by a product with `rows` rows.
 
-    A decode reads its weights in this way. If computing keeps up with memory, it is as fast as reading them.
+    A decode reads its weights in this way, in the layout that they are served in. If computing keeps up with memory, it is as
+    fast as reading them.
     """
     x, most = torch.ones(rows, inputs, dtype=dtype, device=device), min(num_bytes, MOST_READ)
     if quantization is not None:
@@ -114,8 +116,9 @@ def product_bandwidth(
         quantized = made.ones(max(1, 16 * most // made.bytes_of((16, inputs))), inputs)
         return quantized.num_bytes / best_seconds(lambda: quantized.multiply(x, None).sum())
     outputs = max(1, most // (inputs * dtype.itemsize))
-    weights = torch.ones(outputs, inputs, dtype=dtype, device=device)
-    return weights.nbytes / best_seconds(lambda: F.linear(x, weights).sum())
+    plain = PlainWeight(torch.ones(outputs, inputs, dtype=dtype, device=device), Split.columns(outputs))
+    weights = plain.process_after_loading()
+    return plain.num_bytes / best_seconds(lambda: weights.multiply(x, None).sum())
 
 
 def best_seconds(work: Callable[[], torch.Tensor]) -> float:

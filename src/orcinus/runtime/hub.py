@@ -200,11 +200,13 @@ def _only_gguf(repository: Repository, progress: Progress | None = None) -> Path
     Raises `ModelError` if it holds several or none.
     """
     name, names = repository.name, _file_names(repository)
-    models = _models(names)
+    models = gguf_models(names)
     if len(models) == 1:
         return _download_gguf(repository, models[0], progress)
     if models:
-        raise ModelError(f"{name} holds {len(models)} models in GGUF: give one, such as {_choices(repository, models)}")
+        raise ModelError(
+            f"{name} holds {len(models)} models in GGUF: give one, such as {some(gguf_commands(repository, models))}"
+        )
     pickled = [file for file in names if any(fnmatchcase(file, pattern) for pattern in PICKLES)]
     if pickled:
         kind = f"pickled weights only ({some(pickled)}), which can run code when they are read"
@@ -215,39 +217,35 @@ def _only_gguf(repository: Repository, progress: Progress | None = None) -> Path
 def _download_gguf(repository: Repository, wanted: str, progress: Progress | None) -> Path:
     """One model among a repository's GGUF files, with all of its parts. Raises `ModelError` if it is not one."""
     names = _file_names(repository)
-    models = _models(names)
+    models = gguf_models(names)
     ending = re.compile(rf".*[-._/]{re.escape(wanted)}\.gguf", re.IGNORECASE)
-    found = [name for name in models if name == wanted or ending.fullmatch(f"/{_whole(name)}")]
+    found = [name for name in models if name == wanted or ending.fullmatch(f"/{whole_name(name)}")]
     if len(found) != 1:
         several = f"several of it: {some(found)}" if found else "none"
-        choose = f"give one like {_choices(repository, models)}" if models else "it holds no GGUF files at all"
+        choose = f"give one like {some(gguf_commands(repository, models))}" if models else "it holds no GGUF files at all"
         raise ModelError(f"{repository} names a GGUF file, and {repository.name} has {several}: {choose}")
-    parts = [name for name in names if _whole(name) == _whole(found[0])]
+    parts = [name for name in names if whole_name(name) == whole_name(found[0])]
     return _fetch(repository.name, repository.revision, parts, progress) / found[0]
 
 
-def _models(names: Sequence[str]) -> list[str]:
+def gguf_models(names: Sequence[str]) -> list[str]:
     """The GGUF files that are models of language; of split ones the first parts."""
     files = [name for name in sorted(names) if name.endswith(".gguf") and not fnmatchcase(name, PROJECTORS)]
     return [name for name in files if (part := PART.fullmatch(name)) is None or int(part[2]) == 1]
 
 
-def _whole(name: str) -> str:
+def whole_name(name: str) -> str:
     """A GGUF file's name without the number of its part."""
     part = PART.fullmatch(name)
     return name if part is None else f"{part[1]}.gguf"
 
 
-def _choices(repository: Repository, models: Sequence[str]) -> str:
-    """How GGUF files are named: by their number formats, or in full where these do not tell."""
-    kinds = [match[1] if (match := KIND.search(f"/{_whole(name)}")) else None for name in models]
+def gguf_commands(repository: Repository, models: Sequence[str]) -> list[str]:
+    """What commands call GGUF files: by their number formats, or in full where these do not tell which is meant."""
     plain = repository._replace(gguf=None)
-    return some(
-        [
-            f"{plain}/{name}" if kinds.count(kind) > 1 or kind is None else f"{plain}:{kind}"
-            for name, kind in zip(models, kinds, strict=True)
-        ]
-    )
+    kinds = [match[1] if (match := KIND.search(f"/{whole_name(name)}")) else None for name in models]
+    in_full = [kind is None or kinds.count(kind) > 1 for kind in kinds]
+    return [f"{plain}/{name}" if full else f"{plain}:{kind}" for name, kind, full in zip(models, kinds, in_full, strict=True)]
 
 
 def _file_names(repository: Repository) -> list[str]:
