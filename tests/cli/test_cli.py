@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from orcinus.gguf_file import TYPES
+from orcinus.runtime.quant_methods import QUANT_METHODS
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
+from orcinus.runtime.weight_formats import GRIDS
 from tests.commands import orcinus
 
 ENGINES = ["generate", "chat", "demo", "info", "plan"]
@@ -175,7 +177,10 @@ def test_models_says_what_becomes_of_every_format(monkeypatch: pytest.MonkeyPatc
     assert formats["GGUF", "Q4_K"]["bits"] == 4.5
     assert formats["GGUF", "Q4_K"]["served"].startswith("dequantised to float32")
     assert next(each for each in told["architectures"] if each["name"] == "Qwen3ForCausalLM")["gguf"] == ["qwen3"]
+    assert {name for source, name in formats if source == "quantised safetensors"} == set(GRIDS)
+    assert set(told["quant_methods"]) == set(QUANT_METHODS)
     shown = orcinus("models", "--measure").stdout
+    assert all(name in shown for name in QUANT_METHODS)
     assert "4000 ms" in shown
     assert "Q4_K" in shown
     refused = orcinus("models", "--measure", "--local")

@@ -15,7 +15,7 @@ from orcinus.bench.offline import Engines
 from orcinus.errors import ConfigError, ModelError
 from orcinus.observe.recorder import read_lines
 from orcinus.plan import make_plan
-from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
+from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model, model_name
 from tests.commands import orcinus
 from tests.gguf_files import write_gguf
 
@@ -94,6 +94,23 @@ def test_a_revision_that_cannot_be_is_refused(cache: Path, model: str | None, re
 def test_a_revision_is_a_word() -> None:
     with pytest.raises(ConfigError, match="revision must be a branch, a tag or a commit, not 7"):
         EngineConfig(model=NAME, revision=7)  # type: ignore[arg-type]
+
+
+def test_what_a_model_is_called(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my models" / "Qwen 3"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "some.model-Q8_0.gguf").touch()
+    monkeypatch.chdir(folder)
+    for model in (folder, f"{folder}/", "../Qwen 3/", ".", "./"):
+        assert model_name(model) == "Qwen 3"
+    assert model_name(tmp_path / "link") == model_name(f"{tmp_path}/link/") == "link"
+    assert model_name("some.model-Q8_0.gguf") == "some.model-Q8_0"
+    assert model_name("..") == "my models"
+    assert model_name(cache / MAIN) == NAME
+    assert model_name(f"{NAME}@v1.0") == f"{NAME}@v1.0"
+    assert model_name(None) == "orcinus-tiny"
+    assert model_name("~nobody/x") == "~nobody/x"
 
 
 @pytest.mark.parametrize("name", ["model@v1", "owner@x/model", "owner/model@main"])

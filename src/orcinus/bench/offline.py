@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from orcinus.bench.config import LoadConfig, work_of
 from orcinus.bench.driver import EngineDriver, IterationObserver, request_name
@@ -21,6 +20,7 @@ from orcinus.core.component_spec import spell
 from orcinus.core.engine import Engine
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
+from orcinus.runtime.hub import model_name
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.source import source_of
 from orcinus.workload.workload import Workload
@@ -106,7 +106,9 @@ def engine_systems(
     workload = load.make(first.seed)
     engines = Engines(configs, loading)
     requests = engines.requests(workload)
-    return [EngineSystem(name, engines, requests) for name in configs], work_of(load, first.seed, requests, model_name(first))
+    return [EngineSystem(name, engines, requests) for name in configs], work_of(
+        load, first.seed, requests, model_name(first.model)
+    )
 
 
 def run_offline(
@@ -120,11 +122,6 @@ def run_offline(
     systems, work = engine_systems(configs, load, loading)
     sides, complete = measure_sides(systems, load.make(work.seed), load.repeats, work.requests, bar)
     return make_result("offline", work, sides, objectives=dict(slo.bounds), complete=complete)
-
-
-def model_name(config: EngineConfig) -> str:
-    """The model's name in results."""
-    return "orcinus-tiny" if config.model is None else Path(config.model).name or str(config.model)
 
 
 def serve(

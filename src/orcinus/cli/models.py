@@ -40,6 +40,7 @@ def models(
 
 def _known(measure: bool, as_json: bool) -> None:
     from orcinus.runtime.models import ARCHITECTURES
+    from orcinus.runtime.quant_methods import QUANT_METHODS
     from orcinus.runtime.weight_formats import decode_ms, served_formats
     from orcinus.tiny import MODEL_DIR
 
@@ -53,7 +54,8 @@ def _known(measure: bool, as_json: bool) -> None:
     if as_json:
         rows = [{"name": name, "models": row.examples, "gguf": gguf.get(name, [])} for name, row in ARCHITECTURES.items()]
         told = [asdict(each) | {"decode_ms_per_billion_weights": speeds.get(each.product)} for each in formats]
-        print(json.dumps({"architectures": rows, "formats": told, "bundled": str(MODEL_DIR)}))
+        methods = {name: row.stores for name, row in QUANT_METHODS.items()}
+        print(json.dumps({"architectures": rows, "formats": told, "quant_methods": methods, "bundled": str(MODEL_DIR)}))
         return
     console = Console()
     table = _table("Supported architectures", "architecture", "models", "GGUF")
@@ -62,6 +64,11 @@ def _known(measure: bool, as_json: bool) -> None:
     console.print(table)
     console.print()
     console.print(_formats(formats, speeds))
+    console.print()
+    table = _table("Quantised safetensors (quant_method in config.json)", "method", "stores")
+    for name, method in QUANT_METHODS.items():
+        table.add_row(name, method.stores)
+    console.print(table)
     console.print(f"\nBundled model: {MODEL_DIR}", soft_wrap=True, highlight=False)
 
 

@@ -5,6 +5,7 @@ Only the files that are needed are downloaded, by `huggingface_hub`, which keeps
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -93,6 +94,22 @@ def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, 
         return found, read_headers(found)
     with hub_errors(str(found), found.revision):
         return _download_headers(found)
+
+
+def model_name(model: str | Path | None) -> str:
+    """What a model is called in the API and in results: a repository's name, or the last part of a path."""
+    if model is None:
+        return "orcinus-tiny"
+    path = Path(model).expanduser() if str(model).startswith("~/") else Path(model)
+    if not os.path.exists(path):
+        return str(model)
+    snapshots = [
+        each for each in path.absolute().parents if each.name == "snapshots" and each.parent.name.startswith("models--")
+    ]
+    if snapshots:
+        return snapshots[0].parent.name.removeprefix("models--").replace("--", "/")
+    named = path if path.name not in ("", "..") else path.resolve()
+    return named.stem if named.suffix == ".gguf" else named.name or str(model)
 
 
 def commit_of(folder: Path) -> str | None:

@@ -160,12 +160,12 @@ def _formats(modules: Iterable[QuantizedModule], parts: Mapping[str, int]) -> La
     for module in modules:
         if module.layer is not None:
             fills = parts[module.layer] if module.place.part is None else 1
-            found.setdefault(module.layer, []).extend([_format(module.layout.grid)] * fills)
+            found.setdefault(module.layer, []).extend([kept_format(module.layout.grid)] * fills)
     kept = ((layer, formats[0]) for layer, formats in found.items() if len(formats) == parts[layer] and len(set(formats)) == 1)
     return LayerFormats(tuple((layer, each) for layer, each in kept if each is not None))
 
 
-def _format(grid: Grid) -> WeightFormat | None:
+def kept_format(grid: Grid) -> WeightFormat | None:
     """The format that keeps the integers of a grid; None: there is none."""
     return Int8Format() if Int8Format.suits(grid) else None
 

@@ -13,11 +13,21 @@ from orcinus.runtime.checkpoint import FLOATS
 from orcinus.runtime.device import DTYPES, choose_device
 from orcinus.runtime.device_memory import MOST_READ, product_bandwidth
 from orcinus.runtime.packed_weights import layout_name
+from orcinus.runtime.quant_methods.layout import Grid
+from orcinus.runtime.quantized_modules import kept_format
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from orcinus.runtime.weight_files import BITS
 
+KEPT = "as stored, with products of its own"
 WIDTH = 4096  # inputs of a measured product
 BILLION = 10**9
+GRIDS = {  # of quantised checkpoints, by what their numbers are
+    "int8, a scale for each output": Grid(8),
+    "8 bits in groups of 128": Grid(8, group=128),
+    "4 bits in groups of 128": Grid(4, group=128),
+    "4 bits in groups of 128 with zero points": Grid(4, group=128, zero_points=True),
+    "FP8": Grid(8, is_float=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class ServedFormat:
 
 def served_formats() -> list[ServedFormat]:
     """Every format that can be loaded or made, in the order of the registries."""
-    return [*_floats(), *_gguf(), *_quantized()]
+    return [*_floats(), *_checkpoints(), *_gguf(), *_quantized()]
 
 
 def decode_ms(each: ServedFormat) -> float:
@@ -57,18 +67,32 @@ def _floats() -> Iterator[ServedFormat]:
         yield _upcast("safetensors", name, dtype)
 
 
+def _checkpoints() -> Iterator[ServedFormat]:
+    for name, grid in GRIDS.items():
+        kept = kept_format(grid)
+        if kept is None:
+            yield _upcast("quantised safetensors", name, None, torch.bfloat16, grid.bits)
+        else:
+            dtype = choose_device("auto", "auto", torch.bfloat16).dtype_name
+            yield ServedFormat("quantised safetensors", name, grid.bits, KEPT, dtype, kept.product)
+
+
 def _gguf() -> Iterator[ServedFormat]:
     for kind in TYPES.values():
         yield _upcast("GGUF", kind.name, FLOATS.get(kind.name))
 
 
-def _upcast(source: str, name: str, dtype: torch.dtype | None) -> ServedFormat:
-    """A format whose numbers become those of the engine's dtype; None is one of blocks."""
-    device = choose_device("auto", "auto", dtype)
-    as_stored = dtype is device.dtype
+def _upcast(
+    source: str, name: str, stored: torch.dtype | None, checkpoint: torch.dtype | None = None, bits: float | None = None
+) -> ServedFormat:
+    """A format whose numbers become those of the engine's dtype.
+
+    `stored` is None for blocks, and for what has scales; `checkpoint` is then the dtype that its config names.
+    """
+    device = choose_device("auto", "auto", stored or checkpoint)
     layout = f"{device.dtype_name}, {layout_name(device.device.type, device.dtype)}"
-    verb = "" if as_stored else "dequantised to " if dtype is None else "converted to "
-    return ServedFormat(source, name, BITS[name], verb + layout, device.dtype_name)
+    verb = "" if stored is device.dtype else "dequantised to " if stored is None else "converted to "
+    return ServedFormat(source, name, BITS[name] if bits is None else bits, verb + layout, device.dtype_name)
 
 
 def _quantized() -> Iterator[ServedFormat]:

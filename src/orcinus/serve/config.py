@@ -28,7 +28,9 @@ class ServerConfig:
         "least-outstanding",
         "How to choose a replica for a request: round-robin, least-outstanding, least-work or prefix-affine, with options.",
     )
-    served_model_name: str | None = option(None, "The model's name in the API. Default: what --model says.")
+    served_model_name: str | None = option(
+        None, "The model's name in the API. Default: the repository, or the last part of the path."
+    )
     tool_call_parser: str | None = option(
         None, "The form in which the model calls tools: hermes, llama3_json, ... Default: what its chat template shows."
     )

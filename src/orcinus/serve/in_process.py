@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
+from orcinus.runtime.hub import model_name
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import Asked
@@ -23,7 +24,7 @@ async def in_process_app(config: Asked, asked: ServerConfig) -> AsyncIterator[AS
     It asks for no key. Raises `ConfigError` or `ModelError` if an engine cannot start.
     """
     replicas = ReplicaSet(config, asked.replicas, asked.router)
-    service = Service(replicas, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), Keys())
+    service = Service(replicas, asked, asked.served_model_name or model_name(config.model), Keys())
     try:
         await open_service(service)
         yield make_app(service)

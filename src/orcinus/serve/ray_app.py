@@ -15,6 +15,7 @@ from ray.serve import Application
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orcinus.errors import ConfigError
+from orcinus.runtime.hub import model_name
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import Asked
@@ -94,7 +95,7 @@ class RayServer:
 
     async def _start(self) -> None:
         asked, sources = self.asked, KeySources(self.asked.api_key, self.asked.api_key_file, self.asked.admin_key_file)
-        name = asked.served_model_name or str(self.config.model or "orcinus-tiny")
+        name = asked.served_model_name or model_name(self.config.model)
         replicas = ReplicaSet(self.config, asked.replicas, asked.router)
         self._service = Service(replicas, asked, name, sources.keys)
         self._app = make_app(self._service)

@@ -18,6 +18,7 @@ from types import FrameType
 import uvicorn
 
 from orcinus.errors import ConfigError
+from orcinus.runtime.hub import model_name
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
@@ -115,7 +116,7 @@ async def _serve(
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     replicas = ReplicaSet(config, asked.replicas, asked.router)
     replicas.mourners.append(partial(_tell_of_death, replicas))
-    service = Service(replicas, asked, asked.served_model_name or str(config.model or "orcinus-tiny"), sources.keys)
+    service = Service(replicas, asked, asked.served_model_name or model_name(config.model), sources.keys)
     settings = uvicorn.Config(
         make_app(service, log),
         log_level="error",

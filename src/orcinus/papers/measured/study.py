@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from orcinus.bench.measure import metrics
-from orcinus.bench.offline import Engines, EngineSystem, model_name
+from orcinus.bench.offline import Engines, EngineSystem
 from orcinus.bench.requests import BenchRequest, describe
 from orcinus.bench.result import Result
 from orcinus.bench.runner import Bar, Point, System, make_result, measure_points, no_bar
@@ -16,6 +16,7 @@ from orcinus.build import silent
 from orcinus.config import EngineConfig
 from orcinus.papers.findings import Finding
 from orcinus.papers.measured.readings import whole
+from orcinus.runtime.hub import model_name
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.workload import Workload
 
@@ -67,7 +68,7 @@ def run_study(study: Study, model: str | None, repeats: int, *, loading: Loading
         prepared = StudyPlan((), ())
     most = max((point.workload.requests or 0 for point in prepared.points), default=0)
     sides, complete = measure_points(prepared.points, repeats, most, bar) if prepared.points else ([], False)
-    model_id = model_name(next(iter(configs.values())))
+    model_id = model_name(next(iter(configs.values())).model)
     work = describe(prepared.requests, workload=study.workload, arrivals=study.arrivals, seed=SEED, model=model_id)
     return make_result("papers", work, sides, complete=complete)
 
