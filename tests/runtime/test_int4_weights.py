@@ -24,34 +24,19 @@ from orcinus.plan import make_plan
 from orcinus.runtime import int4_weights
 from orcinus.runtime.batch_invariant import InvariantRows, invariant_rows
 from orcinus.runtime.cpu_kernels.dot_products import PORTABLE, instructions
-from orcinus.runtime.cpu_kernels.int4_products import GROUP, PackedInt4, pack_int4
+from orcinus.runtime.cpu_kernels.int4_levels import GROUP, quantize_int4
 from orcinus.runtime.int4_weights import Int4Weight
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Linear, PlainWeight
 from tests.product import part
+from tests.runtime.grouped import matrix_of, rounded_rows
 from tools.tiny.corpus.chat import draw
 
 Made = Callable[[str], tuple[Any, Path]]
 DTYPES = [torch.float32, torch.bfloat16]
 SCORED = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1)
 SHAPES = [(16, 32), (1, 1), (7, 13), (130, 65), (512, 96)]
-
-
-def unpacked(packed: PackedInt4, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
-    """The levels -8 to 7 and the scales of a packed weight, both `[outputs, groups, GROUP]`, without what fills it up."""
-    tiles, groups = packed.nibbles.shape[:2]
-    pairs = torch.from_numpy(packed.nibbles).view(tiles, groups, 4, 16, 4)
-    levels = torch.stack((pairs & 15, pairs >> 4), dim=2).permute(0, 4, 1, 2, 3, 5).reshape(tiles * 16, groups, GROUP)
-    scales = torch.from_numpy(packed.scales).view(torch.bfloat16).transpose(1, 2).reshape(tiles * 16, groups, 1)
-    assert (levels.reshape(tiles * 16, -1)[:outputs, inputs:] == 8).all(), "zeros fill the last group"
-    return levels[:outputs].float() - 8, scales[:outputs].float().expand(-1, -1, GROUP)
-
-
-def matrix_of(weight: Int4Weight) -> Tensor:
-    """The matrix that a packed weight stands for."""
-    levels, scales = unpacked(weight.packed, *weight.shape)
-    return (levels * scales).flatten(1)[:, : weight.shape[1]]
 
 
 # Weights
@@ -66,7 +51,7 @@ def test_weights_are_close_in_groups_of_32_inputs(shape: tuple[int, int]) -> Non
         given, found = matrix[:, first : first + GROUP], matrix_of(weight)[:, first : first + GROUP]
         largest = given.abs().amax(dim=1, keepdim=True)
         assert ((given - found).abs() <= largest * 1.01 / 7).all(), "at most a level, of eight"
-    assert weight.num_bytes == weight.packed.nibbles.nbytes + weight.packed.scales.nbytes == Int4Weight.bytes_of(shape)
+    assert weight.num_bytes == weight.packed.nbytes == Int4Weight.bytes_of(shape)
 
 
 def test_the_scale_has_a_smaller_error_than_that_of_q4_0() -> None:
@@ -92,19 +77,11 @@ def test_zeros_stay_zeros_and_what_is_not_finite_stays_so() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_either_format_gives_the_same_integers(dtype: torch.dtype) -> None:
     matrix = torch.randn(33, 100).bfloat16()
-    one, other = pack_int4(matrix.to(dtype)), pack_int4(matrix.float())
-    assert all((a == b).all() for a, b in zip(one, other, strict=True))
+    one, other = quantize_int4(matrix.to(dtype)), quantize_int4(matrix.float())
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 # Products
-
-
-def rounded_rows(x: Tensor) -> Tensor:
-    """Rows as the kernel rounds them: 8 bits, with a scale for each group."""
-    padded = torch.nn.functional.pad(x.float(), (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
-    largest = padded.abs().amax(dim=2, keepdim=True)
-    levels = (padded * torch.where(largest > 0, torch.full_like(largest, 127) / largest, 0)).round()
-    return (levels * largest / 127).flatten(1)[:, : x.shape[1]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -157,10 +134,14 @@ def test_rows_of_what_is_not_finite_spoil_nothing_else() -> None:
 PRODUCT = """
 import torch
 from orcinus.runtime.cpu_kernels.dot_products import instructions
+from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.int4_weights import Int4Weight
 torch.manual_seed(0)
 weight = Int4Weight.quantize(torch.randn(50, 100), None)
 found = weight.multiply(torch.randn(13, 100), None)
+levels, scales = torch.randint(256, (50, 100), dtype=torch.uint8), torch.rand(50, 4).half()
+bytes_ = GroupedWeight.from_levels(levels, scales, scales * 2, None, group=32, bits=8)
+found += bytes_.multiply(torch.randn(13, 100), None)
 print(instructions().name, found.view(torch.int32).sum().item(), sep=": ")
 """
 
@@ -272,7 +253,7 @@ def test_a_plan_counts_the_integers(checkpoint: Made, name: str) -> None:
     *layers, head = [linear.weight for linear in linears]
     assert isinstance(head, Int8Weight if largest_int8() == FULL else Int4Weight)
     assert all(isinstance(weight, Int4Weight) for weight in layers)
-    matrices = head.num_bytes + sum(each.packed.nibbles.nbytes + each.packed.scales.nbytes for each in layers)
+    matrices = head.num_bytes + sum(each.packed.nbytes for each in layers)
     biases = sum(2 * linear.bias.numel() for linear in linears if linear.bias is not None)
     assert built.plan.memory.weights == matrices + biases + sum(2 * each.numel() for each in model.parameters())
     assert built.resolved.quantization == "int4"

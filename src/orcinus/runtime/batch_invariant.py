@@ -1,7 +1,7 @@
 """Products whose rows do not depend on how many rows there are (batch invariance: He et al., Thinking Machines, 2025).
 
 A library chooses its kernel by the number of rows, and another kernel may add in another order. Which numbers of rows agree
-is found by trying them, once for each size of weight. Our own products (`panel_product`, `int4_products`) agree in all.
+is found by trying them, once for each size of weight. Our own products (`panel_product`, `grouped_products`) agree in all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Dot products of 4-bit weights and 8-bit activations, with the best instructions that Numba compiles for.
+"""Dot products of weights of 4 or 8 bits and 8-bit activations, with the best instructions that Numba compiles for.
 
-Weights are unsigned numbers up to 15, activations signed ones up to 127. A lane is one output: it adds the products of four
+Weights are unsigned numbers, activations signed ones up to 127. A lane is one output: it adds the products of four
 neighbouring inputs at a time. All sums are exact, so every set of instructions gives the same bits.
 """
 
@@ -40,10 +40,43 @@ class Vectors:
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, INT32(0))
         return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), self.constant(INT32, 0))
 
-    def load(self, pointer: Any, element: Any) -> Any:
+    def load(self, pointer: Any, element: Any, align: int = 4) -> Any:
         """A vector from memory."""
         place = self.builder.bitcast(pointer, self.of(element).as_pointer())
-        return self.builder.load(place, align=element.width // 8)
+        return self.builder.load(place, align=align)
+
+    def load_floats(self, pointer: Any, mask: Any = None) -> Any:
+        """A vector of float32 from memory, with zeros where a mask is off; 16-bit integers are bfloat16."""
+        kind = pointer.type.pointee
+        found = self.load(pointer, kind, align=4 if kind == FLOAT else 2) if mask is None else self._masked_load(pointer, mask)
+        if kind == INT16:
+            bits = self.builder.zext(found, self.of(INT32))
+            return self.builder.bitcast(self.builder.shl(bits, self.constant(INT32, 16)), self.of(FLOAT))
+        return found if kind == FLOAT else self.builder.fpext(found, self.of(FLOAT))
+
+    def _masked_load(self, pointer: Any, mask: Any) -> Any:
+        kind = self.of(pointer.type.pointee)
+        place, name = self.builder.bitcast(pointer, kind.as_pointer()), self._masked("load", pointer.type.pointee)
+        return self.call(name, kind, place, INT32(1), mask, ir.Constant(kind, None))
+
+    def store_floats(self, numbers: Any, pointer: Any, mask: Any) -> None:
+        """Store float32 where a mask is on; as bfloat16, rounded to nearest and ties to even, if they are 16-bit integers."""
+        element = pointer.type.pointee
+        if element == INT16:
+            bits, half = self.builder.bitcast(numbers, self.of(INT32)), self.constant(INT32, 16)
+            odd = self.builder.and_(self.builder.lshr(bits, half), self.constant(INT32, 1))
+            up = self.builder.add(bits, self.builder.add(odd, self.constant(INT32, 0x7FFF)))
+            numbers = self.builder.trunc(self.builder.lshr(up, half), self.of(INT16))
+        place = self.builder.bitcast(pointer, numbers.type.as_pointer())
+        self.call(self._masked("store", element), ir.VoidType(), numbers, place, INT32(1), mask)
+
+    def _masked(self, what: str, element: Any) -> str:
+        return f"llvm.masked.{what}.v{self.lanes}{'f32' if element == FLOAT else 'i16'}.p0"
+
+    def first_lanes(self, count: Any) -> Any:
+        """A mask that is on for so many lanes, maybe none or all."""
+        numbers = ir.Constant(self.of(INT64), [*range(self.lanes)])
+        return self.builder.icmp_signed("<", numbers, self.splat(count))
 
     def call(self, name: str, result: Any, *arguments: Any) -> Any:
         """The result of one of LLVM's intrinsic functions."""
@@ -55,8 +88,9 @@ class Vectors:
         return self.call(f"llvm.fma.v{self.lanes}f32", a.type, a, b, c)
 
 
-# The vectors, a start, and (weights, pointer to four activations) pairs -> the start with all products added to it.
-AddDots = Callable[[Vectors, Any, Sequence[tuple[Any, Any]]], Any]
+# The vectors, a start, (weights, pointer to four activations) pairs, and the weights' bits -> the start with all products
+# added to it.
+AddDots = Callable[[Vectors, Any, Sequence[tuple[Any, Any]], int], Any]
 
 
 def _four(vectors: Vectors, pointer: Any) -> Any:
@@ -65,7 +99,7 @@ def _four(vectors: Vectors, pointer: Any) -> Any:
     return vectors.splat(builder.load(builder.bitcast(pointer, INT32.as_pointer()), align=4))
 
 
-def _vnni(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
+def _vnni(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
     """VNNI: four products and the sum in one instruction."""
     total, name = start, f"llvm.x86.avx512.vpdpbusd.{32 * vectors.lanes}"
     for weights, pointer in pairs:
@@ -73,18 +107,27 @@ def _vnni(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]]) -> Any
     return total
 
 
-def _avx2(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
-    """AVX2: sums of two products in 16 bits. Eight of them fit: 8 · 2 · 15 · 127 < 2¹⁵."""
-    builder, sums = vectors.builder, vectors.constant(INT16, 0, 2 * vectors.lanes)
-    octets = vectors.of(INT8, 4 * vectors.lanes)
+def _avx2(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
+    """AVX2: sums of two products in 16 bits, in which eight of 4-bit weights fit: 8 · 2 · 15 · 127 < 2¹⁵.
+
+    Weights of 8 bits are two of 4 bits: 16 · upper + lower.
+    """
+    builder = vectors.builder
+    if bits == 8:
+        mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
+        lower = [(builder.and_(weights, mask), pointer) for weights, pointer in pairs]
+        upper = [(builder.and_(builder.lshr(weights, four), mask), pointer) for weights, pointer in pairs]
+        sixteenths = _avx2(vectors, vectors.constant(INT32, 0), upper, 4)
+        return builder.add(_avx2(vectors, start, lower, 4), builder.shl(sixteenths, four))
+    sums, octets = vectors.constant(INT16, 0, 2 * vectors.lanes), vectors.of(INT8, 4 * vectors.lanes)
     for weights, pointer in pairs:
-        bytes_, four = builder.bitcast(weights, octets), builder.bitcast(_four(vectors, pointer), octets)
-        sums = builder.add(sums, vectors.call("llvm.x86.avx2.pmadd.ub.sw", sums.type, bytes_, four))
+        bytes_, four_inputs = builder.bitcast(weights, octets), builder.bitcast(_four(vectors, pointer), octets)
+        sums = builder.add(sums, vectors.call("llvm.x86.avx2.pmadd.ub.sw", sums.type, bytes_, four_inputs))
     ones = vectors.constant(INT16, 1, 2 * vectors.lanes)
     return builder.add(start, vectors.call("llvm.x86.avx2.pmadd.wd", start.type, sums, ones))
 
 
-def _portable(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
+def _portable(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
     """Any processor: one product at a time."""
     builder, total = vectors.builder, start
     for weights, pointer in pairs:

@@ -1,0 +1,376 @@
+"""Products of rows with weights of 4 or 8 bits, whose groups of inputs have a scale and maybe an offset.
+
+A weight is `scale · (level - 8)` (128 if levels have 8 bits), or `scale · level + offset` if there are offsets. Levels lie in
+tiles of `TILE` outputs and blocks of `BLOCK` inputs: `[tiles, blocks, bytes]`. Four neighbouring bytes are neighbouring
+inputs of one output, and the next four those of the next output. A byte of 4-bit levels holds two inputs, 16 apart. So one
+load of 64 bytes feeds one dot product of 16 outputs, or two. A group is one block or several. Scales and offsets are
+`[tiles, groups, TILE]`, in bfloat16, float16 or float32.
+
+Activations are rounded to 8 bits, with a scale for each row and block, as llama.cpp does with its formats Q4_0 and Q8_0. For
+each row and output:
+
+    for group of the inputs:
+        part = 0
+        for block of the group:
+            total = sum of (weights' levels - 8) · activations' levels       exact, in integers; no "- 8" with offsets
+            part  = part + total · scale of the row's block
+        acc = part · scale of the weights + acc
+        acc = sum of the row's rounded activations in the group · offset + acc               if there are offsets
+
+Groups are added in order, whatever the number of rows or threads, so that a row's bits depend on nothing else.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, INT64, Instructions, Vectors, instructions
+from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
+from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
+from orcinus.runtime.cpu_kernels.vectors import has
+
+TILE, BLOCK = 16, 32
+SERIAL = 1 << 19  # multiplications of a product, below which other threads do not help
+ROUND = F32(3 * 2**22)  # added to a small number, it leaves the nearest integer in the lowest bits
+
+
+class PackedLevels(NamedTuple):
+    """A weight's tiles, as kernels take them."""
+
+    levels: NDArray[Any]  # [tiles, blocks, BLOCK_BYTES]: uint8 = two 4-bit levels a byte; int8 = one level
+    scales: NDArray[Any]  # [tiles, groups, TILE]: bfloat16 as uint16, float16 as int16, or float32
+    offsets: NDArray[Any] | None  # the same
+
+    @property
+    def nbytes(self) -> int:
+        return self.levels.nbytes + self.scales.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
+
+
+# Rows
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _quantize_block(x, row, block, width, times, levels, totals, scales):
+    """A row's block as 8-bit levels, with their sum so many times, and their scale."""
+    begin, most = block * BLOCK, np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
+    for i in range(width):
+        most = np.int32(max(most, F32(load(x[row, begin + i])).view(np.int32) & WITHOUT_SIGN))
+    usable = SMALLEST <= most <= LARGEST
+    largest = np.int32(most).view(np.float32)
+    scales[row, block] = largest / LEVELS if usable else F32(0) if most < SMALLEST else np.float32(np.nan)
+    inverse = LEVELS / largest if usable else F32(0)
+    total = np.int32(0)
+    for i in range(width):
+        level = np.int8(F32((load(x[row, begin + i]) if usable else F32(0)) * inverse + ROUND).view(np.int32) & np.int32(255))
+        levels[row, begin + i] = level
+        total += np.int32(level)
+    for i in range(width, BLOCK):
+        levels[row, begin + i] = 0
+    totals[row, block] = np.int32(times) * total
+
+
+@numba.njit(error_model="numpy")
+def _quantize_row(x, row, times, levels, totals, scales, sums):
+    """A row's blocks; and of each group, if there are sums of them, the sum of the rounded numbers so many times."""
+    whole, blocks = x.shape[1] // BLOCK, totals.shape[1]
+    for block in range(whole):
+        _quantize_block(x, row, block, BLOCK, times, levels, totals, scales)
+    for block in range(whole, blocks):
+        _quantize_block(x, row, block, max(0, x.shape[1] - block * BLOCK), times, levels, totals, scales)
+    groups = sums.shape[1]
+    for group in range(groups):
+        each, total = blocks // groups, F32(0)
+        for block in range(group * each, (group + 1) * each):
+            total += F32(totals[row, block]) * scales[row, block]
+        sums[row, group] = total
+
+
+# Products
+
+
+class _Weight(NamedTuple):
+    """A tile: pointers to its arrays."""
+
+    bits: int
+    levels: Any
+    scales: Any
+    offsets: Any | None
+
+
+class _Rows(NamedTuple):
+    """The rounded rows: their sizes, and pointers to their arrays."""
+
+    blocks: Any
+    groups: Any
+    each: Any | None  # blocks of a group, if there are several
+    levels: Any
+    totals: Any
+    scales: Any
+    sums: Any
+
+
+class _TileProduct:
+    """LLVM's instructions for some rows times a tile, for the lanes from `first` on."""
+
+    def __init__(self, builder: Any, use: Instructions, rows: int, first: int, weight: _Weight, row: _Rows) -> None:
+        self.vectors, self.use, self.rows, self.first = Vectors(builder, use.lanes), use, rows, first
+        self.weight, self.row = weight, row
+
+    def build(self, out: _Output) -> None:
+        """The loop over groups; then bias is added and the products are stored."""
+        builder, zero = self.vectors.builder, self.vectors.constant(FLOAT, 0)
+        sums = [cgutils.alloca_once(builder, zero.type) for _ in range(self.rows)]
+        for acc in sums:
+            builder.store(zero, acc)
+        if self.row.each is None:
+            with cgutils.for_range(builder, self.row.blocks) as loop:
+                self._add_group(loop.index, self._block(loop.index), sums)
+        else:
+            self._add_groups(self.row.each, sums)
+        begin = builder.add(out.begin, INT64(self.first))
+        inside = self.vectors.first_lanes(builder.sub(out.outputs, begin))
+        bias = self.vectors.load_floats(
+            builder.gep(out.bias, [begin]), self.vectors.first_lanes(builder.sub(out.biases, begin))
+        )
+        for row, acc in enumerate(sums):
+            place = builder.gep(out.rows, [builder.add(builder.mul(out.outputs, INT64(row)), begin)])
+            self.vectors.store_floats(builder.fadd(builder.load(acc), bias), place, inside)
+
+    def _add_groups(self, each: Any, sums: list[Any]) -> None:
+        """The loop over groups of several blocks."""
+        builder, zero = self.vectors.builder, self.vectors.constant(FLOAT, 0)
+        parts = [cgutils.alloca_once(builder, zero.type) for _ in sums]
+        with cgutils.for_range(builder, self.row.groups) as loop:
+            for part in parts:
+                builder.store(zero, part)
+            begin = builder.mul(loop.index, each)
+            with cgutils.for_range(builder, each) as inner:
+                for part, added in zip(parts, self._block(builder.add(begin, inner.index)), strict=True):
+                    builder.store(builder.fadd(builder.load(part), added), part)
+            self._add_group(loop.index, [builder.load(part) for part in parts], sums)
+
+    def _block(self, block: Any) -> Iterator[Any]:
+        """Each row's product with a block's levels."""
+        vectors, builder = self.vectors, self.vectors.builder
+        weights = self._levels(block)
+        for row in range(self.rows):
+            place = builder.add(builder.mul(self.row.blocks, INT64(row)), block)
+            begin = builder.mul(place, INT64(BLOCK))
+            pairs = [(each, builder.gep(self.row.levels, [builder.add(begin, INT64(4 * i))])) for i, each in enumerate(weights)]
+            start = INT32(0) if self.weight.offsets is not None else builder.load(builder.gep(self.row.totals, [place]))
+            dots = self.use.add_dots(vectors, vectors.splat(start), pairs, self.weight.bits)
+            scale = vectors.splat(builder.load(builder.gep(self.row.scales, [place])))
+            yield builder.fmul(builder.sitofp(dots, vectors.of(FLOAT)), scale)
+
+    def _levels(self, block: Any) -> list[Any]:
+        """A block's levels, four inputs each."""
+        vectors, builder, loads = self.vectors, self.vectors.builder, self.weight.bits
+        begin = builder.add(builder.mul(block, INT64(64 * loads)), INT64(4 * self.first))
+        places = [builder.gep(self.weight.levels, [builder.add(begin, INT64(64 * i))]) for i in range(loads)]
+        loaded = [vectors.load(place, INT32) for place in places]
+        if self.weight.bits == 8:
+            return loaded
+        mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
+        return [builder.and_(each, mask) for each in (*loaded, *(builder.lshr(each, four) for each in loaded))]
+
+    def _add_group(self, group: Any, parts: Iterable[Any], sums: list[Any]) -> None:
+        """All rows' sums with one more group, whose scale the parts lack."""
+        vectors, builder = self.vectors, self.vectors.builder
+        place = builder.add(builder.mul(group, INT64(TILE)), INT64(self.first))
+        scale = vectors.load_floats(builder.gep(self.weight.scales, [place]))
+        offset = vectors.load_floats(builder.gep(self.weight.offsets, [place])) if self.weight.offsets is not None else None
+        for row, (part, acc) in enumerate(zip(parts, sums, strict=True)):
+            found = vectors.multiply_add(part, scale, builder.load(acc))
+            if offset is not None:
+                place = builder.add(builder.mul(self.row.groups, INT64(row)), group)
+                total = vectors.splat(builder.load(builder.gep(self.row.sums, [place])))
+                found = vectors.multiply_add(total, offset, found)
+            builder.store(found, acc)
+
+
+class _Output(NamedTuple):
+    """Where the products go."""
+
+    begin: Any  # the tile's first output
+    outputs: Any  # all outputs, also of other tiles
+    rows: Any  # a pointer to the first of the rows
+    biases: Any  # as many as outputs, or 0
+    bias: Any
+
+
+# The elements of arrays, as LLVM knows them.
+ELEMENTS = {types.uint8: INT8, types.int8: INT8, types.uint16: INT16, types.int16: ir.HalfType(), types.int32: INT32}
+
+
+@cache
+def _tile_product(rows: int) -> Any:
+    """A function of kernels: `out` of so many rows, from `row` on, and a tile's outputs."""
+
+    @intrinsic
+    def product(_, levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out, tile, row):
+        def generate(context, builder, signature, arguments):
+            def array_of(number):
+                kind = signature.args[number]
+                return None if kind == types.none else context.make_array(kind)(context, builder, arguments[number])
+
+            def size(number, dimension):
+                return cgutils.unpack_tuple(builder, array_of(number).shape)[dimension]
+
+            def pointer(number, index):
+                """Where an array's part for an index of its first dimension begins."""
+                if array_of(number) is None:
+                    return None
+                for dimension in range(1, signature.args[number].ndim):
+                    index = builder.mul(index, size(number, dimension))
+                element = ELEMENTS.get(signature.args[number].dtype, FLOAT)
+                return builder.gep(builder.bitcast(array_of(number).data, element.as_pointer()), [index])
+
+            tile, row = arguments[10:]
+            bits, several = 8 if levels.dtype == types.int8 else 4, None if each == types.none else arguments[7]
+            weight = _Weight(bits, *(pointer(number, tile) for number in range(3)))
+            quantized = _Rows(size(0, 1), size(1, 1), several, *(pointer(number, row) for number in range(3, 7)))
+            begin, nothing = builder.mul(tile, INT64(TILE)), INT64(0)
+            target = _Output(begin, size(9, 1), pointer(9, row), size(8, 0), pointer(8, nothing))
+            use = instructions()
+            for first in range(0, TILE, use.lanes):
+                _TileProduct(builder, use, rows, first, weight, quantized).build(target)
+            return context.get_dummy_value()
+
+        given = levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out
+        return types.void(*given, types.int64, types.int64), generate
+
+    return product
+
+
+_one, _two, _four, _eight = _tile_product(1), _tile_product(2), _tile_product(4), _tile_product(8)
+
+
+@numba.njit(error_model="numpy")
+def _multiply_tiles(first, last, levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out):
+    """All rows times some tiles, one tile after the other: the rows after the first ones find it in the cache.
+
+    It is a loop, because Numba counts the references of every array at each call.
+    """
+    for tile in range(first, last):
+        row, rows = 0, len(out)
+        while row < rows:
+            left = rows - row
+            if left >= 8:
+                _eight(levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out, tile, row)
+                row += 8
+            elif left >= 4:
+                _four(levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out, tile, row)
+                row += 4
+            elif left >= 2:
+                _two(levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out, tile, row)
+                row += 2
+            else:
+                _one(levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out, tile, row)
+                row += 1
+
+
+@numba.njit(error_model="numpy")
+def _empty_rows(rows, blocks, groups):
+    """Room for rounded rows: levels, the blocks' totals and scales, and the groups' sums."""
+    levels, totals = np.empty((rows, blocks * BLOCK), np.int8), np.empty((rows, blocks), np.int32)
+    return levels, totals, np.empty((rows, blocks), np.float32), np.empty((rows, groups), np.float32)
+
+
+@numba.njit(error_model="numpy")
+def _multiply(x, levels, scales, offsets, each, times, bias, out):
+    """x · weightᵀ + bias, on this thread."""
+    quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
+    for row in range(len(x)):
+        _quantize_row(x, row, times, *quantized)
+    _multiply_tiles(0, len(levels), levels, scales, offsets, *quantized, each, bias, out)
+
+
+@numba.njit(parallel=True, error_model="numpy")
+def _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out, parts):
+    """x · weightᵀ + bias: threads get equal parts of the tiles, and divide many rows while they are rounded."""
+    quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
+    if x.size >= MANY:
+        for row in numba.prange(len(x)):
+            _quantize_row(x, np.int64(row), times, *quantized)
+    else:
+        for row in range(len(x)):
+            _quantize_row(x, row, times, *quantized)
+    tiles = len(levels)
+    for number in numba.prange(parts):
+        first, last = np.int64(number) * tiles // parts, (np.int64(number) + 1) * tiles // parts
+        _multiply_tiles(first, last, levels, scales, offsets, *quantized, each, bias, out)
+
+
+_multiply, _multiply_on_all_threads = keep_compiled(_multiply), keep_compiled(_multiply_on_all_threads)
+
+
+def multiply_grouped(x: Tensor, packed: PackedLevels, bias: Tensor | None, outputs: int) -> Tensor:
+    """x · weightᵀ + bias, `[rows, inputs]` -> `[rows, outputs]`, rounded once to the dtype of x."""
+    out = torch.empty(len(x), outputs, dtype=x.dtype)
+    target = array(out)
+    added = np.empty(0, target.dtype) if bias is None else array(bias)
+    middle = 128 if packed.levels.dtype == np.int8 else 8
+    times = 1 if packed.offsets is not None else -middle  # the weights' middle is subtracted where there are no offsets
+    blocks, groups = packed.levels.shape[1], packed.scales.shape[1]
+    each = None if blocks == groups else blocks // groups  # None has its own compiled kernel
+    if x.numel() * outputs < SERIAL:
+        _multiply(array(x), *packed, each, times, added, target)
+    else:
+        _multiply_on_all_threads(array(x), *packed, each, times, added, target, torch.get_num_threads())
+    return out
+
+
+# Packing
+
+
+def pack_levels(levels: Tensor, scales: Tensor, offsets: Tensor | None, group: int, bits: int) -> PackedLevels:
+    """A weight's tiles: levels `[outputs, inputs]` in uint8, and of each group `[outputs, groups]` scale and offset.
+
+    What fills the last tile and block up is never read.
+    """
+    outputs, inputs = levels.shape
+    tiles, groups = packed_size(outputs, inputs, group)
+    blocks = groups * group // BLOCK
+    padded = torch.full((tiles * TILE, blocks * BLOCK), 1 << bits - 1, dtype=torch.uint8)
+    padded[:outputs, :inputs] = levels
+    loads = padded.view(tiles, TILE, blocks, 8, 4).permute(0, 2, 3, 1, 4)  # [tiles, blocks, 8, TILE, 4]
+    stored = torch.empty(tiles, blocks, bits * TILE * BLOCK // 8, dtype=torch.int8 if bits == 8 else torch.uint8)
+    if bits == 8:
+        stored.view(torch.uint8).view(tiles, blocks, 8, TILE, 4).copy_(loads)
+    else:
+        half = stored.view(tiles, blocks, 4, TILE, 4)
+        half.copy_(loads[:, :, 4:]).bitwise_left_shift_(4).bitwise_or_(loads[:, :, :4])
+    return PackedLevels(stored.numpy(), _pack_groups(scales, tiles), None if offsets is None else _pack_groups(offsets, tiles))
+
+
+def _pack_groups(numbers: Tensor, tiles: int) -> NDArray[Any]:
+    """Scales or offsets `[outputs, groups]` by tiles."""
+    padded = torch.zeros(tiles * TILE, numbers.shape[1], dtype=numbers.dtype)
+    padded[: len(numbers)] = numbers
+    stored = padded.view(tiles, TILE, -1).transpose(1, 2).contiguous()
+    return stored.view(torch.int16).numpy() if stored.dtype is torch.float16 else array(stored)
+
+
+def packed_size(outputs: int, inputs: int, group: int) -> tuple[int, int]:
+    """Tiles and groups of a weight; the last ones are filled up."""
+    return -(-outputs // TILE), -(-inputs // group)
+
+
+def reads_float16() -> bool:
+    """Whether kernels are compiled for a processor that converts float16."""
+    return has("f16c") or has("avx512f")

@@ -1,0 +1,85 @@
+"""Weights of 4 or 8 bits for CPUs, whose groups of inputs have a scale and maybe an offset.
+
+They hold what quantised files do: GGUF's Q4_0, Q4_1 and Q8_0, AWQ, GPTQ. Products are our own kernel's
+(`cpu_kernels/grouped_products.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from orcinus.runtime.cpu_kernels.grouped_products import (
+    BLOCK,
+    TILE,
+    PackedLevels,
+    multiply_grouped,
+    pack_levels,
+    packed_size,
+    reads_float16,
+)
+from orcinus.runtime.linear_weight import PackedWeight, Split
+
+
+@dataclass(frozen=True, slots=True)
+class GroupGrid:
+    """The numbers that a quantised weight may have: `scale · (level - 2^(bits - 1))`, or `scale · level + offset`."""
+
+    bits: int  # of a level: 4 or 8
+    group: int  # inputs of an output that share a scale: a multiple of 32
+    scales: torch.dtype
+    offsets: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        assert self.bits in (4, 8)
+        assert self.group % BLOCK == 0
+
+    def bytes_of(self, shape: tuple[int, int]) -> int:
+        """Bytes of a weight of this shape."""
+        tiles, groups = packed_size(*shape, self.group)
+        each = sum(stored(dtype).itemsize for dtype in (self.scales, self.offsets) if dtype is not None)
+        return tiles * TILE * groups * (self.group * self.bits // 8 + each)
+
+
+def stored(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in memory of scales and offsets: float16 becomes float32 on processors that do not read it."""
+    return torch.float32 if dtype is torch.float16 and not reads_float16() else dtype
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedWeight(PackedWeight):
+    """A weight as packed levels, with a scale and maybe an offset for each group of inputs."""
+
+    packed: PackedLevels
+    grid: GroupGrid
+    shape: tuple[int, int]
+    split: Split
+
+    @classmethod
+    def from_levels(
+        cls, levels: Tensor, scales: Tensor, offsets: Tensor | None, split: Split, *, group: int, bits: int = 4
+    ) -> Self:
+        """The weight of levels `[outputs, inputs]`, and scales and offsets `[outputs, groups]`.
+
+        Levels are uint8 below 2^bits, scales and offsets bfloat16, float16 or float32. Nothing is rounded. Without offsets a
+        weight is `scale · (level - 2^(bits - 1))`, with them `scale · level + offset`: zero points have offsets -scale · zero.
+        """
+        grid = GroupGrid(bits, group, scales.dtype, None if offsets is None else offsets.dtype)
+        kept = None if offsets is None else offsets.to(stored(offsets.dtype))
+        packed = pack_levels(levels, scales.to(stored(scales.dtype)), kept, group, bits)
+        return cls(packed, grid, (levels.shape[0], levels.shape[1]), split)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
+
+    @property
+    def num_bytes(self) -> int:
+        return self.grid.bytes_of(self.shape)
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x · weightᵀ + bias, with x rounded to 8 bits in blocks of 32 inputs; rounded once to the dtype of x."""
+        return multiply_grouped(x, self.packed, bias, self.shape[0])
