@@ -34,6 +34,7 @@ from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser
 from orcinus.runtime.hub import find_model
+from orcinus.runtime.lora.adapt import adapt
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.parallel.mesh import Mesh, RankProcess
 from orcinus.runtime.profile_run import CudaMeter, profile
@@ -169,7 +170,10 @@ def _ranks(resolved: Resolved, checkpoint: Checkpoint, config: EngineConfig, pro
         from orcinus.runtime.parallel.start import start_ranks  # which needs ZeroMQ
     mesh, dummy = Mesh(resolved.tp, resolved.pp), config.load_format == "dummy"
     launcher = _launcher(config, mesh, resolved.device.partition(":")[0])
-    return start_ranks(resolved, checkpoint, mesh, launcher, dummy=dummy, step_timeout=config.step_timeout, progress=progress)
+    return start_ranks(
+        resolved, checkpoint, mesh, launcher,
+        dummy=dummy, merge_lora=config.merge_lora, step_timeout=config.step_timeout, progress=progress,
+    )  # fmt: skip
 
 
 def _launcher(config: EngineConfig, mesh: Mesh, kind: str) -> Launcher:
@@ -188,10 +192,11 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, gramma
     exact, name = plan.resolved.deterministic, plan.resolved.attention
     attend = CpuAttention(by_row=True) if exact else ATTENTION[name]()
     operators = CpuOperators(by_row=True) if exact else operators_of(name)
+    complete = adapt(plan.model.adapters, checkpoint.spec, plan.device.dtype, merged=plan.config.merge_lora)
     with told_if_short("weights"):
         model = load_model(
             checkpoint, plan.device, attend, operators, partial(progress, "weights"),
-            dummy=dummy, quantization=plan.resolved.quantization,
+            dummy=dummy, quantization=plan.resolved.quantization, complete=complete,
         )  # fmt: skip
     if exact:
         make_batch_invariant(model, plan.device.dtype)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
@@ -26,7 +27,7 @@ WORDS = (  # field, its types, their description
 )
 TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, its description
     (("load_format", "order", "kv", "speculative", "dtype", "kv_cache_dtype", "device", "attention"), str, "a string"),
-    (("enforce_eager", "deterministic"), bool, "True or False"),
+    (("enforce_eager", "deterministic", "merge_lora"), bool, "True or False"),
     (("seed",), int, "a whole number"),
 )
 COUNTS = (
@@ -40,6 +41,8 @@ COUNTS = (
     "pp",
     "threads",
 )
+# Names and folders (or hub names) of LoRA adapters; a config keeps pairs, and takes name=path, too.
+Adapters: TypeAlias = "Mapping[str, str | Path] | Sequence[str | Sequence[str]]"
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 QUANTIZATIONS = ("int8", "int4")  # the more exact one first
 KV_CACHE_DTYPES = ("auto", "int8")
@@ -74,6 +77,28 @@ def dtype_name(dtype: Any) -> Any:
         return dtype
     name = name.removeprefix("torch.")
     return {"half": "float16", "float": "float32", "double": "float64"}.get(name, name)
+
+
+def adapter_pairs(given: Any) -> tuple[tuple[str, str], ...]:
+    """Names and paths of adapters. Raises `ConfigError` if they are not given so."""
+    listed = list(given.items()) if isinstance(given, Mapping) else [given] if isinstance(given, str) else list(given or ())
+    pairs: list[tuple[str, str]] = []
+    for one in listed:
+        pair = one.split("=", 1) if isinstance(one, str) else list(one)
+        if len(pair) != 2 or not all(isinstance(word, str | Path) and str(word) for word in pair):
+            raise ConfigError(f"lora must be name=path, not {one!r}: a name for requests, and a folder or a hub repository")
+        name = str(pair[0])
+        if name in dict(pairs):
+            raise ConfigError(f"two adapters have the name {name!r}: give each its own")
+        pairs.append((name, str(pair[1])))
+    return tuple(pairs)
+
+
+def _check_adapters(config: EngineConfig) -> None:
+    if config.merge_lora and len(config.lora) != 1:
+        raise ConfigError(f"merge_lora is for one adapter, and there are {len(config.lora)}: give lora once, or leave it out")
+    if config.merge_lora and config.load_format == "dummy":
+        raise ConfigError("merge_lora is for a checkpoint's weights: leave it out, or load_format dummy")
 
 
 def _check_share(share: float | None) -> None:
@@ -155,6 +180,14 @@ class EngineConfig:
         "multiplies activations in 8 bits: half or 28 % of their bytes in bfloat16, faster, less exact. Default: as in the "
         "checkpoint.",
     )
+    lora: Adapters = option(
+        (),
+        "On a CPU: a LoRA adapter as NAME=PATH, a folder of peft or a hub repository; may be given several times. Requests "
+        "choose it by its name.",
+    )
+    merge_lora: bool = option(
+        False, "Add the one adapter of lora to the model's weights once: as fast as the model alone, which is no longer served."
+    )
     kv_cache_dtype: str = option(
         "auto",
         "Keys and values: auto (the number format of the model), or on a CPU int8: 8-bit integers with a scale for each token "
@@ -185,6 +218,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         take_paper(self)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
+        object.__setattr__(self, "lora", adapter_pairs(self.lora))
         for name in COUNTS:
             value = getattr(self, name)
             optional = type(self).__dataclass_fields__[name].default is None
@@ -203,8 +237,14 @@ class EngineConfig:
         _check_share(self.gpu_memory_utilization)
         _check_ranks(self)
         _check_weights(self)
+        _check_adapters(self)
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that requests may choose; none if the adapter is merged."""
+        return () if self.merge_lora else tuple(name for name, _ in adapter_pairs(self.lora))
 
     @classmethod
     def from_options(cls, **options: Any) -> EngineConfig:
@@ -239,6 +279,7 @@ class Resolved:
     dtype: str
     dtype_reason: str
     quantization: str | None
+    adapters: tuple[tuple[str, str], ...]  # names and folders of LoRA adapters
     kv_cache_dtype: str  # int8, or the model's dtype
     attention: str
     deterministic: bool

@@ -72,11 +72,10 @@ class LLM:
         built = build(self.config, [self.timelines, *observers])
         self.engine, self.tokenizer, self.resolved = built.engine, built.tokenizer, built.resolved
         rejected, seeds = self.engine.scheduler.rejection_reason, random.Random(self.config.seed)
-        model_len, vocab_size = self.resolved.limits.max_model_len, self.resolved.vocab_size
+        sizes = self.resolved.vocab_size, self.resolved.limits.max_model_len
         self.default_params = built.default_params
-        self._input_processor = InputProcessor(
-            self.tokenizer, built.eos_ids, built.default_params, vocab_size, model_len, rejected, seeds, built.grammars
-        )
+        known = self.tokenizer, built.eos_ids, built.default_params, *sizes, rejected, seeds, built.grammars
+        self._input_processor = InputProcessor(*known, frozenset(self.config.adapters))
         self._numbers = itertools.count(1)
         self._closed = False
         self._process = os.getpid()
@@ -99,9 +98,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answer all prompts; outputs come in the prompts' order.
 
-        `params`, `priority`, `client` and `cache_salt` are one value for all prompts, or a list with one for each. `priority`
-        (lower is more urgent) is for the order `priority`, `client` for the order `fair`; only prompts of equal `cache_salt`
-        share K/V blocks of the prefix cache.
+        `params`, `priority`, `client`, `cache_salt` and `lora` are one value for all prompts, or a list with one for each.
+        `priority` (lower is more urgent) is for the order `priority`, `client` for the order `fair`; only prompts of equal
+        `cache_salt` share K/V blocks of the prefix cache. `lora` names the adapter that answers; "" is the model alone.
 
         Shows a progress bar on runs of more than two seconds in a terminal (`progress`: True = always, False = never).
         Raises `RequestError` before anything runs if a prompt or parameter is unusable, `RequestFailed` at the end if a

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from orcinus.config import QUANTIZATIONS, EngineConfig, Resolved
+from orcinus.config import QUANTIZATIONS, EngineConfig, Resolved, adapter_pairs
 from orcinus.core.component_spec import make_drafter, make_order, make_policy
 from orcinus.core.drafts import most_rows
 from orcinus.core.kv import KV_MANAGERS
@@ -22,15 +22,15 @@ from orcinus.cost.devices import DeviceSpec
 from orcinus.errors import ConfigError
 from orcinus.memory.budget import MIB, MemoryBudget, mib
 from orcinus.memory.footprint import FIXED, working_bytes
-from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest
-from orcinus.runtime import kernels
-from orcinus.runtime.attention import ATTENTION, WITH_KERNELS
+from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest, rounded_down
+from orcinus.runtime.attention import WITH_KERNELS, choose_backend
 from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_quantized, with_weights
 from orcinus.runtime.data_sheets import device_of, known_device, known_model
 from orcinus.runtime.device import Device, choose_device, device_kind
 from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers
+from orcinus.runtime.lora.adapter import Adapter, base_notes, named, open_adapters
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.models.rope import rope_notes
 from orcinus.runtime.parallel.mesh import Mesh
@@ -52,6 +52,7 @@ class PlannedModel:
     num_parameters: int
     saved_bytes: int  # bytes of the weights in their files; 0 for random weights
     complete: bool  # whether all its files are here; else its weights are still to be downloaded
+    adapters: tuple[Adapter, ...] = ()
     shape_only: bool = False  # whether it is a model of the simulator, which has no files
 
 
@@ -173,6 +174,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
         model = _find(config)
     else:
         model = PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
+    model = replace(model, adapters=open_adapters(adapter_pairs(config.lora), model.checkpoint))
     sheet = known_device(config.device) if known else None
     if sheet is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
@@ -205,9 +207,8 @@ def _decide(
     """The plan for `available` bytes. Raises `ConfigError` if options conflict."""
     spec, mesh = model.checkpoint.spec, Mesh(config.tp, config.pp)
     device = device_of(sheet, config.dtype) if sheet else choose_device(config.device, config.dtype, model.checkpoint.dtype)
-    attention = _attention(config.attention, device, spec, known=sheet is not None)
-    _check_switches(config, device, attention)
-    ranks = planned_ranks(model.checkpoint, device, mesh, config.quantization, config.kv_cache_dtype)
+    attention = _attention(config, device, spec, known=sheet is not None)
+    ranks = planned_ranks(model.checkpoint, device, mesh, config, model.adapters)
     margin = _margin(config, device, available)
     groups = [ranks] if device.device.type == "cpu" else [(rank,) for rank in ranks]  # that share a memory
     spaces = [_space(config, model, device, attention, group, available - margin, profiled) for group in groups]
@@ -234,6 +235,7 @@ def _decide(
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
         quantization=config.quantization,
+        adapters=named(model.adapters),
         kv_cache_dtype=device.dtype_name if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         attention=attention,
         deterministic=config.deterministic,
@@ -251,15 +253,17 @@ def _decide(
         tp=mesh.tp,
         pp=mesh.pp,
         stages=tuple(rank.layers for rank in ranks[:: mesh.tp]),
-        notes=_notes(config, model.checkpoint, shared.model_len),
+        notes=_notes(config, model, shared.model_len),
     )
     return Plan(config, model, device, resolved, ranks, budgets, profiled, sheet)
 
 
-def _notes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> tuple[str, ...]:
+def _notes(config: EngineConfig, model: PlannedModel, model_len: int) -> tuple[str, ...]:
     """What a user should know."""
+    checkpoint = model.checkpoint
     ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
-    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint))
+    adapters = base_notes(model.adapters, str(config.model or MODEL_DIR))
+    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint), *adapters)
 
 
 def _space(
@@ -348,16 +352,14 @@ def _policy(config: EngineConfig) -> Policy:
     return make_policy(config.policy) if isinstance(config.policy, str) else config.policy
 
 
-def _attention(asked: str, device: Device, spec: DecoderSpec, *, known: bool) -> str:
-    if known and asked == "auto":  # whatever this machine has
-        return "triton"
-    if asked == "auto":
-        return "cpu" if device.device.type == "cpu" else "triton" if kernels.available() else "reference"
-    if asked not in ATTENTION:
-        raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
+def _attention(config: EngineConfig, device: Device, spec: DecoderSpec, *, known: bool) -> str:
+    """The attention backend. A known device has triton, whatever this machine has. Raises `ConfigError`."""
+    auto = known and config.attention == "auto"
+    attention = "triton" if auto else choose_backend(config.attention, device.device)
     if not known:
-        check_backend(asked, device.device, device.dtype, spec.head_dim, spec.soft_cap)
-    return asked
+        check_backend(attention, device.device, device.dtype, spec.head_dim, spec.soft_cap)
+    _check_switches(config, device, attention)
+    return attention
 
 
 def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
@@ -373,8 +375,8 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
         asked = getattr(plan.config, name) or lengths.get(name)
         if asked is not None:
             best = largest(lambda value, name=name: tried(name, value) is not False, 1, asked - 1)  # type: ignore[misc]
-            if best is not None and tried(name, _round(best)):
-                yield name, _round(best)
+            if best is not None and tried(name, rounded_down(best)):
+                yield name, rounded_down(best)
     quantization = next((name for name in QUANTIZATIONS if tried("quantization", name)), None)
     smaller = {
         "block_size": EngineConfig().block_size,
@@ -392,9 +394,3 @@ def _remedies(plan: Plan) -> Iterator[tuple[str, Any]]:
     share = -(-100 * (memory.weights + memory.kv + memory.working) // max(1, memory.available)) / 100  # up to hundredths
     if memory.margin and share <= MOST_UTILIZATION and tried("gpu_memory_utilization", share):
         yield "gpu_memory_utilization", share
-
-
-def _round(number: int) -> int:
-    """The number, rounded down to four significant binary digits."""
-    digits = max(0, number.bit_length() - 4)
-    return number >> digits << digits

@@ -62,6 +62,7 @@ class RequestState:
     params: SamplingParams
     tokens: array[int]  # prompt and output, as far as results were collected
     blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
+    adapter: str = ""  # the LoRA adapter that answers; "" = the model alone
     matcher: TokenMatcher | None = field(default=None, compare=False)  # of its grammar and its thinking budget
     _counts: TokenCounts | None = field(default=None, compare=False)
 
@@ -69,7 +70,7 @@ class RequestState:
     def of(cls, new: NewRequest) -> RequestState:
         tokens = array("q", new.prompt)
         tokens.extend(new.output)
-        return cls(len(new.prompt), new.params, tokens, tuple(array("i", table) for table in new.blocks))
+        return cls(len(new.prompt), new.params, tokens, tuple(array("i", table) for table in new.blocks), new.context.lora)
 
     @property
     def counts(self) -> TokenCounts:

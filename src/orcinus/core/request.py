@@ -71,15 +71,21 @@ class RequestContext:
     priority: int = 0  # lower is more urgent, as in vLLM; for the order `priority`
     client: str = ""  # whose request it is; for the order `fair`
     cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
+    lora: str = ""  # the LoRA adapter that answers; "" = the model alone
 
     def __post_init__(self) -> None:
         if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:
             raise RequestError(
                 f"priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {shown(self.priority)}"
             )
-        for name in ("client", "cache_salt"):
+        for name in ("client", "cache_salt", "lora"):
             if not isinstance(getattr(self, name), str):
                 raise RequestError(f"{name} must be a string, not {shown(getattr(self, name))}")
+
+    @property
+    def prefix_key(self) -> str:
+        """Equal for requests whose equal tokens have equal keys and values, and may share them."""
+        return f"{len(self.lora)}:{self.lora}{self.cache_salt}"
 
 
 NO_CONTEXT = RequestContext()

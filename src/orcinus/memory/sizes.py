@@ -105,6 +105,12 @@ def largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     return low
 
 
+def rounded_down(number: int) -> int:
+    """The number, rounded down to four significant binary digits."""
+    digits = max(0, number.bit_length() - 4)
+    return number >> digits << digits
+
+
 def _tokens_first(config: EngineConfig, space: Space, model_len: int) -> Sizes:
     """Sizes on a GPU: first tokens of an iteration, then K/V.
 

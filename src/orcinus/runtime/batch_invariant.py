@@ -64,17 +64,22 @@ class BatchInvariantWeight:
 
 
 def make_batch_invariant(model: Decoder, dtype: torch.dtype) -> None:
-    """Replace the weights of all linear layers of a loaded model by batch-invariant ones.
+    """Replace the weights of all linear layers of a loaded model, and of adapters, by batch-invariant ones.
 
     Raises `ConfigError` if this machine's products are not to be had so.
     """
     found: dict[tuple[type, torch.dtype, tuple[int, int]], InvariantRows] = {}
+
+    def invariant(weight: LinearWeight) -> LinearWeight:
+        kind = type(weight), weight.dtype, weight.shape
+        if kind not in found:
+            found[kind] = invariant_rows(weight, dtype)
+        return BatchInvariantWeight(weight, found[kind])
+
     for module in model.modules():
         if isinstance(module, Linear):
-            kind = type(module.weight), module.weight.dtype, module.weight.shape
-            if kind not in found:
-                found[kind] = invariant_rows(module.weight, dtype)
-            module.weight = BatchInvariantWeight(module.weight, found[kind])
+            module.weight = invariant(module.weight)
+            module.updates = {name: update.each(invariant) for name, update in module.updates.items()}
 
 
 def invariant_rows(weight: LinearWeight, dtype: torch.dtype) -> InvariantRows:

@@ -29,6 +29,7 @@ from orcinus.runtime.models import (
     DecoderSpec,
     Factory,
     Family,
+    Linear,
     Piece,
     Place,
 )
@@ -192,29 +193,36 @@ def load_model(
     quantization: str | None = None,
     place: MeshPlace = WHOLE,
     collectives: Collectives = ALONE,
+    complete: Callable[[str, Linear], None] = lambda name, linear: None,
 ) -> Decoder:
     """Build the decoder on the device and fill it with weights.
 
     At a place of a mesh, only that rank's part is built, and only its bytes are read. The decoder is made where it will run, so
     a GPU's model has no second copy in the machine's memory: one tensor of the files is mapped at a time, and a device other
     than the CPU holds one more tensor while it is converted. Each layer is packed or quantised when it is complete. `dummy`
-    makes random weights instead. `progress` is called after every tensor with the bytes loaded and the bytes in all. Raises
-    `ModelError` if weights and config disagree.
+    makes random weights instead. `complete` is called for every linear layer with its weights as they were saved, before it is
+    packed or quantised: adapters are added there. `progress` is called after every tensor with the bytes loaded and the bytes
+    in all. Raises `ModelError` if weights and config disagree.
     """
     make = Factory(device.device, device.dtype, operators, checkpoint.formats, quantization, place, collectives)
     model = Decoder(checkpoint.spec, attend, make)
     if dummy:
         whole = outline(checkpoint.spec)
-        fill_at_random(model, whole, progress, model.process_when_filled(whole.tensors()))
+        fill_at_random(model, whole, progress, model.process_when_filled(whole.tensors(), complete))
     else:
-        _fill_from_files(model, checkpoint, progress)
+        _fill_from_files(model, checkpoint, progress, complete)
     model.process_after_loading()
     if quantization is not None or checkpoint.quantized is not None:
         release_freed()
     return model
 
 
-def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[[int, int], None]) -> None:
+def _fill_from_files(
+    model: Decoder,
+    checkpoint: Checkpoint,
+    progress: Callable[[int, int], None],
+    complete: Callable[[str, Linear], None],
+) -> None:
     """Fill the model from the files, after checking all of them."""
     headers = checkpoint.headers(read_headers(checkpoint.folder))
     places = match(checkpoint, outline(checkpoint.spec, model.dtype, checkpoint.formats), headers)
@@ -225,7 +233,7 @@ def _fill_from_files(model: Decoder, checkpoint: Checkpoint, progress: Callable[
         for name, each in pieces.items()
     }
     done, total = 0, sum(sizes.values())
-    filled = model.process_when_filled([parameter for each in pieces.values() for parameter, _ in each])
+    filled = model.process_when_filled([parameter for each in pieces.values() for parameter, _ in each], complete)
     del found
     for name, tensor in _stored_tensors(checkpoint, {name: places[name] for name in sizes}):
         left = pieces.pop(name)

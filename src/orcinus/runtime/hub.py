@@ -23,6 +23,7 @@ from orcinus.runtime.hub_bytes import SILENT, count_bytes
 from orcinus.runtime.hub_errors import hub_errors, unreachable
 from orcinus.runtime.weight_files import TensorHeader, read_headers, some, weight_names
 
+ADAPTER_FILES = ["adapter_config.json", "adapter_model.*"]
 TEXTS = ["*.json", "*.txt", "*.model", "*.tiktoken"]  # config, tokenizer, index of the weights, defaults of sampling
 TEMPLATES = "*.jinja"  # some lie in a folder of their own
 PROJECTORS = "*mmproj*"  # GGUF files of image encoders
@@ -68,6 +69,24 @@ def find_model(
     found = found._replace(revision=commit or found.revision)
     with hub_errors(str(found), found.revision):
         return _download(found, progress, weights=weights)
+
+
+def find_adapter(path: str) -> Path:
+    """The folder of a LoRA adapter: a local one, or a hub repository's, downloaded. Raises `ModelError` if there is none."""
+    try:
+        found: Path | Repository | None = locate(path, None)
+    except ModelError:
+        found = None
+    if isinstance(found, Path) and found.is_dir():
+        return found
+    if not isinstance(found, Repository) or found.gguf is not None:
+        raise ModelError(
+            f"no adapter at {shown(path)}: give a folder in which peft saved one, or a hub repository like OWNER/NAME"
+        )
+    with hub_errors(str(found), found.revision):
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(found.name, revision=found.revision, allow_patterns=ADAPTER_FILES, tqdm_class=SILENT))
 
 
 def find_config(model: str | Path, revision: str | None = None) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.executor_state import RequestState
-from orcinus.runtime.pack import PackedBatch, Packer, Shape
+from orcinus.runtime.pack import PackedBatch, Packer, Shape, adapter_segments
 from orcinus.runtime.transfers import Link
 
 
@@ -78,7 +78,7 @@ class Inputs:
         """
         words = self.link.empty(shape.words)
         firsts = self.packer.fill(words.numpy(), batch, shape, requests, before.place if before is not None else None)
-        packed = PackedBatch.over(self.link.up(words, into), shape)
+        packed = PackedBatch.over(self.link.up(words, into), shape, adapter_segments(batch, requests, firsts))
         if self.feed is not None and before is not None and any(chunk.follows is not None for chunk in batch.chunks):
             self.feed(packed[0].tokens[: shape.decodes], packed[0].sources, before.tokens)
         return packed, firsts

@@ -5,8 +5,9 @@ It mixes prefill and decode (Orca, selective batching).
     rows     d0 d1 d1 d2 … padding | c0 c0 c0 c0 | c1 c1 c1 | padding        decodes with their drafts, then chunks
     words    tokens | positions | slots | … | block tables                  all of it whole numbers, in one piece of memory
 
-Decodes stand first because attention launches them in another way than chunks; a draft is one more decode of its request. One
-piece of memory is one copy to a device; padding is for a captured graph, whose shapes are larger than its batch.
+Decodes stand first because attention launches them in another way than chunks; a draft is one more decode of its request. Both
+are sorted by the adapters of their requests, so that the rows of one adapter are neighbours. One piece of memory is one copy
+to a device; padding is for a captured graph, whose shapes are larger than its batch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.executor_state import RequestState
+from orcinus.runtime.lora.product import Segment, segments
 
 Words = NDArray[np.int32]
 Tables: TypeAlias = "tuple[array[int], ...]"  # block tables of a request, one per group of layers
@@ -170,22 +172,23 @@ class PackedBatch:
     decodes: PagedBatch  # the requests of rows [0, D)
     chunks: PagedBatch  # the requests of rows [D, T), counted from D
     chunk_context: int  # tokens of all sequences of chunks together, or more
+    adapters: tuple[Segment, ...] = ()  # rows that belong to LoRA adapters
 
     @classmethod
-    def over(cls, words: Tensor, shape: Shape) -> tuple[PackedBatch, ...]:
+    def over(cls, words: Tensor, shape: Shape, adapters: tuple[Segment, ...] = ()) -> tuple[PackedBatch, ...]:
         """Views of the numbers that `fill` wrote, for every layer group.
 
         The groups differ in block tables and share the rest.
         """
         at = Layout.over(words, shape)
-        return tuple(cls._group(at, shape, group) for group in range(shape.groups))
+        return tuple(cls._group(at, shape, group, adapters) for group in range(shape.groups))
 
     @classmethod
-    def _group(cls, at: Layout, shape: Shape, group: int) -> PackedBatch:
+    def _group(cls, at: Layout, shape: Shape, group: int, adapters: tuple[Segment, ...]) -> PackedBatch:
         decodes = PagedBatch(at.decode_firsts, at.decode_ends, at.decode_tables[group], 1, shape.most_context)
         chunks = PagedBatch(at.chunk_firsts, at.chunk_ends, at.chunk_tables[group], shape.most_rows, shape.most_context)
         rows = at.tokens, at.positions, at.slot_blocks[group], at.slot_offsets, at.sources, at.sample_rows
-        return cls(*rows, decodes, chunks, shape.chunk_context)
+        return cls(*rows, decodes, chunks, shape.chunk_context, adapters)
 
 
 class _Row(NamedTuple):
@@ -264,17 +267,19 @@ class Packer:
     ) -> list[int]:
         """Write a batch into `words`; return the first row of every chunk.
 
-        `words` is `[shape.words]`; rows are in the order of the batch. `requests` holds the block tables; `source` gives the
-        place of the token of a chunk that follows another batch.
+        `words` is `[shape.words]`; the first rows are in the order of the batch. `requests` holds the block tables; `source`
+        gives the place of the token of a chunk that follows another batch.
         """
         at = Layout.over(words, shape)
         tables = self._tables.rows(batch.chunks, requests)
         counts = [len(chunk.tokens) for chunk in batch.chunks]
-        chunks = [number for number, chunk in enumerate(batch.chunks) if _long(chunk)]
+        order = sorted(range(len(counts)), key=lambda number: requests[batch.chunks[number].request_id].adapter)
+        chunks = [number for number in order if _long(batch.chunks[number])]
         firsts = [0] * len(counts)
         decodes: list[Chunk] = []
         places: list[int] = []  # their rows of block tables
-        for number, chunk in enumerate(batch.chunks):
+        for number in order:
+            chunk = batch.chunks[number]
             if not _long(chunk):
                 firsts[number] = len(decodes)
                 decodes += _decodes_of(chunk)
@@ -338,6 +343,14 @@ def _pad(at: Layout, rows: slice) -> None:
     at.slot_blocks[:, rows] = -1
 
 
+def adapter_segments(batch: Batch, requests: Mapping[str, RequestState], firsts: Sequence[int]) -> tuple[Segment, ...]:
+    """The rows of each adapter, given the first row of every chunk."""
+    if not any(requests[chunk.request_id].adapter for chunk in batch.chunks):  # the usual case
+        return ()
+    rows = [range(first, first + len(chunk.tokens)) for first, chunk in zip(firsts, batch.chunks, strict=True)]
+    return segments((requests[chunk.request_id].adapter, mine) for chunk, mine in zip(batch.chunks, rows, strict=True))
+
+
 def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) -> tuple[PackedBatch, ...]:
     """A batch on the CPU, for every group of layers.
 
@@ -345,5 +358,5 @@ def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) ->
     """
     shape = shape_of(batch, requests)
     words = torch.empty(shape.words, dtype=torch.int32)
-    Packer(block_size).fill(words.numpy(), batch, shape, requests)
-    return PackedBatch.over(words, shape)
+    firsts = Packer(block_size).fill(words.numpy(), batch, shape, requests)
+    return PackedBatch.over(words, shape, adapter_segments(batch, requests, firsts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -51,14 +51,19 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """
     if is_gguf(folder):
         return {name: TensorHeader(tensor.type.name, tensor.shape) for name, tensor in read_gguf(folder).tensors.items()}
+    return file_headers(weight_files(folder))
+
+
+def file_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
+    """The tensors of safetensors files by name. Raises `ModelError` as `read_headers` does."""
     headers: dict[str, TensorHeader] = {}
-    for file in weight_files(folder):
+    for file in files:
         try:
             _check_header(file)
             with safe_open(file, framework="pt") as tensors:
                 names = tensors.keys()
                 if len(headers) + len(names) > MOST_TENSORS:
-                    raise ModelError(f"{folder} holds more than {MOST_TENSORS} tensors: no model that can be loaded does")
+                    raise ModelError(f"{file.parent} holds more than {MOST_TENSORS} tensors: no model that can be loaded does")
                 for name in names:
                     part = tensors.get_slice(name)
                     headers[name] = TensorHeader(part.get_dtype(), tuple(part.get_shape()))

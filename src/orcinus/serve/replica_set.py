@@ -212,4 +212,4 @@ async def _all(starts: Iterable[Coroutine[Any, Any, Ready]]) -> None:
 
 def _prefix(prepared: TokenizedRequest) -> Hashable:
     """Equal for requests whose K/V blocks can be shared from the beginning of their prompts on."""
-    return hash((prepared.context.cache_salt, prepared.ids[:PREFIX_TOKENS]))
+    return hash((prepared.context.prefix_key, prepared.ids[:PREFIX_TOKENS]))

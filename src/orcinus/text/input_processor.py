@@ -52,6 +52,7 @@ class InputProcessor:
     rejection_reason: Callable[[Request], Failure | None]  # why the scheduler would reject a request
     seeds: random.Random  # for requests without a seed of their own
     grammars: Grammars | None = None  # None: there is no structured output here
+    adapters: frozenset[str] = frozenset()  # names of LoRA adapters
 
     def prepare(
         self,
@@ -80,6 +81,9 @@ class InputProcessor:
         return [answer for one in prepared for answer in self._seeded(one)]
 
     def _one(self, index: int, prompt: Prompt, params: SamplingParams, context: RequestContext) -> TokenizedRequest:
+        if context.lora and context.lora not in self.adapters:
+            known = ", ".join(sorted(self.adapters)) or "none: they are given to the engine"
+            raise RequestError(f"there is no adapter {shown(context.lora)}; known are {known}", "lora")
         ids = self._ids(prompt)
         room = self.max_model_len - len(ids)
         if room < 1:

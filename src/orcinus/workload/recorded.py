@@ -77,7 +77,7 @@ def _arrival(place: FilePosition, submit: dict[str, Any]) -> Arrival:
         max_tokens=submit["params"].get("max_tokens"),
         client=submit["client"],
         priority=submit["priority"],
-        blocks=_blocks(prompt, submit["cache_salt"]),
+        blocks=_blocks(prompt, submit["cache_salt"] + submit.get("lora", "")),
         block_tokens=BLOCK,
     )
 

@@ -25,10 +25,10 @@ class _Cached:
 class PrefixCache(Paged):
     """Paged K/V memory whose full blocks are found again by a digest.
 
-    The digest covers the block's tokens, all tokens before them, and the request's `cache_salt`. A block that was computed
-    once can be read by any number of requests; it is never written again. An unused block stays until its room is needed:
-    then the least recently used one is evicted. At least one token of a request is always left to compute, because its
-    logits are needed to sample the next one.
+    The digest covers the block's tokens, all tokens before them, and the request's adapter and `cache_salt`. A block that was
+    computed once can be read by any number of requests; it is never written again. An unused block stays until its room is
+    needed: then the least recently used one is evicted. At least one token of a request is always left to compute, because
+    its logits are needed to sample the next one.
 
     While a request computes a prefix, other requests with the same prefix are not `ready`: waiting for its blocks costs less
     than computing them again.
@@ -141,7 +141,7 @@ class PrefixCache(Paged):
         """
         digests = self._chains.setdefault(request.id, [])
         while len(digests) < count:
-            before = digests[-1] if digests else sha256(request.context.cache_salt.encode("utf-8", "surrogatepass")).digest()
+            before = digests[-1] if digests else sha256(request.context.prefix_key.encode("utf-8", "surrogatepass")).digest()
             digests.append(sha256(before + array("q", self._tokens(request, len(digests))).tobytes()).digest())
         return digests
 

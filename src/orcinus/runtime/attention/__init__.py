@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
+from orcinus.errors import ConfigError
+from orcinus.runtime import kernels
 from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.attention.reference import ReferenceAttention
@@ -32,6 +36,15 @@ ATTENTION: dict[str, Callable[[], Attention]] = {
 }
 
 
+def choose_backend(asked: str, device: torch.device) -> str:
+    """The backend of this name; `auto` is a device's fastest. Raises `ConfigError` if it is unknown."""
+    if asked == "auto":
+        return "cpu" if device.type == "cpu" else "triton" if kernels.available() else "reference"
+    if asked not in ATTENTION:
+        raise ConfigError(f"unknown attention backend {asked!r}: choose auto, {', '.join(ATTENTION)}")
+    return asked
+
+
 def operators_of(attention: str) -> Operators:
     """The operators that go with an attention backend."""
     if attention == "cpu":
@@ -43,4 +56,14 @@ def operators_of(attention: str) -> Operators:
     return FusedOperators()
 
 
-__all__ = ["ATTENTION", "WITH_KERNELS", "Attention", "CpuAttention", "Heads", "ReferenceAttention", "check", "operators_of"]
+__all__ = [
+    "ATTENTION",
+    "WITH_KERNELS",
+    "Attention",
+    "CpuAttention",
+    "Heads",
+    "ReferenceAttention",
+    "check",
+    "choose_backend",
+    "operators_of",
+]

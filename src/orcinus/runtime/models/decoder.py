@@ -161,10 +161,13 @@ class Decoder(nn.Module):
         module = self.get_submodule(name.rpartition(".")[0])
         return len(module.weight.split.parts) if isinstance(module, Linear) else 1
 
-    def process_when_filled(self, names: Iterable[str]) -> Callable[[str], None]:
+    def process_when_filled(
+        self, names: Iterable[str], complete: Callable[[str, Linear], None] = lambda name, linear: None
+    ) -> Callable[[str], None]:
         """A callback for each of these tensors, as it is filled.
 
-        After its last tensor a linear layer gets its final form, so that few plain weights take memory at a time.
+        After its last tensor a linear layer is `complete` and gets its final form, so that few plain weights take memory at a
+        time.
         """
         linears, left = self.linears(), Counter(name.rpartition(".")[0] for name in names)
 
@@ -172,6 +175,7 @@ class Decoder(nn.Module):
             owner = name.rpartition(".")[0]
             left[owner] -= 1
             if not left[owner] and owner in linears:
+                complete(owner, linears[owner])
                 linears[owner].process_after_loading()
 
         return filled
@@ -198,7 +202,7 @@ class Decoder(nn.Module):
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
         angles = [self._angles(positions, rope, x.dtype) for rope in range(len(self.spec.ropes))]
-        if self.decode_layers is not None and len(batches[0].sources) == len(positions):
+        if self.decode_layers is not None and len(batches[0].sources) == len(positions) and not batches[0].adapters:
             return self.decode_layers(batches, kv, x, angles)
         delta = None
         for index, group, layer_kv in zip(self.stage, self.kv_groups, kv, strict=True):

@@ -143,7 +143,7 @@ class Layer(nn.Module):
         attended = self._scaled(self.attention(normed, angles, batch, kv), self.attention_post_norm)
         if self.mlp_norm is not None:
             normed = self.mlp_norm(x, None if self.parallel else attended)
-        out = self._scaled(self.mlp(normed), self.mlp_post_norm)
+        out = self._scaled(self.mlp(normed, batch.adapters), self.mlp_post_norm)
         return out.add_(attended) if self.parallel else out
 
     def _scaled(self, out: Tensor, norm: Norm | None) -> Tensor:
@@ -177,12 +177,12 @@ class SelfAttention(nn.Module):
         self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms, spec.soft_cap)
 
     def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        qkv = self.qkv(x)
+        qkv = self.qkv(x, batch.adapters)
         if isinstance(self.q_norm, HeadsNorm) and isinstance(self.k_norm, HeadsNorm):
             keys = self.heads.num_heads * self.heads.head_dim
             self.q_norm(qkv[:, :keys])
             self.k_norm(qkv[:, keys : keys + self.heads.num_kv_heads * self.heads.head_dim])
         if self.clip is not None:
             qkv.clamp_(-self.clip, self.clip)
-        out: Tensor = self.out(self.attend(qkv, angles, kv, batch, self.heads))
+        out: Tensor = self.out(self.attend(qkv, angles, kv, batch, self.heads), batch.adapters)
         return out

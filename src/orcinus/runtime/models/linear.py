@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats, LinearWeight, Split, SplitKind, WeightFormat, share
+from orcinus.runtime.lora.product import LowRankUpdate, Segment, add_updates
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
@@ -148,6 +150,15 @@ class Piece(NamedTuple):
     added: float = 0.0  # to what a checkpoint holds
 
 
+class PartShare(NamedTuple):
+    """A rank's share of the product with one part of a layer."""
+
+    here: slice  # of this rank's outputs
+    outputs: slice  # of the part's
+    inputs: slice  # of the layer's
+    lengths: tuple[int, int]  # outputs and inputs of the share
+
+
 @dataclass(frozen=True, slots=True)
 class Shards:
     """The slices of a linear layer that a rank holds."""
@@ -184,6 +195,7 @@ class Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.bias, self.shards, self.collectives = weight, bias, shards, collectives
+        self.updates: dict[str, LowRankUpdate] = {}  # by the adapter's name
         self.summed = shards is not None and shards.split.kind is SplitKind.ROW
 
     @property
@@ -219,10 +231,29 @@ class Linear(nn.Module):
         inside, parts = part is not None, range(len(self.shards.slices)) if part is None else (part,)
         return [Piece(self.part(name, each), self.shards.region(each, dim, inside=inside)) for each in parts]
 
+    def shares(self, part: int | None) -> list[PartShare]:
+        """This rank's shares of the product with a part; None: with the whole layer.
+
+        They hold for weights of any format, as `pieces` does for those to be filled.
+        """
+        everything, split, inputs = slice(None), self.weight.split, self.weight.shape[1]
+        if split.kind is SplitKind.ROW:
+            mine = everything if self.shards is None else self.shards.slices[0]
+            return [PartShare(everything, everything, mine, self.weight.shape)]
+        if self.shards is None:
+            here = split.span(part)
+            return [PartShare(here, everything, everything, (len(range(self.weight.shape[0])[here]), inputs))]
+        inside, parts = part is not None, range(len(self.shards.slices)) if part is None else (part,)
+        found = [(split.span(each), self.shards.region(each, 0, inside=inside)[0]) for each in parts]
+        return [PartShare(here, outputs, everything, (here.stop - here.start, inputs)) for here, outputs in found]
+
     def process_after_loading(self) -> None:
         """Give the weight its final form. A second call changes nothing."""
         self.weight = self.weight.process_after_loading()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, segments: Sequence[Segment] = ()) -> Tensor:
+        """The product; rows in segments also get the update of their adapter."""
         out = self.weight.multiply(x, self.bias)
+        if segments:
+            add_updates(out, x, self.updates, segments)
         return self.collectives.all_reduce(out) if self.summed else out

@@ -12,13 +12,14 @@ GShard, Lepikhin et al., 2021). All ranks have all tokens and the router, so one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from orcinus.runtime.linear_weight import PLAIN_LAYERS, Split
+from orcinus.runtime.lora.product import Segment
 from orcinus.runtime.models.linear import Factory, Linear
 from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec, MixtureSpec
@@ -46,8 +47,8 @@ class Mixture(nn.Module):
         self.shared = MLP(spec, part.within("shared"), mixture.shared_size) if mixture.shared_size else None
         self.shared_gate = _linear("shared_gate", plain, spec.hidden_size, 1) if mixture.shared_gate else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[T, hidden size]` -> the same."""
+    def forward(self, x: Tensor, adapters: Sequence[Segment] = ()) -> Tensor:
+        """`[T, hidden size]` -> the same. Adapters of experts are refused, so none of these is one."""
         chosen, weights = self.operators.route(self.router(x), self.spec.per_token, normalized=self.spec.normalized)
         out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for expert, rows, weight in self._by_expert(chosen, weights):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from orcinus.errors import ModelError
 from orcinus.model_config import shown
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
+from orcinus.runtime.lora.product import Segment
 from orcinus.runtime.models.linear import Factory
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.operators import ACTIVATIONS
@@ -24,8 +27,8 @@ class MLP(nn.Module):
         self.up = make.linear("up", spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
         self.down = make.linear("down", width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up(x)
+    def forward(self, x: Tensor, adapters: Sequence[Segment] = ()) -> Tensor:
+        x = self.up(x, adapters)
         x = self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
-        out: Tensor = self.down(x)
+        out: Tensor = self.down(x, adapters)
         return out

@@ -23,6 +23,8 @@ class RankModel:
     device: str
     dtype: str
     quantization: str | None
+    adapters: tuple[tuple[str, str], ...]  # names and folders
+    merge_lora: bool
     kv_cache_dtype: str
     attention: str
     cuda_graphs: bool

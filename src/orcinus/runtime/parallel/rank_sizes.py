@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
 from orcinus.memory.footprint import LIBRARIES, RANK_PROCESS, kv_token_bytes, widest_product
-from orcinus.runtime.checkpoint import outline
+from orcinus.runtime.checkpoint import Checkpoint, outline
 from orcinus.runtime.linear_weight import LayerFormats
+from orcinus.runtime.lora.adapter import Adapter
 from orcinus.runtime.models import Decoder, DecoderSpec
 from orcinus.runtime.models.mixture import Mixture
 from orcinus.runtime.models.mlp import MLP
@@ -29,11 +30,14 @@ class RankSizes:
     decode_bytes: Callable[[int], int]  # of them, which an iteration of so many decodes reads
     kv_token_bytes: int  # bytes of one token's keys and values
     products: frozenset[str] = frozenset()  # of integers, in `QUANTIZED_WEIGHTS`
+    lora_rank: int = 0  # the most numbers of A x that a row has in one layer
 
     def own_bytes(self, itemsize: int, num_tokens: int) -> int:
-        """Bytes of working memory on a CPU for a process of its own, and for products of quantised weights."""
+        """Bytes of working memory on a CPU for a process of its own, and for products of adapters and quantised weights."""
         process = RANK_PROCESS if self.place.mesh.size > 1 else 0
         widest = widest_product(self.spec)
+        if self.lora_rank:  # A x, and B A x before it is added
+            process += int(LIBRARIES * num_tokens * itemsize * (self.lora_rank + max(widest)))
         each = max((QUANTIZED_WEIGHTS[name].working_bytes(*widest, itemsize) for name in self.products), default=0.0)
         return process + int(LIBRARIES * num_tokens * each)
 
@@ -80,3 +84,18 @@ def _sizes(part: Decoder, prepacked: bool, products: frozenset[str], kv_cache_dt
 def _shared_columns(mlp: MLP | Mixture) -> int:
     shared = mlp.shared if isinstance(mlp, Mixture) else None
     return 0 if shared is None else shared.down.weight.shape[1]
+
+
+def with_adapters(
+    ranks: Sequence[RankSizes], adapters: Sequence[Adapter], checkpoint: Checkpoint, dtype: torch.dtype
+) -> tuple[RankSizes, ...]:
+    """The same with the weights of adapters, and the memory of their products."""
+    if not adapters:
+        return tuple(ranks)
+    parts = [outline(checkpoint.spec, dtype, checkpoint.formats, rank.place) for rank in ranks]
+    numbers = [sum(adapter.num_weights(part) for adapter in adapters) for part in parts]
+    most = max(adapter.largest_rank for adapter in adapters)
+    return tuple(
+        replace(rank, weights=rank.weights + count * dtype.itemsize, lora_rank=most)
+        for rank, count in zip(ranks, numbers, strict=True)
+    )

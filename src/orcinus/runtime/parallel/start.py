@@ -23,6 +23,7 @@ def start_ranks(
     launcher: Launcher,
     *,
     dummy: bool,
+    merge_lora: bool,
     step_timeout: float,
     progress: Progress,
 ) -> ParallelExecutor:
@@ -36,6 +37,8 @@ def start_ranks(
         device=kind,
         dtype=resolved.dtype,
         quantization=resolved.quantization,
+        adapters=resolved.adapters,
+        merge_lora=merge_lora,
         kv_cache_dtype=resolved.kv_cache_dtype,
         attention=resolved.attention,
         cuda_graphs=resolved.cuda_graphs,

@@ -15,6 +15,8 @@ from orcinus.runtime.checkpoint import known_checkpoint, load_model
 from orcinus.runtime.device import DTYPES, Device
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import TorchExecutor
+from orcinus.runtime.lora.adapt import adapt
+from orcinus.runtime.lora.adapter import open_adapters
 from orcinus.runtime.parallel.collectives import Collectives
 from orcinus.runtime.parallel.join import join
 from orcinus.runtime.parallel.rank_config import RankConfig, RankModel
@@ -64,10 +66,12 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
     collectives = WatchedCollectives(found, signs)
     checkpoint = known_checkpoint(Path(model.folder), model.architecture, model.spec, device.device.type)
     attend, operators = ATTENTION[model.attention](), operators_of(model.attention)
+    adapters = open_adapters(model.adapters, checkpoint)
+    complete = adapt(adapters, model.spec, device.dtype, merged=model.merge_lora)
     with told_if_short("weights"):
         decoder = load_model(
             checkpoint, device, attend, operators, partial(progress, "weights"),
-            dummy=model.dummy, quantization=model.quantization, place=config.place, collectives=collectives,
+            dummy=model.dummy, quantization=model.quantization, place=config.place, collectives=collectives, complete=complete,
         )  # fmt: skip
     kv = allocate_kv(decoder, device, model.num_blocks, model.block_size, model.kv_cache_dtype)
     link = Link(device.device)

@@ -1,0 +1,76 @@
+"""Adapters' weights, read into a model while it is loaded: beside its own, or merged into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from orcinus.errors import ModelError
+from orcinus.runtime.linear_weight import LinearWeight, Split
+from orcinus.runtime.lora.adapter import Adapter, Pair
+from orcinus.runtime.lora.product import LowRankUpdate, Up
+from orcinus.runtime.models import DecoderSpec, Linear, PlainWeight
+from orcinus.runtime.weight_files import read_tensor
+
+MERGED_AT_ONCE = 2**20  # numbers of a product in float32, so that a large layer needs no second copy
+
+
+Complete = Callable[[str, Linear], None]  # takes a linear layer, by its name, whose weights are as they were saved
+
+
+def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, *, merged: bool = False) -> Complete:
+    """What gives each complete linear layer the updates of these adapters, or merges them into its weight.
+
+    It raises `ModelError` if an adapter's file cannot be read or holds numbers that are not finite.
+    """
+
+    def complete(name: str, linear: Linear) -> None:
+        for adapter in adapters:
+            if name in adapter.pairs:
+                pairs = [_read(adapter, pair, spec) for pair in adapter.pairs[name]]
+                if merged:
+                    _merge(linear, pairs)
+                else:
+                    linear.updates[adapter.name] = _update(linear, pairs, dtype)
+
+    return complete
+
+
+def _read(adapter: Adapter, pair: Pair, spec: DecoderSpec) -> tuple[int | None, Tensor, Tensor]:
+    """The part of the layer, A, and B · scale with the decoder's order of rows, both in float32."""
+    a, b = read_tensor(adapter.file, pair.a).float(), read_tensor(adapter.file, pair.b).float() * pair.scale
+    for name, tensor in ((pair.a, a), (pair.b, b)):
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"adapter {adapter.name}: {name} has numbers that are not finite")
+    b = b if pair.order is None else b[torch.from_numpy(pair.order(spec))]
+    return pair.part, a, b
+
+
+def _update(linear: Linear, pairs: Sequence[tuple[int | None, Tensor, Tensor]], dtype: torch.dtype) -> LowRankUpdate:
+    """This rank's share of the update of a layer."""
+    downs, ups, first = [], [], 0
+    for part, a, b in pairs:
+        for share in linear.shares(part):
+            ups.append(Up(slice(first, first + len(a)), share.here, _weight(b[share.outputs], dtype)))
+        downs.append(a[:, share.inputs])
+        first += len(a)
+    return LowRankUpdate(_weight(torch.cat(downs), dtype), tuple(ups))
+
+
+def _weight(numbers: Tensor, dtype: torch.dtype) -> LinearWeight:
+    """Numbers `[outputs, inputs]` in the form in which plain weights are multiplied fastest here."""
+    return PlainWeight(numbers.to(dtype).contiguous(), Split.columns(len(numbers))).process_after_loading()
+
+
+def _merge(linear: Linear, pairs: Sequence[tuple[int | None, Tensor, Tensor]]) -> None:
+    """Add B A · scale to this rank's weight, some rows at a time; each number is rounded once."""
+    weight = linear.weight.tensors()["weight"]  # [outputs, inputs]
+    step = max(1, MERGED_AT_ONCE // weight.shape[1])
+    for part, a, b in pairs:
+        for share in linear.shares(part):
+            target, down, up = weight[share.here], a[:, share.inputs], b[share.outputs]
+            for first in range(0, len(target), step):
+                rows = slice(first, first + step)
+                target[rows] = target[rows].float() + (up[rows] @ down).to(target.device)
