@@ -21,7 +21,7 @@ from orcinus.cli.chat_backends import (
     engine_options_beside_model,
 )
 from orcinus.cli.chat_tools import ChatTools, load_tools
-from orcinus.cli.engine import engine
+from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.word_wrap import WordWrap
@@ -52,6 +52,7 @@ def chat(
             help="Tools that the model may call, as JSON in OpenAI's form; demo = a clock and a calculator. May be repeated.",
         ),
     ] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", metavar="NAME", help=ADAPTER)] = None,
     *,
     config: EngineConfig,
     params: SamplingParams,
@@ -66,7 +67,7 @@ def chat(
     """
     console = Console(highlight=False)
     known = load_tools(tools or [])
-    with _partner(url, api_key, config, params, known) as partner:
+    with _partner(url, api_key, config, adapter, params, known) as partner:
         conversation = Conversation(partner, console, system, known)
         console.print(partner.name, markup=False, soft_wrap=True)
         console.print(HELP)
@@ -80,14 +81,16 @@ def chat(
 
 @contextmanager
 def _partner(
-    url: str | None, key: str | None, config: EngineConfig, params: SamplingParams, tools: ChatTools
+    url: str | None, key: str | None, config: EngineConfig, adapter: str | None, params: SamplingParams, tools: ChatTools
 ) -> Iterator[ChatBackend]:
     """The chat backend, for the block."""
     if url is None:
+        lora = adapter_to_use(config, adapter)
         with engine(config) as llm:
-            yield InProcess(llm, params, str(config.model or "the bundled model"), tools.definitions)
+            name = str(config.model or "the bundled model")
+            yield InProcess(llm, params, f"{name} with {lora}" if lora else name, tools.definitions, lora)
         return
-    if idle := engine_options_beside_model(config):
+    if idle := engine_options_beside_model(config) + ["--adapter"] * (adapter is not None):
         raise ConfigError(f"{', '.join(idle)} would have no effect on the server at {url}: leave it out")
     server = Server(url, key, None if config.model is None else str(config.model), params, tools.definitions)
     interrupt.raise_exception()

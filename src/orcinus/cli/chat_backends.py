@@ -43,12 +43,14 @@ class ChatBackend(Protocol):
 class InProcess:
     """The engine in this process."""
 
-    def __init__(self, llm: Any, params: SamplingParams, name: str, tools: Sequence[dict[str, Any]] = ()) -> None:
-        self.llm, self.params, self.tools = llm, params, tools
+    def __init__(
+        self, llm: Any, params: SamplingParams, name: str, tools: Sequence[dict[str, Any]] = (), lora: str = ""
+    ) -> None:
+        self.llm, self.params, self.tools, self.lora = llm, params, tools, lora
         self.name = f"{name}, {llm.resolved.num_parameters / 1e6:.1f} M parameters"
 
     def answer(self, messages: Messages, note: Note, choice: ToolChoice = AUTO) -> Iterator[AnswerPiece]:
-        for piece in self.llm.stream(*self._fitting(messages, note, choice)):
+        for piece in self.llm.stream(*self._fitting(messages, note, choice), lora=self.lora):
             yield AnswerPiece(piece.text, int(piece.token_id is not None), piece.tool_calls)
             if piece.error:
                 raise RequestError(piece.error)

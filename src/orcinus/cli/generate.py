@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orcinus.cli.engine import engine
+from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
 from orcinus.cli.options import takes_answer_form, takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
@@ -29,6 +29,7 @@ def generate(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the model's chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per prompt: text, tokens, reason, times.")] = False,
+    adapter: Annotated[str | None, typer.Option("--adapter", metavar="NAME", help=ADAPTER)] = None,
     *,
     config: EngineConfig,
     params: SamplingParams,
@@ -40,19 +41,19 @@ def generate(
     message; --raw continues it instead. Example: `orcinus generate "What is Orca?"`
     """
     texts = read_prompts(prompts or [], file)
-    params = replace(params, structured_outputs=form)
+    params, lora = replace(params, structured_outputs=form), adapter_to_use(config, adapter)
     with engine(config) as llm:
         ready = as_messages(llm, texts, raw)
         if as_json:
-            _print_json(llm, texts, ready, params)
+            _print_json(llm, texts, ready, params, lora)
         else:
-            _print_text(llm, texts, ready, params)
+            _print_text(llm, texts, ready, params, lora)
 
 
-def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:
+def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams, lora: str) -> None:
     failure = None
     try:
-        outputs: Any = llm.generate(prompts, params)
+        outputs: Any = llm.generate(prompts, params, lora=lora)
     except RequestFailed as error:
         outputs, failure = error.outputs, error
     for text, output in zip(texts, outputs, strict=True):
@@ -71,9 +72,9 @@ def _print_json(llm: Any, texts: list[str], prompts: list[Any], params: Sampling
         raise failure
 
 
-def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams) -> None:
+def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: SamplingParams, lora: str) -> None:
     errors = []
-    for index, piece in _in_order(llm.stream(prompts, params), len(prompts)):
+    for index, piece in _in_order(llm.stream(prompts, params, lora=lora), len(prompts)):
         if piece is None:
             print(
                 f"{'' if index == 0 else chr(10)}> {texts[index]}" if len(texts) > 1 else "", end="\n" if len(texts) > 1 else ""

@@ -102,6 +102,7 @@ def _flags(kind: type, defaults: dict[str, Any], several: Sequence[str] = ()) ->
         names = [f.metadata["short"]] if "short" in f.metadata else []
         default = defaults.get(f.name, f.default)
         plain = str if f.name in several else _plain(f.type)
+        default = default or None if plain == list[str] else default
         shown = default if plain is not str or default is None else str(default)
         flags.append(_flag(f.name, plain, shown, f.metadata["doc"], *names, **limits))
     return flags
@@ -143,7 +144,8 @@ def _flag(name: str, kind: Any, default: Any, text: str, *names: str, **limits: 
 
 def _plain(annotation: Any) -> Any:
     """`int | None` -> int, from an annotation's text; str if unknown."""
-    return {"int": int, "float": float, "bool": bool, "Path": Path}.get(str(annotation).split(" ")[0], str)
+    kinds = {"int": int, "float": float, "bool": bool, "Path": Path, "Adapters": list[str]}
+    return kinds.get(str(annotation).split(" ")[0], str)
 
 
 def _extend(

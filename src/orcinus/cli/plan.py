@@ -61,6 +61,8 @@ def _record(plan: Any, speeds: Any) -> dict[str, Any]:
         "device": resolved.device,
         "dtype": resolved.dtype,
         "quantization": resolved.quantization,
+        "adapters": dict(resolved.adapters),
+        "merge_lora": plan.config.merge_lora,
         "kv_cache_dtype": resolved.kv_cache_dtype,
         "deterministic": resolved.deterministic,
         "fits": plan.fits,
@@ -154,8 +156,14 @@ def _model(plan: Any) -> list[tuple[str, str]]:
         ("architecture", f"{resolved.architecture}, {saved}"),
         ("dtype", f"{resolved.dtype} ({resolved.dtype_reason}), on {resolved.device}"),
         *([("quantization", resolved.quantization)] if resolved.quantization else []),
+        *([("adapters", _adapters(plan))] if resolved.adapters else []),
         *(("note", note) for note in resolved.notes),
     ]
+
+
+def _adapters(plan: Any) -> str:
+    names = ", ".join(name for name, _ in plan.resolved.adapters)
+    return f"{names}, merged into the weights" if plan.config.merge_lora else f"{names}, among the weights below"
 
 
 def memory_rows(plan: Any) -> list[tuple[str, str]]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from orcinus.config import EngineConfig
+from orcinus.config import EngineConfig, adapter_pairs
 from orcinus.core.engine import Engine
 from orcinus.core.ports import Observer, PacedExecutor
+from orcinus.errors import ConfigError
+from orcinus.runtime.hub import model_name
 from orcinus.runtime.parallel.mesh import RankProcess
 from orcinus.serve.messages import Ready
 from orcinus.sim.live_config import LiveConfig
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
     from orcinus.build import Progress
 
 Asked = EngineConfig | LiveConfig
+
+
+def served_name(config: Asked, wanted: str | None) -> str:
+    """The model's name in the API: the wanted one, that of a merged adapter, or what the config calls the model.
+
+    Raises `ConfigError` if an adapter has the same name.
+    """
+    merged = None if isinstance(config, LiveConfig) or not config.merge_lora else adapter_pairs(config.lora)[0][0]
+    name = wanted or merged or model_name(config.model)
+    if name in adapters_of(config):
+        raise ConfigError(f"an adapter has the model's name, {name}: give either of them another one")
+    return name
+
+
+def adapters_of(config: Asked) -> tuple[str, ...]:
+    """Adapters that requests may choose."""
+    return () if isinstance(config, LiveConfig) else config.adapters
 
 
 def to_wire(config: Asked, memory_sharers: int = 1) -> bytes:

@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
-from orcinus.runtime.hub import model_name
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engines import Asked
+from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.keys import Keys
 from orcinus.serve.opening import open_service
 from orcinus.serve.replica_set import ReplicaSet
@@ -23,8 +22,9 @@ async def in_process_app(config: Asked, asked: ServerConfig) -> AsyncIterator[AS
 
     It asks for no key. Raises `ConfigError` or `ModelError` if an engine cannot start.
     """
+    name = served_name(config, asked.served_model_name)
     replicas = ReplicaSet(config, asked.replicas, asked.router)
-    service = Service(replicas, asked, asked.served_model_name or model_name(config.model), Keys())
+    service = Service(replicas, asked, name, Keys())
     try:
         await open_service(service)
         yield make_app(service)

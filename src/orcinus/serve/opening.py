@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.hub import find_model
+from orcinus.serve.engines import adapters_of
 from orcinus.serve.request_processor import RequestProcessor
 from orcinus.serve.service import Service
 from orcinus.sim.live_config import LiveConfig
@@ -43,6 +44,7 @@ async def open_service(service: Service) -> None:
     processor = RequestProcessor(
         *(service.name, tokenizer, default_params(folder), ready, config.seed, service.threads),
         fills_max_tokens=simulated,
+        adapters=adapters_of(config),
         tool_call_parser=service.config.tool_call_parser,
     )
     service.open(processor)

@@ -15,10 +15,9 @@ from ray.serve import Application
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.hub import model_name
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engines import Asked
+from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.keys import KeySources
 from orcinus.serve.opening import open_service
 from orcinus.serve.option_words import options_of, typed
@@ -95,7 +94,7 @@ class RayServer:
 
     async def _start(self) -> None:
         asked, sources = self.asked, KeySources(self.asked.api_key, self.asked.api_key_file, self.asked.admin_key_file)
-        name = asked.served_model_name or model_name(self.config.model)
+        name = served_name(self.config, asked.served_model_name)
         replicas = ReplicaSet(self.config, asked.replicas, asked.router)
         self._service = Service(replicas, asked, name, sources.keys)
         self._app = make_app(self._service)

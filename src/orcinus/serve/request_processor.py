@@ -30,6 +30,7 @@ from orcinus.text.tools.tool_call import ToolForm
 from orcinus.text.tools.tool_use import ToolUse
 
 LONGEST_COUNTED = 2**16  # tokens of a text that is only counted, if the context is not longer
+MOST_NAMED = 8  # models in a message
 AT_ONCE = 1000  # characters tokenized faster than a thread is called
 
 
@@ -47,6 +48,7 @@ class RequestProcessor:
     renderers: TextThreads = field(default_factory=lambda: TextThreads(MOST_PROCESSES))  # threads for chat templates
     compilers: TextThreads = field(default_factory=lambda: TextThreads(MOST_TRIALS, 90.0))  # they wait for trials of grammars
     counters: TextThreads = field(default_factory=lambda: TextThreads(1))  # for texts that may be longer than the context
+    adapters: tuple[str, ...] = ()  # LoRA adapters, which are models of their own in the API
     tool_call_parser: str | None = None  # name of the form in which the model calls tools; None: that of its template
     tool_form: ToolForm = field(init=False)
     grammars: Grammars | None = field(init=False)  # None in a simulation
@@ -58,7 +60,15 @@ class RequestProcessor:
         vocabulary = partial(vocabulary_of, t, t.eos_ids, ready.vocab_size)
         self.grammars = None if self.fills_max_tokens else Grammars(vocabulary)
         self._input_processor = InputProcessor(
-            t, t.eos_ids, self.defaults, ready.vocab_size, self.context, self._rejection_reason, seeds, self.grammars
+            t,
+            t.eos_ids,
+            self.defaults,
+            ready.vocab_size,
+            self.context,
+            self._rejection_reason,
+            seeds,
+            self.grammars,
+            frozenset(self.adapters),
         )
 
     @property
@@ -74,11 +84,21 @@ class RequestProcessor:
     def _rejection_reason(self, request: Request) -> Failure | None:
         return rejection_reason(request, self.ready.kv_tokens, self.ready.max_model_len)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the model and its adapters."""
+        return (self.name, *self.adapters)
+
     def check_name(self, name: str | None) -> None:
         """Raise 404 for a model that is not served here."""
-        if name is not None and name != self.name:
-            message = f"the model {shown(name)} is not served here; this server has {self.name!r}"
+        if name is not None and name not in self.names:
+            served = ", ".join(map(repr, self.names[:MOST_NAMED]))
+            message = f"the model {shown(name)} is not served here; this server has {served}"
             raise ApiError(404, message, param="model", code="model_not_found")
+
+    def adapter_of(self, name: str | None) -> str:
+        """The adapter of this name; "" if it is the model's own."""
+        return name if name is not None and name in self.adapters else ""
 
     def check_together(self, body: Sampling) -> None:
         """Refuse fields that contradict each other."""

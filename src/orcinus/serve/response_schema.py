@@ -203,18 +203,19 @@ class TextCompletion(Generated):
 
 
 class ModelCard(Exact):
-    """The model that is served."""
+    """The model that is served, or an adapter of it."""
 
     id: str
     object: str
     created: int
     owned_by: str
+    parent: str | None = None  # the model of an adapter
     max_model_len: int
     revision: str | None = None  # the commit of a hub repository, if the model comes from one
 
 
 class ModelList(Exact):
-    """All models that are served."""
+    """The model that is served, then its adapters."""
 
     object: str
     data: list[ModelCard]

@@ -18,11 +18,10 @@ from types import FrameType
 import uvicorn
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.hub import model_name
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engines import Asked
+from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.http_limits import BoundedProtocol
 from orcinus.serve.keys import KeySources
 from orcinus.serve.opening import open_service
@@ -114,9 +113,10 @@ async def _serve(
     config: Asked, asked: ServerConfig, sources: KeySources, listener: socket.socket, log: AccessLog | None
 ) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
+    name = served_name(config, asked.served_model_name)
     replicas = ReplicaSet(config, asked.replicas, asked.router)
     replicas.mourners.append(partial(_tell_of_death, replicas))
-    service = Service(replicas, asked, asked.served_model_name or model_name(config.model), sources.keys)
+    service = Service(replicas, asked, name, sources.keys)
     settings = uvicorn.Config(
         make_app(service, log),
         log_level="error",

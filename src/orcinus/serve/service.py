@@ -187,7 +187,7 @@ class Service:
         Fields of equal names are taken from the body. With keys the client is the key's holder, and salts are the holder's own.
         """
         given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None}
-        given["client"] = body.prompt_cache_key or body.user or ""
+        given |= {"client": body.prompt_cache_key or body.user or "", "lora": self.processor.adapter_of(body.model)}
         if holder is not None:
             salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
             given |= {"client": holder.name, "cache_salt": salt}

@@ -91,7 +91,9 @@ async def answer(
     model.check_together(body)
     context = service.context(body, request.scope["orcinus"]["holder"])
     call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
-    reply = make_reply(Answers(call, body, prepared, model.tokenizer, names), ServedModel(model.name, service.fingerprint))
+    reply = make_reply(
+        Answers(call, body, prepared, model.tokenizer, names), ServedModel(body.model or model.name, service.fingerprint)
+    )
     headers = _headers(request, body, call.id)
     if body.stream:
         return answer_events(reply, headers, config.keep_alive, config.stream_interval_ms / 1000)

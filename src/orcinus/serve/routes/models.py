@@ -29,20 +29,21 @@ def router(service: Service) -> APIRouter:
     """`/v1/models`, `/tokenize`, `/detokenize`, `/tokenizer_info` and `/version`."""
     routes = APIRouter()
 
-    def card() -> dict[str, Any]:
-        length = service.processor.ready.max_model_len
-        made = {"id": service.processor.name, "object": "model", "created": service.created, "owned_by": "orcinus"}
-        return {**made, "max_model_len": length, "revision": service.processor.ready.revision}
+    def card(name: str) -> dict[str, Any]:
+        ready, base = service.processor.ready, service.processor.name
+        made = {"id": name, "object": "model", "created": service.created, "owned_by": "orcinus"}
+        parent = base if service.processor.adapter_of(name) else None
+        return {**made, "parent": parent, "max_model_len": ready.max_model_len, "revision": ready.revision}
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
     async def models() -> dict[str, Any]:
         # Codex needs the list `models`. It would use an entry's instructions, which an entry must have, in place of its own.
-        return {"object": "list", "data": [card()], "models": []}
+        return {"object": "list", "data": [card(name) for name in service.processor.names], "models": []}
 
     @routes.get("/v1/models/{name:path}", **gives(ModelCard, (404, *ANY_ERRORS)))
     async def model(name: str) -> dict[str, Any]:
         service.processor.check_name(name)
-        return card()
+        return card(name)
 
     @routes.post("/tokenize", **takes(TokenizeBody, Tokenized, BODY_ERRORS))
     async def tokenize(request: Request) -> dict[str, Any]:

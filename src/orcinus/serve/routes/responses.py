@@ -88,7 +88,7 @@ async def _without_answer(service: Service, request: Request, body: ResponsesBod
         service.processor.check_name(body.model)
         service.processor.check_together(chat.body)
         await service.processor.chat(chat.body, service.context(chat.body, request.scope["orcinus"]["holder"]))
-    id, served = f"{PREFIX}{uuid.uuid4().hex[:24]}", ServedModel(service.processor.name, service.fingerprint)  # noqa: A001
+    id, served = f"{PREFIX}{uuid.uuid4().hex[:24]}", ServedModel(body.model or service.processor.name, service.fingerprint)  # noqa: A001
     made = response_object(id, body, chat.tools, chat.warnings, served) | {"store": False}
     if body.stream:
         return Response(events_without_answer(made), headers=STREAM_HEADERS, media_type="text/event-stream")
