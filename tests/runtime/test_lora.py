@@ -229,7 +229,7 @@ TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "the head": (
         lambda found: found.update({f"{HEAD}.lora_A.weight": torch.zeros(3, 48), f"{HEAD}.lora_B.weight": torch.zeros(97, 3)}),
-        "an update of lm_head is not supported",
+        "an update of lm_head is not supported: embedding, head, norms and experts cannot be adapted",
     ),
     "DoRA's vector": (
         lambda found: found.update({A.replace("lora_A", "lora_magnitude_vector"): torch.zeros(3)}),

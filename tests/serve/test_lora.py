@@ -119,7 +119,7 @@ def beside(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("beside")
-@pytest.mark.parametrize("command", part(COMMANDS[2], full=[one for one in COMMANDS if one != COMMANDS[2]]), ids=" ".join)
+@pytest.mark.parametrize("command", part(COMMANDS[3], full=[one for one in COMMANDS if one != COMMANDS[3]]), ids=" ".join)
 def test_every_command_of_the_page_works(command: list[str]) -> None:
     if command[0] == "serve":
         arguments = command[1 : command.index("--port")]

@@ -12,7 +12,7 @@ from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.lora.adapter import Adapter, Pair
 from orcinus.runtime.lora.product import LowRankUpdate, Up
 from orcinus.runtime.models import DecoderSpec, Linear, PlainWeight
-from orcinus.runtime.weight_files import read_tensor
+from orcinus.runtime.weight_files import map_tensors
 
 MERGED_AT_ONCE = 2**20  # numbers of a product in float32, so that a large layer needs no second copy
 
@@ -40,7 +40,8 @@ def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, *,
 
 def _read(adapter: Adapter, pair: Pair, spec: DecoderSpec) -> tuple[int | None, Tensor, Tensor]:
     """The part of the layer, A, and B · scale with the decoder's order of rows, both in float32."""
-    a, b = read_tensor(adapter.file, pair.a).float(), read_tensor(adapter.file, pair.b).float() * pair.scale
+    found = map_tensors(dict.fromkeys((pair.a, pair.b), adapter.file), (pair.a, pair.b))
+    a, b = found[pair.a].float(), found[pair.b].float() * pair.scale
     for name, tensor in ((pair.a, a), (pair.b, b)):
         if not bool(tensor.isfinite().all()):
             raise ModelError(f"adapter {adapter.name}: {name} has numbers that are not finite")
