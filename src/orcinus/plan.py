@@ -29,7 +29,7 @@ from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outli
 from orcinus.runtime.data_sheets import device_of, known_device, known_model
 from orcinus.runtime.device import Device, choose_device, device_kind
 from orcinus.runtime.device_memory import memory_available, memory_total
-from orcinus.runtime.hub import commit_of, find_config, find_headers
+from orcinus.runtime.hub import commit_of, find_config, find_headers, model_name
 from orcinus.runtime.lora.adapter import Adapter, base_notes, named, open_adapters
 from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.models.rope import rope_notes
@@ -262,7 +262,7 @@ def _notes(config: EngineConfig, model: PlannedModel, model_len: int) -> tuple[s
     """What a user should know."""
     checkpoint = model.checkpoint
     ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
-    adapters = base_notes(model.adapters, str(config.model or MODEL_DIR))
+    adapters = base_notes(model.adapters, model_name(config.model))
     return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint), *adapters)
 
 

@@ -179,7 +179,7 @@ def _kind(linear: str) -> str:
 def base_notes(adapters: Sequence[Adapter], model: str) -> Iterator[str]:
     """What a user should know of adapters that were trained on a model of another name."""
     for adapter in adapters:
-        if adapter.base is not None and Path(adapter.base).name.lower() != Path(model).name.lower():
+        if adapter.base is not None and Path(adapter.base).name.lower() != model.rpartition("/")[2].lower():
             yield f"adapter {adapter.name} was trained on {adapter.base}, and the model is {model}: the texts may be of no use"
 
 
