@@ -44,6 +44,12 @@ def script(name: str, title: str = "", package: str = "", venv: str | None = Non
     return Client(name, command, python, title, version)
 
 
+def library(name: str) -> Client:
+    """A script of this environment, which is told where a library is installed."""
+    home = str(VENVS / name)
+    return Client(name, (sys.executable, str(HERE / f"use_{name}.py"), home), home)
+
+
 def node_script(name: str, title: str, package: str) -> Client:
     """A script for node."""
     versions = json.loads((HERE / "node" / "package.json").read_text(encoding="utf-8"))["dependencies"]
@@ -66,7 +72,8 @@ CLIENTS = [
     script("aider", "aider", "aider-chat"),
     script("lm_eval"),
     Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
-    Client("gguf", (sys.executable, str(HERE / "use_gguf.py"), str(VENVS / "gguf")), str(VENVS / "gguf")),
+    library("gguf"),
+    library("compressed_tensors"),
     script("guidellm"),
     script("aiperf"),
     script("schemathesis"),  # last, for it leaves the scheduler with limits of its own
