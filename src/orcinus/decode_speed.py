@@ -42,7 +42,8 @@ def measure(plan: Plan) -> Speeds:
     counts; on a CPU all of them count, because they share its memory.
     """
     spec, dtype, device, sheet = plan.model.checkpoint.spec, plan.device.dtype, plan.device.device, plan.sheet
-    limits, quantization = plan.resolved.limits, plan.resolved.quantization
+    limits, products = plan.resolved.limits, sorted(plan.ranks[0].products)
+    quantization = plan.resolved.quantization or (products[0] if products else None)
     context = -(-limits.max_model_len // 2)
     formats = dtype.itemsize, plan.resolved.kv_cache_dtype
     kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, formats[0], context, formats[1]) for rank in plan.ranks])

@@ -6,25 +6,23 @@ they are read.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError
-from orcinus.runtime.linear_weight import LayerFormats, WeightFormat
+from orcinus.runtime.linear_weight import LayerFormats
 from orcinus.runtime.models import Decoder, Family
 from orcinus.runtime.models.family import Place
-from orcinus.runtime.quant_methods.layout import Blocks, CodeLayout, Grid, check_module, pieces_of
+from orcinus.runtime.quant_methods.layout import CodeLayout, StoredGrid, check_module
 from orcinus.runtime.quant_methods.scheme import Scheme
+from orcinus.runtime.quantized_tensor import QuantizedTensor, StoredNumbers
+from orcinus.runtime.stored_format import StoredFormat
 from orcinus.runtime.stored_int8 import Int8Format
-from orcinus.runtime.stored_tensor import put
 from orcinus.runtime.weight_files import TensorHeader, files_of_tensors, map_tensors
 
-AT_ONCE = 2**21  # numbers that are dequantised at once
 # Tensors that say nothing about weights: scales of activations, keys and values, and what settings say already.
 IGNORED = (
     *("input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "input_scale_ub"),
@@ -41,6 +39,18 @@ class QuantizedModule:
     kinds: tuple[str, ...]  # its tensors, by the last part of their names
     place: Place
     layer: str | None  # the decoder's linear layer that it fills, or a part of; None: an embedding or a head
+    scales: str  # their dtype
+    kept: StoredFormat | None = None  # in which its layer keeps the integers; None: they are dequantised
+
+    def headers(self) -> dict[str, TensorHeader]:
+        """The tensors that stand for its own, by the last part of their names."""
+        shape = self.shape[::-1] if self.place.transposed else self.shape
+        if self.kept is not None:
+            return self.kept.headers(self.shape) | {
+                "weight": TensorHeader(self.kept.headers(self.shape)["weight"].dtype, shape)
+            }
+        grid = self.layout.grid
+        return {"weight": TensorHeader("fp8" if grid.is_float else f"int{grid.bits}", shape)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +69,7 @@ class QuantizedModules:
         own = {f"{name}.{kind}" for name, module in self.modules.items() for kind in module.kinds}
         found = {name: header for name, header in files.items() if name not in own | self.ignored | {*self.zeros}}
         for name, module in self.modules.items():
-            grid = module.layout.grid
-            kept = self._keeps(module)
-            dtype = "I8" if kept else "fp8" if grid.is_float else f"int{grid.bits}"
-            found[f"{name}.weight"] = TensorHeader(dtype, module.shape[::-1] if module.place.transposed else module.shape)
-            if kept:
-                found[f"{name}.scale"] = TensorHeader("F32", module.shape[:1])
+            found |= {f"{name}.{kind}": header for kind, header in module.headers().items()}
         return found
 
     def files_of(self, names: Iterable[str]) -> set[str]:
@@ -77,7 +82,8 @@ class QuantizedModules:
 
     def has(self, name: str) -> bool:
         """Whether a header is one of those that `headers` makes up."""
-        return name.rpartition(".")[0] in self.modules and name.endswith((".weight", ".scale"))
+        module, _, kind = name.rpartition(".")
+        return module in self.modules and kind in self.modules[module].headers()
 
     def read(self, folder: Path, wanted: Container[str], orders: Mapping[str, Tensor]) -> Iterator[tuple[str, QuantizedTensor]]:
         """The wanted tensors that `headers` made up, module by module. Raises `ModelError` if a file cannot be read."""
@@ -86,37 +92,43 @@ class QuantizedModules:
             if map_tensors(files, [name])[name].any():
                 raise ModelError(f"{folder} holds {name}, which the model does not have")
         for name, module in self.modules.items():
-            made = {kind: full for kind in ("weight", "scale") if (full := f"{name}.{kind}") in wanted}
+            made = {kind: full for kind in module.headers() if (full := f"{name}.{kind}") in wanted}
             if not made:
                 continue
             mapped = map_tensors(files, [f"{name}.{kind}" for kind in module.kinds])
             tensors = {full.rpartition(".")[2]: tensor for full, tensor in mapped.items()}
             try:
                 blocks = module.layout.blocks(tensors, module.shape[1])
+                if module.kept is not None:
+                    module.kept.check(blocks)
             except ModelError as error:
-                raise ModelError(f"{name} in {folder} cannot be dequantized: {error}") from None
+                raise ModelError(f"{name} in {folder} cannot be read: {error}") from None
+            numbers = StoredNumbers(module.layout, module.shape, tensors, blocks, module.kept)
             for kind, full in made.items():
-                yield full, QuantizedTensor(module, tensors, blocks, kind, self._keeps(module), orders.get(full))
+                yield full, QuantizedTensor(numbers, kind, orders.get(full))
 
     def notes(self, quantization: str | None) -> Iterator[str]:
         """What becomes of the modules, where that is not what the files hold."""
         yield from (f"{self.method} weights: {remark}" for remark in self.remarks)
-        layers = {module.layer: module for module in self.modules.values() if not self._keeps(module)}
-        if not layers or quantization is not None:
-            return
-        count = sum(not self._keeps(module) for module in self.modules.values())
-        grids = ", ".join(Counter(_words(module.layout.grid) for module in layers.values()))
-        yield (
-            f"{self.method} weights: {count} of {len(self.modules)} matrices ({grids}) are dequantized as they are loaded: "
-            "no product here takes their layers as they are. On a CPU, quantization int8 or int4 keeps them small"
-        )
+        lost = [module for module in self.modules.values() if module.kept is None]
+        if lost and quantization is None:
+            yield (
+                f"{self.method} weights: {_counted(lost)} are dequantized as they are loaded: no product here takes their "
+                "layers as they are. On a CPU, quantization int8 or int4 keeps them small"
+            )
 
-    def _keeps(self, module: QuantizedModule) -> bool:
-        return module.layer is not None and self.formats.of(module.layer) is not None
+    @property
+    def summary(self) -> str:
+        """The modules by what becomes of them."""
+        kept = [module for module in self.modules.values() if module.kept is not None]
+        lost = [module for module in self.modules.values() if module.kept is None]
+        parts = [f"{_counted(kept)} as they are"] * bool(kept) + [f"{_counted(lost)} dequantized"] * bool(lost)
+        return f"{self.method}: {', '.join(parts)}"
 
 
-def _words(grid: Grid) -> str:
-    return "8-bit floats" if grid.is_float else f"{grid.bits} bits"
+def _counted(modules: Sequence[QuantizedModule]) -> str:
+    grids = ", ".join(dict.fromkeys(module.layout.grid.words for module in modules))
+    return f"{len(modules)} matrices ({grids})"
 
 
 def find_modules(
@@ -139,13 +151,16 @@ def find_modules(
         shape = _shape(outline.part(place.parameter, place.part))
         own = check_module(name, layout, headers, shape)
         layer = place.parameter.removesuffix(".weight")
-        modules[name] = QuantizedModule(layout, shape, own, place, layer if layer in linears and layer != "head" else None)
+        of_layer = layer if layer in linears and layer != "head" else None
+        modules[name] = QuantizedModule(layout, shape, own, place, of_layer, headers[layout.scale].dtype)
         if "bias" in headers and f"{layer}.bias" not in tensors:
             zeros.append(f"{name}.bias")
     read = {f"{name}.{kind}" for name, module in modules.items() for kind in module.kinds}
     ignored = {f"{name}.{kind}" for name, headers in kinds.items() for kind in headers if kind in IGNORED}
     parts = {name: len(linear.weight.split.parts) for name, linear in linears.items()}
-    formats = _formats(modules.values(), parts) if device == "cpu" else LayerFormats()
+    kept = _kept(modules.values(), parts) if device == "cpu" else {}
+    modules = {name: replace(module, kept=kept.get(module.layer or "")) for name, module in modules.items()}
+    formats = LayerFormats(tuple(kept.items()))
     return QuantizedModules(method, modules, formats, frozenset(ignored - read), tuple(zeros), scheme.notes)
 
 
@@ -154,49 +169,19 @@ def _shape(matrix: Tensor) -> tuple[int, int]:
     return outputs, inputs
 
 
-def _formats(modules: Iterable[QuantizedModule], parts: Mapping[str, int]) -> LayerFormats:
+def _kept(modules: Iterable[QuantizedModule], parts: Mapping[str, int]) -> dict[str, StoredFormat]:
     """The formats of layers that can keep their integers: every part is stored on the same grid."""
-    found: dict[str, list[WeightFormat | None]] = {}
+    found: dict[str, list[StoredFormat | None]] = {}
     for module in modules:
         if module.layer is not None:
             fills = parts[module.layer] if module.place.part is None else 1
-            found.setdefault(module.layer, []).extend([kept_format(module.layout.grid)] * fills)
-    kept = ((layer, formats[0]) for layer, formats in found.items() if len(formats) == parts[layer] and len(set(formats)) == 1)
-    return LayerFormats(tuple((layer, each) for layer, each in kept if each is not None))
+            formats = [format_for(module.layout.grid, module.shape[1], module.scales)] * fills
+            found.setdefault(module.layer, []).extend(formats)
+    same = {layer: formats[0] for layer, formats in found.items() if len(formats) == parts[layer] and len(set(formats)) == 1}
+    return {layer: each for layer, each in same.items() if each is not None}
 
 
-def kept_format(grid: Grid) -> WeightFormat | None:
-    """The format that keeps the integers of a grid; None: there is none."""
+def format_for(grid: StoredGrid, inputs: int, scales: str) -> StoredFormat | None:
+    """The format that keeps integers with scales of a dtype; None: there is none."""
+    del inputs, scales
     return Int8Format() if Int8Format.suits(grid) else None
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedTensor:
-    """A module's numbers, integers or scales, read in pieces."""
-
-    module: QuantizedModule
-    tensors: Mapping[str, Tensor]  # views of the files
-    blocks: Blocks
-    kind: str  # weight or scale
-    keeps: bool  # whether a weight stays integers
-    order: Tensor | None = None  # the file's row for each of the decoder's; None = they are in the same order
-
-    def copy_to(self, target: Tensor, region: tuple[slice | int, ...], *, transposed: bool) -> None:
-        """Fill `target` with a region of the tensor, in the dtype of the target."""
-        del transposed  # the numbers of a module are [outputs, inputs] wherever they lie
-        spans = [
-            part for part in (*region, slice(None), slice(None)) if isinstance(part, slice)
-        ]  # no matrix of stacked experts
-        rows, columns = (range(size)[span] for size, span in zip(self.module.shape, spans, strict=False))
-        if self.kind == "scale":
-            scale = self.blocks.scale
-            target.copy_(scale[self._rows(rows), 0] if len(scale) > 1 else scale[0])
-            return
-        for piece in pieces_of(rows, columns, AT_ONCE):
-            some = self._rows(piece)
-            codes = self.module.layout.codes(self.tensors, some, columns)
-            numbers = self.blocks.integers(codes, some, columns) if self.keeps else self.blocks.dequantize(codes, some, columns)
-            put(numbers, target[piece.start - rows.start : piece.stop - rows.start], transposed=False)
-
-    def _rows(self, rows: range) -> Tensor:
-        return torch.arange(rows.start, rows.stop) if self.order is None else self.order[rows.start : rows.stop]

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import LinearWeight, Split
-from orcinus.runtime.quant_methods.layout import Grid
+from orcinus.runtime.quant_methods.layout import Blocks, StoredGrid
+from orcinus.runtime.weight_files import TensorHeader
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,33 @@ class Int8Format:
     product: str = "int8"
 
     @staticmethod
-    def suits(grid: Grid) -> bool:
+    def suits(grid: StoredGrid) -> bool:
         """Whether numbers on this grid are exact in the format, and this processor multiplies them."""
         plain = grid.bits == 8 and grid.group is None and not (grid.is_float or grid.zero_points)
-        return plain and grid.ordered and largest_int8() == FULL
+        return plain and not grid.irregular and largest_int8() == FULL
 
     def make(self, shape: tuple[int, int], split: Split, dtype: torch.dtype, device: torch.device) -> LinearWeight:
         """An empty weight."""
         del dtype
         weight = torch.empty(shape, dtype=torch.int8, device=device)
         return StoredInt8(weight, torch.empty(shape[0], dtype=torch.float32, device=device), split)
+
+    def headers(self, shape: tuple[int, int]) -> dict[str, TensorHeader]:
+        """Integers, and a scale for each output."""
+        return {"weight": TensorHeader("I8", shape), "scale": TensorHeader("F32", shape[:1])}
+
+    def check(self, blocks: Blocks) -> None:
+        """Raise `ModelError` if there are zero points."""
+        blocks.check_symmetric(8)
+
+    def integers(self, blocks: Blocks, codes: Tensor, rows: Tensor, columns: range) -> Tensor:
+        """Signed integers."""
+        return blocks.integers(codes, rows, columns)
+
+    def table(self, kind: str, blocks: Blocks, rows: Tensor, columns: range) -> Tensor:
+        """Scales `[rows]`."""
+        del kind, columns
+        return blocks.of_rows(blocks.scale, rows)[:, 0]
 
     def check_shards(self, slices: Iterable[slice]) -> None:
         """Ranks may split inputs anywhere."""

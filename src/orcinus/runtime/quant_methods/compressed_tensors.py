@@ -97,7 +97,8 @@ def _group(group: Mapping[str, Any]) -> ModuleGroup:
     outputs, group_inputs = 1, size if strategy == "group" else None
     if strategy == "block":
         outputs, group_inputs = block_size(weights.get("block_structure"), "block_structure")
-    packed = PackedRows(bits, group_inputs, symmetric, per_tensor=strategy == "tensor") if kind == "int" else None
+    ordered = choice(weights, "actorder", ("group", "dynamic", "weight", "static", False), False) in ("group", "dynamic")
+    packed = PackedRows(bits, group_inputs, symmetric, strategy == "tensor", ordered) if kind == "int" else None
     dtypes = INT8 if kind == "int" else FLOAT8
     unpacked = Unpacked(dtypes, group=group_inputs, block_outputs=outputs, zero_point=not symmetric)
     everything = any(target in CLASSES for target in targets)

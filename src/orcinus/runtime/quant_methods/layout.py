@@ -6,7 +6,7 @@ share a scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,10 +46,18 @@ class Blocks:
         """The numbers of codes `[rows, columns]` in float32."""
         return self.integers(codes, rows, columns).mul_(self._spread(self.scale, rows, columns))
 
+    def of_rows(self, table: Tensor, rows: Tensor) -> Tensor:
+        """The entries of some outputs, `[rows, blocks of inputs]`."""
+        return table[rows // self.outputs] if len(table) > 1 else table.expand(len(rows), -1)
+
+    def check_symmetric(self, bits: int) -> None:
+        """Raise `ModelError` if zero points are not in the middle of all codes."""
+        if self.zero is not None and not bool((self.zero == 2 ** (bits - 1)).all()):
+            raise ModelError("it has zero points, but the settings say that its numbers are symmetric")
+
     def _spread(self, table: Tensor, rows: Tensor, columns: range) -> Tensor:
         """A block's entry for each number."""
-        if len(table) > 1:
-            table = table[rows // self.outputs]
+        table = self.of_rows(table, rows)
         if table.shape[1] == 1:
             return table
         if self.group_of_input is not None:
@@ -62,21 +70,35 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """The numbers that a format can store, as far as products care."""
+class StoredGrid:
+    """The numbers that a module's matrix may have."""
 
     bits: int
-    group: int | None = None  # inputs that share a scale; None: all inputs of an output
+    group: int | None = None  # neighbouring inputs of an output that share a scale; None: all of them
+    zero_points: bool = False  # of unsigned codes
     is_float: bool = False
-    zero_points: bool = False
-    ordered: bool = True  # whether the inputs of a group are neighbours, as far as config.json says
+    irregular: bool = (
+        False  # scales for blocks of several outputs, inputs in groups that are no neighbours, or signed zero points
+    )
+
+    @property
+    def words(self) -> str:
+        """The grid for people."""
+        if self.is_float:
+            return "8-bit floats"
+        return f"{self.bits} bits" + (f" in groups of {self.group}" if self.group else "")
 
 
 class CodeLayout(Protocol):
     """How one module's matrix is stored; `QUANT_METHODS` lists the formats that make layouts."""
 
     @property
-    def grid(self) -> Grid: ...
+    def grid(self) -> StoredGrid: ...
+
+    @property
+    def scale(self) -> str:
+        """The tensor of scales, by the last part of its name."""
+        ...
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         """The module's tensors, by the last part of their names. Raises `ModelError` if blocks do not divide the matrix."""
@@ -127,10 +149,3 @@ def checked_groups(groups: Tensor, count: int) -> Tensor:
     if len(groups) and not 0 <= int(groups.min()) <= int(groups.max()) < count:
         raise ModelError(f"g_idx names groups from {int(groups.min())} to {int(groups.max())}, and there are {count}")
     return groups.long()
-
-
-def pieces_of(rows: range, columns: range, at_once: int) -> Iterator[range]:
-    """Ranges of rows of at most so many numbers."""
-    step = max(1, at_once // max(1, len(columns)))
-    for first in range(rows.start, rows.stop, step):
-        yield range(first, min(first + step, rows.stop))

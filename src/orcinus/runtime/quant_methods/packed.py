@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError
-from orcinus.runtime.quant_methods.layout import Blocks, Grid, Wanted, checked_groups, whole_groups
+from orcinus.runtime.quant_methods.layout import Blocks, StoredGrid, Wanted, checked_groups, whole_groups
 from orcinus.runtime.quant_methods.unpack import unpack, unpack_span
 
 WORD = 32
@@ -33,10 +33,15 @@ class PackedRows:
     group: int | None = None
     symmetric: bool = True
     per_tensor: bool = False
+    ordered_by_activation: bool = False  # the inputs of a group are no neighbours
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.bits, self.group, zero_points=not self.symmetric)
+    def scale(self) -> str:
+        return "weight_scale"
+
+    @property
+    def grid(self) -> StoredGrid:
+        return StoredGrid(self.bits, self.group, zero_points=not self.symmetric, irregular=self.ordered_by_activation)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups = whole_groups(inputs, self.group)
@@ -77,8 +82,12 @@ class Gptq:
     first_version: bool = True  # which stores zero points less 1
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.bits, self.group, zero_points=not self.symmetric, ordered=self.ordered)
+    def scale(self) -> str:
+        return "scales"
+
+    @property
+    def grid(self) -> StoredGrid:
+        return StoredGrid(self.bits, self.group, zero_points=not self.symmetric, irregular=not self.ordered)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups = whole_groups(inputs, self.group)
@@ -116,8 +125,12 @@ class Awq:
     bits: int = 4
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.bits, self.group, zero_points=True)
+    def scale(self) -> str:
+        return "scales"
+
+    @property
+    def grid(self) -> StoredGrid:
+        return StoredGrid(self.bits, self.group, zero_points=True)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups, words = whole_groups(inputs, self.group), whole_groups(outputs, WORD // self.bits, "outputs")
