@@ -57,6 +57,10 @@ QUALITY = {
     "float32, int8 K/V": SIDES["float32"] | INT8_KV,
     "int8, bfloat16, int8 K/V": SIDES["int8, bfloat16"] | INT8_KV,
 }
+COMPARED = (  # the header of rows of `compared`
+    "| format | perplexity | largest difference of a log-probability | mean | same best token | equal greedy tokens |\n"
+    "|---|---|---|---|---|---|"
+)
 PIECE, PIECES = 512, 4  # tokens of a piece of a file, and pieces of all files
 QUANTIZED = [name for name, given in SIDES.items() if "quantization" in given]
 Timed = tuple[float, float]  # milliseconds, and CPU milliseconds
@@ -150,8 +154,7 @@ def iterations(geometry: Geometry, options: argparse.Namespace) -> None:
 
 def quality(options: argparse.Namespace) -> None:
     """Perplexity, logits and greedy tokens of a model."""
-    print("\n| format | perplexity | largest difference of a log-probability | mean | same best token | equal greedy tokens |")
-    print("|---|---|---|---|---|---|")
+    print(f"\n{COMPARED}")
     expected: tuple[Any, Any] | None = None
     for name, side in QUALITY.items():
         with LLM(options.model, **side) as llm:

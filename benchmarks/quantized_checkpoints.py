@@ -23,7 +23,7 @@ import torch
 import transformers as hf
 
 from benchmarks.on_gpu.geometry import TOY_QWEN
-from benchmarks.quantization import SMALL, compared, decodes, in_turn, pieces, score
+from benchmarks.quantization import COMPARED, SMALL, compared, decodes, in_turn, pieces, score
 from orcinus import LLM
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
@@ -67,9 +67,8 @@ def speed(options: argparse.Namespace, to: Path) -> None:
     torch.manual_seed(0)
     config = hf.AutoConfig.from_pretrained(folder)
     hf.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    print(
-        f"\n{geometry.name}\n\n| checkpoint | MiB in files, planned, measured | 1 decode, ms | 8 decodes, ms |\n|---|---|---|---|"
-    )
+    print(f"\n{geometry.name}\n\n| checkpoint | MiB in files, planned, measured | 1 decode, ms | 8 decodes, ms |")
+    print("|---|---|---|---|")
     with ExitStack() as stack:
         given = sides(folder, to, options.dtype)
         memory = {
@@ -98,10 +97,7 @@ def memory_of(folder: Path, dtype: str) -> str:
 
 def quality(options: argparse.Namespace, to: Path) -> None:
     """Perplexity, log-probabilities and greedy tokens of the bundled model."""
-    print(
-        "\nbundled model\n\n| checkpoint | perplexity | largest difference of a log-probability | mean | same best token | equal greedy tokens |"
-    )
-    print("|---|---|---|---|---|---|")
+    print(f"\nbundled model\n{COMPARED}")
     expected: tuple[Any, Any] | None = None
     options.text = []
     for name, side in sides(MODEL_DIR, to, options.dtype).items():

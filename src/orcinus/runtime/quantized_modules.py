@@ -16,10 +16,11 @@ from orcinus.errors import ModelError
 from orcinus.runtime.linear_weight import LayerFormats
 from orcinus.runtime.models import Decoder, Family
 from orcinus.runtime.models.family import Place
-from orcinus.runtime.quant_methods.layout import CodeLayout, StoredGrid, check_module
+from orcinus.runtime.quant_methods.layout import CodeLayout, Grid, check_module
 from orcinus.runtime.quant_methods.scheme import Scheme
 from orcinus.runtime.quantized_tensor import QuantizedTensor, StoredNumbers
 from orcinus.runtime.stored_format import StoredFormat
+from orcinus.runtime.stored_groups import GroupsFormat
 from orcinus.runtime.stored_int8 import Int8Format
 from orcinus.runtime.weight_files import TensorHeader, files_of_tensors, map_tensors
 
@@ -175,13 +176,14 @@ def _kept(modules: Iterable[QuantizedModule], parts: Mapping[str, int]) -> dict[
     for module in modules:
         if module.layer is not None:
             fills = parts[module.layer] if module.place.part is None else 1
-            formats = [format_for(module.layout.grid, module.shape[1], module.scales)] * fills
+            formats = [kept_format(module.layout.grid, module.shape[1], module.scales)] * fills
             found.setdefault(module.layer, []).extend(formats)
     same = {layer: formats[0] for layer, formats in found.items() if len(formats) == parts[layer] and len(set(formats)) == 1}
     return {layer: each for layer, each in same.items() if each is not None}
 
 
-def format_for(grid: StoredGrid, inputs: int, scales: str) -> StoredFormat | None:
-    """The format that keeps integers with scales of a dtype; None: there is none."""
-    del inputs, scales
-    return Int8Format() if Int8Format.suits(grid) else None
+def kept_format(grid: Grid, inputs: int, scales: str) -> StoredFormat | None:
+    """The format that keeps integers with scales of a dtype, in safetensors' words; None: there is none."""
+    if Int8Format.suits(grid):
+        return Int8Format()
+    return GroupsFormat.of(grid, scales) if GroupsFormat.suits(grid, inputs) else None

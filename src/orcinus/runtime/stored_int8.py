@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import LinearWeight, Split
-from orcinus.runtime.quant_methods.layout import Blocks, StoredGrid
+from orcinus.runtime.quant_methods.layout import Blocks, Grid
 from orcinus.runtime.weight_files import TensorHeader
 
 
@@ -61,7 +61,7 @@ class Int8Format:
     product: str = "int8"
 
     @staticmethod
-    def suits(grid: StoredGrid) -> bool:
+    def suits(grid: Grid) -> bool:
         """Whether numbers on this grid are exact in the format, and this processor multiplies them."""
         plain = grid.bits == 8 and grid.group is None and not (grid.is_float or grid.zero_points)
         return plain and not grid.irregular and largest_int8() == FULL

@@ -69,7 +69,7 @@ def _floats() -> Iterator[ServedFormat]:
 
 def _checkpoints() -> Iterator[ServedFormat]:
     for name, grid in GRIDS.items():
-        kept = kept_format(grid)
+        kept = kept_format(grid, WIDTH, "F16")
         if kept is None:
             yield _upcast("quantised safetensors", name, None, torch.bfloat16, grid.bits)
         else:

@@ -70,7 +70,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredGrid:
+class Grid:
     """The numbers that a module's matrix may have."""
 
     bits: int
@@ -93,7 +93,7 @@ class CodeLayout(Protocol):
     """How one module's matrix is stored; `QUANT_METHODS` lists the formats that make layouts."""
 
     @property
-    def grid(self) -> StoredGrid: ...
+    def grid(self) -> Grid: ...
 
     @property
     def scale(self) -> str:

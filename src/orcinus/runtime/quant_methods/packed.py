@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError
-from orcinus.runtime.quant_methods.layout import Blocks, StoredGrid, Wanted, checked_groups, whole_groups
+from orcinus.runtime.quant_methods.layout import Blocks, Grid, Wanted, checked_groups, whole_groups
 from orcinus.runtime.quant_methods.unpack import unpack, unpack_span
 
 WORD = 32
@@ -40,8 +40,8 @@ class PackedRows:
         return "weight_scale"
 
     @property
-    def grid(self) -> StoredGrid:
-        return StoredGrid(self.bits, self.group, zero_points=not self.symmetric, irregular=self.ordered_by_activation)
+    def grid(self) -> Grid:
+        return Grid(self.bits, self.group, zero_points=not self.symmetric, irregular=self.ordered_by_activation)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups = whole_groups(inputs, self.group)
@@ -86,8 +86,8 @@ class Gptq:
         return "scales"
 
     @property
-    def grid(self) -> StoredGrid:
-        return StoredGrid(self.bits, self.group, zero_points=not self.symmetric, irregular=not self.ordered)
+    def grid(self) -> Grid:
+        return Grid(self.bits, self.group, zero_points=not self.symmetric, irregular=not self.ordered)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups = whole_groups(inputs, self.group)
@@ -129,8 +129,8 @@ class Awq:
         return "scales"
 
     @property
-    def grid(self) -> StoredGrid:
-        return StoredGrid(self.bits, self.group, zero_points=True)
+    def grid(self) -> Grid:
+        return Grid(self.bits, self.group, zero_points=True)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         groups, words = whole_groups(inputs, self.group), whole_groups(outputs, WORD // self.bits, "outputs")

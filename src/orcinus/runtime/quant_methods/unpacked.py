@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orcinus.runtime.quant_methods.layout import FLOAT_NAMES, Blocks, StoredGrid, Wanted, whole_groups
+from orcinus.runtime.quant_methods.layout import FLOAT_NAMES, Blocks, Grid, Wanted, whole_groups
 from orcinus.runtime.weight_files import TensorHeader
 
 FLOAT8 = ("F8_E4M3",)
@@ -32,9 +32,9 @@ class Unpacked:
     divisor: float = 1.0  # of the scales
 
     @property
-    def grid(self) -> StoredGrid:
+    def grid(self) -> Grid:
         irregular = self.block_outputs > 1 or self.zero_point
-        return StoredGrid(8, self.group, is_float=self.dtypes == FLOAT8, irregular=irregular)
+        return Grid(8, self.group, is_float=self.dtypes == FLOAT8, irregular=irregular)
 
     def wanted(self, outputs: int, inputs: int) -> dict[str, Wanted]:
         blocked = self.block_outputs > 1  # the last block of a row or a column may be smaller
