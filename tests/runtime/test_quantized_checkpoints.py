@@ -8,21 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from orcinus import LLM, SamplingParams
 from orcinus.build import build
 from orcinus.config import EngineConfig
-from orcinus.errors import ModelError
+from orcinus.errors import ConfigError, ModelError
 from orcinus.plan import Plan, make_plan
 from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import load_model
+from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
 from orcinus.runtime.quant_methods.unpack import unpack
 from tests import quantized_checkpoints as writers
+from tests.checkpoints import BASE, random_model, save
 from tests.product import part
 from tests.quantized_checkpoints import Written, edit_settings, write
 
@@ -47,6 +50,30 @@ INTEGERS: Mapping[str, Written] = {  # that stay integers
     "w8a16": writers.compressed(8),
     "bitsandbytes": writers.bitsandbytes(),
 }
+
+
+GROUPS: Mapping[str, Written] = {  # that stay integers, if groups are multiples of 32
+    "w4a16": writers.compressed(4, group=32, symmetric=False),
+    "gptq": writers.gptq(4, 64),
+    "awq": writers.awq(32),
+    "w4a16-channels": writers.compressed(4),
+    "w3a16": writers.compressed(3, group=32),
+    "w8a16-groups": writers.compressed(8, group=32, packed=False),
+    "gptq-8-bits": writers.gptq(8, 32, symmetric=False, version="gptq_v2"),
+}
+WIDE = {
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose sizes are multiples of 64."""
+    return save(random_model(hf.LlamaConfig(**BASE | WIDE)), tmp_path_factory.mktemp("wide") / "model")
 
 
 def planned(folder: Path, **options: Any) -> Plan:
@@ -107,6 +134,44 @@ def test_integers_are_multiplied_as_they_are_stored(checkpoint: Made, tmp_path: 
     assert all(isinstance(weight, Int8Weight) for weight in layers.values())
     for layer, found in matrices(model).items():
         torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", part("w4a16", "gptq", "awq", full=list(GROUPS)[3:]))
+def test_groups_are_multiplied_as_they_are_stored(wide: Path, tmp_path: Path, kind: str) -> None:
+    quantised, rounded = write(wide, tmp_path, GROUPS[kind])
+    places = (WHOLE, Mesh(2, 1).at(1)) if kind != "gptq" else (WHOLE,)  # half of 192 inputs are three groups of 32
+    for place in places:
+        model, expected = loaded(quantised, place), matrices(loaded(rounded, place))
+        assert all(isinstance(linear.weight, GroupedWeight) for name, linear in model.linears().items() if name != "head")
+        for layer, found in matrices(model).items():
+            torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-6)
+    plan, model = planned(quantised), loaded(quantised)
+    own = sum(linear.num_bytes for linear in model.linears().values()) + sum(each.nbytes for each in model.parameters())
+    assert plan.memory.weights == own
+    assert plan.resolved.notes == ()
+
+
+def test_ranks_that_would_cut_a_group_are_refused(wide: Path, tmp_path: Path) -> None:
+    quantised, _ = write(wide, tmp_path, GROUPS["gptq"])
+    with pytest.raises(ConfigError, match="groups of 64 inputs, and a rank's part would be inputs 0 to 96, which cuts one"):
+        planned(quantised, tp=2)
+
+
+def test_rounded_activations_move_scores_little(wide: Path, tmp_path: Path) -> None:
+    scores = []
+    for folder in write(wide, tmp_path, GROUPS["w4a16"]):
+        with LLM(folder, dtype="float32", max_model_len=48, attention="reference") as llm:
+            output = llm.generate([[5, 9, 2, 40, 7, 61, 33, 8]], SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1))
+            scores.append([row.logprob for row in output[0].prompt_logprobs or () if row is not None])
+    assert scores[0] != scores[1]
+    assert scores[0] == pytest.approx(scores[1], abs=0.15)
+
+
+def test_zero_points_that_nothing_announced_end_the_load(wide: Path, tmp_path: Path) -> None:
+    folder, _ = write(wide, tmp_path, writers.gptq(4, 32, symmetric=False))
+    edit_settings(folder, sym=True)
+    with pytest.raises(ModelError, match="cannot be read: it has zero points, but the settings say that its numbers are symm"):
+        loaded(folder)
 
 
 @INT8
