@@ -22,7 +22,7 @@ from orcinus.profile.tables import digits, markdown
 from orcinus.runtime import device_memory
 from orcinus.runtime.executor import TorchExecutor
 from orcinus.runtime.operator_work import operator_work
-from tests.checkpoints import CONFIGS
+from tests.checkpoints import CONFIGS, MIXED, MIXTURE_CONFIGS
 from tests.commands import orcinus
 
 CONFIG = EngineConfig(dtype="float32", attention="reference")
@@ -143,6 +143,25 @@ def test_calls_and_weights_of_other_architectures(name: str, tmp_path: Path) -> 
         }
         weights = sum(one.num_bytes for kind, one in work.items() if kind not in ("heads", "attention", "embedding"))
         assert weights == model.decode_bytes(1)  # no norms of heads here
+
+
+def test_a_decode_reads_the_experts_that_its_token_passes(tmp_path: Path) -> None:
+    """Two of the three layers have seven experts, of which a token passes three, and a shared one."""
+    config = MIXTURE_CONFIGS[MIXED]()
+    config.architectures = ["Qwen2MoeForCausalLM"]
+    config.save_pretrained(tmp_path)
+    batches = batches_of([1], [CONTEXT], [PROMPT], REPEATS)
+    asked = EngineConfig(model=tmp_path, load_format="dummy", dtype="float32", attention="reference")
+    built = build(profile_config(asked, batches, REPEATS))
+    decode, prompt = ({one.operator: one for one in each.operators} for each in profile(built, batches, REPEATS).batches)
+    assert (decode["router"].calls, decode["gate, up"].calls, decode["activation"].calls, decode["down"].calls) == (2, 5, 5, 5)
+    assert decode["gate, up"].num_bytes == 2 * decode["down"].num_bytes == 4 * 48 * 2 * (2 * (3 * 24 + 40) + 80)
+    assert decode["router"].num_bytes == 4 * 48 * 2 * (7 + 1)
+    assert decode["gate, up"].operations * PROMPT == prompt["gate, up"].operations
+    assert decode["gate, up"].num_bytes <= prompt["gate, up"].num_bytes <= 4 * 48 * 2 * (2 * (7 * 24 + 40) + 80)
+    assert sum(one.num_bytes for name, one in decode.items() if name not in ("heads", "attention", "embedding")) == executor(
+        built
+    ).model.decode_bytes(1)
 
 
 def test_more_bytes_are_not_read_faster(found: Profile) -> None:

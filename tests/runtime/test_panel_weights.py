@@ -82,3 +82,19 @@ def test_only_a_cpu_with_the_vectors_has_panels(monkeypatch: pytest.MonkeyPatch)
     ]:
         monkeypatch.setattr("orcinus.runtime.panel_weights.has", features.__contains__)
         assert can_use_panels.__wrapped__("cpu", dtype) is expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_segments_of_rows_are_multiplied_by_their_own_weights(dtype: torch.dtype) -> None:
+    """To the bit what each product alone gives, with any number of threads."""
+    torch.manual_seed(0)
+    counts = [1, 17, 2, 5]
+    weights, x = [packed(torch.randn(70, 13).to(dtype)) for _ in counts], torch.randn(sum(counts), 13).to(dtype)
+    alone = torch.cat([weight.multiply(rows, None) for weight, rows in zip(weights, torch.split(x, counts), strict=True)])
+    threads = numba.get_num_threads()
+    try:
+        for some in {1, threads}:
+            numba.set_num_threads(some)
+            assert torch.equal(PanelWeight.multiply_segments(weights, x, counts), alone)
+    finally:
+        numba.set_num_threads(threads)

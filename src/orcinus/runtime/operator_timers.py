@@ -18,7 +18,6 @@ from orcinus.runtime.models import Decoder
 from orcinus.runtime.models.fused_layers import FusedLayers
 from orcinus.runtime.models.layer import Layer
 from orcinus.runtime.models.mixture import Mixture
-from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.operator_work import OperatorKind
 
 Target = tuple[object, str, OperatorKind]  # an object, the attribute that is called, and what the call is
@@ -134,10 +133,13 @@ def _of_model(model: Decoder) -> Iterator[Target]:
         yield layer.attention.out, "forward", OperatorKind.OUTPUT
         if isinstance(layer.mlp, Mixture):
             yield layer.mlp, "forward", OperatorKind.ROUTER  # what is left of it without its MLPs
-        for mlp in layer.mlp.modules():
-            if isinstance(mlp, MLP):
-                yield mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
-                yield mlp.up, "forward", OperatorKind.UP
-                yield mlp.down, "forward", OperatorKind.DOWN
+            yield layer.mlp, "up", OperatorKind.UP
+            yield layer.mlp, "activate", OperatorKind.ACTIVATION
+            yield layer.mlp, "down", OperatorKind.DOWN
+        mlp = layer.mlp.shared if isinstance(layer.mlp, Mixture) else layer.mlp
+        if mlp is not None:
+            yield mlp, "forward", OperatorKind.ACTIVATION  # what is left of it without both products
+            yield mlp.up, "forward", OperatorKind.UP
+            yield mlp.down, "forward", OperatorKind.DOWN
     yield model.norm, "forward", OperatorKind.NORMS
     yield model.head, "forward", OperatorKind.HEAD

@@ -9,7 +9,7 @@ operator before has just written them. So a floor is a bound from below, also wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -146,18 +146,17 @@ def _mlp(mlp: MLP, tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
 
 
 def _mixture(mixture: Mixture, tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
-    """Reads the experts that an even router chooses; which ones a router really chooses, no plan can know."""
-    yield OperatorKind.ROUTER, _product(mixture.router, tokens)
-    if mixture.shared_gate is not None:
-        yield OperatorKind.ROUTER, _product(mixture.shared_gate, tokens)
+    """The experts are those that had tokens in the mixture's last iteration: a router's choice is not known before."""
+    scores = [_product(linear, tokens) for linear in (mixture.router, mixture.shared_gate) if linear is not None]
+    yield OperatorKind.ROUTER, replace(total(scores), calls=1)
     if mixture.shared is not None:
         yield from _mlp(mixture.shared, tokens)
     expert = next(iter(mixture.experts.values()))
     assert isinstance(expert, MLP)
-    chosen, passed = mixture.spec.expected_experts(tokens), mixture.spec.per_token * tokens
+    passed = mixture.spec.per_token * tokens
     for kind, linear in ((OperatorKind.UP, expert.up), (OperatorKind.DOWN, expert.down)):
         whole = _product(linear, passed)
-        yield kind, OperatorWork(1, round(chosen * whole.num_bytes), whole.operations)
+        yield kind, OperatorWork(1, mixture.num_active * whole.num_bytes, whole.operations)
     yield OperatorKind.ACTIVATION, OperatorWork(1)
 
 

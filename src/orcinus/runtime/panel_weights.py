@@ -5,6 +5,7 @@ A row of a product has the same bits in every batch, and a product of few rows t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from orcinus.runtime.cpu_kernels.elements import LOADED, array
-from orcinus.runtime.cpu_kernels.panel_product import PANEL, panel_product
+from orcinus.runtime.cpu_kernels.panel_product import PANEL, panel_product, segmented_panel_product
 from orcinus.runtime.cpu_kernels.vectors import has
 from orcinus.runtime.linear_weight import LinearWeight, PackedWeight, Split
 
@@ -63,12 +64,21 @@ class PanelWeight(PackedWeight):
         """Bytes of the numbers; the last panel may have some more."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
+    @staticmethod
+    def multiply_segments(weights: Sequence[PanelWeight], x: Tensor, counts: Sequence[int]) -> Tensor:
+        """Segments of rows, each times its own weight: the first `counts[0]` rows times the first one, and so on."""
+        like, panels = weights[0], [weight.panels for weight in weights]
+        out = torch.empty(len(x), like.shape[0], dtype=x.dtype)
+        segmented_panel_product(array(like._even(x)), panels, list(counts), like.padded(None), array(out))
+        return out
+
+    def _even(self, x: Tensor) -> Tensor:
+        """x with as many inputs as there are in the panels: pairs of bfloat16."""
+        return F.pad(x, (0, 1)) if self.dtype is torch.bfloat16 and self.shape[1] % 2 else x
+
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        outputs, inputs = self.shape
-        if self.dtype is torch.bfloat16 and inputs % 2:
-            x = F.pad(x, (0, 1))
-        out = torch.empty(len(x), outputs, dtype=x.dtype)
-        panel_product(array(x), self.panels, self.padded(bias), array(out))
+        out = torch.empty(len(x), self.shape[0], dtype=x.dtype)
+        panel_product(array(self._even(x)), self.panels, self.padded(bias), array(out))
         return out
 
     def padded(self, bias: Tensor | None) -> NDArray[np.float32]:

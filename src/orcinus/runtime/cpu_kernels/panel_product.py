@@ -24,6 +24,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -185,6 +186,43 @@ def multiply_panels(x, panels, bias, out):
 
 
 multiply_panels = keep_compiled(multiply_panels)
+
+
+@intrinsic
+def _panels_at(_, like, address):
+    """An array like `like`, of the same shape, whose first element is at `address`."""
+
+    def generate(context, builder, signature, arguments):
+        found = context.make_array(signature.args[0])(context, builder, arguments[0])
+        found.data = builder.inttoptr(arguments[1], found.data.type)
+        return impl_ret_borrowed(context, builder, signature.return_type, found._getvalue())
+
+    return like(like, types.int64), generate
+
+
+@numba.njit(parallel=True, error_model="numpy")
+def _multiply_segments(x, like, addresses, starts, threads, bias, out):
+    panels = len(like)
+    for thread in numba.prange(threads):
+        for unit in range(thread, len(addresses) * panels, threads):
+            segment, number = unit // panels, unit % panels
+            first, last = starts[segment], starts[segment + 1]
+            _panel(np.int64(number), x[first:last], _panels_at(like, addresses[segment]), bias, out[first:last])
+
+
+_multiply_segments = keep_compiled(_multiply_segments)
+
+
+def segmented_panel_product(
+    x: NDArray[Any], weights: list[NDArray[Any]], counts: list[int], bias: NDArray[np.float32], out: NDArray[Any]
+) -> None:
+    """The same for segments of rows, each with a weight of its own: the first `counts[0]` rows times `weights[0]`, and so on.
+
+    The weights are panels of one shape. Threads take turns at the panels of each weight, so that all have equally many rows.
+    """
+    addresses = np.array([weight.ctypes.data for weight in weights])
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    _multiply_segments(x, weights[0], addresses, starts, numba.get_num_threads(), bias, out)
 
 
 def panel_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:

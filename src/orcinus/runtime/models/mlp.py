@@ -27,8 +27,10 @@ class MLP(nn.Module):
         self.up = make.linear("up", spec.hidden_size, width * len(parts), Split(SplitKind.COLUMN, parts), bias=spec.mlp_bias)
         self.down = make.linear("down", width, spec.hidden_size, Split(SplitKind.ROW, parts[:1]), bias=spec.mlp_bias)
 
+    def activate(self, x: Tensor) -> Tensor:
+        """act(gate) · up, or act(up), of what `up` gives."""
+        return self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
+
     def forward(self, x: Tensor, adapters: Sequence[Segment] = ()) -> Tensor:
-        x = self.up(x, adapters)
-        x = self.operators.gated(x, self.activation) if self.gated else self.operators.activated(x, self.activation)
-        out: Tensor = self.down(x, adapters)
+        out: Tensor = self.down(self.activate(self.up(x, adapters)), adapters)
         return out
