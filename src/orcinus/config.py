@@ -26,7 +26,11 @@ WORDS = (  # field, its types, their description
     ("ray_address", str, "host:port, or auto"),
 )
 TYPES: tuple[tuple[tuple[str, ...], type, str], ...] = (  # fields, their type, its description
-    (("load_format", "order", "kv", "speculative", "dtype", "kv_cache_dtype", "device", "attention"), str, "a string"),
+    (
+        ("load_format", "model_impl", "order", "kv", "speculative", "dtype", "kv_cache_dtype", "device", "attention"),
+        str,
+        "a string",
+    ),
     (("enforce_eager", "deterministic", "merge_lora"), bool, "True or False"),
     (("seed",), int, "a whole number"),
 )
@@ -46,6 +50,7 @@ Adapters: TypeAlias = "Mapping[str, str | Path] | Sequence[str | Sequence[str]]"
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 QUANTIZATIONS = ("int8", "int4")  # the more exact one first
 KV_CACHE_DTYPES = ("auto", "int8")
+MODEL_IMPLS = ("auto", "orcinus", "transformers")  # as in vLLM
 LAUNCHERS = ("local", "ray")
 
 
@@ -109,6 +114,8 @@ def _check_share(share: float | None) -> None:
 def _check_weights(config: EngineConfig) -> None:
     if config.load_format not in LOAD_FORMATS:
         raise ConfigError(f"unknown load_format {config.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
+    if config.model_impl not in MODEL_IMPLS:
+        raise ConfigError(f"unknown model_impl {config.model_impl!r}: choose {', '.join(MODEL_IMPLS)}")
     if config.quantization is not None and config.quantization not in QUANTIZATIONS:
         raise ConfigError(f"unknown quantization {config.quantization!r}: choose {', '.join(QUANTIZATIONS)}, or leave it out")
     if config.kv_cache_dtype not in KV_CACHE_DTYPES:
@@ -172,6 +179,11 @@ class EngineConfig:
     )
     load_format: str = option(
         "auto", "Weights: auto (the checkpoint's) or dummy (random ones, which need config.json alone, to measure a geometry)."
+    )
+    model_impl: str = option(
+        "auto",
+        "Whose code runs the layers: orcinus (a row of `orcinus models`), transformers (its own code over our attention and "
+        "K/V memory: more architectures, slower), or auto (orcinus where there is a row).",
     )
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     quantization: str | None = option(

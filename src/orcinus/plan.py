@@ -25,7 +25,7 @@ from orcinus.memory.footprint import FIXED, working_bytes
 from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest, rounded_down
 from orcinus.runtime.attention import WITH_KERNELS, choose_backend
 from orcinus.runtime.attention import check as check_backend
-from orcinus.runtime.checkpoint import Checkpoint, match, open_checkpoint, outline, with_quantized, with_weights
+from orcinus.runtime.checkpoint import Checkpoint, open_checkpoint, outline, used_tensors, with_quantized, with_weights
 from orcinus.runtime.data_sheets import device_of, known_device, known_model
 from orcinus.runtime.device import Device, choose_device, device_kind
 from orcinus.runtime.device_memory import memory_available, memory_total
@@ -36,6 +36,8 @@ from orcinus.runtime.models.rope import rope_notes
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes
 from orcinus.runtime.quantization import planned_ranks, quantization_notes
+from orcinus.runtime.switches import check_model_impl, check_switches
+from orcinus.runtime.transformers_backend import TransformersSpec
 from orcinus.runtime.weight_files import has_weights
 from orcinus.tiny import MODEL_DIR
 
@@ -174,6 +176,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
         model = _find(config)
     else:
         model = PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
+    check_model_impl(config, model.checkpoint.spec, shape_only=shape is not None)
     model = replace(model, adapters=open_adapters(adapter_pairs(config.lora), model.checkpoint))
     sheet = known_device(config.device) if known else None
     if sheet is not None:
@@ -189,11 +192,11 @@ def _find(config: EngineConfig) -> PlannedModel:
     dummy = config.load_format == "dummy"
     folder, files = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
     complete = dummy or has_weights(folder)
-    checkpoint = with_quantized(open_checkpoint(folder), files, device_kind(config.device), dummy=dummy)
+    checkpoint = with_quantized(open_checkpoint(folder, config.model_impl), files, device_kind(config.device), dummy=dummy)
     checkpoint = with_weights(checkpoint, files, readable=complete)
     shape = outline(checkpoint.spec, formats=checkpoint.formats)
-    places = {} if dummy else match(checkpoint, shape, checkpoint.headers(files))
-    return PlannedModel(checkpoint, shape.num_parameters, checkpoint.saved_bytes(places, files), complete)
+    used = () if dummy else used_tensors(checkpoint, files)
+    return PlannedModel(checkpoint, shape.num_parameters, checkpoint.saved_bytes(used, files), complete)
 
 
 def _decide(
@@ -289,8 +292,10 @@ def _space(
 
 
 def _captures(config: EngineConfig, device: Device, attention: str, spec: DecoderSpec) -> bool:
-    """Whether CUDA graphs capture forward passes: not sums over ranks (untried), nor experts, whose tokens the CPU counts."""
-    fixed = config.tp == 1 and not spec.num_experts
+    """Whether CUDA graphs capture forward passes: not what is untried (sums over ranks, transformers' layers), nor experts,
+    whose tokens the CPU counts.
+    """
+    fixed = config.tp == 1 and not spec.num_experts and not isinstance(spec, TransformersSpec)
     return device.device.type == "cuda" and attention in WITH_KERNELS and not config.enforce_eager and fixed
 
 
@@ -332,22 +337,6 @@ def _check_names(config: EngineConfig) -> None:
         raise ConfigError(f"unknown K/V manager {config.kv!r}: choose {', '.join(KV_MANAGERS)}")
 
 
-def _check_switches(config: EngineConfig, device: Device, attention: str) -> None:
-    """Raise `ConfigError` for a switch that means nothing on this device."""
-    if config.enforce_eager and device.device.type == "cpu":
-        raise ConfigError("enforce_eager is for GPUs, where it turns CUDA graphs off: leave it out on a CPU")
-    if config.speculative != "none" and device.device.type == "cuda":
-        raise ConfigError("speculative is for CPUs: on a GPU it is untried, and would end overlap; leave it out")
-    if not config.deterministic:
-        return
-    if device.device.type != "cpu":
-        raise ConfigError("deterministic is for CPUs: leave it out on a GPU")
-    if attention != "cpu":
-        raise ConfigError(f"deterministic needs attention cpu, not {attention!r}: leave one of them out")
-    if config.tp * config.pp > 1:
-        raise ConfigError("deterministic is for a model on one device: leave out tp and pp, or deterministic")
-
-
 def _policy(config: EngineConfig) -> Policy:
     return make_policy(config.policy) if isinstance(config.policy, str) else config.policy
 
@@ -358,7 +347,7 @@ def _attention(config: EngineConfig, device: Device, spec: DecoderSpec, *, known
     attention = "triton" if auto else choose_backend(config.attention, device.device)
     if not known:
         check_backend(attention, device.device, device.dtype, spec.head_dim, spec.soft_cap)
-    _check_switches(config, device, attention)
+    check_switches(config, device, attention, spec)
     return attention
 
 

@@ -26,6 +26,7 @@ def models(
 
     Any folder or hub repository whose config.json names one of these architectures works, and a GGUF file of those with a name
     in the column GGUF: `--model FOLDER`, `--model OWNER/NAME`, `--model FILE`. Without --model the bundled model is used.
+    Other decoders run through transformers where they can: `orcinus plan FOLDER` says whether.
 
     `orcinus models --local` lists the models that were downloaded (see `orcinus pull`), and says from their headers whether
     they run here.
@@ -62,6 +63,8 @@ def _known(measure: bool, as_json: bool) -> None:
     for name, family in ARCHITECTURES.items():
         table.add_row(name, family.examples, ", ".join(gguf.get(name, [])))
     console.print(table)
+    others = "Other decoders of transformers run through its own code where they can (docs/architectures.md)."
+    console.print(f"\n{others}", soft_wrap=True, highlight=False)
     console.print()
     console.print(_formats(formats, speeds))
     console.print()

@@ -11,6 +11,7 @@ from orcinus.errors import ConfigError
 from orcinus.memory.budget import mib
 from orcinus.plan import make_plan
 from orcinus.runtime.attention import WITH_KERNELS
+from orcinus.runtime.transformers_backend import TransformersSpec
 
 WARM_UPS = 3  # iterations that are not measured
 
@@ -86,6 +87,11 @@ def profile_config(
     if plan.device.device.type != "cpu" or plan.resolved.attention in WITH_KERNELS:
         raise ConfigError(
             "profile is for CPUs: its timers would see launches of a GPU, not its kernels; leave out --device and --attention"
+        )
+    if isinstance(plan.model.checkpoint.spec, TransformersSpec):
+        raise ConfigError(
+            f"profile puts timers on layers of our own, and those of {plan.resolved.architecture} are transformers': "
+            "choose a model of `orcinus models`"
         )
     longest, positions = max(sum(batch.lengths(repeats)) for batch in batches), plan.model.checkpoint.spec.longest_request
     if config.max_model_len is None and longest > positions:

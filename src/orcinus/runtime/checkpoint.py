@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,13 +33,20 @@ from orcinus.runtime.models import (
     Piece,
     Place,
 )
-from orcinus.runtime.models.read_spec import read_spec
+from orcinus.runtime.models.read_spec import find_architecture, read_spec
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
 from orcinus.runtime.quant_methods import read_scheme
 from orcinus.runtime.quantized_modules import QuantizedModules, find_modules
 from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
+from orcinus.runtime.transformers_backend import (
+    TransformersSpec,
+    check_weights,
+    load_transformers_model,
+    outline_of,
+    read_transformers_spec,
+)
 from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
@@ -85,13 +92,21 @@ class Checkpoint:
         return sum(files[name].num_bytes for name in read)
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path, model_impl: str = "auto") -> Checkpoint:
     """Read the config of a folder or GGUF file.
 
-    Raises `ModelError` if it is missing, broken, or of an unknown architecture.
+    `model_impl` says whose code runs its layers: ours, transformers', or ours if there is a row for it. Raises `ModelError` if
+    the config is missing, broken, or of an architecture that cannot run so.
     """
     config = read_config(folder)
-    architecture = _architecture(config, folder)
+    if model_impl == "transformers":
+        return _transformers_checkpoint(config, folder, f"model_impl transformers cannot run {folder}")
+    try:
+        architecture = find_architecture(config, folder)
+    except ModelError as unknown:
+        if model_impl == "orcinus":
+            raise
+        return _transformers_checkpoint(config, folder, f"{unknown}; transformers' code for it cannot run here, either")
     dtype = _saved_dtype(config, folder)
     family = ARCHITECTURES[architecture]
     try:
@@ -104,6 +119,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(folder, architecture, spec, dtype)
     spec = scaled_rope(replace(spec, norm_offset=0.0), folder)  # llama.cpp's converter adds the offset
     return Checkpoint(folder, architecture, spec, dtype, gguf=read_gguf(folder).architecture)
+
+
+def _transformers_checkpoint(config: Mapping[str, Any], folder: Path, refusal: str) -> Checkpoint:
+    """A checkpoint whose layers are transformers'. Raises `ModelError`, which begins with `refusal`."""
+    spec = read_transformers_spec(config, folder, refusal)
+    return Checkpoint(folder, spec.architecture, spec, _saved_dtype(config, folder), notes=spec.notes)
 
 
 def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device: str) -> Checkpoint:
@@ -148,6 +169,8 @@ def with_weights(checkpoint: Checkpoint, files: Mapping[str, TensorHeader], *, r
     floats = [tensor for tensor in tensors.values() if tensor.dtype in FLOATS]
     if checkpoint.dtype is None and floats:
         checkpoint = replace(checkpoint, dtype=FLOATS[max(floats, key=lambda tensor: tensor.num_bytes).dtype])
+    if isinstance(checkpoint.spec, TransformersSpec):
+        return checkpoint
     places = {place.parameter: name for name in tensors if (place := checkpoint.family.place(name))}
     if not (checkpoint.spec.tied and HEAD in places and EMBEDDING in places):
         return checkpoint
@@ -179,7 +202,8 @@ def outline(
     Raises `ConfigError` if it is impossible.
     """
     make = Factory(torch.device("meta"), dtype, formats=formats, quantization=quantization, place=place)
-    return Decoder(spec, ATTENTION["reference"](), make)
+    attend = ATTENTION["reference"]()
+    return outline_of(spec, attend, make) if isinstance(spec, TransformersSpec) else Decoder(spec, attend, make)
 
 
 def load_model(
@@ -205,6 +229,9 @@ def load_model(
     in all. Raises `ModelError` if weights and config disagree.
     """
     make = Factory(device.device, device.dtype, operators, checkpoint.formats, quantization, place, collectives)
+    if isinstance(checkpoint.spec, TransformersSpec):
+        folder = None if dummy else checkpoint.folder
+        return load_transformers_model(checkpoint.spec, folder, checkpoint.dtype, attend, make, progress)
     model = Decoder(checkpoint.spec, attend, make)
     if dummy:
         whole = outline(checkpoint.spec)
@@ -268,6 +295,14 @@ def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iter
         yield name, MappedTensor(tensor, orders.get(name))
     if checkpoint.quantized is not None:  # after biases, so that each layer gets its final form when its matrix is there
         yield from checkpoint.quantized.read(checkpoint.folder, made, orders)
+
+
+def used_tensors(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader]) -> Collection[str]:
+    """The names of the tensors that are loaded. Raises `ModelError` if they do not fit the config."""
+    if isinstance(checkpoint.spec, TransformersSpec):
+        check_weights(checkpoint.spec, checkpoint.folder, tensors)
+        return tensors
+    return match(checkpoint, outline(checkpoint.spec, formats=checkpoint.formats), checkpoint.headers(tensors))
 
 
 def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
@@ -343,22 +378,6 @@ def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place
     if list(tensor.shape) != wanted:
         has = f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}"
         raise ModelError(f"{has}, but {checkpoint.config_name} wants {wanted}")
-
-
-def _architecture(config: Mapping[str, Any], folder: Path) -> str:
-    """The architecture that a config names, or else the one of its model_type."""
-    named, kind = config.get("architectures"), config.get("model_type")
-    listed = named if isinstance(named, list) else [] if named is None else [named]
-    if not listed:
-        found = next((name for name, family in ARCHITECTURES.items() if family.model_type == kind), None)
-        if found is None:
-            raise ModelError(f"model_type {shown(kind)} in {folder} is not supported: see `orcinus models`")
-        return found
-    for name, family in ARCHITECTURES.items():
-        if name in listed or family.base in listed:
-            return name
-    names = ", ".join(str(name) if isinstance(name, str) else shown(name) for name in listed[:3])
-    raise ModelError(f"architecture {names[:100]} in {folder} is not supported: see `orcinus models`")
 
 
 def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:

@@ -72,7 +72,7 @@ def profile(
 
     `choose` makes tokens of logits `[requests, vocab_size]` in the model's dtype. Raises `torch.OutOfMemoryError`.
     """
-    kv = kv_cache.allocate(len(model.layers), 1, model.num_kv_heads, block_size, model.spec.head_dim, dtype, device)
+    kv = kv_cache.allocate(len(model.stage), 1, model.num_kv_heads, block_size, model.spec.head_dim, dtype, device)
     meter.start()
     run = Eager(model, kv, Inputs(Link(device), block_size))
     for batch in largest_batches(limits, block_size):

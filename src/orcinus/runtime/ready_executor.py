@@ -17,7 +17,7 @@ from orcinus.runtime.transfers import Link
 
 def allocate_kv(model: Decoder, device: Device, num_blocks: int, block_size: int, kv_cache_dtype: str) -> tuple[LayerKV, ...]:
     """K/V memory for the layers and heads that this decoder holds. Raises `ConfigError` if memory is short."""
-    sizes = len(model.layers), num_blocks, model.num_kv_heads, block_size, model.spec.head_dim
+    sizes = len(model.stage), num_blocks, model.num_kv_heads, block_size, model.spec.head_dim
     with told_if_short("keys and values"):
         return kv_cache.allocate(*sizes, device.dtype, device.device, kv_cache_dtype)
 

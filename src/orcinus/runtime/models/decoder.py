@@ -78,6 +78,11 @@ class Decoder(nn.Module):
         """Key and value heads of this rank."""
         return self.heads.num_kv_heads
 
+    @property
+    def mlp_columns(self) -> int:
+        """Most columns that this rank has of an MLP; 0 if all layers have experts."""
+        return max((mlp.down.weight.shape[1] for mlp in self.mlps() if isinstance(mlp, MLP)), default=0)
+
     def mlps(self) -> Iterator[MLP | Mixture]:
         """The MLP or the mixture of every layer of the stage."""
         for layer in self.layers.values():

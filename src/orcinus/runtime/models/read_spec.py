@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from orcinus.disk_cache import DiskCache
 from orcinus.errors import ModelError
 from orcinus.model_config import LARGEST, check_sizes, shown
 from orcinus.runtime.models import families, family, mixture_families, rope, rows, spec
+from orcinus.runtime.models.families import ARCHITECTURES
 from orcinus.runtime.models.family import Family
 from orcinus.runtime.models.rope import SPELLINGS, check_rope
 from orcinus.runtime.models.spec import DecoderSpec
@@ -24,6 +26,22 @@ READ_ANYWHERE = {"head_dim", "partial_rotary_factor", "original_max_position_emb
 READ_ANYWHERE |= {"rotary_pct", "rotary_emb_base", "rope_local_base_freq", "sliding_window_pattern"}  # older names
 SOURCES = (__file__, *(module.__file__ for module in (families, family, mixture_families, rope, rows, spec)))
 KEPT = DiskCache("specs", ("transformers",), SOURCES)
+
+
+def find_architecture(config: Mapping[str, Any], folder: Path) -> str:
+    """The architecture that a config names, or else the one of its model_type."""
+    named, kind = config.get("architectures"), config.get("model_type")
+    listed = named if isinstance(named, list) else [] if named is None else [named]
+    if not listed:
+        found = next((name for name, row in ARCHITECTURES.items() if row.model_type == kind), None)
+        if found is None:
+            raise ModelError(f"model_type {shown(kind)} in {folder} is not supported: see `orcinus models`")
+        return found
+    for name, row in ARCHITECTURES.items():
+        if name in listed or row.base in listed:
+            return name
+    names = ", ".join(str(name) if isinstance(name, str) else shown(name) for name in listed[:3])
+    raise ModelError(f"architecture {names[:100]} in {folder} is not supported: see `orcinus models`")
 
 
 def read_spec(config: Mapping[str, Any], row: Family) -> DecoderSpec:

@@ -68,7 +68,7 @@ def _sizes(part: Decoder, prepacked: bool, products: frozenset[str], kv_cache_dt
         spec,
         num_heads=part.heads.num_heads,
         num_kv_heads=part.heads.num_kv_heads,
-        intermediate_size=max((mlp.down.weight.shape[1] for mlp in mlps if isinstance(mlp, MLP)), default=0),
+        intermediate_size=part.mlp_columns,
         mixture=None if spec.mixture is None else replace(spec.mixture, shared_size=max(map(_shared_columns, mlps))),
         sparse=spec.sparse[stage],
         vocab_size=spec.vocab_size if part.place.last else 0,
