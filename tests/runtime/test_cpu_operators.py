@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from orcinus.runtime.cpu_kernels.argmax import BLOCK, argmax
 from orcinus.runtime.cpu_kernels.elements import MANY
 from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.operators import ACTIVATIONS, PLAIN
@@ -48,3 +49,27 @@ def test_activations_of_numbers_far_from_zero(activation: str) -> None:
     gate = torch.tensor([[-1e30, -1e4, -100.0, -0.0, 0.0, 100.0, 1e4, 1e30]])
     found = OURS.gated(torch.cat((gate, torch.ones_like(gate)), dim=1), activation)
     assert found.equal(gate.clamp(min=0))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [1, 5, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+def test_the_likeliest_token_is_the_first_of_the_largest(size: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    rows = torch.stack((torch.randn(size), -torch.rand(size) - 1, torch.zeros(size), torch.randint(0, 3, (size,)).float())).to(
+        dtype
+    )
+    rows[2, : size // 2] = -0.0  # equal to 0, so the first wins
+    tokens, finite = argmax(rows)
+    assert tokens.tolist() == [int((row == row.max()).nonzero()[0, 0]) for row in rows.float()]
+    assert finite.all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("place", [0, BLOCK + 3, 2 * BLOCK])
+def test_rows_that_are_not_finite_are_found(place: int, dtype: torch.dtype) -> None:
+    logits = torch.zeros(6, 2 * BLOCK + 1, dtype=dtype)
+    for row, poison in enumerate((torch.nan, -torch.nan, torch.inf, -torch.inf, torch.finfo(dtype).max)):
+        logits[row, place] = poison
+    tokens, finite = argmax(logits)
+    assert finite.tolist() == [False] * 4 + [True] * 2
+    assert tokens[4:].tolist() == [place, 0]

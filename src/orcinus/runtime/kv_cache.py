@@ -12,6 +12,7 @@ from torch import Tensor
 
 from orcinus.runtime.cpu_kernels.elements import ZERO, KVArrays, array
 from orcinus.runtime.cpu_kernels.quantized_rows import dequantize_rows, quantize_rows
+from orcinus.runtime.huge_pages import zeros
 from orcinus.runtime.pack import PackedBatch
 
 
@@ -94,8 +95,8 @@ def allocate(
     """
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
     if kv_cache_dtype != "int8":
-        memory = torch.zeros(shape, dtype=dtype, device=device)
+        memory = zeros(shape, dtype) if device.type == "cpu" else torch.zeros(shape, dtype=dtype, device=device)
         return tuple(LayerKV(layer[0], layer[1]) for layer in memory)
-    memory, scales = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[:-1])
+    memory, scales = zeros(shape, torch.uint8), zeros(shape[:-1], torch.float32)
     pairs = zip(memory, scales, strict=True)
     return tuple(LayerKV(layer[0], layer[1], KVScales(scale[0], scale[1], dtype)) for layer, scale in pairs)

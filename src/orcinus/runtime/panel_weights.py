@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from orcinus.runtime.cpu_kernels.elements import LOADED, array
 from orcinus.runtime.cpu_kernels.panel_product import PANEL, panel_product, segmented_panel_product
 from orcinus.runtime.cpu_kernels.vectors import has
+from orcinus.runtime.huge_pages import zeros
 from orcinus.runtime.linear_weight import LinearWeight, PackedWeight, Split
 
 
@@ -53,7 +54,7 @@ class PanelWeight(PackedWeight):
             plain = F.pad(plain, (0, 1))
         words = plain.contiguous().view(torch.int32 if pairs else torch.float32)
         whole, rest = divmod(outputs, PANEL)
-        packed = torch.zeros(whole + bool(rest), words.shape[1], PANEL, dtype=words.dtype)
+        packed = zeros((whole + bool(rest), words.shape[1], PANEL), words.dtype)
         packed[:whole].copy_(words[: whole * PANEL].view(whole, PANEL, words.shape[1]).transpose(1, 2))
         if rest:
             packed[whole, :, :rest].copy_(words[whole * PANEL :].t())

@@ -12,7 +12,8 @@ from torch import Tensor
 from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, array, load
 
-LANES = 16  # running maxima side by side, which LLVM turns into vectors
+BLOCK = 512  # logits whose largest one is found before it is compared with the others
+LEAST, WITHOUT_SIGN, INFINITE = np.int32(-(2**31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 
 
 def argmax(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -25,29 +26,35 @@ def argmax(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return tokens, finite
 
 
+@numba.njit(forceinline=True)
+def _bits(x):
+    """A number's bits, -0 as 0."""
+    return np.float32(load(x) + F32(0)).view(np.int32)
+
+
+@numba.njit(forceinline=True)
+def _in_order(bits):
+    """Bits as an integer that is in the numbers' order: LLVM makes vectors of maxima of integers, not of floats."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & WITHOUT_SIGN))
+
+
 @numba.njit(parallel=True, error_model="numpy")
 def _argmax(logits, tokens, finite):
     size = logits.shape[1]
-    whole = size // LANES * LANES
     for row in numba.prange(len(logits)):
-        peaks, wrong = np.full(LANES, F32(-np.inf)), np.zeros(LANES, np.float32)
-        for begin in range(0, whole, LANES):
-            for lane in range(LANES):
-                x = load(logits[row, begin + lane])
-                wrong[lane] += x - x  # 0, but NaN for NaN and infinities
-                peaks[lane] = max(peaks[lane], x)
-        peak, damage = F32(-np.inf), F32(0)
-        for lane in range(LANES):
-            peak, damage = max(peak, peaks[lane]), damage + wrong[lane]
-        for at in range(whole, size):
-            x = load(logits[row, at])
-            peak, damage = max(peak, x), damage + (x - x)
-        finite[row] = damage == 0
-        tokens[row] = 0
-        for at in range(size):
-            if load(logits[row, at]) == peak:
-                tokens[row] = at
-                break
+        peak, place, largest = LEAST, 0, np.int32(0)
+        for begin in range(0, size, BLOCK):
+            block, top = logits[row, begin : min(begin + BLOCK, size)], LEAST
+            for i in range(len(block)):
+                bits = _bits(block[i])
+                largest = max(largest, np.int32(bits & WITHOUT_SIGN))
+                top = max(top, _in_order(bits))
+            if top > peak:
+                peak, place = top, begin
+        finite[row] = largest < INFINITE  # NaNs are larger
+        while place < size - 1 and _in_order(_bits(logits[row, place])) != peak:
+            place += 1
+        tokens[row] = place
 
 
 _argmax = keep_compiled(_argmax)
