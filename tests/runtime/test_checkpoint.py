@@ -157,7 +157,7 @@ def test_a_file_is_no_folder(folder: Path) -> None:
 
 
 def test_a_hub_repository_without_network_says_what_to_do() -> None:
-    with pytest.raises(ModelError, match="is not in the cache .*, and HF_HUB_OFFLINE forbids downloads: unset it"):
+    with pytest.raises(ModelError, match="is not in the cache .*, and HF_HUB_OFFLINE forbids downloads: unset HF_HUB_OFFLINE"):
         find_model("some-owner/some-model")
 
 

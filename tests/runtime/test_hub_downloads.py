@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,18 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(hub: Hub, model: dict[s
     assert int(rest.removeprefix("bytes=").removesuffix("-")) >= size // 2 - 1000
 
 
+def test_what_interrupted_processes_left_is_removed(hub: Hub, model: dict[str, bytes], tmp_path: Path) -> None:
+    blobs = tmp_path / "cache" / "models--some-owner--some.model" / "blobs"
+    blobs.mkdir(parents=True)
+    old, new, resumed = blobs / "etag.0123abcd.incomplete", blobs / "etag.4567abcd.incomplete", blobs / "etag.incomplete"
+    for part in (old, new, resumed):
+        part.write_bytes(b"half")
+    for part in (old, resumed):
+        os.utime(part, (0, 0))
+    find_model(NAME)
+    assert [part.exists() for part in (old, new, resumed)] == [False, True, True]
+
+
 def test_complete_files_are_not_sent_again(hub: Hub, model: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = find_model(NAME)
     hub.asked.clear()
@@ -110,7 +123,9 @@ def test_complete_files_are_not_sent_again(hub: Hub, model: dict[str, bytes], mo
 
 def test_without_a_network_the_cache_is_used(hub: Hub, model: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=f"{NAME} is not in the cache .*, and HF_HUB_OFFLINE forbids downloads: unset it"):
+    with pytest.raises(
+        ModelError, match=f"{NAME} is not in the cache .*, and HF_HUB_OFFLINE forbids downloads: unset HF_HUB_OFFLINE"
+    ):
         find_model(NAME)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     make_plan(EngineConfig(model=NAME))  # which keeps the config

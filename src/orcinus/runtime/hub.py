@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -32,6 +33,8 @@ KIND = re.compile(r"[-._/]((?:I?Q|TQ|BF|F|MXFP)\d+\w*)\.gguf", re.IGNORECASE)  #
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^:]*))?(?::([\w.-]+)|/([\w.-]+(?:/[\w.-]+)*\.gguf))?", re.DOTALL)
 REVISION = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+ABANDONED = "*.????????.incomplete"  # parts of downloads that no other process goes on with
+ABANDONED_S = 3600  # without a byte; a transfer waits for seconds
 GIB = 2**30
 Progress = Callable[[int, int], None]  # bytes that were downloaded, and bytes in all
 
@@ -322,6 +325,7 @@ def _fetch(name: str, revision: str | None, files: Sequence[str], progress: Prog
         planned = snapshot_download(name, revision=revision, allow_patterns=patterns, dry_run=True, tqdm_class=SILENT)
         missing = sum(file.file_size or 0 for file in planned if file.will_download)
     cache = Path(constants.HF_HUB_CACHE)
+    _remove_abandoned(cache / f"models--{name.replace('/', '--')}" / "blobs")
     free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
     if missing > free:
         raise ModelError(
@@ -330,3 +334,11 @@ def _fetch(name: str, revision: str | None, files: Sequence[str], progress: Prog
         )
     bars = count_bytes(progress, missing) if progress else None if sys.stderr.isatty() else SILENT
     return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, tqdm_class=bars))
+
+
+def _remove_abandoned(blobs: Path) -> None:
+    """Remove what interrupted processes left half downloaded: newer versions of `huggingface_hub` do not resume it."""
+    for part in blobs.glob(ABANDONED):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()

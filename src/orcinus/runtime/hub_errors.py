@@ -94,7 +94,8 @@ def _unreachable(model: str, error: Exception) -> str:
         return _refused(model, where, status)
     if isinstance(reason, OfflineModeIsEnabled):
         part = "only partly" if isinstance(error, IncompleteSnapshotError) else "not"
-        return f"{model} is {part} in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads: unset it"
+        where = f"{part} in the cache {constants.HF_HUB_CACHE}"
+        return f"{model} is {where}, and HF_HUB_OFFLINE forbids downloads: unset HF_HUB_OFFLINE"
     where = f"{where} cannot be reached, or broke off ({type(reason).__name__})"
     return f"{model} is not in the cache, and {where}: connect to the network and try again, or give the path of a folder"
 

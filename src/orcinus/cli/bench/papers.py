@@ -11,6 +11,7 @@ from rich.console import Console
 from orcinus import interrupt
 from orcinus.cli.bench.systems import loading
 from orcinus.cli.progress import progress
+from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def papers(
     model: Annotated[str | None, typer.Option(help="Model folder, or hub repository. Default: the bundled model.")] = None,
+    revision: Annotated[str | None, typer.Option(help=EngineConfig.doc("revision"), show_default=False)] = None,
     only: Annotated[str | None, typer.Option(help="Some of orca, stalls, chunks and paging, with commas between.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
     out: Annotated[
@@ -38,7 +40,11 @@ def papers(
     from orcinus.papers.measured import choose
     from orcinus.papers.measured.study import read_study, run_studies
     from orcinus.plots.style import require_matplotlib
+    from orcinus.runtime.hub import locate
+    from orcinus.tiny import MODEL_DIR
 
+    if revision is not None:
+        model = str(locate(model or MODEL_DIR, revision))
     if plot is not None:
         require_matplotlib()
     studies = choose(only)
