@@ -1,6 +1,6 @@
 """Quantised checkpoints beside plain ones on a CPU: speed and memory of a geometry, and the bundled model's text.
 
-    python -m benchmarks.quantized_checkpoints [--threads N] [--rounds 7] [--dtype float32]
+    python -m benchmarks.quantized_checkpoints [speed] [memory] [quality] [--threads N] [--rounds 7] [--dtype float32]
     python -m benchmarks.quantized_checkpoints --quick        # a toy, to see that everything works
 
 The checkpoints are written here, rounded to nearest: no calibration. All sides take turns; a figure is the median of the
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,15 +23,17 @@ from typing import Any
 import torch
 import transformers as hf
 
-from benchmarks.on_gpu.geometry import TOY_QWEN
-from benchmarks.quantization import COMPARED, SMALL, compared, decodes, in_turn, pieces, score
+from benchmarks.on_gpu.geometry import QWEN, TOY_QWEN
+from benchmarks.quantization import COMPARED, compared, decodes, in_turn, pieces, score
 from orcinus import LLM
+from orcinus.config import EngineConfig
 from orcinus.machine_load import load_average
 from orcinus.plan import make_plan
 from orcinus.tiny import MODEL_DIR
 from tests import quantized_checkpoints as writers
 
 GROUP = 64
+FOUR_LAYERS = replace(QWEN, name="four layers of qwen3-0.6b", layers=4, vocab=8192)
 FORMATS = {
     "W8A8 (compressed-tensors)": writers.compressed(8, packed=False),
     "W4A16 (compressed-tensors)": writers.compressed(4, group=GROUP),
@@ -45,9 +48,10 @@ import sys
 from orcinus import LLM
 def resident():
     return next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmRSS"))
-with LLM(load_format="dummy", dtype=sys.argv[2], num_blocks=8, max_model_len=64): pass
+given = {"dtype": sys.argv[2], "quantization": sys.argv[3] or None, "num_blocks": 8, "max_model_len": 64}
+with LLM(**given): pass  # kernels and libraries
 before = resident()
-with LLM(sys.argv[1], dtype=sys.argv[2], num_blocks=8, max_model_len=64) as llm: print(resident() - before)
+with LLM(sys.argv[1], **given): print(resident() - before)
 """
 
 
@@ -60,38 +64,48 @@ def sides(folder: Path, to: Path, dtype: str) -> dict[str, dict[str, Any]]:
     return {name: {"dtype": dtype, **each} for name, each in found.items()}
 
 
-def speed(options: argparse.Namespace, to: Path) -> None:
-    """Milliseconds of an iteration, and MiB of weights."""
-    geometry = TOY_QWEN if options.quick else SMALL
+def written(options: argparse.Namespace, to: Path) -> dict[str, dict[str, Any]]:
+    """A geometry with random weights, plain and in all formats."""
+    geometry = TOY_QWEN if options.quick else FOUR_LAYERS
     folder = geometry.write(to / "plain", 1024, "bfloat16")
     torch.manual_seed(0)
     config = hf.AutoConfig.from_pretrained(folder)
     hf.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    print(f"\n{geometry.name}\n\n| checkpoint | MiB in files, planned, measured | 1 decode, ms | 8 decodes, ms |")
-    print("|---|---|---|---|")
+    print(f"\n{geometry.name}")
+    return sides(folder, to, options.dtype)
+
+
+def speed(options: argparse.Namespace, given: dict[str, dict[str, Any]]) -> None:
+    """Milliseconds of an iteration."""
+    print("\n| checkpoint | 1 decode, ms (CPU ms) | 8 decodes, ms (CPU ms) |\n|---|---|---|")
     with ExitStack() as stack:
-        given = sides(folder, to, options.dtype)
-        memory = {
-            name: memory_of(each["model"], options.dtype) if "quantization" not in each else "" for name, each in given.items()
-        }
         llms = {name: stack.enter_context(LLM(**GIVEN, **each)) for name, each in given.items()}
-        times = {
-            count: in_turn({name: partial(decodes, llm, count, 16) for name, llm in llms.items()}, options.rounds)
-            for count in (1, 8)
-        }
-        plain = options.dtype
-        for name, llm in llms.items():
-            plan = make_plan(llm.config)
-            cells = [f"{plan.model.saved_bytes >> 20}, {plan.memory.weights >> 20}, {memory[name] or '–'}"]
-            for found in times.values():
-                ratio = median(a[0] / b[0] for a, b in zip(found[plain], found[name], strict=True))
-                cells.append(f"{median(wall for wall, _ in found[name]):.2f} ({ratio:.2f}x)")
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        times = [
+            in_turn({name: partial(decodes, llm, rows, 16) for name, llm in llms.items()}, options.rounds) for rows in (1, 8)
+        ]
+    for name in given:
+        cells = []
+        for found in times:
+            ratios = [
+                median(a[kind] / b[kind] for a, b in zip(found[options.dtype], found[name], strict=True)) for kind in (0, 1)
+            ]
+            wall, cpu = (median(each[kind] for each in found[name]) for kind in (0, 1))
+            cells.append(f"{wall:.2f} ({cpu:.2f}), {ratios[0]:.2f}x ({ratios[1]:.2f}x)")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def memory_of(folder: Path, dtype: str) -> str:
+def memory(options: argparse.Namespace, given: dict[str, dict[str, Any]]) -> None:
+    """MiB of the files, of the planned weights, and of a process that has loaded them."""
+    print("\n| checkpoint | MiB in files | planned | measured |\n|---|---|---|---|")
+    for name, side in given.items():
+        plan = make_plan(EngineConfig(**side))
+        sizes = plan.model.saved_bytes >> 20, plan.memory.weights >> 20, memory_of(side)
+        print(f"| {name} | {' | '.join(map(str, sizes))} |", flush=True)
+
+
+def memory_of(side: dict[str, Any]) -> str:
     """MiB that a process takes to load a checkpoint."""
-    command = [sys.executable, "-c", LOADS, str(folder), dtype]
+    command = [sys.executable, "-c", LOADS, str(side["model"]), side["dtype"], side.get("quantization", "")]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -109,6 +123,7 @@ def quality(options: argparse.Namespace, to: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", choices=["speed", "memory", "quality", []])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -116,10 +131,16 @@ def main() -> None:
     options = parser.parse_args()
     options.rounds = 2 if options.quick else options.rounds
     torch.set_num_threads(options.threads)
-    print(f"{options.threads} threads, torch {torch.__version__}, load {load_average()}; in brackets: times as fast as plain")
+    print(f"{options.threads} threads, torch {torch.__version__}, load {load_average()}; times as fast as plain (by CPU time)")
     with tempfile.TemporaryDirectory() as folder:
-        speed(options, Path(folder) / "speed")
-        quality(options, Path(folder) / "quality")
+        sections = options.sections or ["speed", "memory", "quality"]
+        given = written(options, Path(folder) / "geometry") if {"speed", "memory"} & {*sections} else {}
+        if "speed" in sections:
+            speed(options, given)
+        if "memory" in sections:
+            memory(options, given)
+        if "quality" in sections:
+            quality(options, Path(folder) / "quality")
 
 
 if __name__ == "__main__":

@@ -24,4 +24,4 @@ def test_the_benchmark_of_quantised_checkpoints_runs() -> None:
     command = [sys.executable, "-m", "benchmarks.quantized_checkpoints", "--quick"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for side in ("float32", "W8A8 (compressed-tensors)", "4 bits (AWQ)", "FP8 in blocks"):
-        assert sum(line.startswith(f"| {side} |") for line in found.splitlines()) == 2
+        assert sum(line.startswith(f"| {side} |") for line in found.splitlines()) == 3
