@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MOST_INDEX_BYTES = 64 * MIB  # the index of a model with 91,000 tensors has 9 Mi
 MOST_HEADER_BYTES = 8 * MIB
 MOST_TENSORS = 2**17
 COMPARED_AT_ONCE = 2**20  # numbers
+MAPPED_AT_ONCE = 32 * MIB
 BITS: dict[str, float] = {kind.name: 8 * kind.bytes / kind.numbers for kind in TYPES.values()}
 BITS |= {f"int{bits}": bits for bits in range(2, 9)}  # of quantised modules; fp8 has 8
 BITS |= {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
@@ -76,16 +78,22 @@ def read_tensors(folder: Path, wanted: Container[str]) -> Iterator[tuple[str, Te
     """The wanted tensors of a folder, mapped from their files.
 
     A tensor is a view of its file: it takes no memory of its own, and its pages are read as they are copied to their places. A
-    file is opened anew for every tensor, because the pages of a mapping count as this process's memory as long as it lasts:
-    with one mapping for the whole file, loading took twice the weights. Raises `ModelError` if a file cannot be read.
+    file is opened anew after every `MAPPED_AT_ONCE` bytes, because the pages of a mapping count as this process's memory as
+    long as it lasts: with one mapping for the whole file, loading took twice the weights. With one for each tensor, a model
+    of many experts read the same header thousands of times. Raises `ModelError` if a file cannot be read.
     """
     for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt") as tensors:
-                names = [name for name in tensors.keys() if name in wanted]  # noqa: SIM118
-            for name in names:
+                names = deque(name for name in tensors.keys() if name in wanted)  # noqa: SIM118
+            while names:
                 with safe_open(file, framework="pt") as tensors:
-                    yield name, tensors.get_tensor(name)
+                    mapped = 0
+                    while names and mapped < MAPPED_AT_ONCE:
+                        tensor = tensors.get_tensor(names[0])
+                        mapped += tensor.nbytes
+                        yield names.popleft(), tensor
+                        del tensor
         except (SafetensorError, OSError) as error:
             raise _unreadable(file, error) from None
 

@@ -204,10 +204,11 @@ def _panels_at(_, like, address):
 def _multiply_segments(x, like, addresses, starts, threads, bias, out):
     panels = len(like)
     for thread in numba.prange(threads):
-        for unit in range(thread, len(addresses) * panels, threads):
-            segment, number = unit // panels, unit % panels
+        for segment in range(len(addresses)):
             first, last = starts[segment], starts[segment + 1]
-            _panel(np.int64(number), x[first:last], _panels_at(like, addresses[segment]), bias, out[first:last])
+            weight = _panels_at(like, addresses[segment])
+            for number in range(thread * panels // threads, (thread + 1) * panels // threads):
+                _panel(np.int64(number), x[first:last], weight, bias, out[first:last])
 
 
 _multiply_segments = keep_compiled(_multiply_segments)
@@ -218,7 +219,8 @@ def segmented_panel_product(
 ) -> None:
     """The same for segments of rows, each with a weight of its own: the first `counts[0]` rows times `weights[0]`, and so on.
 
-    The weights are panels of one shape. Threads take turns at the panels of each weight, so that all have equally many rows.
+    The weights are panels of one shape. Threads divide the panels of each weight, so that all have equally many rows, and meet
+    once for all segments.
     """
     addresses = np.array([weight.ctypes.data for weight in weights])
     starts = np.concatenate(([0], np.cumsum(counts)))
