@@ -1,6 +1,6 @@
 """What adapters cost in iterations of decodes, beside the same requests without any, in turn.
 
-    python benchmarks/lora.py [--rounds 7] [--geometry qwen3-0.6b|toy] [--rank 16] [--batch 8] [--dtype bfloat16]
+    python benchmarks/lora.py [--rounds 7] [--geometry qwen3-0.6b|toy] [--rank 16] [--batch 8] [--prompt 0] [--dtype bfloat16]
 
 One engine with made-up weights and four adapters of all linear layers. The sides are a batch of which no request has an
 adapter, all have the same one, or equal numbers have each of the four. Seconds are of the clock and of the CPU; figures are
@@ -61,6 +61,13 @@ def decodes(llm: LLM, adapters: list[str], context: int) -> tuple[float, float]:
     return median(times[4:]), 1e3 * (time.process_time() - cpu) / (STEPS - 4)
 
 
+def prompt(llm: LLM, adapters: list[str], tokens: int) -> tuple[float, float]:
+    """Milliseconds of a prompt, by the clock and of the CPU."""
+    began, cpu = time.perf_counter(), time.process_time()
+    llm.generate([[5] * tokens], SamplingParams(max_tokens=1, temperature=0), lora=adapters[-1], progress=False)
+    return 1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - cpu)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
@@ -68,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt, to be measured instead of decodes")
     parser.add_argument("--dtype", default="bfloat16")
     given = parser.parse_args()
     shape = GEOMETRIES[given.geometry]
@@ -80,14 +88,16 @@ def main() -> None:
         folder = Path(made)
         (folder / "config.json").write_text(json.dumps(shape.config(2048, given.dtype)))
         lora = {name: save_adapter(folder / name, shape, given.rank, seed) for seed, name in enumerate(ADAPTERS)}
-        options = {"max_batch_size": given.batch, "max_model_len": 1024, "kv": "paged", "dtype": given.dtype}
+        options = {"max_batch_size": given.batch, "max_model_len": 1024, "kv": "paged", "policy": "orca", "dtype": given.dtype}
         with LLM(folder, load_format="dummy", lora=lora, **options) as llm:
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
             for round_number in range(given.rounds + 1):  # the first one warms up
                 for name, adapters in sides.items():
-                    times = decodes(llm, adapters, given.context)
+                    work, size = (prompt, given.prompt) if given.prompt else (decodes, given.context)
+                    times = work(llm, adapters, size)
                     found[name] += [times] if round_number else []
-    print(f"{shape.name}, {given.dtype}, rank {given.rank}, {given.batch} decodes, load {load_average():.1f}")
+    work_name = f"a prompt of {given.prompt}" if given.prompt else f"{given.batch} decodes"
+    print(f"{shape.name}, {given.dtype}, rank {given.rank}, {work_name}, load {load_average():.1f}")
     for name, rows in found.items():
         ratios = [[row[kind] / base[kind] for row, base in zip(rows, found["none"], strict=True)] for kind in (0, 1)]
         clock, cpu = (median(row[kind] for row in rows) for kind in (0, 1))

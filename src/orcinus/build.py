@@ -192,7 +192,7 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, gramma
     exact, name = plan.resolved.deterministic, plan.resolved.attention
     attend = CpuAttention(by_row=True) if exact else ATTENTION[name]()
     operators = CpuOperators(by_row=True) if exact else operators_of(name)
-    complete = adapt(plan.model.adapters, checkpoint.spec, plan.device.dtype, merged=plan.config.merge_lora)
+    complete = adapt(plan.model.adapters, checkpoint.spec, plan.device.dtype, name, merged=plan.config.merge_lora)
     with told_if_short("weights"):
         model = load_model(
             checkpoint, plan.device, attend, operators, partial(progress, "weights"),

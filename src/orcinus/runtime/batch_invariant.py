@@ -1,7 +1,7 @@
 """Products whose rows do not depend on how many rows there are (batch invariance: He et al., Thinking Machines, 2025).
 
 A library chooses its kernel by the number of rows, and another kernel may add in another order. Which numbers of rows agree
-is found by trying them, once for each size of weight. Our own products (`panel_product`, `grouped_products`) agree in all.
+is found by trying them, once for each size of weight. Our own products (`panel_product`, `int4_products`) agree in all.
 """
 
 from __future__ import annotations
@@ -64,22 +64,17 @@ class BatchInvariantWeight:
 
 
 def make_batch_invariant(model: Decoder, dtype: torch.dtype) -> None:
-    """Replace the weights of all linear layers of a loaded model, and of adapters, by batch-invariant ones.
+    """Replace the weights of all linear layers of a loaded model by batch-invariant ones.
 
     Raises `ConfigError` if this machine's products are not to be had so.
     """
     found: dict[tuple[type, torch.dtype, tuple[int, int]], InvariantRows] = {}
-
-    def invariant(weight: LinearWeight) -> LinearWeight:
-        kind = type(weight), weight.dtype, weight.shape
-        if kind not in found:
-            found[kind] = invariant_rows(weight, dtype)
-        return BatchInvariantWeight(weight, found[kind])
-
     for module in model.modules():
         if isinstance(module, Linear):
-            module.weight = invariant(module.weight)
-            module.updates = {name: update.each(invariant) for name, update in module.updates.items()}
+            kind = type(module.weight), module.weight.dtype, module.weight.shape
+            if kind not in found:
+                found[kind] = invariant_rows(module.weight, dtype)
+            module.weight = BatchInvariantWeight(module.weight, found[kind])
 
 
 def invariant_rows(weight: LinearWeight, dtype: torch.dtype) -> InvariantRows:

@@ -96,10 +96,6 @@ class RequestProcessor:
             message = f"the model {shown(name)} is not served here; this server has {served}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def adapter_of(self, name: str | None) -> str:
-        """The adapter of this name; "" if it is the model's own."""
-        return name if name is not None and name in self.adapters else ""
-
     def check_together(self, body: Sampling) -> None:
         """Refuse fields that contradict each other."""
         options = body.stream_options

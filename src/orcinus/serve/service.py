@@ -19,7 +19,7 @@ from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import Call, Calls
 from orcinus.serve.config import ServerConfig
-from orcinus.serve.engines import to_wire
+from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
 from orcinus.serve.messages import EngineOutput
@@ -187,7 +187,9 @@ class Service:
         Fields of equal names are taken from the body. With keys the client is the key's holder, and salts are the holder's own.
         """
         given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None}
-        given |= {"client": body.prompt_cache_key or body.user or "", "lora": self.processor.adapter_of(body.model)}
+        given["client"] = body.prompt_cache_key or body.user or ""
+        if body.model in adapters_of(self.replicas.config):
+            given["lora"] = body.model
         if holder is not None:
             salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
             given |= {"client": holder.name, "cache_salt": salt}

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError
-from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.lora.adapter import Adapter, Pair
-from orcinus.runtime.lora.product import LowRankUpdate, Up
-from orcinus.runtime.models import DecoderSpec, Linear, PlainWeight
+from orcinus.runtime.lora.kernel_updates import KernelUpdates, Tasks
+from orcinus.runtime.lora.product import LowRank, PlainUpdates
+from orcinus.runtime.models import DecoderSpec, Linear
 from orcinus.runtime.weight_files import map_tensors
 
 MERGED_AT_ONCE = 2**20  # numbers of a product in float32, so that a large layer needs no second copy
@@ -20,20 +20,27 @@ MERGED_AT_ONCE = 2**20  # numbers of a product in float32, so that a large layer
 Complete = Callable[[str, Linear], None]  # takes a linear layer, by its name, whose weights are as they were saved
 
 
-def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, *, merged: bool = False) -> Complete:
+def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, attention: str, *, merged: bool) -> Complete:
     """What gives each complete linear layer the updates of these adapters, or merges them into its weight.
 
-    It raises `ModelError` if an adapter's file cannot be read or holds numbers that are not finite.
+    With the attention backend of CPUs the updates are a kernel's. It raises `ModelError` if an adapter's file cannot be read or
+    holds numbers that are not finite.
     """
+    names = [adapter.name for adapter in adapters]
+    tasks = Tasks(names)
 
     def complete(name: str, linear: Linear) -> None:
-        for adapter in adapters:
-            if name in adapter.pairs:
-                pairs = [_read(adapter, pair, spec) for pair in adapter.pairs[name]]
-                if merged:
-                    _merge(linear, pairs)
-                else:
-                    linear.updates[adapter.name] = _update(linear, pairs, dtype)
+        found = {
+            adapter.name: [_read(adapter, pair, spec) for pair in adapter.pairs[name]]
+            for adapter in adapters
+            if name in adapter.pairs
+        }
+        if merged:
+            for pairs in found.values():
+                _merge(linear, pairs)
+        elif found:
+            updates = {adapter: _updates(linear, pairs, dtype) for adapter, pairs in found.items()}
+            linear.updates = KernelUpdates(updates, tasks, names) if attention == "cpu" else PlainUpdates(updates)
 
     return complete
 
@@ -49,20 +56,13 @@ def _read(adapter: Adapter, pair: Pair, spec: DecoderSpec) -> tuple[int | None, 
     return pair.part, a, b
 
 
-def _update(linear: Linear, pairs: Sequence[tuple[int | None, Tensor, Tensor]], dtype: torch.dtype) -> LowRankUpdate:
-    """This rank's share of the update of a layer."""
-    downs, ups, first = [], [], 0
-    for part, a, b in pairs:
-        for share in linear.shares(part):
-            ups.append(Up(slice(first, first + len(a)), share.here, _weight(b[share.outputs], dtype)))
-        downs.append(a[:, share.inputs])
-        first += len(a)
-    return LowRankUpdate(_weight(torch.cat(downs), dtype), tuple(ups))
-
-
-def _weight(numbers: Tensor, dtype: torch.dtype) -> LinearWeight:
-    """Numbers `[outputs, inputs]` in the form in which plain weights are multiplied fastest here."""
-    return PlainWeight(numbers.to(dtype).contiguous(), Split.columns(len(numbers))).process_after_loading()
+def _updates(linear: Linear, pairs: Sequence[tuple[int | None, Tensor, Tensor]], dtype: torch.dtype) -> list[LowRank]:
+    """This rank's shares of an adapter's updates of a layer."""
+    return [
+        LowRank(a[:, share.inputs].to(dtype), b[share.outputs].to(dtype), share.here)
+        for part, a, b in pairs
+        for share in linear.shares(part)
+    ]
 
 
 def _merge(linear: Linear, pairs: Sequence[tuple[int | None, Tensor, Tensor]]) -> None:

@@ -57,11 +57,6 @@ class Adapter:
         pairs = [(found[name], pair) for name, pairs in self.pairs.items() if name in found for pair in pairs]
         return sum(pair.rank * sum(share.lengths) for linear, pair in pairs for share in linear.shares(pair.part))
 
-    @property
-    def largest_rank(self) -> int:
-        """The most numbers of A x that a row has in one layer."""
-        return max(sum(pair.rank for pair in pairs) for pairs in self.pairs.values())
-
 
 def open_adapters(asked: Sequence[tuple[str, str]], checkpoint: Checkpoint) -> tuple[Adapter, ...]:
     """The adapters of these names and paths.

@@ -11,70 +11,58 @@ the segmented gather matrix-vector multiplication of Punica (Chen et al., 2023, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
-
-from orcinus.runtime.linear_weight import LinearWeight
+from torch.nn import functional as F
 
 
 class Segment(NamedTuple):
     """Neighbouring rows of a batch that belong to one adapter."""
 
     adapter: str
-    rows: slice
+    first: int
+    end: int
 
 
 def segments(rows: Iterable[tuple[str, range]]) -> tuple[Segment, ...]:
     """The segments of requests, given each one's adapter ("" = none) and its rows."""
     found: list[Segment] = []
     for adapter, mine in sorted(rows, key=lambda one: one[1].start):
-        last = found[-1] if found else None
-        if last is not None and last.adapter == adapter and last.rows.stop == mine.start:
-            found[-1] = Segment(adapter, slice(last.rows.start, mine.stop))
+        if found and (found[-1].adapter, found[-1].end) == (adapter, mine.start):
+            found[-1] = found[-1]._replace(end=mine.stop)
         else:
-            found.append(Segment(adapter, slice(mine.start, mine.stop)))
+            found.append(Segment(adapter, mine.start, mine.stop))
     return tuple(segment for segment in found if segment.adapter)
 
 
-@dataclass(frozen=True, slots=True)
-class Up:
-    """One B, for some outputs of a layer."""
+class LowRank(NamedTuple):
+    """What an adapter adds to one part of a linear layer: query, key or value; gate or up; or all of it."""
 
-    ranks: slice  # of A x
+    a: Tensor  # [rank, inputs]
+    b: Tensor  # [part's outputs, rank]; the scale is in it
     outputs: slice  # of the layer
-    weight: LinearWeight  # [outputs, ranks]; the scale is in it
 
 
-@dataclass(frozen=True, slots=True)
-class LowRankUpdate:
-    """What one adapter adds to one linear layer.
+class Updates(Protocol):
+    """What all adapters add to one linear layer."""
 
-    A fused layer (query, key, value; gate, up) has a B for each adapted part. Their A's stand one below the other.
-    """
+    def add_to(self, out: Tensor, x: Tensor, batch: Sequence[Segment]) -> None:
+        """Add to each segment of `out` `[rows, outputs]` what its adapter makes of `x` `[rows, inputs]`.
 
-    down: LinearWeight  # A: [ranks, inputs]
-    ups: tuple[Up, ...]
-
-    def each(self, change: Callable[[LinearWeight], LinearWeight]) -> LowRankUpdate:
-        """The same with weights of another form."""
-        return LowRankUpdate(change(self.down), tuple(replace(up, weight=change(up.weight)) for up in self.ups))
-
-    def add_to(self, out: Tensor, x: Tensor) -> None:
-        """Add B A x to `out` `[rows, outputs]`, for `x` `[rows, inputs]`."""
-        low = self.down.multiply(x, None)
-        for up in self.ups:
-            out[:, up.outputs] += up.weight.multiply(low[:, up.ranks], None)
+        An adapter without an update leaves the layer as it is.
+        """
+        ...
 
 
-def add_updates(out: Tensor, x: Tensor, updates: Mapping[str, LowRankUpdate], batch: Sequence[Segment]) -> None:
-    """Add to each segment of `out` what its adapter makes of `x`.
+class PlainUpdates:
+    """Updates as torch multiplies them, segment by segment."""
 
-    An adapter without an update leaves this layer as it is.
-    """
-    for adapter, rows in batch:
-        update = updates.get(adapter)
-        if update is not None:
-            update.add_to(out[rows], x[rows])
+    def __init__(self, adapters: Mapping[str, Sequence[LowRank]]) -> None:
+        self.adapters = adapters
+
+    def add_to(self, out: Tensor, x: Tensor, batch: Sequence[Segment]) -> None:
+        for adapter, first, end in batch:
+            for update in self.adapters.get(adapter, ()):
+                out[first:end, update.outputs] += F.linear(F.linear(x[first:end], update.a), update.b)

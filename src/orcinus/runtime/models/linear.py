@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats, LinearWeight, Split, SplitKind, WeightFormat, share
-from orcinus.runtime.lora.product import LowRankUpdate, Segment, add_updates
+from orcinus.runtime.lora.product import Segment, Updates
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
@@ -195,7 +195,7 @@ class Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.bias, self.shards, self.collectives = weight, bias, shards, collectives
-        self.updates: dict[str, LowRankUpdate] = {}  # by the adapter's name
+        self.updates: Updates | None = None  # of LoRA adapters
         self.summed = shards is not None and shards.split.kind is SplitKind.ROW
 
     @property
@@ -254,6 +254,6 @@ class Linear(nn.Module):
     def forward(self, x: Tensor, segments: Sequence[Segment] = ()) -> Tensor:
         """The product; rows in segments also get the update of their adapter."""
         out = self.weight.multiply(x, self.bias)
-        if segments:
-            add_updates(out, x, self.updates, segments)
+        if segments and self.updates is not None:
+            self.updates.add_to(out, x, segments)
         return self.collectives.all_reduce(out) if self.summed else out

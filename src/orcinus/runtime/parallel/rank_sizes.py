@@ -30,14 +30,11 @@ class RankSizes:
     decode_bytes: Callable[[int], int]  # of them, which an iteration of so many decodes reads
     kv_token_bytes: int  # bytes of one token's keys and values
     products: frozenset[str] = frozenset()  # of integers, in `QUANTIZED_WEIGHTS`
-    lora_rank: int = 0  # the most numbers of A x that a row has in one layer
 
     def own_bytes(self, itemsize: int, num_tokens: int) -> int:
-        """Bytes of working memory on a CPU for a process of its own, and for products of adapters and quantised weights."""
+        """Bytes of working memory on a CPU for a process of its own, and for products of quantised weights."""
         process = RANK_PROCESS if self.place.mesh.size > 1 else 0
         widest = widest_product(self.spec)
-        if self.lora_rank:  # A x, and B A x before it is added
-            process += int(LIBRARIES * num_tokens * itemsize * (self.lora_rank + max(widest)))
         each = max((QUANTIZED_WEIGHTS[name].working_bytes(*widest, itemsize) for name in self.products), default=0.0)
         return process + int(LIBRARIES * num_tokens * each)
 
@@ -89,13 +86,11 @@ def _shared_columns(mlp: MLP | Mixture) -> int:
 def with_adapters(
     ranks: Sequence[RankSizes], adapters: Sequence[Adapter], checkpoint: Checkpoint, dtype: torch.dtype
 ) -> tuple[RankSizes, ...]:
-    """The same with the weights of adapters, and the memory of their products."""
+    """The same with the weights of adapters; their products fit into the memory that layers take anyway."""
     if not adapters:
         return tuple(ranks)
     parts = [outline(checkpoint.spec, dtype, checkpoint.formats, rank.place) for rank in ranks]
     numbers = [sum(adapter.num_weights(part) for adapter in adapters) for part in parts]
-    most = max(adapter.largest_rank for adapter in adapters)
     return tuple(
-        replace(rank, weights=rank.weights + count * dtype.itemsize, lora_rank=most)
-        for rank, count in zip(ranks, numbers, strict=True)
+        replace(rank, weights=rank.weights + count * dtype.itemsize) for rank, count in zip(ranks, numbers, strict=True)
     )

@@ -67,7 +67,7 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
     checkpoint = known_checkpoint(Path(model.folder), model.architecture, model.spec, device.device.type)
     attend, operators = ATTENTION[model.attention](), operators_of(model.attention)
     adapters = open_adapters(model.adapters, checkpoint)
-    complete = adapt(adapters, model.spec, device.dtype, merged=model.merge_lora)
+    complete = adapt(adapters, model.spec, device.dtype, model.attention, merged=model.merge_lora)
     with told_if_short("weights"):
         decoder = load_model(
             checkpoint, device, attend, operators, partial(progress, "weights"),

@@ -32,7 +32,7 @@ def router(service: Service) -> APIRouter:
     def card(name: str) -> dict[str, Any]:
         ready, base = service.processor.ready, service.processor.name
         made = {"id": name, "object": "model", "created": service.created, "owned_by": "orcinus"}
-        parent = base if service.processor.adapter_of(name) else None
+        parent = base if name in service.processor.adapters else None
         return {**made, "parent": parent, "max_model_len": ready.max_model_len, "revision": ready.revision}
 
     @routes.get("/v1/models", **gives(ModelList, ANY_ERRORS))
