@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict
+from collections.abc import Hashable
 from typing import Annotated, Any
 
 import typer
@@ -46,7 +46,7 @@ def _known(measure: bool, as_json: bool) -> None:
     from orcinus.tiny import MODEL_DIR
 
     formats = served_formats()
-    speeds = dict[tuple[str | None, str | None], float]()
+    speeds = dict[Hashable, float]()
     if measure:
         speeds |= {each.product: decode_ms(each) for each in {each.product: each for each in formats if each.dtype}.values()}
     gguf = defaultdict[str, list[str]](list)
@@ -54,7 +54,11 @@ def _known(measure: bool, as_json: bool) -> None:
         gguf[row.name].append(name)
     if as_json:
         rows = [{"name": name, "models": row.examples, "gguf": gguf.get(name, [])} for name, row in ARCHITECTURES.items()]
-        told = [asdict(each) | {"decode_ms_per_billion_weights": speeds.get(each.product)} for each in formats]
+        fields = ("source", "name", "bits", "served", "dtype")
+        told = [
+            {name: getattr(each, name) for name in fields} | {"decode_ms_per_billion_weights": speeds.get(each.product)}
+            for each in formats
+        ]
         methods = {name: row.stores for name, row in QUANT_METHODS.items()}
         print(json.dumps({"architectures": rows, "formats": told, "quant_methods": methods, "bundled": str(MODEL_DIR)}))
         return
@@ -75,7 +79,7 @@ def _known(measure: bool, as_json: bool) -> None:
     console.print(f"\nBundled model: {MODEL_DIR}", soft_wrap=True, highlight=False)
 
 
-def _formats(formats: list[Any], speeds: dict[tuple[str | None, str | None], float]) -> Table:
+def _formats(formats: list[Any], speeds: dict[Hashable, float]) -> Table:
     """Formats by how they are served: those that are served alike in one row."""
     alike = defaultdict[tuple[Any, ...], list[str]](list)
     for each in formats:

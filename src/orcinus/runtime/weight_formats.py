@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,9 @@ from orcinus.errors import ConfigError
 from orcinus.gguf_file import TYPES
 from orcinus.runtime.checkpoint import FLOATS
 from orcinus.runtime.device import DTYPES, choose_device
-from orcinus.runtime.device_memory import MOST_READ, product_bandwidth
+from orcinus.runtime.device_memory import best_seconds
+from orcinus.runtime.linear_weight import LinearWeight, Split, WeightFormat
+from orcinus.runtime.models import PlainWeight
 from orcinus.runtime.packed_weights import layout_name
 from orcinus.runtime.quant_methods.layout import Grid
 from orcinus.runtime.quantized_modules import kept_format
@@ -21,6 +23,8 @@ from orcinus.runtime.weight_files import BITS
 KEPT = "as stored, with products of its own"
 WIDTH = 4096  # inputs of a measured product
 BILLION = 10**9
+MEASURED = 2**26  # bytes of a measured weight: more than caches hold
+CPU = torch.device("cpu")
 GRIDS = {  # of quantised checkpoints, by what their numbers are
     "int8, a scale for each output": Grid(8),
     "8 bits in groups of 128": Grid(8, group=128),
@@ -40,11 +44,22 @@ class ServedFormat:
     served: str  # how products read it; or why there are none
     dtype: str | None  # of activations; None: it cannot be multiplied here
     quantization: str | None = None  # in `QUANTIZED_WEIGHTS`
+    kept: WeightFormat | None = None  # of a checkpoint's integers
 
     @property
-    def product(self) -> tuple[str | None, str | None]:
+    def product(self) -> Hashable:
         """What its speed depends on."""
-        return self.dtype, self.quantization
+        return self.dtype, self.quantization, self.kept
+
+    def weight(self, outputs: int, inputs: int) -> LinearWeight:
+        """A weight of ones in this format, for measurements."""
+        if self.quantization is not None:
+            return QUANTIZED_WEIGHTS[self.quantization].ones(outputs, inputs)
+        make = PlainWeight.make if self.kept is None else self.kept.make
+        made = make((outputs, inputs), Split.columns(outputs), DTYPES[self.dtype or "float32"], CPU)
+        for tensor in made.tensors().values():
+            tensor.fill_(1)
+        return made.process_after_loading()
 
 
 def served_formats() -> list[ServedFormat]:
@@ -56,10 +71,10 @@ def decode_ms(each: ServedFormat) -> float:
     """Milliseconds in which a decode multiplies a billion weights; measured, over a tenth of a second."""
     assert each.dtype is not None, "it cannot be multiplied here"
     dtype = DTYPES[each.dtype]
-    rate = product_bandwidth(torch.device("cpu"), dtype, MOST_READ, WIDTH, 1, quantization=each.quantization)
-    made = None if each.quantization is None else QUANTIZED_WEIGHTS[each.quantization]
-    size = dtype.itemsize if made is None else made.bytes_of((WIDTH, WIDTH)) / WIDTH**2
-    return 1000 * BILLION * size / rate
+    plain = each.quantization is None and each.kept is None
+    outputs = int(MEASURED / (WIDTH * (dtype.itemsize if plain else each.bits / 8)))
+    weight, x = each.weight(outputs, WIDTH), torch.ones(1, WIDTH, dtype=dtype)
+    return 1000 * BILLION * best_seconds(lambda: weight.multiply(x, None).sum()) / (outputs * WIDTH)
 
 
 def _floats() -> Iterator[ServedFormat]:
@@ -74,7 +89,7 @@ def _checkpoints() -> Iterator[ServedFormat]:
             yield _upcast("quantised safetensors", name, None, torch.bfloat16, grid.bits)
         else:
             dtype = choose_device("auto", "auto", torch.bfloat16).dtype_name
-            yield ServedFormat("quantised safetensors", name, grid.bits, KEPT, dtype, kept.product)
+            yield ServedFormat("quantised safetensors", name, grid.bits, KEPT, dtype, kept=kept)
 
 
 def _gguf() -> Iterator[ServedFormat]:
