@@ -12,7 +12,7 @@ CLIENT_NAMES := openai openai_agents anthropic llm instructor dspy pydantic_ai s
 CLIENT_VENVS := $(foreach name,$(CLIENT_NAMES),$(CLIENTS)/$(name)/installed)
 JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 
-.PHONY: demo serve test test-all check lint style conformance format clean
+.PHONY: demo serve test test-all check lint style conformance chaos format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -42,6 +42,10 @@ lint: style
 
 conformance: $(VENV)/installed-test $(CLIENT_VENVS) $(JSON_SCHEMA_SUITE) tests/clients/node/node_modules/installed  ## the checklist and real clients
 	$(BIN)/python -m tests.clients.run
+
+chaos: $(VENV)/installed-test  ## kill engines under load: every stream must go on as if nothing had happened
+	$(BIN)/python -m tests.chaos --kills 100 -- --simulate llama-7b
+	$(BIN)/python -m tests.chaos --kills 20 -- --deterministic
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff format $(SOURCES)

@@ -18,7 +18,8 @@ PREFIX = "orcinus-"
 SOCKET, LOCK = "engine", "lock"  # the socket between a server's two processes
 RENDEZVOUS = "rendezvous"  # a file in which ranks find each other
 RANKS = ("batches", "results", "reports", RENDEZVOUS)  # and the sockets between them and their engine
-OWN = {SOCKET, LOCK, *RANKS}
+COMPUTING = "computing"  # a file: the requests that the engine computes
+OWN = {SOCKET, LOCK, COMPUTING, *RANKS}
 LONGEST_PATH = 100  # bytes: the kernel takes 107 on Linux, 103 on macOS
 UNLOCKED_S = 60.0  # an older folder without a lock has nothing to wait for
 
@@ -36,6 +37,11 @@ class SocketFolder:
     def socket(self, name: str) -> str:
         """The address of a socket of this name."""
         return f"ipc://{self.path / name}"
+
+    @property
+    def computing(self) -> Path:
+        """The file that says which requests the engine computes."""
+        return self.path / COMPUTING
 
     @property
     def rendezvous(self) -> Path:

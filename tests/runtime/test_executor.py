@@ -103,7 +103,7 @@ def test_a_link_tells_a_device_that_works_from_one_that_does_not(monkeypatch: py
 
     monkeypatch.setattr(torch.cuda, "synchronize", sticky)
     with pytest.raises(
-        EngineError, match=r"^cuda:0 takes no more work \(CUDA error: .* encountered\): start the engine again$"
+        EngineError, match=r"^cuda:0 takes no more work \(CUDA error: .* encountered\): the engine cannot go on$"
     ):
         link.check()
 

@@ -176,7 +176,7 @@ def check_silence(server: Running) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=" ".join)
 def test_a_dead_engine_is_reported_to_clients_and_by_the_exit_status(model: tuple[str, ...]) -> None:
     """Before, it is silent for a while: the server is not healthy, and deadlines hold."""
-    with serving(*model) as server:
+    with serving(*model, "--on-engine-death", "exit") as server:
         check_silence(server)
         frames: list[Any] = []
         with server.http.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as answer:

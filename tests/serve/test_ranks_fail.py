@@ -22,6 +22,7 @@ from tests.serve.conftest import Running, serving
 from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until, within
 
+EXIT = ("--on-engine-death", "exit")
 STREAMS = 20
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "temperature": 0, "stream": True}
 
@@ -66,7 +67,10 @@ def last_event(url: str, started: list[int]) -> str:
 
 def fail_under_streams(mesh: list[str], victim: int, sent: signal.Signals) -> str:
     """The server's last words when a rank fails under twenty streams, which all end with an error."""
-    with serving(*mesh, "--max-batch-size", "32", "--max-model-len", "1600") as server, ThreadPoolExecutor(STREAMS) as pool:
+    with (
+        serving(*mesh, *EXIT, "--max-batch-size", "32", "--max-model-len", "1600") as server,
+        ThreadPoolExecutor(STREAMS) as pool,
+    ):
         pids, started = ranks(server), list[int]()
         asked = [pool.submit(last_event, server.url, started) for _ in range(STREAMS)]
         wait_until(lambda: len(started) == STREAMS, seconds=60)
@@ -81,7 +85,7 @@ def fail_under_streams(mesh: list[str], victim: int, sent: signal.Signals) -> st
     return said[0]
 
 
-KILLED = r"the engine died: rank 1 \(process \d+\) was killed by SIGKILL .*: start the engine again"
+KILLED = r"the engine died: rank 1 \(process \d+\) was killed by SIGKILL .*: the engine cannot go on"
 
 
 def test_a_killed_rank_ends_every_stream_with_an_error_and_the_server_with_one_line(
@@ -93,7 +97,7 @@ def test_a_killed_rank_ends_every_stream_with_an_error_and_the_server_with_one_l
 
     def kill_one_under_streams() -> None:
         started = list[int]()
-        with serving_in_process("--tp", "2", "--max-model-len", "1600") as server, ThreadPoolExecutor(4) as pool:
+        with serving_in_process("--tp", "2", *EXIT, "--max-model-len", "1600") as server, ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(last_event, server.url, started) for _ in range(4)]
             wait_until(lambda: len(started) == 4)
             pids.extend(ranks_of_this_process())
@@ -128,7 +132,7 @@ def test_a_rank_that_is_stopped_is_found_within_seconds(victim: int) -> None:
 
 @pytest.mark.full
 def test_an_idle_server_ends_when_a_rank_dies() -> None:
-    with serving("--tp", "2") as server:
+    with serving("--tp", "2", *EXIT) as server:
         os.kill(ranks(server)[0], signal.SIGKILL)
         assert server.process.wait(timeout=20) == 1
 

@@ -18,12 +18,14 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
 from orcinus.serve import replica_set
+from orcinus.serve.engine_client import EngineState
 from orcinus.serve.messages import Cancel, Ending, EngineOutput, Pause, Ready, Submit, Use, Using
 from orcinus.serve.metrics import Metrics
 from orcinus.serve.replica_load import ReplicaLoad
 from orcinus.serve.replica_set import ReplicaSet
 from orcinus.serve.replica_spec import ReplicaSpec, replica_specs
 from orcinus.serve.streams import Inbox
+from orcinus.serve.supervisor import Death
 from orcinus.sim.live_config import LiveConfig
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
@@ -49,9 +51,16 @@ class Engine:
         self.refuses = False
         self.timelines: dict[str, Timeline] = {}
         self.spec: ReplicaSpec | None = None
+        self.state = EngineState()
+        self.computes: frozenset[str] | None = None  # None: it could not say
+        self.starts = 0
+        self.fails: list[str] = []  # reasons why its next starts fail
 
     async def start(self, spec: ReplicaSpec) -> Ready:
-        self.spec = spec
+        self.spec, self.starts = spec, self.starts + 1
+        self.ready, self.dead, self.state = None, None, EngineState()
+        if self.fails:
+            raise ConfigError(self.fails.pop(0))
         if isinstance(spec.config, EngineConfig) and spec.index == spec.config.seed:  # how a test says which one fails
             raise ConfigError("no luck")
         self.ready = READY  # type: ignore[assignment]
@@ -65,7 +74,11 @@ class Engine:
         return self.silence
 
     def send(self, message: Any) -> None:
-        self.sent.append(message)
+        if self.serves:
+            self.sent.append(message)
+
+    def computing(self) -> frozenset[str] | None:
+        return self.computes
 
     async def use(self, change: Use) -> Using:
         await asyncio.sleep(0)
@@ -92,6 +105,7 @@ class Engine:
     def say(self, *tokens: tuple[str, int], **endings: Finish) -> None:
         """An iteration came back, with these tokens of requests and these ends."""
         ended = [Ending(Finished(name, finish, 0.0)) for name, finish in endings.items()]
+        self.state.worked |= bool(tokens)
         self._on_output(self, EngineOutput(0.0, [Token(name, token, 0.0) for name, token in tokens], ended))
 
     def submitted(self) -> list[Submit]:
@@ -101,12 +115,12 @@ class Engine:
 class Server:
     """A replica set over such engines, and the readers of its requests."""
 
-    def __init__(self, replicas: int, router: str = "least-outstanding") -> None:
-        self.set = ReplicaSet(LiveConfig(model="llama-7b"), replicas, router)
+    def __init__(self, replicas: int, router: str = "least-outstanding", *, restart: bool = False) -> None:
+        self.set = ReplicaSet(LiveConfig(model="llama-7b"), replicas, router, restart=restart)
         self.engines: list[Engine] = self.set.engines  # type: ignore[assignment]
         self.inboxes: dict[str, Inbox] = {}
-        self.deaths: list[tuple[int, str, int]] = []
-        self.set.mourners.append(lambda *death: self.deaths.append(death))
+        self.deaths: list[Death] = []
+        self.set.death_listeners.append(self.deaths.append)
 
     def submit(self, name: str, prompt: tuple[int, ...] = PROMPT, params: SamplingParams = PARAMS, **more: Any) -> int:
         """The index of the engine that has it."""
@@ -135,11 +149,18 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica_set, "EngineClient", Engine)
 
 
-def run(scenario: Callable[[Server], Coroutine[Any, Any, None]], replicas: int = 2, router: str = "least-outstanding") -> None:
+def run(
+    scenario: Callable[[Server], Coroutine[Any, Any, None]],
+    replicas: int = 2,
+    router: str = "least-outstanding",
+    *,
+    restart: bool = False,
+) -> None:
     async def whole() -> None:
-        server = Server(replicas, router)
+        server = Server(replicas, router, restart=restart)
         await server.set.start()
         await scenario(server)
+        await server.set.close()
 
     asyncio.run(whole())
 
@@ -153,7 +174,7 @@ def test_a_request_whose_engine_dies_goes_on_at_another_with_the_same_tokens(par
         whole = [token.token for token in serve(first)[0].tokens]
         server.engines[0].say(*(("a", token) for token in whole[:heard]))
         server.engines[0].die()
-        assert server.deaths == [(0, "it was killed", 1)]
+        assert server.deaths == [Death(0, "it was killed", ("a",), None)]
         (again,) = server.engines[1].submitted()
         assert again.output == tuple(whole[:heard])
         assert again.age > first.age

@@ -67,7 +67,7 @@ def gauge(server: Running, name: str) -> dict[str, float]:
 
 @pytest.mark.full  # requests that move: test_replica_set.py; the death of the only engine's process: test_process.py
 def test_streams_of_a_replica_that_is_killed_go_on_and_the_last_death_is_the_servers() -> None:
-    with serving(*SIMULATED, "--max-batch-size", "3") as server:
+    with serving(*SIMULATED, "--max-batch-size", "3", "--on-engine-death", "exit") as server:
         pids = engine_pids(server)
         assert sorted(pids) == ["engine 0", "engine 1"]
         kinds: list[dict[str, Any]] = [{"temperature": 0}, {"temperature": 1, "seed": 1}]

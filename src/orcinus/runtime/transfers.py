@@ -87,7 +87,7 @@ class Link:
                 torch.cuda.synchronize(self.device)
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
-                raise EngineError(f"{self.device} takes no more work ({reason}): start the engine again") from error
+                raise EngineError(f"{self.device} takes no more work ({reason}): the engine cannot go on") from error
 
     def mark(self, *, timed: bool = False) -> Mark:
         return Mark(self.device, timed=timed)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from orcinus.config import option
 from orcinus.core.component_spec import make
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shown
 from orcinus.routing.router import ROUTERS
 from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_origins
 from orcinus.text.tools.template_support import find_form
+
+ON_DEATH = ("restart", "exit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,10 @@ class ServerConfig:
     max_queue_tokens: int = option(2**20, "Most tokens at once, of prompts and answers; more get 429.", min=1)
     max_queue_per_key: int | None = option(None, "Most answers of one API key (without keys: of one user) at once.", min=1)
     timeout: float | None = option(None, "Most seconds a request may take; it may ask for less.", min=0.001)
+    on_engine_death: str = option(
+        "restart", "When an engine dies: restart = start it again and continue its requests; exit = leave with status 1."
+    )
+    watchdog: float = option(60.0, "Seconds after which a silent engine is killed.", min=1)
     drain: float = option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
     api_key: str | None = option(
         None, "An API key, or several with commas. Others here can see it: better a file, or ORCINUS_API_KEY."
@@ -55,7 +61,9 @@ class ServerConfig:
     stream_interval_ms: float = option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "drain", "keep_alive", "stream_interval_ms"):
+        if self.on_engine_death not in ON_DEATH:
+            raise ConfigError(f"on_engine_death must be {' or '.join(ON_DEATH)}, not {shown(self.on_engine_death)}")
+        for name in ("timeout", "watchdog", "drain", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
         find_form(None, self.tool_call_parser)

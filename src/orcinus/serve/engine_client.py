@@ -42,15 +42,17 @@ class EngineState:
     """The engine's loading progress and last signs of life."""
 
     loading: Loading = field(default_factory=lambda: Loading("starting", 0, 0))
-    last_sign: float = 0.0  # on this process's monotonic clock
+    since: float = 0.0  # when it was ready, on this process's monotonic clock
+    last_sign: float = 0.0  # on the same clock
+    worked: bool = False  # whether it has generated a token
     slowest: float = 0.0  # seconds of the slowest iteration, slowly forgotten
 
 
 class EngineClient:
-    """Owns an engine process.
+    """Owns an engine process, and after its death another one.
 
-    All methods belong to one event loop. `on_output` is called with every iteration, and `on_death`, once, with the reason why
-    the engine is gone.
+    All methods belong to one event loop. `on_output` is called with every iteration, and `on_death`, once for each process,
+    with the reason why it is gone.
     """
 
     def __init__(
@@ -70,10 +72,13 @@ class EngineClient:
         self._listener: asyncio.Task[None] | None = None
 
     async def start(self, spec: ReplicaSpec) -> Ready:
-        """Start the process and wait until the model is loaded.
+        """Start a process and wait until the model is loaded.
 
-        Raises `ConfigError` with the engine's own reason.
+        The one before, if any, is gone by then. Raises `ConfigError` with the engine's own reason.
         """
+        if self._process is not None:
+            await self._dispose(self._process)
+            self._wire, self.state, self.ready, self.dead = ServerWire(), EngineState(), None, None
         self._process = EngineProcess(spec, self._wire.bind())
         while True:
             message = await self._receive(self._process)
@@ -84,16 +89,27 @@ class EngineClient:
                     await self._process.ended
                     raise ConfigError(message.reason)
                 case Ready():
-                    self.ready, self.state.last_sign = message, time.monotonic()
+                    self.ready, self.state.since = message, time.monotonic()
+                    self.state.last_sign = self.state.since
                     self._listener = asyncio.create_task(self._listen(self._process))
                     return message
                 case int():
                     raise ConfigError(f"the engine process {describe_exit(message)} before it was ready")
 
     def send(self, message: ToEngine) -> None:
-        """Queue a message; a dead engine gets none."""
-        if self.dead is None:
+        """Queue a message; an engine that does not serve gets none."""
+        if self.serves:
             self._wire.send(message)
+
+    def computing(self) -> frozenset[str] | None:
+        """The ids of the requests that it computes, or computed when it died; None if that is unknown."""
+        return self._wire.computing()
+
+    def kill(self, reason: str) -> None:
+        """Kill a process that does not respond, and say why it is gone."""
+        assert self._process is not None, "only an engine that served can be silent"
+        self._process.kill()
+        self._bury(reason)
 
     def silent_s(self) -> float | None:
         """Seconds since the engine's last sign of life, if too long."""
@@ -124,8 +140,8 @@ class EngineClient:
         return found.timeline
 
     async def _ask(self, question: Use | Ask) -> Reply:
-        if self.dead is not None:
-            raise EngineError(self.dead)
+        if not self.serves:
+            raise EngineError(self.dead or "the engine is being started")
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
         self.send(question)
@@ -139,11 +155,18 @@ class EngineClient:
         """Stop the process; kill it if it does not end itself."""
         if self.dead is None:
             self._bury("the server is leaving")
+        if self._process is not None:
+            await self._dispose(self._process)
+        else:
+            self._wire.close()
+
+    async def _dispose(self, process: EngineProcess) -> None:
+        """End a process that is dead, fails or is left, and its wire."""
         if self._listener is not None:
             self._listener.cancel()
-        if self._process is not None and not self._process.ended.done():
+        if not process.ended.done():
             self._wire.send(Stop())
-            await self._process.stop()
+            await process.stop()
         self._wire.close()
 
     async def _receive(self, process: EngineProcess) -> FromEngine | int:
@@ -162,7 +185,7 @@ class EngineClient:
         while True:
             message = await self._receive(process)
             match message:
-                case EngineOutput():
+                case EngineOutput() if self.dead is None:  # what a killed one still says is computed again
                     self._take(message)
                 case Using() | TimelineFound():
                     self._answer(message)
@@ -176,6 +199,7 @@ class EngineClient:
 
     def _take(self, iteration: EngineOutput) -> None:
         self.state.last_sign = time.monotonic()
+        self.state.worked |= bool(iteration.tokens)
         if iteration.batches:
             self.state.slowest = max(iteration.seconds, 0.99 * self.state.slowest)
         self._on_output(self, iteration)

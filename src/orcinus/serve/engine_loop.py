@@ -25,6 +25,7 @@ from orcinus.errors import OrcinusError, cause, one_line
 from orcinus.garbage import collect_rarely
 from orcinus.observe.timeline import TimelineObserver
 from orcinus.parent import end_with, leave_signals_to_parent
+from orcinus.serve.computing_file import ComputingFile
 from orcinus.serve.engines import ServedEngine, build_served, from_wire
 from orcinus.serve.messages import (
     Ask,
@@ -45,6 +46,7 @@ from orcinus.serve.messages import (
     Using,
 )
 from orcinus.serve.wire import EngineWire
+from orcinus.socket_folder import COMPUTING
 
 if TYPE_CHECKING:
     from orcinus.build import Progress
@@ -240,7 +242,8 @@ def serve_engine(address: str, configuration: bytes, parent: int) -> int:
     try:
         config, memory_sharers = from_wire(configuration)
         timelines = TimelineObserver()
-        served = build_served(config, [timelines], _teller(wire), memory_sharers)
+        computing = ComputingFile(Path(address.removeprefix("ipc://")).parent / COMPUTING)
+        served = build_served(config, [timelines, computing], _teller(wire), memory_sharers)
         loop = EngineLoop(wire, served, timelines, parent)
         wire.send(served.ready)
         loop.run()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -25,10 +26,11 @@ class LiveRequests:
 
     last_token: dict[str, float] = field(default_factory=dict)  # when it came
     siblings: dict[str, list[int]] = field(default_factory=dict)  # answers left to their prompt, tokens of the longest
+    interrupted: dict[str, float] = field(default_factory=dict)  # when its engine died, until its next token
 
     def keep(self, alive: Callable[[str], bool]) -> None:
         """Forget all other requests, such as those of a dead engine."""
-        for remembered in (self.last_token, self.siblings):
+        for remembered in (self.last_token, self.siblings, self.interrupted):
             for name in [name for name in remembered if not alive(name)]:
                 del remembered[name]
 
@@ -84,6 +86,9 @@ class EngineMetrics:
         self.composition = counter("iteration_tokens_by_phase", "Tokens of all iterations.", "phase")
         self.budget_use = histogram("iteration_budget_use_ratio", "Tokens of an iteration by max_batch_tokens.", SHARES)
         self.up = gauge("engine_up", "1 while the engine lives.")
+        self.restarts = counter("engine_restarts", "Dead engines that were started again.")
+        self.pauses = histogram("engine_death_pause_seconds", "From an engine's death to a request's next token.", SLOW)
+        self.cache_config = Info("orcinus_cache_config", "K/V memory.", registry=r)
         self._seen: set[str] = set()  # reasons shown so far
 
     def on_ready(self, ready: Ready) -> None:
@@ -92,7 +97,7 @@ class EngineMetrics:
         self.num_blocks = ready.num_blocks
         facts = {"block_size": ready.block_size, "num_gpu_blocks": ready.num_blocks, "cache_dtype": ready.dtype}
         facts |= {"kv_manager": ready.kv_manager, "enable_prefix_caching": ready.kv_manager == "prefix-cache"}
-        Info("orcinus_cache_config", "K/V memory.", registry=self.registry).info({name: str(facts[name]) for name in facts})
+        self.cache_config.info({name: str(facts[name]) for name in facts})
 
     def on_iteration(self, iteration: EngineOutput, arrival: Callable[[str], float | None]) -> None:
         """Count one iteration; `arrival` gives a live request's arrival."""
@@ -103,9 +108,12 @@ class EngineMetrics:
             elif (came := arrival(token.request_id)) is not None:
                 self.ttft.observe(token.at - came)
             self._live.last_token[token.request_id] = token.at
+            if self._live.interrupted and (since := self._live.interrupted.pop(token.request_id, None)) is not None:
+                self.pauses.observe(token.at - since)
         self.generation_tokens.inc(len(iteration.tokens))
         for ending in iteration.endings:
-            self._live.last_token.pop(ending.finished.request_id, None)
+            for remembered in (self._live.last_token, self._live.interrupted):
+                remembered.pop(ending.finished.request_id, None)
             self._end(ending)
         for batch in iteration.batches:
             self._scheduled(batch, iteration)
@@ -115,8 +123,14 @@ class EngineMetrics:
         if not (iteration.running or iteration.waiting):
             self._show_reasons(Tally())
 
-    def on_death(self) -> None:
-        """Report that the engine serves nothing any more."""
+    def on_return(self, ready: Ready) -> None:
+        """Report an engine that was started again."""
+        self.restarts.inc()
+        self.on_ready(ready)
+
+    def on_death(self, requests: Iterable[str] = ()) -> None:
+        """Report that the engine serves nothing any more; these requests of it go on."""
+        self._live.interrupted.update(dict.fromkeys(requests, time.monotonic()))
         for gauge in (self.up, self.running, self.waiting, self.kv_use):
             gauge.set(0)
         self._show_reasons(Tally())

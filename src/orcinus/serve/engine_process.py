@@ -31,6 +31,10 @@ class EngineProcess:
             self._process.stdin.write(to_wire(spec.config, spec.memory_sharers))
             self._process.stdin.close()
 
+    def kill(self) -> None:
+        """Kill it at once, even if it is stopped or hangs."""
+        self._process.kill()
+
     async def stop(self) -> None:
         """Wait for a process that was told to stop, then kill it."""
         await asyncio.wait((self.ended,), timeout=STOP_S)

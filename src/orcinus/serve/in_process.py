@@ -12,7 +12,7 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.keys import Keys
 from orcinus.serve.opening import open_service
-from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.replica_set import make_replica_set
 from orcinus.serve.service import Service
 
 
@@ -23,7 +23,7 @@ async def in_process_app(config: Asked, asked: ServerConfig) -> AsyncIterator[AS
     It asks for no key. Raises `ConfigError` or `ModelError` if an engine cannot start.
     """
     name = served_name(config, asked.served_model_name)
-    replicas = ReplicaSet(config, asked.replicas, asked.router)
+    replicas = make_replica_set(config, asked)
     service = Service(replicas, asked, name, Keys())
     try:
         await open_service(service)

@@ -21,7 +21,7 @@ from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.keys import KeySources
 from orcinus.serve.opening import open_service
 from orcinus.serve.option_words import options_of, typed
-from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.replica_set import make_replica_set
 from orcinus.serve.service import Service
 
 RAYS = {"num_replicas": "int", "num_cpus": "float", "num_gpus": "float"}  # options of the deployment, and their types
@@ -95,7 +95,7 @@ class RayServer:
     async def _start(self) -> None:
         asked, sources = self.asked, KeySources(self.asked.api_key, self.asked.api_key_file, self.asked.admin_key_file)
         name = served_name(self.config, asked.served_model_name)
-        replicas = ReplicaSet(self.config, asked.replicas, asked.router)
+        replicas = make_replica_set(self.config, asked)
         self._service = Service(replicas, asked, name, sources.keys)
         self._app = make_app(self._service)
         self._tasks = [asyncio.create_task(job) for job in (sources.watch(), self._service.metrics.watch_loop())]

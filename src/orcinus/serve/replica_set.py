@@ -14,37 +14,54 @@ from orcinus.core.request import Finish, FinishCode
 from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
 from orcinus.routing.router import ROUTERS, Load, Router
+from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.engine_settings import NO_ENGINE, EngineSettings
 from orcinus.serve.engines import Asked
-from orcinus.serve.messages import EngineOutput, Loading, Pause, Ready, Use, Using
+from orcinus.serve.messages import EngineOutput, Loading, Ready, Use, Using
 from orcinus.serve.replica_spec import ReplicaSpec, replica_specs
 from orcinus.serve.streams import Inbox, Stream, Streams
+from orcinus.serve.supervisor import Death, Return, Supervisor
 from orcinus.sim.live_config import LiveConfig
 from orcinus.text.input_processor import TokenizedRequest
 
 PREFIX_TOKENS = 256  # at the beginning of prompts, by which routers tell whether they begin alike
-MOST_MOVES = 2  # of a request: that a third engine dies with it is no accident
+MOST_DEATHS = 2  # of engines under one request that cannot run alone: a third is no accident
+MOST_DEATHS_ALONE = 2  # of engines that computed nothing else
 
 
 class ReplicaSet:
     """Owns the engine processes of a server. All methods belong to one event loop.
 
-    An engine that dies leaves the rotation, and its requests go on at the others.
+    The requests of an engine that dies go on at the others, or at its successor. `restart` says whether it gets one;
+    `watchdog_s` is the silence after which an engine is killed.
     """
 
-    def __init__(self, config: Asked, replicas: int = 1, router: str = "least-outstanding") -> None:
+    def __init__(
+        self,
+        config: Asked,
+        replicas: int = 1,
+        router: str = "least-outstanding",
+        *,
+        restart: bool = True,
+        watchdog_s: float = 60.0,
+    ) -> None:
         self.config = config
-        self.dead: str | None = None  # why the last engine is gone
+        self.dead: str | None = None  # why the last engine is gone for good
         self.streams = Streams()
-        # Called with every iteration of a replica, before its requests' readers; and when one dies, with the number moved.
+        # Called with every iteration of a replica, before its requests' readers; when one dies; when one serves again.
         self.listeners: list[Callable[[int, EngineOutput], None]] = []
-        self.mourners: list[Callable[[int, str, int], None]] = []
+        self.death_listeners: list[Callable[[Death], None]] = []
+        self.return_listeners: list[Callable[[Return], None]] = []
         self._specs = replica_specs(config, replicas)
         self._make_router: Callable[[], Router[Load]] = lambda: make("router", ROUTERS, router)
         self._router = self._make_router()
         self.engines = [EngineClient(spec.index, self._take, self._on_death) for spec in self._specs]
+        self.restart, self._watchdog_s = restart, watchdog_s
+        self.supervisor = Supervisor(self.streams, self._start_again, self._on_return, self._on_loss)
+        self._watch: asyncio.Task[None] | None = None
+        self.settings = EngineSettings(lambda: [engine for engine in self.engines if engine.serves])
         self._closing = False
-        self._switching = asyncio.Lock()
 
     async def start(self) -> Ready:
         """Start all engines; returns what holds for each of them. Raises `ConfigError` if one cannot start.
@@ -56,7 +73,9 @@ class ReplicaSet:
             await _all(self._start(engine, spec) for engine, spec in (first, *others))
         else:
             ready = await self._start(*first)
-            await _all(self._start(engine, spec.like(ready)) for engine, spec in others)
+            self._specs = [spec.like(ready) for spec in self._specs]
+            await _all(self._start(engine, self._specs[engine.index]) for engine, _ in others)
+        self._watch = asyncio.create_task(self.supervisor.watch(self.engines, self._watchdog_s))
         stand = [engine.ready for engine in self.engines if engine.ready is not None]
         smallest = min(stand, key=lambda ready: ready.num_blocks)
         return msgspec.structs.replace(smallest, max_model_len=min(ready.max_model_len for ready in stand))
@@ -67,10 +86,15 @@ class ReplicaSet:
         except ConfigError as error:
             raise ConfigError(f"replica {spec.index}: {error}" if spec.replicas > 1 else str(error)) from None
 
+    async def _start_again(self, engine: EngineClient, starts: int) -> None:
+        """Start a dead engine's successor, which has its sizes, and decides as the others do now."""
+        await engine.start(self._specs[engine.index].again(starts))
+        await self.settings.apply(engine)
+
     @property
     def serving(self) -> list[EngineClient]:
-        """The engines that stand and live."""
-        return [engine for engine in self.engines if engine.serves]
+        """The engines that stand and live, and take requests."""
+        return [engine for engine in self.engines if engine.serves and not self.supervisor.returning(engine)]
 
     @property
     def loading(self) -> Loading:
@@ -79,7 +103,7 @@ class ReplicaSet:
 
     def silent_s(self) -> float | None:
         """Seconds without a sign of any engine, if that is too long."""
-        silences = [engine.silent_s() for engine in self.serving]
+        silences = [engine.silent_s() for engine in self.engines if engine.serves]
         return None if None in silences else min((silence for silence in silences if silence is not None), default=None)
 
     def submit(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None) -> None:
@@ -90,34 +114,29 @@ class ReplicaSet:
         if self.dead is not None:
             raise EngineError(self.dead)
         engine = self._choose(prepared)
-        engine.send(self.streams.open(name, prepared, inbox, time_left, engine))
+        message = self.streams.open(name, prepared, inbox, time_left, engine)
+        if not self.supervisor.returning(engine):
+            engine.send(message)
 
     def pause(self, paused: bool) -> None:
         """Let the engines start no more iterations, or go on."""
-        for engine in self.serving:
-            engine.send(Pause(paused))
+        self.settings.pause(paused)
 
     async def use(self, change: Use) -> dict[int, Using]:
         """Switch policy, order or limits of all engines, or of none; returns how each decides now.
 
         Raises `ConfigError` if one refuses, and `EngineError` if all are gone or one does not answer.
         """
-        async with self._switching:
-            before = {} if len(self.serving) == 1 else await self._ask_all(Use())
-            if before and change == Use():
-                return before
-            try:
-                return await self._ask_all(change)
-            except ConfigError:
-                await self._restore(before)
-                raise
+        if self.dead is not None:
+            raise EngineError(self.dead)
+        return await self.settings.use(change)
 
     async def timeline(self, name: str) -> Timeline:
         """Where the time of a request went. Raises `ConfigError` if it is unknown, `EngineError` if its engine is gone."""
-        if not self.serving:
-            raise EngineError(self.dead or "no engine stands")
         current = self.streams.engine_of(name)
         asked = [engine for engine in self.serving if current in (None, engine)]
+        if not asked:
+            raise EngineError(self.dead or NO_ENGINE)
         for engine in asked[:-1]:
             with suppress(ConfigError, EngineError):
                 return await engine.timeline(name)
@@ -126,32 +145,22 @@ class ReplicaSet:
     async def close(self) -> None:
         """Stop all processes, with force if they do not go by themselves. Readers of live requests are told."""
         self._closing = True
+        if self._watch is not None:
+            self._watch.cancel()
+        await self.supervisor.close()
         await asyncio.gather(*(engine.close() for engine in self.engines))
-
-    async def _ask_all(self, change: Use) -> dict[int, Using]:
-        """The answers of all engines that live; one that dies meanwhile has none."""
-        asked = self.serving
-        found = await asyncio.gather(*(engine.use(change) for engine in asked), return_exceptions=True)
-        answers = {engine.index: answer for engine, answer in zip(asked, found, strict=True) if isinstance(answer, Using)}
-        for engine, answer in zip(asked, found, strict=True):
-            if isinstance(answer, BaseException) and engine.dead is None:
-                raise answer
-        if not answers:
-            raise EngineError(self.dead or "no engine stands")
-        return answers
-
-    async def _restore(self, before: dict[int, Using]) -> None:
-        """Switch back those that switched although another one refused."""
-        for engine in self.serving:
-            if (old := before.get(engine.index)) is not None:
-                with suppress(ConfigError, EngineError):
-                    await engine.use(Use(old.policy, old.order, old.max_batch_size, old.max_batch_tokens))
+        for engine in self.engines:
+            self._end_all(engine, Finish.CANCELLED, None, FinishCode.SHUTDOWN)
 
     def _choose(self, prepared: TokenizedRequest) -> EngineClient:
-        """The engine for a request: the router's choice, unless that one is silent and others are not."""
+        """The engine for a request: the router's choice, unless that one is silent and others are not.
+
+        If none serves, it is one that is started again.
+        """
         serving = self.serving
-        if len(serving) == 1:
-            return serving[0]
+        if len(serving) <= 1:
+            returning = (engine for engine in self.engines if self.supervisor.returning(engine))
+            return serving[0] if serving else min(returning, key=lambda engine: engine.load.outstanding)
         chosen = serving[self._router.choose(_prefix(prepared), [engine.load for engine in serving])]
         if chosen.silent_s() is None:
             return chosen
@@ -162,42 +171,68 @@ class ReplicaSet:
         for listener in tuple(self.listeners):
             listener(engine.index, iteration)
         self.streams.take(iteration)
+        self.supervisor.on_output(engine)
 
     def _on_death(self, engine: EngineClient, reason: str) -> None:
-        """An engine is gone: its requests move to the others, or fail if it was the last one."""
-        orphans = self.streams.served_by(engine)
-        if self._closing or not self.serving:
+        """An engine is gone: look for the cause among its requests, replace it, and let them go on."""
+        if self._closing:
+            self._end_all(engine, Finish.CANCELLED, None, FinishCode.SHUTDOWN)
+            return
+        orphans, computing = self.streams.served_by(engine), engine.computing()
+        computed = [one for one in orphans if computing is None or one.answer.request_id in computing]
+        for stream in computed:
+            stream.note_death(alone=len(computed if computing is None else computing) == 1)
+        culprits = [stream for stream in computed if stream.deaths_alone == MOST_DEATHS_ALONE]
+        for stream in culprits if self.restart else ():
+            self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINES_DIED)
+        delay = self.supervisor.on_death(engine, explained=bool(culprits)) if self.restart else None
+        self._go_on(engine, reason, delay)
+
+    def _on_loss(self, engine: EngineClient, reason: str) -> None:
+        """An engine does not come back."""
+        engine.dead = reason
+        self._go_on(engine, reason, None)
+
+    def _on_return(self, back: Return) -> None:
+        for hear in tuple(self.return_listeners):
+            hear(back)
+
+    def _go_on(self, engine: EngineClient, reason: str, delay: float | None) -> None:
+        """Move a dead engine's requests to where they can run; if there is no such engine, they fail."""
+        moved = []
+        if delay is None and not self.serving and not any(map(self.supervisor.returning, self.engines)):
             self.dead = reason
-            for stream in orphans:
-                self._end(stream, reason)
-            moved = 0
+            self._end_all(engine, Finish.FAILED, reason, FinishCode.ENGINE_DIED)
         else:
             self._router = self._make_router()  # which counts from the first of those that are left
-            moved = sum(self._move(stream, reason) for stream in orphans)
-        for hear in () if self._closing else tuple(self.mourners):
-            hear(engine.index, reason, moved)
+            for stream in self.streams.served_by(engine):
+                if stream.answer.stopped:  # its engine only had to say so
+                    self.streams.end(stream, Finish.STOP)
+                elif delay is None and stream.deaths > MOST_DEATHS:
+                    self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINES_DIED)
+                else:
+                    self._move(stream, engine if delay is not None and stream.suspect else self._choose(stream.prepared))
+                    moved.append(stream.answer.request_id)
+        for hear in tuple(self.death_listeners):
+            hear(Death(engine.index, reason, tuple(moved), delay))
 
-    def _end(self, stream: Stream, reason: str) -> None:
-        """End a request that no engine can continue."""
-        if self._closing:
-            self.streams.end(stream, Finish.CANCELLED, code=FinishCode.SHUTDOWN)
-        else:
-            self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINE_DIED)
+    def _end_all(self, engine: EngineClient, finish: Finish, reason: str | None, code: FinishCode) -> None:
+        """End an engine's requests, which no engine can continue."""
+        for stream in self.streams.served_by(engine):
+            self.streams.end(stream, finish, reason, code)
 
-    def _move(self, stream: Stream, reason: str) -> bool:
-        """Let another engine continue a request, with its age, behind the tokens it has; whether that was done."""
-        if stream.answer.stopped:  # its engine only had to say so
-            self.streams.end(stream, Finish.STOP)
-            return False
-        if stream.moves == MOST_MOVES:
-            self.streams.end(stream, Finish.FAILED, reason, FinishCode.ENGINES_DIED)
-            return False
+    def _move(self, stream: Stream, engine: EngineClient) -> None:
+        """Let an engine continue a request, with its age, behind the tokens it has."""
         stream.leave()
-        engine = self._choose(stream.prepared)
-        stream.moves += 1
         stream.enter(engine)
-        engine.send(stream.submission())
-        return True
+        if not self.supervisor.returning(engine):
+            engine.send(stream.submission())
+
+
+def make_replica_set(config: Asked, asked: ServerConfig) -> ReplicaSet:
+    """The engines that a server's options ask for."""
+    restart = asked.on_engine_death == "restart"
+    return ReplicaSet(config, asked.replicas, asked.router, restart=restart, watchdog_s=asked.watchdog)
 
 
 async def _all(starts: Iterable[Coroutine[Any, Any, Ready]]) -> None:

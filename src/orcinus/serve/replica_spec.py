@@ -56,6 +56,13 @@ class ReplicaSpec:
         )
         return replace(self, config=config)
 
+    def again(self, starts: int) -> ReplicaSpec:
+        """The same spec for a process that takes a dead one's place.
+
+        What the dead one recorded stays: `run.jsonl` is followed by `run.restart-1.jsonl`.
+        """
+        return replace(self, config=_own_record(self.config, f"restart-{starts}"))
+
 
 def replica_specs(config: Asked, replicas: int = 1, environment: Mapping[str, str] = os.environ) -> list[ReplicaSpec]:
     """The specs of a server's replicas.
@@ -68,7 +75,7 @@ def replica_specs(config: Asked, replicas: int = 1, environment: Mapping[str, st
     several = replicas > 1
     return [
         ReplicaSpec(
-            _own_record(config, index) if several else config,
+            _own_record(config, str(index)) if several else config,
             index,
             replicas,
             threads,
@@ -96,9 +103,9 @@ def _gpus(config: Asked, index: int, visible: str | None) -> str | None:
     return ",".join(str(place) if not seen else seen[place] if place < len(seen) else "none" for place in places)
 
 
-def _own_record(config: Any, index: int) -> Any:
-    """The config with a record of its own: `run.jsonl` becomes `run.1.jsonl`."""
+def _own_record(config: Any, mark: str) -> Any:
+    """The config with a record of its own: with the mark 1, `run.jsonl` becomes `run.1.jsonl`."""
     if config.record is None:
         return config
     path = Path(config.record)
-    return replace(config, record=path.with_name(f"{path.stem}.{index}{path.suffix}"))
+    return replace(config, record=path.with_name(f"{path.stem}.{mark}{path.suffix}"))

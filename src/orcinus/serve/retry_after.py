@@ -72,10 +72,10 @@ class RetryAfter:
         self._seconds += (seconds - self._seconds) / min(self._iterations, FRESH)
         self._saturated[replica] = running if waiting else 0
 
-    def on_death(self, replica: int) -> None:
-        """Remove a dead replica's slots."""
+    def on_death(self, replica: int, *, returns: bool = False) -> None:
+        """Remove a dead replica's slots, unless it is started again."""
         self._saturated.pop(replica, None)
-        if self.replicas > 1:
+        if self.replicas > 1 and not returns:
             self.slots -= self.slots // self.replicas
             self.replicas -= 1
 

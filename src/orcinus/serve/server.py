@@ -25,8 +25,9 @@ from orcinus.serve.engines import Asked, served_name
 from orcinus.serve.http_limits import BoundedProtocol
 from orcinus.serve.keys import KeySources
 from orcinus.serve.opening import open_service
-from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.replica_set import ReplicaSet, make_replica_set
 from orcinus.serve.service import Service
+from orcinus.serve.supervisor import Death, Return
 
 IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
@@ -114,8 +115,9 @@ async def _serve(
 ) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     name = served_name(config, asked.served_model_name)
-    replicas = ReplicaSet(config, asked.replicas, asked.router)
-    replicas.mourners.append(partial(_tell_of_death, replicas))
+    replicas = make_replica_set(config, asked)
+    replicas.death_listeners.append(partial(_tell_of_death, replicas))
+    replicas.return_listeners.append(partial(_tell_of_return, replicas))
     service = Service(replicas, asked, name, sources.keys)
     settings = uvicorn.Config(
         make_app(service, log),
@@ -158,12 +160,24 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
         print(f"Serving {server.service.name} at {where}", flush=True)
 
 
-def _tell_of_death(replicas: ReplicaSet, replica: int, reason: str, moved: int) -> None:
-    """Report a dead engine on standard error, if others live."""
-    if left := len(replicas.serving):
-        requests = f"{moved} request{'s' * (moved != 1)}"
-        of = f"{left} of {len(replicas.engines)}"
-        print(f"replica {replica} is gone: {reason}; {requests} moved, {of} replicas are left", file=sys.stderr, flush=True)
+def _tell_of_death(replicas: ReplicaSet, death: Death) -> None:
+    """Report a dead engine on standard error, unless it is the end of the server."""
+    if replicas.dead is not None:
+        return
+    count = len(death.requests)
+    requests = f"{count} request{'s' * (count != 1)}"
+    name = f"replica {death.replica}" if len(replicas.engines) > 1 else "the engine"
+    if death.delay is None:
+        left = f"{len(replicas.serving)} of {len(replicas.engines)}"
+        then = f"{requests} moved, {left} replicas are left"
+    else:
+        then = f"{requests} go{'es' * (count == 1)} on, it is started again {f'in {death.delay:g} s' if death.delay else 'now'}"
+    print(f"{name} is gone: {death.reason}; {then}", file=sys.stderr, flush=True)
+
+
+def _tell_of_return(replicas: ReplicaSet, back: Return) -> None:
+    name = f"replica {back.replica}" if len(replicas.engines) > 1 else "the engine"
+    print(f"{name} serves again after {back.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 async def _leave_with_engines(replicas: ReplicaSet, server: uvicorn.Server) -> None:

@@ -30,6 +30,7 @@ from orcinus.serve.request_processor import prompts as prompts_of
 from orcinus.serve.response_store import ResponseStore
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
+from orcinus.serve.supervisor import Death, Return
 from orcinus.serve.text_threads import TextThreads
 from orcinus.text.input_processor import TokenizedRequest
 
@@ -62,7 +63,8 @@ class Service:
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
         replicas.listeners.append(self._on_iteration)
-        replicas.mourners.append(self._on_death)
+        replicas.death_listeners.append(self._on_death)
+        replicas.return_listeners.append(self._on_return)
 
     def open(self, processor: RequestProcessor) -> None:
         """Take requests from now on; the engine is ready."""
@@ -81,10 +83,15 @@ class Service:
             if finished.reason in COMPLETE and (answer := self.replicas.streams.progress(finished.request_id)) is not None:
                 self.waits.on_end(answer)
 
-    def _on_death(self, replica: int, reason: str, moved: int) -> None:
-        self.metrics.engines[replica].on_death()
+    def _on_death(self, death: Death) -> None:
+        self.metrics.engines[death.replica].on_death(death.requests)
         self.metrics.live.keep(lambda name: self.replicas.streams.engine_of(name) is not None)
-        self.waits.on_death(replica)
+        self.waits.on_death(death.replica, returns=death.delay is not None)
+
+    def _on_return(self, back: Return) -> None:
+        ready = self.replicas.engines[back.replica].ready
+        assert ready is not None, "it serves again"
+        self.metrics.engines[back.replica].on_return(ready)
 
     @property
     def processor(self) -> RequestProcessor:
@@ -160,6 +167,11 @@ class Service:
         if self.draining:
             raise unavailable("the server is draining", "draining")
         _ = self.processor
+
+    @property
+    def restarting(self) -> bool:
+        """Whether no engine serves, but one is started again: requests are taken, and wait."""
+        return self.loaded and self.replicas.dead is None and not self.replicas.serving
 
     def check_alive(self) -> None:
         """Raises `ApiError` 503 if the engine is gone or silent."""

@@ -47,7 +47,7 @@ class ServingEngine(Protocol):
         """The engine's work."""
         ...
 
-    def send(self, message: Cancel) -> None:
+    def send(self, message: Submit | Cancel) -> None:
         """Queue a message to the engine."""
         ...
 
@@ -65,7 +65,9 @@ class Stream:
     deadline: float | None  # on this process's monotonic clock
     engine: ServingEngine
     queued: int = 0  # known tokens that its engine has to compute before the next one
-    moves: int = 0  # from engines that died
+    deaths: int = 0  # of engines that computed it when they died, since its last token
+    deaths_alone: int = 0  # those among them that computed nothing else, since it was a suspect
+    tokens_at_death: int = 0
     cached: int | None = None  # tokens of the prompt found in the prefix cache, once it is read
 
     def submission(self) -> Submit:
@@ -99,6 +101,20 @@ class Stream:
             self.engine.load.count(0, -self.queued, -1)
             self.queued = 0
         return delta
+
+    def note_death(self, *, alone: bool) -> None:
+        """Its engine died while it computed this request, and perhaps others."""
+        tokens = len(self.answer.token_ids)
+        if tokens > self.tokens_at_death:
+            self.deaths = self.deaths_alone = 0
+        self.deaths_alone += alone and self.suspect
+        self.tokens_at_death = tokens
+        self.deaths += 1
+
+    @property
+    def suspect(self) -> bool:
+        """Whether two engines died under it, with no token between."""
+        return self.deaths >= 2 and len(self.answer.token_ids) == self.tokens_at_death
 
     @property
     def tokens_left(self) -> int:

@@ -9,6 +9,7 @@ import zmq
 import zmq.asyncio
 
 from orcinus.core.unserved import Reason
+from orcinus.serve.computing_file import read_computing
 from orcinus.serve.messages import FromEngine, ToEngine
 from orcinus.socket_folder import SocketFolder
 
@@ -43,6 +44,13 @@ class ServerWire:
     def send(self, message: ToEngine) -> None:
         """Queue a message. Never waits."""
         self._socket.send(encode(message))
+
+    def computing(self) -> frozenset[str] | None:
+        """The ids of the requests that the engine computes, or computed when it died.
+
+        None if it could not say.
+        """
+        return read_computing(self._folder.computing)
 
     async def receive(self) -> FromEngine:
         """The next message."""

@@ -145,7 +145,7 @@ def test_a_killed_rank_is_named(rank: int) -> None:
     """Its neighbours raise, too, for want of it; they are not to blame."""
     others = [(other, "wait in vain", 3) for other in range(4) if other != rank]
     said = broken(PIPELINE, (rank, "end", 3), *others)
-    assert re.match(rf"rank {rank} \(stage {rank // 2}, process \d+\) was killed by SIGKILL .*: start the engine again", said)
+    assert re.match(rf"rank {rank} \(stage {rank // 2}, process \d+\) was killed by SIGKILL .*: the engine cannot go on", said)
 
 
 def test_a_rank_that_raises_is_told_with_its_reason() -> None:

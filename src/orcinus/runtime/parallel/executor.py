@@ -177,7 +177,7 @@ class ParallelExecutor:
         if self._failure is None and self.group.watch.failure:
             self._fail(self.group.watch.failure)
         if self._failure is not None:
-            raise EngineError(f"{self._failure}: start the engine again")
+            raise EngineError(f"{self._failure}: the engine cannot go on")
 
     def processes(self, stages: Sequence[range]) -> tuple[RankProcess, ...]:
         """Where each rank runs; `stages` are the layers of each stage."""

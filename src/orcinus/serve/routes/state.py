@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from orcinus.serve.errors import unavailable
 from orcinus.serve.openapi import ANY_ERRORS, gives
 from orcinus.serve.response_schema import StatusMessage
 from orcinus.serve.responses import JSON
@@ -18,12 +19,14 @@ def router(service: Service) -> APIRouter:
     @routes.get("/health", **gives(StatusMessage, (503,)))
     async def health() -> Response:
         service.check_alive()
-        return JSON({"status": "ok"})
+        return JSON({"status": "restarting" if service.restarting else "ok"})
 
     @routes.get("/ready", **gives(StatusMessage, ANY_ERRORS))
     async def ready() -> Response:
         service.check_open()
         service.check_alive()
+        if service.restarting:
+            raise unavailable(f"the engine is being started again ({service.progress()})", "restarting", 2)
         return JSON({"status": "paused" if service.paused else "ready"})
 
     @routes.get("/metrics", **gives(None, (400, 401, 403)))

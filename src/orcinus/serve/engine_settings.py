@@ -1,0 +1,73 @@
+"""EngineSettings of policy, order and limits, and pauses, of all engines of a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from orcinus.errors import ConfigError, EngineError
+from orcinus.serve.engine_client import EngineClient
+from orcinus.serve.messages import Pause, Use, Using
+
+NO_ENGINE = "the engine is being started again"
+
+
+class EngineSettings:
+    """Makes a switch at all engines, or at none; an engine that starts later decides as the others do."""
+
+    def __init__(self, serving: Callable[[], Sequence[EngineClient]]) -> None:
+        self._serving = serving
+        self._using, self._paused = Use(), False  # what was switched so far
+        self._switching = asyncio.Lock()
+
+    def pause(self, paused: bool) -> None:
+        """Let the engines start no more iterations, or go on."""
+        self._paused = paused
+        for engine in self._serving():
+            engine.send(Pause(paused))
+
+    async def use(self, change: Use) -> dict[int, Using]:
+        """Switch policy, order or limits; returns how each engine decides now.
+
+        Raises `ConfigError` if one refuses, and `EngineError` if all are gone or one does not answer.
+        """
+        async with self._switching:
+            before = {} if len(self._serving()) == 1 else await self._ask_all(Use())
+            if before and change == Use():
+                return before
+            try:
+                found = await self._ask_all(change)
+            except ConfigError:
+                await self._restore(before)
+                raise
+            switched = {name: new for name, new in msgspec.structs.asdict(change).items() if new is not None}
+            self._using = msgspec.structs.replace(self._using, **switched)
+            return found
+
+    async def apply(self, engine: EngineClient) -> None:
+        """Make an engine that has just started decide as the others do. Raises `ConfigError` or `EngineError`."""
+        async with self._switching:
+            await engine.use(self._using)
+        engine.send(Pause(self._paused))
+
+    async def _ask_all(self, change: Use) -> dict[int, Using]:
+        """The answers of all engines that live; one that dies meanwhile has none."""
+        asked = self._serving()
+        found = await asyncio.gather(*(engine.use(change) for engine in asked), return_exceptions=True)
+        answers = {engine.index: answer for engine, answer in zip(asked, found, strict=True) if isinstance(answer, Using)}
+        for engine, answer in zip(asked, found, strict=True):
+            if isinstance(answer, BaseException) and engine.serves:
+                raise answer
+        if not answers:
+            raise EngineError(NO_ENGINE)
+        return answers
+
+    async def _restore(self, before: dict[int, Using]) -> None:
+        """Switch back those that switched although another one refused."""
+        for engine in self._serving():
+            if (old := before.get(engine.index)) is not None:
+                with suppress(ConfigError, EngineError):
+                    await engine.use(Use(old.policy, old.order, old.max_batch_size, old.max_batch_tokens))
