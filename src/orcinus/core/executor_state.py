@@ -149,7 +149,9 @@ def accepted(chunk: Chunk, drawn: tuple[int, ...]) -> tuple[int, ...]:
     would have sampled ("Fast Inference from Transformers via Speculative Decoding", ICML 2023, with equal draws instead of
     equal odds).
     """
-    drafts = chunk.tokens[len(chunk.tokens) - (chunk.drafts or 0) :]
+    if not chunk.drafts:
+        return drawn[:1]
+    drafts = chunk.tokens[len(chunk.tokens) - chunk.drafts :]
     pairs = enumerate(zip(drafts, drawn, strict=False))  # nothing is sampled after a failed row
     right = next((place for place, (draft, token) in pairs if token != draft), len(drafts))
     return drawn[: right + 1]

@@ -237,9 +237,8 @@ class TorchExecutor:
         found = {}
         for row, chunk, first in zip(flight.rows, batch.chunks, ran.firsts, strict=True):
             request = self.requests[chunk.request_id]
-            nexts = np.array(request.scored(chunk), np.int64)
-            if len(nexts):
-                top = request.params.prompt_logprobs or 0
+            if scored := request.scored(chunk):
+                nexts, top = np.array(scored, np.int64), request.params.prompt_logprobs or 0
                 found[row] = [
                     self._scores(ran.hidden[first + at : first + at + SCORED_AT_ONCE], nexts[at : at + SCORED_AT_ONCE], top)
                     for at in range(0, len(nexts), SCORED_AT_ONCE)
@@ -263,14 +262,16 @@ class TorchExecutor:
         logprobs: list[tuple[Logprobs, ...]] = [()] * len(chunks)
         errors = dict(flight.errors)
         for row, first, count in _drawn(flight):
-            bad = next((place for place in range(count) if first + place in sampled.errors), count)
+            bad = count
+            if sampled.errors:
+                bad = next((place for place in range(count) if first + place in sampled.errors), count)
             if bad == 0:
                 matcher = self.requests[chunks[row].request_id].matcher
                 errors[row] = (matcher and matcher.failure) or sampled.errors[first]
             else:  # rows behind a bad row are invalid
                 tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
             told = sampled.logprobs[first : first + len(tokens[row])]
-            logprobs[row] = tuple(one for one in told if one is not None)
+            logprobs[row] = tuple([one for one in told if one is not None])
         tops = {row: self.requests[chunks[row].request_id].params.prompt_logprobs or 0 for row in flight.scores}
         prompts = {row: _scored(scores, tops[row]) for row, scores in flight.scores.items()}
         return BatchResult(flight.batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)

@@ -231,8 +231,10 @@ class Decoder(nn.Module):
         They are computed in float32.
         """
         angles = positions[:, None].float() * self.frequencies[rope]
-        scale = self.spec.ropes[rope].scale
-        return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
+        cos, sin, scale = angles.cos(), angles.sin(), self.spec.ropes[rope].scale
+        if scale != 1:
+            cos, sin = cos.mul_(scale), sin.mul_(scale)
+        return cos.to(dtype), sin.to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`.
