@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,55 +14,10 @@ from orcinus.runtime.cpu_kernels.grouped_products import BLOCK
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.quant_methods.layout import Blocks, Grid
+from orcinus.runtime.stored_format import StoredIntegers
 from orcinus.runtime.weight_files import TensorHeader
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredGroups:
-    """Levels `[outputs, inputs]`, and scales (and offsets) `[outputs, groups]`, to be filled.
-
-    A number is scale · (level - half of the levels), or scale · level + offset. Regions of scales and offsets that ranks read
-    are counted in inputs.
-    """
-
-    weight: Tensor
-    scale: Tensor
-    offset: Tensor | None
-    grid: GroupGrid
-    split: Split
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.weight.shape[0], self.weight.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8
-
-    @property
-    def num_bytes(self) -> int:
-        return self.grid.bytes_of(self.shape)
-
-    def tensors(self) -> dict[str, Tensor]:
-        found = {"weight": self.weight, "scale": self.scale}
-        return found if self.offset is None else found | {"offset": self.offset}
-
-    def split_dim(self, name: str) -> int | None:
-        del name
-        return self.split.dim
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        tensor = self.tensors()[name]
-        return tensor if self.split.dim else tensor[self.split.span(part)]
-
-    def process_after_loading(self) -> LinearWeight:
-        bits, group = self.grid.bits, self.grid.group
-        return GroupedWeight.from_levels(self.weight, self.scale, self.offset, self.split, group=group, bits=bits)
-
-    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return self.process_after_loading().multiply(x, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +50,12 @@ class GroupsFormat:
         del dtype
         outputs, inputs = shape
         grid = GroupGrid(self.bits, self.group or inputs, self.scales, torch.float32 if self.zero_points else None)
-        table = outputs, -(-inputs // grid.group)
-        offset = torch.empty(table, dtype=torch.float32, device=device) if self.zero_points else None
+        table = outputs, inputs // grid.group
+        tables = {"scale": torch.empty(table, dtype=self.scales, device=device)}
+        if self.zero_points:
+            tables["offset"] = torch.empty(table, dtype=torch.float32, device=device)
         weight = torch.empty(shape, dtype=torch.uint8, device=device)
-        return StoredGroups(weight, torch.empty(table, dtype=self.scales, device=device), offset, grid, split)
+        return StoredIntegers(weight, tables, split, grid.bytes_of(shape), partial(_pack, grid))
 
     def headers(self, shape: tuple[int, int]) -> dict[str, TensorHeader]:
         """Levels, and a scale (and an offset) for each group."""
@@ -135,3 +93,7 @@ class GroupsFormat:
                     f"the checkpoint's integers have groups of {group} inputs, and a rank's part would be inputs {shard.start} "
                     f"to {shard.stop}, which cuts one: choose another tp"
                 )
+
+
+def _pack(grid: GroupGrid, weight: Tensor, tables: Mapping[str, Tensor], split: Split) -> LinearWeight:
+    return GroupedWeight.from_levels(weight, tables["scale"], tables.get("offset"), split, group=grid.group, bits=grid.bits)

@@ -1,57 +1,18 @@
-"""8-bit integers of a checkpoint on their way into products, without being rounded again."""
+"""8-bit integers of a checkpoint, with a scale for each output, on their way into products."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.quant_methods.layout import Blocks, Grid
+from orcinus.runtime.stored_format import StoredIntegers
 from orcinus.runtime.weight_files import TensorHeader
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInt8:
-    """Integers `[outputs, inputs]` and scales `[outputs]`, to be filled."""
-
-    weight: Tensor
-    scale: Tensor
-    split: Split
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.weight.shape[0], self.weight.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int8
-
-    @property
-    def num_bytes(self) -> int:
-        return Int8Weight.bytes_of(self.shape)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "scale": self.scale}
-
-    def split_dim(self, name: str) -> int | None:
-        return None if name == "scale" and self.split.dim else self.split.dim
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        tensor, span = self.tensors()[name], self.split.span(part)
-        if not self.split.dim:
-            return tensor[span]
-        return tensor if name == "scale" else tensor[:, span]
-
-    def process_after_loading(self) -> LinearWeight:
-        return Int8Weight.pack(self.weight, self.scale, self.split)
-
-    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, (self.weight * self.scale[:, None]).to(x.dtype), bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +31,8 @@ class Int8Format:
         """An empty weight."""
         del dtype
         weight = torch.empty(shape, dtype=torch.int8, device=device)
-        return StoredInt8(weight, torch.empty(shape[0], dtype=torch.float32, device=device), split)
+        scale = torch.empty(shape[0], dtype=torch.float32, device=device)
+        return StoredIntegers(weight, {"scale": scale}, split, Int8Weight.bytes_of(shape), _pack)
 
     def headers(self, shape: tuple[int, int]) -> dict[str, TensorHeader]:
         """Integers, and a scale for each output."""
@@ -91,3 +53,7 @@ class Int8Format:
 
     def check_shards(self, slices: Iterable[slice]) -> None:
         """Ranks may split inputs anywhere."""
+
+
+def _pack(weight: Tensor, tables: Mapping[str, Tensor], split: Split) -> LinearWeight:
+    return Int8Weight.pack(weight, tables["scale"], split)
