@@ -49,6 +49,7 @@ COUNTS = (
 Adapters: TypeAlias = "Mapping[str, str | Path] | Sequence[str | Sequence[str]]"
 LOAD_FORMATS = ("auto", "dummy")  # as in vLLM
 QUANTIZATIONS = ("int8", "int4")  # the more exact one first
+PLAIN = "none"  # instead of one of them
 KV_CACHE_DTYPES = ("auto", "int8")
 MODEL_IMPLS = ("auto", "orcinus", "transformers")  # as in vLLM
 LAUNCHERS = ("local", "ray")
@@ -116,8 +117,9 @@ def _check_weights(config: EngineConfig) -> None:
         raise ConfigError(f"unknown load_format {config.load_format!r}: choose {' or '.join(LOAD_FORMATS)}")
     if config.model_impl not in MODEL_IMPLS:
         raise ConfigError(f"unknown model_impl {config.model_impl!r}: choose {', '.join(MODEL_IMPLS)}")
-    if config.quantization is not None and config.quantization not in QUANTIZATIONS:
-        raise ConfigError(f"unknown quantization {config.quantization!r}: choose {', '.join(QUANTIZATIONS)}, or leave it out")
+    if config.quantization not in (None, *QUANTIZATIONS, PLAIN):
+        known = ", ".join((*QUANTIZATIONS, PLAIN))
+        raise ConfigError(f"unknown quantization {config.quantization!r}: choose {known}, or leave it out")
     if config.kv_cache_dtype not in KV_CACHE_DTYPES:
         raise ConfigError(f"unknown kv_cache_dtype {config.kv_cache_dtype!r}: choose {' or '.join(KV_CACHE_DTYPES)}")
 
@@ -189,8 +191,9 @@ class EngineConfig:
     quantization: str | None = option(
         None,
         "On a CPU: int8 or int4 turns matrices into 8-bit or 4-bit integers (the head 8 with VNNI) as they are loaded, and "
-        "multiplies activations in 8 bits: half or 28 % of their bytes in bfloat16, faster, less exact. Default: as in the "
-        "checkpoint.",
+        "multiplies activations in 8 bits: half or 28 % of their bytes in bfloat16, faster, less exact. none "
+        "dequantises integers that the checkpoint holds, such as GGUF files have. Default: as in the checkpoint, where this "
+        "machine multiplies its integers.",
     )
     lora: Adapters = option(
         (),
@@ -252,6 +255,11 @@ class EngineConfig:
         _check_adapters(self)
         if self.kv_memory_mib is not None and self.num_blocks is not None:
             raise ConfigError("kv_memory_mib and num_blocks say the same thing: give only one of them")
+
+    @property
+    def rounds_to(self) -> str | None:
+        """The format that matrices are rounded to as they are loaded, in `QUANTIZATIONS`; None: they are not."""
+        return None if self.quantization == PLAIN else self.quantization
 
     @property
     def adapters(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from orcinus.runtime.models import DecoderSpec
 from orcinus.runtime.models.rope import rope_notes
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes
-from orcinus.runtime.quantization import planned_ranks, quantization_notes
+from orcinus.runtime.quantization import keeps_integers, planned_ranks, quantization_notes
 from orcinus.runtime.switches import check_model_impl, check_switches
 from orcinus.runtime.transformers_backend import TransformersSpec
 from orcinus.runtime.weight_files import has_weights
@@ -192,7 +192,10 @@ def _find(config: EngineConfig) -> PlannedModel:
     dummy = config.load_format == "dummy"
     folder, files = (find_config(asked, config.revision), {}) if dummy else find_headers(asked, config.revision)
     complete = dummy or has_weights(folder)
-    checkpoint = with_quantized(open_checkpoint(folder, config.model_impl), files, device_kind(config.device), dummy=dummy)
+    keeps = keeps_integers(config.quantization, folder)
+    checkpoint = with_quantized(
+        open_checkpoint(folder, config.model_impl), files, device_kind(config.device), keeps=keeps, dummy=dummy
+    )
     checkpoint = with_weights(checkpoint, files, readable=complete)
     shape = outline(checkpoint.spec, formats=checkpoint.formats)
     used = () if dummy else used_tensors(checkpoint, files)
@@ -237,7 +240,7 @@ def _decide(
         device=sheet.name if sheet else str(device.device),
         dtype=device.dtype_name,
         dtype_reason=device.dtype_reason,
-        quantization=config.quantization,
+        quantization=config.rounds_to,
         adapters=named(model.adapters),
         kv_cache_dtype=device.dtype_name if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         attention=attention,
@@ -266,7 +269,7 @@ def _notes(config: EngineConfig, model: PlannedModel, model_len: int) -> tuple[s
     checkpoint = model.checkpoint
     ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
     adapters = base_notes(model.adapters, model_name(config.model))
-    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint), *adapters)
+    return (*checkpoint.notes, *ropes, *quantization_notes(config.rounds_to, checkpoint), *adapters)
 
 
 def _space(

@@ -172,7 +172,7 @@ def test_models_says_what_becomes_of_every_format(monkeypatch: pytest.MonkeyPatc
     assert {name for source, name in formats if source == "--quantization"} == set(QUANTIZED_WEIGHTS)
     assert formats["safetensors", "F32"]["decode_ms_per_billion_weights"] == pytest.approx(1000)  # a nanosecond each
     assert formats["GGUF", "Q4_K"]["bits"] == 4.5
-    assert formats["GGUF", "Q4_K"]["served"].startswith("dequantised to float32")
+    assert formats["GGUF", "Q4_K"]["served"].startswith("kept in 5.0 bits")
     assert next(each for each in told["architectures"] if each["name"] == "Qwen3ForCausalLM")["gguf"] == ["qwen3"]
     assert {name for source, name in formats if source == "quantised safetensors"} == set(GRIDS)
     assert set(told["quant_methods"]) == set(QUANT_METHODS)

@@ -42,7 +42,7 @@ def load(path: Path, place: MeshPlace = WHOLE, dtype: torch.dtype = torch.float3
     found = dict[str, torch.Tensor]()
 
     class Kept(Decoder):
-        def process_when_filled(self, names: Any) -> Callable[[str], None]:
+        def process_when_filled(self, *given: Any) -> Callable[[str], None]:
             return lambda name: None
 
         def process_after_loading(self) -> None:

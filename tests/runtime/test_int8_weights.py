@@ -278,7 +278,7 @@ def test_one_plain_weight_at_a_time(checkpoint: Made, monkeypatch: pytest.Monkey
 
 def test_what_cannot_be_quantised_is_refused() -> None:
     assert list(QUANTIZED_WEIGHTS) == list(QUANTIZATIONS)
-    with pytest.raises(ConfigError, match=r"^unknown quantization 'int3': choose int8, int4, or leave it out$"):
+    with pytest.raises(ConfigError, match=r"^unknown quantization 'int3': choose int8, int4, none, or leave it out$"):
         EngineConfig(quantization="int3")
     with pytest.raises(ConfigError, match=r"quantization int8 is for CPUs: leave it out on device cuda"):
         make_plan(EngineConfig(model="llama-7b", device="a100-40g", quantization="int8"), known=True)

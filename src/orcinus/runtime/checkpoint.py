@@ -39,6 +39,7 @@ from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
 from orcinus.runtime.quant_methods import read_scheme
 from orcinus.runtime.quantized_modules import QuantizedModules, find_modules
+from orcinus.runtime.stored_gguf import GgufMatrices, kept_matrices
 from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
 from orcinus.runtime.transformers_backend import (
     TransformersSpec,
@@ -65,7 +66,7 @@ class Checkpoint:
     spec: DecoderSpec
     dtype: torch.dtype | None  # dtype of the saved weights
     notes: tuple[str, ...] = ()  # where the weights differ from the config, one line each
-    quantized: QuantizedModules | None = None  # None: its weights are plain
+    quantized: QuantizedModules | GgufMatrices | None = None  # None: its weights become plain
     gguf: str | None = None  # the architecture's name in llama.cpp, if `folder` is a GGUF file
 
     @property
@@ -127,7 +128,7 @@ def _transformers_checkpoint(config: Mapping[str, Any], folder: Path, refusal: s
     return Checkpoint(folder, spec.architecture, spec, _saved_dtype(config, folder), notes=spec.notes)
 
 
-def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device: str) -> Checkpoint:
+def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device: str, *, keeps: bool) -> Checkpoint:
     """A checkpoint whose spec another process has found.
 
     transformers, which knows the defaults of configs, is not loaded for it.
@@ -135,25 +136,30 @@ def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device:
     config = read_config(folder)
     gguf = read_gguf(folder).architecture if is_gguf(folder) else None
     found = Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), gguf=gguf)
-    return with_quantized(found, read_headers(folder), device) if config.get("quantization_config") else found
+    quantized = gguf is not None or config.get("quantization_config")
+    return with_quantized(found, read_headers(folder), device, keeps=keeps) if quantized else found
 
 
 def with_quantized(
-    checkpoint: Checkpoint, files: Mapping[str, TensorHeader], device: str, *, dummy: bool = False
+    checkpoint: Checkpoint, files: Mapping[str, TensorHeader], device: str, *, keeps: bool, dummy: bool = False
 ) -> Checkpoint:
     """The checkpoint, with what its files hold quantised, for a kind of device.
 
-    Raises `ModelError` if that cannot be read.
+    A CPU `keeps` integers for which it has a product. Raises `ModelError` if something quantised cannot be read.
     """
-    folder = checkpoint.folder
-    config = {} if is_gguf(folder) else read_config(folder)
+    folder, keeps = checkpoint.folder, keeps and device == "cpu"
+    if checkpoint.gguf is not None:
+        if not keeps or dummy:
+            return checkpoint
+        matrices = kept_matrices(files, checkpoint.family, outline(checkpoint.spec))
+        return replace(checkpoint, quantized=matrices) if matrices.types else checkpoint
     try:
-        scheme = read_scheme(config)
+        scheme = read_scheme(read_config(folder))
         if scheme is None:
             return checkpoint
         if dummy:
             raise ModelError("load_format dummy makes up plain weights only, and this checkpoint is quantized: use auto")
-        found = find_modules(*scheme, files, checkpoint.family, outline(checkpoint.spec), device)
+        found = find_modules(*scheme, files, checkpoint.family, outline(checkpoint.spec), keeps=keeps)
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     return replace(checkpoint, quantized=found)
@@ -290,6 +296,7 @@ def _stored_tensors(checkpoint: Checkpoint, wanted: Mapping[str, Place]) -> Iter
         yield from read_gguf_tensors(checkpoint.folder, wanted, checkpoint.spec)
         return
     orders = {name: torch.from_numpy(place.order(checkpoint.spec)) for name, place in wanted.items() if place.order is not None}
+    assert not isinstance(checkpoint.quantized, GgufMatrices)
     made = set() if checkpoint.quantized is None else {name for name in wanted if checkpoint.quantized.has(name)}
     for name, tensor in read_tensors(checkpoint.folder, wanted.keys() - made):
         yield name, MappedTensor(tensor, orders.get(name))

@@ -87,9 +87,10 @@ class DequantizedTensor:
     order: Rows | None = None  # the file's row for each of the decoder's; None = they are in the same order
 
     def copy_to(self, target: Tensor, region: tuple[slice | int, ...], *, transposed: bool) -> None:
-        """Fill `target` with a region of the tensor, in the dtype of the target."""
+        """Fill `target` with a region of the tensor: in the dtype of the target, or with its blocks if that is bytes."""
         assert not transposed, "matrices of GGUF files are [outputs, inputs]"
         data, shape = _mapped(self.tensor), self.tensor.shape
+        as_blocks = target.dtype is torch.uint8
         if len(shape) == 1:
             numbers = self._numbers(data, range(shape[0]))
             put((numbers if self.order is None else numbers[self.order])[region], target, transposed=False)
@@ -102,15 +103,19 @@ class DequantizedTensor:
         for first in range(rows.start, rows.stop, step):
             last = min(first + step, rows.stop)
             here = slice(first, last) if self.order is None else self.order[first:last]
-            put(self._numbers(data[here], columns), target[first - rows.start : last - rows.start], transposed=False)
+            some = torch.from_numpy(self._blocks(data[here], columns)) if as_blocks else self._numbers(data[here], columns)
+            put(some, target[first - rows.start : last - rows.start], transposed=False)
+
+    def _blocks(self, data: Data, columns: range) -> Data:
+        """The blocks that hold some columns."""
+        kind = self.tensor.type
+        return np.array(data[..., columns.start // kind.numbers * kind.bytes : -(-columns.stop // kind.numbers) * kind.bytes])
 
     def _numbers(self, data: Data, columns: range) -> Tensor:
         """The numbers of some columns, from the blocks that hold them; the last dimension of `data` is bytes."""
         kind = self.tensor.type
-        first, last = columns.start // kind.numbers, -(-columns.stop // kind.numbers)
-        start = first * kind.numbers
-        blocks = np.array(data[..., first * kind.bytes : last * kind.bytes])
-        return dequantized(blocks, kind.name)[..., columns.start - start : columns.stop - start]
+        start = columns.start // kind.numbers * kind.numbers
+        return dequantized(self._blocks(data, columns), kind.name)[..., columns.start - start : columns.stop - start]
 
 
 def _mapped(tensor: GgufTensor) -> Data:

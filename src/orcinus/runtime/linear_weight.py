@@ -207,11 +207,24 @@ class WeightFormat(Protocol):
         ...
 
 
+class Quantizer(Protocol):
+    """A format that plain weights are turned into."""
+
+    def quantize(self, weight: Tensor, split: Split) -> LinearWeight:
+        """The quantised copy of a weight `[outputs, inputs]`."""
+        ...
+
+    def bytes_of(self, shape: tuple[int, int]) -> int:
+        """Bytes of a weight of this shape."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LayerFormats:
     """The formats of linear layers by name; layers that are not listed are plain."""
 
     layers: tuple[tuple[str, WeightFormat], ...] = ()
+    tied_head: Quantizer | None = None  # what a head is turned into that is the embedding
 
     def of(self, name: str) -> WeightFormat | None:
         """The format of a layer; None if it is plain."""

@@ -6,9 +6,11 @@ Whether they can be had, what they make of each rank, and what the user should k
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from orcinus.config import EngineConfig
+from orcinus.config import PLAIN, EngineConfig
 from orcinus.errors import ConfigError
+from orcinus.gguf_file import is_gguf
 from orcinus.runtime.checkpoint import Checkpoint
 from orcinus.runtime.device import Device
 from orcinus.runtime.lora.adapter import Adapter
@@ -16,6 +18,11 @@ from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes, rank_sizes, with_adapters
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
+
+
+def keeps_integers(quantization: str | None, folder: Path) -> bool:
+    """Whether a checkpoint's integers stay as they are: `none`, and other formats for GGUF files, dequantise them."""
+    return quantization is None or (quantization != PLAIN and not is_gguf(folder))
 
 
 def check_quantization(name: str | None, device: Device) -> None:
@@ -34,12 +41,12 @@ def planned_ranks(
 
     Raises `ConfigError` if the model cannot be split, quantised or adapted as the config asks.
     """
-    check_quantization(config.quantization, device)
+    check_quantization(config.rounds_to, device)
     _check_adapters(config, device, checkpoint)
     if config.kv_cache_dtype != "auto" and device.device.type != "cpu":
         raise ConfigError(f"kv_cache_dtype {config.kv_cache_dtype} is for CPUs: leave it out on device {device.device}")
     prepacked = packed_format(device.device.type, device.dtype) is not None
-    formats = {"quantization": config.quantization, "kv_cache_dtype": config.kv_cache_dtype}
+    formats = {"quantization": config.rounds_to, "kv_cache_dtype": config.kv_cache_dtype}
     ranks = rank_sizes(checkpoint.spec, device.dtype, checkpoint.formats, mesh, prepacked=prepacked, **formats)
     return ranks if config.merge_lora else with_adapters(ranks, adapters, checkpoint, device.dtype)
 

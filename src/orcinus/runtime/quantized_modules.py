@@ -133,9 +133,9 @@ def _counted(modules: Sequence[QuantizedModule]) -> str:
 
 
 def find_modules(
-    method: str, scheme: Scheme, files: Mapping[str, TensorHeader], family: Family, outline: Decoder, device: str
+    method: str, scheme: Scheme, files: Mapping[str, TensorHeader], family: Family, outline: Decoder, *, keeps: bool
 ) -> QuantizedModules:
-    """The quantised modules of a checkpoint, for a kind of device.
+    """The quantised modules of a checkpoint, whose layers keep their integers or not.
 
     Raises `ModelError` if settings and headers contradict each other.
     """
@@ -159,7 +159,7 @@ def find_modules(
     read = {f"{name}.{kind}" for name, module in modules.items() for kind in module.kinds}
     ignored = {f"{name}.{kind}" for name, headers in kinds.items() for kind in headers if kind in IGNORED}
     parts = {name: len(linear.weight.split.parts) for name, linear in linears.items()}
-    kept = _kept(modules.values(), parts) if device == "cpu" else {}
+    kept = _kept(modules.values(), parts) if keeps else {}
     modules = {name: replace(module, kept=kept.get(module.layer or "")) for name, module in modules.items()}
     formats = LayerFormats(tuple(kept.items()))
     return QuantizedModules(method, modules, formats, frozenset(ignored - read), tuple(zeros), scheme.notes)

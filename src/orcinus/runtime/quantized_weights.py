@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from torch import Tensor
-
 from orcinus.runtime.int4_weights import Int4Weight
 from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
-from orcinus.runtime.linear_weight import LinearWeight, Split
+from orcinus.runtime.linear_weight import LinearWeight, Quantizer
 
 
-class QuantizedWeight(Protocol):
+class QuantizedWeight(Quantizer, Protocol):
     """What a format of `QUANTIZED_WEIGHTS` provides."""
-
-    def quantize(self, weight: Tensor, split: Split) -> LinearWeight:
-        """The quantised copy of a weight `[outputs, inputs]`."""
-        ...
 
     def ones(self, outputs: int, inputs: int) -> LinearWeight:
         """A weight of ones, for measurements."""
@@ -37,10 +31,6 @@ class QuantizedWeight(Protocol):
 
     def working_bytes(self, inputs: int, outputs: int, itemsize: int) -> float:
         """Bytes that a product adds to working memory for each row; `itemsize` is that of activations."""
-        ...
-
-    def bytes_of(self, shape: tuple[int, int]) -> int:
-        """Bytes of a weight of this shape."""
         ...
 
 

@@ -12,12 +12,14 @@ from orcinus.gguf_file import TYPES
 from orcinus.runtime.checkpoint import FLOATS
 from orcinus.runtime.device import DTYPES, choose_device
 from orcinus.runtime.device_memory import best_seconds
+from orcinus.runtime.gguf_levels import KEPT_TYPES
 from orcinus.runtime.linear_weight import LinearWeight, Split, WeightFormat
 from orcinus.runtime.models import PlainWeight
 from orcinus.runtime.packed_weights import layout_name
 from orcinus.runtime.quant_methods.layout import Grid
 from orcinus.runtime.quantized_modules import kept_format
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
+from orcinus.runtime.stored_gguf import GgufFormat
 from orcinus.runtime.weight_files import BITS
 
 KEPT = "as stored, with products of its own"
@@ -94,7 +96,12 @@ def _checkpoints() -> Iterator[ServedFormat]:
 
 def _gguf() -> Iterator[ServedFormat]:
     for kind in TYPES.values():
-        yield _upcast("GGUF", kind.name, FLOATS.get(kind.name))
+        if (kept := KEPT_TYPES.get(kind.name)) is None:
+            yield _upcast("GGUF", kind.name, FLOATS.get(kind.name))
+            continue
+        dtype = choose_device("auto", "auto", None).dtype_name
+        served = f"kept in {8 * kept.grid.bytes_of((WIDTH, WIDTH)) / WIDTH**2:.1f} bits, with products of its own"
+        yield ServedFormat("GGUF", kind.name, BITS[kind.name], served, dtype, kept=GgufFormat((kind.name,)))
 
 
 def _upcast(

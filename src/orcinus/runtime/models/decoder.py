@@ -63,9 +63,10 @@ class Decoder(nn.Module):
         spec = self.spec
         split = Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),))
         mine = make.split(split)
-        matrix = self.embed.weight if spec.tied and self.embed else make.empty(mine.size, spec.hidden_size)
+        embedding = PlainWeight(self.embed.weight.data, mine) if spec.tied and self.embed else None
+        weight = make.to_quantize(embedding) if embedding else make.weight("head", (mine.size, spec.hidden_size), mine)
         bias = make.empty(mine.size).data if spec.head_bias else None
-        return Linear(make.to_quantize(PlainWeight(matrix.data, mine)), bias, Shards.of(split, self.place))
+        return Linear(weight, bias, Shards.of(split, self.place))
 
     @property
     def heads(self) -> Heads:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats, LinearWeight, Split, SplitKind, WeightFormat, share
+from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats, LinearWeight, Quantizer, Split, SplitKind, share
 from orcinus.runtime.lora.product import Segment, Updates
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
-from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS, QuantizedWeight, head_format
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS, head_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class PlainWeight:
 class WeightToQuantize(PlainWeight):
     """A plain weight that is quantised once it is loaded."""
 
-    quantized: QuantizedWeight
+    quantized: Quantizer
 
     @property
     def num_bytes(self) -> int:
@@ -111,11 +111,11 @@ class Factory:
 
     def to_quantize(self, weight: PlainWeight) -> LinearWeight:
         """A plain weight that is quantised after loading, if that was asked for."""
-        if self.quantization is None:
-            return weight
         of_head = weight.split.kind is SplitKind.VOCABULARY
-        made = head_format(self.quantization) if of_head else QUANTIZED_WEIGHTS[self.quantization]
-        return WeightToQuantize(weight.tensor, weight.split, made)
+        made: Quantizer | None = self.formats.tied_head if of_head else None
+        if self.quantization is not None:
+            made = head_format(self.quantization) if of_head else QUANTIZED_WEIGHTS[self.quantization]
+        return weight if made is None else WeightToQuantize(weight.tensor, weight.split, made)
 
     def linear(self, name: str, inputs: int, outputs: int, split: Split, *, bias: bool) -> Linear:
         """A rank's part of a linear layer, in the checkpoint's format.
@@ -133,10 +133,12 @@ class Factory:
             bias = bias and self.place.tensor == 0  # added on one rank, because the ranks' products are summed
         else:
             outputs = mine.size
-        weight = self._weight(stored, (outputs, inputs), mine)
+        weight = self.weight(name, (outputs, inputs), mine)
         return Linear(weight, self.empty(outputs).data if bias else None, Shards.of(split, self.place), self.collectives)
 
-    def _weight(self, stored: WeightFormat | None, shape: tuple[int, int], split: Split) -> LinearWeight:
+    def weight(self, name: str, shape: tuple[int, int], split: Split) -> LinearWeight:
+        """A rank's empty weight, in the checkpoint's format or the one that it is quantised to."""
+        stored = self.formats.of(self.prefix + name)
         if stored is not None:
             return stored.make(shape, split, self.dtype, self.device)
         return self.to_quantize(PlainWeight.make(shape, split, self.dtype, self.device))

@@ -22,6 +22,7 @@ class RankModel:
     dummy: bool  # whether weights are made up
     device: str
     dtype: str
+    keeps: bool  # whether integers of the files stay so
     quantization: str | None
     adapters: tuple[tuple[str, str], ...]  # names and folders
     merge_lora: bool

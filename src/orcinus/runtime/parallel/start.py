@@ -9,6 +9,7 @@ import msgspec
 
 from orcinus.config import Resolved
 from orcinus.runtime.checkpoint import Checkpoint
+from orcinus.runtime.linear_weight import PLAIN_LAYERS
 from orcinus.runtime.parallel.executor import ParallelExecutor, Progress, start_mesh, time_limit
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh
@@ -36,6 +37,7 @@ def start_ranks(
         dummy=dummy,
         device=kind,
         dtype=resolved.dtype,
+        keeps=checkpoint.formats != PLAIN_LAYERS,
         quantization=resolved.quantization,
         adapters=resolved.adapters,
         merge_lora=merge_lora,

@@ -64,7 +64,7 @@ def load(config: RankConfig, signs: SignsOfLife, progress: Callable[[str, int, i
     device = Device(torch.device(model.device), DTYPES[model.dtype], "as planned")
     found = join(config.place, device.device, rendezvous_at(config.rendezvous), config.timeout_s, JOIN_S)
     collectives = WatchedCollectives(found, signs)
-    checkpoint = known_checkpoint(Path(model.folder), model.architecture, model.spec, device.device.type)
+    checkpoint = known_checkpoint(Path(model.folder), model.architecture, model.spec, device.device.type, keeps=model.keeps)
     attend, operators = ATTENTION[model.attention](), operators_of(model.attention)
     adapters = open_adapters(model.adapters, checkpoint)
     complete = adapt(adapters, model.spec, device.dtype, model.attention, merged=model.merge_lora)

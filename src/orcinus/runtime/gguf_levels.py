@@ -1,0 +1,138 @@
+"""GGUF's blocks as the levels, scales and offsets that products take.
+
+Formats of 4 bits and Q8_0 are kept exactly. Those of 5 bits become levels of 8, exactly too. Q6_K, whose scales belong to 16
+numbers, is rounded to 8 bits in groups of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
+from orcinus.runtime.linear_weight import Split
+
+GROUP, F16 = 32, torch.float16
+SYMMETRIC4, OFFSET4 = GroupGrid(4, GROUP, F16), GroupGrid(4, GROUP, F16, F16)
+SYMMETRIC8, OFFSET8 = GroupGrid(8, GROUP, F16), GroupGrid(8, GROUP, F16, F16)
+Levels = tuple[Tensor, Tensor, Tensor | None]  # [outputs, inputs] in uint8; scales and offsets [outputs, groups]
+
+
+def _floats(blocks: Tensor, start: int) -> Tensor:
+    """The float16 at a byte of each block, `[outputs, blocks]`."""
+    return blocks[..., start : start + 2].contiguous().view(F16)[..., 0]
+
+
+def _nibbles(blocks: Tensor) -> Tensor:
+    """Numbers of 4 bits: all lower halves of the bytes, then all upper ones."""
+    return torch.cat((blocks & 15, blocks >> 4), dim=-1)
+
+
+def _fifth_bits(blocks: Tensor) -> Tensor:
+    """32 bits of four bytes, as 16."""
+    return (blocks[..., torch.arange(GROUP) // 8] >> (torch.arange(GROUP, dtype=torch.uint8) % 8) & 1) * 16
+
+
+def _q4_0(blocks: Tensor) -> Levels:
+    return _nibbles(blocks[..., 2:]).flatten(1), _floats(blocks, 0), None
+
+
+def _q4_1(blocks: Tensor) -> Levels:
+    return _nibbles(blocks[..., 4:]).flatten(1), _floats(blocks, 0), _floats(blocks, 2)
+
+
+def _q5_0(blocks: Tensor) -> Levels:
+    levels = _nibbles(blocks[..., 6:]) + _fifth_bits(blocks[..., 2:6]) + (128 - 16)  # around 128 instead of 16
+    return levels.flatten(1), _floats(blocks, 0), None
+
+
+def _q5_1(blocks: Tensor) -> Levels:
+    levels = _nibbles(blocks[..., 8:]) + _fifth_bits(blocks[..., 4:8])
+    return levels.flatten(1), _floats(blocks, 0), _floats(blocks, 2)
+
+
+def _q8_0(blocks: Tensor) -> Levels:
+    return (blocks[..., 2:] ^ 128).flatten(1), _floats(blocks, 0), None
+
+
+def _k_scales(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales and offsets of the eight groups of super-blocks, rounded to float16: their products have 17 bits."""
+    packed = blocks[..., 4:16]
+    low, high, rest = packed[..., :4], packed[..., 4:8], packed[..., 8:]
+    scales = torch.cat((low & 63, (rest & 15) | (low >> 6 << 4)), dim=-1)
+    offsets = torch.cat((high & 63, (rest >> 4) | (high >> 6 << 4)), dim=-1)
+    scale, offset = (_floats(blocks, start).float()[..., None] for start in (0, 2))
+    return (scale * scales).flatten(1).half(), (-offset * offsets).flatten(1).half()
+
+
+def _q4_k(blocks: Tensor) -> Levels:
+    levels = _nibbles(blocks[..., 16:].reshape(*blocks.shape[:2], 4, 32))
+    return levels.flatten(1), *_k_scales(blocks)
+
+
+def _q5_k(blocks: Tensor) -> Levels:
+    bits = blocks[..., 16:48, None] >> torch.arange(8, dtype=torch.uint8) & 1  # of a byte: one for each group
+    levels = _nibbles(blocks[..., 48:].reshape(*blocks.shape[:2], 4, 32)).flatten(-2) + 16 * bits.transpose(-1, -2).flatten(-2)
+    return levels.flatten(1), *_k_scales(blocks)
+
+
+def _q6_k(blocks: Tensor) -> Levels:
+    from gguf import GGMLQuantizationType, dequantize
+
+    numbers = dequantize(blocks.flatten(1).numpy(), GGMLQuantizationType.Q6_K)
+    return rounded_to_8_bits(torch.from_numpy(np.ascontiguousarray(numbers)))
+
+
+def rounded_to_8_bits(numbers: Tensor) -> Levels:
+    """Numbers `[outputs, inputs]` rounded to 8 bits, with a scale for each group. Those of Q8_0 stay as they are."""
+    padded = pad(numbers.float(), (0, -numbers.shape[1] % GROUP)).view(len(numbers), -1, GROUP)
+    scales = (padded.abs().amax(dim=2) / 127).half()
+    levels = (padded / scales.float().clamp_min(1e-36)[..., None]).round_().clamp_(-127, 127).add_(128)
+    return levels.flatten(1)[:, : numbers.shape[1]].to(torch.uint8), scales, None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptType:
+    """A GGUF type whose numbers stay integers."""
+
+    grid: GroupGrid
+    numbers: int  # of a block
+    bytes: int
+    read: Callable[[Tensor], Levels]  # blocks `[outputs, blocks, bytes]`
+
+    def levels(self, stored: Tensor) -> Levels:
+        """The levels of rows of blocks `[outputs, bytes]`."""
+        return self.read(stored.view(len(stored), -1, self.bytes))
+
+
+KEPT_TYPES = {
+    "Q4_0": KeptType(SYMMETRIC4, 32, 18, _q4_0),
+    "Q4_1": KeptType(OFFSET4, 32, 20, _q4_1),
+    "Q5_0": KeptType(SYMMETRIC8, 32, 22, _q5_0),
+    "Q5_1": KeptType(OFFSET8, 32, 24, _q5_1),
+    "Q8_0": KeptType(SYMMETRIC8, 32, 34, _q8_0),
+    "Q4_K": KeptType(OFFSET4, 256, 144, _q4_k),
+    "Q5_K": KeptType(OFFSET8, 256, 176, _q5_k),
+    "Q6_K": KeptType(SYMMETRIC8, 256, 210, _q6_k),
+}
+
+
+class Rounded8(GroupedWeight):
+    """A weight rounded to 8 bits, with a scale for each group of 32 inputs."""
+
+    __slots__ = ()
+
+    @classmethod
+    def quantize(cls, weight: Tensor, split: Split) -> Rounded8:
+        """The rounded copy of a weight `[outputs, inputs]`."""
+        return cls.from_levels(*rounded_to_8_bits(weight), split, group=GROUP, bits=8)
+
+    @staticmethod
+    def bytes_of(shape: tuple[int, int]) -> int:
+        """Bytes of a weight of this shape."""
+        return SYMMETRIC8.bytes_of(shape)
