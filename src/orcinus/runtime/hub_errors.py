@@ -81,8 +81,7 @@ def _not_found(model: str) -> str:
 
 
 def _unreachable(model: str, error: Exception) -> str:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import IncompleteSnapshotError, OfflineModeIsEnabled
+    from huggingface_hub import constants, errors
 
     if isinstance(error, OSError) and error.errno is not None:  # error of a local file, not of a connection
         where = f"{error.filename}: " if error.filename is not None else ""
@@ -92,8 +91,9 @@ def _unreachable(model: str, error: Exception) -> str:
     status = getattr(getattr(reason, "response", None), "status_code", None)
     if status is not None:
         return _refused(model, where, status)
-    if isinstance(reason, OfflineModeIsEnabled):
-        part = "only partly" if isinstance(error, IncompleteSnapshotError) else "not"
+    if isinstance(reason, errors.OfflineModeIsEnabled):
+        incomplete = getattr(errors, "IncompleteSnapshotError", ())  # which older versions do not tell
+        part = "only partly" if isinstance(error, incomplete) else "not"
         where = f"{part} in the cache {constants.HF_HUB_CACHE}"
         return f"{model} is {where}, and HF_HUB_OFFLINE forbids downloads: unset HF_HUB_OFFLINE"
     where = f"{where} cannot be reached, or broke off ({type(reason).__name__})"
