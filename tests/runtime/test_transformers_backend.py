@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from orcinus import LLM, EngineConfig, SamplingParams
 from orcinus.errors import ConfigError, ModelError
 from orcinus.plan import Plan, make_plan
+from orcinus.profile.batches import batches_of, profile_config
 from orcinus.runtime.attention import ReferenceAttention
 from orcinus.runtime.checkpoint import load_model, open_checkpoint
 from orcinus.runtime.device import Device
@@ -160,6 +161,17 @@ def test_log_probabilities_equal_transformers(made: Made, kind: str) -> None:
 
 
 @EVERY
+def test_a_model_in_bfloat16_is_close(made: Made, kind: str) -> None:
+    """No tensor is left in float32 that would meet one in bfloat16. A token may get another expert."""
+    model, folder = made(kind)
+    ids, found = scores(folder, prompts(), model_impl="transformers", dtype="bfloat16")
+    differences = [
+        abs(a - b) for each, got in zip(ids, found, strict=True) for a, b in zip(got, theirs(model, each), strict=True)
+    ]
+    assert 0 < sorted(differences)[len(differences) // 2] < 0.3
+
+
+@EVERY
 def test_a_plan_counts_what_the_model_has(made: Made, kind: str) -> None:
     folder = made(kind)[1]
     plan, model = planned(folder, dtype="float32", model_impl="transformers"), loaded(folder, torch.float32)
@@ -234,12 +246,23 @@ def test_refused_before_a_weight_is_read(tmp_path: Path, kind: str, fields: dict
     [
         ({"tp": 2}, "whose layers are not split: leave out tp and pp"),
         ({"deterministic": True}, "deterministic needs operators of our own"),
+        ({"lora": ("mine=folder",)}, "lora adapts layers of our own"),
         ({"model_impl": "vllm"}, "unknown model_impl 'vllm': choose auto, orcinus, transformers"),
     ],
 )
 def test_options_that_it_cannot_follow(made: Made, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         planned(made("exaone4")[1], **options)
+
+
+def test_a_model_of_the_simulator_has_no_code() -> None:
+    with pytest.raises(ConfigError, match="model_impl transformers needs the files of a model, and llama-7b is one of"):
+        make_plan(EngineConfig(model="llama-7b", device="a100-40g", model_impl="transformers"), known=True)
+
+
+def test_profile_needs_layers_of_our_own(made: Made) -> None:
+    with pytest.raises(ConfigError, match="profile puts timers on layers of our own"):
+        profile_config(EngineConfig(model=made("exaone4")[1]), batches_of((1,), (16,), (), repeats=1), 1)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def _probed(name: str, config: str) -> TransformersSpec:
         raise Unsuitable("it has no embedding, or no head")
     tied, experts = head.weight is embedding.weight, _has_experts(skeleton)
     calls, hidden, vocab = _watch(_hollow(skeleton))
-    sizes = {"hidden_size": hidden, "vocab_size": vocab, "intermediate_size": _widest(skeleton, vocab)}
+    sizes = {"hidden_size": hidden, "vocab_size": vocab, "intermediate_size": _widest(skeleton, vocab, hidden)}
     return _spec(skeleton, calls, architecture=name, config=config, tied=tied, experts=experts, **sizes)
 
 
@@ -138,20 +138,21 @@ def _has_experts(model: nn.Module) -> bool:
 
 def _hollow(model: Any) -> Any:
     """A model of the meta device, made to run on the CPU with numbers that take no memory."""
+    tensors = (*model.parameters(), *model.buffers())
+    numbers = torch.sin(torch.arange(1, max(sum(tensor.shape) for tensor in tensors) + 2, dtype=torch.float32))
     seen: dict[int, Tensor] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            made = seen.setdefault(id(parameter), nn.Parameter(_made_up(parameter), requires_grad=False))
+            made = seen.setdefault(id(parameter), nn.Parameter(_made_up(parameter, numbers), requires_grad=False))
             module._parameters[name] = made
         for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = _made_up(buffer)
+            module._buffers[name] = _made_up(buffer, numbers)
     model.config._experts_implementation = "eager"
     return model
 
 
-def _made_up(tensor: Tensor) -> Tensor:
-    """Numbers of a tensor's shape, each row another; so many numbers as the lengths of its sides together."""
-    numbers = torch.sin(torch.arange(1, sum(tensor.shape) + 2, dtype=torch.float32))
+def _made_up(tensor: Tensor, numbers: Tensor) -> Tensor:
+    """A view of some numbers in a tensor's shape, each row another."""
     if not tensor.is_floating_point():
         return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
     return numbers.to(tensor.dtype).as_strided(tensor.shape, (1,) * tensor.dim())
@@ -255,14 +256,14 @@ def _scale(call: Attended, head_dim: int) -> float:
     return head_dim**-0.5 if scale is None else float(scale)
 
 
-def _widest(model: Any, vocab: int) -> int:
-    """Most columns of a layer's MLP, those of one token's experts together."""
+def _widest(model: Any, vocab: int, hidden: int) -> int:
+    """Columns of a layer's MLP, for estimates of memory; of a token's experts together, with the rows gathered for each."""
     config = model.config
     dense = [each.out_features for each in model.modules() if isinstance(each, nn.Linear) and each.out_features != vocab]
     named = getattr(config, "intermediate_size", None)
     columns = named if isinstance(named, int) else max(dense, default=1)
     experts = getattr(config, "num_experts_per_tok", None) or 0
-    return max(columns, experts * (getattr(config, "moe_intermediate_size", None) or columns))
+    return max(columns, experts * ((getattr(config, "moe_intermediate_size", None) or columns) + hidden))
 
 
 def window(mask: Any, positions: int) -> int | None:
