@@ -106,7 +106,7 @@ def edited(folder: Path, target: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        (MIXED, {"num_experts_per_tok": 8}, "each token cannot pass 8 experts: there are 7"),
+        (MIXED, {"num_experts_per_tok": 8}, "num_experts_per_tok must be at most the 7 experts there are, not 8"),
         (MIXED, {"num_experts_per_tok": 0}, "num_experts_per_tok must be a whole number from 1 to 4096, not 0"),
         (MIXED, {"num_experts": 10**9}, "num_experts must be a whole number from 1 to 4096"),
         (MIXED, {"num_experts": "many"}, "num_experts|cannot be understood"),
@@ -175,7 +175,21 @@ def test_experts_are_quantised_and_the_router_is_not(checkpoint: Made, quantizat
         assert 0 < error < (0.25 if quantization == "int4" else 0.03)
 
 
-def test_a_tokens_bits_do_not_depend_on_the_tokens_beside_it(checkpoint: Made) -> None:
+@pytest.mark.parametrize("quantization", [None, "int4"])
+def test_a_tokens_bits_do_not_depend_on_the_tokens_beside_it(checkpoint: Made, quantization: str | None) -> None:
+    model = load_model(
+        open_checkpoint(checkpoint(MIXED)[1]), EXACT, ReferenceAttention(), CpuOperators(), quantization=quantization
+    )
+    x = torch.randn(300, 48, generator=torch.Generator().manual_seed(3))
+    for mixture in mixtures(model):
+        together = mixture(x)
+        assert mixture.num_active == 7
+        assert torch.equal(torch.cat([mixture(row[None]) for row in x[::60]]), together[::60])
+        assert mixture.num_active == 3
+
+
+@pytest.mark.full
+def test_company_changes_no_bit_of_an_answer(checkpoint: Made) -> None:
     params = SamplingParams(max_tokens=6, temperature=0, logprobs=3)
     prompts = [[(7 * i + j) % 97 for j in range(3 + 5 * i)] for i in range(7)]
     with LLM(checkpoint(MIXED)[1], dtype="float32", deterministic=True, max_batch_size=8, max_model_len=64) as llm:

@@ -55,7 +55,9 @@ class MixtureSpec:
 
     def __post_init__(self) -> None:
         if self.per_token > self.num_experts:
-            raise ModelError(f"each token cannot pass {self.per_token} experts: there are {self.num_experts}")
+            raise ModelError(
+                f"num_experts_per_tok must be at most the {self.num_experts} experts there are, not {self.per_token}"
+            )
 
     def expected_experts(self, tokens: int) -> float:
         """Experts that at least one of so many tokens passes, if a router has no preference."""
