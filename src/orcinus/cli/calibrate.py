@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.cli.engine import engine
-from orcinus.cli.options import takes_engine
+from orcinus.cli.options import ADAPTERS, takes_engine
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 from orcinus.cost.fitted import FEATURES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orcinus.cost.calibration import Calibration
 
 
-@takes_engine(names_model=True)
+@takes_engine(names_model=True, without=ADAPTERS)
 def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("orcinus-calibration.json"),
     seconds: Annotated[float, typer.Option(min=1, help="How long to measure; longer is more exact.")] = 30.0,

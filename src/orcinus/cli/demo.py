@@ -19,7 +19,7 @@ from orcinus.cli import demo_view as view
 from orcinus.cli.demo_comparison import comparison
 from orcinus.cli.demo_run import Run, serve
 from orcinus.cli.engine import engine
-from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.options import ADAPTERS, takes_engine, takes_sampling
 from orcinus.cli.progress import progress
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
@@ -42,7 +42,7 @@ RunOne = Callable[[Run, Callable[[], None]], None]  # serves a run and calls bac
 
 @takes_sampling(temperature=0.0)
 @takes_engine(
-    policy="request-level,orca", kv="reservation", max_batch_size=2, dtype="float32"
+    without=ADAPTERS, policy="request-level,orca", kv="reservation", max_batch_size=2, dtype="float32"
 )  # exact, so that answers can be compared
 def demo(
     prompts_file: Annotated[

@@ -18,6 +18,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.errors import ConfigError
 
 NAMED = "named_model"
+ADAPTERS = ("lora", "merge_lora")  # options of commands whose requests choose an adapter
 SAMPLING = {  # parameters with a flag; the engine's own --seed replaces the seed: it repeats a whole command
     "temperature": (float, "0 = always the most likely token; higher = more varied."),
     "top_k": (int, "Choose among the k most likely tokens; 0 = all."),
@@ -28,13 +29,15 @@ SAMPLING = {  # parameters with a flag; the engine's own --seed replaces the see
 }
 
 
-def takes_engine(*, names_model: bool = False, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every field of `EngineConfig`.
+def takes_engine(
+    *, names_model: bool = False, without: Sequence[str] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every field of `EngineConfig` but those `without` which it does.
 
     The config is its argument `config`.
     With `names_model` the model may also stand right behind the command: `orcinus serve Qwen/Qwen3-0.6B`.
     """
-    parameters = _flags(EngineConfig, defaults)
+    parameters = [flag for flag in _flags(EngineConfig, defaults) if flag.name not in without]
     if not names_model:
         return _extend("config", parameters, EngineConfig)
     argument = typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)

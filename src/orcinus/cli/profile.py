@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orcinus.cli.explicit_options import explicit_options, refuse
-from orcinus.cli.options import takes_engine
+from orcinus.cli.options import ADAPTERS, takes_engine
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNUSED = ("policy", "paper", "record")
 
 
-@takes_engine(names_model=True)
+@takes_engine(names_model=True, without=ADAPTERS)
 def profile(
     context: typer.Context,
     batch_size: Annotated[str, typer.Option(help="Decodes in an iteration, with commas between; 0 = none.")] = "1,8,32",

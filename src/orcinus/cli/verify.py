@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orcinus.cli.options import takes_engine
+from orcinus.cli.options import ADAPTERS, takes_engine
 from orcinus.config import EngineConfig
 
 if TYPE_CHECKING:
     from orcinus.verify import BitComparison
 
 
-@takes_engine(names_model=True)
+@takes_engine(names_model=True, without=ADAPTERS)
 def verify(
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the prompt, which are drawn at random.")] = 200,
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of the answer.")] = 48,

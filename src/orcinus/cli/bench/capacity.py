@@ -10,7 +10,7 @@ import typer
 from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import SEVERAL, find_systems
-from orcinus.cli.options import takes, takes_several
+from orcinus.cli.options import ADAPTERS, takes, takes_several
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 from orcinus.observe.slo import capacity_slo
@@ -18,7 +18,7 @@ from orcinus.observe.slo import capacity_slo
 
 @takes("load", LoadConfig, arrivals="poisson:rate=1", repeats=1)
 @takes("server", EndpointConfig)
-@takes_several("configs", EngineConfig, SEVERAL, without=("record",))
+@takes_several("configs", EngineConfig, SEVERAL, without=("record", *ADAPTERS))
 def capacity(
     context: typer.Context,
     p99_tbt: Annotated[float | None, typer.Option(help="Seconds that 99 of 100 gaps between tokens may take at most.")] = None,

@@ -9,13 +9,13 @@ from orcinus.bench.config import LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import SEVERAL, check, loading
 from orcinus.cli.labels import labels
-from orcinus.cli.options import takes, takes_several
+from orcinus.cli.options import ADAPTERS, takes, takes_several
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 
 
 @takes("load", LoadConfig)
-@takes_several("configs", EngineConfig, SEVERAL, without=("record",))
+@takes_several("configs", EngineConfig, SEVERAL, without=("record", *ADAPTERS))
 def offline(out: Out = None, as_json: AsJson = False, *, configs: Sequence[EngineConfig], load: LoadConfig) -> None:
     """Measure the engine in this process.
 

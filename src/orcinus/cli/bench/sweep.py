@@ -10,14 +10,14 @@ import typer
 from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.cli.bench.out import AsJson, Out, check_out, finish
 from orcinus.cli.bench.systems import SEVERAL, find_systems
-from orcinus.cli.options import takes, takes_several
+from orcinus.cli.options import ADAPTERS, takes, takes_several
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
 
 
 @takes("load", LoadConfig, arrivals="poisson:rate=1", repeats=3)
 @takes("server", EndpointConfig)
-@takes_several("configs", EngineConfig, SEVERAL, without=("record",))
+@takes_several("configs", EngineConfig, SEVERAL, without=("record", *ADAPTERS))
 def sweep(
     context: typer.Context,
     rates: Annotated[str, typer.Option(help="Requests per second to try, with commas between.")] = "1,2,4,8",
