@@ -19,11 +19,12 @@ from orcinus.plan import make_plan
 from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import ReferenceAttention
 from orcinus.runtime.checkpoint import load_model, open_checkpoint
+from orcinus.runtime.cpu_kernels.low_rank import _add_low_rank
 from orcinus.runtime.device import Device
 from orcinus.runtime.executor import TorchExecutor
 from orcinus.runtime.lora.adapt import adapt
 from orcinus.runtime.lora.adapter import open_adapters
-from orcinus.runtime.lora.kernel_updates import KernelUpdates, Tasks
+from orcinus.runtime.lora.kernel_updates import KernelUpdates, Tasks, compile_kernel
 from orcinus.runtime.lora.product import LowRank, PlainUpdates, Segment, segments
 from orcinus.runtime.parallel.collectives import Collectives
 from orcinus.runtime.parallel.mesh import Mesh, MeshPlace
@@ -153,6 +154,21 @@ def test_the_kernel_adds_what_torch_adds(dtype: torch.dtype) -> None:
         for row in range(first, end):
             kernel.add_to(alone, x, (Segment(adapter, row, row + 1),))
     assert torch.equal(alone, ours)
+
+
+def test_a_loaded_engine_has_the_kernel(checkpoint: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request of an adapter does not wait until it is compiled."""
+    model, folder = checkpoint("qwen3")
+    lora, compiled = {"mine": save_adapter(tmp_path, updates(model, 1))}, list[Any]()
+
+    def compile_and_note(dtype: torch.dtype) -> None:
+        compile_kernel(dtype)
+        compiled.append((dtype, set(_add_low_rank.signatures)))
+
+    monkeypatch.setattr("orcinus.runtime.lora.adapt.compile_kernel", compile_and_note)
+    with LLM(folder, lora=lora, dtype="float32", max_model_len=64) as llm:
+        llm.generate(PROMPTS[0], SCORED, lora="mine")
+    assert compiled == [(torch.float32, set(_add_low_rank.signatures))]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from orcinus.errors import ModelError
 from orcinus.runtime.lora.adapter import Adapter, Pair
-from orcinus.runtime.lora.kernel_updates import KernelUpdates, Tasks
+from orcinus.runtime.lora.kernel_updates import KernelUpdates, Tasks, compile_kernel
 from orcinus.runtime.lora.product import LowRank, PlainUpdates
 from orcinus.runtime.models import DecoderSpec, Linear
 from orcinus.runtime.weight_files import map_tensors
@@ -27,7 +27,9 @@ def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, at
     holds numbers that are not finite.
     """
     names = [adapter.name for adapter in adapters]
-    tasks = Tasks(names)
+    tasks, kernel = Tasks(names), attention == "cpu" and bool(adapters) and not merged
+    if kernel:
+        compile_kernel(dtype)
 
     def complete(name: str, linear: Linear) -> None:
         found = {
@@ -40,7 +42,7 @@ def adapt(adapters: Sequence[Adapter], spec: DecoderSpec, dtype: torch.dtype, at
                 _merge(linear, pairs)
         elif found:
             updates = {adapter: _updates(linear, pairs, dtype) for adapter, pairs in found.items()}
-            linear.updates = KernelUpdates(updates, tasks, names) if attention == "cpu" else PlainUpdates(updates)
+            linear.updates = KernelUpdates(updates, tasks, names) if kernel else PlainUpdates(updates)
 
     return complete
 

@@ -58,6 +58,13 @@ class KernelUpdates:
         add_low_rank(array(x), array(out), tasks, self._firsts, self._parts, array(self._numbers), self._most_rank)
 
 
+def compile_kernel(dtype: torch.dtype) -> None:
+    """Compile the kernel now, so that no request waits for it."""
+    nothing = array(torch.empty(0, WIDTH, dtype=dtype))
+    parts = np.empty((0, 5), np.int64)
+    add_low_rank(nothing, nothing.copy(), np.empty((0, 3), np.int64), np.zeros(1, np.int64), parts, nothing.reshape(-1), 1)
+
+
 def _panels(b: Tensor) -> Tensor:
     """B `[outputs, rank]` as `[outputs / WIDTH, rank, WIDTH]`, filled up with zeros."""
     padded = F.pad(b, (0, 0, 0, -len(b) % WIDTH))
