@@ -42,7 +42,7 @@ ENDED = {  # what the message says, and the status
     FinishCode.OUT_OF_MEMORY: ("out of memory", 500),
     FinishCode.EXECUTOR_FAILED: ("the iteration that computed the request failed", 500),
     FinishCode.ENGINE_DIED: ("the engine died", 503),
-    FinishCode.ENGINES_DIED: ("every engine died", 500),
+    FinishCode.ENGINES_DIED: ("engines died whenever", 500),
 }
 
 

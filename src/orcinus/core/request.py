@@ -47,7 +47,7 @@ class FinishCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # failed: its iteration did not fit into the device's memory
     EXECUTOR_FAILED = "executor_failed"  # failed: its iteration raised
     ENGINE_DIED = "engine_died"  # failed: its engine, the last one, is gone
-    ENGINES_DIED = "engines_died"  # failed: every engine died that served it
+    ENGINES_DIED = "engines_died"  # failed: engines died whenever they computed it
 
 
 class Failure(NamedTuple):

@@ -35,7 +35,7 @@ FAILURES: dict[str, tuple[int, str, str]] = {  # a `FinishCode`, or else a `Fini
     FinishCode.OUT_OF_MEMORY: (500, "the device ran out of memory; send the request again, or a shorter one", "out_of_memory"),
     FinishCode.EXECUTOR_FAILED: (500, "the iteration that computed the request failed; the log says why", "request_failed"),
     FinishCode.ENGINE_DIED: (503, "the engine died while the request ran; send it again", "engine_dead"),
-    FinishCode.ENGINES_DIED: (500, "the request failed: every engine died that served it", "engines_died"),
+    FinishCode.ENGINES_DIED: (500, "the request failed: engines died whenever they computed it", "engines_died"),
     Finish.REJECTED: (400, "the request can never be served", "invalid_value"),
     Finish.CANCELLED: (CLIENT_CLOSED, "the request was cancelled", "cancelled"),
 }
