@@ -42,9 +42,10 @@ from orcinus.runtime.compiled import keep_compiled
 from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, INT64, Instructions, Vectors, instructions
 from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
 from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
-from orcinus.runtime.cpu_kernels.vectors import has
+from orcinus.runtime.cpu_kernels.vectors import fetch, has
 
 TILE, BLOCK = 16, 32
+AHEAD = 4096  # bytes of levels that are asked for early: a page, at whose end the processor's own fetching stops
 SERIAL = 1 << 19  # multiplications of a product, below which other threads do not help
 ROUND = F32(3 * 2**22)  # added to a small number, it leaves the nearest integer in the lowest bits
 
@@ -183,6 +184,8 @@ class _TileProduct:
         begin = builder.add(builder.mul(block, INT64(64 * loads)), INT64(4 * self.first))
         places = [builder.gep(self.weight.levels, [builder.add(begin, INT64(64 * i))]) for i in range(loads)]
         loaded = [vectors.load(place, INT32) for place in places]
+        for place in places:
+            fetch(builder, builder.gep(place, [INT64(AHEAD)]))
         if self.weight.bits == 8:
             return loaded
         mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
