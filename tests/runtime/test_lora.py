@@ -53,7 +53,7 @@ def theirs(model: Any, prompt: list[int]) -> Any:
     return pytest.approx([found[place, token].item() for place, token in enumerate(prompt[1:])], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", part("gpt2", "gpt-neox", full=[*MOST_DIFFERENT[:2], *OTHERS, *MECHANISMS, *REST]))
+@pytest.mark.parametrize("name", part("gpt2", "gpt-neox", full=["qwen3-moe", *MOST_DIFFERENT[:2], *OTHERS, *MECHANISMS, *REST]))
 def test_adapters_say_what_merged_models_say(checkpoint: Made, name: str, tmp_path: Path) -> None:
     """Every family: parts of fused layers, fused modules, other orders of rows, transposed weights."""
     model, folder = checkpoint(name)
