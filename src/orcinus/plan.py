@@ -269,7 +269,7 @@ def _notes(config: EngineConfig, model: PlannedModel, model_len: int) -> tuple[s
     checkpoint = model.checkpoint
     ropes = rope_notes(checkpoint.spec, config.max_model_len, model_len, checkpoint.config_name)
     adapters = base_notes(model.adapters, model_name(config.model))
-    return (*checkpoint.notes, *ropes, *quantization_notes(config.rounds_to, checkpoint), *adapters)
+    return (*checkpoint.notes, *ropes, *quantization_notes(config.quantization, checkpoint), *adapters)
 
 
 def _space(

@@ -85,7 +85,7 @@ def planned(folder: Path, **options: Any) -> Plan:
 def loaded(folder: Path, place: MeshPlace = WHOLE, **options: Any) -> Decoder:
     plan = planned(folder, **options)
     attend = ATTENTION["reference"]()
-    return load_model(plan.model.checkpoint, plan.device, attend, quantization=plan.config.quantization, place=place)
+    return load_model(plan.model.checkpoint, plan.device, attend, quantization=plan.resolved.quantization, place=place)
 
 
 def matrices(model: Decoder) -> dict[str, Tensor]:
@@ -199,7 +199,7 @@ def test_ranks_hold_their_parts(checkpoint: Made, tmp_path: Path, kind: str, tp:
 
 
 @INT8
-@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize("quantization", [None, "int8", "none"])
 @pytest.mark.parametrize("kind", ["w8a8", "fp8-blocks"])
 def test_a_plan_counts_the_bytes_of_what_is_loaded(
     checkpoint: Made, tmp_path: Path, kind: str, quantization: str | None
@@ -212,6 +212,8 @@ def test_a_plan_counts_the_bytes_of_what_is_loaded(
     assert plan.memory.weights == own
     assert plan.resolved.num_parameters == planned(rounded).resolved.num_parameters
     assert plan.model.saved_bytes == sum(tensor.nbytes for name, tensor in load_file(quantised / "model.safetensors").items())
+    if quantization == "none":
+        assert not any(isinstance(linear.weight, Int8Weight | GroupedWeight) for linear in linears)
     built = build(plan.config)
     assert built.resolved.notes == plan.resolved.notes
     assert len(built.resolved.notes) == (kind == "fp8-blocks" and quantization is None)

@@ -64,6 +64,6 @@ def quantization_notes(name: str | None, checkpoint: Checkpoint) -> Iterator[str
     """What a user of this machine should know about the option, and about a checkpoint that is quantised."""
     if checkpoint.quantized is not None:
         yield from checkpoint.quantized.notes(name)
-    asked = frozenset() if name is None else frozenset({name})
+    asked = {name} if name is not None and name != PLAIN else set()
     for product in sorted(checkpoint.formats.products | asked):
         yield from QUANTIZED_WEIGHTS[product].notes()
