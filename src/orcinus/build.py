@@ -27,10 +27,9 @@ from orcinus.distribution import needs
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.plan import Plan, make_plan
-from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, CpuAttention, operators_of
+from orcinus.runtime.attention import ATTENTION, WITH_KERNELS, operators_of
 from orcinus.runtime.batch_invariant import make_batch_invariant
 from orcinus.runtime.checkpoint import Checkpoint, load_model
-from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.device_memory import told_if_short
 from orcinus.runtime.executor import Chooser
 from orcinus.runtime.hub import find_model
@@ -190,8 +189,7 @@ def _this_process(plan: Plan, checkpoint: Checkpoint, progress: Progress, gramma
     """The executor of a model on one device, and its measured plan."""
     dummy = plan.config.load_format == "dummy"
     exact, name = plan.resolved.deterministic, plan.resolved.attention
-    attend = CpuAttention(by_row=True) if exact else ATTENTION[name]()
-    operators = CpuOperators(by_row=True) if exact else operators_of(name)
+    attend, operators = ATTENTION[name](), operators_of(name)
     complete = adapt(plan.model.adapters, checkpoint.spec, plan.device.dtype, name, merged=plan.config.merge_lora)
     with told_if_short("weights"):
         model = load_model(

@@ -213,8 +213,9 @@ class EngineConfig:
     enforce_eager: bool = option(False, "On a GPU: run without CUDA graphs, which start sooner and run slower.")
     deterministic: bool = option(
         False,
-        "On a CPU: tokens and log-probabilities are the same to the bit alone, in any batch, with any chunks, with a cached "
-        "prefix and after a preemption. Slower, mostly for prompts. `orcinus verify` tries it.",
+        "Promise on any CPU that scheduling changes no bit of tokens and log-probabilities: alone, in any batch, with any "
+        "chunks, a cached prefix and preemptions. On x86 that holds without it, except in bfloat16 with AMX, where it slows "
+        "prompts down. `orcinus verify` tries it.",
     )
     launcher: str = option("local", "Where ranks run, with tp or pp: local (processes of this machine) or ray (a Ray cluster).")
     ray_address: str | None = option(None, "Address of the Ray cluster. Default: the one that this machine is a node of.")

@@ -36,7 +36,7 @@ from orcinus.runtime.models.rope import rope_notes
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_sizes import RankSizes
 from orcinus.runtime.quantization import keeps_integers, planned_ranks, quantization_notes
-from orcinus.runtime.switches import check_model_impl, check_switches
+from orcinus.runtime.switches import check_model_impl, check_switches, is_deterministic
 from orcinus.runtime.transformers_backend import TransformersSpec
 from orcinus.runtime.weight_files import has_weights
 from orcinus.tiny import MODEL_DIR
@@ -178,8 +178,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
         model = PlannedModel(shape, outline(shape.spec).num_parameters, 0, complete=False, shape_only=True)
     check_model_impl(config, model.checkpoint.spec, shape_only=shape is not None)
     model = replace(model, adapters=open_adapters(adapter_pairs(config.lora), model.checkpoint))
-    sheet = known_device(config.device) if known else None
-    if sheet is not None:
+    if (sheet := known_device(config.device) if known else None) is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
     available = memory_available(device) // memory_sharers
@@ -244,7 +243,7 @@ def _decide(
         adapters=named(model.adapters),
         kv_cache_dtype=device.dtype_name if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         attention=attention,
-        deterministic=config.deterministic,
+        deterministic=is_deterministic(config, device, attention, spec),
         cuda_graphs=_captures(config, device, attention, spec),
         policy=_policy(config),
         order=config.order,

@@ -1,7 +1,7 @@
 """Tries whether a request's tokens and log-probabilities depend on how it is scheduled.
 
 One request runs alone, beside others, in chunks, with a cached prefix and again after a preemption, greedily and with random
-draws. With `EngineConfig.deterministic` all runs are equal to the bit.
+draws. With `Resolved.deterministic` all runs are equal to the bit.
 """
 
 from __future__ import annotations

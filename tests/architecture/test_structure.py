@@ -282,6 +282,17 @@ WRITERS = {
 PROGRESS = {"computed", "flights", "leaving", "newest_token"}  # fields that only a Request has
 
 
+def test_compiled_functions_say_whether_sums_may_be_reordered() -> None:
+    """Numba's own decorators would let a function take its flags from whichever kernel calls it first."""
+    numbas = [
+        (name, node.lineno)
+        for name, tree in under("runtime").items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in ("numba.njit", "numba.jit", "njit", "jit")
+    ]
+    assert {name for name, _ in numbas} == {"orcinus.runtime.compiled"}, f"use `exact` or `reordered`: {numbas}"
+
+
 def test_only_the_scheduler_and_its_parts_write_requests() -> None:
     """Principle 4 of the architecture. Others may make a request, and never change one."""
     found = {

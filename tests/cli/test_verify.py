@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from orcinus import LLM
 from orcinus.errors import ConfigError
+from orcinus.runtime.packed_weights import packed_format
+from orcinus.runtime.panel_weights import PanelWeight
 from tests.commands import orcinus
 from tests.product import part
 
 SHORT = ("--prompt-tokens", "40", "--max-tokens", "4", "--dtype", "bfloat16", "--block-size", "8")
 
 
-@pytest.mark.parametrize("kv_cache_dtype", part("auto", full=["int8"]))
-def test_deterministic_holds_in_every_way_that_was_tried(kv_cache_dtype: str) -> None:
-    done = orcinus("verify", *SHORT, "--deterministic", "--json", "--kv-cache-dtype", kv_cache_dtype)
+FREE = packed_format("cpu", torch.bfloat16) is PanelWeight
+FORMATS = part("", full=["--kv-cache-dtype int8", "--quantization int8", "--quantization int4", "--dtype float32"])
+
+
+@pytest.mark.skipif(not FREE, reason="needs --deterministic on this processor")
+@pytest.mark.parametrize("options", FORMATS)
+def test_every_way_has_the_same_bits_without_any_option(options: str) -> None:
+    done = orcinus("verify", *SHORT, "--json", *options.split())
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["sampling"], each["way"]) for each in found if not each["holds"]] == []
     assert {each["sampling"] for each in found} == {"greedy", "drawn"}
@@ -31,7 +39,7 @@ def test_deterministic_holds_in_every_way_that_was_tried(kv_cache_dtype: str) ->
 def test_what_differs_is_said_and_the_status_is_1() -> None:
     done = orcinus("verify", *SHORT, "--attention", "reference")  # torch's sums depend on how many tokens it computes at once
     assert "others from output token " in done.stdout
-    assert "Without --deterministic nothing is promised" in done.stdout
+    assert "These options promise nothing of bits" in done.stdout
     assert done.returncode == 1
 
 

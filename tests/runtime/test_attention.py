@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numba
@@ -16,7 +17,7 @@ from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import ATTENTION, Heads, reference
 from orcinus.runtime.attention.port import Angles, rotate
 from orcinus.runtime.attention.reference import parts
-from orcinus.runtime.cpu_kernels import decode_attention
+from orcinus.runtime.cpu_kernels import online_softmax
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import PackedBatch, pack
 from tests.examples import examples
@@ -173,10 +174,11 @@ def test_bfloat16(name: str) -> None:
     assert compare(name, sizes, 16, 2, 2, 64, None, torch.bfloat16, normed=True, rotated=True) < 1e-2
 
 
-@pytest.mark.parametrize("window", [None, 100, 40])
-def test_long_decodes_are_put_together_from_pieces(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_attention, "PIECE", 48)
-    assert compare("cpu", [(150, 1), (47, 1), (48, 1), (0, 1)], 8, 2, 3, 20, window, normed=True, rotated=True) < 1e-5
+@pytest.mark.parametrize("window", [None, 150, 40])
+def test_long_sequences_are_put_together_from_pieces(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online_softmax, "PIECE", online_softmax.KEYS)
+    sizes = [(310, 1), (95, 1), (96, 1), (0, 1), (90, 12), (250, 20)]
+    assert compare("cpu", sizes, 16, 2, 3, 20, window, normed=True, rotated=True) < 1e-5
 
 
 def test_a_decode_is_the_same_to_the_bit_whatever_its_neighbours_and_threads() -> None:
@@ -204,18 +206,42 @@ def test_chunks_longer_than_a_tile(window: int | None, group: int, dim: int, dty
     assert compare("cpu", sizes, 16, 2, group, dim, window, dtype, normed=True, rotated=True) < limit
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("window", [None, 60])
-def test_a_chunk_has_the_same_bits_however_it_is_cut(window: int | None, dtype: torch.dtype) -> None:
+CUTS = st.lists(st.integers(1, 299), max_size=6, unique=True)
+KINDS = part((torch.float32, "auto"), full=[(torch.bfloat16, "auto"), (torch.bfloat16, "int8"), (torch.float32, "int8")])
+
+
+@pytest.mark.parametrize(("dtype", "kv_cache_dtype"), KINDS)
+@examples(12)
+@given(
+    cuts=CUTS,
+    window=st.sampled_from([None, 60, 150]),
+    soft_cap=st.sampled_from([None, 3.0]),
+    block_size=st.sampled_from([5, 16]),
+    group_and_dim=st.sampled_from([(3, 20), (1, 64), (4, 7)]),
+    pieces=st.booleans(),
+)
+def test_a_token_has_the_same_bits_however_its_sequence_is_cut(
+    dtype: torch.dtype, kv_cache_dtype: str, cuts: list[int], window: int | None, soft_cap: float | None, block_size: int,
+    group_and_dim: tuple[int, int], pieces: bool,
+) -> None:  # fmt: skip
+    """Chunks of any length, decodes among them, against one chunk, and with short pieces, too."""
     torch.manual_seed(0)
-    whole = ragged_batch([(0, 230)], 8, 5)
-    qkv, heads = torch.randn(230, (6 + 2 + 2) * 20).to(dtype), Heads(6, 2, 20, 20**-0.5, window)
-    attend, kv = ATTENTION["cpu"](), filled_kv(whole, 8, 2, 20, dtype)
-    expected = attend(qkv.clone(), None, kv, whole, heads)
-    for start, end in ((0, 50), (50, 52), (52, 200), (200, 230)):
-        part = ragged_batch([(start, end - start), (3, 17)], 8, 5)  # the first request has the same blocks
-        beside = torch.cat((qkv[start:end], torch.randn(17, qkv.shape[1]).to(dtype)))
-        assert attend(beside, None, kv, part, heads)[: end - start].equal(expected[start:end])
+    (group, dim), kv_heads, length = group_and_dim, 2, 300
+    heads = Heads(group * kv_heads, kv_heads, dim, dim**-0.5, window, soft_cap=soft_cap)
+    qkv, attend = torch.randn(length, (group + 2) * kv_heads * dim).to(dtype), ATTENTION["cpu"]()
+    with pytest.MonkeyPatch.context() as patch:
+        if pieces:
+            patch.setattr(online_softmax, "PIECE", online_softmax.KEYS)
+        found = []
+        for bounds in ([0, length], [0, *sorted(cuts), length], [0, 250, *range(length - 20, length + 1)]):
+            (kv,) = allocate(1, NUM_BLOCKS, kv_heads, block_size, dim, dtype, torch.device("cpu"), kv_cache_dtype)
+            rows = []
+            for start, end in itertools.pairwise(bounds):
+                batch = ragged_batch([(start, end - start), (3, 9)], block_size, 5)  # the first request has the same blocks
+                beside = torch.randn(9, qkv.shape[1]).to(dtype)
+                rows.append(attend(torch.cat((qkv[start:end], beside)), None, kv, batch, heads)[: end - start])
+            found.append(torch.cat(rows))
+    assert all(each.equal(found[0]) for each in found[1:])
 
 
 def test_the_decode_kernel_survives_large_scores() -> None:

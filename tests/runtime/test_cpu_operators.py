@@ -44,7 +44,35 @@ def test_gated_activations(activation: str, dtype: torch.dtype) -> None:
         assert error(OURS.gated(x, activation), PLAIN.gated(x.double(), activation)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu_new"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_without_a_gate(activation: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for rows, size in SHAPES:
+        x = (torch.randn(rows, size) * 6).to(dtype)
+        truth = PLAIN.activated(x.double(), activation)
+        assert error(OURS.activated(x, activation), truth) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [5, 96, 1030])
+def test_a_row_has_the_same_bits_alone_and_among_many(size: int, dtype: torch.dtype) -> None:
+    """One thread computes few rows, all threads many; and a row's place does not matter."""
+    torch.manual_seed(0)
+    rows = MANY // size + 2
+    x, delta, weight = (torch.randn(count, 2 * size).to(dtype) for count in (rows, rows, 1))
+
+    def every(place: slice) -> list[Tensor]:
+        gates = [operator(x[place], each) for each in ACTIVATIONS for operator in (OURS.gated, OURS.activated)]
+        norms = OURS.rms_norm(x[place], weight[0], 1e-5), OURS.add_rms_norm(x[place].clone(), delta[place], weight[0], 1e-5)
+        return [*gates, *norms]
+
+    many = every(slice(None))
+    for row in (0, 1, rows - 1):
+        assert all(one.equal(all_[row : row + 1]) for one, all_ in zip(every(slice(row, row + 1)), many, strict=True))
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_new"])
 def test_activations_of_numbers_far_from_zero(activation: str) -> None:
     gate = torch.tensor([[-1e30, -1e4, -100.0, -0.0, 0.0, 100.0, 1e4, 1e30]])
     found = OURS.gated(torch.cat((gate, torch.ones_like(gate)), dim=1), activation)

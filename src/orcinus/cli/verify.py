@@ -29,14 +29,14 @@ def verify(
 
     Runs one request alone, in a batch, in chunks, with a cached prefix, after a preemption, and as the options say; compares
     tokens and log-probabilities bit by bit. Exits with status 1 if anything differs or could not be tried.
-    Example: `orcinus verify --deterministic --dtype bfloat16`
+    Example: `orcinus verify --dtype bfloat16`
     """
     from orcinus.build import build
     from orcinus.verify import verify as run
 
     console = Console()
-    comparisons = []
-    for comparison in run(build(config), config, prompt_tokens, max_tokens):
+    comparisons, built = [], build(config)
+    for comparison in run(built, config, prompt_tokens, max_tokens):
         comparisons.append(comparison)
         if as_json:
             print(json.dumps(asdict(comparison) | {"holds": comparison.holds}))
@@ -45,9 +45,16 @@ def verify(
         console.print(_table(comparisons))
         if not all(comparison.seen for comparison in comparisons):
             console.print("Longer prompts, or a larger batch, are needed to try them all.")
-        if not held and not config.deterministic:
-            console.print("Without --deterministic nothing is promised of bits: see docs/reproducible.md.")
+        console.print(_verdict(comparisons, promised=built.resolved.deterministic))
     raise typer.Exit(0 if held else 1)
+
+
+def _verdict(comparisons: list[BitComparison], *, promised: bool) -> str:
+    if not promised:
+        return "These options promise nothing of bits: see --deterministic, and docs/reproducible.md."
+    if any(comparison.differs_at is not None for comparison in comparisons if comparison.seen):
+        return "The same bits were promised: please report this as a fault."
+    return "As promised: scheduling changed no bit."
 
 
 def _table(comparisons: list[BitComparison]) -> Table:

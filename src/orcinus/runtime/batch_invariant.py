@@ -1,7 +1,7 @@
 """Products whose rows do not depend on how many rows there are (batch invariance: He et al., Thinking Machines, 2025).
 
 A library chooses its kernel by the number of rows, and another kernel may add in another order. Which numbers of rows agree
-is found by trying them, once for each size of weight. Our own products (`panel_product`, `int4_products`) agree in all.
+is found by trying them, once for each size of weight. Products that agree in all (`ALWAYS`) stay as they are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ConfigError
+from orcinus.runtime.grouped_weights import GroupedWeight
+from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.models.linear import Linear
+from orcinus.runtime.panel_weights import PanelWeight
 
+ALWAYS = PanelWeight, Int8Weight, GroupedWeight  # sums in one order, or of integers
 TRIED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 128, 129, 256, 512)
 LIMITS = (512, 256, 128, 64, 32, 16, 8)  # of rows in one product
 WORK = 2**34  # multiplications of the largest product that is tried: a fraction of a second
@@ -64,13 +68,13 @@ class BatchInvariantWeight:
 
 
 def make_batch_invariant(model: Decoder, dtype: torch.dtype) -> None:
-    """Replace the weights of all linear layers of a loaded model by batch-invariant ones.
+    """Make the weights of all linear layers of a loaded model batch-invariant, if they are not.
 
     Raises `ConfigError` if this machine's products are not to be had so.
     """
     found: dict[tuple[type, torch.dtype, tuple[int, int]], InvariantRows] = {}
     for module in model.modules():
-        if isinstance(module, Linear):
+        if isinstance(module, Linear) and not isinstance(module.weight, ALWAYS):
             kind = type(module.weight), module.weight.dtype, module.weight.shape
             if kind not in found:
                 found[kind] = invariant_rows(module.weight, dtype)

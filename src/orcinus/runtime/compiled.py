@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,11 @@ from orcinus.errors import one_line
 log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 60.0  # for another process to compile a kernel, which takes seconds
 POLL_S = 0.02
+FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
+
+# Decorators of all compiled functions. Without flags of its own, a function has those of whichever kernel calls it first.
+exact = partial(numba.njit, fastmath=False, error_model="numpy")  # operations as written, in their order
+reordered = partial(numba.njit, fastmath=FAST, error_model="numpy")
 
 
 class _CompileLock:

@@ -6,6 +6,8 @@ from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.runtime.device import Device
 from orcinus.runtime.models import DecoderSpec
+from orcinus.runtime.packed_weights import packed_format
+from orcinus.runtime.panel_weights import PanelWeight
 from orcinus.runtime.transformers_backend import TransformersSpec
 
 
@@ -27,6 +29,12 @@ def check_switches(config: EngineConfig, device: Device, attention: str, spec: D
         raise ConfigError(
             f"deterministic needs operators of our own, and the layers of {spec.architecture} are transformers': leave it out"
         )
+
+
+def is_deterministic(config: EngineConfig, device: Device, attention: str, spec: DecoderSpec) -> bool:
+    """Whether scheduling changes no bit: wherever that is free, and where the config asks for it."""
+    ours = attention == "cpu" and config.tp * config.pp == 1 and not isinstance(spec, TransformersSpec)
+    return config.deterministic or (ours and packed_format(device.device.type, device.dtype) is PanelWeight)
 
 
 def check_model_impl(config: EngineConfig, spec: DecoderSpec, *, shape_only: bool) -> None:

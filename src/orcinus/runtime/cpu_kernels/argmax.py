@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, array, load
 
 BLOCK = 512  # logits whose largest one is found before it is compared with the others
@@ -26,19 +26,19 @@ def argmax(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return tokens, finite
 
 
-@numba.njit(forceinline=True)
+@exact(forceinline=True)
 def _bits(x):
     """A number's bits, -0 as 0."""
     return np.float32(load(x) + F32(0)).view(np.int32)
 
 
-@numba.njit(forceinline=True)
+@exact(forceinline=True)
 def _in_order(bits):
     """Bits as an integer that is in the numbers' order: LLVM makes vectors of maxima of integers, not of floats."""
     return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & WITHOUT_SIGN))
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _argmax(logits, tokens, finite):
     size = logits.shape[1]
     for row in numba.prange(len(logits)):

@@ -10,14 +10,13 @@ calls once a layer. The kernels are the same functions that the operators call o
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.decode_attention import attend_decodes
 from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
 from orcinus.runtime.cpu_kernels.gated import gated, gated_of_many
@@ -40,13 +39,13 @@ def cycles(_):
     return types.int64(), generate
 
 
-@numba.njit
+@exact
 def now():
     """`cycles`, for Python."""
     return cycles()
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _lap(ticks, stage, begin):
     """Count the cycles since `begin` for a stage; return the cycle counter."""
     end = cycles()
@@ -54,7 +53,7 @@ def _lap(ticks, stage, begin):
     return end
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _add_norm(x, delta, weight, eps, out):
     if x.size >= MANY:
         add_rms_norm_of_many(x, delta, weight, eps, out)
@@ -62,7 +61,7 @@ def _add_norm(x, delta, weight, eps, out):
         add_rms_norm(x, delta, weight, eps, out)
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _scale(out, weight, eps, multiplier):
     """An output as it is added to the residual stream: normalised and multiplied in place, if the model does so."""
     if len(weight):
@@ -77,7 +76,7 @@ def _scale(out, weight, eps, multiplier):
                 out[row, i] = rounded(load(out[row, i]) * multiplier, out)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def decode_layer(
     x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, qkv_bias,
     heads, query_norm, key_norm, output, output_bias, attention_post_norm, mlp_norm, up, up_bias, activation, down, down_bias,

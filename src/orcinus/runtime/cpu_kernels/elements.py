@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from orcinus.runtime.cpu_kernels.vectors import fetch
+from orcinus.runtime.compiled import reordered
+from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, LANES, VECTOR, WORD, ZEROS, fetch, fma, pick
 
 KVArrays: TypeAlias = tuple[  # keys and values; the scales of both, if they are bytes
     np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None
@@ -26,7 +27,6 @@ KVArrays: TypeAlias = tuple[  # keys and values; the scales of both, if they are
 MANY = 1 << 16  # elements from which other threads help; below, waking them takes longer than the work
 LOADED = (torch.float32, torch.bfloat16)  # dtypes that kernels take
 F32, INT32 = np.float32, ir.IntType(32)
-FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # let LLVM reorder sums; infinities stay meaningful
 ZERO = 128  # the byte of 0.0 in rows of 8-bit integers: unsigned, because dot products of CPUs take unsigned by signed bytes
 LOG2_E = F32(1.4426950408889634)
 # 2**f for 0 <= f < 1, interpolated at Chebyshev nodes:
@@ -38,7 +38,7 @@ def array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.contiguous().numpy()
 
 
-@numba.njit(fastmath=FAST, forceinline=True)
+@reordered(forceinline=True)
 def exp(x):
     """e**x for x <= 0 in float32; relative error below 3e-7.
 
@@ -49,14 +49,6 @@ def exp(x):
     f = t - whole
     p = (((((EXP2[0] * f + EXP2[1]) * f + EXP2[2]) * f + EXP2[3]) * f + EXP2[4]) * f + EXP2[5]) * f + EXP2[6]
     return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@numba.njit(fastmath=FAST, forceinline=True)
-def tanh(x):
-    """The hyperbolic tangent of x in float32; absolute error below 3e-7."""
-    e = exp(F32(-2) * abs(x))
-    magnitude = (F32(1) - e) / (F32(1) + e)
-    return magnitude if x >= 0 else -magnitude
 
 
 @intrinsic
@@ -100,3 +92,45 @@ def prefetch(_, x, place):
         return context.get_dummy_value()
 
     return types.none(x, types.intp), generate
+
+
+def read_vector(builder, data, at, lanes=LANES):
+    """Neighbouring numbers as float32."""
+    stored = ir.VectorType(data.type.pointee, lanes)
+    value = builder.load(builder.bitcast(builder.gep(data, [at]), stored.as_pointer()), align=1)
+    if stored.element == FLOAT:
+        return value
+    if stored.element == ir.IntType(8):
+        return builder.sitofp(builder.xor(value, ir.Constant(stored, [ZERO] * lanes)), ir.VectorType(FLOAT, lanes))
+    wide = ir.VectorType(WORD, lanes)
+    return builder.bitcast(builder.shl(builder.zext(value, wide), ir.Constant(wide, [16] * lanes)), ir.VectorType(FLOAT, lanes))
+
+
+@intrinsic
+def sum_of_squares(_, x):
+    """The sum of the squares of a contiguous row, in one order: two vectors of sums, their lanes, then what is left."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        count, two = builder.extract_value(array.shape, 0), 2 * LANES
+        whole = builder.and_(count, INDEX(-two))
+        sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(2)]
+        total = cgutils.alloca_once(builder, ir.FloatType())
+        for place in sums:
+            builder.store(ZEROS, place)
+        with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(two), intp=INDEX) as (at, _):
+            for half, place in enumerate(sums):
+                numbers = read_vector(builder, array.data, builder.add(at, INDEX(half * LANES)))
+                builder.store(fma(builder, numbers, numbers, builder.load(place)), place)
+        vector, half = builder.fadd(*map(builder.load, sums)), LANES // 2
+        while half:
+            swapped = pick(builder, vector, vector, [lane ^ half for lane in range(LANES)])
+            vector, half = builder.fadd(vector, swapped), half // 2
+        builder.store(builder.extract_element(vector, INT32(0)), total)
+        with cgutils.for_range_slice(builder, whole, count, INDEX(1), intp=INDEX) as (at, _):
+            number = read_vector(builder, array.data, at, 1)
+            single = builder.insert_element(ir.Constant(number.type, ir.Undefined), builder.load(total), INT32(0))
+            builder.store(builder.extract_element(fma(builder, number, number, single), INT32(0)), total)
+        return builder.load(total)
+
+    return types.float32(x), generate

@@ -38,7 +38,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, INT64, Instructions, Vectors, instructions
 from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
 from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
@@ -65,7 +65,7 @@ class PackedLevels(NamedTuple):
 # Rows
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _quantize_block(x, row, block, width, times, levels, totals, scales):
     """A row's block as 8-bit levels, with their sum so many times, and their scale."""
     begin, most = block * BLOCK, np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
@@ -85,7 +85,7 @@ def _quantize_block(x, row, block, width, times, levels, totals, scales):
     totals[row, block] = np.int32(times) * total
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _quantize_row(x, row, times, levels, totals, scales, sums):
     """A row's blocks; and of each group, if there are sums of them, the sum of the rounded numbers so many times."""
     whole, blocks = x.shape[1] // BLOCK, totals.shape[1]
@@ -263,7 +263,7 @@ def _tile_product(rows: int) -> Any:
 _one, _two, _four, _eight = _tile_product(1), _tile_product(2), _tile_product(4), _tile_product(8)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _multiply_tiles(first, last, levels, scales, offsets, row_levels, totals, row_scales, sums, each, bias, out):
     """All rows times some tiles, one tile after the other: the rows after the first ones find it in the cache.
 
@@ -287,14 +287,14 @@ def _multiply_tiles(first, last, levels, scales, offsets, row_levels, totals, ro
                 row += 1
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _empty_rows(rows, blocks, groups):
     """Room for rounded rows: levels, the blocks' totals and scales, and the groups' sums."""
     levels, totals = np.empty((rows, blocks * BLOCK), np.int8), np.empty((rows, blocks), np.int32)
     return levels, totals, np.empty((rows, blocks), np.float32), np.empty((rows, groups), np.float32)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _multiply(x, levels, scales, offsets, each, times, bias, out):
     """x · weightᵀ + bias, on this thread."""
     quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
@@ -303,7 +303,7 @@ def _multiply(x, levels, scales, offsets, each, times, bias, out):
     _multiply_tiles(0, len(levels), levels, scales, offsets, *quantized, each, bias, out)
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out, parts):
     """x · weightᵀ + bias: threads get equal parts of the tiles, and divide many rows while they are rounded."""
     quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])

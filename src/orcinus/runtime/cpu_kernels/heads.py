@@ -10,22 +10,19 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
+from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.cpu_kernels.elements import F32, load, rounded, sum_of_squares
 from orcinus.runtime.cpu_kernels.quantized_rows import quantize_row
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _norm_head(x, weight, eps):
-    squares = F32(0)
-    for d in range(len(x)):
-        squares += load(x[d]) * load(x[d])
-    inverse = F32(1) / np.sqrt(squares / F32(len(x)) + eps)
+    inverse = F32(1) / np.sqrt(sum_of_squares(x) / F32(len(x)) + eps)
     for d in range(len(x)):
         x[d] = rounded(load(x[d]) * inverse * load(weight[d]), x)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _rotate_head(first, second, cos, sin):
     """Rotate pairs (i, i + half), as Llama's (RoFormer)."""
     for d in range(len(first)):
@@ -34,7 +31,7 @@ def _rotate_head(first, second, cos, sin):
         second[d] = rounded(b * c + a * s, second)
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _store(source, target, scales, at):
     """A key or value, into its slot."""
     if scales is None:
@@ -44,7 +41,7 @@ def _store(source, target, scales, at):
         scales[at] = quantize_row(source, target)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@exact
 def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """Heads are slices: an index that might be negative keeps LLVM from using vectors."""
     keys, values, key_scales, value_scales = kv
@@ -66,7 +63,7 @@ def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, block
             _store(qkv[row, value : value + dim], values[at], value_scales, at)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """Normalise and rotate queries and keys in place; store keys and values.
 
@@ -78,7 +75,7 @@ def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, o
         _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def prepare_many_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """`prepare_heads`, on all threads."""
     for row in numba.prange(len(qkv)):

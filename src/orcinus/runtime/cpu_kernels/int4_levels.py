@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, array, load, rounded
+from orcinus.runtime.compiled import exact, keep_compiled, reordered
+from orcinus.runtime.cpu_kernels.elements import F32, array, load, rounded
 from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, SMALLEST, WITHOUT_SIGN
 
 GROUP, ZERO = 32, 8
 STEPS = (F32(-7), F32(-7.5), F32(-8), F32(-8.5), F32(-9))  # levels that the largest weight of a group is tried at
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+@reordered(forceinline=True)
 def _level(value):
     """The nearest of the numbers -8 to 7."""
     return min(max(np.floor(value + F32(0.5)), F32(-8)), F32(7))
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@reordered
 def _best_scale(values, like):
     """The scale of a group with the smallest squared error, as an element of the array `like`.
 
@@ -54,7 +54,7 @@ def _best_scale(values, like):
     return best, largest
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _quantize_group(values, output, group, levels, scales):
     """A group of an output: its levels, and its scale."""
     most = np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
@@ -71,7 +71,7 @@ def _quantize_group(values, output, group, levels, scales):
         levels[output, group * GROUP + i] = np.uint8(_level(values[i] * inverse) + F32(ZERO))
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _quantize(weight, levels, scales):
     inputs = weight.shape[1]
     for number in numba.prange(len(weight)):

@@ -1,7 +1,7 @@
 """Low-rank updates of a batch's rows: out[row] += B (A x[row]), with the A's and B's of each row's adapter (LoRA).
 
 Two neighbouring rows of one adapter are a task, and threads divide the tasks. A x is as many dot products as the rank, and
-B (A x) a sum of as many rows of Bᵀ: the products of attention's kernels, with A's rows as keys and Bᵀ's as values.
+B (A x) a sum of as many rows of Bᵀ: in `row_products`.
 
     numbers     of all adapters, one after the other: for each adapted part of the layer its A `[rank, inputs]`, then B in
                 panels of `WIDTH` outputs `[outputs / WIDTH, rank, WIDTH]`
@@ -22,16 +22,17 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, load, rounded
-from orcinus.runtime.cpu_kernels.token_products import QUERIES, TOKENS, VECTORS, add_weighted, dots
+from orcinus.runtime.cpu_kernels.row_products import TOKENS, add_weighted, dots
+from orcinus.runtime.cpu_kernels.token_products import QUERIES, VECTORS
 from orcinus.runtime.cpu_kernels.vectors import LANES
 
 ROWS = QUERIES  # of a task
 WIDTH = VECTORS * LANES  # outputs of a panel
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _times_a(rows, count, numbers, begin, rank, low):
     """`low[row, :rank]` = A · row."""
     inputs, most = rows.shape[1], low.shape[1]
@@ -46,7 +47,7 @@ def _times_a(rows, count, numbers, begin, rank, low):
                 low[row, line] += rows[row, i] * load(numbers[begin + line * inputs + i])
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _add_times_b(low, count, numbers, begin, rank, sums, out, first_row, first, outputs):
     """out[first_row + row, first : first + outputs] += B · low[row]."""
     most = low.shape[1]
@@ -63,7 +64,7 @@ def _add_times_b(low, count, numbers, begin, rank, sums, out, first_row, first, 
                 out[first_row + row, column + i] = rounded(before + sums[row, i], out)
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _add_low_rank(x, out, tasks, firsts, parts, numbers, most_rank):
     inputs = x.shape[1]
     for number in numba.prange(len(tasks)):

@@ -7,42 +7,39 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, load, rounded
+from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.cpu_kernels.elements import F32, load, rounded, sum_of_squares
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _norm_row(x, row, weight, eps, out):
     size = x.shape[1]
-    squares = F32(0)
-    for i in range(size):
-        squares += load(x[row, i]) * load(x[row, i])
-    inverse = F32(1) / np.sqrt(squares / F32(size) + eps)
+    inverse = F32(1) / np.sqrt(sum_of_squares(x[row]) / F32(size) + eps)
     for i in range(size):
         out[row, i] = rounded(load(x[row, i]) * inverse * load(weight[i]), out)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _add_row(x, delta, row):
     for i in range(x.shape[1]):
         x[row, i] = rounded(load(x[row, i]) + load(delta[row, i]), x)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@exact
 def rms_norm(x, weight, eps, out):
     """`out` = RMSNorm of `x`, both `[T, size]`."""
     for row in range(len(x)):
         _norm_row(x, row, weight, eps, out)
 
 
-@numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+@exact(parallel=True)
 def rms_norm_of_many(x, weight, eps, out):
     """`rms_norm`, on all threads."""
     for row in numba.prange(len(x)):
         _norm_row(x, row, weight, eps, out)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
+@exact
 def add_rms_norm(x, delta, weight, eps, out):
     """x += delta; then `rms_norm` of it."""
     for row in range(len(x)):
@@ -50,7 +47,7 @@ def add_rms_norm(x, delta, weight, eps, out):
         _norm_row(x, row, weight, eps, out)
 
 
-@numba.njit(parallel=True, fastmath=FAST, error_model="numpy")
+@exact(parallel=True)
 def add_rms_norm_of_many(x, delta, weight, eps, out):
     """`add_rms_norm`, on all threads."""
     for row in numba.prange(len(x)):

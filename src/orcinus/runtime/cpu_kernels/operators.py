@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from orcinus.runtime.cpu_kernels.elements import MANY, array
-from orcinus.runtime.cpu_kernels.gated import KINDS, gated, gated_of_many
+from orcinus.runtime.cpu_kernels.gated import KINDS, activated, activated_of_many, gated, gated_of_many
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
 from orcinus.runtime.cpu_kernels.routing import gate_rows, route
-from orcinus.runtime.operators import PLAIN
 
 
 class CpuOperators:
-    """Numba kernels; torch for rare activations.
-
-    torch computes the last elements of a tensor in another way than the others. `by_row` gives it one row at a time, so that
-    a row's bits do not depend on its place.
-    """
-
-    def __init__(self, *, by_row: bool = False) -> None:
-        self._by_row = by_row
+    """Numba kernels: a row's bits do not depend on its place. torch's do, as it computes the end of a tensor in another way."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x)
@@ -38,15 +28,16 @@ class CpuOperators:
         return out
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
-        if activation not in KINDS:
-            return self._plain(PLAIN.gated, x, activation)
         out = x.new_empty(len(x), x.shape[1] // 2)
         kernel = gated_of_many if x.numel() >= MANY else gated
         kernel(array(x), array(out), KINDS[activation])
         return out
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
-        return self._plain(PLAIN.activated, x, activation)
+        out = torch.empty_like(x)
+        kernel = activated_of_many if x.numel() >= MANY else activated
+        kernel(array(x), array(out), KINDS[activation])
+        return out
 
     def route(self, scores: Tensor, count: int, *, normalized: bool) -> tuple[Tensor, Tensor]:
         experts, weights = torch.empty(len(scores), count, dtype=torch.int64), torch.empty(len(scores), count)
@@ -56,8 +47,3 @@ class CpuOperators:
     def gate_rows(self, x: Tensor, gate: Tensor) -> Tensor:
         gate_rows(array(x), array(gate))
         return x
-
-    def _plain(self, operator: Callable[[Tensor, str], Tensor], x: Tensor, activation: str) -> Tensor:
-        if not self._by_row or len(x) < 2:
-            return operator(x, activation)
-        return torch.cat([operator(row, activation) for row in torch.split(x, 1)])

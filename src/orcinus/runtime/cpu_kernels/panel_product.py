@@ -28,7 +28,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.vectors import (
     FLOAT,
     HALF,
@@ -163,7 +163,7 @@ def _rows_times_panel(_, x, first, count, panels, panel, bias, out, row, column)
     return types.none(x, index, index, panels, index, bias, out, index, index), generate
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _panel(number, x, panels, bias, out):
     rows, column, most = len(x), number * PANEL, MOST_OF_WORDS if x.itemsize == 4 else MOST_OF_HALVES
     whole = column + PANEL <= out.shape[1]
@@ -178,7 +178,7 @@ def _panel(number, x, panels, bias, out):
                 out[row, column + i] = target[row, i]
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def multiply_panels(x, panels, bias, out):
     """`panel_product`, for kernels."""
     for number in numba.prange(len(panels)):
@@ -200,7 +200,7 @@ def _panels_at(_, like, address):
     return like(like, types.int64), generate
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _multiply_segments(x, like, addresses, starts, threads, bias, out):
     panels = len(like)
     for thread in numba.prange(threads):

@@ -12,8 +12,9 @@ they lie.
             acc, l, m = acc · a + Vᵀ · P, l · a + sum P, m'        [head_dim, LANES]
     out = acc / l
 
-Tiles that no row of a panel sees are skipped. They begin at multiples of `KEYS` tokens of the sequence, and each row is a lane
-of its own, so that the bits of a token's output depend neither on its chunk nor on what runs beside it.
+After each piece of a sequence, acc, l and m join those of earlier pieces. Tiles that no row of a panel sees are skipped. Each
+row is a lane of its own, and the order of its sums is that of `online_softmax`: the bits of a token's output depend neither on
+its chunk nor on what runs beside it, and are those that it would have as a decode.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -23,46 +24,86 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from orcinus.runtime.compiled import keep_compiled
-from orcinus.runtime.cpu_kernels.decode_attention import EVERYTHING, Floats, Words
-from orcinus.runtime.cpu_kernels.elements import F32, FAST, KVArrays, load, rounded, tanh
-from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, SIDE, tile_product, transpose
-from orcinus.runtime.cpu_kernels.tile_softmax import tile_softmax
+from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.cpu_kernels.decode_attention import Floats, Words, attention_scalars
+from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, load, rounded
+from orcinus.runtime.cpu_kernels.online_softmax import (
+    KEYS,
+    LEAST,
+    NOTHING,
+    cap_scores,
+    join_peaks,
+    multiply_add,
+    tile_softmax,
+)
+from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, SIDE, add_tile_product, tile_product, transpose
 
-KEYS = 96  # tokens of a tile: a multiple of ROWS; both tiles of a head of 128 take 96 KiB, a part of the L2 cache
 PANELS = 8  # of one task at most: what reading a tile costs is divided by them
-NOTHING = F32(-1e30)  # a score with weight 0; unlike -inf it makes no NaN
-LEAST = F32(-1e25)  # the least maximum: the weight of NOTHING is 0 even where nothing else was seen yet
+assert KEYS % ROWS == 0, "a tile is whole products"
 
 
-@numba.njit(fastmath=FAST, error_model="numpy")
-def _read_tile(cache, scales, table, head, begin, end, tile):
-    """Tokens [begin, end) of a head as the first rows of a tile, then zeros up to a multiple of ROWS."""
+@exact
+def _read_tile(cache, scales, table, head, begin, end, tile, factors):
+    """Tokens [begin, end) of a head as the first rows of a tile, and their scales; then zeros up to a multiple of ROWS."""
     block_size, dim = cache.shape[2], cache.shape[3]
     for token in range(begin, end):
         at = table[token // block_size], head, token % block_size
-        source, target, scale = cache[at], tile[token - begin], F32(1) if scales is None else scales[at]
+        source, target = cache[at], tile[token - begin]
         for d in range(dim):
-            target[d] = load(source[d]) * scale
+            target[d] = load(source[d])
+        if scales is not None:
+            factors[token - begin] = scales[at]
     for row in range(end - begin, (end - begin + ROWS - 1) // ROWS * ROWS):
-        tile[row] = F32(0)
+        tile[row], factors[row] = F32(0), F32(0)
 
 
-@numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
-def _cap_and_mask(scores, count, begin, positions, reach, masked, cap):
-    """Soft-cap the scores of tokens from `begin`, and hide those that a row does not see."""
+@exact(forceinline=True)
+def _multiply_rows(x, count, factors):
+    """The first rows of a matrix, each times a factor."""
+    for j in range(count):
+        row, factor = x[j], factors[j]
+        for lane in range(LANES):
+            row[lane] *= factor
+
+
+@exact(forceinline=True)
+def _mask(scores, count, begin, positions, reach):
+    """Hide scores of tokens from `begin` that a row does not see."""
     for j in range(count):
         s = scores[j]
-        if cap > 0:
-            for lane in range(LANES):
-                s[lane] = cap * tanh(s[lane] / cap)
-        if masked:
-            for lane in range(LANES):
-                back = positions[lane] - (begin + j)
-                s[lane] = s[lane] if 0 <= back < reach else NOTHING
+        for lane in range(LANES):
+            back = positions[lane] - (begin + j)
+            s[lane] = s[lane] if 0 <= back < reach else NOTHING
 
 
-@numba.njit(error_model="numpy")
+@exact
+def _begin_piece(now, panels, dim, sums, totals, peaks):
+    """No sums yet."""
+    for p in range(panels):
+        for lane in range(LANES):
+            totals[now, p, lane], peaks[now, p, lane] = F32(0), LEAST
+        for d in range(dim):
+            row = sums[now, p, d]
+            for lane in range(LANES):
+                row[lane] = F32(0)
+
+
+@exact
+def _join_piece(panels, dim, sums, totals, peaks):
+    """The piece at place 1 joins earlier ones at place 0."""
+    mine, earlier = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for p in range(panels):
+        for lane in range(LANES):
+            peaks[0, p, lane], totals[0, p, lane], mine[lane], earlier[lane] = join_peaks(
+                peaks[1, p, lane], totals[1, p, lane], peaks[0, p, lane], totals[0, p, lane]
+            )
+        for d in range(dim):
+            source, target = sums[1, p, d], sums[0, p, d]
+            for lane in range(LANES):
+                target[lane] = multiply_add(source[lane], mine[lane], target[lane] * earlier[lane])
+
+
+@exact
 def _read_queries(qkv, row, head, group, begin, end, scale, dim, some, panel):
     """Rows [begin, end) of a task as the lanes of a panel, scaled; `some` rows at a time."""
     for lane in range(0, LANES, SIDE):
@@ -76,7 +117,7 @@ def _read_queries(qkv, row, head, group, begin, end, scale, dim, some, panel):
             transpose(some, d, some.shape[1], panel, d * LANES + lane, LANES)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _write_rows(panel, totals, row, head, group, begin, end, dim, some, out):
     """Rows [begin, end) of a task, which are the lanes of a panel."""
     for lane in range(0, min(LANES, end - begin), SIDE):
@@ -90,69 +131,89 @@ def _write_rows(panel, totals, row, head, group, begin, end, dim, some, out):
                 target[d] = rounded(source[d] * inverse, out)
 
 
-@numba.njit(error_model="numpy", inline="always")
+@exact(forceinline=True)
+def _score(queries, dim, tile, scales, factors, first, count, positions, reach, cap, scores):
+    """The scores of `count` tokens from `first` on, for a panel of queries."""
+    wide, low, high = tile.shape[1], positions[0], positions[LANES - 1]
+    for j in range(0, count, ROWS):
+        tile_product(tile, j * wide, wide, 1, queries, dim, scores, j * LANES)
+    if scales is not None:
+        _multiply_rows(scores, count, factors)
+    if cap > 0:
+        cap_scores(scores, 0, count * LANES, cap)
+    if first + count - 1 > low or first <= high - reach:
+        _mask(scores, count, first, positions, reach)
+
+
+@exact(inline="always")
 def _attend_tile(
-    qkv, kv, table, head, row, start, group, begin, end, scale, cap, reach, out,
-    queries, scores, sums, totals, peaks, positions, key_tile, value_tile, some,
+    qkv, kv, table, head, row, start, group, begin, end, scale, cap, reach, piece, out,
+    queries, scores, sums, totals, peaks, positions, key_tile, value_tile, key_factors, value_factors, some,
 ):  # fmt: skip
     """One task: rows [begin, end) of a request's chunk, whose first row is `row`, at position `start`."""
     keys, values, key_scales, value_scales = kv
-    dim, wide = keys.shape[3], sums.shape[1]
+    dim, wide = keys.shape[3], key_tile.shape[1]
     panels = (end - begin + LANES - 1) // LANES
     for p in range(panels):
         _read_queries(qkv, row, head, group, begin + p * LANES, end, scale, dim, some, queries[p])
-    sums[:panels], totals[:panels], peaks[:panels] = F32(0), F32(0), LEAST
+    now = 0  # the place of sums: that of the first piece, or 1 for later ones
+    _begin_piece(now, panels, dim, sums, totals, peaks)
     for at in range(panels * LANES):
         positions[at // LANES, at % LANES] = start + min(begin + at, end - 1) // group
-    for tile in range(max(0, positions[0, 0] + 1 - reach) // KEYS, positions[panels - 1, LANES - 1] // KEYS + 1):
-        first = tile * KEYS
+    begins = max(0, positions[0, 0] + 1 - reach) // KEYS * KEYS
+    for first in range(begins, positions[panels - 1, LANES - 1] + 1, KEYS):
+        if first > begins and first % piece == 0:
+            if now:
+                _join_piece(panels, dim, sums, totals, peaks)
+            now = 1
+            _begin_piece(now, panels, dim, sums, totals, peaks)
         last = min(first + KEYS, positions[panels - 1, LANES - 1] + 1)
-        _read_tile(keys, key_scales, table, head, first, last, key_tile)
-        _read_tile(values, value_scales, table, head, first, last, value_tile)
+        _read_tile(keys, key_scales, table, head, first, last, key_tile, key_factors)
+        _read_tile(values, value_scales, table, head, first, last, value_tile, value_factors)
         for p in range(panels):
             low, high = positions[p, 0], positions[p, LANES - 1]
             if first > high or first + KEYS <= low + 1 - reach:
                 continue
             count = min(KEYS, (high - first) // ROWS * ROWS + ROWS)
-            scores[:count] = F32(0)
-            for j in range(0, count, ROWS):
-                tile_product(key_tile, j * wide, wide, 1, queries[p], dim, scores, j * LANES)
-            masked = first + count - 1 > low or first <= high - reach
-            if masked or cap > 0:
-                _cap_and_mask(scores, count, first, positions[p], reach, masked, cap)
-            tile_softmax(scores, count, peaks[p], totals[p], sums[p], dim)
+            _score(queries[p], dim, key_tile, key_scales, key_factors, first, count, positions[p], reach, cap, scores)
+            tile_softmax(scores, count, peaks[now, p], totals[now, p], sums[now, p], dim)
+            if value_scales is not None:
+                _multiply_rows(scores, count, value_factors)
             for d in range(0, dim, ROWS):
-                tile_product(value_tile, d, 1, wide, scores, count, sums[p], d * LANES)
+                add_tile_product(value_tile, d, 1, wide, scores, count, sums[now, p], d * LANES)
+    if now:
+        _join_piece(panels, dim, sums, totals, peaks)
     for p in range(panels):
         first = begin + p * LANES
-        _write_rows(sums[p], totals[p], row, head, group, first, end, dim, some, out)
+        _write_rows(sums[0, p], totals[0, p], row, head, group, first, end, dim, some, out)
 
 
-@numba.njit(error_model="numpy")
-def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out):
+@exact
+def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out):
     """The tasks of one thread."""
     kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
     group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + 2 * SIDE - 1) // SIDE * SIDE
-    queries, sums = np.empty((panels, wide, LANES), np.float32), np.empty((panels, wide, LANES), np.float32)
-    totals, peaks = np.empty((panels, LANES), np.float32), np.empty((panels, LANES), np.float32)
-    positions, scores = np.empty((panels, LANES), np.int64), np.empty((KEYS, LANES), np.float32)
+    queries, positions = np.empty((panels, wide, LANES), np.float32), np.empty((panels, LANES), np.int64)
+    sums = np.empty((2, panels, wide, LANES), np.float32)
+    totals, peaks = np.empty((2, panels, LANES), np.float32), np.empty((2, panels, LANES), np.float32)
     key_tile, value_tile = np.empty((KEYS, wide), np.float32), np.empty((KEYS, wide), np.float32)
-    some = np.empty((SIDE, wide), np.float32)
+    key_factors, value_factors = np.empty(KEYS, np.float32), np.empty(KEYS, np.float32)
+    scores, some = np.empty((KEYS, LANES), np.float32), np.empty((SIDE, wide), np.float32)
     for at in range(bounds[share], bounds[share + 1]):
         task = tasks[at]
         _attend_tile(
-            qkv, kv, tables[task[0]], task[1], task[2], task[3], group, task[4], task[5], scale, cap, reach, out,
-            queries, scores, sums, totals, peaks, positions, key_tile, value_tile, some,
+            qkv, kv, tables[task[0]], task[1], task[2], task[3], group, task[4], task[5], scale, cap, reach, piece, out,
+            queries, scores, sums, totals, peaks, positions, key_tile, value_tile, key_factors, value_factors, some,
         )  # fmt: skip
 
 
-@numba.njit(parallel=True, error_model="numpy")
-def _attend_shares(qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out):
+@exact(parallel=True)
+def _attend_shares(qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out):
     for share in numba.prange(len(bounds) - 1):
-        _attend_share(np.int64(share), qkv, kv, tables, tasks, bounds, size, scale, cap, reach, out)
+        _attend_share(np.int64(share), qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out)
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _tasks(firsts, ends, group, kv_heads, size, reach, shares):
     """All tasks, and where each thread's share of them begins: shares see about equally many keys.
 
@@ -201,6 +262,6 @@ def prompt_attention(
     group, threads = out.shape[1] // (kv_heads * head_dim), numba.get_num_threads()
     panels = len(qkv) * group * kv_heads // (2 * threads * LANES)  # two tasks a thread, if possible
     size = min(max(panels, 1), PANELS) * LANES
-    reach = EVERYTHING if window is None else window
+    factor, cap, reach, piece = attention_scalars(scale, window, soft_cap)
     tasks, bounds = _tasks(firsts, ends, group, kv_heads, size, reach, threads)
-    _attend_shares(qkv, kv, tables, tasks, bounds, size, F32(scale), F32(soft_cap or 0), reach, out)
+    _attend_shares(qkv, kv, tables, tasks, bounds, size, factor, cap, reach, piece, out)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, MANY, ZERO, array, load
 
 LEVELS = F32(127)
@@ -19,7 +19,7 @@ LARGEST = F32(np.finfo(np.float32).max).view(np.int32)
 SMALLEST = F32(1e-36).view(np.int32)  # below, a row counts as zeros, because 127 / x would be infinite
 
 
-@numba.njit(fastmath=False, error_model="numpy", forceinline=True)  # or it inherits that of a kernel that calls it
+@exact(forceinline=True)
 def quantize_row(x, out):
     """Write a row `[size]` as bytes around `ZERO`; returns its scale, which is NaN if the row is not finite."""
     most = np.int32(0)  # the bits of the largest absolute value; as an integer, because NaN counts as the largest
@@ -35,13 +35,13 @@ def quantize_row(x, out):
     return largest / LEVELS
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _quantize(x, out, scales):
     for row in range(len(x)):
         scales[row] = quantize_row(x[row], out[row])
 
 
-@numba.njit(parallel=True, error_model="numpy")
+@exact(parallel=True)
 def _quantize_many(x, out, scales):
     for row in numba.prange(len(x)):
         scales[row] = quantize_row(x[row], out[row])

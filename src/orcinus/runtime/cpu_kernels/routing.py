@@ -6,15 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, exp, load, rounded
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@exact(forceinline=True)
 def _choose(scores, row, experts):
     """The experts with the highest scores, the best first; of equal ones the first. Some are chosen even if scores are NaN."""
     for place in range(experts.shape[1]):
@@ -28,7 +27,7 @@ def _choose(scores, row, experts):
         experts[row, place] = best
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _route(scores, experts, weights, normalized):
     count = experts.shape[1]
     for row in range(len(scores)):
@@ -45,7 +44,7 @@ def _route(scores, experts, weights, normalized):
             weights[row, place] /= total
 
 
-@numba.njit(error_model="numpy")
+@exact
 def _gate_rows(x, gate):
     for row in range(len(x)):
         z = load(gate[row, 0])

@@ -26,32 +26,39 @@ def vector_at(builder, base, at):
     return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
 
 
-@intrinsic
-def tile_product(_, a, begin, row_step, step, b, count, out, out_begin):
-    """out[i, :] += sum over k < count of a[begin + i · row_step + k · step] · b[k, :], for i < ROWS.
+def _product(*, adds):
+    """A kernel that writes a tile of a product, or adds it to what is there."""
 
-    Arrays are contiguous float32, seen as flat; `b` has rows of LANES numbers, and so has `out`, from its element `out_begin`.
-    Each number of `out` is one chain of additions in the order of k, so that it depends on nothing beside it.
-    """
+    @intrinsic
+    def product(_, a, begin, row_step, step, b, count, out, out_begin):
+        def generate(context, builder, signature, arguments):
+            _, begin, row_step, step, _, count, _, out_begin = arguments
+            a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
+            places = [vector_at(builder, out, builder.add(out_begin, INDEX(row * LANES))) for row in range(ROWS)]
+            sums = [cgutils.alloca_once(builder, VECTOR) for _ in places]
+            for place, total in zip(places, sums, strict=True):
+                builder.store(builder.load(place, align=4) if adds else ir.Constant(VECTOR, [0.0] * LANES), total)
+            with cgutils.for_range(builder, count, intp=INDEX) as loop:
+                factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INDEX(LANES))), align=4)
+                first = builder.add(begin, builder.mul(loop.index, step))
+                for row, total in enumerate(sums):
+                    at = builder.add(first, builder.mul(row_step, INDEX(row)))
+                    factor = builder.load(builder.gep(a, [at]), align=4)
+                    builder.store(fma(builder, everywhere(builder, factor, LANES), factors, builder.load(total)), total)
+            for place, total in zip(places, sums, strict=True):
+                builder.store(builder.load(total), place, align=4)
+            return context.get_dummy_value()
 
-    def generate(context, builder, signature, arguments):
-        _, begin, row_step, step, _, count, _, out_begin = arguments
-        a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
-        places = [vector_at(builder, out, builder.add(out_begin, INDEX(row * LANES))) for row in range(ROWS)]
-        sums = [cgutils.alloca_once_value(builder, builder.load(place, align=4)) for place in places]
-        with cgutils.for_range(builder, count, intp=INDEX) as loop:
-            factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INDEX(LANES))), align=4)
-            first = builder.add(begin, builder.mul(loop.index, step))
-            for row, total in enumerate(sums):
-                at = builder.add(first, builder.mul(row_step, INDEX(row)))
-                factor = builder.load(builder.gep(a, [at]), align=4)
-                builder.store(fma(builder, everywhere(builder, factor, LANES), factors, builder.load(total)), total)
-        for place, total in zip(places, sums, strict=True):
-            builder.store(builder.load(total), place, align=4)
-        return context.get_dummy_value()
+        whole = types.int64
+        return types.void(a, whole, whole, whole, b, whole, out, whole), generate
 
-    whole = types.int64
-    return types.void(a, whole, whole, whole, b, whole, out, whole), generate
+    return product
+
+
+# out[i, :] = (or +=) sum over k < count of a[begin + i · row_step + k · step] · b[k, :], for i < ROWS. Arrays are contiguous
+# float32, seen as flat; `b` has rows of LANES numbers, and so has `out`, from its element `out_begin`. Each number of `out` is
+# one chain of additions in the order of k, so that it depends on nothing beside it.
+tile_product, add_tile_product = _product(adds=False), _product(adds=True)
 
 
 @intrinsic

@@ -1,15 +1,14 @@
 """Products of a few queries with the keys of tokens, and of weights with their values, with sums in registers.
 
-Numba's own loops would keep sums in memory, and add up the lanes of a vector for each score alone. Arrays are contiguous and
-seen as flat: an `at` counts numbers from the first. Each result is one chain of additions that depends on its own row and token
-alone.
+Arrays are contiguous and seen as flat: an `at` counts numbers from the first. Tokens lie anywhere: `rows` says which row of
+keys or values each one is. The order of sums is that of `online_softmax`. So that a score is one chain of additions, its lane
+is a token: squares of keys are transposed in registers, which costs less than adding up lanes for each score.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import product
 
 from llvmlite import ir
@@ -17,33 +16,34 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from orcinus.runtime.cpu_kernels.elements import ZERO
-from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, LANES, VECTOR, WORDS, ZEROS, everywhere, fma, total, words
+from orcinus.runtime.cpu_kernels.elements import read_vector
+from orcinus.runtime.cpu_kernels.vectors import (
+    FLOAT,
+    INDEX,
+    LANES,
+    VECTOR,
+    WORD,
+    ZEROS,
+    everywhere,
+    fetch,
+    fma,
+    in_order,
+    in_registers,
+    transposed,
+    write_back,
+)
 
-QUERIES, TOKENS, VECTORS = 2, 4, 4  # at once at most: with the factors they fit into 16 registers
+LINE = 64  # bytes of a cache line
+QUERIES, VECTORS = 2, 4  # at once at most: with the factors they fit into 16 registers
+SQUARES = 2  # vectors of tokens whose scores are computed at once: one waits while the other adds
 
 
-def _place(builder, data, at, kind):
-    return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
-
-
-def _read(builder, data, at):
-    """LANES neighbouring numbers as float32."""
-    stored = ir.VectorType(data.type.pointee, LANES)
-    value = builder.load(_place(builder, data, at, stored), align=1)
-    if stored.element == FLOAT:
-        return value
-    if stored.element == ir.IntType(8):
-        return builder.sitofp(builder.xor(value, ir.Constant(stored, [ZERO] * LANES)), VECTOR)
-    return builder.bitcast(builder.shl(builder.zext(value, WORDS), words(16)), VECTOR)
-
-
-def _add(builder, x, y, place):
+def add_product(builder, x, y, place):
     """Add x · y to the vector behind a pointer."""
     builder.store(fma(builder, x, y, builder.load(place)), place)
 
 
-def _each_case(builder, counts, sizes, generate):
+def each_case(builder, counts, sizes, generate):
     """Code for each of the `sizes` that the values `counts` may have."""
     after, key = builder.append_basic_block("after"), builder.add(builder.mul(counts[0], INDEX(16)), counts[1])
     switch = builder.switch(key, after)
@@ -55,82 +55,137 @@ def _each_case(builder, counts, sizes, generate):
     builder.position_at_end(after)
 
 
-def _data(context, builder, signature, arguments, places):
+def data_of(context, builder, signature, arguments, places):
+    """Pointers to the first numbers of arrays among the arguments."""
     return (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in places)
 
 
 @intrinsic
-def dots(_, query, query_at, queries, keys, key_at, tokens, size, whole, scores, score_at, score_step):
-    """scores[q, t] = query[q, :whole] · keys[t, :whole] for 1 or QUERIES queries and 1 or TOKENS tokens.
-
-    Rows of `query` and `keys` have `size` numbers, of which `whole` (a multiple of LANES) count; rows of `scores` have
-    `score_step`.
-    """
+def fetch_rows(_, x, rows, begin, end, size):
+    """Ask for rows[begin:end] of keys or values: a processor foresees what is read next only within a page of memory."""
 
     def generate(context, builder, signature, arguments):
-        _, query_at, queries, _, key_at, tokens, size, whole, _, score_at, score_step = arguments
-        query, keys, scores = _data(context, builder, signature, arguments, (0, 3, 8))
-        row = partial(cgutils.alloca_once_value, builder)
-
-        def case(queries, tokens):
-            sums = [[row(ZEROS) for _ in range(tokens)] for _ in range(queries)]
-            for line in sums:
-                for place in line:
-                    builder.store(ZEROS, place)
-            with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(LANES), intp=INDEX) as (d, _):
-                qs, ks = (
-                    [_read(builder, data, builder.add(builder.add(at, d), builder.mul(size, INDEX(n)))) for n in range(count)]
-                    for data, at, count in ((query, query_at, queries), (keys, key_at, tokens))
-                )
-                for q, line in zip(qs, sums, strict=True):
-                    for k, place in zip(ks, line, strict=True):
-                        _add(builder, q, k, place)
-            for q, line in enumerate(sums):
-                first = builder.add(score_at, builder.mul(score_step, INDEX(q)))
-                for t, place in enumerate(line):
-                    builder.store(total(builder, builder.load(place)), builder.gep(scores, [builder.add(first, INDEX(t))]))
-
-        _each_case(builder, (queries, tokens), product((1, QUERIES), (1, TOKENS)), case)
+        _, _, begin, end, size = arguments
+        data, rows = data_of(context, builder, signature, arguments, (0, 1))
+        numbers = 8 * LINE // x.dtype.bitwidth
+        with cgutils.for_range_slice(builder, begin, end, INDEX(1), intp=INDEX) as (at, _):
+            first = builder.mul(builder.load(builder.gep(rows, [at])), size)
+            last = builder.add(first, size)
+            with cgutils.for_range_slice(builder, first, last, INDEX(2 * numbers), intp=INDEX) as (place, _):
+                fetch(builder, builder.gep(data, [place]))
+                fetch(builder, builder.gep(data, [builder.add(place, INDEX(numbers))]))
         return context.get_dummy_value()
 
-    at = types.int64
-    return types.void(query, at, at, keys, at, at, at, at, scores, at, at), generate
+    return types.void(x, rows, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
-def add_weighted(_, weights, weight_at, weight_step, queries, values, value_at, size, tokens, vectors, sums, sum_at):
-    """sums[q, d] += sum over t < tokens of weights[q, t] · values[t, d].
+def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scores, score_at, score_step):
+    """scores[q, t] = query[q] · keys[rows[t]] for 1 or QUERIES queries, and 1 or SQUARES vectors of tokens.
 
-    There are 1 or QUERIES queries, and 1 or VECTORS vectors of d. Rows of `values` and `sums` have `size` numbers, rows of
-    `weights` have `weight_step`.
+    Rows of `query` and `keys` have `size` numbers, rows of `scores` have `score_step`.
     """
 
     def generate(context, builder, signature, arguments):
-        _, weight_at, weight_step, queries, _, value_at, size, tokens, vectors, _, sum_at = arguments
-        weights, values, sums = _data(context, builder, signature, arguments, (0, 4, 9))
+        _, query_at, queries, _, _, row_at, squares, size, _, score_at, score_step = arguments
+        query, keys, rows, scores = data_of(context, builder, signature, arguments, (0, 3, 4, 8))
+        whole = builder.and_(size, INDEX(-LANES))
 
-        def case(queries, vectors):
-            firsts = [builder.add(sum_at, builder.mul(size, INDEX(q))) for q in range(queries)]
-            starts = [[builder.add(first, INDEX(LANES * v)) for v in range(vectors)] for first in firsts]
-            places = [[_place(builder, sums, start, VECTOR) for start in line] for line in starts]
-            totals = [[cgutils.alloca_once(builder, VECTOR) for _ in line] for line in places]
-            for line, mine in zip(places, totals, strict=True):
-                for place, sum_of in zip(line, mine, strict=True):
-                    builder.store(builder.load(place, align=4), sum_of)
-            with cgutils.for_range(builder, tokens, intp=INDEX) as loop:
-                at = builder.add(value_at, builder.mul(size, loop.index))
-                read = [_read(builder, values, builder.add(at, INDEX(LANES * v))) for v in range(vectors)]
-                for q, mine in enumerate(totals):
-                    at_weight = builder.add(builder.add(weight_at, loop.index), builder.mul(weight_step, INDEX(q)))
-                    weight = everywhere(builder, builder.load(builder.gep(weights, [at_weight])))
-                    for value, place in zip(read, mine, strict=True):
-                        _add(builder, weight, value, place)
-            for line, mine in zip(places, totals, strict=True):
-                for place, sum_of in zip(line, mine, strict=True):
-                    builder.store(builder.load(sum_of), place, align=4)
+        def case(queries, squares):
+            firsts = [
+                builder.mul(builder.load(builder.gep(rows, [builder.add(row_at, INDEX(t))])), size)
+                for t in range(squares * LANES)
+            ]
+            asked = [builder.add(query_at, builder.mul(size, INDEX(q))) for q in range(queries)]
+            sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(squares)] for _ in range(queries)]
+            for place in (place for line in sums for place in line):
+                builder.store(ZEROS, place)
 
-        _each_case(builder, (queries, vectors), product((1, QUERIES), (1, VECTORS)), case)
+            def add(square, d, column):
+                for first, line in zip(asked, sums, strict=True):
+                    number = builder.load(builder.gep(query, [builder.add(first, d)]))
+                    add_product(builder, everywhere(builder, number), column, line[square])
+
+            with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(LANES), intp=INDEX) as (d, _):
+                for square in range(squares):
+                    in_order(builder)
+                    mine = firsts[square * LANES : (square + 1) * LANES]
+                    columns = transposed(builder, [read_vector(builder, keys, builder.add(first, d)) for first in mine])
+                    for place, column in enumerate(columns):
+                        add(square, builder.add(d, INDEX(place)), column)
+            with cgutils.for_range_slice(builder, whole, size, INDEX(1), intp=INDEX) as (d, _):  # odd sizes: number by number
+                for square in range(squares):
+                    column = ZEROS
+                    for lane, first in enumerate(firsts[square * LANES : (square + 1) * LANES]):
+                        number = builder.extract_element(read_vector(builder, keys, builder.add(first, d), 1), WORD(0))
+                        column = builder.insert_element(column, number, WORD(lane))
+                    add(square, d, column)
+            for q, line in enumerate(sums):
+                first = builder.add(score_at, builder.mul(score_step, INDEX(q)))
+                for square, place in enumerate(line):
+                    target = builder.gep(scores, [builder.add(first, INDEX(square * LANES))])
+                    builder.store(builder.load(place), builder.bitcast(target, VECTOR.as_pointer()), align=4)
+
+        each_case(builder, (queries, squares), product((1, QUERIES), (1, SQUARES)), case)
         return context.get_dummy_value()
 
     at = types.int64
-    return types.void(weights, at, at, at, values, at, at, at, at, sums, at), generate
+    return types.void(query, at, at, keys, rows, at, at, at, scores, at, at), generate
+
+
+def _places(builder, base, starts, kind, count):
+    """`count` neighbouring vectors from each start."""
+    numbers = (builder.add(first, INDEX(kind.count * v)) for first in starts for v in range(count))
+    return [builder.bitcast(builder.gep(base, [at]), kind.as_pointer()) for at in numbers]
+
+
+def _adding(lanes, most):
+    """`add_weighted` for vectors of so many numbers, 1 or `most` of them at once."""
+    kind = ir.VectorType(FLOAT, lanes)
+
+    @intrinsic
+    def add(
+        _, weights, weight_at, weight_step, queries, values, scales, rows, row_at, tokens, column, size, vectors, sums,
+        sum_at, totals, total_at,
+    ):  # fmt: skip
+        def generate(context, builder, signature, arguments):
+            arrays = (0, 4, 6, 12, 14) if scales == types.none else (0, 4, 6, 12, 14, 5)
+            weights, values, rows, sums, totals, *scale = data_of(context, builder, signature, arguments, arrays)
+            weight_at, weight_step, queries, row_at, tokens, column, size, vectors, sum_at, total_at = (
+                arguments[at] for at in (1, 2, 3, 7, 8, 9, 10, 11, 13, 15)
+            )
+
+            def case(queries, vectors):
+                starts = [builder.add(sum_at, builder.mul(size, INDEX(q))) for q in range(queries)]
+                places = _places(builder, sums, starts, kind, vectors)
+                places += [builder.gep(totals, [builder.add(total_at, INDEX(q))]) for q in range(queries)]
+                kept = in_registers(builder, places)
+                with cgutils.for_range(builder, tokens, intp=INDEX) as loop:
+                    row = builder.load(builder.gep(rows, [builder.add(row_at, loop.index)]))
+                    first = builder.add(builder.mul(row, size), column)
+                    read = [read_vector(builder, values, builder.add(first, INDEX(lanes * v)), lanes) for v in range(vectors)]
+                    for q in range(queries):
+                        at = builder.add(builder.add(weight_at, loop.index), builder.mul(weight_step, INDEX(q)))
+                        weight, total = builder.load(builder.gep(weights, [at])), kept[queries * vectors + q]
+                        builder.store(builder.fadd(builder.load(total), weight), total)
+                        if scale:
+                            weight = builder.fmul(weight, builder.load(builder.gep(scale[0], [row])))
+                        factor = everywhere(builder, weight, lanes)
+                        for value, place in zip(read, kept[q * vectors : (q + 1) * vectors], strict=True):
+                            add_product(builder, factor, value, place)
+                write_back(builder, kept, places)
+
+            each_case(builder, (queries, vectors), product((1, QUERIES), sorted({1, most})), case)
+            return context.get_dummy_value()
+
+        at = types.int64
+        numbers = (weights, at, at, at, values, scales, rows, at, at, at, at, at, sums, at, totals, at)
+        return types.void(*numbers), generate
+
+    return add
+
+
+# sums[q, column : column + vectors · lanes] += sum over t < tokens of weights[q, t] · scales[rows[t]] · values[rows[t]], where
+# scales may be None; totals[q] += sum of weights[q, t]. Rows of `values` and `sums` have `size` numbers, those of `weights`
+# `weight_step`.
+add_weighted, add_weighted_numbers = _adding(LANES, VECTORS), _adding(1, 1)

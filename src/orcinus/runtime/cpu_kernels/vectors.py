@@ -7,6 +7,7 @@ Numba lets LLVM decide which loops become vectors and what stays in registers. W
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from llvmlite import ir
@@ -50,6 +51,11 @@ def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
     builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [place, to_read, all_caches, data])
 
 
+def in_order(builder: ir.IRBuilder) -> None:
+    """Keep LLVM from moving loads across: it would load more than registers hold."""
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+
 def words(number: int) -> ir.Constant:
     """An integer in every lane of a vector."""
     return ir.Constant(WORDS, [number] * LANES)
@@ -69,6 +75,70 @@ def rounded_to_bfloat16(builder: ir.IRBuilder, numbers: ir.Value) -> ir.Value:
     odd = builder.and_(builder.lshr(bits, words(16)), words(1))
     up = builder.add(bits, builder.add(odd, words(0x7FFF)))
     return builder.trunc(builder.lshr(up, words(16)), ir.VectorType(HALF, LANES))
+
+
+def in_registers(builder: ir.IRBuilder, places: Sequence[ir.Value]) -> list[ir.Value]:
+    """Copies of numbers in memory, which LLVM keeps in registers during a loop."""
+    kept = [cgutils.alloca_once(builder, place.type.pointee) for place in places]
+    for place, slot in zip(places, kept, strict=True):
+        builder.store(builder.load(place, align=4), slot)
+    return kept
+
+
+def write_back(builder: ir.IRBuilder, kept: Sequence[ir.Value], places: Sequence[ir.Value]) -> None:
+    """Copies back to memory."""
+    for slot, place in zip(kept, places, strict=True):
+        builder.store(builder.load(slot), place, align=4)
+
+
+def largest(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger numbers of two vectors; y's where one of them is NaN."""
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+
+def pick(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, places: Sequence[int]) -> ir.Value:
+    """Numbers of two vectors by their places: those of y follow those of x."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(WORD, len(places)), [*places]))
+
+
+def transposed(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
+    """The columns of 4, 8 or 16 vectors of as many numbers.
+
+    Inside quarters of 4 numbers, pairs of rows and then pairs of pairs are interleaved; then quarters are dealt out. Each step
+    is one instruction of the processor.
+    """
+    lanes = len(rows)
+
+    def inside(x: ir.Value, y: ir.Value, quarter: Sequence[int]) -> ir.Value:
+        return pick(
+            builder, x, y, [first + at if at < 4 else lanes + first + at - 4 for first in range(0, lanes, 4) for at in quarter]
+        )
+
+    four: list[list[ir.Value]] = [[], [], [], []]  # by column inside a quarter: a vector for each four rows
+    for first in range(0, lanes, 4):
+        a, b, c, d = rows[first : first + 4]
+        low, high = (
+            [inside(a, b, (0, 4, 1, 5)), inside(c, d, (0, 4, 1, 5))],
+            [inside(a, b, (2, 6, 3, 7)), inside(c, d, (2, 6, 3, 7))],
+        )
+        for place, (x, y) in enumerate((low, high)):
+            four[2 * place].append(inside(x, y, (0, 1, 4, 5)))
+            four[2 * place + 1].append(inside(x, y, (2, 3, 6, 7)))
+    columns = [_dealt(builder, each) for each in four]
+    return [columns[at % 4][at // 4] for at in range(lanes)]
+
+
+def _dealt(builder: ir.IRBuilder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """Vectors of the first quarters of all, of the second ones, and so on."""
+    if len(vectors) == 1:
+        return vectors
+    quarters = vectors[0].type.count // 4
+    halves = []
+    for first in (0, 1):
+        places = [4 * quarter + at for quarter in range(first, 2 * quarters, 2) for at in range(4)]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        halves.append(_dealt(builder, [pick(builder, x, y, places) for x, y in pairs]))
+    return [vector for pair in zip(*halves, strict=True) for vector in pair]
 
 
 def total(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:

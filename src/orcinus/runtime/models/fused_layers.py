@@ -67,8 +67,8 @@ class FusedLayers:
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, self._arguments = kv, []
         for layer, memory, own in zip(self.layers, kv, self._own, strict=True):
-            heads, block_size = layer.attention.heads, memory.keys.shape[2]
-            scalars = attention_scalars(heads.scale, heads.window, heads.soft_cap, block_size)
+            heads = layer.attention.heads
+            scalars = attention_scalars(heads.scale, heads.window, heads.soft_cap)
             self._arguments.append((memory.arrays(), *scalars, *own))
 
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, keep_compiled
 
 LINE = 128  # bytes from flag to flag: ARM has cache lines of 128 bytes, and x86 fetches pairs of 64
 DONE = -1
@@ -83,12 +82,12 @@ def _narrow_to(like, x):
     return rounded
 
 
-@numba.njit
+@exact
 def _publish(flags, rank, exchange):
     _store_release(flags + rank * LINE, exchange)
 
 
-@numba.njit
+@exact
 def _wait(flags, tp, exchange, yields):
     """DONE when all ranks have given their part; otherwise a rank that has not, after some milliseconds."""
     for rank in range(tp):
@@ -105,7 +104,7 @@ def _wait(flags, tp, exchange, yields):
 
 
 @keep_compiled
-@numba.njit(nogil=True)
+@exact(nogil=True)
 def all_reduce(x, slots, flags, rank, exchange, fresh):
     """Sum `x` over the ranks in their order, in place. Returns DONE, or a rank to wait for: call again, not `fresh`."""
     tp = slots.shape[1]
@@ -135,7 +134,7 @@ def all_reduce(x, slots, flags, rank, exchange, fresh):
 
 
 @keep_compiled
-@numba.njit(nogil=True)
+@exact(nogil=True)
 def all_gather(x, out, widths, start, slots, flags, rank, exchange, fresh):
     """Bytes of each rank's rows into the rows of `out`, side by side.
 
