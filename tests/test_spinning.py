@@ -116,15 +116,18 @@ def test_the_machine_is_followed_on_after_it_could_not_be_read(monkeypatch: pyte
             told.append("release")
             ended.set()
 
-    def busy(self: Contention) -> bool:
-        if ended.is_set():
-            threading.Event().wait()  # for ever, in a thread that ends with the process
-        if isinstance(look := next(looks), OSError):
-            raise look
-        return look
+    class Machine:
+        """In place of `Contention`, for this test's thread alone: another may follow the machine for an engine."""
+
+        def busy(self) -> bool:
+            if ended.is_set():
+                threading.Event().wait()  # for ever, in a thread that ends with the process
+            if isinstance(look := next(looks), OSError):
+                raise look
+            return look
 
     monkeypatch.setattr(spinning, "PERIOD_S", 0.001)
-    monkeypatch.setattr(Contention, "busy", busy)
+    monkeypatch.setattr(spinning, "Contention", Machine)
     spinning.follow_contention(Team())
     assert ended.wait(10)
     assert told == ["hold", "release"]

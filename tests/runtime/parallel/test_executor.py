@@ -150,7 +150,7 @@ def test_a_killed_rank_is_named(rank: int) -> None:
 
 def test_a_rank_that_raises_is_told_with_its_reason() -> None:
     said = broken(TWO, (1, "raise", 3), (0, "wait in vain", 3))
-    assert re.match(r"rank 1 \(process \d+\) failed: ZeroDivisionError: a defect: start", said)
+    assert re.match(r"rank 1 \(process \d+\) failed: ZeroDivisionError: a defect: the engine cannot go on", said)
 
 
 def test_a_rank_that_stands_still_gives_no_sign_of_life() -> None:

@@ -28,10 +28,15 @@ SOURCES = (__file__, *(module.__file__ for module in (families, family, mixture_
 KEPT = DiskCache("specs", ("transformers",), SOURCES)
 
 
+def named_architectures(config: Mapping[str, Any]) -> list[Any]:
+    """What a config names as its architectures, whatever that is."""
+    named = config.get("architectures")
+    return named if isinstance(named, list) else [] if named is None else [named]
+
+
 def find_architecture(config: Mapping[str, Any], folder: Path) -> str:
     """The architecture that a config names, or else the one of its model_type."""
-    named, kind = config.get("architectures"), config.get("model_type")
-    listed = named if isinstance(named, list) else [] if named is None else [named]
+    listed, kind = named_architectures(config), config.get("model_type")
     if not listed:
         found = next((name for name, row in ARCHITECTURES.items() if row.model_type == kind), None)
         if found is None:

@@ -11,6 +11,7 @@ import torch
 
 from orcinus.errors import ModelError
 from orcinus.model_config import LARGEST, shown
+from orcinus.runtime.models.read_spec import named_architectures
 from orcinus.runtime.models.rope import check_rope
 from orcinus.runtime.transformers_backend.interface import NAME, register
 
@@ -48,7 +49,7 @@ def find_class(config: Mapping[str, Any]) -> tuple[str, str]:
     if config.get("quantization_config"):
         raise Unsuitable("quantized checkpoints need a row of our own: use the original weights")
     found = _causal_class(CONFIG_MAPPING[kind])
-    named = config.get("architectures") or []
+    named = named_architectures(config)
     if found is None or (named and found.__name__ not in named and not _is_base(found, named)):
         raise Unsuitable("transformers has no causal language model for it")
     kept = _kept(config)
