@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from orcinus import spinning
-from orcinus.spinning import BUSY, CALM_S, Contention, SleepingTeam, waited
+from orcinus.spinning import BUSY, CALM_S, LOOKS, Contention, SleepingTeam, waited
 
 PROGRAM = """
 import os, time
@@ -77,10 +77,14 @@ def test_a_machine_is_busy_while_threads_wait_for_a_cpu(machine: dict[str, float
         machine["2"] += seconds * share / 2
         return contention.busy()
 
-    assert not after(0.1, BUSY * 0.9)
-    assert after(0.1, BUSY * 1.1)
-    assert after(CALM_S - 0.1, 0)  # it may be busy again at any moment
-    assert not after(0.2, 0)
+    assert not after(0.1, BUSY * LOOKS * 0.9), "a stall is no busy machine"
+    assert not any(after(0.1, 0) for _ in range(LOOKS))
+    assert not any(after(0.1, BUSY * 0.9) for _ in range(2 * LOOKS))
+    assert [after(0.1, BUSY * 2) for _ in range(LOOKS)][-1]
+    assert not [after(0.1, 0) for _ in range(LOOKS + int(10 * CALM_S) + 1)][-1]
+    assert after(0.1, BUSY * LOOKS * 1.1)
+    assert [after(0.1, 0) for _ in range(int(10 * CALM_S))][-1], "it may be busy again at any moment"
+    assert not [after(0.1, 0) for _ in range(LOOKS + 1)][-1]
     machine["3"] = 100.0  # a thread that is new, with a past of its own
     assert not after(0.1, 0)
     del machine["2"]  # one that has ended

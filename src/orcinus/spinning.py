@@ -12,10 +12,12 @@ import ctypes
 import os
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
 PERIOD_S = 0.1  # between two looks at the machine
+LOOKS = 10  # the last ones, which are judged together: a stall of a tenth of a second is no busy machine
 BUSY = 0.2  # seconds in a second that threads waited for a CPU: 0.01 on a quiet machine, 0.4 and more beside a busy process
 CALM_S = 2.0  # seconds without contention before threads spin again
 WAITED = "/proc/self/task/{}/schedstat"  # of Linux: nanoseconds on a CPU, and waiting for one
@@ -60,15 +62,17 @@ class Contention:
 
     def __init__(self) -> None:
         self._at, self._waited = time.monotonic(), waited()
+        self._shares: deque[float] = deque([0.0] * LOOKS, LOOKS)  # of the time between two looks
         self._busy_at = float("-inf")
 
     def busy(self) -> bool:
-        """Whether they wanted them since the last call, or within `CALM_S`."""
+        """Whether they wanted them during the last calls, or within `CALM_S`."""
         now, last, self._waited = time.monotonic(), self._waited, waited()
         since = sum(seconds - last[thread] for thread, seconds in self._waited.items() if thread in last)
-        if since > BUSY * (now - self._at):
-            self._busy_at = now
+        self._shares.append(since / max(now - self._at, 1e-9))
         self._at = now
+        if sum(self._shares) > BUSY * LOOKS:
+            self._busy_at = now
         return now - self._busy_at < CALM_S
 
 
