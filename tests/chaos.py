@@ -150,6 +150,7 @@ def _pauses(times: Sequence[float], kills: Sequence[float]) -> list[float]:
     around = [
         [after - before for before, after in gaps if kill < after and before < following]
         for kill, following in zip(kills, [*kills[1:], math.inf], strict=False)
+        if times and times[0] < kill < times[-1]
     ]
     return [max(found) for found in around if found]
 
