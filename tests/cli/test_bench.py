@@ -101,7 +101,7 @@ def test_capacity_prints_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.full
 def test_capacity_is_found_by_serving() -> None:
-    done = orcinus("bench", "capacity", *SMALL, "--requests", "60", "--policy", "orca", *PROMISE, "--json")
+    done = orcinus("bench", "capacity", *SMALL, "--requests", "600", "--policy", "orca", *PROMISE, "--json")
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert found["capacity"]["orca"] > 0
