@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,11 @@ def save(model: Any, folder: Path, **options: Any) -> Path:
     """The model as a checkpoint folder."""
     model.save_pretrained(folder, **options)
     return folder
+
+
+def edited(folder: Path, target: Path, **changes: Any) -> Path:
+    """A copy of a checkpoint, with other fields in its config."""
+    made = Path(shutil.copytree(folder, target))
+    config = json.loads((made / "config.json").read_text()) | changes
+    (made / "config.json").write_text(json.dumps(config))
+    return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from orcinus.runtime.checkpoint import load_model, open_checkpoint, outline
 from orcinus.runtime.device import Device
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.packed_weights import packed_format
-from tests.checkpoints import LONG_ROPE, MECHANISMS, MIXED, MIXTURES, REST
+from tests.checkpoints import LONG_ROPE, MECHANISMS, MIXED, MIXTURES, REST, edited
 from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -113,13 +112,6 @@ def test_longrope_was_called_su_at_first(checkpoint: Made, tmp_path: Path) -> No
     old = {name: value for name, value in LONG_ROPE.items() if name.endswith("factor")} | {"type": "su"}
     again = edited(folder, tmp_path / "model", rope_parameters=None, rope_scaling=old, rope_theta=1e4)
     assert open_checkpoint(again).spec == open_checkpoint(folder).spec
-
-
-def edited(folder: Path, target: Path, **changes: Any) -> Path:
-    made = Path(shutil.copytree(folder, target))
-    config = json.loads((made / "config.json").read_text()) | changes
-    (made / "config.json").write_text(json.dumps(config))
-    return made
 
 
 @pytest.mark.parametrize(

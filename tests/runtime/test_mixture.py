@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,7 @@ from orcinus.runtime.models.linear import Linear
 from orcinus.runtime.models.mixture import Mixture
 from orcinus.runtime.operators import PLAIN
 from orcinus.runtime.parallel.mesh import Mesh
-from tests.checkpoints import MIXED, MIXTURES, save
+from tests.checkpoints import MIXED, MIXTURES, edited, save
 from tests.product import part
 
 Made = Callable[[str], tuple[Any, Path]]
@@ -94,13 +93,6 @@ def test_experts_are_read_one_by_one_and_all_in_one_tensor(checkpoint: Made, tmp
     for one, other in zip(ours.linears().values(), theirs.linears().values(), strict=True):
         if one.weight.shape[1] == x.shape[1]:
             assert torch.equal(one(x), other(x))
-
-
-def edited(folder: Path, target: Path, **changes: Any) -> Path:
-    made = Path(shutil.copytree(folder, target))
-    config = json.loads((made / "config.json").read_text()) | changes
-    (made / "config.json").write_text(json.dumps(config))
-    return made
 
 
 @pytest.mark.parametrize(

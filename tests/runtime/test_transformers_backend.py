@@ -24,7 +24,7 @@ from orcinus.runtime.device import Device
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.packed_weights import packed_format
 from orcinus.runtime.transformers_backend import TransformersDecoder
-from tests.checkpoints import BASE
+from tests.checkpoints import BASE, edited
 from tests.product import part
 
 WINDOW = {"sliding_window": 12}
@@ -142,13 +142,6 @@ def planned(folder: Path, **options: Any) -> Plan:
 def loaded(folder: Path, dtype: torch.dtype, **options: Any) -> Decoder:
     device = Device(torch.device("cpu"), dtype, "asked for")
     return load_model(open_checkpoint(folder, "transformers"), device, ReferenceAttention(), **options)
-
-
-def edited(folder: Path, target: Path, **changes: Any) -> Path:
-    shutil.copytree(folder, target)
-    config = json.loads((target / "config.json").read_text()) | changes
-    (target / "config.json").write_text(json.dumps(config))
-    return target
 
 
 @EVERY

@@ -1,4 +1,4 @@
-"""EngineSettings of policy, order and limits, and pauses, of all engines of a server."""
+"""The policy, order, limits and pause of all engines of a server."""
 
 from __future__ import annotations
 

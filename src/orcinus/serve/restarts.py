@@ -32,8 +32,3 @@ class Restarts:
     def forgive(self) -> None:
         """Begin a new row, because the cause of the deaths was found."""
         self._in_a_row = 0
-
-    @property
-    def in_a_row(self) -> int:
-        """Starts in a row of which nothing came so far."""
-        return self._in_a_row
