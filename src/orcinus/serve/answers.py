@@ -239,6 +239,11 @@ class Answers:
             error.param = "tools" if self.form is None else self.form.field
         return self.names.translate(error)
 
+    @property
+    def adapter(self) -> str | None:
+        """The LoRA adapter that answers, if any."""
+        return next(iter(self.prompts.values())).context.lora or None
+
     def prompt_of(self, delta: ChoiceDelta) -> TokenizedRequest:
         """The prompt that a choice answers."""
         return self.prompts[delta.place // self.n]

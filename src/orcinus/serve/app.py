@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ import orcinus
 from orcinus.serve import openapi
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers
+from orcinus.serve.ended_request import EndedRequest
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.field_types import MOST_ANSWERS
 from orcinus.serve.middleware import Middleware
@@ -41,4 +43,10 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
 
     app.openapi = document  # type: ignore[method-assign]
     config = service.config
-    return Middleware(app, keys, Browsers(config.host, config.allow_origin, config.allow_host), service.metrics, access_log)
+    browsers = Browsers(config.host, config.allow_origin, config.allow_host)
+    listeners = list[Callable[[EndedRequest], None]]()
+    if access_log is not None:
+        listeners.append(lambda request: access_log.write(request.line()))
+    if listeners:
+        service.keep_ledgers()
+    return Middleware(app, keys, browsers, service.metrics, service.ledgers, listeners)

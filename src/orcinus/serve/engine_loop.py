@@ -76,6 +76,7 @@ class _Launches(Observer):
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launch = self.in_flight.pop(batch.id)
         launch.draft_tokens, launch.accepted_draft_tokens = count_drafts(batch, result)
+        launch.returned = now
         self._back.append(launch)
         self.seconds, self._last = now - max(launch.at, self._last), now
 

@@ -82,6 +82,7 @@ def error_body(error: ApiError, path: str, request_id: str | None) -> dict[str, 
 
 def response(error: ApiError, scope: Scope) -> JSONResponse:
     """The error as the response to a request."""
+    scope["orcinus"]["error"] = error.code
     request_id = error.headers.get("X-Request-ID") or scope["orcinus"]["request_id"]
     return JSONResponse(error_body(error, scope["path"], request_id), error.status, error.headers)
 

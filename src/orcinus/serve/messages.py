@@ -152,12 +152,13 @@ class ScheduledBatch(msgspec.Struct, array_like=True):
     """A planned batch: its requests, and those left out."""
 
     batch: int
-    at: float
+    at: float  # when it was launched
     budget: int  # most tokens it could have had
     chunks: list[ScheduledChunk]
     unserved: Unserved
     draft_tokens: int = 0  # guesses that it verified (speculative decoding)
     accepted_draft_tokens: int = 0
+    returned: float = 0.0
 
 
 class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):

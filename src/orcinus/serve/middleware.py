@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers, Headers
+from orcinus.serve.ended_request import EndedRequest
 from orcinus.serve.errors import ApiError, is_messages, on_any_error, response
 from orcinus.serve.keys import Keys
+from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.metrics import Metrics
 
 OPEN = "/health"  # the only path that needs no key
 NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
 HOST = re.compile(rb"(?:\[[0-9a-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.IGNORECASE | re.ASCII)
+TRACE_CONTEXT = (b"traceparent", b"tracestate")
 SHOWN = re.compile(r"^[\x21-\x7e]{1,256}$")
 
 
@@ -28,19 +30,29 @@ class Middleware:
     """The outermost layer of the application.
 
     `scope["orcinus"]` carries data between it and the routes: `holder`: whose key it is; `head`: that only headers are wanted;
-    `usage` and `status`: what the log shows, where it is not the response that says so; `ignored`: fields of the body that mean
-    nothing here, for a header.
+    `answers`, `model`, `error` and `status`: what the log shows, where it is not the response that says so; `ignored`: fields
+    of the body that mean nothing here, for a header. `listeners` hear of every request that ended.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, browsers: Browsers, metrics: Metrics, access_log: AccessLog | None) -> None:
-        self.app, self.keys, self.browsers, self.metrics, self.access_log = app, keys, browsers, metrics, access_log
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        browsers: Browsers,
+        metrics: Metrics,
+        ledgers: Ledgers,
+        listeners: Sequence[Callable[[EndedRequest], None]],
+    ) -> None:
+        self.app, self.keys, self.browsers, self.metrics = app, keys, browsers, metrics
+        self.ledgers, self.listeners = ledgers, listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
-        facts: dict[str, Any] = {"usage": None, "holder": None, "status": None, "head": False, "ignored": []}
+        began = time.monotonic()
+        facts: dict[str, Any] = {"answers": None, "error": None, "model": None, "holder": None, "status": None}
+        facts |= {"head": False, "ignored": []}
         scope["orcinus"] = facts
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = _request_id(headers)
@@ -70,7 +82,7 @@ class Middleware:
                 if not status:
                     await (await on_any_error(Request(scope), error))(scope, receive, send_with_id)
         finally:
-            self._note(scope, facts["status"] or status, time.perf_counter() - began)
+            self._note(scope, facts["status"] or status, began)
 
     def _early(self, scope: Scope, headers: Headers) -> Response | None:
         """The response to a request that no route may see, or None.
@@ -94,24 +106,30 @@ class Middleware:
             return response(error, scope)
         return None
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        self.metrics.http.labels(getattr(route, "path", "other"), str(status)).inc()
-        if self.access_log is None:
+    def _note(self, scope: Scope, status: int, began: float) -> None:
+        route, ended = getattr(scope.get("route"), "path", "other"), time.monotonic()
+        self.metrics.http.labels(route, str(status)).inc()
+        if not self.listeners:
             return
         facts, client = scope["orcinus"], scope.get("client")
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": facts["request_id"],
-            "method": "HEAD" if facts["head"] else scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "duration_ms": round(1000 * seconds, 3),
-            "client": client[0] if client else None,
-            "key": facts["holder"].name if facts["holder"] else None,
-            **(facts["usage"] or {}),
-        }
-        self.access_log.write(line)
+        request = EndedRequest(
+            request_id=facts["request_id"],
+            method="HEAD" if facts["head"] else scope["method"],
+            path=scope["path"],
+            route=route,
+            status=status,
+            began=began,
+            ended=ended,
+            client=client[0] if client else None,
+            key=facts["holder"].name if facts["holder"] else None,
+            error=facts["error"],
+            model=facts["model"],
+            answers=(answers := facts["answers"]),
+            ledgers=self.ledgers.take(answers, ended) if answers is not None else (),
+            trace_headers={name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in TRACE_CONTEXT},
+        )
+        for listener in self.listeners:
+            listener(request)
 
 
 def _check_host(scope: Scope) -> None:

@@ -62,7 +62,7 @@ class WholeAnswer(Response):
         finally:
             watch.cancel()
             call.close()
-        scope["orcinus"]["usage"] = self.reply.answers.usage().as_openai
+        scope["orcinus"]["answers"] = self.reply.answers
         await answer(scope, receive, send)
 
 
@@ -103,6 +103,6 @@ def answer_events(reply: Reply, headers: Mapping[str, str], keep_alive_s: float,
 
     def closing(scope: Scope) -> None:
         call.close()
-        scope["orcinus"]["usage"] = reply.answers.usage().as_openai
+        scope["orcinus"]["answers"] = reply.answers
 
     return Events(reply.frames(keep_alive_s, interval_s), headers, call.hang_up, closing)

@@ -22,6 +22,7 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Holder, Keys
+from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.messages import EngineOutput
 from orcinus.serve.metrics import REJECTIONS, Metrics
 from orcinus.serve.replica_set import ReplicaSet
@@ -56,7 +57,8 @@ class Service:
         )
         self.calls = Calls(replicas, self.admission)
         self.stored = ResponseStore()
-        self.metrics = Metrics(name, count)
+        self.metrics, self.ledgers = Metrics(name, count), Ledgers()
+        self._keeps_ledgers = False
         self.threads, self.body_reader = TextThreads(), BodyReader()
         self.counted = 0  # texts being tokenized without an answer
         self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
@@ -82,6 +84,12 @@ class Service:
             finished = ending.finished
             if finished.reason in COMPLETE and (answer := self.replicas.streams.progress(finished.request_id)) is not None:
                 self.waits.on_end(answer)
+
+    def keep_ledgers(self) -> None:
+        """Keep the ledgers of requests from now on: somebody reads them."""
+        self._keeps_ledgers = True
+        self.replicas.listeners.append(self.ledgers.on_iteration)
+        self.replicas.death_listeners.append(lambda death: self.ledgers.on_death(death, time.monotonic()))
 
     def _on_death(self, death: Death) -> None:
         self.metrics.engines[death.replica].on_death(death.requests)
@@ -230,6 +238,8 @@ class Service:
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             call.submit(prepared, left)
             self.metrics.on_admission(prepared, call.names, self.replicas.streams.engine_of)
+            if self._keeps_ledgers:
+                self.ledgers.open(call.names, [len(one.ids) for one in prepared], self.replicas.streams.arrival)
         except EngineError:
             call.close()
             raise unavailable("the engine is gone", "engine_dead") from None

@@ -89,6 +89,7 @@ async def answer(
     model, config = service.processor, service.config
     model.check_name(body.model)
     model.check_together(body)
+    request.scope["orcinus"]["model"] = body.model or model.name
     context = service.context(body, request.scope["orcinus"]["holder"])
     call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
     reply = make_reply(
