@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,18 @@ import torch
 from safetensors.torch import load_file
 
 from orcinus.gguf_config import ARCHITECTURES as ROWS
+from orcinus.gguf_config import GgufArchitecture
 
 Numbers = npt.NDArray[np.float32]
-NAMES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "GPT2LMHeadModel": "gpt2"}
-NAMES |= {
-    "SmolLM3ForCausalLM": "smollm3",
-    "Gemma2ForCausalLM": "gemma2",
-    "Phi3ForCausalLM": "phi3",
-    "Olmo2ForCausalLM": "olmo2",
+Tensors = Iterator[tuple[str, Numbers]]
+OFFSET = ("gemma", "gemma2", "gemma3", "nemotron")  # whose norms are written as what they multiply by
+GROUPED = re.compile(r".*\.(?:attention|self_attention)\.query_key_value\.(?:weight|bias)")  # GPT-NeoX's, Falcon's
+EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+)\.weight")
+SAME = {"num_experts": "num_local_experts"}  # names of a field, which depend on the version of transformers
+GATED = {  # Granite's fused gates and ups, in halves here
+    "block_sparse_moe.input_linear": ("ffn_gate_exps", "ffn_up_exps"),
+    "shared_mlp.input_linear": ("ffn_gate_shexp", "ffn_up_shexp"),
 }
-NAMES |= {"StableLmForCausalLM": "stablelm", "Starcoder2ForCausalLM": "starcoder2", "GraniteForCausalLM": "granite"}
-NAMES |= {"CohereForCausalLM": "command-r", "NemotronForCausalLM": "nemotron"}
-OFFSET = ("gemma2", "nemotron")  # whose norms are written as what they multiply by
-PAIRED = ("llama", "smollm3", "granite")
 FLOATS = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16, "BF16": gguf.GGMLQuantizationType.BF16}
 KIND_OF_TOKEN = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
 
@@ -37,23 +37,27 @@ def write_gguf(
     kind: str = "F32",
     change: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
     split: int = 0,
+    *,
+    fused_qkv: bool = False,
 ) -> Path:
     """A checkpoint folder as a GGUF file whose matrices are of a kind; `split` is the number of tensors in a part."""
     config = json.loads((folder / "config.json").read_text())
-    name = NAMES[config["architectures"][0]]
-    writer = gguf.GGUFWriter(file, name, split_max_tensors=split)
-    _write_config(writer, config)
+    row = row_of(config)
+    writer = gguf.GGUFWriter(file, row.llama_cpp, split_max_tensors=split)
+    _write_config(writer, config, row)
     if (folder / "tokenizer.json").exists():
         _write_tokenizer(writer, folder)
     change(writer)
-    tensors = {each.removeprefix("transformer."): data for each, data in load_file(folder / "model.safetensors").items()}
-    names = gguf.get_tensor_name_map(NUMBER[name], writer_layers(config))
-    for original, tensor in tensors.items():
+    tensors = {name: tensor.float().numpy() for name, tensor in load_file(folder / "model.safetensors").items()}
+    names = gguf.get_tensor_name_map(NUMBER[row.llama_cpp], writer_layers(config))
+    written = dict(_as_llama_cpp(tensors, config, row))
+    for original, data in (_with_fused_qkv(written) if fused_qkv else written).items():
         stem, _, ending = original.rpartition(".")
-        data = _as_llama_cpp(tensor.float().numpy(), original, config)
-        quantized = kind if data.ndim == 2 else "F32"
+        name = stem if stem.startswith("blk.") else names.get_name(stem)
+        assert name is not None, original
+        quantized = kind if data.ndim > 1 and "ffn_gate_inp" not in name else "F32"
         type_ = gguf.GGMLQuantizationType[quantized]
-        writer.add_tensor(f"{names.get_name(stem)}.{ending}", gguf.quantize(data, type_), raw_dtype=type_)
+        writer.add_tensor(f"{name}.{ending}", gguf.quantize(data, type_), raw_dtype=type_)
     if (factors := _rope_factors(config)) is not None:
         writer.add_tensor("rope_freqs.weight", factors)
     writer.write_header_to_file()
@@ -71,29 +75,46 @@ def writer_layers(config: Mapping[str, Any]) -> int:
     return found
 
 
-def _write_config(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+def row_of(config: Mapping[str, Any]) -> GgufArchitecture:
+    """The first row of the registry for a config's architecture."""
+    return next(row for row in ROWS if row.name == config["architectures"][0].replace("Olmo3", "Olmo2"))
+
+
+def _write_config(writer: gguf.GGUFWriter, config: Mapping[str, Any], row: GgufArchitecture) -> None:
     def either(*names: str) -> Any:
         return next((config[name] for name in names if config.get(name) is not None), None)
 
+    name = row.llama_cpp
     writer.add_context_length(either("max_position_embeddings", "n_positions"))
     writer.add_embedding_length(hidden := either("hidden_size", "n_embd"))
     writer.add_block_count(writer_layers(config))
-    writer.add_feed_forward_length(either("intermediate_size", "n_inner") or 4 * hidden)
+    writer.add_feed_forward_length(either("ffn_hidden_size", "intermediate_size", "n_inner") or 4 * hidden)
     writer.add_head_count(heads := either("num_attention_heads", "n_head"))
-    name = NAMES[config["architectures"][0]]
-    for key, ours in ROWS[name].fields.items():
-        if f"{name}.{key}" not in writer.kv_data[0] and isinstance(value := config.get(ours), bool | int | float):
+    writer.add_vocab_size(config["vocab_size"])
+    one = config.get("multi_query") and not config["new_decoder_architecture"]
+    writer.add_head_count_kv(1 if one else either("num_key_value_heads", "num_kv_heads") or heads)
+    for key, ours in row.fields.items():
+        value = either(ours, SAME.get(ours, ours))
+        if f"{name}.{key}" not in writer.kv_data[0] and isinstance(value, bool | int | float):
             add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}[type(value)]
             add(f"{name}.{key}", value)
     if name == "gpt2":
         return
-    writer.add_head_count_kv(config["num_key_value_heads"])
+    if name == "olmo":
+        writer.add_layer_norm_eps(1e-5)
     if "rms_norm_eps" in config:
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if name in ("olmo2", "cohere2", "gemma3") and config.get("sliding_window"):
+        if name == "olmo2":
+            writer.add_sliding_window(config["sliding_window"])
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
     head_dim = config.get("head_dim") or hidden // heads
-    writer.add_key_length(head_dim)
-    writer.add_rope_dimension_count(int(head_dim * config["rope_parameters"].get("partial_rotary_factor", 1.0)))
-    rope = config["rope_parameters"]
+    if "head_dim" in config:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    ropes = config["rope_parameters"]
+    rope = ropes.get("full_attention", ropes)
+    writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
@@ -102,16 +123,57 @@ def _write_config(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
 
 
-def _as_llama_cpp(data: Numbers, name: str, config: Mapping[str, Any]) -> Numbers:
-    """A tensor as the converter writes it: GPT-2's matrices turned, Llama's queries and keys in pairs."""
-    architecture = NAMES[config["architectures"][0]]
-    if architecture == "gpt2":
+def _as_llama_cpp(tensors: Mapping[str, Numbers], config: Mapping[str, Any], row: GgufArchitecture) -> Tensors:
+    """Tensors as the converter writes them, under names of ggml's table or llama.cpp's own.
+
+    Experts are stacked, GPT-2's matrices turned, grouped queries, keys and values sorted, Llama's queries and keys in pairs.
+    """
+    experts: dict[str, dict[int, Numbers]] = {}
+    for name, data in tensors.items():
+        name = name.removeprefix("transformer.") if row.llama_cpp == "gpt2" else name
+        if expert := EXPERT.fullmatch(name):
+            experts.setdefault(f"{expert[1]}.{expert[3]}.weight", {})[int(expert[2])] = data
+            continue
+        gated = next((halves for fused, halves in GATED.items() if fused in name), None)
+        if gated is not None:
+            layer = name.split(".")[2]
+            for half, part in zip(gated, np.split(data, 2, axis=-2), strict=True):
+                yield f"blk.{layer}.{half}.weight", np.ascontiguousarray(part)
+            continue
+        yield name, _rows_of_llama_cpp(data, name, config, row)
+    yield from ((name, np.stack([each[at] for at in sorted(each)])) for name, each in experts.items())
+
+
+def _with_fused_qkv(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Queries, keys and values one after the other in one matrix."""
+    found: dict[str, Numbers] = {}
+    for name, data in tensors.items():
+        if part := re.fullmatch(r"model\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(\w+)", name):
+            if part[2] == "q":
+                rows = [tensors[name.replace("q_proj", f"{each}_proj")] for each in "qkv"]
+                found[f"blk.{part[1]}.attn_qkv.{part[3]}"] = np.concatenate(rows)
+        else:
+            found[name] = data
+    return found
+
+
+def _rows_of_llama_cpp(data: Numbers, name: str, config: Mapping[str, Any], row: GgufArchitecture) -> Numbers:
+    if row.llama_cpp == "gpt2":
         turned = data.ndim == 2 and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
         return np.ascontiguousarray(data.T) if turned else data
-    if architecture in OFFSET and name.endswith("norm.weight"):
+    if row.llama_cpp in OFFSET and name.endswith("norm.weight"):
         return data + 1
-    if architecture in PAIRED and ("q_proj" in name or "k_proj" in name):
-        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    if "shared_expert_gate" in name:
+        return data[0]
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    if GROUPED.fullmatch(name):
+        groups = (len(data) // head_dim - heads) // 2
+        grouped = data.reshape(groups, -1, head_dim, *data.shape[1:])
+        parts = (grouped[:, :-2], grouped[:, -2], grouped[:, -1])
+        return np.concatenate([part.reshape(-1, *data.shape[1:]) for part in parts])
+    as_they_are = ("CohereForCausalLM", "Cohere2ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM")  # in pairs already
+    if row.paired and row.name not in as_they_are and ("q_proj" in name or "k_proj" in name):
         halves = data.reshape(-1, 2, head_dim // 2, *data.shape[1:])
         return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(data.shape))
     return data

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orcinus.errors import ModelError, shown
-from orcinus.gguf_file import GgufFile
+from orcinus.gguf_file import GgufFile, LargeArray
 
 NUMBER = (int, float)
 FIELDS = {  # of a config, by the key that follows the architecture's name
@@ -25,16 +25,19 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 SCALINGS = ("linear", "yarn", "longrope")  # of rotary frequencies; Llama 3's are stored as numbers
 YARN = {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow", "yarn_attn_factor": "attention_factor"}
 LONGROPE = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+WINDOWED, MOST_LAYERS = "{}.attention.sliding_window_pattern", 2**9
 LAYER_NORM, WINDOW = "attention.layer_norm_epsilon", {"attention.sliding_window": "sliding_window"}
 BIASES = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_up.bias"}
 
 More = Callable[[GgufFile, str], dict[str, Any]]
+Part = tuple[str, int | None]  # a module of a layer, and which part of a fused one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GgufArchitecture:
     """How llama.cpp's files hold an architecture."""
 
+    llama_cpp: str  # its name there
     name: str  # in a config.json
     fields: Mapping[str, str] = field(default_factory=dict)  # besides `FIELDS`, or instead of some of them
     flags: Mapping[str, str] = field(default_factory=lambda: BIASES)  # fields that are true if layers have these tensors
@@ -42,6 +45,8 @@ class GgufArchitecture:
     reads: tuple[str, ...] = ()  # keys that `more` reads, among those of `OPTIONAL`
     rope: bool = True  # rotary positions, not learned ones
     paired: bool = False  # rows of queries and keys that rotate together are neighbours, as in Llama's own code
+    tensors: Mapping[str, Part] = field(default_factory=dict)  # of a layer, where ggml's table does not have our names
+    marker: str = EMBEDDING  # a tensor that only files of this row hold, among those of one name in llama.cpp
 
 
 def _score_dimensions(file: GgufFile, prefix: str, largest: int) -> int:
@@ -53,8 +58,21 @@ def _score_dimensions(file: GgufFile, prefix: str, largest: int) -> int:
     return share if file.get(f"{prefix}.block_count", int) == largest else _head_dim(file, prefix)
 
 
+def _windows(file: GgufFile, prefix: str) -> dict[str, Any]:
+    """Which layers have windows, where a file says it: a flag for each, or that all but each nth layer has one."""
+    pattern = file.get(WINDOWED.format(prefix), (int, list, LargeArray))
+    if pattern is None:
+        return {}
+    if isinstance(pattern, int):
+        layers = file.get(f"{prefix}.block_count", int, 0)
+        flags = [pattern == 0 or layer % pattern < pattern - 1 for layer in range(min(layers, MOST_LAYERS))]
+    else:
+        flags = file.values(WINDOWED.format(prefix)) or []
+    return {"layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in flags]}
+
+
 def _gemma2(file: GgufFile, prefix: str) -> dict[str, Any]:
-    return {"query_pre_attn_scalar": _score_dimensions(file, prefix, largest=46)}
+    return {"query_pre_attn_scalar": _score_dimensions(file, prefix, largest=46), **_windows(file, prefix)}
 
 
 def _phi3(file: GgufFile, prefix: str) -> dict[str, Any]:
@@ -68,12 +86,11 @@ def _olmo2(file: GgufFile, prefix: str) -> dict[str, Any]:
     window = file.get(f"{prefix}.attention.sliding_window", int)
     if not window:
         return {}
-    pattern = file.values(f"{prefix}.attention.sliding_window_pattern") or []
     theta = file.get(f"{prefix}.rope.freq_base_swa", NUMBER) or file.get(f"{prefix}.rope.freq_base", NUMBER, THETA)
     return {
         "architectures": ["Olmo3ForCausalLM"],
         "sliding_window": window,
-        "layer_types": ["sliding_attention" if windowed else "full_attention" for windowed in pattern],
+        **_windows(file, prefix),
         "rope_parameters": {
             "full_attention": _rope(file, prefix),
             "sliding_attention": {"rope_type": "default", "rope_theta": theta},
@@ -89,6 +106,7 @@ def _gemma3(file: GgufFile, prefix: str) -> dict[str, Any]:
         everywhere["rope_theta"] = 1e6
     return {
         "query_pre_attn_scalar": _score_dimensions(file, prefix, largest=62),
+        **_windows(file, prefix),
         "rope_parameters": {
             "full_attention": everywhere,
             "sliding_attention": {"rope_type": "default", "rope_theta": theta},
@@ -96,13 +114,47 @@ def _gemma3(file: GgufFile, prefix: str) -> dict[str, Any]:
     }
 
 
-ARCHITECTURES = {
-    "llama": GgufArchitecture("LlamaForCausalLM", paired=True),
-    "qwen2": GgufArchitecture("Qwen2ForCausalLM"),
-    "qwen3": GgufArchitecture("Qwen3ForCausalLM"),
-    "smollm3": GgufArchitecture("SmolLM3ForCausalLM", paired=True),
-    "gemma": GgufArchitecture("GemmaForCausalLM"),
-    "gemma2": GgufArchitecture(
+MANY_EXPERTS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
+LOCAL_EXPERTS = {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"}
+QWEN_EXPERTS = {**MANY_EXPERTS, "expert_feed_forward_length": "moe_intermediate_size"}
+SHARED_SIZE = "expert_shared_feed_forward_length"
+EXPERTS: dict[str, Part] = {
+    "ffn_gate_inp": ("mlp.router", None),
+    "ffn_gate_exps": ("mlp.experts.*.up", 0),
+    "ffn_up_exps": ("mlp.experts.*.up", 1),
+    "ffn_gate_up_exps": ("mlp.experts.*.up", None),
+    "ffn_down_exps": ("mlp.experts.*.down", None),
+}
+SHARED_EXPERT: dict[str, Part] = {
+    "ffn_gate_shexp": ("mlp.shared.up", 0),
+    "ffn_up_shexp": ("mlp.shared.up", 1),
+    "ffn_down_shexp": ("mlp.shared.down", None),
+}
+FUSED_QKV: dict[str, Part] = {"attn_qkv": ("attention.qkv", None)}
+GRANITE = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+COHERE = {LAYER_NORM: "layer_norm_eps", "logit_scale": "logit_scale"}
+FALCON = {
+    "feed_forward_length": "ffn_hidden_size",
+    "attention.head_count_kv": "num_kv_heads",
+    LAYER_NORM: "layer_norm_epsilon",
+}
+
+ARCHITECTURES = (
+    GgufArchitecture(
+        "llama", "MixtralForCausalLM", LOCAL_EXPERTS, paired=True, tensors=EXPERTS, marker="blk.0.ffn_gate_inp.weight"
+    ),
+    GgufArchitecture("llama", "LlamaForCausalLM", paired=True),
+    GgufArchitecture("qwen2", "Qwen2ForCausalLM"),
+    GgufArchitecture("qwen3", "Qwen3ForCausalLM"),
+    GgufArchitecture("smollm3", "SmolLM3ForCausalLM", paired=True),
+    GgufArchitecture("gemma", "GemmaForCausalLM"),
+    GgufArchitecture(
+        "gemma2",
         "Gemma2ForCausalLM",
         {
             **WINDOW,
@@ -111,42 +163,84 @@ ARCHITECTURES = {
         },
         more=_gemma2,
     ),
-    "phi2": GgufArchitecture("PhiForCausalLM", {LAYER_NORM: "layer_norm_eps"}),
-    "gemma3": GgufArchitecture(
-        "Gemma3ForCausalLM", {**WINDOW, "final_logit_softcapping": "final_logit_softcapping"}, more=_gemma3
+    GgufArchitecture("phi2", "PhiForCausalLM", {LAYER_NORM: "layer_norm_eps"}, tensors=FUSED_QKV),
+    GgufArchitecture(
+        "gemma3", "Gemma3ForCausalLM", {**WINDOW, "final_logit_softcapping": "final_logit_softcapping"}, more=_gemma3
     ),
-    "phi3": GgufArchitecture("Phi3ForCausalLM", more=_phi3, reads=("attention.sliding_window",)),
-    "gptneox": GgufArchitecture(
+    GgufArchitecture("phi3", "Phi3ForCausalLM", more=_phi3, reads=("attention.sliding_window",)),
+    GgufArchitecture(
+        "gptneox",
         "GPTNeoXForCausalLM",
         {LAYER_NORM: "layer_norm_eps", "use_parallel_residual": "use_parallel_residual"},
         {"attention_bias": "attn_qkv.bias"},
     ),
-    "olmo": GgufArchitecture("OlmoForCausalLM", {"attention.clamp_kqv": "clip_qkv"}, paired=True),
-    "olmo2": GgufArchitecture("Olmo2ForCausalLM", more=_olmo2, reads=("attention.sliding_window",)),
-    "granite": GgufArchitecture(
-        "GraniteForCausalLM",
-        {
-            "attention.scale": "attention_multiplier",
-            "embedding_scale": "embedding_multiplier",
-            "residual_scale": "residual_multiplier",
-            "logit_scale": "logits_scaling",
-        },
+    GgufArchitecture("olmo", "OlmoForCausalLM", {"attention.clamp_kqv": "clip_qkv"}, paired=True),
+    GgufArchitecture("olmo2", "Olmo2ForCausalLM", more=_olmo2, reads=("attention.sliding_window",)),
+    GgufArchitecture("granite", "GraniteForCausalLM", GRANITE, paired=True),
+    GgufArchitecture(
+        "granitemoe",
+        "GraniteMoeSharedForCausalLM",
+        {**GRANITE, **LOCAL_EXPERTS, SHARED_SIZE: "shared_intermediate_size"},
         paired=True,
+        tensors={**EXPERTS, **SHARED_EXPERT},
+        marker="blk.0.ffn_up_shexp.weight",
     ),
-    "command-r": GgufArchitecture(
-        "CohereForCausalLM", {LAYER_NORM: "layer_norm_eps", "logit_scale": "logit_scale"}, paired=True
+    GgufArchitecture("granitemoe", "GraniteMoeForCausalLM", {**GRANITE, **LOCAL_EXPERTS}, paired=True, tensors=EXPERTS),
+    GgufArchitecture(
+        "qwen2moe",
+        "Qwen2MoeForCausalLM",
+        {**QWEN_EXPERTS, SHARED_SIZE: "shared_expert_intermediate_size"},
+        {"qkv_bias": "attn_q.bias"},
+        more=lambda file, prefix: {"norm_topk_prob": False},
+        tensors={**EXPERTS, **SHARED_EXPERT, "ffn_gate_inp_shexp": ("mlp.shared_gate", None)},
     ),
-    "stablelm": GgufArchitecture(
+    GgufArchitecture(
+        "qwen3moe",
+        "Qwen3MoeForCausalLM",
+        QWEN_EXPERTS,
+        more=lambda file, prefix: {"norm_topk_prob": True},
+        tensors=EXPERTS,
+    ),
+    GgufArchitecture(
+        "olmoe",
+        "OlmoeForCausalLM",
+        {**MANY_EXPERTS, "attention.clamp_kqv": "clip_qkv"},
+        more=lambda file, prefix: {"norm_topk_prob": False},
+        tensors=EXPERTS,
+    ),
+    GgufArchitecture("command-r", "CohereForCausalLM", COHERE, paired=True),
+    GgufArchitecture("cohere2", "Cohere2ForCausalLM", {**COHERE, **WINDOW}, more=_windows, paired=True),
+    GgufArchitecture(
+        "falcon",
+        "FalconForCausalLM",
+        FALCON,
+        {"bias": "attn_qkv.bias"},
+        more=lambda file, prefix: {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 2},
+        tensors={"attn_norm": ("mlp_norm", None)},
+        marker="blk.0.attn_norm_2.weight",
+    ),
+    GgufArchitecture(
+        "falcon",
+        "FalconForCausalLM",
+        FALCON,
+        {"bias": "attn_qkv.bias"},
+        more=lambda file, prefix: {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
+        tensors={"attn_norm": ("attention_norm", None)},
+    ),
+    GgufArchitecture(
+        "stablelm",
         "StableLmForCausalLM",
         {LAYER_NORM: "layer_norm_eps", "use_parallel_residual": "use_parallel_residual"},
         {"use_qkv_bias": "attn_q.bias"},
     ),
-    "starcoder2": GgufArchitecture("Starcoder2ForCausalLM", {LAYER_NORM: "norm_epsilon"}, {"use_bias": "attn_q.bias"}),
-    "glm4": GgufArchitecture("Glm4ForCausalLM", paired=True),
-    "nemotron": GgufArchitecture("NemotronForCausalLM", {LAYER_NORM: "norm_eps"}),
-    "arcee": GgufArchitecture("ArceeForCausalLM", paired=True),
-    "seed_oss": GgufArchitecture("SeedOssForCausalLM", flags={**BIASES, "attention_out_bias": "attn_output.bias"}),
-    "gpt2": GgufArchitecture(
+    GgufArchitecture("starcoder2", "Starcoder2ForCausalLM", {LAYER_NORM: "norm_epsilon"}, {"use_bias": "attn_q.bias"}),
+    GgufArchitecture("chatglm", "GlmForCausalLM", paired=True, tensors=FUSED_QKV),
+    GgufArchitecture("glm4", "Glm4ForCausalLM", paired=True),
+    GgufArchitecture("nemotron", "NemotronForCausalLM", {LAYER_NORM: "norm_eps"}),
+    GgufArchitecture("arcee", "ArceeForCausalLM", paired=True),
+    GgufArchitecture("seed_oss", "SeedOssForCausalLM", flags={**BIASES, "attention_out_bias": "attn_output.bias"}),
+    GgufArchitecture(
+        "gpt2",
         "GPT2LMHeadModel",
         {
             "context_length": "n_positions",
@@ -159,7 +253,7 @@ ARCHITECTURES = {
         flags={},
         rope=False,
     ),
-}
+)
 # Keys that change what a model computes: a file that has one which its row does not read is refused.
 OPTIONAL = (
     *(
@@ -176,13 +270,11 @@ NEEDED = ("context_length", "embedding_length", "block_count", "attention.head_c
 
 def gguf_architecture(file: GgufFile) -> GgufArchitecture:
     """The row of a file's architecture. Raises `ModelError` if there is none."""
-    row = ARCHITECTURES.get(file.architecture)
-    if row is None:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(
-            f"{file.path} holds a model of architecture {shown(file.architecture)}: known in GGUF files are {known}"
-        )
-    return row
+    for row in ARCHITECTURES:
+        if row.llama_cpp == file.architecture and (row.marker == EMBEDDING or row.marker in file.tensors):
+            return row
+    known = ", ".join(sorted({row.llama_cpp for row in ARCHITECTURES}))
+    raise ModelError(f"{file.path} holds a model of architecture {shown(file.architecture)}: known in GGUF files are {known}")
 
 
 def gguf_config(file: GgufFile) -> dict[str, Any]:
@@ -195,17 +287,23 @@ def gguf_config(file: GgufFile) -> dict[str, Any]:
         raise ModelError(f"weights are missing in {file.path}: {EMBEDDING}")
     names = {**FIELDS, **row.fields}
     values = {key: file.get(f"{prefix}.{key}", bool if key == "use_parallel_residual" else NUMBER) for key in names}
-    if missing := [f"{prefix}.{key}" for key in NEEDED if values[key] is None]:
+    needed = (*NEEDED, *(key for key in row.fields if key.startswith("expert_")))
+    if missing := [f"{prefix}.{key}" for key in needed if values[key] is None]:
         raise ModelError(f"{file.path} cannot be understood: it has no {', '.join(missing)}")
     return {
         "architectures": [row.name],
         "vocab_size": file.tensors[EMBEDDING].shape[0],
         "tie_word_embeddings": HEAD not in file.tensors,
         **{names[key]: value for key, value in values.items() if value is not None},
-        **{name: f"blk.0.{tensor}" in file.tensors for name, tensor in row.flags.items()},
+        **{name: _has(file, tensor) for name, tensor in row.flags.items()},
         **({"rope_parameters": _rope(file, prefix)} if row.rope else {}),
         **row.more(file, prefix),
     }
+
+
+def _has(file: GgufFile, tensor: str) -> bool:
+    """Whether the first layer has a tensor; queries may be fused with keys and values."""
+    return any(f"blk.0.{name}" in file.tensors for name in (tensor, tensor.replace("attn_q.", "attn_qkv.")))
 
 
 def _rope(file: GgufFile, prefix: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from orcinus.runtime.device import Device
 from orcinus.runtime.gguf_weights import DequantizedTensor, dequantized, gguf_family
 from orcinus.runtime.models import ARCHITECTURES, Decoder
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
+from orcinus.runtime.weight_files import read_headers
 from orcinus.tiny import MODEL_DIR
 from tests.gguf_files import write_gguf
 from tests.product import part
@@ -33,7 +34,9 @@ from tests.product import part
 Made = Callable[[str], tuple[Any, Path]]
 CPU = Device(torch.device("cpu"), torch.float32, "a test")
 QUANTIZED = [kind for kind in TYPES.values() if kind.numbers > 1]
-FAMILIES = ("phi3", "olmo2", "stablelm", "starcoder2", "granite", "cohere", "nemotron")
+FAMILIES = ("phi3", "olmo2", "stablelm", "starcoder2", "granite", "cohere", "nemotron", "gpt-neox", "glm", "glm4", "arcee")
+FAMILIES += ("gemma", "phi2", "olmo", "seed-oss", "falcon-7b", "falcon-11b", "mixtral", "granite-moe", "olmoe", "qwen3-moe")
+FAMILIES += ("falcon-40b", "cohere2", "gemma3", "olmo3")
 OTHERS = ("llama2", "llama-biases-yarn", "llama-linear-rope-one-kv-head", "qwen2", "smollm3-some-layers-without-rope", "gpt2")
 
 
@@ -67,7 +70,9 @@ def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
         assert torch.equal(tensor, right[name]), name
 
 
-@pytest.mark.parametrize("name", part("llama3-rope-tied-odd-heads", "gpt2", "gemma2", full=(*OTHERS, *FAMILIES)))
+@pytest.mark.parametrize(
+    "name", part("llama3-rope-tied-odd-heads", "gpt2", "gemma2", "granite-moe-shared", full=(*OTHERS, *FAMILIES))
+)
 def test_a_file_is_read_as_the_folder_that_it_was_made_from(checkpoint: Made, tmp_path: Path, name: str) -> None:
     _, folder = checkpoint(name)
     file = write_gguf(folder, tmp_path / "model.gguf")
@@ -81,14 +86,26 @@ def test_a_file_is_read_as_the_folder_that_it_was_made_from(checkpoint: Made, tm
         assert getattr(same.spec, name_) == pytest.approx(ours[name_])
     assert same.spec.norm_offset == 0, "norms in files are what they multiply by"
     ours["norm_offset"] = whole.spec.norm_offset
-    if name in ("gemma2", "granite"):  # a file says it in float32, or not at all
+    if name in ("gemma2", "gemma3", "granite", "granite-moe", "granite-moe-shared"):  # a file says it in float32, or not at all
         ours["scales"] = whole.spec.scales
-    if name == "starcoder2":  # nor does it have windows
+    if whole.spec.clip_qkv is not None:
+        assert same.spec.clip_qkv == pytest.approx(whole.spec.clip_qkv)
+        ours["clip_qkv"] = whole.spec.clip_qkv
+    if name in ("starcoder2", "mixtral"):  # nor does it have windows
         ours["windows"] = whole.spec.windows
     if "smollm3" in name:  # llama.cpp rotates three layers of four, whatever the config says
         ours["rotary"] = whole.spec.rotary
     assert replace(same.spec, **ours) == whole.spec
     assert_close(load(file), load(folder))
+
+
+def test_chatglm_fuses_queries_keys_and_values(checkpoint: Made, tmp_path: Path) -> None:
+    """Rows of queries and keys are in pairs inside the fused matrix."""
+    _, folder = checkpoint("glm")
+    apart = write_gguf(folder, tmp_path / "apart.gguf")
+    file = write_gguf(folder, tmp_path / "fused.gguf", fused_qkv=True)
+    assert "blk.0.attn_qkv.weight" in read_headers(file)
+    assert_equal(load(file), load(apart))
 
 
 @pytest.mark.parametrize("tensor", [0, 1])
@@ -100,14 +117,11 @@ def test_a_rank_reads_its_part(checkpoint: Made, tmp_path: Path, tensor: int) ->
 
 
 def test_an_architecture_has_one_place_for_each_tensor() -> None:
-    for name, row in ROWS.items():
-        family, original = gguf_family(name), ARCHITECTURES[row.name]
-        mine, originals = family.names, original.names
+    for row in ROWS:
+        mine, originals = gguf_family(row).names, ARCHITECTURES[row.name].names
         for ours, theirs in ((mine.outer, originals.outer), (mine.inner, originals.inner)):
-            places = {(place.parameter, place.part) for place in ours.values()}
-            possible = {(place.parameter, place.part) for place in theirs.values()}
-            assert len(places) == len(ours)
-            assert places <= possible
+            assert len({(place.parameter, place.part) for place in ours.values()}) == len(ours)
+            assert {place.parameter for place in ours.values()} <= {place.parameter for place in theirs.values()}
 
 
 def blocks(kind: str, rows: int, columns: int) -> tuple[Any, GgufTensor]:

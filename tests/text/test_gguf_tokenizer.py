@@ -25,9 +25,11 @@ TEXTS = ["Hello world", "  two  blanks\n\nand lines", "It's 12345 o'clock", "na�
 Write = Callable[[gguf.GGUFWriter], None]
 
 
-def write(file: Path, kind: str, tokens: Sequence[str], kinds: Sequence[int], *more: Write) -> Path:
+def write(
+    file: Path, kind: str, tokens: Sequence[str], kinds: Sequence[int], *more: Write, architecture: str = "llama"
+) -> Path:
     """A file that holds a tokenizer alone."""
-    writer = gguf.GGUFWriter(file, "llama")
+    writer = gguf.GGUFWriter(file, architecture)
     writer.add_tokenizer_model(kind)
     writer.add_token_list(list(tokens))
     writer.add_token_types(list(kinds))
@@ -102,12 +104,14 @@ def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, 
     return backend, sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def write_sentencepiece(file: Path, tokens: Sequence[str], *more: Write) -> Path:
-    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * (len(tokens) - 259)]
+def write_sentencepiece(file: Path, tokens: Sequence[str], *more: Write, architecture: str = "llama") -> Path:
+    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256]
+    kinds += [USER_DEFINED if token == "<|user|>" else NORMAL for token in tokens[259:]]
     scores = [0.0] * 259 + [-float(number) for number in range(len(tokens) - 259)]
     return write(
         file, "llama", tokens, kinds, lambda w: w.add_token_scores(scores), lambda w: w.add_bos_token_id(1),
         lambda w: w.add_eos_token_id(2), lambda w: w.add_unk_token_id(0), *more,
+        architecture=architecture,
     )  # fmt: skip
 
 
@@ -135,6 +139,26 @@ def test_a_file_says_what_stands_around_texts(sentencepiece: tuple[Tokenizer, li
     assert plain.encode("t") == (1, number["▁t"])
     assert both.encode("t") == (1, number["▁t"], 2)
     assert [each.decode(each.encode("t")) for each in (bare, plain, both)] == ["t"] * 3
+
+
+@pytest.mark.parametrize(("architecture", "strips"), [("phi3", True), ("llama", False)])
+def test_added_tokens_of_phi_3_swallow_space(
+    sentencepiece: tuple[Tokenizer, list[str]], tmp_path: Path, architecture: str, strips: bool
+) -> None:
+    """As its tokenizer_config.json says (`rstrip`); a file has no place for that."""
+    tokens = [*sentencepiece[1], "<|user|>"]
+    file = write_sentencepiece(tmp_path / "model.gguf", tokens, architecture=architecture)
+    ids = read(file).encode("<|user|>\n t<s> t", special=False)
+    user, letter, bos = len(tokens) - 1, tokens.index("▁t"), 1
+    assert ids[0] == user
+    assert (ids[1] == letter) is strips
+    assert len(ids[ids.index(bos) :]) == 3, "its <s> keeps the space, which is a token here"
+
+
+def test_a_file_may_say_that_it_has_none(tmp_path: Path) -> None:
+    file = write(tmp_path / "model.gguf", "none", ["a"], [NORMAL])
+    assert load_tokenizer(file) is None
+    assert end_of_text_ids(file) == frozenset()
 
 
 def test_user_defined_tokens_are_whole_and_shown(tmp_path: Path) -> None:

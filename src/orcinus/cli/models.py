@@ -50,8 +50,9 @@ def _known(measure: bool, as_json: bool) -> None:
     if measure:
         speeds |= {each.product: decode_ms(each) for each in {each.product: each for each in formats if each.dtype}.values()}
     gguf = defaultdict[str, list[str]](list)
-    for name, row in GGUF_ARCHITECTURES.items():
-        gguf[row.name].append(name)
+    for row in GGUF_ARCHITECTURES:
+        if row.llama_cpp not in gguf[row.name]:
+            gguf[row.name].append(row.llama_cpp)
     if as_json:
         rows = [{"name": name, "models": row.examples, "gguf": gguf.get(name, [])} for name, row in ARCHITECTURES.items()]
         fields = ("source", "name", "bits", "served", "dtype")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from orcinus.config import dtype_name
 from orcinus.errors import ModelError, one_line
-from orcinus.gguf_file import TYPES, is_gguf, read_gguf
+from orcinus.gguf_config import GgufArchitecture, gguf_architecture
+from orcinus.gguf_file import is_gguf, read_gguf
 from orcinus.model_config import config_name, config_of, read_config, shown
 from orcinus.runtime.attention import ATTENTION, Attention
 from orcinus.runtime.device import Device
@@ -24,7 +23,6 @@ from orcinus.runtime.gguf_weights import gguf_family, read_gguf_tensors, scaled_
 from orcinus.runtime.linear_weight import PLAIN_LAYERS, LayerFormats
 from orcinus.runtime.models import (
     ARCHITECTURES,
-    WRAPPERS,
     Decoder,
     DecoderSpec,
     Factory,
@@ -41,6 +39,7 @@ from orcinus.runtime.quant_methods import read_scheme
 from orcinus.runtime.quantized_modules import QuantizedModules, find_modules
 from orcinus.runtime.stored_gguf import GgufMatrices, kept_matrices
 from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
+from orcinus.runtime.tensor_match import DTYPES, EMBEDDING, FLOATS, HEAD, match
 from orcinus.runtime.transformers_backend import (
     TransformersSpec,
     check_weights,
@@ -48,13 +47,7 @@ from orcinus.runtime.transformers_backend import (
     outline_of,
     read_transformers_spec,
 )
-from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors, some
-
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # by safetensors' names
-EXACT = {"I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "F8_E4M3": torch.float8_e4m3fn}  # never converted
-DEQUANTIZED = {kind.name for kind in TYPES.values()} | {"fp8", *(f"int{bits}" for bits in range(2, 9))}  # while they are loaded
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS.values()}
-EMBEDDING, HEAD = "embed.weight", "head.weight"
+from orcinus.runtime.weight_files import TensorHeader, equal_tensors, read_headers, read_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Checkpoint:
     dtype: torch.dtype | None  # dtype of the saved weights
     notes: tuple[str, ...] = ()  # where the weights differ from the config, one line each
     quantized: QuantizedModules | GgufMatrices | None = None  # None: its weights become plain
-    gguf: str | None = None  # the architecture's name in llama.cpp, if `folder` is a GGUF file
+    gguf: GgufArchitecture | None = None  # how its tensors are named, if `folder` is a GGUF file
 
     @property
     def config_name(self) -> str:
@@ -119,7 +112,7 @@ def open_checkpoint(folder: Path, model_impl: str = "auto") -> Checkpoint:
     if not is_gguf(folder):
         return Checkpoint(folder, architecture, spec, dtype)
     spec = scaled_rope(replace(spec, norm_offset=0.0), folder)  # llama.cpp's converter adds the offset
-    return Checkpoint(folder, architecture, spec, dtype, gguf=read_gguf(folder).architecture)
+    return Checkpoint(folder, architecture, spec, dtype, gguf=gguf_architecture(read_gguf(folder)))
 
 
 def _transformers_checkpoint(config: Mapping[str, Any], folder: Path, refusal: str) -> Checkpoint:
@@ -134,7 +127,7 @@ def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device:
     transformers, which knows the defaults of configs, is not loaded for it.
     """
     config = read_config(folder)
-    gguf = read_gguf(folder).architecture if is_gguf(folder) else None
+    gguf = gguf_architecture(read_gguf(folder)) if is_gguf(folder) else None
     found = Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), gguf=gguf)
     quantized = gguf is not None or config.get("quantization_config")
     return with_quantized(found, read_headers(folder), device, keeps=keeps) if quantized else found
@@ -310,81 +303,6 @@ def used_tensors(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader]) ->
         check_weights(checkpoint.spec, checkpoint.folder, tensors)
         return tensors
     return match(checkpoint, outline(checkpoint.spec, formats=checkpoint.formats), checkpoint.headers(tensors))
-
-
-def match(checkpoint: Checkpoint, model: Decoder, tensors: Mapping[str, TensorHeader]) -> dict[str, Place]:
-    """The place of every tensor, by name.
-
-    Raises `ModelError` if a tensor is missing, duplicate, left over, quantized or misshapen.
-    """
-    wanted, family = model.tensors(), checkpoint.family
-    places = _places(checkpoint, tensors)
-    filling = {name: place.parameters(checkpoint.spec.num_experts) for name, place in places.items() if place}
-    known = {name: place for name, place in places.items() if place and filling[name] and wanted.keys() >= {*filling[name]}}
-    unexpected = [name for name in places if name not in known]
-    filled = dict[tuple[str, int], str]()
-    for name, place in known.items():
-        parameters = filling[name]
-        _check_tensor(checkpoint, name, tensors[name], place, model.part(parameters[0], place.part))
-        parts = range(model.num_parts(parameters[0])) if place.part is None else (place.part,)
-        for weight in itertools.product(parameters, parts):
-            if (twin := filled.setdefault(weight, name)) != name:
-                raise ModelError(
-                    f"{checkpoint.folder} holds {twin} and {name}, which are the same weight: remove either of them"
-                )
-    empty = {(name, part) for name in wanted for part in range(model.num_parts(name))} - filled.keys()
-    if empty:
-        prefix = next((_wrapper(name) for name in known if _wrapper(name)), "")
-        names = sorted(prefix * (name != HEAD) + family.source(name, part) for name, part in empty)
-        raise ModelError(f"weights are missing in {checkpoint.folder}: {some(names)}{_untied(checkpoint, empty)}")
-    if unexpected:
-        raise ModelError(f"{checkpoint.folder} holds weights that {checkpoint.architecture} does not have: {some(unexpected)}")
-    return known
-
-
-def _places(checkpoint: Checkpoint, tensors: Mapping[str, TensorHeader]) -> dict[str, Place | None]:
-    """The place of every tensor that is not skipped.
-
-    The head of a tied model is its embedding, or a copy of it.
-    """
-    family = checkpoint.family
-    found = {name: family.place(name) for name in tensors if not family.skips(name)}
-    if not checkpoint.spec.tied:
-        return found
-    has_embedding = any(place and place.parameter == EMBEDDING for place in found.values())
-    heads = [name for name, place in found.items() if place and place.parameter == HEAD]
-    if has_embedding:
-        return {name: place for name, place in found.items() if name not in heads}
-    return found | {name: Place(EMBEDDING) for name in heads}
-
-
-def _wrapper(name: str) -> str:
-    found = WRAPPERS.match(name)
-    return found.group() if found else ""
-
-
-def _untied(checkpoint: Checkpoint, empty: set[tuple[str, int]]) -> str:
-    return f"; or tie_word_embeddings in {checkpoint.config_name} should be true" if empty == {(HEAD, 0)} else ""
-
-
-def _check_tensor(checkpoint: Checkpoint, name: str, tensor: TensorHeader, place: Place, target: Tensor) -> None:
-    """Check that a tensor's shape and dtype suit its place.
-
-    Raises `ModelError` if not.
-    """
-    converted = tensor.dtype in FLOATS or tensor.dtype in DEQUANTIZED
-    if not (target.dtype in DTYPES.values() if converted else EXACT.get(tensor.dtype) is target.dtype):
-        raise ModelError(
-            f"{name} in {checkpoint.folder} is {tensor.dtype}, and config.json does not say how that was quantized"
-        )
-    wanted = list(target.shape)[::-1] if place.transposed else list(target.shape)
-    if place.order is not None:
-        wanted[0] = int(place.order(checkpoint.spec).max()) + 1  # some rows may be unused
-    if place.stacked:
-        wanted.insert(0, checkpoint.spec.num_experts)
-    if list(tensor.shape) != wanted:
-        has = f"{name} in {checkpoint.folder} has shape {list(tensor.shape)}"
-        raise ModelError(f"{has}, but {checkpoint.config_name} wants {wanted}")
 
 
 def _saved_dtype(config: Mapping[str, Any], folder: Path) -> torch.dtype | None:

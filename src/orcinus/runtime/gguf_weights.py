@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError
-from orcinus.gguf_config import ARCHITECTURES as ROWS
+from orcinus.gguf_config import GgufArchitecture
 from orcinus.gguf_file import GgufTensor, read_gguf
 from orcinus.runtime.models import ARCHITECTURES, DecoderSpec, Family
 from orcinus.runtime.models.family import Place, TensorNames
-from orcinus.runtime.models.row_order import Rows, paired_keys, paired_queries
+from orcinus.runtime.models.row_order import Rows, paired_keys, paired_qkv, paired_queries
 from orcinus.runtime.stored_tensor import put
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -29,28 +29,32 @@ AT_ONCE = 2**21  # numbers that are dequantised at once
 LAYER = re.compile(r"blk\.(\d+)\.(.+)\.(\w+)")
 IGNORED = re.compile(r"rope_(?:freqs|factors_long|factors_short)\.weight|blk\.\d+\.attn_rot_embd\.weight")
 FACTORS = "rope_freqs.weight"
-PAIRED = {"attn_q": paired_queries, "attn_k": paired_keys}
+PAIRED = {"attn_q": paired_queries, "attn_k": paired_keys, "attn_qkv": paired_qkv}
 EVERYTHING = (slice(None), slice(None))
 Data = npt.NDArray[np.uint8]
 
 
 @lru_cache(maxsize=8)
-def gguf_family(name: str) -> Family:
+def gguf_family(row: GgufArchitecture) -> Family:
     """The family of a GGUF architecture, with the names that llama.cpp gives to its tensors."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
-    family = ARCHITECTURES[ROWS[name].name]
-    architecture = next(number for number, known in MODEL_ARCH_NAMES.items() if known == name)
+    family = ARCHITECTURES[row.name]
+    architecture = next(number for number, known in MODEL_ARCH_NAMES.items() if known == row.llama_cpp)
     outer, inner = {}, {}
     for original, (_, stored) in get_tensor_name_map(architecture, 1).mapping.items():
         if (place := family.module(original)) is None:
             continue
         place = replace(place, transposed=False, order=None)  # llama.cpp has its own: matrices are all [outputs, inputs]
         if stored.startswith("blk.0."):
-            module = stored.removeprefix("blk.0.")
-            inner[module] = replace(place, order=PAIRED.get(module)) if ROWS[name].paired else place
+            inner[stored.removeprefix("blk.0.")] = place
         else:
             outer[stored] = place
+    claimed = {*row.tensors.values()}
+    inner = {name: place for name, place in inner.items() if (place.parameter, place.part) not in claimed}
+    inner |= {name: Place(module, part) for name, (module, part) in row.tensors.items()}
+    if row.paired:
+        inner |= {name: replace(inner[name], order=order) for name, order in PAIRED.items() if name in inner}
     return replace(family, names=TensorNames(outer, LAYER, inner, IGNORED, layers="blk"))
 
 

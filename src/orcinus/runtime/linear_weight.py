@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Protocol, Self
 
 import torch
@@ -219,7 +220,7 @@ class Quantizer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayerFormats:
     """The formats of linear layers by name; layers that are not listed are plain."""
 
@@ -228,7 +229,12 @@ class LayerFormats:
 
     def of(self, name: str) -> WeightFormat | None:
         """The format of a layer; None if it is plain."""
-        return next((each for layer, each in self.layers if layer == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, WeightFormat]:
+        """A model of many experts has thousands."""
+        return dict(self.layers)
 
     @property
     def products(self) -> frozenset[str]:

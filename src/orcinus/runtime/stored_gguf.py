@@ -15,6 +15,7 @@ from orcinus.runtime.gguf_levels import KEPT_TYPES, Levels, Rounded8
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LayerFormats, LinearWeight, PackedWeight, Split
 from orcinus.runtime.models import Decoder, Family
+from orcinus.runtime.models.mixture import PLAIN_LINEARS
 from orcinus.runtime.weight_files import TensorHeader
 
 
@@ -158,8 +159,8 @@ class GgufMatrices:
 
 
 def _as_bytes(header: TensorHeader) -> TensorHeader:
-    kind, (outputs, inputs) = KEPT_TYPES[header.dtype], header.shape
-    return TensorHeader("U8", (outputs, inputs // kind.numbers * kind.bytes))
+    kind, (*rows, inputs) = KEPT_TYPES[header.dtype], header.shape
+    return TensorHeader("U8", (*rows, inputs // kind.numbers * kind.bytes))
 
 
 def kept_matrices(files: Mapping[str, TensorHeader], family: Family, outline: Decoder) -> GgufMatrices:
@@ -169,13 +170,14 @@ def kept_matrices(files: Mapping[str, TensorHeader], family: Family, outline: De
     names: dict[str, list[str]] = {}
     for name, header in files.items():
         place = family.place(name)
-        if place is None or place.stacked or header.dtype not in KEPT_TYPES or len(header.shape) != 2:
+        if place is None or header.dtype not in KEPT_TYPES or len(header.shape) != 2 + place.stacked:
             continue
-        layer = place.parameter.removesuffix(".weight")
-        if layer in linears:
-            parts = range(len(linears[layer].weight.split.parts)) if place.part is None else (place.part,)
-            found.setdefault(layer, {}).update(dict.fromkeys(parts, header.dtype))
-            names.setdefault(layer, []).append(name)
+        for parameter in place.parameters(outline.spec.num_experts):
+            layer = parameter.removesuffix(".weight")
+            if layer in linears and not layer.endswith(PLAIN_LINEARS):
+                parts = range(len(linears[layer].weight.split.parts)) if place.part is None else (place.part,)
+                found.setdefault(layer, {}).update(dict.fromkeys(parts, header.dtype))
+                names.setdefault(layer, []).append(name)
     whole = {layer: kinds for layer, kinds in found.items() if len(kinds) == len(linears[layer].weight.split.parts)}
     layers = tuple((layer, GgufFormat(tuple(kinds[at] for at in sorted(kinds)))) for layer, kinds in whole.items())
     types = {name: files[name].dtype for layer in whole for name in names[layer]}

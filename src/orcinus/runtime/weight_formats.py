@@ -9,7 +9,6 @@ import torch
 
 from orcinus.errors import ConfigError
 from orcinus.gguf_file import TYPES
-from orcinus.runtime.checkpoint import FLOATS
 from orcinus.runtime.device import DTYPES, choose_device
 from orcinus.runtime.device_memory import best_seconds
 from orcinus.runtime.gguf_levels import KEPT_TYPES
@@ -20,6 +19,7 @@ from orcinus.runtime.quant_methods.layout import Grid
 from orcinus.runtime.quantized_modules import kept_format
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from orcinus.runtime.stored_gguf import GgufFormat
+from orcinus.runtime.tensor_match import FLOATS
 from orcinus.runtime.weight_files import BITS
 
 KEPT = "as stored, with products of its own"

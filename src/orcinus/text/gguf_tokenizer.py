@@ -17,7 +17,8 @@ from orcinus.gguf_file import GgufFile
 from orcinus.text.fast_tokenizer import TokenizerFacts
 from orcinus.text.token_names import BYTE_TOKEN
 
-KIND = "tokenizer.ggml.model"  # files without a tokenizer lack it
+KIND = "tokenizer.ggml.model"
+NO_TOKENIZER = (None, "none", "no_vocab")  # what files without one say
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # kinds of tokens
 NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn or a message
@@ -32,6 +33,8 @@ END_NAMES = {
     "</s>",
     "<EOT>",
 }
+PHI3 = ("phi3", "llama")  # an architecture and a kind of tokenizer: its added tokens swallow the space behind them,
+KEEPING = ("<unk>", "<s>", "<|endoftext|>")  # but for these
 SPACE = "▁"  # SentencePiece's sign for a space
 MOST_PIECE = 512  # characters of a token: splits of longer ones are not looked for
 
@@ -108,17 +111,18 @@ class GgufVocabulary(NamedTuple):
 def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
     """The tokenizer of a file; None if it holds none. Raises `ModelError` if it is broken or of an unknown kind."""
     kind = file.get(KIND, str)
-    if kind is None:
+    if kind in NO_TOKENIZER:
         return None
     if kind not in BUILDERS:
         known = ", ".join(BUILDERS)
         raise ModelError(f"the tokenizer in {file.path} is of kind {shown(kind)}, which is not supported: known are {known}")
     vocabulary = GgufVocabulary.of(file)
     backend, adds_bos = BUILDERS[kind](file, vocabulary)
+    strips = (file.architecture, kind) == PHI3
     added = [
-        AddedToken(token, normalized=False, special=kind == CONTROL)
-        for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=False)
-        if kind in (CONTROL, USER_DEFINED) and token
+        AddedToken(token, normalized=False, special=of_kind == CONTROL, rstrip=strips and token not in KEEPING)
+        for token, of_kind in zip(vocabulary.tokens, vocabulary.kinds, strict=False)
+        if of_kind in (CONTROL, USER_DEFINED) and token
     ]
     backend.add_tokens(added)
     names = {name: vocabulary.named(file, key) for name, key in NAMED.items()}
@@ -129,7 +133,7 @@ def gguf_tokenizer(file: GgufFile) -> TokenizerFacts | None:
 
 def gguf_end_ids(file: GgufFile) -> frozenset[int]:
     """Every token id that ends a text: those that the file names, and control tokens with usual names."""
-    if file.get(KIND, str) is None:
+    if file.get(KIND, str) in NO_TOKENIZER:
         return frozenset()
     vocabulary = GgufVocabulary.of(file)
     numbers = [file.get(f"tokenizer.ggml.{name}_token_id", int) for name in ENDS]

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orcinus.errors import ModelError
-from orcinus.runtime.checkpoint import FLOATS, Checkpoint, outline
+from orcinus.runtime.checkpoint import Checkpoint, outline
 from orcinus.runtime.hub import find_adapter
 from orcinus.runtime.lora.adapter_config import AdapterConfig, read_adapter_config
 from orcinus.runtime.models import ARCHITECTURES, Decoder
 from orcinus.runtime.models.linear import Linear
 from orcinus.runtime.models.row_order import RowOrder
+from orcinus.runtime.tensor_match import FLOATS
 from orcinus.runtime.weight_files import TensorHeader, file_headers, some
 
 WEIGHTS = "adapter_model.safetensors"

@@ -27,6 +27,7 @@ from orcinus.runtime.panel_weights import PanelWeight
 from orcinus.runtime.parallel.collectives import ALONE
 from orcinus.runtime.parallel.mesh import WHOLE
 
+PLAIN_LINEARS = (".router", ".shared_gate")  # which are not quantised
 ROWS = 2**9  # of experts' products at a time: few calls for a batch of decodes, and copies of a prompt's tokens stay in a cache
 
 

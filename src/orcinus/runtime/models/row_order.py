@@ -38,6 +38,12 @@ def paired_keys(spec: DecoderSpec) -> Rows:
     return _paired(spec, spec.num_kv_heads)
 
 
+def paired_qkv(spec: DecoderSpec) -> Rows:
+    """The same for queries, keys and values, which are not rotated, one after the other (ChatGLM)."""
+    queries, keys = paired_queries(spec), paired_keys(spec)
+    return np.concatenate((queries, len(queries) + keys, len(queries) + len(keys) + np.arange(len(keys))))
+
+
 def after_padding(spec: DecoderSpec) -> Rows:
     """For positions behind two rows that nothing reads (OPT)."""
     return np.arange(2, 2 + spec.max_position_embeddings)
