@@ -24,7 +24,9 @@ def test_options_are_those_of_the_command_as_words() -> None:
     [
         ({"max_batch_size": "many"}, "max_batch_size must be a number, not 'many'"),
         ({"strict": "maybe"}, "strict must be true or false"),
-        ({"port": "80"}, "unknown option 'port': choose among"),
+        ({"port": "80"}, "port is for orcinus serve: here the launcher decides"),
+        ({"replace": "7"}, "replace is for orcinus serve"),
+        ({"prot": "80"}, "unknown option 'prot': choose among"),
         ({"simulate": "llama-7b", "dtype": "float32"}, "unknown option 'dtype'"),
         ({"router": "none"}, "unknown router 'none'"),
     ],

@@ -53,4 +53,4 @@ def serve(
         from orcinus.serve.server import run
 
     interrupt.raise_exception()
-    run(asked, server)
+    run(asked, server, said)

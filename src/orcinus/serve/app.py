@@ -49,4 +49,4 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
         listeners.append(lambda request: access_log.write(request.line()))
     if listeners:
         service.keep_ledgers()
-    return Middleware(app, keys, browsers, service.metrics, service.ledgers, listeners)
+    return Middleware(app, keys, browsers, service.metrics, service.ledgers, listeners, leaving=lambda: service.leaving)

@@ -45,6 +45,10 @@ class ServerConfig:
     )
     watchdog: float = option(60.0, "Seconds after which a silent engine is killed.", min=1)
     drain: float = option(30.0, "Seconds that running requests have after SIGTERM.", min=0)
+    drain_delay: float = option(0.0, "Seconds before, in which all is served and /ready is already 503.", min=0)
+    replace: int | None = option(
+        None, "Take the place of the running server with this process id, without refusing a connection.", min=1
+    )
     api_key: str | None = option(
         None, "An API key, or several with commas. Others here can see it: better a file, or ORCINUS_API_KEY."
     )
@@ -63,7 +67,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.on_engine_death not in ON_DEATH:
             raise ConfigError(f"on_engine_death must be {' or '.join(ON_DEATH)}, not {shown(self.on_engine_death)}")
-        for name in ("timeout", "watchdog", "drain", "keep_alive", "stream_interval_ms"):
+        for name in ("timeout", "watchdog", "drain", "drain_delay", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
         find_form(None, self.tool_call_parser)

@@ -31,7 +31,8 @@ class Middleware:
 
     `scope["orcinus"]` carries data between it and the routes: `holder`: whose key it is; `head`: that only headers are wanted;
     `answers`, `model`, `error` and `status`: what the log shows, where it is not the response that says so; `ignored`: fields
-    of the body that mean nothing here, for a header. `listeners` hear of every request that ended.
+    of the body that mean nothing here, for a header. `listeners` hear of every request that ended. While the server is
+    `leaving`, each response is the last one on its connection.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Middleware:
         metrics: Metrics,
         ledgers: Ledgers,
         listeners: Sequence[Callable[[EndedRequest], None]],
+        leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app, self.keys, self.browsers, self.metrics = app, keys, browsers, metrics
-        self.ledgers, self.listeners = ledgers, listeners
+        self.ledgers, self.listeners, self.leaving = ledgers, listeners, leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +68,8 @@ class Middleware:
                 message["headers"] += _id_headers(message["headers"], request_id, scope["path"])
                 if facts["ignored"]:
                     message["headers"] += [(b"x-ignored-fields", _listed(facts["ignored"]))]
+                if self.leaving():
+                    message["headers"] += [(b"connection", b"close")]
             await send(message)
 
         if scope["method"] == "HEAD":  # GET without a body: uvicorn leaves it out

@@ -12,7 +12,7 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import Asked
 from orcinus.sim.live_config import LiveConfig
 
-NOT_HERE = ("host", "port", "access_log")  # the launcher listens, and has a log
+NOT_HERE = ("host", "port", "access_log", "drain_delay", "replace")  # the launcher listens, replaces servers, and has a log
 KINDS = {"int": int, "float": float}
 
 
@@ -24,6 +24,8 @@ def options_of(args: Mapping[str, Any]) -> tuple[Asked, ServerConfig]:
     of_server = {f.name: str(f.type) for f in fields(ServerConfig) if f.name not in NOT_HERE}
     of_engine = {f.name: str(f.type) for f in fields(kind) if kind is EngineConfig or f.name in LiveConfig.options()}
     for name in args:
+        if name in NOT_HERE:
+            raise ConfigError(f"{name} is for orcinus serve: here the launcher decides, so leave it out")
         if name not in of_server and name not in of_engine:
             known = ", ".join(sorted([*of_server, *of_engine, "simulate"]))
             raise ConfigError(f"unknown option {name!r}: choose among {known}")

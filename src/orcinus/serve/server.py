@@ -10,40 +10,64 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, OrcinusError
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import Asked, served_name
+from orcinus.serve.handover import Offer, Predecessor, ServerPlace, place_of
 from orcinus.serve.http_limits import BoundedProtocol
 from orcinus.serve.keys import KeySources
 from orcinus.serve.opening import open_service
 from orcinus.serve.replica_set import ReplicaSet, make_replica_set
 from orcinus.serve.service import Service
+from orcinus.serve.service_manager import notify
 from orcinus.serve.supervisor import Death, Return
 
 IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
+LOOK_S = 0.02  # between two looks at what is awaited
+QUIET_S = 5.0  # a replaced server leaves when its connections have asked for nothing so long
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that drains at the first signal and exits at the second."""
+    """Uvicorn that drains at the first signal, exits at the second, and hands its place over.
 
-    def __init__(self, config: uvicorn.Config, service: Service, sources: KeySources) -> None:
+    With a predecessor it accepts nothing before its model is loaded or the predecessor gone.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, sources: KeySources, predecessor: Predecessor | None = None
+    ) -> None:
         super().__init__(config)
-        self.service, self.sources = service, sources
+        self.service, self.sources, self.predecessor = service, sources, predecessor
         self.in_terminal = _has_terminal()
+        self.in_place = asyncio.Event()  # it accepts connections, and no predecessor does
         self.told_to_leave: int | None = None  # the signal that said so
         self.cut_off = 0  # answers not completed
-        self._draining: asyncio.Future[None] | None = None
+        self._leaving: asyncio.Future[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        before = self.predecessor
+        while before is not None and not (self.should_exit or self.service.loaded or before.gone):
+            await asyncio.sleep(LOOK_S)
+        if self.should_exit:
+            return
+        await super().startup(sockets)
+        if before is not None:
+            if self.service.loaded:  # a service manager must know who is left before one ends
+                notify(MAINPID=os.getpid(), READY=1)
+            await before.dismiss()
+        self.in_place.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -68,50 +92,94 @@ class _Server(uvicorn.Server):
             self.cut_off, self.force_exit, self.should_exit = inside, True, True
             return
         self.told_to_leave = sig
-        service.drain()
-        if service.paused:  # waiting requests would never run
-            service.replicas.pause(False)
         if inside:
             limit = f"{service.config.drain:g} s; a second signal cuts them off"
             print(f"draining: {inside} answers have {limit}", file=sys.stderr, flush=True)
-        self._draining = asyncio.ensure_future(self._drain())
+        if self._leaving is None:
+            notify(STOPPING=1)
+            self._leave(self._refuse_after_delay(), service.config.drain_delay + service.config.drain)
 
-    async def _drain(self) -> None:
-        """Exit when all answers are complete or the drain time is over."""
-        until = time.monotonic() + self.service.config.drain
+    def replaced_by(self, pid: int) -> None:
+        """Accept no more connections: another process does. Answers, and requests on connections that are open, go on."""
+        for server in self.servers:
+            server.close()
+        left = f"{self.service.admission.answers} answers have {self.service.config.drain:g} s"
+        print(f"process {pid} serves in place of this one; {left}", file=sys.stderr, flush=True)
+        if self._leaving is None:
+            self._leave(self._serve_open_connections(), self.service.config.drain)
+
+    def _leave(self, first: Coroutine[Any, Any, None], within_s: float) -> None:
+        """Be no longer ready; after `first` refuse requests, and exit when all answers are complete or the time is over."""
+        service = self.service
+        service.leave()
+        if service.paused:  # waiting requests would never run
+            service.replicas.pause(False)
+        self._leaving = asyncio.ensure_future(self._drain_after(first, time.monotonic() + within_s))
+
+    async def _refuse_after_delay(self) -> None:
+        """Serve all that comes for `--drain-delay` seconds, then refuse requests."""
+        until = time.monotonic() + self.service.config.drain_delay
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(LOOK_S)
+
+    async def _serve_open_connections(self) -> None:
+        """Serve what comes on open connections until they close: each learns with its next response that this is its last."""
+        until, busy = time.monotonic() + self.service.config.drain, time.monotonic()
+        while self.server_state.connections and time.monotonic() < min(until, busy + QUIET_S) and not self.force_exit:
+            if self.service.admission.answers:
+                busy = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+
+    async def _drain_after(self, first: Coroutine[Any, Any, None], until: float) -> None:
+        await first
+        self.service.drain()
         while self.service.admission.answers and time.monotonic() < until and self.service.replicas.dead is None:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_S)
         if not self.force_exit:  # the second signal has counted what it cut off
             self.cut_off = self.service.calls.cut_off()
             self.should_exit = True
 
 
-def run(config: Asked, asked: ServerConfig) -> None:
+def run(config: Asked, asked: ServerConfig, said: Collection[str] = ()) -> None:
     """Serve, on uvloop's event loop where it exists. Raises what `serve` does."""
     try:
         import uvloop
     except ImportError:  # there is none for Windows
-        asyncio.run(serve(config, asked))
+        asyncio.run(serve(config, asked, said))
     else:
-        uvloop.run(serve(config, asked))
+        uvloop.run(serve(config, asked, said))
 
 
-async def serve(config: Asked, asked: ServerConfig) -> None:
-    """Serve until a signal comes or the engine dies.
+async def serve(config: Asked, asked: ServerConfig, said: Collection[str] = ()) -> None:
+    """Serve until a signal comes, another server takes over, or the engine dies.
 
-    Raises `ConfigError` if the server cannot start or its engine died.
+    `said` names the options that the user gave. Raises `ConfigError` if the server cannot start or its engine died.
     """
     sources = KeySources(asked.api_key, asked.api_key_file, asked.admin_key_file)
-    asked.check_exposure(keys=bool(sources.keys))
-    _allow_many_connections()
     with ExitStack() as opened:
-        listener = opened.enter_context(_listen(asked))
+        predecessor = None if asked.replace is None else opened.enter_context(Predecessor(asked.replace))
+        if predecessor is not None:
+            asked = predecessor.adopt(asked, said)
+            predecessor.check_record(config.record)
+        asked.check_exposure(keys=bool(sources.keys))
+        _allow_many_connections()
+        listener = opened.enter_context(_listen(asked)) if predecessor is None else predecessor.listener
         log = None if asked.access_log is None else opened.enter_context(closing(AccessLog(asked.access_log)))
-        await _serve(config, asked, sources, listener, log)
+        try:
+            await _serve(config, asked, sources, listener, log, predecessor)
+        except OrcinusError as error:
+            if predecessor is None or predecessor.dismissed or predecessor.gone:
+                raise
+            raise ConfigError(f"{error}; process {predecessor.pid} goes on serving") from None
 
 
 async def _serve(
-    config: Asked, asked: ServerConfig, sources: KeySources, listener: socket.socket, log: AccessLog | None
+    config: Asked,
+    asked: ServerConfig,
+    sources: KeySources,
+    listener: socket.socket,
+    log: AccessLog | None,
+    predecessor: Predecessor | None,
 ) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
     name = served_name(config, asked.served_model_name)
@@ -130,11 +198,13 @@ async def _serve(
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
     )
-    server = _Server(settings, service, sources)
+    server = _Server(settings, service, sources, predecessor)
+    place = place_of(listener, asked.host, config.record)
     try:
-        tasks = [asyncio.create_task(job) for job in (open_service(service), service.metrics.watch_loop())]
+        tasks = [asyncio.create_task(job) for job in (_open(service, server), service.metrics.watch_loop())]
         tasks[0].add_done_callback(lambda task: _announce(task, server, where))
-        tasks += [asyncio.create_task(job) for job in (_leave_with_engines(replicas, server), sources.watch())]
+        jobs = (_leave_with_engines(replicas, server), sources.watch(), _offer(server, listener, place))
+        tasks += [asyncio.create_task(job) for job in jobs]
         await server.serve(sockets=[listener])
         opening = tasks[0]
         for task in tasks:
@@ -153,11 +223,23 @@ async def _serve(
         await replicas.close()
 
 
+async def _open(service: Service, server: _Server) -> None:
+    await open_service(service)
+    await server.in_place.wait()
+
+
+async def _offer(server: _Server, listener: socket.socket, place: ServerPlace) -> None:
+    """Offer the place of a server that serves."""
+    await server.in_place.wait()
+    await Offer(listener, place, server.replaced_by).stand()
+
+
 def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
     if opening.cancelled() or opening.exception() is not None:
         server.should_exit = True
     else:
         print(f"Serving {server.service.name} at {where}", flush=True)
+        notify(READY=1, MAINPID=os.getpid())
 
 
 def _tell_of_death(replicas: ReplicaSet, death: Death) -> None:

@@ -48,6 +48,7 @@ class Service:
     def __init__(self, replicas: ReplicaSet, config: ServerConfig, name: str, keys: Keys) -> None:
         self.replicas, self.config, self.name, self.keys = replicas, config, name, keys
         self.draining = self.paused = False
+        self.leaving = False  # its process ends soon: load balancers are told before requests are refused
         self.created = int(time.time())
         count = len(replicas.engines)
         slots = count * (getattr(replicas.config, "max_batch_size", None) or DEFAULT_SLOTS)
@@ -164,11 +165,24 @@ class Service:
         finally:
             self.counted -= 1
 
+    def leave(self) -> None:
+        """Be no longer ready. Requests are served until `drain`; each response is the last on its connection."""
+        self.leaving = True
+
     def drain(self) -> None:
         """Refuse new requests and disconnect iteration-stream watchers."""
         self.draining = True
         for send_away in tuple(self.watchers):
             send_away()
+
+    def check_ready(self) -> None:
+        """Raises `ApiError` 503 if no new requests should be sent here."""
+        if self.leaving:
+            raise unavailable("the server is leaving", "draining")
+        self.check_open()
+        self.check_alive()
+        if self.restarting:
+            raise unavailable(f"the engine is being started again ({self.progress()})", "restarting", 2)
 
     def check_open(self) -> None:
         """Raises `ApiError` 503 if no requests are taken now."""

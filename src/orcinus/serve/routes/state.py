@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from orcinus.serve.errors import unavailable
 from orcinus.serve.openapi import ANY_ERRORS, gives
 from orcinus.serve.response_schema import StatusMessage
 from orcinus.serve.responses import JSON
@@ -23,10 +22,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/ready", **gives(StatusMessage, ANY_ERRORS))
     async def ready() -> Response:
-        service.check_open()
-        service.check_alive()
-        if service.restarting:
-            raise unavailable(f"the engine is being started again ({service.progress()})", "restarting", 2)
+        service.check_ready()
         return JSON({"status": "paused" if service.paused else "ready"})
 
     @routes.get("/metrics", **gives(None, (400, 401, 403)))
