@@ -12,7 +12,7 @@ CLIENT_NAMES := openai openai_agents anthropic llm instructor dspy pydantic_ai s
 CLIENT_VENVS := $(foreach name,$(CLIENT_NAMES),$(CLIENTS)/$(name)/installed)
 JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 
-.PHONY: demo serve test test-all check lint style conformance chaos format clean
+.PHONY: demo serve test test-all check lint style conformance chaos soak format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -46,6 +46,10 @@ conformance: $(VENV)/installed-test $(CLIENT_VENVS) $(JSON_SCHEMA_SUITE) tests/c
 chaos: $(VENV)/installed-test  ## kill engines under load: every stream must go on as if nothing had happened
 	$(BIN)/python -m tests.chaos --kills 100 -- --simulate llama-7b
 	$(BIN)/python -m tests.chaos --kills 20 -- --deterministic
+
+soak: $(VENV)/installed-test  ## load of all kinds for 80 minutes: memory, files, threads and K/V blocks must stay flat
+	$(BIN)/python -m tests.soak --minutes 60 -- --simulate llama-7b --speed 50
+	$(BIN)/python -m tests.soak --minutes 20
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff format $(SOURCES)

@@ -25,7 +25,8 @@ class Call:
     id: str
     owner: str  # the client that made the call
     replicas: ReplicaSet
-    release: Callable[[], None]
+    ticket: Ticket  # its place in the queue
+    release: Callable[[Call], None]
     names: list[str] = field(default_factory=list)  # ids of its answers in the engine
     hung_up: bool = False  # its client is gone
     _inbox: Inbox = field(default_factory=asyncio.Queue)
@@ -88,7 +89,9 @@ class Call:
         if self._late is not None:
             self._late.cancel()
         self.cancel()
-        self.release()
+        while not self._inbox.empty():  # an ended call may be remembered; unread news are not
+            self._inbox.get_nowait()
+        self.release(self)
 
 
 class Calls:
@@ -102,16 +105,16 @@ class Calls:
     def open(self, id: str, owner: str, ticket: Ticket) -> Call:  # noqa: A002
         """A new call that holds this ticket."""
 
-        def release() -> None:
-            self.admission.leave(ticket)
-            if self._live.pop(id, None) is not None:
-                self._ended[id] = call
-                while len(self._ended) > REMEMBERED:
-                    self._ended.popitem(last=False)
-
-        call = Call(id, owner, self.replicas, release)
+        call = Call(id, owner, self.replicas, ticket, self._release)
         self._live[id] = call
         return call
+
+    def _release(self, call: Call) -> None:
+        self.admission.leave(call.ticket)
+        if self._live.pop(call.id, None) is not None:
+            self._ended[call.id] = call
+            while len(self._ended) > REMEMBERED:
+                self._ended.popitem(last=False)
 
     def find(self, id: str, owner: str | None) -> Call | None:  # noqa: A002
         """The call with this id and owner; owner None finds any."""

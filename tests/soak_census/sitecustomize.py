@@ -1,0 +1,40 @@
+"""Counts the objects of every Python process that has this folder on its PYTHONPATH: see `tests.soak`.
+
+Each writes what it counted into a file of its own, again and again: `$SOAK_CENSUS/PID.json`.
+"""
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+
+EVERY_S = 10.0
+MOST_TYPES = 60
+
+
+def count() -> dict[str, object]:
+    """Objects that the garbage collector knows, by type; asyncio's tasks and timers among them."""
+    types = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    return {
+        "objects": types.total(),
+        "tasks": sum(number for name, number in types.items() if name.endswith(".Task")),
+        "timers": sum(number for name, number in types.items() if name.endswith("TimerHandle")),
+        "types": dict(types.most_common(MOST_TYPES)),
+    }
+
+
+def write_counts(folder: str) -> None:
+    """Count until the process ends."""
+    path = os.path.join(folder, f"{os.getpid()}.json")
+    while True:
+        time.sleep(EVERY_S)
+        with open(path + ".new", "w") as file:
+            json.dump(count(), file)
+        os.replace(path + ".new", path)
+
+
+if (folder := os.environ.get("SOAK_CENSUS")) and any("orcinus" in word for word in sys.orig_argv):
+    threading.Thread(target=write_counts, args=(folder,), name="census", daemon=True).start()
