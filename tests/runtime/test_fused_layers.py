@@ -15,8 +15,11 @@ from orcinus.runtime.checkpoint import load_model, open_checkpoint
 from orcinus.runtime.cpu_kernels.elements import MANY
 from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.device import Device
+from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.models import Decoder
+from orcinus.runtime.models.layer import Layer
+from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.operators import PLAIN
 from orcinus.runtime.pack import PackedBatch, pack
 from orcinus.runtime.panel_weights import can_use_panels
@@ -28,8 +31,10 @@ CPU, BLOCK = torch.device("cpu"), 8
 pytestmark = pytest.mark.skipif(not can_use_panels("cpu", torch.float32), reason="this processor has no vectors for panels")
 
 
-def loaded(folder: Path, dtype: torch.dtype, attention: Any = CpuAttention, operators: Any = CpuOperators) -> Decoder:
-    return load_model(open_checkpoint(folder), Device(CPU, dtype, "asked for"), attention(), operators())
+def loaded(
+    folder: Path, dtype: torch.dtype, attention: Any = CpuAttention, operators: Any = CpuOperators, **options: Any
+) -> Decoder:
+    return load_model(open_checkpoint(folder), Device(CPU, dtype, "asked for"), attention(), operators(), **options)
 
 
 def decodes(lengths: list[int]) -> tuple[tuple[PackedBatch, ...], int]:
@@ -85,7 +90,47 @@ def hidden(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) ->
 def test_the_bits_are_those_of_the_operators(
     checkpoint: Made, name: str, dtype: torch.dtype, kind: str, lengths: list[int]
 ) -> None:
-    model = loaded(checkpoint(name)[1], dtype)
+    _check_bits(loaded(checkpoint(name)[1], dtype), lengths, dtype, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "lengths"),
+    part(
+        ("qwen3", torch.float32, [1, 17, 30]),
+        full=[
+            ("llama-biases-yarn", torch.bfloat16, [9]),
+            ("qwen3", torch.float32, [1 + at % 9 for at in range(MANY // 48 + 1)]),
+        ],
+    ),
+)
+def test_the_bits_of_4_bit_weights(checkpoint: Made, name: str, dtype: torch.dtype, lengths: list[int]) -> None:
+    _check_bits(loaded(checkpoint(name)[1], dtype, quantization="int4"), lengths, dtype, "auto")
+
+
+@pytest.mark.full
+def test_the_bits_of_weights_on_several_grids(checkpoint: Made) -> None:
+    """As in a file whose matrices have different formats: 8 bits, groups of two blocks, offsets."""
+    model = loaded(checkpoint("qwen3")[1], torch.float32)
+    random = torch.Generator().manual_seed(0)
+    for layer in model.layers.values():
+        assert isinstance(layer, Layer)
+        assert isinstance(layer.mlp, MLP)
+        for linear, bits, group, scales in (
+            (layer.attention.qkv, 8, 32, torch.float16),
+            (layer.attention.out, 4, 64, torch.float32),
+            (layer.mlp.down, 8, 32, torch.bfloat16),
+        ):
+            outputs, inputs = linear.weight.shape
+            levels = torch.randint(0, 1 << bits, (outputs, inputs), dtype=torch.uint8, generator=random)
+            numbers = torch.rand(2, outputs, -(-inputs // group), generator=random).to(scales) / 1000
+            offsets = None if bits == 8 else -numbers[1] * 8
+            split = linear.weight.split
+            linear.weight = GroupedWeight.from_levels(levels, numbers[0], offsets, split, group=group, bits=bits)
+    model.process_after_loading()
+    _check_bits(model, [1, 17, 30], torch.float32, "auto")
+
+
+def _check_bits(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) -> None:
     assert model.decode_layers is not None
     fused, fused_kv = hidden(model, lengths, dtype, kind)
     assert model.decode_layers.ticks.all(), "it ran, and every stage took time"

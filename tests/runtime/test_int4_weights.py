@@ -25,8 +25,8 @@ from orcinus.runtime import int4_weights
 from orcinus.runtime.batch_invariant import InvariantRows, invariant_rows
 from orcinus.runtime.cpu_kernels.dot_products import PORTABLE, instructions
 from orcinus.runtime.cpu_kernels.int4_levels import GROUP, quantize_int4
+from orcinus.runtime.gguf_levels import Rounded8
 from orcinus.runtime.int4_weights import Int4Weight
-from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Linear, PlainWeight
 from tests.product import part
@@ -251,9 +251,9 @@ def test_a_plan_counts_the_integers(checkpoint: Made, name: str) -> None:
     model = built.engine.executor.model  # type: ignore[attr-defined]
     linears = [module for module in model.modules() if isinstance(module, Linear)]
     *layers, head = [linear.weight for linear in linears]
-    assert isinstance(head, Int8Weight if largest_int8() == FULL else Int4Weight)
+    assert isinstance(head, Rounded8)
     assert all(isinstance(weight, Int4Weight) for weight in layers)
-    matrices = head.num_bytes + sum(each.packed.nbytes for each in layers)
+    matrices = sum(each.packed.nbytes for each in (*layers, head))
     biases = sum(2 * linear.bias.numel() for linear in linears if linear.bias is not None)
     assert built.plan.memory.weights == matrices + biases + sum(2 * each.numel() for each in model.parameters())
     assert built.resolved.quantization == "int4"

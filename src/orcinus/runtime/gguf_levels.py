@@ -18,6 +18,7 @@ from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import Split
 
 GROUP, F16 = 32, torch.float16
+AT_ONCE = 2**20  # numbers that are rounded at once: they are in float32 meanwhile
 SYMMETRIC4, OFFSET4 = GroupGrid(4, GROUP, F16), GroupGrid(4, GROUP, F16, F16)
 SYMMETRIC8, OFFSET8 = GroupGrid(8, GROUP, F16), GroupGrid(8, GROUP, F16, F16)
 Levels = tuple[Tensor, Tensor, Tensor | None]  # [outputs, inputs] in uint8; scales and offsets [outputs, groups]
@@ -90,10 +91,17 @@ def _q6_k(blocks: Tensor) -> Levels:
 
 def rounded_to_8_bits(numbers: Tensor) -> Levels:
     """Numbers `[outputs, inputs]` rounded to 8 bits, with a scale for each group. Those of Q8_0 stay as they are."""
-    padded = pad(numbers.float(), (0, -numbers.shape[1] % GROUP)).view(len(numbers), -1, GROUP)
-    scales = (padded.abs().amax(dim=2) / 127).half()
-    levels = (padded / scales.float().clamp_min(1e-36)[..., None]).round_().clamp_(-127, 127).add_(128)
-    return levels.flatten(1)[:, : numbers.shape[1]].to(torch.uint8), scales, None
+    outputs, inputs = numbers.shape
+    levels = torch.empty(outputs, inputs, dtype=torch.uint8)
+    scales = torch.empty(outputs, -(-inputs // GROUP), dtype=torch.float16)
+    step = max(1, AT_ONCE // max(1, inputs))
+    for some in (slice(first, first + step) for first in range(0, outputs, step)):
+        rows = pad(numbers[some].float(), (0, -inputs % GROUP))
+        padded = rows.view(len(rows), -1, GROUP)
+        scale = (padded.abs().amax(dim=2) / 127).half()
+        rounded = (padded / scale.float().clamp_min(1e-36)[..., None]).round_().clamp_(-127, 127).add_(128)
+        levels[some], scales[some] = rounded.flatten(1)[:, :inputs], scale
+    return levels, scales, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,17 @@ They hold what quantised files do: GGUF's Q4_0, Q4_1 and Q8_0, AWQ, GPTQ. Produc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.grouped_products import (
     BLOCK,
     TILE,
     PackedLevels,
-    multiply_grouped,
+    multiply_groups,
     pack_levels,
     packed_size,
     reads_float16,
@@ -82,4 +83,10 @@ class GroupedWeight(PackedWeight):
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x · weightᵀ + bias, with x rounded to 8 bits in blocks of 32 inputs; rounded once to the dtype of x."""
-        return multiply_grouped(x, self.packed, bias, self.shape[0])
+        out = torch.empty(len(x), self.shape[0], dtype=x.dtype)
+        multiply_groups(array(x), *self.arguments(bias), array(out))
+        return out
+
+    def arguments(self, bias: Tensor | None) -> tuple[Any, ...]:
+        """The weight and a bias, as kernels take them."""
+        return self.packed.arguments(bias)

@@ -79,8 +79,12 @@ class PanelWeight(PackedWeight):
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         out = torch.empty(len(x), self.shape[0], dtype=x.dtype)
-        panel_product(array(self._even(x)), self.panels, self.padded(bias), array(out))
+        panel_product(array(self._even(x)), *self.arguments(bias), array(out))
         return out
+
+    def arguments(self, bias: Tensor | None) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The weight and a bias, as kernels take them."""
+        return self.panels, self.padded(bias)
 
     def padded(self, bias: Tensor | None) -> NDArray[np.float32]:
         """A bias as `panel_product` takes it: a number for each output of a panel."""

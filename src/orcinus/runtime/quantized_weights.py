@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+from orcinus.runtime.gguf_levels import Rounded8
 from orcinus.runtime.int4_weights import Int4Weight
-from orcinus.runtime.int8_weights import FULL, Int8Weight, largest_int8
+from orcinus.runtime.int8_weights import Int8Weight
 from orcinus.runtime.linear_weight import LinearWeight, Quantizer
 
 
@@ -37,9 +38,6 @@ class QuantizedWeight(Quantizer, Protocol):
 QUANTIZED_WEIGHTS: Mapping[str, QuantizedWeight] = {"int8": Int8Weight, "int4": Int4Weight}
 
 
-def head_format(name: str) -> QuantizedWeight:
-    """The format of a head: 8 bits beside 4-bit layers, where CPUs multiply them fast.
-
-    That takes back a third of what four bits lose (docs/log.md).
-    """
-    return Int8Weight if name == "int4" and largest_int8() == FULL else QUANTIZED_WEIGHTS[name]
+def head_format(name: str) -> Quantizer:
+    """The format of a head: 8 bits beside 4-bit layers, which takes back a third of what four bits lose (docs/log.md)."""
+    return Rounded8 if name == "int4" else QUANTIZED_WEIGHTS[name]

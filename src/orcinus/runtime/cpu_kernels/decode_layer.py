@@ -22,7 +22,7 @@ from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
 from orcinus.runtime.cpu_kernels.gated import gated, gated_of_many
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
-from orcinus.runtime.cpu_kernels.panel_product import multiply_panels
+from orcinus.runtime.cpu_kernels.products import multiply
 from orcinus.runtime.cpu_kernels.vectors import INDEX
 
 STAGES = NORMS, QKV, HEADS, ATTENTION, OUTPUT, UP, ACTIVATION, DOWN = range(8)  # whose time is taken
@@ -78,16 +78,15 @@ def _scale(out, weight, eps, multiplier):
 
 @exact
 def decode_layer(
-    x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, qkv_bias,
-    heads, query_norm, key_norm, output, output_bias, attention_post_norm, mlp_norm, up, up_bias, activation, down, down_bias,
-    mlp_post_norm, eps, multiplier,
+    x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
+    query_norm, key_norm, output, attention_post_norm, mlp_norm, up, activation, columns, down, mlp_post_norm, eps, multiplier,
 ):  # fmt: skip
     """One layer of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
 
     Angles, slots, block tables, lengths, keys and values are those of `prepare_heads` and `decode_attention`; `ticks` `[8]`
     counts the cycles of `STAGES`. The rest are the layer's own: `attention_scalars`, weights of norms (empty: there is none),
-    panels and biases of products, the number of query heads, the activation (one of `KINDS`), the norms' eps, and the residual
-    multiplier.
+    weights of products as `multiply` takes them, the number of query heads, the activation (one of `KINDS`), the MLP's columns,
+    the norms' eps, and the residual multiplier.
     """
     rows, begin = len(x), cycles()
     normed = np.empty(x.shape, x.dtype)
@@ -96,7 +95,7 @@ def decode_layer(
 
     dim, kv_heads = kv[0].shape[3], kv[0].shape[1]
     projected = np.empty((rows, (heads + 2 * kv_heads) * dim), x.dtype)
-    multiply_panels(normed, qkv, qkv_bias, projected)
+    multiply(normed, qkv, projected)
     begin = _lap(ticks, QKV, begin)
     if projected.size >= MANY:
         prepare_many_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
@@ -107,23 +106,22 @@ def decode_layer(
     attended = np.empty((rows, heads * dim), x.dtype)
     attend_decodes(projected, kv, tables, lengths, scale, cap, reach, piece, attended)
     begin = _lap(ticks, ATTENTION, begin)
-    multiply_panels(attended, output, output_bias, delta)
+    multiply(attended, output, delta)
     begin = _lap(ticks, OUTPUT, begin)
 
     _scale(delta, attention_post_norm, eps, multiplier)
     _add_norm(x, delta, mlp_norm, eps, normed)
     begin = _lap(ticks, NORMS, begin)
 
-    width = down.shape[1] * 4 // x.itemsize  # panels hold words
-    both, one = np.empty((rows, 2 * width), x.dtype), np.empty((rows, width), x.dtype)
-    multiply_panels(normed, up, up_bias, both)
+    both, one = np.empty((rows, 2 * columns), x.dtype), np.empty((rows, columns), x.dtype)
+    multiply(normed, up, both)
     begin = _lap(ticks, UP, begin)
     if both.size >= MANY:
         gated_of_many(both, one, activation)
     else:
         gated(both, one, activation)
     begin = _lap(ticks, ACTIVATION, begin)
-    multiply_panels(one, down, down_bias, delta)
+    multiply(one, down, delta)
     begin = _lap(ticks, DOWN, begin)
     _scale(delta, mlp_post_norm, eps, multiplier)
     _lap(ticks, NORMS, begin)

@@ -43,10 +43,12 @@ from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, 
 from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
 from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
 from orcinus.runtime.cpu_kernels.vectors import fetch, has
+from orcinus.runtime.huge_pages import zeros
 
 TILE, BLOCK = 16, 32
 AHEAD = 4096  # bytes of levels that are asked for early: a page, at whose end the processor's own fetching stops
 SERIAL = 1 << 19  # multiplications of a product, below which other threads do not help
+NO_BIAS = np.empty(0, np.float32)
 ROUND = F32(3 * 2**22)  # added to a small number, it leaves the nearest integer in the lowest bits
 
 
@@ -56,6 +58,14 @@ class PackedLevels(NamedTuple):
     levels: NDArray[Any]  # [tiles, blocks, BLOCK_BYTES]: uint8 = two 4-bit levels a byte; int8 = one level
     scales: NDArray[Any]  # [tiles, groups, TILE]: bfloat16 as uint16, float16 as int16, or float32
     offsets: NDArray[Any] | None  # the same
+
+    def arguments(self, bias: Tensor | None) -> tuple[Any, ...]:
+        """The weight and its bias, as `multiply_groups` takes them."""
+        middle = 128 if self.levels.dtype == np.int8 else 8
+        times = 1 if self.offsets is not None else -middle  # the weights' middle is subtracted where there are no offsets
+        blocks, groups = self.levels.shape[1], self.scales.shape[1]
+        each = None if blocks == groups else blocks // groups  # None has its own compiled kernel
+        return *self, each, times, torch.get_num_threads(), NO_BIAS if bias is None else array(bias)
 
     @property
     def nbytes(self) -> int:
@@ -319,23 +329,16 @@ def _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out,
         _multiply_tiles(first, last, levels, scales, offsets, *quantized, each, bias, out)
 
 
-_multiply, _multiply_on_all_threads = keep_compiled(_multiply), keep_compiled(_multiply_on_all_threads)
-
-
-def multiply_grouped(x: Tensor, packed: PackedLevels, bias: Tensor | None, outputs: int) -> Tensor:
-    """x · weightᵀ + bias, `[rows, inputs]` -> `[rows, outputs]`, rounded once to the dtype of x."""
-    out = torch.empty(len(x), outputs, dtype=x.dtype)
-    target = array(out)
-    added = np.empty(0, target.dtype) if bias is None else array(bias)
-    middle = 128 if packed.levels.dtype == np.int8 else 8
-    times = 1 if packed.offsets is not None else -middle  # the weights' middle is subtracted where there are no offsets
-    blocks, groups = packed.levels.shape[1], packed.scales.shape[1]
-    each = None if blocks == groups else blocks // groups  # None has its own compiled kernel
-    if x.numel() * outputs < SERIAL:
-        _multiply(array(x), *packed, each, times, added, target)
+@exact
+def multiply_groups(x, levels, scales, offsets, each, times, threads, bias, out):
+    """`out` `[rows, outputs]` = x `[rows, inputs]` · weightᵀ + bias, rounded once; see `PackedLevels.arguments`."""
+    if x.size * out.shape[1] < SERIAL:
+        _multiply(x, levels, scales, offsets, each, times, bias, out)
     else:
-        _multiply_on_all_threads(array(x), *packed, each, times, added, target, torch.get_num_threads())
-    return out
+        _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out, threads)
+
+
+multiply_groups = keep_compiled(multiply_groups)
 
 
 # Packing
@@ -352,7 +355,7 @@ def pack_levels(levels: Tensor, scales: Tensor, offsets: Tensor | None, group: i
     padded = torch.full((tiles * TILE, blocks * BLOCK), 1 << bits - 1, dtype=torch.uint8)
     padded[:outputs, :inputs] = levels
     loads = padded.view(tiles, TILE, blocks, 8, 4).permute(0, 2, 3, 1, 4)  # [tiles, blocks, 8, TILE, 4]
-    stored = torch.empty(tiles, blocks, bits * TILE * BLOCK // 8, dtype=torch.int8 if bits == 8 else torch.uint8)
+    stored = zeros((tiles, blocks, bits * TILE * BLOCK // 8), torch.int8 if bits == 8 else torch.uint8)
     if bits == 8:
         stored.view(torch.uint8).view(tiles, blocks, 8, TILE, 4).copy_(loads)
     else:
@@ -365,7 +368,8 @@ def _pack_groups(numbers: Tensor, tiles: int) -> NDArray[Any]:
     """Scales or offsets `[outputs, groups]` by tiles."""
     padded = torch.zeros(tiles * TILE, numbers.shape[1], dtype=numbers.dtype)
     padded[: len(numbers)] = numbers
-    stored = padded.view(tiles, TILE, -1).transpose(1, 2).contiguous()
+    stored = zeros((tiles, numbers.shape[1], TILE), numbers.dtype)
+    stored.copy_(padded.view(tiles, TILE, -1).transpose(1, 2))
     return stored.view(torch.int16).numpy() if stored.dtype is torch.float16 else array(stored)
 
 

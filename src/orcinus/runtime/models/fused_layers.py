@@ -20,6 +20,7 @@ from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layer
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.gated import KINDS
 from orcinus.runtime.cpu_kernels.operators import CpuOperators
+from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models.layer import Layer, RMSNorm, SelfAttention
 from orcinus.runtime.models.linear import Linear
@@ -81,14 +82,15 @@ def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
     heads = attention.heads.num_heads, _weight(attention.q_norm, dtype), _weight(attention.k_norm, dtype)
     return (
         _weight(layer.attention_norm, dtype),
-        *_panels(attention.qkv),
+        _product(attention.qkv),
         *heads,
-        *_panels(attention.out),
+        _product(attention.out),
         _weight(layer.attention_post_norm, dtype),
         _weight(layer.mlp_norm, dtype),
-        *_panels(mlp.up),
+        _product(mlp.up),
         KINDS[mlp.activation],
-        *_panels(mlp.down),
+        mlp.down.weight.shape[1],
+        _product(mlp.down),
         _weight(layer.mlp_post_norm, dtype),
         np.float32(spec.norm_eps),
         np.float32(layer.multiplier),
@@ -108,17 +110,21 @@ def _is_known(layer: Layer) -> bool:
         return False
     linears = attention.qkv, attention.out, mlp.up, mlp.down
     ours = type(attention.attend) is CpuAttention and type(mlp.operators) is CpuOperators
-    return ours and mlp.gated and mlp.activation in KINDS and all(map(_has_panels, linears))
+    return ours and mlp.gated and mlp.activation in KINDS and all(map(_has_kernel, linears))
 
 
-def _has_panels(linear: Linear) -> bool:
+def _has_kernel(linear: Linear) -> bool:
+    """Whether kernels can multiply a layer's weight."""
     weight = linear.weight
-    return isinstance(weight, PanelWeight) and not (weight.dtype is torch.bfloat16 and weight.shape[1] % 2)
+    if isinstance(weight, PanelWeight):
+        return weight.dtype is torch.float32 or weight.shape[1] % 2 == 0
+    return isinstance(weight, GroupedWeight)
 
 
-def _panels(linear: Linear) -> tuple[Array, Array]:
-    assert isinstance(linear.weight, PanelWeight)
-    return linear.weight.panels, linear.weight.padded(linear.bias)
+def _product(linear: Linear) -> tuple[Any, ...]:
+    """A layer's weight and bias, as `multiply` takes them."""
+    assert isinstance(linear.weight, PanelWeight | GroupedWeight), "as `can_fuse` found"
+    return linear.weight.arguments(linear.bias)
 
 
 def _weight(norm: object, dtype: torch.dtype) -> Array:
