@@ -96,7 +96,7 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
         **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, attn_logit_softcapping=3.0, final_logit_softcapping=5.0
     ),
     "gemma3": lambda: hf.Gemma3TextConfig(
-        **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, rope_parameters=TWO_ROPES
+        **BASE | ALTERNATING, head_dim=20, query_pre_attn_scalar=11, rope_parameters=TWO_ROPES, attn_logit_softcapping=3.0
     ),
     "gemma3-with-images": lambda: hf.Gemma3Config(
         text_config=MORE_CONFIGS["gemma3"]().to_dict(), vision_config=IMAGES, mm_tokens_per_image=4, **IMAGE_TOKENS
@@ -106,6 +106,7 @@ MORE_CONFIGS: dict[str, Callable[[], Any]] = {
         **WIDE, sliding_window=11, original_max_position_embeddings=64, rope_parameters=LONG_ROPE
     ),
     "phi2": lambda: hf.PhiConfig(**BASE, partial_rotary_factor=0.5),
+    "phi2-tied": lambda: hf.PhiConfig(**BASE, partial_rotary_factor=0.5, tie_word_embeddings=True),
     "gpt-neox": lambda: hf.GPTNeoXConfig(**ALIKE, rotary_pct=0.25),
     "gpt-neox-one-after-the-other": lambda: hf.GPTNeoXConfig(**ALIKE, rotary_pct=0.5, use_parallel_residual=False),
     "olmo": lambda: hf.OlmoConfig(**BASE, clip_qkv=0.7),

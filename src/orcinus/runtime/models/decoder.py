@@ -109,8 +109,9 @@ class Decoder(nn.Module):
 
     def num_bytes(self, *, prepacked: bool) -> int:
         """Bytes of the weights; a prepacked or quantised model holds a tied embedding twice."""
-        twice = self.head.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
-        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
+        head = self.head if self._shares_embedding else None
+        own = 0 if head is None else head.num_bytes - (0 if prepacked else head.weight.num_bytes)
+        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + own
 
     def decode_bytes(self, requests: int) -> int:
         """Bytes of the weights that an iteration of so many decodes reads: all but embeddings.
@@ -134,6 +135,8 @@ class Decoder(nn.Module):
         for name, module in self.named_modules():
             own = linears[name].tensors() if name in linears else dict(module.named_parameters(recurse=False))
             found |= {f"{name}.{kind}": tensor.data for kind, tensor in own.items()}
+        if self._shares_embedding and self.head is not None and self.head.bias is not None:
+            found["head.bias"] = self.head.bias  # the embedding has none
         return found
 
     def part(self, name: str, part: int | None) -> Tensor:

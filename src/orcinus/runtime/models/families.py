@@ -44,7 +44,7 @@ GEMMA: Switches = {
     "embedding_multiplier": lambda config: config.hidden_size**0.5,
     **ATTENTION_BIAS,
 }
-SOFT_CAPS: Switches = {"soft_cap": Field("attn_logit_softcapping"), "logit_soft_cap": Field("final_logit_softcapping")}
+LOGIT_SOFT_CAP: Switches = {"logit_soft_cap": Field("final_logit_softcapping")}
 
 
 def _gpt2_scales(config: Any) -> tuple[float, ...]:
@@ -85,7 +85,7 @@ GEMMA3: Switches = {
     "required": {"use_bidirectional_attention": False},
     "reads": ("query_pre_attn_scalar",),
     **GEMMA,
-    **SOFT_CAPS,
+    **LOGIT_SOFT_CAP,  # that of attention is a field of its configs, and its attention has none: norms took its place
 }
 
 ARCHITECTURES: dict[str, Family] = {
@@ -116,9 +116,10 @@ ARCHITECTURES: dict[str, Family] = {
         norm_outputs=True,
         windows=windows,
         scales=_gemma_scales,
+        soft_cap=Field("attn_logit_softcapping"),
         reads=("query_pre_attn_scalar",),
         **GEMMA,
-        **SOFT_CAPS,
+        **LOGIT_SOFT_CAP,
     ),
     "Gemma3ForCausalLM": row("gemma3_text", "Gemma3TextModel", "Gemma 3 270M and 1B", SANDWICH, **GEMMA3),
     "Gemma3ForConditionalGeneration": row(
