@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orcinus.cli import main as command_line
-from orcinus.errors import ConfigError, cause, one_line
+from orcinus.errors import ConfigError, OrcinusError, cause, one_line
 from orcinus.parent import describe_exit
 from tests.commands import orcinus
 
@@ -55,7 +55,7 @@ def test_one_without_a_message_tells_that_of_the_one_before() -> None:
 
 def test_a_message_alone_and_never_nothing() -> None:
     assert one_line(ConfigError("choose another")) == "choose another"
-    assert one_line(ConfigError("two\n  lines\n")) == "two lines"
+    assert one_line(OrcinusError("two\n  lines\n")) == "two lines"
     assert one_line(raised(ConfigError())).startswith("ConfigError in in_here")
     assert one_line(TimeoutError()) == "TimeoutError"
 

@@ -37,7 +37,13 @@ class OrcinusError(Exception):
 
 
 class ConfigError(OrcinusError, ValueError):
-    """The engine was asked for something that cannot be built."""
+    """The engine was asked for something that cannot be built.
+
+    Its message is one line whatever it quotes: names in a file may hold newlines or a terminal's control characters.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message))
 
 
 class ModelError(ConfigError):
@@ -101,6 +107,14 @@ def cause(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """An exception's message in one line; its `cause` if it has none."""
     return _message(error) or cause(error)
+
+
+def unreadable(error: Exception, mend: str = "") -> str:
+    """Why a file cannot be read, and what to do: `mend`, unless this user may not read it."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror or error}: give this user the right to read it"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return f"{reason}; {mend}" if mend else reason
 
 
 def _message(error: BaseException, lines: int | None = None) -> str:

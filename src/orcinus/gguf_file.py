@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orcinus.errors import ModelError, shown
+from orcinus.errors import ModelError, shown, unreadable
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 MOST_HEADER_BYTES = 128 * 2**20  # a vocabulary of 262,144 tokens has 10 MiB
@@ -187,7 +187,7 @@ def _stat(path: Path) -> Any:
     try:
         return path.stat()
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise ModelError(f"{path} cannot be read: {unreadable(error)}") from None
 
 
 def _read_part(path: Path) -> GgufFile:
@@ -204,7 +204,7 @@ def _read_once(path: Path, size: int, _modified: int) -> GgufFile:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _parse(path, data, size)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise ModelError(f"{path} cannot be read: {unreadable(error)}") from None
 
 
 def _check_start(path: Path, start: bytes) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orcinus.errors import ModelError, one_line
+from orcinus.errors import ModelError, one_line, unreadable
 from orcinus.gguf_config import gguf_config
 from orcinus.gguf_file import is_gguf, read_gguf
 
@@ -63,7 +63,7 @@ def read_object(file: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     try:
         found = json.loads(file.read_bytes())
     except OSError as error:
-        raise ModelError(f"{where} cannot be read: {error.strerror or error}") from None
+        raise ModelError(f"{where} cannot be read: {unreadable(error)}") from None
     except RecursionError:
         raise ModelError(f"{where} is not a JSON object that can be read: it is nested too deeply") from None
     except ValueError as error:
@@ -78,15 +78,29 @@ def read_optional(file: Path) -> dict[str, Any]:
     return read_object(file) if os.path.lexists(file) else {}
 
 
+def check_folder(folder: Path) -> None:
+    """Raise `ModelError` if this user may not look for files in a folder."""
+    try:
+        os.lstat(folder / CONFIG)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read: {unreadable(error)}") from None
+
+
 def check_file(file: Path, most_bytes: int) -> None:
     """Raise `ModelError` unless it is a file of at most `most_bytes`."""
     where = f"{file.name} in {file.parent}"
     try:
         size = file.stat().st_size
     except OSError as error:
-        raise ModelError(f"{where} cannot be read: {error.strerror or error}") from None
+        raise ModelError(f"{where} cannot be read: {unreadable(error)}") from None
     if not file.is_file():
         raise ModelError(f"{where} is not a file: download the model again")
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise ModelError(f"{where} cannot be read: {unreadable(error)}") from None
     if size > most_bytes:
         raise ModelError(f"{where} has {size} bytes, and at most {most_bytes} are read: download the model again")
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.checkpoints import save
+from tests.checkpoints import edited, save
 from tests.commands import Done, orcinus
 from tests.fake_hub import Hub, Repository, files_of, running
 from tests.gpus import MIB, pretend_gpu
@@ -67,6 +67,20 @@ def test_a_plan_in_words() -> None:
     for words in ("4.0 M parameters", "weights", "5120 bytes", "8 (the batch takes 2)", "GB/s", "It fits."):
         assert words in done.stdout
     assert done.stderr == ""
+
+
+def test_a_plan_reads_the_files_of_texts_as_an_engine_does(checkpoint: Made, tmp_path: Path) -> None:
+    folder = edited(checkpoint("llama2")[1], tmp_path / "model")
+    assert plan(str(folder))["has_tokenizer"] is False
+    assert "none: it takes token ids from Python, and cannot be served" in orcinus("plan", str(folder)).stdout
+    for name in ("generation_config.json", "tokenizer.json"):
+        (folder / name).write_text("{")
+        done = orcinus("plan", str(folder))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert name.partition(".")[0] in done.stderr
+        (folder / name).unlink()
+    for empty in ([""], ["--model", ""]):  # as from a variable without a value
+        assert "no config.json in .: this is not a model folder" in orcinus("plan", *empty).stderr
 
 
 def test_a_plan_as_json_for_a_folder_given_in_either_way(checkpoint: Made) -> None:

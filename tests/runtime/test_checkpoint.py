@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from tests.checkpoints import CONFIGS, save
 
 Made = Callable[[str], tuple[Any, Path]]
 GREEDY = SamplingParams(max_tokens=6, temperature=0)
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -136,6 +140,12 @@ def test_a_tied_head_that_was_saved_as_well_is_no_surprise(folder: Path) -> None
             "I8, and config.json does not say",
         ),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer .* cannot be read"),
+        (lambda f: [file.unlink() for file in f.iterdir()], "no config.json in .*: this is not a model folder"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "consolidated.safetensors"),
+            "missing .*; it holds consolidated.safetensors, and weights are read from model.safetensors, or from",
+        ),
+        (lambda f: edit_weights(f, lambda t: t.update({"a\n\x1b[1mb": torch.zeros(1)})), r"does not have: a\\n\\x1b\[1mb$"),
     ],
 )
 def test_damage_is_named_in_one_line(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
@@ -143,6 +153,34 @@ def test_damage_is_named_in_one_line(folder: Path, damage: Callable[[Path], Any]
     with pytest.raises(ModelError, match=message) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+
+
+@contextmanager
+def as_a_user() -> Iterator[None]:
+    """As a user whom rights bind, for file systems."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.mark.parametrize("name", ["", "config.json", "model.safetensors", "tokenizer.json", "generation_config.json"])
+def test_what_a_user_may_not_read_is_no_damage(checkpoint: Made, name: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        folder = Path(shutil.copytree(checkpoint("qwen3")[1], Path(place) / "model"))
+        if name == "tokenizer.json":
+            (folder / name).touch()
+        for file in folder.iterdir():
+            file.chmod(0o644)
+        (folder / name).chmod(0)
+        with as_a_user(), pytest.raises(ModelError, match="cannot be read: Permission denied: give this user the right") as caught:
+            load(folder)
+        (folder / name).chmod(0o755)
+    assert str(caught.value).startswith((f"{folder / name} ", f"{name} in {folder} "))
 
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:

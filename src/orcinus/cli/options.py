@@ -53,7 +53,7 @@ def _config_of_named_model(**options: Any) -> EngineConfig:
     named, flagged = options.pop(NAMED), options["model"]
     if None not in (named, flagged) and named != flagged:
         raise ConfigError(f"two models were given, {named} and --model {flagged}: leave one of them out")
-    return EngineConfig(**options | {"model": named or flagged})
+    return EngineConfig(**options | {"model": flagged if named is None else named})
 
 
 def takes(argument: str, kind: type, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -36,13 +36,28 @@ def plan(
     from orcinus.plan import make_plan
 
     made = make_plan(config, known=True)
+    has_text = _read_text(made)
     speeds = measure(made) if made.fits else None
     if as_json:
-        print(json.dumps(_record(made, speeds)))
+        print(json.dumps(_record(made, speeds) | {"has_tokenizer": has_text}))
     else:
-        _print(made, speeds)
+        _print(made, speeds, has_text)
     if not made.fits:
         raise typer.Exit(1)
+
+
+def _read_text(plan: Any) -> bool | None:
+    """Whether the model has a tokenizer; None if its files are still to be downloaded.
+
+    Raises `ModelError` if tokenizer or sampling defaults cannot be read, as an engine would.
+    """
+    from orcinus.text.generation_config import default_params
+    from orcinus.text.tokenizer import load_tokenizer
+
+    if plan.model.shape_only or not plan.model.complete or plan.config.load_format == "dummy":
+        return None
+    default_params(plan.model.checkpoint.folder)
+    return load_tokenizer(plan.model.checkpoint.folder) is not None
 
 
 def _sequences(plan: Any) -> list[tuple[int, int]]:
@@ -102,9 +117,9 @@ def _rank(plan: Any, sizes: Any) -> dict[str, Any]:
     }
 
 
-def _print(plan: Any, speeds: Any) -> None:
+def _print(plan: Any, speeds: Any, has_text: bool | None) -> None:
     table = Table.grid(padding=(0, 2))
-    sections = [("model", _model(plan)), ("memory", memory_rows(plan)), ("requests at once", _at_once(plan))]
+    sections = [("model", [*_model(plan), *_no_text(has_text)]), ("memory", memory_rows(plan)), ("requests at once", _at_once(plan))]
     if plan.mesh.size > 1:
         sections.insert(1, ("ranks", _ranks(plan)))
     if speeds is not None:
@@ -161,6 +176,10 @@ def _model(plan: Any) -> list[tuple[str, str]]:
         *([("adapters", _adapters(plan))] if resolved.adapters else []),
         *(("note", note) for note in resolved.notes),
     ]
+
+
+def _no_text(has_text: bool | None) -> list[tuple[str, str]]:
+    return [("tokenizer", "none: it takes token ids from Python, and cannot be served")] if has_text is False else []
 
 
 def _adapters(plan: Any) -> str:

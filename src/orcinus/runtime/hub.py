@@ -17,9 +17,9 @@ from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from orcinus.errors import ModelError, shown
+from orcinus.errors import ModelError, shown, unreadable
 from orcinus.gguf_file import PART, gguf_in, is_gguf
-from orcinus.model_config import CONFIG
+from orcinus.model_config import CONFIG, check_folder, read_config
 from orcinus.runtime.hub_bytes import SILENT, count_bytes
 from orcinus.runtime.hub_errors import hub_errors, unreachable
 from orcinus.runtime.weight_files import TensorHeader, read_headers, some, weight_names
@@ -76,12 +76,13 @@ def find_model(
 
 def find_adapter(path: str) -> Path:
     """The folder of a LoRA adapter: a local one, or a hub repository's, downloaded. Raises `ModelError` if there is none."""
-    try:
-        found: Path | Repository | None = locate(path, None)
-    except ModelError:
-        found = None
-    if isinstance(found, Path) and found.is_dir():
-        return found
+    folder = Path(os.path.expanduser(path))
+    if os.path.isdir(folder):
+        check_folder(folder)
+        return folder
+    found = None
+    with suppress(ModelError):
+        found = locate(path, None)
     if not isinstance(found, Repository) or found.gguf is not None:
         raise ModelError(
             f"no adapter at {shown(path)}: give a folder in which peft saved one, or a hub repository like OWNER/NAME"
@@ -113,6 +114,7 @@ def find_headers(model: str | Path, revision: str | None = None) -> tuple[Path, 
     """
     found = locate(model, revision)
     if isinstance(found, Path):
+        read_config(found)  # a folder without it is no model's, whatever it lacks besides
         return found, read_headers(found)
     with hub_errors(str(found), found.revision):
         return _download_headers(found)
@@ -149,10 +151,11 @@ def locate(model: str | Path, revision: str | None) -> Path | Repository:
     try:
         is_folder, exists = folder.is_dir(), folder.exists()
     except OSError as error:  # error of a parent folder, or of the name
-        raise ModelError(f"{shown(str(model))} cannot be read: {error.strerror}") from None
+        raise ModelError(f"{shown(str(model))} cannot be read: {unreadable(error)}") from None
     if is_folder:
         if revision is not None:
             raise ModelError(f"{model} is a folder, which has no revision {revision}: leave the revision out")
+        check_folder(folder)
         return gguf_in(folder) or folder
     if exists:
         if not is_gguf(folder):

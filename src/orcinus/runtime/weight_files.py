@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from orcinus.errors import ModelError, one_line
+from orcinus.errors import ModelError, unreadable
 from orcinus.gguf_file import TYPES, is_gguf, read_gguf
 from orcinus.model_config import MIB, read_object, shown
 
@@ -158,9 +158,16 @@ def weight_files(folder: Path) -> list[Path]:
     shards = weight_names(folder)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
-        hint = "convert its .bin files to safetensors first" if list(folder.glob("*.bin")) else "download it again"
-        raise ModelError(f"weight files are missing in {folder}: {some(missing)}; {hint}")
+        raise ModelError(f"weight files are missing in {folder}: {some(missing)}; {_hint(folder, shards)}")
     return [folder / shard for shard in shards]
+
+
+def _hint(folder: Path, wanted: Sequence[str]) -> str:
+    """What to do where weight files are missing."""
+    others = sorted(file.name for file in folder.glob("*.safetensors") if file.name not in wanted)
+    if others and wanted == [SINGLE]:
+        return f"it holds {some(others)}, and weights are read from {SINGLE}, or from the files that {INDEX} names"
+    return "convert its .bin files to safetensors first" if any(folder.glob("*.bin")) else "download it again"
 
 
 def weight_names(folder: Path) -> list[str]:
@@ -205,4 +212,4 @@ def _check_header(file: Path) -> None:
 
 
 def _unreadable(file: Path, error: Exception) -> ModelError:
-    return ModelError(f"{file} cannot be read: {one_line(error)}; download it again")
+    return ModelError(f"{file} cannot be read: {unreadable(error, 'download it again')}")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from orcinus.errors import ConfigError
+from orcinus.model_config import read_config
 from orcinus.runtime.hub import find_model
 from orcinus.serve.engines import adapters_of
 from orcinus.serve.request_processor import RequestProcessor
@@ -14,6 +15,7 @@ from orcinus.serve.service import Service
 from orcinus.sim.live_config import LiveConfig
 from orcinus.text.generation_config import default_params
 from orcinus.text.tokenizer import load_tokenizer
+from orcinus.text.tokenizer_files import has_tokenizer
 from orcinus.tiny import MODEL_DIR
 
 
@@ -30,6 +32,8 @@ async def open_service(service: Service) -> None:
     local = MODEL_DIR if asked is None else Path(asked)
     if local.exists():
         local = find_model(local)
+        read_config(local)  # without one it is no model
+        _check_tokenizer(exists=has_tokenizer(local), folder=local)  # before an engine takes memory
     early = run(None, load_tokenizer, local) if local.exists() else None  # while the engines load
     if early is not None:  # if both fail, the engine's error is reported
         early.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -37,8 +41,8 @@ async def open_service(service: Service) -> None:
     rest = partial(find_model, str(asked), revision, commit=ready.revision, weights=False)  # an engine has the weights
     folder = local if early is not None else await run(None, rest)
     tokenizer = await (early or run(None, load_tokenizer, folder))
-    if tokenizer is None:
-        raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")
+    _check_tokenizer(exists=tokenizer is not None, folder=folder)
+    assert tokenizer is not None
     replicas.streams.tokenizer = tokenizer
     _ = tokenizer.longest_token  # one pass over the whole vocabulary
     processor = RequestProcessor(
@@ -48,3 +52,8 @@ async def open_service(service: Service) -> None:
         tool_call_parser=service.config.tool_call_parser,
     )
     service.open(processor)
+
+
+def _check_tokenizer(*, exists: bool, folder: Path) -> None:
+    if not exists:
+        raise ConfigError(f"the model in {folder} has no tokenizer: it can be used from Python, but not served")

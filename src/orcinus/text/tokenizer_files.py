@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.disk_cache import DiskCache
-from orcinus.errors import ModelError, one_line
+from orcinus.errors import ModelError, unreadable
 from orcinus.gguf_file import is_gguf, read_gguf
 from orcinus.model_config import MIB, check_file, read_config, read_optional
 from orcinus.text import fast_tokenizer, pattern_process, patterns
 from orcinus.text.fast_tokenizer import FastTokenizer, TokenizerFacts
-from orcinus.text.gguf_tokenizer import gguf_tokenizer
+from orcinus.text.gguf_tokenizer import KIND, gguf_tokenizer
 from orcinus.text.patterns import check_patterns, is_panic
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # any of them makes a tokenizer
@@ -42,6 +42,13 @@ KEPT = DiskCache(
 )
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model folder or GGUF file holds a tokenizer, readable or not."""
+    if is_gguf(folder):
+        return read_gguf(folder).get(KIND, str) is not None
+    return any(os.path.lexists(folder / name) for name in VOCABULARIES)
+
+
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder or GGUF file, with the interface that transformers gives it; None if it holds none.
 
@@ -49,7 +56,7 @@ def read_tokenizer(folder: Path) -> Any:
     """
     if is_gguf(folder):
         return _read_gguf_tokenizer(folder)
-    if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
+    if not has_tokenizer(folder):
         return None
     _check_files(folder)
     question = _contents(folder)
@@ -64,7 +71,7 @@ def read_tokenizer(folder: Path) -> Any:
     except BaseException as error:  # the tokenizers library raises bare Exception, and panics
         if not isinstance(error, Exception) and not is_panic(error):
             raise
-        raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(error)}") from error
+        raise ModelError(f"the tokenizer in {folder} cannot be read: {unreadable(error)}") from error
     if facts is None:
         tokenizer.model_max_length = sys.maxsize  # the engine has its own limit and says so; no warning is needed before that
         return tokenizer
@@ -82,7 +89,7 @@ def _read_gguf_tokenizer(file: Path) -> FastTokenizer | None:
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
-        raise ModelError(f"the tokenizer in {file} cannot be read: {one_line(error)}") from error
+        raise ModelError(f"the tokenizer in {file} cannot be read: {unreadable(error)}") from error
 
 
 def _check_files(folder: Path) -> None:
