@@ -109,7 +109,7 @@ def one_line(error: BaseException) -> str:
     return _message(error) or cause(error)
 
 
-def unreadable(error: Exception, mend: str = "") -> str:
+def unreadable(error: BaseException, mend: str = "") -> str:
     """Why a file cannot be read, and what to do: `mend`, unless this user may not read it."""
     if isinstance(error, PermissionError):
         return f"{error.strerror or error}: give this user the right to read it"

@@ -177,7 +177,10 @@ def test_what_a_user_may_not_read_is_no_damage(checkpoint: Made, name: str) -> N
         for file in folder.iterdir():
             file.chmod(0o644)
         (folder / name).chmod(0)
-        with as_a_user(), pytest.raises(ModelError, match="cannot be read: Permission denied: give this user the right") as caught:
+        with (
+            as_a_user(),
+            pytest.raises(ModelError, match="cannot be read: Permission denied: give this user the right") as caught,
+        ):
             load(folder)
         (folder / name).chmod(0o755)
     assert str(caught.value).startswith((f"{folder / name} ", f"{name} in {folder} "))

@@ -119,7 +119,11 @@ def _rank(plan: Any, sizes: Any) -> dict[str, Any]:
 
 def _print(plan: Any, speeds: Any, has_text: bool | None) -> None:
     table = Table.grid(padding=(0, 2))
-    sections = [("model", [*_model(plan), *_no_text(has_text)]), ("memory", memory_rows(plan)), ("requests at once", _at_once(plan))]
+    sections = [
+        ("model", [*_model(plan), *_no_text(has_text)]),
+        ("memory", memory_rows(plan)),
+        ("requests at once", _at_once(plan)),
+    ]
     if plan.mesh.size > 1:
         sections.insert(1, ("ranks", _ranks(plan)))
     if speeds is not None:
