@@ -175,6 +175,16 @@ def test_zero_points_that_nothing_announced_end_the_load(wide: Path, tmp_path: P
 
 
 @INT8
+def test_quantised_routers_are_dequantised(checkpoint: Made, tmp_path: Path) -> None:
+    quantised, rounded = write(checkpoint("qwen2-moe")[1], tmp_path, INTEGERS["w8a8"])
+    model, expected = loaded(quantised), matrices(loaded(rounded))
+    plain = [name for name, linear in model.linears().items() if not isinstance(linear.weight, Int8Weight)]
+    assert {name.rpartition(".")[2] for name in plain} == {"head", "router", "shared_gate"}
+    for layer, found in matrices(model).items():
+        torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-6)
+
+
+@INT8
 def test_a_layer_with_a_plain_part_is_plain(checkpoint: Made, tmp_path: Path) -> None:
     quantised, rounded = write(checkpoint("llama2")[1], tmp_path, INTEGERS["w8a8"], plain="1.self_attn.k_proj")
     model, expected = loaded(quantised), matrices(loaded(rounded))

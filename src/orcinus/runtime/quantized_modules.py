@@ -16,6 +16,7 @@ from orcinus.errors import ModelError
 from orcinus.runtime.linear_weight import LayerFormats
 from orcinus.runtime.models import Decoder, Family
 from orcinus.runtime.models.family import Place
+from orcinus.runtime.models.mixture import UNQUANTIZED
 from orcinus.runtime.quant_methods.layout import CodeLayout, Grid, check_module
 from orcinus.runtime.quant_methods.scheme import Scheme
 from orcinus.runtime.quantized_tensor import QuantizedTensor, StoredNumbers
@@ -39,7 +40,7 @@ class QuantizedModule:
     shape: tuple[int, int]
     kinds: tuple[str, ...]  # its tensors, by the last part of their names
     place: Place
-    layer: str | None  # the decoder's linear layer that it fills, or a part of; None: an embedding or a head
+    layer: str | None  # the decoder's linear layer that it fills, or a part of; None: an embedding, a head or a router
     scales: str  # their dtype
     kept: StoredFormat | None = None  # in which its layer keeps the integers; None: they are dequantised
 
@@ -152,7 +153,7 @@ def find_modules(
         shape = _shape(outline.part(place.parameter, place.part))
         own = check_module(name, layout, headers, shape)
         layer = place.parameter.removesuffix(".weight")
-        of_layer = layer if layer in linears and layer != "head" else None
+        of_layer = layer if layer in linears and layer.rpartition(".")[2] not in ("head", *UNQUANTIZED) else None
         modules[name] = QuantizedModule(layout, shape, own, place, of_layer, headers[layout.scale].dtype)
         if "bias" in headers and f"{layer}.bias" not in tensors:
             zeros.append(f"{name}.bias")

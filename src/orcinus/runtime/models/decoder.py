@@ -65,8 +65,8 @@ class Decoder(nn.Module):
         mine = make.split(split)
         embedding = PlainWeight(self.embed.weight.data, mine) if spec.tied and self.embed else None
         weight = make.to_quantize(embedding) if embedding else make.weight("head", (mine.size, spec.hidden_size), mine)
-        bias = make.empty(mine.size).data if spec.head_bias else None
-        return Linear(weight, bias, Shards.of(split, self.place))
+        bias = make.empty(mine.size) if spec.head_bias else None  # a parameter of a tied head, which is among no layers
+        return Linear(weight, bias if bias is None or embedding else bias.data, Shards.of(split, self.place))
 
     @property
     def heads(self) -> Heads:
@@ -109,9 +109,8 @@ class Decoder(nn.Module):
 
     def num_bytes(self, *, prepacked: bool) -> int:
         """Bytes of the weights; a prepacked or quantised model holds a tied embedding twice."""
-        head = self.head if self._shares_embedding else None
-        own = 0 if head is None else head.num_bytes - (0 if prepacked else head.weight.num_bytes)
-        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + own
+        twice = self.head.weight.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
+        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
 
     def decode_bytes(self, requests: int) -> int:
         """Bytes of the weights that an iteration of so many decodes reads: all but embeddings.
@@ -135,8 +134,6 @@ class Decoder(nn.Module):
         for name, module in self.named_modules():
             own = linears[name].tensors() if name in linears else dict(module.named_parameters(recurse=False))
             found |= {f"{name}.{kind}": tensor.data for kind, tensor in own.items()}
-        if self._shares_embedding and self.head is not None and self.head.bias is not None:
-            found["head.bias"] = self.head.bias  # the embedding has none
         return found
 
     def part(self, name: str, part: int | None) -> Tensor:

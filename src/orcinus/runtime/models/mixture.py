@@ -28,13 +28,15 @@ from orcinus.runtime.parallel.collectives import ALONE
 from orcinus.runtime.parallel.mesh import WHOLE
 
 PLAIN_LINEARS = (".router", ".shared_gate")  # which are not quantised
+UNQUANTIZED = ("router", "shared_gate")  # layers whose scores choose or weigh experts: rounded ones may choose others
 ROWS = 2**9  # of experts' products at a time: few calls for a batch of decodes, and copies of a prompt's tokens stay in a cache
 
 
 class Mixture(nn.Module):
     """A rank's experts, the router, and its part of the shared MLP.
 
-    The router is not quantised: it is small, and a rounded score may choose another expert.
+    The router is not quantised: it is small, and a rounded score may choose another expert. A checkpoint's that is quantised is
+    dequantised.
     """
 
     def __init__(self, spec: DecoderSpec, mixture: MixtureSpec, make: Factory) -> None:
