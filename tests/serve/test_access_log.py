@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from orcinus.errors import ConfigError
 from orcinus.serve.access_log import AccessLog
 from tests.serve.in_process import serving_in_process
+from tests.waiting import wait_until
 
 
 class Disk:
@@ -50,3 +54,53 @@ def test_a_server_whose_access_log_is_full_serves_on(caplog: pytest.LogCaptureFi
         for _ in range(4):
             assert server.http.get("/v1/models").status_code == 200
     assert caplog.messages == ["cannot write the access log /dev/full: No space left on device; lines are lost until it can be"]
+
+
+def test_a_log_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = AccessLog(str(path))
+    log.write({"request": 0})
+    path.rename(tmp_path / "log.1")
+    log.write({"request": 1})
+    assert log.reopen()
+    log.write({"request": 2})
+    assert [json.loads(line)["request"] for line in (tmp_path / "log.1").read_text().splitlines()] == [0, 1]
+    log.close()
+    assert json.loads(path.read_text()) == {"request": 2}
+
+
+def test_one_that_cannot_be_opened_stays_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = AccessLog(str(folder / "log"))
+    folder.rename(tmp_path / "old")
+    assert not log.reopen()
+    log.write({"request": 0})
+    log.close()
+    assert json.loads((tmp_path / "old" / "log").read_text()) == {"request": 0}
+    assert caplog.messages == [f"the access log stays as it was: cannot open {folder / 'log'}: No such file or directory"]
+
+
+def test_a_pipe_and_standard_error_stay_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for where in (str(tmp_path / "pipe"), "-"):
+        with closing(AccessLog(where)) as log:
+            assert not log.reopen(), "a pipe would wait for a reader"
+    os.close(reader)
+
+
+def test_under_nohup_sighup_only_reads_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A server that is told to outlive its terminal does, whether or not there is one."""
+    path, before = tmp_path / "log", signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serving_in_process("--simulate", "opt-13b", "--access-log", str(path)) as server:
+            server.http.get("/ready")
+            path.rename(tmp_path / "log.1")
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(path.exists)
+            assert server.http.get("/ready").status_code == 200
+            assert json.loads(path.read_text())["path"] == "/ready"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert f"SIGHUP: the access log is open again; options change with --replace {os.getpid()}" in capfd.readouterr().err

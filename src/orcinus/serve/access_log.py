@@ -26,10 +26,33 @@ class AccessLog:
     def __init__(self, where: str) -> None:
         self.where, self.lost = where, 0
         try:
-            file: BinaryIO = os.fdopen(os.dup(2), "wb", buffering=0) if where == "-" else open(where, "ab", buffering=0)  # noqa: SIM115
+            self._file = self._open()
         except OSError as error:
             raise ConfigError(f"cannot write the access log {where}: {error.strerror or error}") from None
+
+    def _open(self) -> BinaryIO:
+        return os.fdopen(os.dup(2), "wb", buffering=0) if self.where == "-" else open(self.where, "ab", buffering=0)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file that may be moved away."""
+        return self.where != "-" and (os.path.isfile(self.where) or not os.path.exists(self.where))
+
+    def reopen(self) -> bool:
+        """Open the file again, which may have been moved away (logrotate); returns whether that was done.
+
+        One that cannot be opened changes nothing, and the log says why. A pipe stays open, since opening it waits for a reader.
+        """
+        if not self.is_file:
+            return False
+        try:
+            file = self._open()
+        except OSError as error:
+            log.warning("the access log stays as it was: cannot open %s: %s", self.where, error.strerror or error)
+            return False
+        self._file.close()
         self._file = file
+        return True
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""

@@ -221,17 +221,17 @@ class Answers:
         """
         written = monotonic()
         async for news in self.call.news(keep_alive_s, interval_s):
-            frames, error = bytearray(), None
+            frames, failed = bytearray(), None
             for fresh in self.take(news, merge=interval_s > 0):
                 if isinstance(fresh, ChoiceDelta) and fresh.finish_reason and fresh.finish_reason not in FINISHED:
-                    error = self._failure(fresh)
+                    failed = fresh
                     break
                 frames += write(fresh)
             if frames or not news or monotonic() - written > keep_alive_s:  # tokens without text keep no connection alive
                 yield bytes(frames) or keep_alive
                 written = monotonic()
-            if error is not None:
-                raise error
+            if failed is not None:
+                raise self._failure(failed)
 
     def _failure(self, choice: ChoiceDelta) -> ApiError:
         error = failure(choice)

@@ -46,11 +46,17 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, sources: KeySources, predecessor: Predecessor | None = None
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        sources: KeySources,
+        log: AccessLog | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         super().__init__(config)
-        self.service, self.sources, self.predecessor = service, sources, predecessor
-        self.in_terminal = _has_terminal()
+        self.service, self.sources, self.log, self.predecessor = service, sources, log, predecessor
+        files = bool(sources.files) or (log is not None and log.is_file)
+        self.rereads = _outlives_terminal() or (files and not _has_terminal())  # what SIGHUP means
         self.in_place = asyncio.Event()  # it accepts connections, and no predecessor does
         self.told_to_leave: int | None = None  # the signal that said so
         self.cut_off = 0  # answers not completed
@@ -83,8 +89,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self.service
-        if sig == signal.SIGHUP and self.sources.files and not self.in_terminal:  # for a service, it means: read files again
-            self.sources.refresh(changed=True)
+        if sig == signal.SIGHUP and self.rereads:
+            self._reread()
             return
         inside = service.admission.answers
         if self.told_to_leave:
@@ -98,6 +104,14 @@ class _Server(uvicorn.Server):
         if self._leaving is None:
             notify(STOPPING=1)
             self._leave(self._refuse_after_delay(), service.config.drain_delay + service.config.drain)
+
+    def _reread(self) -> None:
+        """Read the key files and open the access log again; what is broken stays as it was."""
+        self.sources.refresh(changed=True)
+        reopened = self.log is not None and self.log.reopen()
+        done = "key files are read again" * bool(self.sources.files), "the access log is open again" * reopened
+        said = ", ".join(filter(None, done)) or "there is nothing to read again"
+        print(f"SIGHUP: {said}; options change with --replace {os.getpid()}", file=sys.stderr, flush=True)
 
     def replaced_by(self, pid: int) -> None:
         """Accept no more connections: another process does. Answers, and requests on connections that are open, go on."""
@@ -198,7 +212,7 @@ async def _serve(
         timeout_keep_alive=IDLE_CONNECTION_S,
         server_header=False,
     )
-    server = _Server(settings, service, sources, predecessor)
+    server = _Server(settings, service, sources, log, predecessor)
     place = place_of(listener, asked.host, config.record)
     try:
         tasks = [asyncio.create_task(job) for job in (_open(service, server), service.metrics.watch_loop())]
@@ -270,6 +284,11 @@ async def _leave_with_engines(replicas: ReplicaSet, server: uvicorn.Server) -> N
     while replicas.dead is None:
         await asyncio.sleep(0.2)
     server.should_exit = True
+
+
+def _outlives_terminal() -> bool:
+    """Whether this process was started to ignore the end of its terminal, as `nohup` does."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def _has_terminal() -> bool:
