@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -237,8 +238,11 @@ async def sample(server: Running, http: httpx.AsyncClient, run: Run, folder: Pat
             counted = census(folder, pid)
             types[name] = Counter(counted.pop("types", {}))
             counts |= {f"{name}: {what}": value for what, value in (count(pid) | counted).items()}
-        state = (await http.get("/v1/scheduler")).json()
-        counts["engine: blocks"] = state["num_blocks"] - state["free_blocks"]
+        answer = await http.get("/v1/scheduler")
+        if answer.status_code == 200:
+            counts["engine: blocks"] = answer.json()["num_blocks"] - answer.json()["free_blocks"]
+        else:
+            run.wrong[f"/v1/scheduler: {answer.status_code} {answer.text[:200]}"] += 1
         run.samples.append(Sample(run.seconds, run.kinds.total(), counts))
         if run.seconds > WARM_UP * 60 * minutes:
             run.types = [run.types[0] if run.types else types, types]
@@ -329,6 +333,8 @@ def main() -> int:
         environment = conftest.ENVIRONMENT | {"SOAK_CENSUS": folder, "PYTHONPATH": str(CENSUS)}
         with patch.object(conftest, "ENVIRONMENT", environment), serving(*asked.serve) as server:
             run = asyncio.run(soak(server, asked.minutes, Path(folder), asked.seed))
+            server.process.send_signal(signal.SIGTERM)
+            run.wrong.update(server.process.communicate()[1].splitlines())
     found = judge(run)
     flat = all(one.flat for one in found.values()) and not run.wrong
     what = f"orcinus serve {' '.join(asked.serve)}: {run.kinds.total()} requests in {run.seconds / 60:.0f} minutes"
