@@ -14,7 +14,7 @@ from collections.abc import Collection, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import uvicorn
 
@@ -36,6 +36,12 @@ IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
 LOOK_S = 0.02  # between two looks at what is awaited
 QUIET_S = 5.0  # a replaced server leaves when its connections have asked for nothing so long
+LOST_PEERS = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 15,
+    "TCP_KEEPCNT": 4,  # silence in seconds, then so many probes
+    "TCP_USER_TIMEOUT": 60_000,  # milliseconds that bytes may be unacknowledged
+}
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -100,7 +106,7 @@ class _Server(uvicorn.Server):
         self.told_to_leave = sig
         if inside:
             limit = f"{service.config.drain:g} s; a second signal cuts them off"
-            print(f"draining: {inside} answers have {limit}", file=sys.stderr, flush=True)
+            _say(f"draining: {inside} answers have {limit}")
         if self._leaving is None:
             notify(STOPPING=1)
             self._leave(self._refuse_after_delay(), service.config.drain_delay + service.config.drain)
@@ -111,14 +117,14 @@ class _Server(uvicorn.Server):
         reopened = self.log is not None and self.log.reopen()
         done = "key files are read again" * bool(self.sources.files), "the access log is open again" * reopened
         said = ", ".join(filter(None, done)) or "there is nothing to read again"
-        print(f"SIGHUP: {said}; options change with --replace {os.getpid()}", file=sys.stderr, flush=True)
+        _say(f"SIGHUP: {said}; options change with --replace {os.getpid()}")
 
     def replaced_by(self, pid: int) -> None:
         """Accept no more connections: another process does. Answers, and requests on connections that are open, go on."""
         for server in self.servers:
             server.close()
         left = f"{self.service.admission.answers} answers have {self.service.config.drain:g} s"
-        print(f"process {pid} serves in place of this one; {left}", file=sys.stderr, flush=True)
+        _say(f"process {pid} serves in place of this one; {left}")
         if self._leaving is None:
             self._leave(self._serve_open_connections(), self.service.config.drain)
 
@@ -252,7 +258,7 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
     if opening.cancelled() or opening.exception() is not None:
         server.should_exit = True
     else:
-        print(f"Serving {server.service.name} at {where}", flush=True)
+        _say(f"Serving {server.service.name} at {where}", sys.stdout)
         notify(READY=1, MAINPID=os.getpid())
 
 
@@ -268,12 +274,18 @@ def _tell_of_death(replicas: ReplicaSet, death: Death) -> None:
         then = f"{requests} moved, {left} replicas are left"
     else:
         then = f"{requests} go{'es' * (count == 1)} on, it is started again {f'in {death.delay:g} s' if death.delay else 'now'}"
-    print(f"{name} is gone: {death.reason}; {then}", file=sys.stderr, flush=True)
+    _say(f"{name} is gone: {death.reason}; {then}")
 
 
 def _tell_of_return(replicas: ReplicaSet, back: Return) -> None:
     name = f"replica {back.replica}" if len(replicas.engines) > 1 else "the engine"
-    print(f"{name} serves again after {back.seconds:.1f} s", file=sys.stderr, flush=True)
+    _say(f"{name} serves again after {back.seconds:.1f} s")
+
+
+def _say(line: str, to: TextIO | None = None) -> None:
+    """Print a line, on standard error by default. Where no one reads any more, the server goes on."""
+    with contextlib.suppress(OSError):
+        print(line, file=to or sys.stderr, flush=True)
 
 
 async def _leave_with_engines(replicas: ReplicaSet, server: uvicorn.Server) -> None:
@@ -318,8 +330,20 @@ def _listen(asked: ServerConfig) -> socket.socket:
     try:
         listener.bind((asked.host, asked.port))
         listener.listen(2048)  # a burst of connections waits instead of being refused
+        _find_lost_peers(listener)
     except OSError as error:
         listener.close()
         where = f"{asked.host}:{asked.port}"
         raise ConfigError(f"cannot listen at {where}: {error.strerror or error}; choose another --host or --port") from None
     return listener
+
+
+def _find_lost_peers(listener: socket.socket) -> None:
+    """Let the kernel close accepted connections whose other side is gone without a word, within a minute or two.
+
+    Accepted sockets inherit these options; systems that lack one wait longer.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in LOST_PEERS.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
