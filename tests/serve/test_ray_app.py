@@ -111,3 +111,19 @@ def test_it_answers_streams_refuses_and_leaves_no_process(tmp_path: Path) -> Non
     assert len(found["engines"]) == 1
     assert found["ended"] == 0
     assert not [pid for pid in found["engines"] if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_node_that_dies_takes_its_streams_with_it_and_the_others_serve_on() -> None:
+    """Ray loses the streams of a dead replica. Clients see that they are incomplete, and may send them again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.serve.ray_nodes", str(port)]
+    done = subprocess.run(command, env=ENVIRONMENT | OFF, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert found["streams"].keys() == {"whole", "RemoteProtocolError"}, "incomplete, which is told from complete"
+    answers = found["answers"]
+    assert answers.pop("right") > 10
+    assert answers.keys() <= {"500 Internal Server Error"}
+    assert sum(answers.values()) <= 3, "those on their way to the dead replica"

@@ -1,0 +1,121 @@
+"""Very many requests through the client of an engine process, without HTTP: nothing may grow with their number.
+
+python -m tests.soak_engine [--requests N] [--json FILE] [--plot FILE]
+
+The engine is simulated. Some requests are cancelled; some are never read to their end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+from orcinus.core.request import RequestContext
+from orcinus.core.sampling_params import SamplingParams
+from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.streams import Inbox
+from orcinus.sim.live_config import LiveConfig
+from orcinus.text.answer import TextDelta
+from orcinus.text.input_processor import TokenizedRequest
+from tests.soak import CENSUS, Run, Sample, as_json, census, count, draw, grown, judge, report
+from tests.soak_census.sitecustomize import count as count_objects
+
+IN_FLIGHT = 128
+SAMPLES = 120
+
+
+class Flood:
+    """Requests through a `ReplicaSet`."""
+
+    def __init__(self, replicas: ReplicaSet, requests: int, folder: Path) -> None:
+        self.replicas, self.left, self.folder, self.run = replicas, requests, folder, Run(seed=0)
+        self.every = requests // SAMPLES
+        self.random = random.Random(0)
+
+    async def client(self) -> None:
+        """Send requests until enough were sent."""
+        while self.left > 0:
+            self.left -= 1
+            await self.ask(f"request-{self.left}")
+            if self.left % self.every == 0:
+                self.sample()
+
+    async def ask(self, name: str) -> None:
+        """Send one request; one in 16 is cancelled after its first news."""
+        ids = tuple(self.random.randrange(1, 1000) for _ in range(self.random.randint(1, 64)))
+        params = SamplingParams(max_tokens=self.random.randint(1, 6), seed=0, ignore_eos=True)
+        inbox: Inbox = asyncio.Queue()
+        cancelled = self.random.randrange(16) == 0
+        self.replicas.submit(name, TokenizedRequest(0, 0, None, ids, params, RequestContext()), inbox)
+        while True:
+            news = await inbox.get()
+            if cancelled:
+                self.replicas.streams.cancel(name)
+                self.run.kinds["cancelled"] += 1
+                return
+            if isinstance(news, TextDelta) and news.finish_reason is not None:
+                self.run.kinds["complete"] += 1
+                if news.finish_reason != "length":
+                    self.run.wrong[news.finish_reason] += 1
+                return
+
+    def sample(self) -> None:
+        """Count this process and the engine's."""
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        (engine,) = (int(pid) for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        found = {"client": count(os.getpid()) | count_objects(), "engine": count(engine) | census(self.folder, engine)}
+        for counts in found.values():
+            counts.pop("types", None)
+        counts = {f"{process}: {what}": value for process, of in found.items() for what, value in of.items()}
+        self.run.samples.append(Sample(self.run.seconds, self.run.kinds.total(), counts))
+
+
+async def flood(requests: int, folder: Path) -> Run:
+    """Send so many requests to a fresh engine."""
+    replicas = ReplicaSet(LiveConfig(model="llama-7b", speed=1000.0, max_batch_size=IN_FLIGHT))
+    await replicas.start()
+    try:
+        found = Flood(replicas, requests, folder)
+        await asyncio.gather(*(found.client() for _ in range(IN_FLIGHT)))
+        if len(replicas.streams):
+            found.run.wrong["requests are left at the end"] += 1
+        return found.run
+    finally:
+        await replicas.close()
+
+
+def main() -> int:
+    """Exit status 0 if everything stayed flat and every answer was complete."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--json", type=Path, help="write all samples to this file")
+    parser.add_argument("--plot", type=Path, help="draw them into this .svg, .png or .pdf")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"SOAK_CENSUS": folder, "PYTHONPATH": os.pathsep.join([str(CENSUS), os.environ.get("PYTHONPATH", "")])}
+        with patch.dict(os.environ, environment):
+            run = asyncio.run(flood(asked.requests, Path(folder)))
+    found = judge(run)
+    flat = all(one.flat for one in found.values()) and not run.wrong
+    what = f"{run.kinds.total()} requests through the engine's client in {(time.monotonic() - began) / 60:.0f} minutes"
+    print(f"{what}\n{report(run, found)}")
+    if not flat:
+        print("\n".join(grown(run)))
+    if asked.json:
+        asked.json.write_text(json.dumps(as_json(run, found, ["--requests", str(asked.requests)])))
+    if asked.plot:
+        draw(asked.plot, run, what)
+    return int(not flat)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
