@@ -266,7 +266,7 @@ def judge(run: Run) -> dict[str, Flatness]:
     end = run.samples[-1].at
     steady = [one for one in run.samples if one.at > WARM_UP * end]
     found = {}
-    for name in run.samples[-1].counts:
+    for name in dict.fromkeys(name for one in steady for name in one.counts):
         points = [one for one in steady if name in one.counts]
         times, values = [one.at for one in points], [one.counts[name] for one in points]
         found[name] = flatness(times, values, ALLOWED[name.split(": ")[1]])
@@ -305,7 +305,7 @@ def draw(path: Path, run: Run, title: str) -> None:
 
 def report(run: Run, found: Mapping[str, Flatness]) -> str:
     """A line for each quantity, and what was wrong."""
-    lines = [f"{run.kinds.total()} requests in {run.seconds / 60:.0f} minutes, {run.wrong.total()} with unexpected answers"]
+    lines = [f"{run.wrong.total()} unexpected answers and lines on standard error"]
     for name, one in found.items():
         unit = MIB if name.endswith("memory") else 1
         figures = f"median {one.median / unit:.1f}, steady growth {one.growth / unit:+.2f} of {one.allowed / unit:.1f} allowed"
@@ -320,32 +320,48 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def main() -> int:
-    """Exit status 0 if everything stayed flat and every answer was as expected."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
+def census_environment(folder: str) -> dict[str, str]:
+    """Environment variables of processes that write their counts into this folder."""
+    return {"SOAK_CENSUS": folder, "PYTHONPATH": os.pathsep.join([str(CENSUS), os.environ.get("PYTHONPATH", "")])}
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Options of every soak."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all samples to this file")
     parser.add_argument("--plot", type=Path, help="draw them into this .svg, .png or .pdf")
-    parser.add_argument("serve", nargs="*", help="options of orcinus serve")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        environment = conftest.ENVIRONMENT | {"SOAK_CENSUS": folder, "PYTHONPATH": str(CENSUS)}
-        with patch.object(conftest, "ENVIRONMENT", environment), serving(*asked.serve) as server:
-            run = asyncio.run(soak(server, asked.minutes, Path(folder), asked.seed))
-            server.process.send_signal(signal.SIGTERM)
-            run.wrong.update(server.process.communicate()[1].splitlines())
+    return parser
+
+
+def conclude(run: Run, what: str, options: Sequence[str], asked: argparse.Namespace) -> int:
+    """Report and write a run; exit status 0 if everything stayed flat and every answer was as expected."""
     found = judge(run)
     flat = all(one.flat for one in found.values()) and not run.wrong
-    what = f"orcinus serve {' '.join(asked.serve)}: {run.kinds.total()} requests in {run.seconds / 60:.0f} minutes"
+    what = f"{what}: {run.kinds.total()} requests in {run.seconds / 60:.0f} minutes"
     print(f"{what}\n{report(run, found)}")
     if not flat:
         print("\n".join(grown(run)))
     if asked.json:
-        asked.json.write_text(json.dumps(as_json(run, found, asked.serve)))
+        asked.json.write_text(json.dumps(as_json(run, found, options)))
     if asked.plot:
         draw(asked.plot, run, what)
     return int(not flat)
+
+
+def main() -> int:
+    """Exit status 0 if everything stayed flat."""
+    parser = arguments(__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("serve", nargs="*", help="options of orcinus serve")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = conftest.ENVIRONMENT | census_environment(folder)
+        with patch.object(conftest, "ENVIRONMENT", environment), serving(*asked.serve) as server:
+            run = asyncio.run(soak(server, asked.minutes, Path(folder), asked.seed))
+            server.process.send_signal(signal.SIGTERM)
+            run.wrong.update(server.process.communicate()[1].splitlines())
+    return conclude(run, f"orcinus serve {' '.join(asked.serve)}".strip(), asked.serve, asked)
 
 
 def as_json(run: Run, found: Mapping[str, Flatness], options: Sequence[str]) -> dict[str, Any]:

@@ -7,14 +7,11 @@ The engine is simulated. Some requests are cancelled; some are never read to the
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import random
 import sys
 import tempfile
-import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,7 +22,7 @@ from orcinus.serve.streams import Inbox
 from orcinus.sim.live_config import LiveConfig
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
-from tests.soak import CENSUS, Run, Sample, as_json, census, count, draw, grown, judge, report
+from tests.soak import Run, Sample, arguments, census, census_environment, conclude, count
 from tests.soak_census.sitecustomize import count as count_objects
 
 IN_FLIGHT = 128
@@ -93,28 +90,13 @@ async def flood(requests: int, folder: Path) -> Run:
 
 
 def main() -> int:
-    """Exit status 0 if everything stayed flat and every answer was complete."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Exit status 0 if everything stayed flat."""
+    parser = arguments(__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--json", type=Path, help="write all samples to this file")
-    parser.add_argument("--plot", type=Path, help="draw them into this .svg, .png or .pdf")
     asked = parser.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {"SOAK_CENSUS": folder, "PYTHONPATH": os.pathsep.join([str(CENSUS), os.environ.get("PYTHONPATH", "")])}
-        with patch.dict(os.environ, environment):
-            run = asyncio.run(flood(asked.requests, Path(folder)))
-    found = judge(run)
-    flat = all(one.flat for one in found.values()) and not run.wrong
-    what = f"{run.kinds.total()} requests through the engine's client in {(time.monotonic() - began) / 60:.0f} minutes"
-    print(f"{what}\n{report(run, found)}")
-    if not flat:
-        print("\n".join(grown(run)))
-    if asked.json:
-        asked.json.write_text(json.dumps(as_json(run, found, ["--requests", str(asked.requests)])))
-    if asked.plot:
-        draw(asked.plot, run, what)
-    return int(not flat)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, census_environment(folder)):
+        run = asyncio.run(flood(asked.requests, Path(folder)))
+    return conclude(run, "the engine's client", ["--requests", str(asked.requests)], asked)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,11 @@ class Offer:
                 return
             door.listen()
             while True:
-                peer, _ = await loop.sock_accept(door)
+                try:
+                    peer, _ = await loop.sock_accept(door)
+                except OSError:  # no file descriptor is free
+                    await asyncio.sleep(1)
+                    continue
                 meeting = asyncio.create_task(self._meet(peer))
                 self._meetings.add(meeting)
                 meeting.add_done_callback(self._meetings.discard)
