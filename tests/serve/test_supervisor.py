@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,23 @@ def test_the_watchdog_kills_an_engine_that_is_silent_for_too_long(monkeypatch: p
             await asyncio.sleep(0.01)
         watch.cancel()
         assert killed[0].startswith("the engine was silent for 6 s")
+
+    run(scenario, 1)
+
+
+def test_silence_while_the_server_itself_stood_still_is_not_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.01)
+
+    async def scenario(server: Server) -> None:
+        (engine,) = server.engines
+        engine.state.last_sign = 0.0
+        began = time.monotonic()
+        watch = asyncio.create_task(server.set.supervisor.watch(server.engines, 5.0))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # longer than two looks
+        await asyncio.sleep(0.05)
+        watch.cancel()
+        assert engine.state.last_sign > began
 
     run(scenario, 1)
 

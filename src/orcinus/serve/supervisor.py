@@ -103,9 +103,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_S)
             late, last = time.monotonic() - last > 2 * LOOK_S, time.monotonic()
-            if late:  # this process stood still itself, and has not read what came meanwhile
-                continue
             for engine in engines:
+                if late:  # this process stood still, and perhaps the engine with it: nobody was silent meanwhile
+                    engine.state.last_sign = last
                 silent = engine.silent_s() if engine.serves else None
                 if silent is not None and silent > limit_s:
                     engine.kill(f"the engine was silent for {silent:.0f} s and was killed (--watchdog says when)")
