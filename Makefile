@@ -8,7 +8,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto
 SOURCES := src tests benchmarks docs tools examples
 
 CLIENTS := .venv-clients
-CLIENT_NAMES := openai openai_agents anthropic llm instructor dspy pydantic_ai smolagents aider lm_eval guidellm aiperf schemathesis gguf compressed_tensors
+CLIENT_NAMES := openai openai_agents anthropic llm instructor dspy pydantic_ai smolagents aider lm_eval guidellm aiperf schemathesis gguf compressed_tensors browser
 CLIENT_VENVS := $(foreach name,$(CLIENT_NAMES),$(CLIENTS)/$(name)/installed)
 JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 

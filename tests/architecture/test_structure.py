@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
         "socket_folder",
         "threads",
     },
-    {"cost", "memory", "workload", "observe", "routing", "text", "conformance"},
+    {"cost", "memory", "workload", "observe", "routing", "text", "conformance", "page"},
     {"sim", "runtime"},
     {
         "plan",
@@ -55,7 +55,7 @@ LAYERS: list[set[str]] = [
     {"batch_files"},
     {"bench"},
     {"papers"},
-    {"dashboard", "cli", "__main__"},
+    {"cli", "__main__"},
 ]
 APART = [{"sim", "runtime"}]
 ONLY_UNDER = {

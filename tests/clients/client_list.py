@@ -74,6 +74,7 @@ CLIENTS = [
     Client("json_schema", (sys.executable, str(HERE / "use_json_schema.py"), str(SUITE)), str(SUITE)),
     library("gguf"),
     library("compressed_tensors"),
+    script("browser"),
     script("guidellm"),
     script("aiperf"),
     script("schemathesis"),  # last, for it leaves the scheduler with limits of its own

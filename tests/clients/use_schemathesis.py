@@ -15,7 +15,7 @@ from report import URL, check, leave
 HERE = Path(__file__).parent
 CASES = int(os.environ.get("ORCINUS_CASES", "5000"))
 SEED = os.environ.get("ORCINUS_SEED", "1")
-DISRUPTIVE = ("/pause", "/drain")  # what these do on purpose would fail every case after them
+DISRUPTIVE = ("/pause", "/drain", "/v1/scheduler/load")  # what these do on purpose would fail every case after them
 ENDLESS = ("/v1/scheduler/iterations",)  # a stream that does not end by itself
 
 

@@ -309,11 +309,13 @@ def test_iterations_can_be_watched_live(server: Running) -> None:
         (responses.Detokenized, lambda s: s.post("/detokenize", json={"tokens": [5, 6]})),
         (responses.TokenizerInfo, lambda s: s.get("/tokenizer_info")),
         (responses.SchedulerState, lambda s: s.get("/v1/scheduler")),
+        (responses.LiveRequestList, lambda s: s.get("/v1/scheduler/requests")),
+        (responses.LoadOutcome, lambda s: s.post("/v1/scheduler/load", json={"requests": [{"prompt": "Hi", "max_tokens": 2}]})),
         (responses.StatusMessage, lambda s: s.get("/health")),
         (responses.Error, lambda s: s.get("/nope")),
         (responses.Error, lambda s: s.post("/v1/completions", json={})),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_the_document_says_what_responses_look_like(
     server: Running, model: type[responses.Exact], call: Callable[[httpx.Client], httpx.Response]
@@ -336,6 +338,8 @@ def test_the_document_names_every_route_once(server: Running) -> None:
         "/pause",
         "/resume",
         "/drain",
+        "/v1/scheduler/step",
+        "/v1/scheduler/load",
     }
     assert "422" not in json.dumps([list(o["responses"]) for p in document["paths"].values() for o in p.values()])
     for reference in set(json.dumps(document).split('"#/components/schemas/')[1:]):

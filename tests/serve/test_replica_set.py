@@ -19,7 +19,7 @@ from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
 from orcinus.serve import replica_set
 from orcinus.serve.engine_client import EngineState
-from orcinus.serve.messages import Cancel, Ending, EngineOutput, Pause, Ready, Submit, Use, Using
+from orcinus.serve.messages import Cancel, Ending, EngineOutput, Ready, SetPace, Submit, Use, Using
 from orcinus.serve.metrics import Metrics
 from orcinus.serve.replica_load import ReplicaLoad
 from orcinus.serve.replica_set import ReplicaSet
@@ -337,8 +337,10 @@ def test_a_switch_is_made_by_all_or_by_none() -> None:
         assert [(engine.using.policy, engine.using.order) for engine in server.engines] == [("sarathi", "fcfs")] * 3
         server.engines[1].die()
         assert sorted(await server.set.use(Use(order="fair"))) == [0, 2]
-        server.set.pause(True)
-        assert [Pause(True) in engine.sent for engine in server.engines] == [True, False, True]
+        server.set.settings.set_pace(paused=True)
+        server.set.settings.set_pace(min_seconds=0.5)
+        for pace in (SetPace(True), SetPace(True, 0.5)):
+            assert [pace in engine.sent for engine in server.engines] == [True, False, True]
 
     run(scenario, 3)
 

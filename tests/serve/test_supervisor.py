@@ -14,7 +14,7 @@ from orcinus.core.request import Finish, Request
 from orcinus.errors import EngineError
 from orcinus.serve import restarts, supervisor
 from orcinus.serve.computing_file import ComputingFile, read_computing
-from orcinus.serve.messages import Pause, Use
+from orcinus.serve.messages import SetPace, Use
 from orcinus.serve.replica_spec import replica_specs
 from orcinus.serve.restarts import DELAYS_S, Restarts
 from tests.serve.test_replica_set import PARAMS, PROMPT, Engine, Server, engines, run
@@ -99,11 +99,11 @@ def test_a_successor_decides_as_its_predecessor_did() -> None:
         (engine,) = server.engines
         await server.set.use(Use(policy="sarathi"))
         await server.set.use(Use(order="fair"))
-        server.set.pause(True)
+        server.set.settings.set_pace(paused=True)
         engine.using = engine.using.__class__("orca", "fcfs", 8, 64, False, 0, 0, 24)
         await dies(engine)
         assert (engine.using.policy, engine.using.order) == ("sarathi", "fair")
-        assert Pause(True) in engine.sent
+        assert SetPace(True) in engine.sent
 
     run(scenario, 1, restart=True)
 

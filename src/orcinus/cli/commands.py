@@ -21,6 +21,7 @@ NAMES = (  # each is a function of that name, or `app`, in the module of that na
     "verify",
     "serve",
     "conformance",
+    "show",
     "trace",
     "replay",
     "simulate",

@@ -17,7 +17,7 @@ from orcinus.serve.ended_request import EndedRequest
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.field_types import MOST_ANSWERS
 from orcinus.serve.middleware import Middleware
-from orcinus.serve.routes import generation, messages, models, requests, responses, scheduler, state
+from orcinus.serve.routes import generation, messages, models, pace, page, requests, responses, scheduler, state
 from orcinus.serve.service import Service
 
 
@@ -30,8 +30,10 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_any_error)
-    for subject in (generation, responses, messages, models, requests, scheduler, state):
+    for subject in (generation, responses, messages, models, requests, scheduler, pace, state):
         app.router.routes.extend(subject.router(service).routes)  # flat, so that a 405 can list the methods of a path
+    if not service.config.no_page:
+        app.router.routes.extend(page.router().routes)
     keys = service.keys
 
     def document() -> dict[str, Any]:

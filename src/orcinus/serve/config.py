@@ -62,6 +62,7 @@ class ServerConfig:
         None, "Host names, besides that of --host, under which a server without keys answers; with commas; * = any."
     )
     keep_alive: float = option(15.0, "Seconds after which a silent stream gets a comment.", min=0.1)
+    no_page: bool = option(False, "Do not serve the page at /, which shows the scheduler at work and chats.")
     stream_interval_ms: float = option(0.0, "Least time between two frames of a stream; 0 = every token.", min=0)
 
     def __post_init__(self) -> None:

@@ -34,10 +34,11 @@ from orcinus.serve.messages import (
     EngineFailed,
     EngineOutput,
     Loading,
-    Pause,
     Refused,
     ScheduledBatch,
     ScheduledChunk,
+    SetPace,
+    Step,
     Stop,
     Submit,
     TimelineFound,
@@ -45,6 +46,7 @@ from orcinus.serve.messages import (
     Use,
     Using,
 )
+from orcinus.serve.pace import Pace
 from orcinus.serve.wire import EngineWire
 from orcinus.socket_folder import COMPUTING
 
@@ -70,8 +72,12 @@ class _Launches(Observer):
         self._last = 0.0
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
-        ran = [ScheduledChunk(c.request_id, c.start, len(c.tokens), c.prefill) for c in batch.chunks]
-        self.in_flight[batch.id] = ScheduledBatch(batch.id, now, self.budget, ran, unserved)
+        tables = {request.request_id: request.blocks for request in batch.new}
+        ran = [
+            ScheduledChunk(c.request_id, c.start, len(c.tokens), c.prefill, tables.get(c.request_id, c.new_blocks))
+            for c in batch.chunks
+        ]
+        self.in_flight[batch.id] = ScheduledBatch(batch.id, now, self.budget, ran, unserved, removed=batch.removed)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         launch = self.in_flight.pop(batch.id)
@@ -95,7 +101,7 @@ class EngineLoop:
         self.launches = _Launches()
         self.engine.observers.append(self.launches)
         self.parent = parent  # process id of the HTTP process
-        self.going, self.paused = True, False
+        self.going, self.pace = True, Pace()
         self._deadlines: list[tuple[float, str]] = []
 
     def run(self) -> None:
@@ -111,9 +117,10 @@ class EngineLoop:
 
     def _patience(self) -> int:
         """Milliseconds to wait for a message before the next iteration."""
-        stands = self.engine.idle or self.paused
-        wait = SIGN_OF_LIFE_S if stands and not self.launches.in_flight else self._due_in()
-        until_late = self._deadlines[0][0] - self.engine.clock.now() if self._deadlines else SIGN_OF_LIFE_S
+        now = self.engine.clock.now()
+        may_start = SIGN_OF_LIFE_S if self.engine.idle else self.pace.wait(now)
+        wait = may_start if may_start and not self.launches.in_flight else self._due_in()
+        until_late = self._deadlines[0][0] - now if self._deadlines else SIGN_OF_LIFE_S
         return int(max(0.0, min(wait, SIGN_OF_LIFE_S, until_late)) * 1000)
 
     def _due_in(self) -> float:
@@ -125,10 +132,14 @@ class EngineLoop:
 
     def _iterate(self) -> None:
         """Launch batches and collect the oldest; when idle, report that it lives."""
-        if not (self.engine.idle or self.paused):
+        now = self.engine.clock.now()
+        if not (self.engine.idle or self.pace.wait(now)):
+            self.pace.start(now)
             self.launches.budget = self.engine.scheduler.limits.max_batch_tokens
             self.engine.dispatch()
         elif not self.launches.in_flight:
+            if self.engine.idle:
+                self.pace.steps = 0  # none is left for a request that comes later
             self.check()
             self._report([])
             return
@@ -163,8 +174,10 @@ class EngineLoop:
             case Cancel(id=name, stop=stop):
                 events = self.engine.cancel(name, Finish.STOP if stop else Finish.CANCELLED)
                 self._report(events)
-            case Pause(paused=paused):
-                self.paused = paused
+            case SetPace(paused=paused, min_seconds=seconds):
+                self.pace.set(paused, seconds)
+            case Step(iterations=iterations):
+                self.pace.steps += iterations
             case Use():
                 self._use(message)
             case Ask(id=name):
@@ -211,7 +224,7 @@ class EngineLoop:
             self.wire.send(Refused(str(error)))
             return
         chosen = scheduler.limits
-        now = chosen.max_batch_size, chosen.max_batch_tokens, self.paused
+        now = chosen.max_batch_size, chosen.max_batch_tokens, self.pace.paused
         counts = scheduler.num_running, self.engine.num_waiting, scheduler.kv.num_free
         self.wire.send(Using(spell(scheduler.policy), spell(scheduler.order), *now, *counts))
 

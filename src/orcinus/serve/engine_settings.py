@@ -1,4 +1,4 @@
-"""The policy, order, limits and pause of all engines of a server."""
+"""The policy, order, limits and pace of all engines of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.engine_client import EngineClient
-from orcinus.serve.messages import Pause, Use, Using
+from orcinus.serve.messages import SetPace, Step, Use, Using
 
 NO_ENGINE = "the engine is being started again"
 
@@ -20,14 +20,21 @@ class EngineSettings:
 
     def __init__(self, serving: Callable[[], Sequence[EngineClient]]) -> None:
         self._serving = serving
-        self._using, self._paused = Use(), False  # what was switched so far
+        self._using, self.pace = Use(), SetPace(False)  # what was switched so far
         self._switching = asyncio.Lock()
 
-    def pause(self, paused: bool) -> None:
-        """Let the engines start no more iterations, or go on."""
-        self._paused = paused
+    def set_pace(self, *, paused: bool | None = None, min_seconds: float | None = None) -> None:
+        """Let the engines start no more iterations, go on, or go on in slow motion; None leaves it as it is."""
+        self.pace = SetPace(
+            self.pace.paused if paused is None else paused, self.pace.min_seconds if min_seconds is None else min_seconds
+        )
         for engine in self._serving():
-            engine.send(Pause(paused))
+            engine.send(self.pace)
+
+    def step(self, iterations: int) -> None:
+        """Let every engine start so many iterations although it is paused."""
+        for engine in self._serving():
+            engine.send(Step(iterations))
 
     async def use(self, change: Use) -> dict[int, Using]:
         """Switch policy, order or limits; returns how each engine decides now.
@@ -51,7 +58,7 @@ class EngineSettings:
         """Make an engine that has just started decide as the others do. Raises `ConfigError` or `EngineError`."""
         async with self._switching:
             await engine.use(self._using)
-        engine.send(Pause(self._paused))
+        engine.send(self.pace)
 
     async def _ask_all(self, change: Use) -> dict[int, Using]:
         """The answers of all engines that live; one that dies meanwhile has none."""

@@ -78,4 +78,5 @@ def prompt_form(value: Any) -> str:
     return "several texts" if isinstance(first, str) else "several lists" if isinstance(first, list) else "token ids"
 
 
+MOST_LOAD = 1024  # requests of a trial load
 SEVERAL = Field(min_length=1, max_length=MOST_PROMPTS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from orcinus.core.batch import Finished, Token
+from orcinus.core.batch import BlockTables, Finished, Token
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Unserved
@@ -40,13 +40,20 @@ class Cancel(msgspec.Struct, tag="cancel", array_like=True):
     stop: bool = False
 
 
-class Pause(msgspec.Struct, tag="pause", array_like=True):
-    """Start no more iterations, or resume.
+class SetPace(msgspec.Struct, tag="pace", array_like=True):
+    """Start no more iterations, resume, or run in slow motion.
 
     Requests wait meanwhile, and can still be cancelled or reach their deadlines.
     """
 
     paused: bool
+    min_seconds: float = 0.0  # least time from one iteration's start to the next one's; 0 = full speed
+
+
+class Step(msgspec.Struct, tag="step", array_like=True):
+    """Start so many iterations although the engine is paused."""
+
+    iterations: int
 
 
 class Use(msgspec.Struct, tag="use", array_like=True):
@@ -146,6 +153,7 @@ class ScheduledChunk(msgspec.Struct, array_like=True):
     start: int
     tokens: int
     prefill: bool
+    new_blocks: BlockTables = ()  # that it got since its last chunk, per group of layers; at first all
 
 
 class ScheduledBatch(msgspec.Struct, array_like=True):
@@ -159,6 +167,7 @@ class ScheduledBatch(msgspec.Struct, array_like=True):
     draft_tokens: int = 0  # guesses that it verified (speculative decoding)
     accepted_draft_tokens: int = 0
     returned: float = 0.0
+    removed: tuple[str, ...] = ()  # requests that have left their blocks since the batch before
 
 
 class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
@@ -174,5 +183,5 @@ class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
     seconds: float = 0.0  # that the iteration took
 
 
-ToEngine = Submit | Cancel | Pause | Use | Ask | Stop
+ToEngine = Submit | Cancel | SetPace | Step | Use | Ask | Stop
 FromEngine = Loading | Ready | EngineFailed | Using | Refused | TimelineFound | EngineOutput

@@ -19,7 +19,7 @@ from orcinus.serve.keys import Keys
 from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.metrics import Metrics
 
-OPEN = "/health"  # the only path that needs no key
+OPEN = re.compile(r"/health|/|/page/[^/]*")  # for everyone, without a key: the page asks for one
 NOT_CANONICAL = re.compile(rb"//|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
 HOST = re.compile(rb"(?:\[[0-9a-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.IGNORECASE | re.ASCII)
 TRACE_CONTEXT = (b"traceparent", b"tracestate")
@@ -97,7 +97,7 @@ class Middleware:
             _check_host(scope)
             if (told := self.browsers.preflight(scope["method"], headers)) is not None:
                 return Response(status_code=204, headers=told)
-            if scope["path"] != OPEN:
+            if not OPEN.fullmatch(scope["path"]):
                 if not self.keys:
                     self.browsers.check(headers)
                 authorization, x_api_key = (

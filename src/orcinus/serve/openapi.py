@@ -27,6 +27,8 @@ BODIES = (
     schema.TokenizeBody,
     schema.DetokenizeBody,
     schema.SchedulerBody,
+    schema.StepBody,
+    schema.LoadBody,
     CountTokensBody,
     MessagesBody,
 )
@@ -72,6 +74,7 @@ DESCRIPTIONS = {
     403: "This needs an admin key; or, without keys, a web page or a host name that may not use this server.",
     404: "There is no such model, request or path.",
     408: "The body did not come, or the request took longer than its timeout.",
+    409: "The server is in another state.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     429: "The queue is full, or there are too many large bodies; Retry-After says when to come back.",

@@ -118,10 +118,6 @@ class ReplicaSet:
         if not self.supervisor.returning(engine):
             engine.send(message)
 
-    def pause(self, paused: bool) -> None:
-        """Let the engines start no more iterations, or go on."""
-        self.settings.pause(paused)
-
     async def use(self, change: Use) -> dict[int, Using]:
         """Switch policy, order or limits of all engines, or of none; returns how each decides now.
 

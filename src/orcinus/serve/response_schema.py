@@ -332,6 +332,7 @@ class SchedulerState(Exact):
     order: str
     limits: SchedulerLimits
     paused: bool
+    min_iteration_seconds: float
     draining: bool
     running: int
     waiting: int
@@ -339,3 +340,34 @@ class SchedulerState(Exact):
     num_blocks: int
     queue: QueueState
     replicas: list[ReplicaState]
+
+
+class LiveRequest(Exact):
+    """A request in the engine: sizes in tokens, and the K/V blocks that it holds."""
+
+    id: str
+    replica: int
+    arrival: float  # on the clock of `LiveRequestList.now`
+    prompt_tokens: int
+    max_tokens: int | None
+    output_tokens: int
+    computed_tokens: int
+    blocks: list[int]
+
+
+class LiveRequestList(Exact):
+    """All live requests, the oldest first, and the K/V memory of each replica."""
+
+    now: float  # seconds on the server's monotonic clock
+    block_size: list[int]
+    num_blocks: list[int]
+    requests: list[LiveRequest]
+
+
+class LoadOutcome(Exact):
+    """How a trial load ended."""
+
+    requests: int
+    failed: int
+    error: str | None  # of the first that failed
+    seconds: float

@@ -17,6 +17,7 @@ from orcinus.serve.field_types import (
     LENGTH,
     MOST_ANSWERS,
     MOST_BIASES,
+    MOST_LOAD,
     MOST_PROMPTS,
     MOST_STOPS,
     SEVERAL,
@@ -193,3 +194,28 @@ class SchedulerBody(Object):
     order: Annotated[StrictStr, Field(max_length=SHORT, json_schema_extra=spelled_schema(ORDERS))] | None = None
     max_batch_size: Annotated[StrictInt, Field(ge=1, lt=2**20)] | None = None
     max_batch_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
+    min_iteration_seconds: Annotated[Number, Field(ge=0, le=10)] | None = None
+
+
+class StepBody(Object):
+    """`POST /v1/scheduler/step`: how many iterations a paused engine runs."""
+
+    model_config = ConfigDict(extra="forbid")
+    iterations: Annotated[StrictInt, Field(ge=1, lt=2**20)] = 1
+
+
+class LoadRequest(Object):
+    """One request of a trial load."""
+
+    model_config = ConfigDict(extra="forbid")
+    at: Annotated[Number, Field(ge=0, le=3600, description="Seconds after the load's beginning.")] = 0.0
+    prompt: Annotated[StrictStr, Field(min_length=1)]
+    max_tokens: Annotated[StrictInt, Field(ge=1, lt=2**31)]
+
+
+class LoadBody(Object):
+    """`POST /v1/scheduler/load`: requests that the server sends itself."""
+
+    model_config = ConfigDict(extra="forbid")
+    requests: Annotated[list[LoadRequest], Field(min_length=1, max_length=MOST_LOAD)]
+    cache_salt: Annotated[StrictStr, Field(max_length=SHORT, pattern=r"^[\x20-\x7e]*$")] | None = None

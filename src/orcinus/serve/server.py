@@ -132,8 +132,7 @@ class _Server(uvicorn.Server):
         """Be no longer ready; after `first` refuse requests, and exit when all answers are complete or the time is over."""
         service = self.service
         service.leave()
-        if service.paused:  # waiting requests would never run
-            service.replicas.pause(False)
+        service.replicas.settings.set_pace(paused=False, min_seconds=0.0)  # or waiting requests would never run
         self._leaving = asyncio.ensure_future(self._drain_after(first, time.monotonic() + within_s))
 
     async def _refuse_after_delay(self) -> None:

@@ -15,6 +15,7 @@ import orcinus
 from orcinus.core.request import Finish, RequestContext
 from orcinus.errors import EngineError
 from orcinus.serve.admission_control import AdmissionControl, Bounds
+from orcinus.serve.block_tables import BlockTables
 from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import Call, Calls
@@ -47,7 +48,7 @@ class Service:
 
     def __init__(self, replicas: ReplicaSet, config: ServerConfig, name: str, keys: Keys) -> None:
         self.replicas, self.config, self.name, self.keys = replicas, config, name, keys
-        self.draining = self.paused = False
+        self.draining = False
         self.leaving = False  # its process ends soon: load balancers are told before requests are refused
         self.created = int(time.time())
         count = len(replicas.engines)
@@ -60,6 +61,7 @@ class Service:
         self.stored = ResponseStore()
         self.metrics, self.ledgers = Metrics(name, count), Ledgers()
         self._keeps_ledgers = False
+        self.block_tables = BlockTables(replicas)
         self.threads, self.body_reader = TextThreads(), BodyReader()
         self.counted = 0  # texts being tokenized without an answer
         self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
@@ -110,6 +112,11 @@ class Service:
         if self._processor is None:
             raise unavailable(f"the model is loading ({self.progress()})", "loading", 2)
         return self._processor
+
+    @property
+    def paused(self) -> bool:
+        """Whether the engines start no iterations."""
+        return self.replicas.settings.pace.paused
 
     @property
     def loaded(self) -> bool:

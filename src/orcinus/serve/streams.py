@@ -174,6 +174,10 @@ class Streams:
         """The live requests of an engine, the oldest first."""
         return [stream for stream in self._live.values() if stream.engine is engine]
 
+    def all(self) -> list[Stream]:
+        """All live requests, the oldest first."""
+        return list(self._live.values())
+
     def engine_of(self, name: str) -> ServingEngine | None:
         """The engine that serves a live request."""
         stream = self._live.get(name)

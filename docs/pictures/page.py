@@ -1,0 +1,33 @@
+"""Draws `page.png`, the README's first picture: the page of a server under load, in headless Chromium.
+
+orcinus serve --max-batch-size 12 &
+.venv-clients/browser/bin/python docs/pictures/page.py http://127.0.0.1:8000
+
+`.venv-clients/browser` is made by `make conformance`, or by pip from tests/clients/requirements-browser.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+PICTURE = Path(__file__).with_name("page.png")
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="dark", device_scale_factor=1.25)
+    page.goto(sys.argv[1])
+    page.get_by_text("live", exact=True).wait_for()
+    page.get_by_label("Speed").select_option("0.05")
+    page.get_by_role("spinbutton", name="Requests").fill("48")
+    page.get_by_role("button", name="Send requests").click()
+    page.wait_for_timeout(5500)
+    page.screenshot(path=PICTURE)
+    page.get_by_label("Speed").select_option("0")
+    page.wait_for_timeout(3000)
+    browser.close()

@@ -1,0 +1,123 @@
+"""Watching a server's iterations: each one as an event, and the live requests with their K/V blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from orcinus.serve.dialects.reply import to_json
+from orcinus.serve.messages import EngineOutput, ScheduledBatch
+from orcinus.serve.service import Service
+
+MOST_BEHIND = 1000  # iterations queued for a slow watcher; later ones are dropped and counted
+
+
+class _Heard(NamedTuple):
+    """A batch that returned, with what its iteration brought."""
+
+    replica: int
+    batch: ScheduledBatch
+    seconds: float
+    ttft: dict[str, float]
+    tbt: dict[str, float]
+
+
+class Watcher:
+    """A watcher: every launched batch as a server-sent event."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.dropped = 0
+        self._queue: asyncio.Queue[_Heard | None] = asyncio.Queue()
+        self._last_token: dict[str, float] = {}  # when each live request got its last token
+        service.replicas.listeners.append(self.hear)
+        service.watchers.append(self.close)
+
+    def hear(self, replica: int, iteration: EngineOutput) -> None:
+        """Queue an iteration, or count it as dropped if too many wait."""
+        ttft, tbt = self._latencies(iteration)
+        for batch in iteration.batches:
+            if self._queue.qsize() < MOST_BEHIND:
+                self._queue.put_nowait(_Heard(replica, batch, iteration.seconds, ttft, tbt))
+            else:
+                self.dropped += 1
+            ttft, tbt = {}, {}  # told once
+
+    def _latencies(self, iteration: EngineOutput) -> tuple[dict[str, float], dict[str, float]]:
+        """Seconds to the first token, and since the token before, of the requests that got tokens."""
+        streams, ttft, tbt = self.service.replicas.streams, dict[str, float](), dict[str, float]()
+        for token in iteration.tokens:
+            name, last = token.request_id, self._last_token.get(token.request_id)
+            if last is not None:
+                tbt[name] = token.at - last
+            elif (arrival := streams.arrival(name)) is not None and (made := streams.progress(name)) and not made.tokens:
+                ttft[name] = token.at - arrival
+            self._last_token[name] = token.at
+        for ending in iteration.endings:
+            self._last_token.pop(ending.finished.request_id, None)
+        return ttft, tbt
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Events until the watcher goes."""
+        while True:
+            try:
+                async with asyncio.timeout(self.service.config.keep_alive):
+                    heard = await self._queue.get()
+            except TimeoutError:
+                yield b": keep-alive\n\n"
+                continue
+            if heard is None:
+                return
+            yield b"data: " + to_json(self._event(heard)) + b"\n\n"
+
+    def _event(self, heard: _Heard) -> dict[str, Any]:
+        batch = heard.batch
+        chunks = [{"id": r.id, "start": r.start, "tokens": r.tokens, "prefill": r.prefill} for r in batch.chunks]
+        unserved = batch.unserved
+        counts = {"waiting": unserved.num_waiting, "running": unserved.num_running, "free_blocks": unserved.free_blocks}
+        why = {"reasons": unserved.reasons, "others": unserved.others}
+        facts = {
+            "replica": heard.replica,
+            "batch": batch.batch,
+            "at": batch.at,
+            "seconds": heard.seconds,
+            "budget": batch.budget,
+            "chunks": chunks,
+            "ttft": heard.ttft,
+            "tbt": heard.tbt,
+            "removed": batch.removed,
+        }
+        return {**facts, **counts, **why, "dropped": self.dropped}
+
+    def close(self) -> None:
+        """Stop watching; a second call does nothing."""
+        if self.hear in self.service.replicas.listeners:
+            self.service.replicas.listeners.remove(self.hear)
+            self.service.watchers.remove(self.close)
+        self._queue.put_nowait(None)
+
+
+def live_requests(service: Service) -> dict[str, Any]:
+    """All live requests with their blocks, as `LiveRequestList` describes them."""
+    engines, streams, tables = service.replicas.engines, service.replicas.streams, service.block_tables
+    ready = [engine.ready for engine in engines]
+    return {
+        "now": time.monotonic(),
+        "block_size": [one.block_size if one else 0 for one in ready],
+        "num_blocks": [one.num_blocks if one else 0 for one in ready],
+        "requests": [
+            {
+                "id": stream.answer.request_id,
+                "replica": stream.engine.index,
+                "arrival": stream.answer.metrics.arrival,
+                "prompt_tokens": len(stream.prepared.ids),
+                "max_tokens": stream.prepared.params.max_tokens,
+                "output_tokens": len(stream.answer.token_ids),
+                "computed_tokens": tables.computed.get(stream.answer.request_id, 0),
+                "blocks": tables.blocks.get(stream.answer.request_id, []),
+            }
+            for stream in streams.all()
+        ],
+    }
