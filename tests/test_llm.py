@@ -302,9 +302,10 @@ def test_logits_that_are_not_numbers_fail_their_request_and_no_other(llm: LLM) -
     def poisoning(batches: Any, *others: Any) -> torch.Tensor:
         hidden: torch.Tensor = forward(batches, *others)
         (batch,) = batches
-        for sampled in batch.sample_rows.tolist():
+        whole = len(hidden) == len(batch.tokens)  # or it has the sampled rows alone
+        for place, sampled in enumerate(batch.sample_rows.tolist()):
             if batch.tokens[sampled] == poisoned:
-                hidden[sampled] = torch.nan
+                hidden[sampled if whole else place] = torch.nan
         return hidden
 
     llm.engine.executor.model.forward = poisoning  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from orcinus.errors import cause
 from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
-from orcinus.runtime.pack import Shape, shape_of
+from orcinus.runtime.pack import PackedBatch, Shape, shape_of
 from orcinus.runtime.parallel.argmax import gathered_argmax
 from orcinus.runtime.row_matcher import RowMatcher
 from orcinus.runtime.sampling import Choice, Sampled, Scores, choose, unadjusted_greedy
@@ -66,10 +66,23 @@ class Eager:
     def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
         packed, firsts = self.inputs.load(batch, shape, requests, before)
         model = self.model
-        hidden = model(packed, self.kv, received(model, shape.rows))
+        rows = _asked_rows(batch, packed[0], requests) if model.place.last else None
+        hidden = model(packed, self.kv, received(model, shape.rows), rows)
         if not model.place.last:
             model.collectives.send(hidden)
-        return Ran(hidden, packed[0].sample_rows, firsts)
+        return Ran(hidden, packed[0].sample_rows if rows is None else None, firsts)
+
+
+def _asked_rows(batch: Batch, packed: PackedBatch, requests: Mapping[str, RequestState]) -> Tensor | None:
+    """The rows whose hidden states are used: those that sample; None: all. Rows of adapters stay together, as they are packed.
+
+    If none samples, it is some row: operators need not know batches without rows.
+    """
+    sampled = packed.sample_rows
+    scored = any(requests[chunk.request_id].scored(chunk) for chunk in batch.chunks)
+    if scored or packed.adapters or len(sampled) == len(packed.positions):
+        return None
+    return sampled if len(sampled) else torch.zeros_like(packed.positions[:1])
 
 
 def received(model: Decoder, rows: int) -> Tensor | None:
@@ -221,8 +234,7 @@ class TorchExecutor:
         flight.scores = self._score_prompts(flight, batch, ran)
         rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, self.requests[chunk.request_id])]
         if rows:
-            hidden = ran.hidden.index_select(0, ran.sample_rows[: len(rows)])
-            flight.choice = self._choose(hidden, rows)
+            flight.choice = self._choose(ran.sampled(len(rows)), rows)
 
     def _choose(self, hidden: Tensor, rows: Sequence[Row]) -> Choice:
         if self.model.place.mesh.tp > 1 and all(unadjusted_greedy(row.params) for row in rows):

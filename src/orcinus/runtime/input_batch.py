@@ -41,9 +41,13 @@ Feed = Callable[[Tensor, Tensor, Tensor], None]  # tokens [D], sources [D], samp
 class Ran:
     """The result of the layers for one batch."""
 
-    hidden: Tensor  # [T, hidden_size] of all rows, padding included
-    sample_rows: Tensor  # rows to compute logits for, in the order of the chunks that sample
+    hidden: Tensor  # [T, hidden_size] of all rows, padding included; or of the sampled ones alone
+    sample_rows: Tensor | None  # rows to compute logits for, in the order of the chunks that sample; None: all that are here
     firsts: list[int]  # first row of every chunk
+
+    def sampled(self, count: int) -> Tensor:
+        """The first `count` hidden states to compute logits for."""
+        return self.hidden[:count] if self.sample_rows is None else self.hidden.index_select(0, self.sample_rows[:count])
 
 
 class Runner(Protocol):

@@ -109,7 +109,7 @@ def operator_work(model: Decoder, chunks: Sequence[Chunk], kv_cache_dtype: str =
     tables = [table for table in (model.embed, model.positions) if table is not None]
     row_bytes = sum(table.weight.shape[1] * table.weight.itemsize for table in tables)
     found = {OperatorKind.EMBEDDING: OperatorWork(len(tables), tokens * row_bytes)}
-    for kind, work in _layers(model, chunks, tokens, kv_cache_dtype):
+    for kind, work in _layers(model, chunks, _asked_of(chunks), kv_cache_dtype):
         found[kind] = found.get(kind, OperatorWork(0)) + work
     assert model.norm is not None, "a model on one device has norm and head"
     assert model.head is not None
@@ -124,19 +124,29 @@ def total(works: Iterable[OperatorWork]) -> OperatorWork:
     return sum(works, OperatorWork(0))
 
 
+def _asked_of(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The tokens of which the last layer computes more than keys and values, as decodes: those that sample, or some other."""
+    sampled = [chunk for chunk in chunks if chunk.samples]
+    ends = [(chunk.request_id, chunk.end - drafts) for chunk in sampled for drafts in range((chunk.drafts or 0) + 1)]
+    return [Chunk(name, (0,), end - 1) for name, end in ends] or [chunks[0]._replace(tokens=(0,))]
+
+
 def _layers(
-    model: Decoder, chunks: Sequence[Chunk], tokens: int, kv_cache_dtype: str
+    model: Decoder, chunks: Sequence[Chunk], asked: Sequence[Chunk], kv_cache_dtype: str
 ) -> Iterable[tuple[OperatorKind, OperatorWork]]:
-    for layer in model.layers.values():
+    tokens = sum(len(chunk.tokens) for chunk in chunks)
+    for number, layer in enumerate(model.layers.values(), 1):
         assert isinstance(layer, Layer)
+        queries = asked if number == len(model.layers) else chunks
+        rows = sum(len(chunk.tokens) for chunk in queries)
         yield OperatorKind.NORMS, total(map(_norm, layer.norms()))
         yield OperatorKind.QKV, _product(layer.attention.qkv, tokens)
         heads = layer.attention.heads
         token_bytes = kv_token_bytes(1, heads.num_kv_heads, heads.head_dim, model.dtype.itemsize, kv_cache_dtype)
         yield OperatorKind.HEADS, _heads(heads, tokens, token_bytes)
-        yield OperatorKind.ATTENTION, _attention(heads, chunks, token_bytes)
-        yield OperatorKind.OUTPUT, _product(layer.attention.out, tokens)
-        yield from _mlp(layer.mlp, tokens) if isinstance(layer.mlp, MLP) else _mixture(layer.mlp, tokens)
+        yield OperatorKind.ATTENTION, _attention(heads, chunks, queries, token_bytes)
+        yield OperatorKind.OUTPUT, _product(layer.attention.out, rows)
+        yield from _mlp(layer.mlp, rows) if isinstance(layer.mlp, MLP) else _mixture(layer.mlp, rows)
 
 
 def _mlp(mlp: MLP, tokens: int) -> Iterable[tuple[OperatorKind, OperatorWork]]:
@@ -174,10 +184,10 @@ def _heads(heads: Heads, tokens: int, token_bytes: int) -> OperatorWork:
     return OperatorWork(1, norms + tokens * token_bytes)
 
 
-def _attention(heads: Heads, chunks: Sequence[Chunk], token_bytes: int) -> OperatorWork:
-    """Reads the keys and values before each chunk; its own have just been written."""
+def _attention(heads: Heads, chunks: Sequence[Chunk], queries: Sequence[Chunk], token_bytes: int) -> OperatorWork:
+    """Reads the keys and values before each chunk; its own have just been written. `queries` are the tokens that attend."""
     read = sum(_before(chunk.start, heads.window) for chunk in chunks)
-    seen = sum(_pairs(chunk.start, len(chunk.tokens), heads.window) for chunk in chunks)
+    seen = sum(_pairs(chunk.start, len(chunk.tokens), heads.window) for chunk in queries)
     return OperatorWork(1, read * token_bytes, 4 * seen * heads.num_heads * heads.head_dim)
 
 

@@ -190,6 +190,16 @@ class PackedBatch:
         rows = at.tokens, at.positions, at.slot_blocks[group], at.slot_offsets, at.sources, at.sample_rows
         return cls(*rows, decodes, chunks, shape.chunk_context, adapters)
 
+    def rows_as_decodes(self, rows: Tensor) -> PagedBatch:
+        """Some rows, each as a decode of its own: it sees its sequence up to itself."""
+        cut = len(self.sources)
+        chunk = torch.searchsorted(self.chunks.firsts, rows - cut, right=True) - 1
+        tables = torch.cat((self.decodes.tables, self.chunks.tables))
+        owners = torch.where(rows < cut, rows, cut + chunk)
+        ends = self.positions.index_select(0, rows) + 1
+        firsts = torch.arange(len(rows) + 1, dtype=torch.int32, device=rows.device)
+        return PagedBatch(firsts, ends, tables.index_select(0, owners), 1, self.decodes.most_context)
+
 
 class _Row(NamedTuple):
     """The row of a request's block tables in `_TableRows`."""

@@ -26,7 +26,7 @@ from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import shape_of
 from orcinus.runtime.transfers import Link
 
-PARAMS = SamplingParams(seed=0, top_p=0.9)  # sorted logits need the most memory
+PARAMS = SamplingParams(seed=0, top_p=0.9, prompt_logprobs=0)  # sorted logits and states of all rows need the most memory
 
 
 class Meter(Protocol):
@@ -124,5 +124,5 @@ def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Row]], obj
     if not run.model.place.last:
         return
     rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, requests[chunk.request_id])]
-    choose(run.model.logits(ran.hidden.index_select(0, ran.sample_rows)), rows)
+    choose(run.model.logits(ran.sampled(len(rows))), rows)
     run.model.logits(ran.hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orcinus.runtime.attention.port import Angles, Heads
+from orcinus.runtime.attention.port import Angles, Heads, flat
 from orcinus.runtime.kernels.attention import paged_attention
 from orcinus.runtime.kernels.gather_kv import gather_contexts
 from orcinus.runtime.kernels.rope_kv import rope_and_write
@@ -42,14 +42,16 @@ class FlashAttention:
         told = "enable_gqa" in signature(varlen_attn()).parameters  # torch 2.11 accepts grouped heads without a flag
         self._grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
 
-    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+    def __call__(
+        self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads, rows: Tensor | None = None
+    ) -> Tensor:
         slots, cut = (batch.slot_blocks, batch.slot_offsets), len(batch.sources)
         q = rope_and_write(qkv, angles, slots, kv.keys, kv.values, norms=heads.norms)
         out = torch.empty_like(q)
         paged_attention(q[:cut], kv.keys, kv.values, batch.decodes, heads.scale, heads.window, out=out[:cut])
         if len(batch.chunks.ends):
             out[cut:] = self._chunks(q[cut:], kv, batch.chunks, batch.chunk_context, heads)
-        return out.flatten(1)
+        return flat(out, rows)
 
     def _chunks(self, q: Tensor, kv: LayerKV, batch: PagedBatch, room: int, heads: Heads) -> Tensor:
         """Attention of `q` `[rows, heads, dim]` over contexts of `room` tokens together."""

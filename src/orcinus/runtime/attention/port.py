@@ -33,15 +33,22 @@ class Attention(Protocol):
 
     `qkv` is contiguous `[T, (num_heads + 2 · num_kv_heads) · head_dim]`: queries, keys and values of every token as they were
     projected. Head norms and rotation come first (`angles`, None = no rotation), then the batch's keys and values are
-    written into `kv`. The result is `[T, num_heads · head_dim]`; padding rows hold anything. The batch is an argument:
-    there is no global to set before a call.
+    written into `kv`. The result is `[T, num_heads · head_dim]`, or has `rows` alone; padding rows hold anything. The batch is
+    an argument: there is no global to set before a call.
     """
 
     # Whether sizes alone decide what is launched, so that it can be captured in a CUDA graph:
     captures_decodes: bool  # for a batch without chunks of several tokens
     captures_chunks: bool  # for any batch
 
-    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor: ...
+    def __call__(
+        self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads, rows: Tensor | None = None
+    ) -> Tensor: ...
+
+
+def flat(out: Tensor, rows: Tensor | None) -> Tensor:
+    """Attention `[T, num_heads, head_dim]` as it is returned: `[T, num_heads · head_dim]`, or `rows` of it."""
+    return out.flatten(1) if rows is None else out.flatten(1).index_select(0, rows)
 
 
 def split(qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:

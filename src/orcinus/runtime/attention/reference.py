@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from orcinus.runtime.attention.port import Angles, Heads, causal_mask, split
+from orcinus.runtime.attention.port import Angles, Heads, causal_mask, flat, split
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.pack import PackedBatch, PagedBatch
 
@@ -45,12 +45,14 @@ class ReferenceAttention:
 
     captures_decodes = captures_chunks = False
 
-    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+    def __call__(
+        self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads, rows: Tensor | None = None
+    ) -> Tensor:
         q, _, _ = split(qkv, angles, kv, batch, heads)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         for part in (*parts(batch.decodes, 0), *parts(batch.chunks, len(batch.sources))):
             out[part.rows] = attend(q[part.rows], kv, part, heads)
-        return out.flatten(1)
+        return flat(out, rows)
 
 
 def attend(q: Tensor, kv: LayerKV, part: Part, heads: Heads) -> Tensor:

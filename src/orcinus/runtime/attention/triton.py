@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from orcinus.runtime.attention.port import Angles, Heads
+from orcinus.runtime.attention.port import Angles, Heads, flat
 from orcinus.runtime.kernels.attention import paged_attention
 from orcinus.runtime.kernels.rope_kv import rope_and_write
 from orcinus.runtime.kv_cache import LayerKV
@@ -20,13 +20,15 @@ class TritonAttention:
 
     captures_decodes = captures_chunks = True
 
-    def __call__(self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads) -> Tensor:
+    def __call__(
+        self, qkv: Tensor, angles: Angles | None, kv: LayerKV, batch: PackedBatch, heads: Heads, rows: Tensor | None = None
+    ) -> Tensor:
         slots = (batch.slot_blocks, batch.slot_offsets)
         q = rope_and_write(qkv, angles, slots, kv.keys, kv.values, norms=heads.norms)
         out = torch.empty_like(q)
         cut = len(batch.sources)
-        for rows, part in ((slice(0, cut), batch.decodes), (slice(cut, len(q)), batch.chunks)):
+        for place, part in ((slice(0, cut), batch.decodes), (slice(cut, len(q)), batch.chunks)):
             paged_attention(
-                q[rows], kv.keys, kv.values, part, heads.scale, heads.window, soft_cap=heads.soft_cap, out=out[rows]
+                q[place], kv.keys, kv.values, part, heads.scale, heads.window, soft_cap=heads.soft_cap, out=out[place]
             )
-        return out.flatten(1)
+        return flat(out, rows)

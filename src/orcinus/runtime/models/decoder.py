@@ -198,8 +198,12 @@ class Decoder(nn.Module):
         if can_fuse(self.spec, layers, self.place.mesh.tp):
             self.decode_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
 
-    def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
-        """Hidden states `[T, hidden_size]` of all tokens.
+    def forward(
+        self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states `[T, hidden_size]` of all tokens, or of `rows` alone.
+
+        Of other rows the last layer computes keys and values alone.
 
         The batch's keys and values are written into `kv`. `batches` is one batch as each group of layers sees it: they differ
         in block tables alone. `x` is the output of the stage before (overwritten); the first stage has none.
@@ -207,14 +211,17 @@ class Decoder(nn.Module):
         positions = batches[0].positions
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
-        angles = [self._angles(positions, rope, x.dtype) for rope in range(len(self.spec.ropes))]
+        scales = [rope.scale for rope in self.spec.ropes]
+        angles = [_angles(positions, *rope, x.dtype) for rope in zip(self.frequencies, scales, strict=True)]
         if self.decode_layers is not None and len(batches[0].sources) == len(positions) and not batches[0].adapters:
-            return self.decode_layers(batches, kv, x, angles)
+            hidden = self.decode_layers(batches, kv, x, angles)
+            return hidden if rows is None else hidden.index_select(0, rows)
         delta = None
         for index, group, layer_kv in zip(self.stage, self.kv_groups, kv, strict=True):
             rope = self.spec.rotary[index]
             turn = None if rope is None else angles[rope]
-            delta = self.layers[str(index)](x, delta, turn, batches[group], layer_kv)
+            asked = rows if index == self.stage[-1] else None
+            x, delta = self.layers[str(index)](x, delta, turn, batches[group], layer_kv, asked)
         return x if delta is None else x.add_(delta)
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -225,17 +232,6 @@ class Decoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions(positions)
         return self.collectives.all_reduce(x)
-
-    def _angles(self, positions: Tensor, rope: int, dtype: torch.dtype) -> Angles:
-        """Cosine and sine of every position, each `[T, rotated dimensions / 2]`.
-
-        They are computed in float32.
-        """
-        angles = positions[:, None].float() * self.frequencies[rope]
-        cos, sin, scale = angles.cos(), angles.sin(), self.spec.ropes[rope].scale
-        if scale != 1:
-            cos, sin = cos.mul_(scale), sin.mul_(scale)
-        return cos.to(dtype), sin.to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`.
@@ -281,3 +277,12 @@ class Embedding(nn.Module):
         places = ids - self.rows.start
         absent = (places < 0) | (places >= len(self.rows))
         return self.weight.index_select(0, places.masked_fill(absent, 0)).masked_fill_(absent[:, None], 0)
+
+
+def _angles(positions: Tensor, frequencies: Tensor, scale: float, dtype: torch.dtype) -> Angles:
+    """Cosine and sine of every position, each `[T, rotated dimensions / 2]`, computed in float32."""
+    angles = positions[:, None].float() * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    if scale != 1:
+        cos, sin = cos.mul_(scale), sin.mul_(scale)
+    return cos.to(dtype), sin.to(dtype)

@@ -134,17 +134,28 @@ class Layer(nn.Module):
         of_heads = (self.attention.q_norm, self.attention.k_norm)
         return [norm for norm in of_stream if norm is not None] + [norm for norm in of_heads if isinstance(norm, HeadsNorm)]
 
-    def forward(self, x: Tensor, delta: Tensor | None, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
-        """What is to be added to the residual stream `x` at last.
+    def forward(
+        self,
+        x: Tensor,
+        delta: Tensor | None,
+        angles: Angles | None,
+        batch: PackedBatch,
+        kv: LayerKV,
+        rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream `x`, and what is to be added to it at last.
 
-        `delta` is added to `x` in place, and so is attention's output, unless the MLP runs in parallel.
+        `delta` is added to `x` in place, and so is attention's output, unless the MLP runs in parallel. With `rows` both have
+        these rows alone: of others keys and values are all that is computed.
         """
         normed = self.attention_norm(x, delta)
-        attended = self._scaled(self.attention(normed, angles, batch, kv), self.attention_post_norm)
+        attended = self._scaled(self.attention(normed, angles, batch, kv, rows), self.attention_post_norm)
+        if rows is not None:
+            x, normed = x.index_select(0, rows), normed.index_select(0, rows)
         if self.mlp_norm is not None:
             normed = self.mlp_norm(x, None if self.parallel else attended)
         out = self._scaled(self.mlp(normed, batch.adapters), self.mlp_post_norm)
-        return out.add_(attended) if self.parallel else out
+        return x, out.add_(attended) if self.parallel else out
 
     def _scaled(self, out: Tensor, norm: Norm | None) -> Tensor:
         """An output as it is added: normalised and multiplied, if the model does so."""
@@ -176,7 +187,7 @@ class SelfAttention(nn.Module):
         scale, window = spec.scales[index], spec.windows[index]
         self.heads = Heads(mine[0], mine[1], spec.head_dim, scale, window, norms, spec.soft_cap)
 
-    def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles | None, batch: PackedBatch, kv: LayerKV, rows: Tensor | None = None) -> Tensor:
         qkv = self.qkv(x, batch.adapters)
         if isinstance(self.q_norm, HeadsNorm) and isinstance(self.k_norm, HeadsNorm):
             keys = self.heads.num_heads * self.heads.head_dim
@@ -184,5 +195,5 @@ class SelfAttention(nn.Module):
             self.k_norm(qkv[:, keys : keys + self.heads.num_kv_heads * self.heads.head_dim])
         if self.clip is not None:
             qkv.clamp_(-self.clip, self.clip)
-        out: Tensor = self.out(self.attend(qkv, angles, kv, batch, self.heads), batch.adapters)
+        out: Tensor = self.out(self.attend(qkv, angles, kv, batch, self.heads, rows), batch.adapters)
         return out

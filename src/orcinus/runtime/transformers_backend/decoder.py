@@ -66,14 +66,16 @@ class TransformersDecoder(Decoder):
         """None of our own."""
         return iter(())
 
-    def forward(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None) -> Tensor:
-        """Hidden states `[T, hidden_size]` of all tokens, which are one sequence to transformers' code."""
+    def forward(
+        self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states of all tokens, which are one sequence to transformers' code, or of `rows` of them."""
         assert x is None, "there are no stages"
         batch = batches[0]
         call = PagedAttention(self.attend, batch, kv, self.layer_heads)
         ids, positions = batch.tokens.long()[None], batch.positions.long()[None]
         hidden: Tensor = self.base(input_ids=ids, position_ids=positions, use_cache=False, **{ARGUMENT: call})[0]
-        return hidden[0]
+        return hidden[0] if rows is None else hidden[0].index_select(0, rows)
 
     def local_logits(self, hidden: Tensor) -> Tensor:
         return head_of(self.model, hidden)
