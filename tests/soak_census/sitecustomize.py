@@ -12,17 +12,26 @@ import time
 from collections import Counter
 
 EVERY_S = 10.0
+ALONE_S = 1.0  # more than a count takes
 MOST_TYPES = 60
 
 
 def count() -> dict[str, object]:
-    """Objects that the garbage collector knows, by type; asyncio's tasks and timers among them."""
-    types = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    """Objects that the garbage collector knows, by type; asyncio's tasks and timers among them.
+
+    No other thread may run while their list exists: Python cannot finish a tuple that another one can see.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(ALONE_S)
+    time.sleep(2 * usual)  # threads that wait already still wait by the old interval
+    found = Counter(map(type, gc.get_objects()))
+    sys.setswitchinterval(usual)
+    types = {f"{kind.__module__}.{kind.__qualname__}": number for kind, number in found.most_common()}
     return {
-        "objects": types.total(),
+        "objects": found.total(),
         "tasks": sum(number for name, number in types.items() if name.endswith(".Task")),
         "timers": sum(number for name, number in types.items() if name.endswith("TimerHandle")),
-        "types": dict(types.most_common(MOST_TYPES)),
+        "types": dict(list(types.items())[:MOST_TYPES]),
     }
 
 
