@@ -247,6 +247,9 @@ def test_what_cannot_be_replaced_is_told_in_a_line(monkeypatch: pytest.MonkeyPat
         done = orcinus("serve", *SIMULATED, "--replace", str(pid))
         assert (done.returncode, reason in done.stderr, len(done.stderr.splitlines())) == (1, True, 1)
     monkeypatch.setattr(handover, "ANSWER_S", 0.1)
+    monkeypatch.setattr(
+        handover, "_address", lambda pid: f"\0orcinus-test-{pid}"
+    )  # a server of another test may have this one's
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(handover._address(os.getpid()))
         stopped.listen()
