@@ -248,9 +248,10 @@ def test_options_that_it_cannot_follow(made: Made, options: dict[str, Any], mess
         planned(made("exaone4")[1], **options)
 
 
-def test_a_model_of_the_simulator_has_no_code() -> None:
-    with pytest.raises(ConfigError, match="model_impl transformers needs the files of a model, and llama-7b is one of"):
-        make_plan(EngineConfig(model="llama-7b", device="a100-40g", model_impl="transformers"), known=True)
+@pytest.mark.parametrize("options", [{"model_impl": "transformers"}, {"lora": ("mine=folder",)}])
+def test_a_model_of_the_simulator_has_no_files(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="^(model_impl transformers|lora) needs the files of a model, and llama-7b is one of"):
+        make_plan(EngineConfig(model="llama-7b", device="a100-40g", **options), known=True)
 
 
 def test_profile_needs_layers_of_our_own(made: Made) -> None:

@@ -38,9 +38,11 @@ def is_deterministic(config: EngineConfig, device: Device, attention: str, spec:
 
 
 def check_model_impl(config: EngineConfig, spec: DecoderSpec, *, shape_only: bool) -> None:
-    """Raise `ConfigError` if layers cannot be transformers' as the config asks."""
-    if shape_only and config.model_impl == "transformers":
-        raise ConfigError(f"model_impl transformers needs the files of a model, and {config.model} is one of the simulator's")
+    """Raise `ConfigError` if layers cannot be transformers', or be adapted, as the config asks."""
+    needs_files = {"model_impl transformers": config.model_impl == "transformers", "lora": bool(config.lora)}
+    for option, asked in needs_files.items():
+        if shape_only and asked:
+            raise ConfigError(f"{option} needs the files of a model, and {config.model} is one of the simulator's")
     if isinstance(spec, TransformersSpec) and config.lora:
         raise ConfigError(
             f"lora adapts layers of our own, and those of {spec.architecture} are transformers': leave it out, or merge the "
