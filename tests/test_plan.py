@@ -113,6 +113,11 @@ def test_an_engine_that_does_not_fit_is_refused_before_it_loads(
             attempt(EngineConfig(dtype="float32", kv_memory_mib=4000))
 
 
+def test_more_threads_than_can_run_are_refused_before_anything_loads() -> None:
+    with pytest.raises(ConfigError, match="threads is 100000, and this process may run on"):
+        make_plan(EngineConfig(threads=10**5))
+
+
 def test_unrequested_sizes_are_lowered_to_what_fits(memory: Callable[[int], None]) -> None:
     memory(10_000)
     roomy = bundled().resolved

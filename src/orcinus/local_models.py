@@ -12,6 +12,7 @@ from orcinus.gguf_file import is_gguf
 from orcinus.model_config import read_config
 from orcinus.plan import make_plan
 from orcinus.runtime.hub_cache import CachedModel, cached_models
+from orcinus.runtime.quant_methods import quantization_settings
 from orcinus.runtime.weight_files import has_weights, read_headers
 
 
@@ -48,7 +49,7 @@ def _format(path: Path) -> str:
             sizes[tensor.dtype] += tensor.num_bytes
     except ModelError:
         return "unknown"
-    settings = config.get("quantization_config")
+    settings = quantization_settings(config)
     method = settings.get("quant_method") if isinstance(settings, dict) else None
     stored = max(sizes, key=lambda dtype: sizes[dtype], default="empty")
     return " ".join(filter(None, (stored, "GGUF" if is_gguf(path) else "safetensors", method and f"({method})")))

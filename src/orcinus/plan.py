@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from orcinus.config import QUANTIZATIONS, EngineConfig, Resolved, adapter_pairs
 from orcinus.core.component_spec import make_drafter, make_order, make_policy
 from orcinus.core.drafts import most_rows
@@ -39,6 +41,7 @@ from orcinus.runtime.quantization import keeps_integers, planned_ranks, quantiza
 from orcinus.runtime.switches import check_model_impl, check_switches, is_deterministic
 from orcinus.runtime.transformers_backend import TransformersSpec
 from orcinus.runtime.weight_files import has_weights
+from orcinus.threads import engine_threads
 from orcinus.tiny import MODEL_DIR
 
 GPU_UTILIZATION = 0.9  # share of the free memory; vLLM takes this share of all memory
@@ -180,6 +183,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
     model = replace(model, adapters=open_adapters(adapter_pairs(config.lora), model.checkpoint))
     if (sheet := known_device(config.device) if known else None) is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
+    engine_threads(config.threads, torch.get_num_threads())  # refuses more than this machine runs
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
     available = memory_available(device) // memory_sharers
     return replace(_decide(config, model, memory_total(device), available, None), sharers=memory_sharers)

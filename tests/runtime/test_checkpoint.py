@@ -186,6 +186,16 @@ def test_what_a_user_may_not_read_is_no_damage(checkpoint: Made, name: str) -> N
     assert str(caught.value).startswith((f"{folder / name} ", f"{name} in {folder} "))
 
 
+def test_a_tensor_lies_in_one_file(checkpoint: Made, tmp_path: Path) -> None:
+    model, _ = checkpoint("qwen3")
+    folder = save(model, tmp_path / "model", max_shard_size="40KB")
+    first, second, *_ = sorted(folder.glob("*.safetensors"))
+    twice = next(iter(load_file(first).items()))
+    save_file(load_file(second) | dict([twice]), second, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"holds {twice[0]} in {second.name} and in another file: remove one of them"):
+        load(folder)
+
+
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="convert its .bin files to safetensors"):

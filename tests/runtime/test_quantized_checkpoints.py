@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,14 @@ def test_integers_are_multiplied_as_they_are_stored(checkpoint: Made, tmp_path: 
     assert all(isinstance(weight, Int8Weight) for weight in layers.values())
     for layer, found in matrices(model).items():
         torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-6)
+
+
+def test_settings_have_an_older_name(wide: Path, tmp_path: Path) -> None:
+    folder, _ = write(wide, tmp_path, GROUPS["w4a16"])
+    config = json.loads((folder / "config.json").read_text())
+    config["compression_config"] = config.pop("quantization_config")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert planned(folder).model.checkpoint.quantized is not None
 
 
 @pytest.mark.parametrize("kind", part("w4a16", "gptq", "awq", full=list(GROUPS)[3:]))

@@ -247,6 +247,7 @@ UNKNOWN = {  # config fields of models that cannot be computed here
     "n_routed_experts": "a mixture of experts",
     "kv_lora_rank": "latent attention",
     "quantization_config": "quantized weights",
+    "compression_config": "quantized weights",
 }
 
 

@@ -35,7 +35,7 @@ from orcinus.runtime.models.read_spec import find_architecture, read_spec
 from orcinus.runtime.operators import PLAIN, Operators
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, MeshPlace
-from orcinus.runtime.quant_methods import read_scheme
+from orcinus.runtime.quant_methods import quantization_settings, read_scheme
 from orcinus.runtime.quantized_modules import QuantizedModules, find_modules
 from orcinus.runtime.stored_gguf import GgufMatrices, kept_matrices
 from orcinus.runtime.stored_tensor import MappedTensor, StoredTensor
@@ -129,7 +129,7 @@ def known_checkpoint(folder: Path, architecture: str, spec: DecoderSpec, device:
     config = read_config(folder)
     gguf = gguf_architecture(read_gguf(folder)) if is_gguf(folder) else None
     found = Checkpoint(folder, architecture, spec, _saved_dtype(config, folder), gguf=gguf)
-    quantized = gguf is not None or config.get("quantization_config")
+    quantized = gguf is not None or quantization_settings(config)
     return with_quantized(found, read_headers(folder), device, keeps=keeps) if quantized else found
 
 

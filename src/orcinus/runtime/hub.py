@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from orcinus.errors import ModelError, shown, unreadable
 from orcinus.gguf_file import PART, gguf_in, is_gguf
-from orcinus.model_config import CONFIG, check_folder, read_config
+from orcinus.model_config import CONFIG, check_file, check_folder, read_config
 from orcinus.runtime.hub_bytes import SILENT, count_bytes
 from orcinus.runtime.hub_errors import hub_errors, unreachable
 from orcinus.runtime.weight_files import TensorHeader, read_headers, some, weight_names
@@ -158,6 +158,7 @@ def locate(model: str | Path, revision: str | None) -> Path | Repository:
         check_folder(folder)
         return gguf_in(folder) or folder
     if exists:
+        check_file(folder, sys.maxsize)
         if not is_gguf(folder):
             raise ModelError(f"{model} is a file: give a GGUF file, or the folder that holds config.json and safetensors files")
         if revision is not None:

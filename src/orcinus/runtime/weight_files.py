@@ -67,6 +67,8 @@ def file_headers(files: Sequence[Path]) -> dict[str, TensorHeader]:
                 if len(headers) + len(names) > MOST_TENSORS:
                     raise ModelError(f"{file.parent} holds more than {MOST_TENSORS} tensors: no model that can be loaded does")
                 for name in names:
+                    if name in headers:
+                        raise ModelError(f"{file.parent} holds {name} in {file.name} and in another file: remove one of them")
                     part = tensors.get_slice(name)
                     headers[name] = TensorHeader(part.get_dtype(), tuple(part.get_shape()))
         except (SafetensorError, OSError) as error:

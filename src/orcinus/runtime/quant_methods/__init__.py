@@ -31,9 +31,14 @@ QUANT_METHODS: Mapping[str, QuantMethod] = {
 }
 
 
+def quantization_settings(config: Mapping[str, Any]) -> Any:
+    """What a config.json says of its quantised weights; the first checkpoints of llm-compressor have another name for it."""
+    return config.get("quantization_config") or config.get("compression_config")
+
+
 def read_scheme(config: Mapping[str, Any]) -> tuple[str, Scheme] | None:
     """The method of a config.json and its settings; None if the weights are plain. Raises `ModelError`."""
-    settings = config.get("quantization_config")
+    settings = quantization_settings(config)
     if not settings:
         return None
     method = settings.get("quant_method") if isinstance(settings, Mapping) else None

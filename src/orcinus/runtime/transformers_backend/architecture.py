@@ -13,6 +13,7 @@ from orcinus.errors import ModelError
 from orcinus.model_config import LARGEST, shown
 from orcinus.runtime.models.read_spec import named_architectures
 from orcinus.runtime.models.rope import check_rope
+from orcinus.runtime.quant_methods import quantization_settings
 from orcinus.runtime.transformers_backend.interface import NAME, register
 
 # Fields that say how transformers runs a model, not what the model is; those that begin with "_" do as well.
@@ -46,7 +47,7 @@ def find_class(config: Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         code = " and the code that its auto_map names is never run" if config.get("auto_map") else ""
         raise Unsuitable(f"the installed transformers has no model_type {shown(kind)},{code}".rstrip(","))
-    if config.get("quantization_config"):
+    if quantization_settings(config):
         raise Unsuitable("quantized checkpoints need a row of our own: use the original weights")
     found = _causal_class(CONFIG_MAPPING[kind])
     named = named_architectures(config)
