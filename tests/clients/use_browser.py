@@ -200,6 +200,12 @@ def compares() -> None:
     assert policy.startswith("stall-free"), policy
 
 
+RESULT = {
+    "version": 2, "kind": "offline", "when": "2026-12-01", "command": ["orcinus", "bench", "offline"], "commit": "abcdef",
+    "machine": {"cores": 2}, "sides": [{"name": "orca", "settings": {}, "repeats": [{"round": 0, "seconds": 2.0, "load": 9.0,
+    "requests": [{"number": 0, "prompt_tokens": 3, "output_tokens": 3, "due": 0.0, "sent": 0.0, "ended": 1.5,
+                  "times": [0.5, 0.75, 1.5]}]}]}],
+}  # fmt: skip
 RECORD = [
     {"kind": "engine", "version": 2, "policy": "orca", "order": "fcfs", "kv": "paged", "num_blocks": 8, "block_size": 16,
      "limits": {"max_batch_size": 2, "max_batch_tokens": 64, "max_model_len": 64, "lookahead": 512}},

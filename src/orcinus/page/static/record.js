@@ -10,7 +10,7 @@ export function parseRecord(text) {
   const lines = text.split("\n").filter((line) => line.trim());
   const engine = parseLine(lines[0] ?? "", 1);
   if (engine === null || engine.kind !== "engine") {
-    throw new RecordError("this is no recorded run: its first line does not describe an engine. Make one with --record");
+    throw new RecordError("this is neither a recorded run (its first line does not describe an engine) nor a result of orcinus bench");
   }
   if (![1, 2].includes(engine.version)) throw new RecordError(`this record has version ${engine.version}; this page reads 1 and 2`);
   const reader = new Reader(engine);

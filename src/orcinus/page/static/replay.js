@@ -1,9 +1,11 @@
-// A recorded run: drop the file of `--record` here, then play or scrub.
+// A recorded run, or a result of a benchmark: drop the file here, then play or scrub.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Chart } from "orcinus/charts.js";
 import { html, ms, useAction } from "orcinus/dom.js";
 import { RecordError, parseRecord } from "orcinus/record.js";
+import { parseResult } from "orcinus/result.js";
+import { ResultView } from "orcinus/result_view.js";
 import { Run, count, percentile } from "orcinus/run.js";
 import { Legend, Schedule } from "orcinus/schedule.js";
 
@@ -46,7 +48,8 @@ export function Replay({ file, onFile, alone }) {
     </div>
     ${failure && html`<p class="error" role="alert">${failure}</p>`}
     ${found?.error && html`<p class="error" role="alert">${file.name}: ${found.error}</p>`}
-    ${!found && html`<p class="empty">Drop a file here that <code>orcinus generate</code>, <code>serve</code>, <code>bench</code> or <code>simulate</code> wrote with <code>--record run.jsonl</code>.</p>`}
+    ${!found && html`<p class="empty">Drop a file here that <code>orcinus generate</code>, <code>serve</code>, <code>bench</code> or <code>simulate</code> wrote with <code>--record run.jsonl</code>, or a result of <code>orcinus bench --out result.json</code>.</p>`}
+    ${found?.result && html`<${ResultView} key=${file.name} result=${found.result} onCanvas=${(one) => (canvas.current = one)} />`}
     ${lane &&
     html`<div>
       <p class="note">${summary(found)}</p>
@@ -78,6 +81,8 @@ function Charts({ lane, at }) {
 
 function read(file) {
   try {
+    const result = parseResult(file.text);
+    if (result) return { result };
     const found = parseRecord(file.text);
     const run = new Run({ most: Infinity });
     run.slots = found.engine.limits.max_batch_size;

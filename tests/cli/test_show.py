@@ -1,0 +1,58 @@
+"""`orcinus show`: records and results as one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orcinus.cli.main import app
+from orcinus.errors import ConfigError
+
+ENGINE = {"kind": "engine", "version": 2, "policy": "orca", "order": "fcfs", "kv": "paged", "num_blocks": 8, "block_size": 16}
+LAUNCH = {"kind": "launch", "at": 0.0, "batch": 1, "chunks": [["a", 0, 3, 1]], "waiting": 0, "running": 1, "free_blocks": 7}
+RETURN = {"kind": "return", "at": 0.1, "batch": 1, "tokens": [[5]]}
+
+
+def show(path: Path, *options: str) -> str:
+    done = CliRunner().invoke(app, ["show", str(path), *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_a_record_becomes_a_page_that_holds_it(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    record.write_text("\n".join(map(json.dumps, (ENGINE, LAUNCH, RETURN))), encoding="utf-8")
+    assert "1 iterations" in show(record)
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    held = page.split('id="record">')[1].split("</script>")[0]
+    assert json.loads(held) == record.read_text(encoding="utf-8")
+    show(record, "--out", str(tmp_path / "other.html"))
+    assert (tmp_path / "other.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (json.dumps(ENGINE), "nothing to show"),
+        ("hello", "is no JSON"),
+        ("5", "no record"),
+        ("", "no record"),
+        (json.dumps({"sides": []}), "result"),
+    ],
+)
+def test_what_is_neither_a_record_nor_a_result_is_refused(tmp_path: Path, content: str, why: str) -> None:
+    record = tmp_path / "run.jsonl"
+    record.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=why):
+        show(record)
+    assert not (tmp_path / "run.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    record.write_text("\n".join(map(json.dumps, (ENGINE, LAUNCH, RETURN))), encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot write the page"):
+        show(record, "--out", str(tmp_path / "no" / "run.html"))
