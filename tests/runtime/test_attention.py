@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from orcinus.memory.footprint import kv_token_bytes
 from orcinus.runtime.attention import ATTENTION, Heads, reference
@@ -172,6 +173,19 @@ def test_geometries(name: str, kv_heads: int, group: int, dim: int, block_size: 
 def test_bfloat16(name: str) -> None:
     sizes = [(0, 1), (37, 1), (30, 4), (0, 9)]
     assert compare(name, sizes, 16, 2, 2, 64, None, torch.bfloat16, normed=True, rotated=True) < 1e-2
+
+
+def test_in_bfloat16_rounded_weights_cost_less_than_the_rounding_of_the_output() -> None:
+    """Wherever the processor multiplies pairs of bfloat16, and more so elsewhere."""
+    torch.manual_seed(0)
+    batch = ragged_batch([(0, 300)], 16, 0)
+    (kv,) = allocate(1, NUM_BLOCKS, 2, 16, 64, torch.bfloat16, torch.device("cpu"))
+    qkv = torch.randn(300, 8 * 64).bfloat16()
+    found = ATTENTION["cpu"]()(qkv.clone(), None, kv, batch, Heads(4, 2, 64, 0.125)).double()
+    q, k, v = (part.transpose(0, 1) for part in torch.split(qkv.double().view(300, 8, 64), [4, 2, 2], dim=1))
+    expected = scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.125, enable_gqa=True).transpose(0, 1).flatten(1)
+    rounding = (expected.bfloat16().double() - expected).square().mean().sqrt()
+    assert (found - expected).square().mean().sqrt() < 2 * rounding
 
 
 @pytest.mark.parametrize("window", [None, 150, 40])

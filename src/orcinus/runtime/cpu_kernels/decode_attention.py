@@ -4,7 +4,7 @@ A sequence is cut into pieces of `PIECE` tokens; a task is one piece and one key
 once for all query heads of the group, and keeps a running maximum and sum, so nothing of the size of the context is stored:
 
     for tile of the piece:
-        s    = q · keysᵀ                      [group, KEYS]; with a soft cap c: c · tanh(s / c)
+        s    = scale · q · keysᵀ              [group, KEYS]; with a soft cap c: c · tanh(s / c)
         m'   = max(m, max s);  a = exp(m - m')
         p    = exp(s - m')
         acc  = acc · a + p · values           [group, head_dim]
@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels import online_softmax
-from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, load, rounded
+from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, rounded
+from orcinus.runtime.cpu_kernels.factors import copy_factors, copy_weights, empty_factors, num_factors
 from orcinus.runtime.cpu_kernels.online_softmax import (
     EVERYTHING,
     KEYS,
@@ -71,9 +72,12 @@ def _find_rows(table, head, kv_heads, block_size, begin, end, rows):
 
 
 @exact(forceinline=True)
-def _score(query, keys, values, scales, rows, begin, count, cap, scores):
-    """s = q · keysᵀ for `count` tokens from place `begin` of the piece; other lanes get NOTHING."""
-    group, dim = query.shape
+def _score(query, dim, keys, values, scales, rows, begin, count, hidden, scale, cap, scores):
+    """s = scale · q · keysᵀ for `count` tokens from place `begin` of the piece.
+
+    The first `hidden` ones and other lanes get NOTHING.
+    """
+    group, steps = query.shape
     lanes = (count + LANES - 1) // LANES * LANES
     token = np.int64(0)
     while token < lanes:
@@ -83,7 +87,7 @@ def _score(query, keys, values, scales, rows, begin, count, cap, scores):
         g = np.int64(0)
         while g < group:
             queries = np.int64(QUERIES if g + QUERIES <= group else 1)
-            dots(query, g * dim, queries, keys, rows, begin + token, squares, dim, scores, g * KEYS + token, KEYS)
+            dots(query, g * steps, queries, keys, rows, begin + token, squares, dim, scale, scores, g * KEYS + token, KEYS)
             g += queries
         token += squares * LANES
     for query_at in range(group):
@@ -94,15 +98,25 @@ def _score(query, keys, values, scales, rows, begin, count, cap, scores):
                 row[at] *= flat[rows[begin + at]]
         if cap > 0:
             cap_scores(scores, query_at * KEYS, lanes, cap)
+        for at in range(hidden):
+            row[at] = NOTHING
         for at in range(count, lanes):
             row[at] = NOTHING
 
 
 @exact(forceinline=True)
-def _accumulate(weights, keys, values, scales, rows, begin, count, sums, totals):
-    """acc += p · values; l += sum p."""
+def _accumulate(weights, factors, scaled, keys, values, scales, rows, begin, count, sums, totals):
+    """acc += p · values; l += sum p. `factors` and `scaled` are room for p as factors, and with values' scales."""
     (group, dim), unused = sums.shape, np.int64(len(sums))
-    whole, token = dim // LANES * LANES, np.int64(0)
+    whole, token, lanes = dim // LANES * LANES, np.int64(0), (count + LANES - 1) // LANES * LANES
+    for query_at in range(group):
+        if scales is None:
+            copy_weights(weights, query_at * KEYS, lanes, factors, query_at * factors.shape[1])
+        else:
+            flat, line = scales.reshape(-1), weights[query_at]
+            for lane in range(lanes):
+                scaled[lane] = line[lane] * flat[rows[begin + lane]]
+            copy_weights(scaled, 0, lanes, factors, query_at * factors.shape[1])
     while token < count:
         tokens, first = min(AHEAD, count - token), begin + token
         fetch_rows(keys, rows, first + KEYS, min(first + tokens + KEYS, len(rows)), dim)
@@ -115,13 +129,13 @@ def _accumulate(weights, keys, values, scales, rows, begin, count, sums, totals)
                 if column < whole:
                     vectors = np.int64(VECTORS if column + VECTORS * LANES <= whole else 1)
                     add_weighted(
-                        weights, at, KEYS, queries, values, scales, rows, first, tokens, column, dim, vectors, sums,
+                        weights, at, KEYS, queries, factors, values, rows, first, tokens, column, dim, vectors, sums,
                         g * dim + column, totals, total,
                     )  # fmt: skip
                     column += vectors * LANES
                 else:
                     add_weighted_numbers(
-                        weights, at, KEYS, queries, values, scales, rows, first, tokens, column, dim, np.int64(1), sums,
+                        weights, at, KEYS, queries, factors, values, rows, first, tokens, column, dim, np.int64(1), sums,
                         g * dim + column, totals, total,
                     )  # fmt: skip
                     column += 1
@@ -134,19 +148,23 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
     """One task: the queries of a group of heads, over tokens [begin, end) of a sequence, which lie in one piece."""
     keys, values, key_scales, value_scales = kv
     kv_heads, block_size, (group, dim) = keys.shape[1], keys.shape[2], sums.shape
-    query, scores = np.empty((group, dim), np.float32), np.empty((group, KEYS), np.float32)
+    query, scores = empty_factors((group, num_factors(dim, qkv)), qkv), np.empty((group, KEYS), np.float32)
+    factors, scaled = empty_factors((group, num_factors(KEYS, qkv)), qkv), np.empty(KEYS, np.float32)
+    hidden = begin % 2  # pairs of tokens begin at even ones
+    begin -= hidden
     rows = np.empty(end - begin + AHEAD, np.int64)  # lanes behind the last token are those of some token, too
     _find_rows(table, head, kv_heads, block_size, begin, end, rows)
+    if hidden:  # its block may be another's by now
+        rows[0] = rows[1]
     fetch_rows(keys, rows, 0, min(AHEAD, end - begin), dim)
     for g in range(group):
-        source, target = qkv[request, (head * group + g) * dim : (head * group + g + 1) * dim], query[g]
-        for d in range(dim):
-            target[d] = load(source[d]) * scale
+        copy_factors(qkv[request, (head * group + g) * dim : (head * group + g + 1) * dim], query[g])
     sums[:], totals[:], peaks[:] = F32(0), F32(0), LEAST
     at = begin
     while at < end:
         count = min(end, (at // KEYS + 1) * KEYS) - at
-        _score(query, keys, values, key_scales, rows, at - begin, count, cap, scores)
+        _score(query, dim, keys, values, key_scales, rows, at - begin, count, hidden, scale, cap, scores)
+        hidden = 0
         for g in range(group):
             shrink = row_softmax(scores, g * KEYS, (count + LANES - 1) // LANES * LANES, peaks, g)
             if shrink != F32(1):
@@ -154,7 +172,7 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
                 row = sums[g]
                 for d in range(dim):
                     row[d] *= shrink
-        _accumulate(scores, keys, values, value_scales, rows, at - begin, count, sums, totals)
+        _accumulate(scores, factors, scaled, keys, values, value_scales, rows, at - begin, count, sums, totals)
         at += count
 
 

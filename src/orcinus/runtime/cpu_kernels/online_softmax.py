@@ -9,8 +9,9 @@ all sums is fixed, for every query and wherever its row stands:
     query:  (M, L, Acc) = the first piece's (m, l, acc); then each later piece joins:
             M' = max(M, m);  L, Acc = l · exp(m - M') + L · exp(M - M'), the same for acc
 
-A score is a chain of fused multiply-adds, too: dimension by dimension. What a query does not see has weight 0, which changes no
-bit, so leaving it out and computing it are the same.
+A score is a chain of fused multiply-adds, too: dimension by dimension. Where bfloat16 is multiplied in pairs (`factors.py`), a
+step of these chains takes two dimensions, or two keys of which the first is even. What a query does not see has weight 0, which
+changes no bit, so leaving it out and computing it are the same.
 
 Most is in LLVM's language: Numba's loops over lanes reach a quarter of the speed, and it may reorder sums.
 """

@@ -23,13 +23,13 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.vectors import (
+    DOT,
     FLOAT,
     HALF,
     INDEX,
@@ -38,18 +38,16 @@ from orcinus.runtime.cpu_kernels.vectors import (
     WORD,
     WORDS,
     ZEROS,
+    add_products,
     everywhere,
     fetch,
-    fma,
     halves,
-    has,
     rounded_to_bfloat16,
 )  # fmt: skip
 
 VECTORS = 2  # of a panel's outputs: two products for each number of x that is read
 PANEL = VECTORS * LANES
 AHEAD = 64  # inputs, whose weights are fetched early: with several rows the processor itself does not look that far
-DOT = has("avx512bf16")  # products of pairs of bfloat16, added up in float32
 
 
 def most_rows(bits: int) -> int:
@@ -60,27 +58,10 @@ def most_rows(bits: int) -> int:
 MOST_OF_WORDS, MOST_OF_HALVES = most_rows(32), most_rows(16)
 
 
-class _BFloat(ir.Type):  # type: ignore[misc]  # llvmlite has no name for it
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
 def _step(builder: ir.IRBuilder, x: ir.Value, weights: list[ir.Value], sums: list[ir.Value]) -> list[ir.Value]:
     """The sums of a row after one number of x (bfloat16: a pair of them)."""
-    if x.type == FLOAT:
-        return [fma(builder, everywhere(builder, x), w, s) for w, s in zip(weights, sums, strict=True)]
-    if DOT:
-        pairs = ir.VectorType(_BFloat(), 2 * LANES)
-        kind = ir.FunctionType(VECTOR, [VECTOR, pairs, pairs])
-        dot = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.dpbf16ps.{32 * LANES}")
-        spread = builder.bitcast(everywhere(builder, x), pairs)
-        return [builder.call(dot, [s, spread, builder.bitcast(w, pairs)]) for w, s in zip(weights, sums, strict=True)]
+    if x.type == FLOAT or DOT:
+        return [add_products(builder, everywhere(builder, x), w, s) for w, s in zip(weights, sums, strict=True)]
     for number, half in enumerate(halves(builder, x)):
         sums = _step(builder, half, [halves(builder, w)[number] for w in weights], sums)
     return sums

@@ -5,9 +5,9 @@ side as the lanes of vectors, in panels of `LANES`: the softmax needs no sum acr
 they lie.
 
     for tile of KEYS tokens, up to the last row's own:
-        K, V = the tile, from its blocks, in float32                [KEYS, head_dim]
+        K, V = the tile, from its blocks, as factors                [KEYS, head_dim]
         for panel of rows:
-            S = K · Q, with a soft cap c: c · tanh(S / c)            [KEYS, LANES]
+            S = scale · K · Q, with a soft cap c: c · tanh(S / c)    [KEYS, LANES]
             m' = max(m, max S);  a = exp(m - m');  P = exp(S - m')
             acc, l, m = acc · a + Vᵀ · P, l · a + sum P, m'        [head_dim, LANES]
     out = acc / l
@@ -26,7 +26,8 @@ import numpy as np
 
 from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.decode_attention import Floats, Words, attention_scalars
-from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, load, rounded
+from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, rounded
+from orcinus.runtime.cpu_kernels.factors import copy_factors, copy_values, empty_factors, num_factors, tile_weights
 from orcinus.runtime.cpu_kernels.online_softmax import (
     KEYS,
     LEAST,
@@ -36,25 +37,41 @@ from orcinus.runtime.cpu_kernels.online_softmax import (
     multiply_add,
     tile_softmax,
 )
-from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, SIDE, add_tile_product, tile_product, transpose
+from orcinus.runtime.cpu_kernels.tile_product import LANES, ROWS, SIDE, tile_product, transpose
 
 PANELS = 8  # of one task at most: what reading a tile costs is divided by them
 assert KEYS % ROWS == 0, "a tile is whole products"
 
 
 @exact
-def _read_tile(cache, scales, table, head, begin, end, tile, factors):
-    """Tokens [begin, end) of a head as the first rows of a tile, and their scales; then zeros up to a multiple of ROWS."""
-    block_size, dim = cache.shape[2], cache.shape[3]
+def _read_keys(cache, scales, table, head, begin, end, tile, tile_scales):
+    """Keys of tokens [begin, end) of a head as the first rows of a tile, and their scales; zeros up to a multiple of ROWS."""
+    block_size = cache.shape[2]
     for token in range(begin, end):
         at = table[token // block_size], head, token % block_size
-        source, target = cache[at], tile[token - begin]
-        for d in range(dim):
-            target[d] = load(source[d])
+        copy_factors(cache[at], tile[token - begin])
         if scales is not None:
-            factors[token - begin] = scales[at]
+            tile_scales[token - begin] = scales[at]
     for row in range(end - begin, (end - begin + ROWS - 1) // ROWS * ROWS):
-        tile[row], factors[row] = F32(0), F32(0)
+        tile[row], tile_scales[row] = 0, F32(0)
+
+
+@exact
+def _read_values(cache, scales, table, head, begin, end, tile, tile_scales):
+    """The same for values; `begin` is even, and a lone last token is a pair with itself, which its weight hides."""
+    block_size = cache.shape[2]
+    for token in range(begin, end, 2):
+        other = min(token + 1, end - 1)
+        at = table[token // block_size], head, token % block_size
+        beside = table[other // block_size], head, other % block_size
+        copy_values(cache[at], cache[beside], tile, token - begin)
+        if scales is not None:
+            tile_scales[token - begin], tile_scales[token - begin + 1] = scales[at], scales[beside]
+    even = (end - begin + 1) // 2 * 2
+    whole = (end - begin + ROWS - 1) // ROWS * ROWS
+    for row in range(num_factors(even, tile), num_factors(whole, tile)):
+        tile[row] = 0
+    tile_scales[even:whole] = F32(0)
 
 
 @exact(forceinline=True)
@@ -104,17 +121,15 @@ def _join_piece(panels, dim, sums, totals, peaks):
 
 
 @exact
-def _read_queries(qkv, row, head, group, begin, end, scale, dim, some, panel):
-    """Rows [begin, end) of a task as the lanes of a panel, scaled; `some` rows at a time."""
+def _read_queries(qkv, row, head, group, begin, end, dim, some, panel):
+    """Rows [begin, end) of a task as the lanes of a panel; `some` rows at a time."""
     for lane in range(0, LANES, SIDE):
-        some[:] = F32(0)
+        some[:] = 0
         for at in range(begin + lane, min(begin + lane + SIDE, end)):
             first = (head * group + at % group) * dim
-            source, target = qkv[row + at // group, first : first + dim], some[at - begin - lane]
-            for d in range(dim):
-                target[d] = load(source[d]) * scale
-        for d in range(0, dim, SIDE):
-            transpose(some, d, some.shape[1], panel, d * LANES + lane, LANES)
+            copy_factors(qkv[row + at // group, first : first + dim], some[at - begin - lane])
+        for step in range(0, num_factors(dim, qkv), SIDE):
+            transpose(some, step, some.shape[1], panel, step * LANES + lane, LANES)
 
 
 @exact
@@ -132,13 +147,13 @@ def _write_rows(panel, totals, row, head, group, begin, end, dim, some, out):
 
 
 @exact(forceinline=True)
-def _score(queries, dim, tile, scales, factors, first, count, positions, reach, cap, scores):
-    """The scores of `count` tokens from `first` on, for a panel of queries."""
+def _score(queries, steps, tile, scales, tile_scales, first, count, positions, reach, scale, cap, scores):
+    """The scores of `count` tokens from `first` on, for a panel of queries of so many factors."""
     wide, low, high = tile.shape[1], positions[0], positions[LANES - 1]
     for j in range(0, count, ROWS):
-        tile_product(tile, j * wide, wide, 1, queries, dim, scores, j * LANES)
+        tile_product(tile, j * wide, wide, 1, queries, steps, scale, scores, j * LANES)
     if scales is not None:
-        _multiply_rows(scores, count, factors)
+        _multiply_rows(scores, count, tile_scales)
     if cap > 0:
         cap_scores(scores, 0, count * LANES, cap)
     if first + count - 1 > low or first <= high - reach:
@@ -148,14 +163,14 @@ def _score(queries, dim, tile, scales, factors, first, count, positions, reach, 
 @exact(inline="always")
 def _attend_tile(
     qkv, kv, table, head, row, start, group, begin, end, scale, cap, reach, piece, out,
-    queries, scores, sums, totals, peaks, positions, key_tile, value_tile, key_factors, value_factors, some,
+    queries, scores, sums, totals, peaks, positions, key_tile, value_tile, its_key_scales, its_value_scales, some, some_queries,
 ):  # fmt: skip
     """One task: rows [begin, end) of a request's chunk, whose first row is `row`, at position `start`."""
     keys, values, key_scales, value_scales = kv
-    dim, wide = keys.shape[3], key_tile.shape[1]
+    dim, steps = keys.shape[3], num_factors(keys.shape[3], qkv)
     panels = (end - begin + LANES - 1) // LANES
     for p in range(panels):
-        _read_queries(qkv, row, head, group, begin + p * LANES, end, scale, dim, some, queries[p])
+        _read_queries(qkv, row, head, group, begin + p * LANES, end, dim, some_queries, queries[p])
     now = 0  # the place of sums: that of the first piece, or 1 for later ones
     _begin_piece(now, panels, dim, sums, totals, peaks)
     for at in range(panels * LANES):
@@ -168,19 +183,22 @@ def _attend_tile(
             now = 1
             _begin_piece(now, panels, dim, sums, totals, peaks)
         last = min(first + KEYS, positions[panels - 1, LANES - 1] + 1)
-        _read_tile(keys, key_scales, table, head, first, last, key_tile, key_factors)
-        _read_tile(values, value_scales, table, head, first, last, value_tile, value_factors)
+        _read_keys(keys, key_scales, table, head, first, last, key_tile, its_key_scales)
+        _read_values(values, value_scales, table, head, first, last, value_tile, its_value_scales)
         for p in range(panels):
             low, high = positions[p, 0], positions[p, LANES - 1]
             if first > high or first + KEYS <= low + 1 - reach:
                 continue
             count = min(KEYS, (high - first) // ROWS * ROWS + ROWS)
-            _score(queries[p], dim, key_tile, key_scales, key_factors, first, count, positions[p], reach, cap, scores)
+            _score(
+                queries[p], steps, key_tile, key_scales, its_key_scales, first, count, positions[p], reach, scale, cap, scores
+            )
             tile_softmax(scores, count, peaks[now, p], totals[now, p], sums[now, p], dim)
             if value_scales is not None:
-                _multiply_rows(scores, count, value_factors)
+                _multiply_rows(scores, count, its_value_scales)
+            weights, tokens = tile_weights(scores, count, qkv), num_factors(count, qkv)
             for d in range(0, dim, ROWS):
-                add_tile_product(value_tile, d, 1, wide, scores, count, sums[now, p], d * LANES)
+                tile_product(value_tile, d, 1, value_tile.shape[1], weights, tokens, None, sums[now, p], d * LANES)
     if now:
         _join_piece(panels, dim, sums, totals, peaks)
     for p in range(panels):
@@ -193,17 +211,20 @@ def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach
     """The tasks of one thread."""
     kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
     group, panels, wide = out.shape[1] // (kv_heads * dim), size // LANES, (dim + 2 * SIDE - 1) // SIDE * SIDE
-    queries, positions = np.empty((panels, wide, LANES), np.float32), np.empty((panels, LANES), np.int64)
+    steps = (num_factors(dim, qkv) + SIDE - 1) // SIDE * SIDE
+    queries, positions = empty_factors((panels, steps, LANES), qkv), np.empty((panels, LANES), np.int64)
     sums = np.empty((2, panels, wide, LANES), np.float32)
     totals, peaks = np.empty((2, panels, LANES), np.float32), np.empty((2, panels, LANES), np.float32)
-    key_tile, value_tile = np.empty((KEYS, wide), np.float32), np.empty((KEYS, wide), np.float32)
-    key_factors, value_factors = np.empty(KEYS, np.float32), np.empty(KEYS, np.float32)
+    key_tile, value_tile = empty_factors((KEYS, steps), qkv), empty_factors((num_factors(KEYS, qkv), wide), qkv)
+    its_key_scales, its_value_scales = np.empty(KEYS, np.float32), np.empty(KEYS, np.float32)
     scores, some = np.empty((KEYS, LANES), np.float32), np.empty((SIDE, wide), np.float32)
+    some_queries = empty_factors((SIDE, steps), qkv)
     for at in range(bounds[share], bounds[share + 1]):
         task = tasks[at]
         _attend_tile(
             qkv, kv, tables[task[0]], task[1], task[2], task[3], group, task[4], task[5], scale, cap, reach, piece, out,
-            queries, scores, sums, totals, peaks, positions, key_tile, value_tile, key_factors, value_factors, some,
+            queries, scores, sums, totals, peaks, positions, key_tile, value_tile, its_key_scales, its_value_scales, some,
+            some_queries,
         )  # fmt: skip
 
 

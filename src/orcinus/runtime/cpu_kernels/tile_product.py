@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from orcinus.runtime.cpu_kernels import vectors
-from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, WORD, everywhere, fma, has
+from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, WORD, add_products, everywhere, has
 
 ROWS, LANES = 8 if has("avx512f") else 6, 2 * vectors.LANES  # as many registers as leave room for the factors
 SIDE = 16  # of a square that `transpose` turns
@@ -26,39 +26,39 @@ def vector_at(builder, base, at):
     return builder.bitcast(builder.gep(base, [at]), VECTOR.as_pointer())
 
 
-def _product(*, adds):
-    """A kernel that writes a tile of a product, or adds it to what is there."""
+@intrinsic
+def tile_product(_, a, begin, row_step, step, b, count, scale, out, out_begin):
+    """out[i, :] = scale · sum over k < count of a[begin + i · row_step + k · step] · b[k, :], for i < ROWS.
 
-    @intrinsic
-    def product(_, a, begin, row_step, step, b, count, out, out_begin):
-        def generate(context, builder, signature, arguments):
-            _, begin, row_step, step, _, count, _, out_begin = arguments
-            a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 6))
-            places = [vector_at(builder, out, builder.add(out_begin, INDEX(row * LANES))) for row in range(ROWS)]
-            sums = [cgutils.alloca_once(builder, VECTOR) for _ in places]
-            for place, total in zip(places, sums, strict=True):
-                builder.store(builder.load(place, align=4) if adds else ir.Constant(VECTOR, [0.0] * LANES), total)
-            with cgutils.for_range(builder, count, intp=INDEX) as loop:
-                factors = builder.load(vector_at(builder, b, builder.mul(loop.index, INDEX(LANES))), align=4)
-                first = builder.add(begin, builder.mul(loop.index, step))
-                for row, total in enumerate(sums):
-                    at = builder.add(first, builder.mul(row_step, INDEX(row)))
-                    factor = builder.load(builder.gep(a, [at]), align=4)
-                    builder.store(fma(builder, everywhere(builder, factor, LANES), factors, builder.load(total)), total)
-            for place, total in zip(places, sums, strict=True):
-                builder.store(builder.load(total), place, align=4)
-            return context.get_dummy_value()
+    Without a scale (None) the sum is added to what is there. Factors are float32 or words (`factors.py`). Arrays are contiguous
+    and seen as flat; `b` has rows of LANES factors, `out` rows of LANES float32, from its element `out_begin`. Each number of
+    `out` is one chain of additions in the order of k, so that it depends on nothing beside it.
+    """
+    adds = scale == types.none
 
-        whole = types.int64
-        return types.void(a, whole, whole, whole, b, whole, out, whole), generate
+    def generate(context, builder, signature, arguments):
+        _, begin, row_step, step, _, count, scale, _, out_begin = arguments
+        a, b, out = (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 4, 7))
+        kind = ir.VectorType(a.type.pointee, LANES)
+        places = [vector_at(builder, out, builder.add(out_begin, INDEX(row * LANES))) for row in range(ROWS)]
+        sums = [cgutils.alloca_once(builder, VECTOR) for _ in places]
+        for place, total in zip(places, sums, strict=True):
+            builder.store(builder.load(place, align=4) if adds else ir.Constant(VECTOR, [0.0] * LANES), total)
+        with cgutils.for_range(builder, count, intp=INDEX) as loop:
+            place = builder.gep(b, [builder.mul(loop.index, INDEX(LANES))])
+            factors = builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+            first = builder.add(begin, builder.mul(loop.index, step))
+            for row, total in enumerate(sums):
+                at = builder.add(first, builder.mul(row_step, INDEX(row)))
+                factor = everywhere(builder, builder.load(builder.gep(a, [at]), align=4), LANES)
+                builder.store(add_products(builder, factor, factors, builder.load(total)), total)
+        for place, total in zip(places, sums, strict=True):
+            found = builder.load(total)
+            builder.store(found if adds else builder.fmul(found, everywhere(builder, scale, LANES)), place, align=4)
+        return context.get_dummy_value()
 
-    return product
-
-
-# out[i, :] = (or +=) sum over k < count of a[begin + i · row_step + k · step] · b[k, :], for i < ROWS. Arrays are contiguous
-# float32, seen as flat; `b` has rows of LANES numbers, and so has `out`, from its element `out_begin`. Each number of `out` is
-# one chain of additions in the order of k, so that it depends on nothing beside it.
-tile_product, add_tile_product = _product(adds=False), _product(adds=True)
+    whole = types.int64
+    return types.void(a, whole, whole, whole, b, whole, scale, out, whole), generate
 
 
 @intrinsic

@@ -17,16 +17,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from orcinus.runtime.cpu_kernels.elements import read_vector
+from orcinus.runtime.cpu_kernels.factors import read_factor, read_factors, read_pair
 from orcinus.runtime.cpu_kernels.vectors import (
     FLOAT,
     INDEX,
     LANES,
     VECTOR,
     WORD,
+    WORDS,
     ZEROS,
+    add_products,
     everywhere,
     fetch,
-    fma,
     in_order,
     in_registers,
     transposed,
@@ -40,7 +42,7 @@ SQUARES = 2  # vectors of tokens whose scores are computed at once: one waits wh
 
 def add_product(builder, x, y, place):
     """Add x · y to the vector behind a pointer."""
-    builder.store(fma(builder, x, y, builder.load(place)), place)
+    builder.store(add_products(builder, x, y, builder.load(place)), place)
 
 
 def each_case(builder, counts, sizes, generate):
@@ -80,23 +82,26 @@ def fetch_rows(_, x, rows, begin, end, size):
 
 
 @intrinsic
-def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scores, score_at, score_step):
-    """scores[q, t] = query[q] · keys[rows[t]] for 1 or QUERIES queries, and 1 or SQUARES vectors of tokens.
+def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scale, scores, score_at, score_step):
+    """scores[q, t] = scale · query[q] · keys[rows[t]] for 1 or QUERIES queries, and 1 or SQUARES vectors of tokens.
 
-    Rows of `query` and `keys` have `size` numbers, rows of `scores` have `score_step`.
+    Rows of `keys` have `size` numbers, those of `query` their factors, rows of `scores` have `score_step`.
     """
+    words = query.dtype == types.uint32
+    each = 2 if words else 1  # numbers of a factor
 
     def generate(context, builder, signature, arguments):
-        _, query_at, queries, _, _, row_at, squares, size, _, score_at, score_step = arguments
-        query, keys, rows, scores = data_of(context, builder, signature, arguments, (0, 3, 4, 8))
-        whole = builder.and_(size, INDEX(-LANES))
+        _, query_at, queries, _, _, row_at, squares, size, scale, _, score_at, score_step = arguments
+        query, keys, rows, scores = data_of(context, builder, signature, arguments, (0, 3, 4, 9))
+        whole = builder.mul(builder.sdiv(size, INDEX(each * LANES)), INDEX(each * LANES))
+        steps = builder.sdiv(builder.add(size, INDEX(each - 1)), INDEX(each))
 
         def case(queries, squares):
             firsts = [
                 builder.mul(builder.load(builder.gep(rows, [builder.add(row_at, INDEX(t))])), size)
                 for t in range(squares * LANES)
             ]
-            asked = [builder.add(query_at, builder.mul(size, INDEX(q))) for q in range(queries)]
+            asked = [builder.add(query_at, builder.mul(steps, INDEX(q))) for q in range(queries)]
             sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(squares)] for _ in range(queries)]
             for place in (place for line in sums for place in line):
                 builder.store(ZEROS, place)
@@ -106,31 +111,32 @@ def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scores,
                     number = builder.load(builder.gep(query, [builder.add(first, d)]))
                     add_product(builder, everywhere(builder, number), column, line[square])
 
-            with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(LANES), intp=INDEX) as (d, _):
+            with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(each * LANES), intp=INDEX) as (d, _):
                 for square in range(squares):
                     in_order(builder)
                     mine = firsts[square * LANES : (square + 1) * LANES]
-                    columns = transposed(builder, [read_vector(builder, keys, builder.add(first, d)) for first in mine])
-                    for place, column in enumerate(columns):
-                        add(square, builder.add(d, INDEX(place)), column)
-            with cgutils.for_range_slice(builder, whole, size, INDEX(1), intp=INDEX) as (d, _):  # odd sizes: number by number
+                    read = [read_factors(builder, keys, builder.add(first, d), words=words) for first in mine]
+                    for place, column in enumerate(transposed(builder, read)):
+                        add(square, builder.add(builder.sdiv(d, INDEX(each)), INDEX(place)), column)
+            with cgutils.for_range_slice(builder, whole, size, INDEX(each), intp=INDEX) as (d, _):  # odd sizes: one by one
                 for square in range(squares):
-                    column = ZEROS
+                    column = ir.Constant(WORDS if words else VECTOR, ir.Undefined)
                     for lane, first in enumerate(firsts[square * LANES : (square + 1) * LANES]):
-                        number = builder.extract_element(read_vector(builder, keys, builder.add(first, d), 1), WORD(0))
-                        column = builder.insert_element(column, number, WORD(lane))
-                    add(square, d, column)
+                        factor = read_factor(builder, keys, builder.add(first, d), builder.sub(size, d), words=words)
+                        column = builder.insert_element(column, factor, WORD(lane))
+                    add(square, builder.sdiv(d, INDEX(each)), column)
             for q, line in enumerate(sums):
                 first = builder.add(score_at, builder.mul(score_step, INDEX(q)))
                 for square, place in enumerate(line):
                     target = builder.gep(scores, [builder.add(first, INDEX(square * LANES))])
-                    builder.store(builder.load(place), builder.bitcast(target, VECTOR.as_pointer()), align=4)
+                    score = builder.fmul(builder.load(place), everywhere(builder, scale))
+                    builder.store(score, builder.bitcast(target, VECTOR.as_pointer()), align=4)
 
         each_case(builder, (queries, squares), product((1, QUERIES), (1, SQUARES)), case)
         return context.get_dummy_value()
 
     at = types.int64
-    return types.void(query, at, at, keys, rows, at, at, at, scores, at, at), generate
+    return types.void(query, at, at, keys, rows, at, at, at, types.float32, scores, at, at), generate
 
 
 def _places(builder, base, starts, kind, count):
@@ -145,32 +151,42 @@ def _adding(lanes, most):
 
     @intrinsic
     def add(
-        _, weights, weight_at, weight_step, queries, values, scales, rows, row_at, tokens, column, size, vectors, sums,
+        _, weights, weight_at, weight_step, queries, factors, values, rows, row_at, tokens, column, size, vectors, sums,
         sum_at, totals, total_at,
     ):  # fmt: skip
+        together = 2 if factors.dtype == types.uint32 else 1  # tokens of a factor
+
         def generate(context, builder, signature, arguments):
-            arrays = (0, 4, 6, 12, 14) if scales == types.none else (0, 4, 6, 12, 14, 5)
-            weights, values, rows, sums, totals, *scale = data_of(context, builder, signature, arguments, arrays)
+            weights, factors, values, rows, sums, totals = data_of(context, builder, signature, arguments, (0, 4, 5, 6, 12, 14))
             weight_at, weight_step, queries, row_at, tokens, column, size, vectors, sum_at, total_at = (
                 arguments[at] for at in (1, 2, 3, 7, 8, 9, 10, 11, 13, 15)
             )
+            steps = builder.sdiv(builder.add(tokens, INDEX(together - 1)), INDEX(together))
 
             def case(queries, vectors):
                 starts = [builder.add(sum_at, builder.mul(size, INDEX(q))) for q in range(queries)]
                 places = _places(builder, sums, starts, kind, vectors)
                 places += [builder.gep(totals, [builder.add(total_at, INDEX(q))]) for q in range(queries)]
                 kept = in_registers(builder, places)
-                with cgutils.for_range(builder, tokens, intp=INDEX) as loop:
-                    row = builder.load(builder.gep(rows, [builder.add(row_at, loop.index)]))
-                    first = builder.add(builder.mul(row, size), column)
-                    read = [read_vector(builder, values, builder.add(first, INDEX(lanes * v)), lanes) for v in range(vectors)]
+                with cgutils.for_range(builder, steps, intp=INDEX) as loop:
+                    token = builder.mul(loop.index, INDEX(together))
+                    begins = []
+                    for n in range(together):
+                        row = builder.load(builder.gep(rows, [builder.add(row_at, builder.add(token, INDEX(n)))]))
+                        begins.append(builder.add(builder.mul(row, size), column))
+                    places_of = [[builder.add(first, INDEX(lanes * v)) for first in begins] for v in range(vectors)]
+                    if together == 2:
+                        read = [read_pair(builder, (values, one), (values, other), lanes) for one, other in places_of]
+                    else:
+                        read = [read_vector(builder, values, at, lanes) for (at,) in places_of]
                     for q in range(queries):
-                        at = builder.add(builder.add(weight_at, loop.index), builder.mul(weight_step, INDEX(q)))
-                        weight, total = builder.load(builder.gep(weights, [at])), kept[queries * vectors + q]
-                        builder.store(builder.fadd(builder.load(total), weight), total)
-                        if scale:
-                            weight = builder.fmul(weight, builder.load(builder.gep(scale[0], [row])))
-                        factor = everywhere(builder, weight, lanes)
+                        at = builder.add(builder.add(weight_at, token), builder.mul(weight_step, INDEX(q)))
+                        total = kept[queries * vectors + q]
+                        for n in range(together):
+                            weight = builder.load(builder.gep(weights, [builder.add(at, INDEX(n))]))
+                            builder.store(builder.fadd(builder.load(total), weight), total)
+                        at = builder.sdiv(at, INDEX(together))
+                        factor = everywhere(builder, builder.load(builder.gep(factors, [at])), lanes)
                         for value, place in zip(read, kept[q * vectors : (q + 1) * vectors], strict=True):
                             add_product(builder, factor, value, place)
                 write_back(builder, kept, places)
@@ -179,13 +195,13 @@ def _adding(lanes, most):
             return context.get_dummy_value()
 
         at = types.int64
-        numbers = (weights, at, at, at, values, scales, rows, at, at, at, at, at, sums, at, totals, at)
+        numbers = (weights, at, at, at, factors, values, rows, at, at, at, at, at, sums, at, totals, at)
         return types.void(*numbers), generate
 
     return add
 
 
-# sums[q, column : column + vectors · lanes] += sum over t < tokens of weights[q, t] · scales[rows[t]] · values[rows[t]], where
-# scales may be None; totals[q] += sum of weights[q, t]. Rows of `values` and `sums` have `size` numbers, those of `weights`
-# `weight_step`.
+# sums[q, column : column + vectors · lanes] += sum over t < tokens of factors[q, t] · values[rows[t]]; totals[q] += sum of
+# weights[q, t]. Rows of `values` and `sums` have `size` numbers, those of `weights` `weight_step` (even), and those of
+# `factors` as many factors. A word takes two tokens: behind an odd number of them is one more weight, 0.
 add_weighted, add_weighted_numbers = _adding(LANES, VECTORS), _adding(1, 1)

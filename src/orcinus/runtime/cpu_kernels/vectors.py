@@ -26,6 +26,18 @@ def has(feature: str) -> bool:
 LANES = 16 if has("avx512f") else 8  # numbers in a vector; there are 32 registers of 16, or 16 of 8
 VECTOR, WORDS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
+DOT = has("avx512bf16")  # products of pairs of bfloat16, added up in float32
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]  # llvmlite has no name for it
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
 
 
 def everywhere(builder: ir.IRBuilder, value: ir.Value, lanes: int = LANES) -> ir.Value:
@@ -41,6 +53,26 @@ def fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.
     """x · y + total of vectors of any size, rounded once where the processor can."""
     kind, name = ir.FunctionType(x.type, [x.type] * 3), f"llvm.fmuladd.v{x.type.count}f32"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x, y, total])
+
+
+def add_products(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.Value:
+    """total + x · y, for vectors of float32, or of words of two bfloat16 (needs `DOT`), whose two products are added."""
+    if x.type.element == FLOAT:
+        return fma(builder, x, y, total)
+    count = x.type.count
+    if count == 1:
+        wide = (pick(builder, each, each, [0] * LANES) for each in (x, y, total))
+        found = add_products(builder, *wide)
+        return pick(builder, found, found, [0])
+    if count > LANES:
+        parts = [range(first, first + LANES) for first in range(0, count, LANES)]
+        sums = [add_products(builder, *(pick(builder, each, each, part) for each in (x, y, total))) for part in parts]
+        low, high = sums  # a vector is one or two registers
+        return pick(builder, low, high, range(count))
+    pairs = ir.VectorType(_BFloat(), 2 * LANES)
+    kind = ir.FunctionType(VECTOR, [VECTOR, pairs, pairs])
+    dot = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.dpbf16ps.{32 * LANES}")
+    return builder.call(dot, [total, builder.bitcast(x, pairs), builder.bitcast(y, pairs)])
 
 
 def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
