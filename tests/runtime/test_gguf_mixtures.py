@@ -18,7 +18,7 @@ from orcinus.errors import ModelError
 from orcinus.plan import make_plan
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.models import Linear
-from orcinus.runtime.models.mixture import PLAIN_LINEARS
+from orcinus.runtime.models.mixture import UNQUANTIZED
 from tests.checkpoints import BASE, random_model, save
 from tests.gguf_files import write_gguf
 from tests.product import part
@@ -68,7 +68,7 @@ def test_experts_stay_integers(tmp_path: Path, kind: str) -> None:
     kept, plan = weights(file)
     plain, _ = weights(file, quantization="none")
     for name, weight in kept.items():
-        if name.endswith(PLAIN_LINEARS):
+        if name.endswith(UNQUANTIZED):
             assert not isinstance(weight, GroupedWeight), "a rounded score may choose another expert"
         elif name != "head":
             columns = torch.eye(weight.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from orcinus.runtime.device import Device
 from orcinus.runtime.gguf_levels import KEPT_TYPES, rounded_to_8_bits
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
-from orcinus.runtime.models import Linear
+from orcinus.runtime.models import Decoder, Linear
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
 from orcinus.runtime.stored_gguf import GgufFormat, JoinedWeight
 from orcinus.runtime.weight_files import read_headers
@@ -85,26 +86,43 @@ def test_parts_of_several_types_lie_side_by_side() -> None:
     torch.testing.assert_close(weight.multiply(x, bias), x @ torch.cat(expected).t() + bias, rtol=0.02, atol=0.5)
 
 
+@pytest.mark.parametrize("kind", [*KEPT_TYPES])
+def test_rows_of_a_packed_weight_are_its_matrix(kind: str) -> None:
+    type_ = KEPT_TYPES[kind]
+    levels, scales, offsets = type_.levels(torch.from_numpy(blocks(kind, 40, 512)))
+    weight = GroupedWeight.from_levels(levels, scales, offsets, Split.columns(40), group=32, bits=type_.grid.bits)
+    ids = torch.tensor([0, 39, 17, 17, 15, 16])
+    assert torch.equal(weight.rows(ids), matrix_of(weight)[ids])
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama, whose queries and keys lie in another order, in Q8_0."""
+    """A small Llama, whose queries and keys lie in another order and whose head is its embedding, in Q8_0."""
+    return written(tmp_path_factory.mktemp("kept"), tied=True, inner=96)
+
+
+def written(folder: Path, *, tied: bool, inner: int = 128) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True,
+        vocab_size=96, hidden_size=64, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=tied,
     )  # fmt: skip
-    folder = save(LlamaForCausalLM(config), tmp_path_factory.mktemp("kept") / "llama")
+    folder = save(LlamaForCausalLM(config), folder / "llama")
     return write_gguf(folder, folder / "model.gguf", "Q8_0")
+
+
+def loaded(file: Path, *, keeps: bool, place: MeshPlace = WHOLE) -> Decoder:
+    checkpoint = with_quantized(open_checkpoint(file), read_headers(file), "cpu", keeps=keeps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orcinus.runtime.models.linear.packed_format", lambda device, dtype: None)
+        return load_model(checkpoint, CPU, ATTENTION["reference"](), place=place)
 
 
 def matrices(file: Path, *, keeps: bool, place: MeshPlace = WHOLE) -> dict[str, torch.Tensor]:
     """The matrices of a model's layers, as they are served."""
-    checkpoint = with_quantized(open_checkpoint(file), read_headers(file), "cpu", keeps=keeps)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orcinus.runtime.models.linear.packed_format", lambda device, dtype: None)
-        model = load_model(checkpoint, CPU, ATTENTION["reference"](), place=place)
+    model = loaded(file, keeps=keeps, place=place)
     found = {name: linear.weight for name, linear in model.linears().items()}
     assert all(isinstance(weight, GroupedWeight) is keeps for weight in found.values())
     return {
@@ -136,13 +154,38 @@ def test_kept_integers_are_the_default(file: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
-def test_a_plan_counts_what_is_served(file: Path) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_plan_counts_what_is_served(tmp_path: Path, tied: bool) -> None:
+    file = written(tmp_path, tied=tied)
     built = build(EngineConfig(model=file, dtype="float32", attention="reference", max_model_len=32))
     model = built.engine.executor.model  # type: ignore[attr-defined]
     weights = [module.weight for module in model.modules() if isinstance(module, Linear)]
     assert all(isinstance(weight, GroupedWeight) for weight in weights), "the head, too"
     rest = sum(each.nbytes for each in model.parameters())
     assert built.plan.memory.weights == rest + sum(weight.packed.nbytes for weight in weights)
+    assert built.plan.resolved.num_parameters == sum(prod(each.shape) for each in read_headers(file).values())
+    assert model.embed.weight.nbytes == (0 if tied else 96 * 64 // 32 * 34), "one copy, or the file's blocks"
+
+
+@pytest.mark.parametrize("place", [WHOLE, MeshPlace(Mesh(2, 1), 0, 1), MeshPlace(Mesh(1, 2), 0, 0)], ids=["whole", "tp", "pp"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_looked_up_rows_are_ggmls(tmp_path: Path, place: MeshPlace, tied: bool) -> None:
+    """Of another rank's tokens they are zeros."""
+    file = written(tmp_path, tied=tied)
+    model = loaded(file, keeps=True, place=place)
+    expected, ids = loaded(file, keeps=False).embed, torch.arange(96)
+    assert expected is not None
+    assert model.embed is not None
+    mine = (ids >= model.embed.rows.start) & (ids < model.embed.rows.stop)
+    assert torch.equal(model.embed(ids), expected(ids) * mine[:, None])
+
+
+def test_the_last_stage_has_a_copy_of_a_tied_head(file: Path) -> None:
+    head = loaded(file, keeps=True, place=MeshPlace(Mesh(1, 2), 1, 0)).head
+    whole = loaded(file, keeps=True).head
+    assert head is not None
+    assert whole is not None
+    assert torch.equal(matrix_of(head.weight), matrix_of(whole.weight))  # type: ignore[arg-type]
 
 
 def test_other_formats_round_the_numbers_again(file: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.runtime.cpu_kernels.elements import array
@@ -90,3 +91,24 @@ class GroupedWeight(PackedWeight):
     def arguments(self, bias: Tensor | None) -> tuple[Any, ...]:
         """The weight and a bias, as kernels take them."""
         return self.packed.arguments(bias)
+
+    def rows(self, outputs: Tensor) -> Tensor:
+        """The weights `[n, inputs]` of some outputs, in float32: those of an embedding that the head is."""
+        tiles, lanes = outputs // TILE, outputs % TILE
+        stored = torch.from_numpy(self.packed.levels).view(torch.uint8)
+        loads = stored.view(*stored.shape[:2], self.grid.bits, TILE, 4)[tiles, :, :, lanes]  # [n, blocks, bits, 4]
+        levels = loads if self.grid.bits == 8 else torch.cat((loads & 15, loads >> 4), dim=2)
+        scales, offsets = (None if each is None else _numbers(each)[tiles, :, lanes] for each in self.packed[1:])
+        assert scales is not None
+        grouped = levels.reshape(len(outputs), scales.shape[1], self.grid.group).float()
+        if offsets is None:
+            made = grouped.sub_(1 << self.grid.bits - 1).mul_(scales[:, :, None])
+        else:
+            made = grouped.mul_(scales[:, :, None]).add_(offsets[:, :, None])
+        return made.flatten(1)[:, : self.shape[1]]
+
+
+def _numbers(stored: NDArray[Any]) -> Tensor:
+    """Scales or offsets, as kernels take them, in float32."""
+    found = torch.from_numpy(stored)
+    return found.view({torch.uint16: torch.bfloat16, torch.int16: torch.float16}.get(found.dtype, found.dtype)).float()

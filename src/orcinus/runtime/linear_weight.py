@@ -220,12 +220,29 @@ class Quantizer(Protocol):
         ...
 
 
+class TableFormat(Protocol):
+    """How the rows of an embedding are stored, which are read when they are looked up."""
+
+    def row_bytes(self, size: int) -> int:
+        """Bytes of a row of `size` numbers."""
+        ...
+
+    def read(self, stored: Tensor) -> Tensor:
+        """Rows `[T, bytes]` as numbers `[T, size]`."""
+        ...
+
+    def weight(self, stored: Tensor, size: int, split: Split) -> LinearWeight:
+        """All rows as the weight of a tied head, to be packed."""
+        ...
+
+
 @dataclass(frozen=True)
 class LayerFormats:
     """The formats of linear layers by name; layers that are not listed are plain."""
 
     layers: tuple[tuple[str, WeightFormat], ...] = ()
-    tied_head: Quantizer | None = None  # what a head is turned into that is the embedding
+    tied_head: Quantizer | None = None  # what a head is turned into that is a plain embedding
+    embedding: TableFormat | None = None  # None: it is plain
 
     def of(self, name: str) -> WeightFormat | None:
         """The format of a layer; None if it is plain."""

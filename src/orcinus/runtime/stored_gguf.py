@@ -12,10 +12,12 @@ from torch import Tensor
 
 from orcinus.errors import ConfigError
 from orcinus.runtime.gguf_levels import KEPT_TYPES, Levels, Rounded8
+from orcinus.runtime.gguf_weights import dequantized
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LayerFormats, LinearWeight, PackedWeight, Split
 from orcinus.runtime.models import Decoder, Family
-from orcinus.runtime.models.mixture import PLAIN_LINEARS
+from orcinus.runtime.models.mixture import UNQUANTIZED
+from orcinus.runtime.tensor_match import EMBEDDING
 from orcinus.runtime.weight_files import TensorHeader
 
 
@@ -130,6 +132,29 @@ class GgufFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufTable:
+    """The format of an embedding whose blocks are kept.
+
+    A row has ggml's numbers, or those of the head's product if the head is the embedding.
+    """
+
+    type: str
+
+    def row_bytes(self, size: int) -> int:
+        """Bytes of a row's blocks."""
+        kind = KEPT_TYPES[self.type]
+        return size // kind.numbers * kind.bytes
+
+    def read(self, stored: Tensor) -> Tensor:
+        """Rows of blocks as numbers in float32."""
+        return dequantized(stored.numpy(), self.type)
+
+    def weight(self, stored: Tensor, size: int, split: Split) -> LinearWeight:
+        """All blocks as the weight of a head."""
+        return StoredBlocks((stored,), (self.type,), (len(stored), size), split)
+
+
+@dataclass(frozen=True, slots=True)
 class GgufMatrices:
     """What a GGUF file's layers keep."""
 
@@ -174,11 +199,16 @@ def kept_matrices(files: Mapping[str, TensorHeader], family: Family, outline: De
             continue
         for parameter in place.parameters(outline.spec.num_experts):
             layer = parameter.removesuffix(".weight")
-            if layer in linears and not layer.endswith(PLAIN_LINEARS):
+            if layer in linears and layer.rpartition(".")[2] not in UNQUANTIZED:
                 parts = range(len(linears[layer].weight.split.parts)) if place.part is None else (place.part,)
                 found.setdefault(layer, {}).update(dict.fromkeys(parts, header.dtype))
                 names.setdefault(layer, []).append(name)
     whole = {layer: kinds for layer, kinds in found.items() if len(kinds) == len(linears[layer].weight.split.parts)}
     layers = tuple((layer, GgufFormat(tuple(kinds[at] for at in sorted(kinds)))) for layer, kinds in whole.items())
     types = {name: files[name].dtype for layer in whole for name in names[layer]}
-    return GgufMatrices(LayerFormats(layers, Rounded8 if layers else None), types)
+    table = next((name for name in files if (place := family.place(name)) and place.parameter == EMBEDDING), None)
+    embedding = None
+    if table is not None and files[table].dtype in KEPT_TYPES:
+        types[table] = files[table].dtype
+        embedding = GgufTable(types[table])
+    return GgufMatrices(LayerFormats(layers, Rounded8 if layers else None, embedding), types)

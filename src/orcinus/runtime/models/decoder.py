@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
+from orcinus.runtime.models.embedding import Embedding
 from orcinus.runtime.models.fused_layers import FusedLayers, can_fuse
 from orcinus.runtime.models.layer import NORMS, Layer, Norm
 from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
@@ -44,7 +45,7 @@ class Decoder(nn.Module):
         self.place, self.collectives = make.place, make.collectives
         check_mesh(spec, self.place.mesh)
         first, last = self.place.first, self.place.last
-        self.embed = Embedding(make, spec.vocab_size, spec.hidden_size) if first else None
+        self.embed = Embedding(make, spec.vocab_size, spec.hidden_size, make.formats.embedding) if first else None
         learned = first and spec.learned_positions
         self.positions = Embedding(make, spec.max_position_embeddings, spec.hidden_size) if learned else None
         self.stage = stage_layers(spec, self.place.mesh)[self.place.stage]
@@ -63,10 +64,18 @@ class Decoder(nn.Module):
         spec = self.spec
         split = Split(SplitKind.VOCABULARY, (SplitPart(spec.vocab_size, spec.vocab_size),))
         mine = make.split(split)
-        embedding = PlainWeight(self.embed.weight.data, mine) if spec.tied and self.embed else None
-        weight = make.to_quantize(embedding) if embedding else make.weight("head", (mine.size, spec.hidden_size), mine)
+        tied = spec.tied and self.embed is not None
+        shared = self.embed.weight.data if tied and self.embed else None
+        if spec.tied and (stored := make.formats.embedding) is not None:
+            if shared is None:
+                shared = torch.empty(mine.size, stored.row_bytes(spec.hidden_size), dtype=torch.uint8, device=make.device)
+            weight = stored.weight(shared, spec.hidden_size, mine)
+        elif shared is not None:
+            weight = make.to_quantize(PlainWeight(shared, mine))
+        else:
+            weight = make.weight("head", (mine.size, spec.hidden_size), mine)
         bias = make.empty(mine.size) if spec.head_bias else None  # a parameter of a tied head, which is among no layers
-        return Linear(weight, bias if bias is None or embedding else bias.data, Shards.of(split, self.place))
+        return Linear(weight, bias if bias is None or tied else bias.data, Shards.of(split, self.place))
 
     @property
     def heads(self) -> Heads:
@@ -105,27 +114,41 @@ class Decoder(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters()) + sum(linear.num_parameters for linear in self.linears().values())
+        others = sum(p.numel() for p in self.parameters()) + sum(
+            table.num_parameters - table.weight.numel() for table in self.tables
+        )
+        return others + sum(linear.num_parameters for linear in self.linears().values())
+
+    @property
+    def tables(self) -> list[Embedding]:
+        """The tables whose rows are looked up."""
+        return [each for each in (self.embed, self.positions) if each is not None]
 
     def num_bytes(self, *, prepacked: bool) -> int:
-        """Bytes of the weights; a prepacked or quantised model holds a tied embedding twice."""
-        twice = self.head.weight.num_bytes if self.head is not None and prepacked and self._shares_embedding else 0
-        return self._other_bytes + sum(linear.num_bytes for linear in self.linears().values()) + twice
+        """Bytes of the weights; a prepacked or quantised model holds a plain embedding that is its head twice."""
+        packed = self.head is not None and (prepacked or type(self.head.weight) is not PlainWeight)
+        head = self.head.weight.num_bytes if self.head is not None and packed and self._shares_embedding else 0
+        return self._norm_bytes + self._table_bytes + sum(linear.num_bytes for linear in self.linears().values()) + head
 
     def decode_bytes(self, requests: int) -> int:
         """Bytes of the weights that an iteration of so many decodes reads: all but embeddings.
 
         Of experts it reads those that a router without preferences chooses, on average.
         """
-        looked_up = sum(each.weight.nbytes for each in (self.embed, self.positions) if each is not None)
         linears = {*self.linears().values()} | ({self.head} if self.head is not None else set())
         unread = sum(mlp.num_bytes * mlp.unread(requests) for mlp in self.mlps() if isinstance(mlp, Mixture))
-        return self._other_bytes - looked_up + sum(linear.num_bytes for linear in linears) - round(unread)
+        return self._norm_bytes + sum(linear.num_bytes for linear in linears) - round(unread)
 
     @property
-    def _other_bytes(self) -> int:
-        """Bytes of embeddings and norms."""
-        return sum(parameter.nbytes for parameter in self.parameters())
+    def _norm_bytes(self) -> int:
+        """Bytes of all parameters but tables."""
+        return sum(parameter.nbytes for parameter in self.parameters()) - sum(table.weight.nbytes for table in self.tables)
+
+    @property
+    def _table_bytes(self) -> int:
+        """Bytes of the tables; an embedding that is stored in blocks is read from the head that it is."""
+        own = [table for table in self.tables if not (self._shares_embedding and table.stored is not None)]
+        return sum(table.weight.nbytes for table in own)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that a checkpoint fills, by name."""
@@ -194,6 +217,8 @@ class Decoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 module.process_after_loading()
+        if self._shares_embedding and self.embed is not None and self.head is not None:
+            self.embed.share(self.head.weight)
         layers: list[Layer] = [*self.layers.values()]  # type: ignore[list-item]
         if can_fuse(self.spec, layers, self.place.mesh.tp):
             self.decode_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
@@ -252,31 +277,6 @@ class Decoder(nn.Module):
             logits.mul_(self.spec.logit_multiplier)
         cap = self.spec.logit_soft_cap
         return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
-
-
-class Embedding(nn.Module):
-    """A rank's rows of a table `[rows, size]` of vectors.
-
-    The sum of all ranks' results is the whole table's result.
-    """
-
-    def __init__(self, make: Factory, rows: int, size: int) -> None:
-        super().__init__()
-        self.rows, self.whole = make.share(rows), len(make.share(rows)) == rows
-        self.weight = make.empty(len(self.rows), size)
-
-    @property
-    def region(self) -> tuple[slice, ...]:
-        """The region of these rows in the table; () is all."""
-        return () if self.whole else (slice(self.rows.start, self.rows.stop),)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Vectors `[T, size]` of `ids`; zeros for those of other ranks."""
-        if self.whole:
-            return self.weight.index_select(0, ids)  # 6 times as fast as `weight[ids]` with many rows
-        places = ids - self.rows.start
-        absent = (places < 0) | (places >= len(self.rows))
-        return self.weight.index_select(0, places.masked_fill(absent, 0)).masked_fill_(absent[:, None], 0)
 
 
 def _angles(positions: Tensor, frequencies: Tensor, scale: float, dtype: torch.dtype) -> Angles:

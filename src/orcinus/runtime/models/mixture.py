@@ -27,7 +27,6 @@ from orcinus.runtime.panel_weights import PanelWeight
 from orcinus.runtime.parallel.collectives import ALONE
 from orcinus.runtime.parallel.mesh import WHOLE
 
-PLAIN_LINEARS = (".router", ".shared_gate")  # which are not quantised
 UNQUANTIZED = ("router", "shared_gate")  # layers whose scores choose or weigh experts: rounded ones may choose others
 ROWS = 2**9  # of experts' products at a time: few calls for a batch of decodes, and copies of a prompt's tokens stay in a cache
 
