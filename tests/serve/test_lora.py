@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import transformers as hf
+from prometheus_client.parser import text_string_to_metric_families
 
 from orcinus import LLM
 from orcinus.tiny import MODEL_DIR
@@ -61,6 +62,28 @@ def test_the_field_model_chooses_an_adapter(server: Running) -> None:
     ]
     assert chats[0].json()["choices"][0]["message"] != chats[1].json()["choices"][0]["message"]
     assert chats[1].json()["model"] == "one"
+
+
+def test_metrics_name_the_adapter(server: Running) -> None:
+    def counted() -> dict[tuple[str, str], float]:
+        families = text_string_to_metric_families(server.http.get("/metrics").text)
+        samples = (sample for family in families for sample in family.samples if "adapter" in sample.labels)
+        return {(sample.name.removeprefix("orcinus_lora_"), sample.labels["adapter"]): sample.value for sample in samples}
+
+    before = counted()
+    assert {adapter for _, adapter in before} == {"one", "two"}, "each has its series before a request names it"
+    assert completed(server, model="three")["error"]["code"] == "model_not_found"
+    completed(server)
+    usage = completed(server, model="one", n=2)["usage"]
+    after = counted()
+    assert {adapter for _, adapter in after} == {"one", "two"}, "clients make no labels"
+    grown = {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+    assert grown == {
+        ("request_success_total", "one"): 2,
+        ("prompt_tokens_total", "one"): 2 * usage["prompt_tokens"],
+        ("generation_tokens_total", "one"): usage["completion_tokens"],
+    }
+    assert after["requests_live", "one"] == 0
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,11 @@ class LiveRequests:
     last_token: dict[str, float] = field(default_factory=dict)  # when it came
     siblings: dict[str, list[int]] = field(default_factory=dict)  # answers left to their prompt, tokens of the longest
     interrupted: dict[str, float] = field(default_factory=dict)  # when its engine died, until its next token
+    adapters: dict[str, str] = field(default_factory=dict)  # of those that have one
 
     def keep(self, alive: Callable[[str], bool]) -> None:
         """Forget all other requests, such as those of a dead engine."""
-        for remembered in (self.last_token, self.siblings, self.interrupted):
+        for remembered in (self.last_token, self.siblings, self.interrupted, self.adapters):
             for name in [name for name in remembered if not alive(name)]:
                 del remembered[name]
 

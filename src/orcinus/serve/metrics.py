@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Metri
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
+from orcinus.serve.adapter_metrics import AdapterMetrics
 from orcinus.serve.engine_metrics import FAST, EngineMetrics, LiveRequests
 from orcinus.serve.streams import ServingEngine
 from orcinus.text.input_processor import TokenizedRequest
@@ -52,11 +53,12 @@ class _Labelled:
 class Metrics:
     """All metrics: the server's here, each engine's in its own part."""
 
-    def __init__(self, model: str, replicas: int = 1) -> None:
+    def __init__(self, model: str, replicas: int = 1, adapters: Sequence[str] = ()) -> None:
         self.model, self.registry = model, (r := CollectorRegistry())
         self.live = LiveRequests()
         self.engines = [EngineMetrics(self.live) for _ in range(replicas)]
         Info("orcinus", "The server.", registry=r).info({"version": orcinus.__version__, "model": model})
+        self.adapters = AdapterMetrics(adapters, self.live, r) if adapters else None
         labels, doc = ("route", "status"), "Responses, by route and status (499 = the client hung up)."
         self.http = Counter("orcinus_http_requests", doc, labels, registry=r)
         doc = "Requests that found no place or no engine, by the reason."
@@ -82,6 +84,8 @@ class Metrics:
                 counted.params_n.observe(siblings[one.index][0])
             counted.params_max.observe(one.params.max_tokens or 0)
             self.live.siblings[name] = siblings[one.index]
+            if one.context.lora:
+                self.live.adapters[name] = one.context.lora
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""

@@ -59,7 +59,7 @@ class Service:
         )
         self.calls = Calls(replicas, self.admission)
         self.stored = ResponseStore()
-        self.metrics, self.ledgers = Metrics(name, count), Ledgers()
+        self.metrics, self.ledgers = Metrics(name, count, adapters_of(replicas.config)), Ledgers()
         self._keeps_ledgers = False
         self.block_tables = BlockTables(replicas)
         self.threads, self.body_reader = TextThreads(), BodyReader()
@@ -85,6 +85,8 @@ class Service:
         self.waits.on_iteration(iteration.seconds, iteration.running, iteration.waiting, replica)
         for ending in iteration.endings:
             finished = ending.finished
+            if self.metrics.adapters is not None:
+                self.metrics.adapters.on_end(ending)
             if finished.reason in COMPLETE and (answer := self.replicas.streams.progress(finished.request_id)) is not None:
                 self.waits.on_end(answer)
 
