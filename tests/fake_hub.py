@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -45,6 +45,10 @@ class Hub:
     url: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     gone: bool = False  # whether connections are closed without an answer
+    silent: bool = False  # whether they stay open without one
+    stalls: set[str] = field(default_factory=set)  # files whose transfer stops half-way, with the connection open
+    stalled: Event = field(default_factory=Event)
+    ended: Event = field(default_factory=Event)  # which ends silent and stalled connections
 
     def sent(self) -> set[str]:
         """The files that were asked for, whole or the rest of them."""
@@ -68,6 +72,7 @@ def running(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -84,6 +89,7 @@ def use(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in settings.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setattr("orcinus.runtime.hub_probe._answered", float("-inf"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
@@ -103,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: requests are in `asked`."""
 
     def _answer(self) -> None:
-        if self.hub.gone:
+        if self.hub.gone or (self.hub.silent and self.hub.ended.wait()):
             self.close_connection = True
             return
         path = unquote(urlsplit(self.path).path)
@@ -155,7 +161,12 @@ class Handler(BaseHTTPRequestHandler):
         cut = self.command == "GET" and last == len(data) - 1 and self.hub.broken_off.get(name, 0) > 0
         if cut:
             self.hub.broken_off[name] -= 1
-        self._send(status, part, headers, sent=len(part) // 2 if cut else None)
+        stalls = self.command == "GET" and name in self.hub.stalls and last == len(data) - 1
+        self._send(status, part, headers, sent=len(part) // 2 if cut or stalls else None)
+        if stalls:
+            self.wfile.flush()
+            self.hub.stalled.set()
+            self.hub.ended.wait()
 
     def _refuse(self, status: int, code: str = "", message: str = "", headers: Mapping[str, str] | None = None) -> None:
         said = {"X-Error-Code": code, "X-Error-Message": message}

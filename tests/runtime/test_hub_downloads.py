@@ -6,7 +6,11 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +18,16 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from orcinus import LLM, EngineConfig
+from orcinus import LLM, EngineConfig, SamplingParams
 from orcinus.errors import ModelError
 from orcinus.plan import make_plan
 from orcinus.runtime.hub import commit_of, find_config, find_headers, find_model
 from orcinus.runtime.weight_files import read_headers
+from tests.adapters import save_adapter, updates
 from tests.commands import orcinus
 from tests.fake_hub import TOKEN, Hub, Repository, files_of, running, use
 from tests.gguf_files import write_gguf
+from tests.waiting import wait_until
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
 NAME = "some-owner/some.model"
@@ -100,6 +106,42 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(hub: Hub, model: dict[s
     assert int(rest.removeprefix("bytes=").removesuffix("-")) >= size // 2 - 1000
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_process_goes_on_with_what_another_one_left(hub: Hub, model: dict[str, bytes], tmp_path: Path, damaged: bool) -> None:
+    """What was killed, or ended by Ctrl-C. A file that is not what its tag says is downloaded anew."""
+    blobs = tmp_path / "cache" / "models--some-owner--some.model" / "blobs"
+    blobs.mkdir(parents=True)
+    data = model["model.safetensors"]
+    half = len(data) // 2
+    left = blobs / f"{sha256(data).hexdigest()}.0123abcd.incomplete"
+    left.write_bytes(b"?" * half if damaged else data[:half])
+    assert (find_model(NAME) / "model.safetensors").read_bytes() == data
+    assert not left.exists()
+    asked = [part for method, path, part in hub.asked if method == "GET" and path.endswith(".safetensors")]
+    assert asked == [f"bytes={half}-", ""] if damaged else [f"bytes={half}-"]
+
+
+def test_what_a_killed_process_left_is_used(hub: Hub, model: dict[str, bytes], tmp_path: Path) -> None:
+    """The library's own file of a process that ends in the middle of a transfer."""
+    hub.stalls.add("model.safetensors")
+    code = (
+        "import huggingface_hub.constants as c, sys;"
+        "c.ENDPOINT, c.HF_HUB_CACHE, c.DOWNLOAD_CHUNK_SIZE, c.HF_HUB_OFFLINE = sys.argv[1], sys.argv[2], 1000, False;"
+        "c.HUGGINGFACE_CO_URL_TEMPLATE = sys.argv[1] + '/{repo_id}/resolve/{revision}/{filename}';"
+        "from orcinus.runtime.hub import find_model; find_model(sys.argv[3])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, hub.url, str(tmp_path / "cache"), NAME]) as process:
+        assert hub.stalled.wait(60)
+        wait_until(lambda: any(part.stat().st_size for part in tmp_path.rglob("*.incomplete")))
+        process.kill()
+    hub.stalls.clear()
+    hub.ended.set()
+    hub.asked.clear()
+    assert (find_model(NAME) / "model.safetensors").read_bytes() == model["model.safetensors"]
+    ((_, _, part),) = [each for each in hub.asked if each[0] == "GET" and each[1].endswith(".safetensors")]
+    assert int(part.removeprefix("bytes=").removesuffix("-")) > 0
+
+
 def test_what_interrupted_processes_left_is_removed(hub: Hub, model: dict[str, bytes], tmp_path: Path) -> None:
     blobs = tmp_path / "cache" / "models--some-owner--some.model" / "blobs"
     blobs.mkdir(parents=True)
@@ -133,6 +175,49 @@ def test_without_a_network_the_cache_is_used(hub: Hub, model: dict[str, bytes], 
     assert find_config(NAME).name == COMMIT
     with pytest.raises(ModelError, match="is .* in the cache .*, and HF_HUB_OFFLINE forbids downloads"):
         find_model(NAME)
+
+
+@pytest.mark.parametrize("how", ["gone", "silent"])
+def test_a_hub_that_does_not_answer_is_not_waited_for(
+    hub: Hub, model: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The library alone waits half a minute and more; a model in the cache starts."""
+    folder = find_model(NAME)
+    hub.asked.clear()
+    setattr(hub, how, True)
+    monkeypatch.setattr("orcinus.runtime.hub_probe._answered", float("-inf"))
+    monkeypatch.setattr("orcinus.runtime.hub_probe.PROBE_S", 0.1)
+    started = time.monotonic()
+    assert find_model(NAME) == find_config(NAME) == folder
+    assert "does not answer" in caplog.text
+    assert "only its cache is used" in caplog.text
+    with pytest.raises(
+        ModelError, match=f"other/name is not in the cache, and the hub at {hub.url} cannot be reached.*: connect"
+    ):
+        find_model("other/name")
+    assert time.monotonic() - started < 5
+    setattr(hub, how, False)
+    assert find_model(NAME, "v1.0") != folder, "asked again as soon as it answers"
+
+
+def test_adapters_come_from_the_hub(hub: Hub, checkpoint: Made, tmp_path: Path) -> None:
+    """Only the files of peft; a repository without them is no adapter."""
+    model, folder = checkpoint("qwen3")
+    made = files_of(save_adapter(tmp_path / "adapter", updates(model, 1)))
+    hub.repositories["x/adapter"] = Repository({COMMIT: made | {"optimizer.pt": b"o", "README.md": b"r"}}, {"main": COMMIT})
+    hub.repositories["x/none"] = Repository({COMMIT: {"README.md": b"r"}}, {"main": COMMIT})
+    answers = []
+    for source in ("x/adapter", f"x/adapter@{COMMIT}", str(tmp_path / "adapter")):
+        with LLM(folder, lora={"one": source}, max_model_len=32) as llm:
+            answers.append(llm.generate([[5, 6, 7]], SamplingParams(max_tokens=4, temperature=0), lora="one")[0].token_ids)
+    assert answers[0] == answers[1] == answers[2]
+    assert hub.sent() == {"adapter_config.json", "adapter_model.safetensors"}
+    for name, message in (
+        ("x/none", "no adapter_config.json"),
+        ("x/unknown", "no folder and no hub repository named x/unknown"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            make_plan(EngineConfig(model=folder, lora=(f"one={name}",)))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,18 @@ def test_levels_stand_for_ggmls_numbers(kind: str) -> None:
     assert (found - expected).abs().max() <= most * expected.abs().max()
 
 
+@pytest.mark.parametrize(("kind", "most"), [("Q4_K", 8e-4), ("Q5_K", 8e-4), ("Q6_K", 5e-3)])
+def test_blocks_of_llama_cpps_own_quantiser(kind: str, most: float) -> None:
+    """Two rows of normal numbers, quantised and dequantised by its C code, whose scales are not made up."""
+    with np.load(Path(__file__).parents[1] / "golden" / "ggml_k_types.npz") as golden:
+        stored, expected = golden[kind], torch.from_numpy(golden[f"{kind}_numbers"])
+    assert torch.equal(numbers_of(stored, kind), expected), "the library's Python gives the same bits"
+    levels, scales, offsets = KEPT_TYPES[kind].levels(torch.from_numpy(stored))
+    weight = GroupedWeight.from_levels(levels, scales, offsets, Split.columns(2), group=32, bits=KEPT_TYPES[kind].grid.bits)
+    difference = (matrix_of(weight) - expected).abs()
+    assert 0 < difference.max() <= most * expected.abs().max()
+
+
 def test_numbers_of_q8_0_are_rounded_to_themselves() -> None:
     stored = gguf.quantize(np.random.default_rng(0).normal(size=(4, 96)).astype(np.float32), gguf.GGMLQuantizationType.Q8_0)
     again, kept = rounded_to_8_bits(numbers_of(stored, "Q8_0")), KEPT_TYPES["Q8_0"].levels(torch.from_numpy(stored))

@@ -22,6 +22,7 @@ from orcinus.gguf_file import PART, gguf_in, is_gguf
 from orcinus.model_config import CONFIG, check_file, check_folder, read_config
 from orcinus.runtime.hub_bytes import SILENT, count_bytes
 from orcinus.runtime.hub_errors import hub_errors, unreachable
+from orcinus.runtime.hub_resume import complete_left_files
 from orcinus.runtime.weight_files import TensorHeader, read_headers, some, weight_names
 
 ADAPTER_FILES = ["adapter_config.json", "adapter_model.*"]
@@ -324,11 +325,13 @@ def _fetch(name: str, revision: str | None, files: Sequence[str], progress: Prog
     from huggingface_hub.errors import DryRunError
 
     patterns = [escape(file) for file in files]
-    missing = 0
+    cache, missing = Path(constants.HF_HUB_CACHE), 0
+    bars = None if progress is None and sys.stderr.isatty() else SILENT
+    if not constants.HF_HUB_OFFLINE:
+        complete_left_files(name, revision, files, cache, bars)
     with suppress(DryRunError):  # the hub cannot be asked: the files are in the cache, or the download tells why
         planned = snapshot_download(name, revision=revision, allow_patterns=patterns, dry_run=True, tqdm_class=SILENT)
         missing = sum(file.file_size or 0 for file in planned if file.will_download)
-    cache = Path(constants.HF_HUB_CACHE)
     _remove_abandoned(cache / f"models--{name.replace('/', '--')}" / "blobs")
     free = shutil.disk_usage(next(path for path in (cache, *cache.absolute().parents) if path.exists())).free
     if missing > free:
@@ -336,12 +339,12 @@ def _fetch(name: str, revision: str | None, files: Sequence[str], progress: Prog
             f"{name} takes {missing / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free in {cache}: make room, or set "
             "HF_HOME to a folder on another disk"
         )
-    bars = count_bytes(progress, missing) if progress else None if sys.stderr.isatty() else SILENT
-    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, tqdm_class=bars))
+    counted = count_bytes(progress, missing) if progress else bars
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, tqdm_class=counted))
 
 
 def _remove_abandoned(blobs: Path) -> None:
-    """Remove what interrupted processes left half downloaded: newer versions of `huggingface_hub` do not resume it."""
+    """Remove what interrupted processes left of files that were not asked for again."""
     for part in blobs.glob(ABANDONED):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_S:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from logging import LogRecord
 
 from orcinus.errors import ModelError, one_line
+from orcinus.runtime.hub_probe import cache_alone_if_silent
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -21,7 +22,10 @@ def unreachable() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def hub_errors(model: str, revision: str | None) -> Iterator[None]:
-    """Raise errors of the hub, of the connection and of the disk as `ModelError`s."""
+    """Raise errors of the hub, of the connection and of the disk as `ModelError`s.
+
+    A hub that does not answer is not asked: the cache alone is used.
+    """
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -30,8 +34,9 @@ def hub_errors(model: str, revision: str | None) -> Iterator[None]:
         SafetensorsParsingError,
     )
 
+    silence: Exception | None = None
     try:
-        with _one_warning():
+        with _one_warning(), cache_alone_if_silent(unreachable()) as silence:
             yield
     except GatedRepoError:
         raise ModelError(f"{model} is gated: accept its licence on the hub, then {LOG_IN}") from None
@@ -44,7 +49,7 @@ def hub_errors(model: str, revision: str | None) -> Iterator[None]:
     except SafetensorsParsingError:
         raise ModelError(f"{model} holds no weights in safetensors that can be read: convert them first") from None
     except unreachable() as error:
-        raise ModelError(_unreachable(model, error)) from None
+        raise ModelError(_unreachable(model, error, silence)) from None
     except RuntimeError as error:  # no home directory, hence no folder for downloads
         raise ModelError(_no_room(model, str(error))) from None
 
@@ -80,7 +85,7 @@ def _not_found(model: str) -> str:
     return f"no folder and no hub repository named {model}: check the spelling; if it is private, {private}"
 
 
-def _unreachable(model: str, error: Exception) -> str:
+def _unreachable(model: str, error: Exception, silence: Exception | None) -> str:
     from huggingface_hub import constants, errors
 
     if isinstance(error, OSError) and error.errno is not None:  # error of a local file, not of a connection
@@ -91,12 +96,12 @@ def _unreachable(model: str, error: Exception) -> str:
     status = getattr(getattr(reason, "response", None), "status_code", None)
     if status is not None:
         return _refused(model, where, status)
-    if isinstance(reason, errors.OfflineModeIsEnabled):
+    if isinstance(reason, errors.OfflineModeIsEnabled) and silence is None:
         incomplete = getattr(errors, "IncompleteSnapshotError", ())  # which older versions do not tell
         part = "only partly" if isinstance(error, incomplete) else "not"
         where = f"{part} in the cache {constants.HF_HUB_CACHE}"
         return f"{model} is {where}, and HF_HUB_OFFLINE forbids downloads: unset HF_HUB_OFFLINE"
-    where = f"{where} cannot be reached, or broke off ({type(reason).__name__})"
+    where = f"{where} cannot be reached, or broke off ({type(silence or reason).__name__})"
     return f"{model} is not in the cache, and {where}: connect to the network and try again, or give the path of a folder"
 
 
