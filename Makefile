@@ -12,7 +12,7 @@ CLIENT_NAMES := openai openai_agents anthropic llm instructor dspy pydantic_ai s
 CLIENT_VENVS := $(foreach name,$(CLIENT_NAMES),$(CLIENTS)/$(name)/installed)
 JSON_SCHEMA_SUITE := $(CLIENTS)/json_schema/jsonschema-4.26.0.tar.gz
 
-.PHONY: demo serve test test-all check lint style conformance chaos soak format clean
+.PHONY: demo serve test test-all check lint style conformance chaos soak fuzz licenses format clean
 
 demo: $(VENV)/installed  ## set up, then serve five prompts with static and with iteration-level batching
 	$(BIN)/orcinus demo
@@ -50,6 +50,13 @@ chaos: $(VENV)/installed-test  ## kill engines under load: every stream must go 
 soak: $(VENV)/installed-test  ## load of all kinds for 80 minutes: memory, files, threads and K/V blocks must stay flat
 	$(BIN)/python -m tests.soak --minutes 60 -- --simulate llama-7b --speed 50
 	$(BIN)/python -m tests.soak --minutes 20
+
+MINUTES := 10
+fuzz: $(VENV)/installed-test  ## damaged requests, bodies, templates, grammars, messages and files of models: make fuzz MINUTES=60
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+licenses: $(VENV)/installed-test  ## every installed dependency with its licence; fails for one that is not allowed
+	$(BIN)/orcinus licenses
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff format $(SOURCES)

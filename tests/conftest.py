@@ -26,12 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all", action="store_true", help="whole products of choices, all examples, and slow tests (`make test-all`)"
     )
+    parser.addoption("--times", type=int, default=1, help="with --all: so many times as many examples (`make fuzz`)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: runs with --all alone, because what it tests is represented without it, too")
     config.pluginmanager.register(CpuSeconds(config))
-    load_examples(every=config.getoption("--all"))
+    load_examples(every=config.getoption("--all"), times=config.getoption("--times"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""How many examples and seeds a test takes: a fifth of them in `make test`, all of them with `--all`."""
+"""How many examples and seeds a test takes: a fifth of them in `make test`, all with `--all`, many more in `make fuzz`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ USUAL = 100  # where a test does not say
 FEWER = 5
 
 
-def load_examples(every: bool) -> None:
+def load_examples(every: bool, times: int = 1) -> None:
     """Choose, before tests are imported. No example has a deadline: machines are noisy."""
     settings.register_profile("some", deadline=None, max_examples=USUAL // FEWER)
-    settings.register_profile("all", deadline=None, max_examples=USUAL)
+    settings.register_profile("all", deadline=None, max_examples=USUAL * times)
     settings.load_profile("all" if every else "some")
 
 
 def examples(count: int, **options: Any) -> settings:
     """Settings of a test that says how many it needs."""
-    return settings(max_examples=fewer(count), **options)
+    times = settings().max_examples // USUAL if whole() else 1
+    return settings(max_examples=times * fewer(count), **options)
 
 
 def fewer(count: int, least: int = 1) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orcinus.errors import ModelError, one_line, unreadable
+from orcinus.errors import ModelError, one_line, shortened, unreadable
 from orcinus.gguf_config import gguf_config
 from orcinus.gguf_file import is_gguf, read_gguf
 
@@ -120,4 +120,4 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 def shown(value: object) -> str:
     """A value of a file, cut to fit into a message."""
-    return reprlib.repr(value)
+    return shortened(reprlib.repr(value))

@@ -14,6 +14,29 @@ from contextlib import contextmanager, suppress
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a service manager or a terminal may send to a whole group
 POLL_S = 0.25
 PR_SET_PDEATHSIG = 1
+SAFE_PATH = "PYTHONSAFEPATH"  # Python's variable for -P
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours in a new Python.
+
+    With -P it imports nothing from the current folder, which may be a model's: `-m` alone would look there first.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+@contextmanager
+def safe_imports() -> Iterator[None]:
+    """Pythons that start in the block, with any command, import nothing from the current folder."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 @contextmanager

@@ -43,3 +43,13 @@ def test_its_own_line_breaks_stay() -> None:
 
 def test_without_a_terminal_nothing_changes() -> None:
     assert written(TEXT, 10, terminal=False) == TEXT
+
+
+EVIL = "a\x1b]52;c;ZXZpbA==\x07b\x1b[2Jc\x9b31md\x7fe\r\n"
+
+
+def test_what_would_command_a_terminal_is_shown_and_not_obeyed() -> None:
+    shown = written(EVIL, 80)
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\x7f"}
+    assert shown == "a␛]52;c;ZXZpbA==␇b␛[2Jc\ufffd31md␡e\n"
+    assert "\x1b" in written(EVIL, 80, terminal=False), "a file gets what the model wrote"

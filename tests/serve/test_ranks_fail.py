@@ -17,7 +17,7 @@ import pytest
 from orcinus.errors import ConfigError
 from orcinus.runtime.parallel import start_local
 from orcinus.runtime.parallel.rank_config import RankConfig
-from orcinus.runtime.parallel.start_local import LocalLauncher
+from tests.runtime.parallel.fake_launcher import FakeRanks
 from tests.serve.conftest import Running, serving
 from tests.serve.in_process import serving_in_process
 from tests.waiting import wait_until, within
@@ -45,11 +45,8 @@ def ranks_of_this_process() -> list[int]:
     return sorted(pid for pid in below if b"fake_worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
-class RanksWithoutModel(LocalLauncher):
+class RanksWithoutModel(FakeRanks):
     """Ranks that load no torch and answer at once."""
-
-    def __init__(self, threads: int | None) -> None:
-        super().__init__("tests.runtime.parallel.fake_worker", threads=threads)
 
     def start(self, configs: Sequence[RankConfig]) -> None:
         super().start([replace(one, load={"block_size": one.load["block_size"], "faults": ()}) for one in configs])

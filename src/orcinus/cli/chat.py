@@ -24,6 +24,7 @@ from orcinus.cli.chat_tools import ChatTools, load_tools
 from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
+from orcinus.cli.terminal_text import harmless
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
@@ -213,7 +214,8 @@ class Conversation:
             self.console.print(" [dim](stopped)[/]", end="")
         calls = joined_calls(deltas)
         for call in calls:
-            self.console.print(Text.assemble(("call ", "dim"), (f"{call.name}({call.arguments})", "yellow")), soft_wrap=True)
+            text = harmless(f"{call.name}({call.arguments})", self.console)
+            self.console.print(Text.assemble(("call ", "dim"), (text, "yellow")), soft_wrap=True)
         rate = tokens / max(time.perf_counter() - start, 1e-9)
         self.console.print(f"{'' if calls else chr(10)}[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")
         message: dict[str, Any] = {"role": "assistant", "content": answer}

@@ -13,6 +13,7 @@ import typer
 from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
 from orcinus.cli.options import takes_answer_form, takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
+from orcinus.cli.terminal_text import harmless
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.structured_outputs import StructuredOutputs
@@ -80,7 +81,7 @@ def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: Sampling
                 f"{'' if index == 0 else chr(10)}> {texts[index]}" if len(texts) > 1 else "", end="\n" if len(texts) > 1 else ""
             )
             continue
-        print(piece.text, end="", flush=True)
+        print(harmless(piece.text), end="", flush=True)
         if piece.finish_reason:
             print()
         if piece.error:

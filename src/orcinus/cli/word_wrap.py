@@ -7,6 +7,8 @@ import re
 from rich.cells import cell_len
 from rich.console import Console
 
+from orcinus.cli.terminal_text import harmless
+
 
 class WordWrap:
     """Wraps streamed text, holding the last word back until it is whole.
@@ -40,4 +42,4 @@ class WordWrap:
         self.column = 0 if part.endswith("\n") else self.column + cell_len(part)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, end="", markup=False, emoji=False, soft_wrap=True)
+        self.console.print(harmless(text, self.console), end="", markup=False, emoji=False, soft_wrap=True)

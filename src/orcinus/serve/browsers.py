@@ -76,7 +76,7 @@ class Browsers:
         origin = told[b"origin"].decode("latin-1")
         if not (self._allows(origin) or self._is_here(origin, told.get(b"host", b"").decode("latin-1"))):
             raise _foreign(f"pages of {origin[:MOST_SHOWN]!r}")
-        answer = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT", "Access-Control-Max-Age": str(PREFLIGHT_S)}
+        answer = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE", "Access-Control-Max-Age": str(PREFLIGHT_S)}
         if wanted := told.get(b"access-control-request-headers"):
             answer["Access-Control-Allow-Headers"] = wanted.decode("latin-1")  # * would exclude Authorization
         if told.get(b"access-control-request-private-network") == b"true":

@@ -81,7 +81,12 @@ class EngineClient:
             self._wire, self.state, self.ready, self.dead = ServerWire(), EngineState(), None, None
         self._process = EngineProcess(spec, self._wire.bind())
         while True:
-            message = await self._receive(self._process)
+            try:
+                message = await self._receive(self._process)
+            except EngineError as error:
+                self._process.kill()
+                await self._process.ended
+                raise ConfigError(str(error)) from None
             match message:
                 case Loading():
                     self.state.loading = message
@@ -184,9 +189,13 @@ class EngineClient:
         return process.ended.result()
 
     async def _listen(self, process: EngineProcess) -> None:
-        """Dispatch the engine's messages until it is gone."""
+        """Dispatch the engine's messages until it is gone; one that cannot be read is its end."""
         while True:
-            message = await self._receive(process)
+            try:
+                message = await self._receive(process)
+            except EngineError as error:
+                self.kill(f"{error} and was killed")
+                continue
             match message:
                 case EngineOutput() if self.dead is None:  # what a killed one still says is computed again
                     self._take(message)

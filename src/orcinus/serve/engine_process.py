@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from orcinus.parent import signals_held
+from orcinus.parent import python_module, signals_held
 from orcinus.serve.engines import to_wire
+from orcinus.serve.keys import KEY_VARIABLES
 from orcinus.serve.replica_spec import ReplicaSpec
 
 STOP_S = 3.0  # for the process to end by itself before it is killed
@@ -20,9 +20,9 @@ class EngineProcess:
     """A child process that runs `orcinus.serve.engine_loop`."""
 
     def __init__(self, spec: ReplicaSpec, address: str) -> None:
-        command = [sys.executable, "-m", "orcinus.serve.engine_loop", address, str(os.getpid()), spec.name]
+        command = python_module("orcinus.serve.engine_loop", address, str(os.getpid()), spec.name)
         with signals_held():  # the parent decides what a signal means, even if both get it
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | spec.environment)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment() | spec.environment)
         watcher = ThreadPoolExecutor(1, "watch-engine")  # a thread of its own: those of the event loop are few
         self.ended = asyncio.wrap_future(watcher.submit(self._process.wait))  # its exit status
         watcher.shutdown(wait=False)
@@ -41,3 +41,8 @@ class EngineProcess:
         if not self.ended.done():
             self._process.kill()
             await self.ended
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without API keys, which engines and their ranks do not need."""
+    return {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES}

@@ -17,6 +17,7 @@ from orcinus.serve.errors import ApiError
 log = logging.getLogger(__name__)
 MOST_BYTES = 2**20  # of a file of keys
 LOOK_EVERY_S = 1.0  # at files with keys
+KEY_VARIABLES = USER_KEYS, ADMIN_KEYS = "ORCINUS_API_KEY", "ORCINUS_ADMIN_KEY"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -133,8 +134,7 @@ class KeySources:
     def refresh(self, *, changed: bool = False) -> None:
         """Read the files again if they changed, or if `changed`.
 
-        If keys cannot be read, the log says so, and the old keys stay valid. Keys that cannot be read are told in the log, and
-        those there were go on.
+        If keys cannot be read, the log says so, and the old keys stay valid.
         """
         state = self._state()
         if not changed and state == self._seen:
@@ -159,9 +159,9 @@ class KeySources:
 
     def _read(self) -> tuple[list[str], list[str]]:
         """Keys of users and of admins. Raises `ConfigError`."""
-        users = _listed(self.api_key) + _listed(self.environment.get("ORCINUS_API_KEY"))
+        users = _listed(self.api_key) + _listed(self.environment.get(USER_KEYS))
         users += read_keys(self.api_key_file) if self.api_key_file else []
-        admins = _listed(self.environment.get("ORCINUS_ADMIN_KEY"))
+        admins = _listed(self.environment.get(ADMIN_KEYS))
         return users, admins + (read_keys(self.admin_key_file) if self.admin_key_file else [])
 
     def _state(self) -> list[tuple[int, int, int] | None]:

@@ -9,6 +9,7 @@ import zmq
 import zmq.asyncio
 
 from orcinus.core.unserved import Reason
+from orcinus.errors import EngineError, cause
 from orcinus.serve.computing_file import read_computing
 from orcinus.serve.messages import FromEngine, ToEngine
 from orcinus.socket_folder import SocketFolder
@@ -53,8 +54,12 @@ class ServerWire:
         return read_computing(self._folder.computing)
 
     async def receive(self) -> FromEngine:
-        """The next message."""
-        message: FromEngine = decode_from_engine(await self._socket.recv())
+        """The next message. Raises `EngineError` for bytes that are none."""
+        raw = await self._socket.recv()
+        try:
+            message: FromEngine = decode_from_engine(raw)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise EngineError(f"the engine sent what is no message ({cause(error)})") from None
         return message
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from orcinus.parent import safe_imports
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,7 +32,8 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | N
     if workers <= 1:
         yield from map(function, todo)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with safe_imports(), ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(function, todo)
         except BaseException:  # Ctrl-C above all: the other results are not wanted

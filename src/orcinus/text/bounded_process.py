@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Container
 from dataclasses import dataclass
 
-from orcinus.parent import signals_held
+from orcinus.parent import python_module, signals_held
 from orcinus.text import bounded_child as child
 
 START_S = 60.0  # seconds until a new process answers, on a busy machine
@@ -109,7 +109,7 @@ class BoundedProcess:
         self.limits = limits
         self.connection, other = socket.socketpair()
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-        command = [sys.executable, "-m", program, str(limits.seconds), str(limits.memory)]
+        command = python_module(program, str(limits.seconds), str(limits.memory))
         with other, signals_held():  # only the parent reacts to signals to the group: it may drain
             self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command,

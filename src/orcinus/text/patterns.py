@@ -13,6 +13,7 @@ from typing import Any
 
 from orcinus.errors import ModelError, RequestError
 from orcinus.model_config import shown
+from orcinus.parent import python_module
 
 PROCESS = "orcinus.text.pattern_process"
 WAIT_S = 120.0  # for a process that limits itself to seconds of CPU time, on a machine that is busy
@@ -82,7 +83,7 @@ def _try(patterns: list[str]) -> str:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", PROCESS],
+            python_module(PROCESS),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -27,9 +27,9 @@ from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.messages import RankReady
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.sockets import EngineSockets
-from orcinus.runtime.parallel.start_local import LocalLauncher
 from orcinus.runtime.parallel.watch import RankWatch
 from tests.product import part
+from tests.runtime.parallel.fake_launcher import FakeRanks
 from tests.seam import Part, batch_of
 from tests.waiting import wait_until, within
 from tests.worlds import World, build_world, check_all, random_jobs, run
@@ -49,7 +49,7 @@ def tell(mesh: Mesh, faults: tuple[Fault, ...]) -> Callable[[int, EngineSockets]
 
 
 def start(mesh: Mesh, *faults: Fault, step_timeout: float = 60, silent_s: float = 5, longest_s: float = 60) -> ParallelExecutor:
-    launcher = LocalLauncher("tests.runtime.parallel.fake_worker")
+    launcher = FakeRanks()
     return start_mesh(
         mesh,
         launcher,

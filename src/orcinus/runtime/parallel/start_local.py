@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orcinus.parent import describe_exit, signals_held
+from orcinus.parent import describe_exit, python_module, signals_held
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.threads import num_cores, thread_environment
@@ -42,7 +41,7 @@ class LocalLauncher:
 
     def start(self, configs: Sequence[RankConfig]) -> None:
         for config in configs:
-            command = [sys.executable, "-m", self._module, str(os.getpid())]
+            command = python_module(self._module, str(os.getpid()))
             with signals_held():  # this process decides what a signal means, even if all get it
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | thread_environment(config.threads))
             self._processes[config.rank] = process

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orcinus.errors import ConfigError, one_line
-from orcinus.parent import describe_exit, killed_with_this
+from orcinus.parent import describe_exit, killed_with_this, python_module
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.rank_config import RankConfig
 from orcinus.runtime.parallel.rendezvous import TcpRendezvous
@@ -134,7 +133,7 @@ def _how_it_ended(task: Any) -> str:
 
 def run_worker(config: bytes, threads: int) -> str:
     """A rank's worker on this node, from its start to its end; returns how it ended. A Ray task."""
-    command = [sys.executable, "-m", WORKER, str(os.getpid())]
+    command = python_module(WORKER, str(os.getpid()))
     environment = os.environ | thread_environment(threads)
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, preexec_fn=killed_with_this()) as process:
         process.communicate(config)

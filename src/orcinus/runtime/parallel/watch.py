@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from orcinus.errors import cause
 from orcinus.runtime.parallel.launch import Launcher
 from orcinus.runtime.parallel.mesh import Mesh
 from orcinus.runtime.parallel.messages import BatchTime, RankFailed, RankLoaded, RankLoading, RankReady, SignOfLife
@@ -76,6 +77,12 @@ class RankWatch:
         return f"all wait for each other: {', '.join(waiting)}" if waiting else "no rank has begun it"
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_failure()
+        except Exception as error:  # without this thread no failure would be noticed
+            self.failure = f"a report of a rank cannot be read ({cause(error)})"
+
+    def _watch_until_failure(self) -> None:
         looked = time.monotonic()
         while not self._stopped.is_set():
             self._hear()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orcinus.serve.openapi import ANY_ERRORS, gives
 from orcinus.serve.response_schema import StatusMessage
 from orcinus.serve.responses import JSON
+from orcinus.serve.routes.admin import admin_only
 from orcinus.serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
-    """`/health`, `/ready` and `/metrics`."""
+    """`/health`, `/ready` and `/metrics`.
+
+    With keys, metrics are for admin keys only: two readings around a request of another client give its sizes.
+    """
     routes = APIRouter()
 
     @routes.get("/health", **gives(StatusMessage, (503,)))
@@ -25,7 +29,7 @@ def router(service: Service) -> APIRouter:
         service.check_ready()
         return JSON({"status": "paused" if service.paused else "ready"})
 
-    @routes.get("/metrics", **gives(None, (400, 401, 403)))
+    @routes.get("/metrics", dependencies=[Depends(admin_only)], **gives(None, (400, 401, 403)))
     async def metrics(request: Request) -> Response:
         text, kind = service.metrics.page(request.headers.get("accept", ""))
         return Response(text, headers={"Content-Type": kind})
