@@ -48,6 +48,7 @@ LAYERS: list[set[str]] = [
         "verify",
         "machine_load",
         "interrupt",
+        "licenses",
         "tiny",
         "plots",
     },

@@ -17,6 +17,7 @@ NAMES = (  # each is a function of that name, or `app`, in the module of that na
     "models",
     "pull",
     "info",
+    "licenses",
     "plan",
     "verify",
     "serve",
