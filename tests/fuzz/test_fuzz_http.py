@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -64,6 +66,80 @@ def _check_answers(raw: bytes, answers: bytes) -> None:
 def test_any_bytes_are_answered_or_refused(hasty: Running, requests: list[bytes]) -> None:
     check(hasty, requests)
     assert chats(hasty)
+
+
+CONTROLS = re.compile("[\x00-\x1f\x7f]")  # which no parser lets through
+METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "PROPFIND", "M-SEARCH"]
+ROUTES = [
+    *(
+        "/v1/models/",
+        "/v1/requests/x/timeline",
+        "/v1/responses/",
+        "/v1/scheduler",
+        "/metrics",
+        "/health",
+        "/ready",
+        "/tokenize",
+    ),
+    *(
+        "/openapi.json",
+        "/v1/chat/completions",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/version",
+        "/tokenizer_info",
+        "*",
+        "",
+    ),
+]
+PATHS = st.tuples(
+    st.sampled_from(ROUTES), st.text(max_size=8) | st.sampled_from(["..", "%00", "%ff%fe", "%2e%2e/", "?a=%", "x" * 9000])
+)
+NAMES = [
+    "Accept",
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "X-Request-ID",
+    "Origin",
+    "Accept-Encoding",
+    "Range",
+    "Sec-Fetch-Site",
+]
+VALUES = [
+    *(
+        "application/openmetrics-text; version=abc",
+        "application/openmetrics-text; version=1..0; escaping=\xb2",
+        "text/plain;version=9",
+    ),
+    *(
+        "Bearer",
+        "Bearer a b",
+        "Basic \xff",
+        "bytes=0-",
+        "null",
+        "http://[::1",
+        "http://a:99999",
+        "application/json; charset=",
+        "\xb2",
+    ),
+]
+FIELDS = st.dictionaries(
+    st.sampled_from(NAMES), st.sampled_from(VALUES) | st.text(st.characters(codec="latin-1"), max_size=20), max_size=3
+)
+
+
+@examples(100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(METHODS), PATHS, FIELDS), min_size=8, max_size=8))
+@example([("GET", ("/metrics", ""), {"Accept": VALUES[0]})])
+def test_any_path_and_header_is_answered(hasty: Running, asked: list[tuple[str, tuple[str, str], dict[str, str]]]) -> None:
+    requests = []
+    for method, (route, rest), fields in asked:
+        path = route + quote(rest, safe="/%?")
+        lines = [f"{name}: {CONTROLS.sub('', value)}" for name, value in fields.items()]
+        head = [f"{method} {path or '/'} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *lines]
+        requests.append("\r\n".join([*head, "", ""]).encode("latin-1"))
+    check(hasty, requests)
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.stem)

@@ -89,7 +89,10 @@ class Metrics:
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""
-        encode, kind = choose_encoder(accept)
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # it asks for a version that is no number
+            encode, kind = choose_encoder("")
         return encode(_Labelled(self.model, self.registry, [engine.registry for engine in self.engines])), kind
 
     async def watch_loop(self) -> None:
