@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -171,19 +171,20 @@ def kind_of(expression: str) -> LicenseKind:
 
 
 def _any_of(tokens: list[str]) -> LicenseKind:
-    kinds = [_all_of(tokens)]
-    while tokens and tokens[0] == "OR":
-        tokens.pop(0)
-        kinds.append(_all_of(tokens))
-    return min(kinds, key=ORDER.index)
+    return min(_parts(tokens, "OR", _all_of), key=ORDER.index)
 
 
 def _all_of(tokens: list[str]) -> LicenseKind:
-    kinds = [_one(tokens)]
-    while tokens and tokens[0] == "AND":
+    return max(_parts(tokens, "AND", _one), key=ORDER.index)
+
+
+def _parts(tokens: list[str], between: str, part: Callable[[list[str]], LicenseKind]) -> list[LicenseKind]:
+    """The kinds of the parts of an expression with this word between them; takes their tokens."""
+    kinds = [part(tokens)]
+    while tokens and tokens[0] == between:
         tokens.pop(0)
-        kinds.append(_one(tokens))
-    return max(kinds, key=ORDER.index)
+        kinds.append(part(tokens))
+    return kinds
 
 
 def _one(tokens: list[str]) -> LicenseKind:

@@ -9,12 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a service manager or a terminal may send to a whole group
 POLL_S = 0.25
 PR_SET_PDEATHSIG = 1
-SAFE_PATH = "PYTHONSAFEPATH"  # Python's variable for -P
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -26,17 +25,22 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def safe_imports() -> Iterator[None]:
-    """Pythons that start in the block, with any command, import nothing from the current folder."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """A variable of this process's environment, and of processes that start in the block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ[SAFE_PATH]
+            del os.environ[name]
         else:
-            os.environ[SAFE_PATH] = before
+            os.environ[name] = before
+
+
+def safe_imports() -> AbstractContextManager[None]:
+    """Pythons that start in the block, with any command, import nothing from the current folder."""
+    return environment_variable("PYTHONSAFEPATH", "1")  # the variable for -P
 
 
 @contextmanager

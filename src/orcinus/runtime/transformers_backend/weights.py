@@ -5,9 +5,8 @@ Those rules also fuse tensors, such as experts. The numbers are mapped from the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ModelError, one_line
+from orcinus.parent import environment_variable
 from orcinus.runtime.attention.port import Attention
 from orcinus.runtime.models.linear import Factory
 from orcinus.runtime.transformers_backend.architecture import make_config, make_skeleton, model_class
@@ -134,16 +134,6 @@ def _made_up(skeleton: Any, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
             yield name, torch.full(tensor.shape, float(name.endswith("weight")), dtype=tensor.dtype)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> AbstractContextManager[None]:
     """Make transformers load in this thread: tensors without numbers cannot be shared by threads."""
-    name = "HF_DEACTIVATE_ASYNC_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    return environment_variable("HF_DEACTIVATE_ASYNC_LOAD", "1")
