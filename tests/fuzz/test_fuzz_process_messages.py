@@ -21,7 +21,7 @@ from orcinus.runtime.parallel.messages import (
     decode_to_rank,
 )
 from orcinus.runtime.parallel.messages import encode as encode_for_ranks
-from orcinus.serve.messages import Ask, Cancel, Ending, EngineOutput, Loading, Pause, Ready, Stop, Submit, Use
+from orcinus.serve.messages import Ask, Cancel, Ending, EngineOutput, Loading, Ready, SetPace, Stop, Submit, Use
 from orcinus.serve.wire import decode_from_engine, decode_to_engine, encode
 from tests.examples import examples
 from tests.fuzz.mutations import mutated
@@ -29,7 +29,7 @@ from tests.fuzz.mutations import mutated
 TO_ENGINE = [
     encode(Submit("a", (1, 2), SamplingParams(max_tokens=8, seed=0, stop=["x"], logit_bias={3: 1.0}), age=1.0)),
     encode(Submit("b", (1, 2), SamplingParams(structured_outputs=StructuredOutputs(regex="a+")))),
-    *map(encode, (Cancel("a"), Pause(True), Use(policy="orca"), Ask("a"), Stop())),
+    *map(encode, (Cancel("a"), SetPace(True, 0.5), Use(policy="orca"), Ask("a"), Stop())),
 ]
 FROM_ENGINE = [
     *map(encode, (Ready(64, 512, 1024, 64), Loading("weights", 1, 2))),

@@ -1,4 +1,4 @@
-"""What a browser gets: no page, no script, and of other origins' pages no more than was allowed."""
+"""What a browser gets: one page, whose scripts are our own, and of other origins' pages no more than was allowed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from tests.serve.conftest import Running
 KINDS = ("application/json", "text/plain", "text/event-stream")
 
 
-def test_no_route_serves_a_page(server: Running) -> None:
+def test_no_other_route_serves_a_page(server: Running) -> None:
     paths = server.http.get("/openapi.json").json()["paths"]
-    asked = ["/", "/docs", "/redoc", "/<script>alert(1)</script>", "/v1/models/<b>", "/v1/responses/%3Cscript%3E"]
+    policy = server.http.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy
+    asked = ["/docs", "/redoc", "/<script>alert(1)</script>", "/v1/models/<b>", "/v1/responses/%3Cscript%3E"]
     asked += [path.replace("{id}", "x").replace("{name}", "x") for path, methods in paths.items() if "get" in methods]
     for path in asked:
         if path != "/v1/scheduler/iterations":  # which never ends
