@@ -31,7 +31,9 @@ def test_one_name_and_one_version() -> None:
     assert PROJECT["version"] == orcinus.__version__
     assert PROJECT["scripts"] == {"orcinus": "orcinus.__main__:main"}
     extras = [name for extra in PROJECT["optional-dependencies"].values() for name in extra if name.startswith("orcinus")]
-    assert extras == ["orcinus-llm[serve,plots]", "orcinus-llm[serve]"], "an extra that names the distribution names ours"
+    assert extras == ["orcinus-llm[serve,plots,otel]", "orcinus-llm[serve]", "orcinus-llm[serve]"], (
+        "an extra that names the distribution names ours"
+    )
 
 
 def test_no_file_tells_to_install_what_is_not_ours() -> None:

@@ -73,6 +73,7 @@ ONLY_UNDER = {
     "uvicorn": {"serve"},
     "pydantic": {"serve"},
     "msgspec": {"serve", "batch_files", "bench", "runtime/parallel"},
+    "opentelemetry": {"serve/otel.py"},
     "zmq": {"serve", "runtime/parallel"},
     "ray": {"runtime/parallel/start_ray.py", "serve/ray_app.py"},
     "httptools": {"serve", "bench"},
@@ -97,6 +98,7 @@ OWN_LAZY = {  # modules of ours that are imported inside functions: by whom, and
     "orcinus.build": ("orcinus.runtime", "Triton, ZeroMQ and Ray"),
     "orcinus.runtime.ready_executor": ("orcinus.runtime.gpu", "Triton"),
     "orcinus.runtime.attention": ("orcinus.runtime", "Triton, and FlashAttention's package"),
+    "orcinus.serve.tracing": ("orcinus.serve.otel", "OpenTelemetry, which is an extra"),
     "orcinus.serve.engines": ("orcinus", "a server of a simulation loads no torch"),
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from orcinus.errors import ConfigError
+from orcinus.serve.ended_request import EndedRequest
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class AccessLog:
         self._file.close()
         self._file = file
         return True
+
+    def record(self, request: EndedRequest) -> None:
+        """Append the line of a request."""
+        self.write(request.line())
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,9 +11,8 @@ from starlette.types import ASGIApp
 
 import orcinus
 from orcinus.serve import openapi
-from orcinus.serve.access_log import AccessLog
 from orcinus.serve.browsers import Browsers
-from orcinus.serve.ended_request import EndedRequest
+from orcinus.serve.ended_request import RequestListener
 from orcinus.serve.errors import ApiError, on_any_error, on_api_error, on_http_error
 from orcinus.serve.field_types import MOST_ANSWERS
 from orcinus.serve.middleware import Middleware
@@ -21,11 +20,8 @@ from orcinus.serve.routes import generation, messages, models, pace, page, reque
 from orcinus.serve.service import Service
 
 
-def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
-    """The whole ASGI application.
-
-    `access_log` receives one line of JSON per request.
-    """
+def make_app(service: Service, listeners: Sequence[RequestListener] = ()) -> ASGIApp:
+    """The whole ASGI application; `listeners` hear of every request that ended."""
     app = FastAPI(title="Orcinus", version=orcinus.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
@@ -46,9 +42,6 @@ def make_app(service: Service, access_log: AccessLog | None = None) -> ASGIApp:
     app.openapi = document  # type: ignore[method-assign]
     config = service.config
     browsers = Browsers(config.host, config.allow_origin, config.allow_host)
-    listeners = list[Callable[[EndedRequest], None]]()
-    if access_log is not None:
-        listeners.append(lambda request: access_log.write(request.line()))
     if listeners:
         service.keep_ledgers()
     return Middleware(app, keys, browsers, service.metrics, service.ledgers, listeners, leaving=lambda: service.leaving)

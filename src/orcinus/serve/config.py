@@ -10,7 +10,7 @@ from orcinus.config import option
 from orcinus.core.component_spec import make
 from orcinus.errors import ConfigError, shown
 from orcinus.routing.router import ROUTERS
-from orcinus.serve.origins import is_loopback, normal_host, parse_hosts, parse_origins
+from orcinus.serve.origins import is_loopback, is_url, normal_host, parse_hosts, parse_origins
 from orcinus.text.tools.template_support import find_form
 
 ON_DEATH = ("restart", "exit")
@@ -57,6 +57,9 @@ class ServerConfig:
     insecure: bool = option(False, "Let other machines in without a key.")
     strict: bool = option(False, "Refuse unknown fields, instead of naming them in a header.")
     access_log: str | None = option(None, "File for one line of JSON per request; - = standard error.")
+    otlp_endpoint: str | None = option(
+        None, "Where to send traces (OpenTelemetry), such as http://localhost:4318; or OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
     allow_origin: str | None = option(None, "Origins of web pages that may call (CORS), with commas; * = all.")
     allow_host: str | None = option(
         None, "Host names, besides that of --host, under which a server without keys answers; with commas; * = any."
@@ -71,6 +74,8 @@ class ServerConfig:
         for name in ("timeout", "watchdog", "drain", "drain_delay", "keep_alive", "stream_interval_ms"):
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, not {value}")
+        if not is_url(self.otlp_endpoint or "http://none"):
+            raise ConfigError(f"otlp_endpoint must be a URL such as http://localhost:4318, not {shown(self.otlp_endpoint)}")
         find_form(None, self.tool_call_parser)
         make("router", ROUTERS, self.router)
         parse_origins(self.allow_origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -52,6 +52,9 @@ class EndedRequest:
             line |= {"response_id": self.answers.call.id, "model": self.model, "adapter": self.answers.adapter}
             line["answers"] = [_answer(ledger, self) for ledger in self.ledgers]
         return line
+
+
+RequestListener = Callable[[EndedRequest], None]
 
 
 def _answer(ledger: Ledger, request: EndedRequest) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orcinus.serve.browsers import Browsers, Headers
-from orcinus.serve.ended_request import EndedRequest
+from orcinus.serve.ended_request import EndedRequest, RequestListener
 from orcinus.serve.errors import ApiError, is_messages, on_any_error, response
 from orcinus.serve.keys import Keys
 from orcinus.serve.ledgers import Ledgers
@@ -42,7 +42,7 @@ class Middleware:
         browsers: Browsers,
         metrics: Metrics,
         ledgers: Ledgers,
-        listeners: Sequence[Callable[[EndedRequest], None]],
+        listeners: Sequence[RequestListener],
         leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app, self.keys, self.browsers, self.metrics = app, keys, browsers, metrics

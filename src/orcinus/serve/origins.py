@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
 
 from orcinus.errors import ConfigError
 
@@ -56,6 +57,15 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is the URL of a server that speaks HTTP."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, an open bracket
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.serve import Application
@@ -23,6 +23,10 @@ from orcinus.serve.opening import open_service
 from orcinus.serve.option_words import options_of, typed
 from orcinus.serve.replica_set import make_replica_set
 from orcinus.serve.service import Service
+from orcinus.serve.tracing import open_tracer
+
+if TYPE_CHECKING:
+    from orcinus.serve.otel import Tracer
 
 RAYS = {"num_replicas": "int", "num_cpus": "float", "num_gpus": "float"}  # options of the deployment, and their types
 MORE = 64  # requests beyond the queue that a replica is sent, to refuse them with Retry-After
@@ -64,6 +68,7 @@ class RayServer:
         self.config, self.asked = config, asked
         self._service: Service | None = None
         self._app: ASGIApp | None = None
+        self._tracer: Tracer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +102,8 @@ class RayServer:
         name = served_name(self.config, asked.served_model_name)
         replicas = make_replica_set(self.config, asked)
         self._service = Service(replicas, asked, name, sources.keys)
-        self._app = make_app(self._service)
+        self._tracer = open_tracer(asked.otlp_endpoint)
+        self._app = make_app(self._service, [] if self._tracer is None else [self._tracer.record])
         self._tasks = [asyncio.create_task(job) for job in (sources.watch(), self._service.metrics.watch_loop())]
         await open_service(self._service)
 
@@ -106,3 +112,5 @@ class RayServer:
             task.cancel()
         if self._service is not None:
             await self._service.replicas.close()
+        if self._tracer is not None:
+            self._tracer.close()

@@ -14,7 +14,7 @@ from collections.abc import Collection, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import uvicorn
 
@@ -31,6 +31,10 @@ from orcinus.serve.replica_set import ReplicaSet, make_replica_set
 from orcinus.serve.service import Service
 from orcinus.serve.service_manager import notify
 from orcinus.serve.supervisor import Death, Return
+from orcinus.serve.tracing import open_tracer
+
+if TYPE_CHECKING:
+    from orcinus.serve.otel import Tracer
 
 IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
@@ -184,8 +188,11 @@ async def serve(config: Asked, asked: ServerConfig, said: Collection[str] = ()) 
         _allow_many_connections()
         listener = opened.enter_context(_listen(asked)) if predecessor is None else predecessor.listener
         log = None if asked.access_log is None else opened.enter_context(closing(AccessLog(asked.access_log)))
+        tracer = open_tracer(asked.otlp_endpoint)
+        if tracer is not None:
+            opened.callback(tracer.close)
         try:
-            await _serve(config, asked, sources, listener, log, predecessor)
+            await _serve(config, asked, sources, listener, log, tracer, predecessor)
         except OrcinusError as error:
             if predecessor is None or predecessor.dismissed or predecessor.gone:
                 raise
@@ -198,6 +205,7 @@ async def _serve(
     sources: KeySources,
     listener: socket.socket,
     log: AccessLog | None,
+    tracer: Tracer | None,
     predecessor: Predecessor | None,
 ) -> None:
     where = f"http://{_shown(asked.host)}:{listener.getsockname()[1]}"
@@ -207,7 +215,7 @@ async def _serve(
     replicas.return_listeners.append(partial(_tell_of_return, replicas))
     service = Service(replicas, asked, name, sources.keys)
     settings = uvicorn.Config(
-        make_app(service, log),
+        make_app(service, [one.record for one in (log, tracer) if one is not None]),
         log_level="error",
         access_log=False,
         lifespan="off",
