@@ -77,7 +77,14 @@ ONLY_UNDER = {
     "zmq": {"serve", "runtime/parallel"},
     "ray": {"runtime/parallel/start_ray.py", "serve/ray_app.py"},
     "httptools": {"serve", "bench"},
-    "httpx": {"batch_files", "conformance", "cli/batch.py", "cli/conformance.py", "cli/chat_backends.py"},
+    "httpx": {
+        "batch_files",
+        "conformance",
+        "cli/batch.py",
+        "cli/conformance.py",
+        "cli/chat_backends.py",
+        "cli/server_metrics.py",
+    },
 }
 LAZY = {  # heavy or optional imports that are allowed inside functions
     "transformers",
@@ -88,6 +95,7 @@ LAZY = {  # heavy or optional imports that are allowed inside functions
     "matplotlib",
     "httpx",
     "httpx_sse",
+    "prometheus_client",
     "uvloop",
     "gguf",  # which few models need
     "llguidance",  # compiled code that most processes never use

@@ -21,6 +21,7 @@ NAMES = (  # each is a function of that name, or `app`, in the module of that na
     "plan",
     "verify",
     "serve",
+    "top",
     "conformance",
     "show",
     "trace",
