@@ -171,7 +171,7 @@ def test_preemptions_and_deaths_of_engines_are_spans(collector: Collector) -> No
     ledger.ran(0, 5, True, BookedIteration(0, now - 0.39, now - 0.3, 0.0, 0.1))
     ledger.preempt(now - 0.25, 0.0)
     ledger.ran(0, 5, True, BookedIteration(0, now - 0.2, now - 0.15, 0.0, 0.1))
-    ledger.token(now - 0.15)
+    ledger.tokens.append(now - 0.15)
     ledger.lose_engine(now - 0.1)
     ledger.end(now, "cancelled")
     with tracing(collector) as tracer:

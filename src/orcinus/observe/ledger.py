@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from orcinus.core.request import FinishCode
@@ -28,6 +30,9 @@ class Account(StrEnum):
     OTHER = "other"  # the rest: between two of its iterations, and from the last one to its end
 
 
+DECODES = (Account.DECODE, Account.DECODE_BESIDE_PROMPTS)
+
+
 class PromptChunk(NamedTuple):
     """A chunk of a prompt, with the moments of its iteration."""
 
@@ -45,7 +50,6 @@ class Interruption:
     account: Account  # PREEMPTED or RESTART
     began: float
     resumed: float | None = None  # when its next iteration was launched
-    recovered: float | None = None  # when its next token came
 
 
 class BookedIteration(NamedTuple):
@@ -72,10 +76,7 @@ class Ledger:
     seconds: dict[Account, float] = field(default_factory=lambda: dict.fromkeys(Account, 0.0))
     replica: int | None = None  # that computed it last
     cached_tokens: int = 0  # tokens of the prompt found in the prefix cache
-    output_tokens: int = 0
-    first_token: float | None = None
-    last_token: float = 0.0
-    gaps: array[float] = field(default_factory=lambda: array("d"))  # seconds between its tokens (TBT)
+    tokens: array[float] = field(default_factory=lambda: array("d"))  # when each of them came
     prefill_chunks: int = 0
     chunks: list[PromptChunk] = field(default_factory=list)
     decode_iterations: int = 0
@@ -90,15 +91,15 @@ class Ledger:
     code: FinishCode | None = None
     _booked: float = field(init=False)  # up to when time is booked
     _waits_for: Account = Account.QUEUE  # where time until its next iteration belongs
-    _known: int = 0  # tokens whose keys and values were computed
+    _read: int = 0  # tokens of the prompt (with those generated, if computed again) whose keys and values were computed
     _lost: int = 0  # of these, what has to be computed again
     _prompt_seconds: float = 0.0  # of its replica's iterations, when it last had a part
 
     def __post_init__(self) -> None:
         self._booked = self.arrival
 
-    def ran(self, start: int, tokens: int, prefill: bool, iteration: BookedIteration) -> None:
-        """It had a chunk in an iteration that returned."""
+    def ran(self, start: int, tokens: int, prefill: bool, iteration: BookedIteration) -> bool:
+        """It had a chunk in an iteration that returned; returns whether that was a decode."""
         replica, launched, returned, prompts_before, prompts_after = iteration
         if replica != self.replica:
             if self.replica is not None and self._waits_for is not Account.RESTART:  # it was moved
@@ -123,22 +124,21 @@ class Ledger:
         else:
             account = Account.DECODE_BESIDE_PROMPTS if prompts_after > prompts_before else Account.DECODE
             self.decode_iterations += 1
-        if prefill and end > self._known:
-            self._known = end
+        if prefill and end > self._read:
+            self._read = end
         self._book(account, returned)
         self._waits_for = Account.BETWEEN_CHUNKS if end < max(self.prompt_tokens, self._lost) else Account.OTHER
+        return account in DECODES
 
-    def token(self, at: float) -> None:
-        """It was given a token."""
-        if self.first_token is None:
-            self.first_token = at
-        else:
-            self.gaps.append(at - self.last_token)
-        self.last_token = at
-        self.output_tokens += 1
-        self._known = self.prompt_tokens + self.output_tokens - 1
-        if self.interruptions and self.interruptions[-1].recovered is None:
-            self.interruptions[-1].recovered = at
+    def decoded(self, iterations: int, decode: float, other: float, until: float) -> None:
+        """It had decodes in iterations without prompts, after one that `ran` called a decode.
+
+        The seconds are those of these iterations, and between them.
+        """
+        self.decode_iterations += iterations
+        self.seconds[Account.DECODE] += decode
+        self.seconds[Account.OTHER] += other
+        self._booked = until
 
     def preempt(self, at: float, prompts_before: float) -> None:
         """It lost its K/V memory when a batch was planned."""
@@ -154,7 +154,8 @@ class Ledger:
         self._lose(Account.RESTART, at)
 
     def _lose(self, account: Account, at: float) -> None:
-        self._waits_for, self._lost = account, self._known
+        computed = self.prompt_tokens + self.output_tokens - 1 if self.tokens else 0
+        self._waits_for, self._lost = account, max(self._read, computed)
         if len(self.interruptions) < MOST_INTERRUPTIONS:
             self.interruptions.append(Interruption(account, at))
 
@@ -176,6 +177,26 @@ class Ledger:
         if until > self._booked:
             self.seconds[account] += until - self._booked
             self._booked = until
+
+    @property
+    def output_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def first_token(self) -> float | None:
+        return self.tokens[0] if self.tokens else None
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between its tokens (TBT)."""
+        return [after - before for before, after in pairwise(self.tokens)]
+
+    def recovered(self, lost: Interruption) -> float | None:
+        """When the next token came after an interruption."""
+        if lost.resumed is None:
+            return None
+        place = bisect_right(self.tokens, lost.resumed)
+        return self.tokens[place] if place < len(self.tokens) else None
 
     @property
     def ttft(self) -> float | None:

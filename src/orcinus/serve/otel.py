@@ -88,10 +88,10 @@ class Tracer:
             self._span(parent, clock, "decode", ledger.first_token, ended, _about_decode(ledger))
         for lost in ledger.interruptions:
             name = "preemption" if lost.account is Account.PREEMPTED else "restart"
-            span = self._span(parent, clock, name, lost.began, lost.recovered or ended, end=False)
+            span = self._span(parent, clock, name, lost.began, ended, end=False)
             if lost.resumed is not None:
                 span.add_event("resumed", timestamp=clock.ns(lost.resumed))
-            span.end(clock.ns(lost.recovered or ended))
+            span.end(clock.ns(ledger.recovered(lost) or ended))
         if parent is not root:
             parent.end(clock.ns(ended))
 
