@@ -100,6 +100,7 @@ def test_under_nohup_sighup_only_reads_again(tmp_path: Path, capfd: pytest.Captu
             server.process.send_signal(signal.SIGHUP)
             wait_until(path.exists)
             assert server.http.get("/ready").status_code == 200
+            wait_until(lambda: bool(path.read_text()))  # its line follows the response
             assert json.loads(path.read_text())["path"] == "/ready"
     finally:
         signal.signal(signal.SIGHUP, before)

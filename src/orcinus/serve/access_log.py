@@ -5,14 +5,17 @@ It goes to a file or to standard error.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+import msgspec
+
 from orcinus.errors import ConfigError
 from orcinus.serve.ended_request import EndedRequest
+
+to_json = msgspec.json.Encoder().encode
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class AccessLog:
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(to_json(line) + b"\n")
         except OSError as error:
             if not self.lost:
                 log.warning("cannot write the access log %s: %s; lines are lost until it can be", self.where, error.strerror)
