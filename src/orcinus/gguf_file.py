@@ -51,7 +51,7 @@ TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LargeArray:
     """A metadata array that stays in the file until it is asked for."""
 
@@ -60,6 +60,10 @@ class LargeArray:
     count: int
     start: int
     end: int
+
+    def __repr__(self) -> str:
+        """As messages show it."""
+        return f"an array of {self.count}"
 
     def values(self) -> list[Any]:
         """The elements. Raises `ModelError` if a string is not UTF-8."""

@@ -88,6 +88,7 @@ REFUSED = [  # model_type, fields, reason
     ("ernie4_5", {"quantization_config": {"quant_method": "fp8"}}, "quantized checkpoints"),
     ("ernie4_5", {"num_attention_heads": 0}, "num_attention_heads"),
     ("ernie4_5", {"hidden_act": "sine"}, "sine"),
+    ("ernie4_5", {"moe_intermediate_size": float("inf"), "num_experts_per_tok": 2}, "moe_intermediate_size must be a whole"),
 ]
 Made = Callable[[str], tuple[Any, Path]]
 

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from orcinus.disk_cache import DiskCache
 from orcinus.errors import ModelError, one_line
 from orcinus.gguf_file import is_gguf
-from orcinus.model_config import config_of
+from orcinus.model_config import config_of, shown
 from orcinus.runtime.transformers_backend.architecture import (
     Unsuitable,
     find_class,
@@ -41,6 +41,7 @@ KEPT = DiskCache("transformers-specs", ("transformers", "torch"), SOURCES)
 MATMULS = {torch.matmul, torch.bmm, torch.mm, Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__}
 LARGE = 2**16  # numbers of a matrix that must be a weight
 CLOSE = 1e-3
+MOST_COLUMNS = 2**24  # of an MLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +261,17 @@ def _widest(model: Any, vocab: int, hidden: int) -> int:
     """Columns of a layer's MLP, for estimates of memory; of a token's experts together, with the rows gathered for each."""
     config = model.config
     dense = [each.out_features for each in model.modules() if isinstance(each, nn.Linear) and each.out_features != vocab]
-    named = getattr(config, "intermediate_size", None)
-    columns = named if isinstance(named, int) else max(dense, default=1)
-    experts = getattr(config, "num_experts_per_tok", None) or 0
-    return max(columns, experts * ((getattr(config, "moe_intermediate_size", None) or columns) + hidden))
+    columns = _most(config, "intermediate_size") or max(dense, default=1)
+    return max(columns, _most(config, "num_experts_per_tok") * ((_most(config, "moe_intermediate_size") or columns) + hidden))
+
+
+def _most(config: Any, name: str) -> int:
+    """A size in a config, the largest if it has one for each layer; 0 if it has none. Raises `Unsuitable`."""
+    found = getattr(config, name, None) or 0
+    sizes = found if isinstance(found, list) and found else [found]
+    if not all(type(size) is int and 0 <= size <= MOST_COLUMNS for size in sizes):
+        raise Unsuitable(f"{name} must be a whole number up to {MOST_COLUMNS}, not {shown(found)}")
+    return int(max(sizes))
 
 
 def window(mask: Any, positions: int) -> int | None:
