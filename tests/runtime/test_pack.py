@@ -9,7 +9,9 @@ from orcinus.core.batch import Batch, Chunk, NewRequest
 from orcinus.core.executor_state import RequestStates
 from orcinus.core.request import NO_CONTEXT
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.runtime.pack import PackedBatch, Packer, pack, shape_of
+from orcinus.runtime.input_batch import Inputs
+from orcinus.runtime.pack import Layout, PackedBatch, Packer, pack, shape_of
+from orcinus.runtime.transfers import Link
 
 PARAMS = SamplingParams(max_tokens=9, seed=0)
 NONE = ((), ())  # no new blocks in either group
@@ -40,7 +42,7 @@ def test_padding_leads_nowhere_in_every_group() -> None:
     shape = shape_of(batch, states)
     wide = type(shape)(**{name: getattr(shape, name) + (name in ("decodes", "chunk_rows")) for name in shape.__slots__})
     words = torch.full((wide.words,), -7, dtype=torch.int32)
-    Packer(4).fill(words.numpy(), batch, wide, states)
+    Packer(4).fill(Layout.over(words.numpy(), wide), batch, wide, states)
     for packed, last in zip(PackedBatch.over(words, wide), ([9, -1, 2, 2, 2, -1], [11, -1, 6, 6, 6, -1]), strict=True):
         assert packed.slot_blocks.tolist() == last
 
@@ -60,7 +62,7 @@ def test_a_table_that_grows_in_place_is_seen() -> None:
     def tables(of: Batch) -> list[list[int]]:
         shape = shape_of(of, states)
         words = np.empty(shape.words, np.int32)
-        packer.fill(words, of, shape, states)
+        packer.fill(Layout.over(words, shape), of, shape, states)
         return PackedBatch.over(torch.from_numpy(words), shape)[0].decodes.tables.tolist()
 
     assert tables(batch) == [[3, 9]]
@@ -72,3 +74,19 @@ def test_a_table_that_grows_in_place_is_seen() -> None:
     )
     states.apply(again)
     assert tables(again) == [[5, 6, 8]], "another request of the same name"
+
+
+def test_memory_that_is_kept_holds_nothing_of_earlier_batches() -> None:
+    batch, states = two_groups()
+    inputs = Inputs(Link(torch.device("cpu")), 4)
+    decodes = Batch(2, (Chunk("d", (7,), 4, NONE), Chunk("c", (8,), 6, NONE)))
+    other = Batch(3, (Chunk("c", (3,), 7, NONE), Chunk("d", (5,), 3, NONE)))
+    for each in (batch, decodes, other, decodes, batch):
+        shape = shape_of(each, states)
+        loaded, _ = inputs.load(each, shape, states, None)
+        for group, fresh in zip(loaded, pack(each, states, 4), strict=True):
+            for name in ("tokens", "positions", "slot_blocks", "slot_offsets", "sources", "sample_rows"):
+                assert getattr(group, name).equal(getattr(fresh, name))
+            for mine, theirs in ((group.decodes, fresh.decodes), (group.chunks, fresh.chunks)):
+                for name in ("firsts", "ends", "tables"):
+                    assert getattr(mine, name).equal(getattr(theirs, name))

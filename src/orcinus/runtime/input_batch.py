@@ -13,7 +13,7 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.executor_state import RequestState
-from orcinus.runtime.pack import PackedBatch, Packer, Shape, adapter_segments
+from orcinus.runtime.pack import Layout, PackedBatch, Packer, Shape, adapter_segments
 from orcinus.runtime.transfers import Link
 
 
@@ -59,6 +59,16 @@ class Runner(Protocol):
     def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran: ...
 
 
+@dataclass(slots=True)
+class _Memory:
+    """Host memory for batches of one shape."""
+
+    sizes: list[int]  # `Shape.sizes`
+    words: Tensor
+    arrays: Layout  # to be written
+    tensors: Layout | None = None  # to be read on a CPU
+
+
 class Inputs:
     """Writes batches into a device's memory.
 
@@ -67,6 +77,7 @@ class Inputs:
 
     def __init__(self, link: Link, block_size: int, feed: Feed | None = None) -> None:
         self.link, self.feed, self.packer = link, feed, Packer(block_size)
+        self._memory: _Memory | None = None  # of a CPU's last batch, which has read it
 
     def load(
         self,
@@ -80,9 +91,17 @@ class Inputs:
 
         It is padded to `shape`. `into` = memory of the device `[shape.words]`.
         """
-        words = self.link.empty(shape.words)
-        firsts = self.packer.fill(words.numpy(), batch, shape, requests, before.place if before is not None else None)
-        packed = PackedBatch.over(self.link.up(words, into), shape, adapter_segments(batch, requests, firsts))
+        memory = self._memory
+        if memory is None or memory.sizes != shape.sizes:
+            words = self.link.empty(shape.words)
+            memory = _Memory(shape.sizes, words, Layout.over(words.numpy(), shape))
+        firsts = self.packer.fill(memory.arrays, batch, shape, requests, before.place if before is not None else None)
+        there = memory.tensors if into is None else None
+        if there is None:
+            there = Layout.over(self.link.up(memory.words, into), shape)
+            if self.link.is_cpu and into is None:
+                memory.tensors, self._memory = there, memory
+        packed = PackedBatch.of(there, shape, adapter_segments(batch, requests, firsts))
         if self.feed is not None and before is not None and any(chunk.follows is not None for chunk in batch.chunks):
             self.feed(packed[0].tokens[: shape.decodes], packed[0].sources, before.tokens)
         return packed, firsts

@@ -175,12 +175,16 @@ class PackedBatch:
     adapters: tuple[Segment, ...] = ()  # rows that belong to LoRA adapters
 
     @classmethod
-    def over(cls, words: Tensor, shape: Shape, adapters: tuple[Segment, ...] = ()) -> tuple[PackedBatch, ...]:
-        """Views of the numbers that `fill` wrote, for every layer group.
+    def over(cls, words: Tensor, shape: Shape) -> tuple[PackedBatch, ...]:
+        """`of` the numbers in `words`."""
+        return cls.of(Layout.over(words, shape), shape)
+
+    @classmethod
+    def of(cls, at: Layout, shape: Shape, adapters: tuple[Segment, ...] = ()) -> tuple[PackedBatch, ...]:
+        """The numbers that `fill` wrote, for every layer group.
 
         The groups differ in block tables and share the rest.
         """
-        at = Layout.over(words, shape)
         return tuple(cls._group(at, shape, group, adapters) for group in range(shape.groups))
 
     @classmethod
@@ -269,21 +273,21 @@ class Packer:
 
     def fill(
         self,
-        words: Words,
+        at: Layout,
         batch: Batch,
         shape: Shape,
         requests: Mapping[str, RequestState],
         source: Callable[[Chunk], int] | None = None,
     ) -> list[int]:
-        """Write a batch into `words`; return the first row of every chunk.
+        """Write a batch into the arrays of `at`; return the first row of every chunk.
 
-        `words` is `[shape.words]`; the first rows are in the order of the batch. `requests` holds the block tables; `source`
-        gives the place of the token of a chunk that follows another batch.
+        The first rows are in the order of the batch. `requests` holds the block tables; `source` gives the place of the token
+        of a chunk that follows another batch.
         """
-        at = Layout.over(words, shape)
         tables = self._tables.rows(batch.chunks, requests)
         counts = [len(chunk.tokens) for chunk in batch.chunks]
-        order = sorted(range(len(counts)), key=lambda number: requests[batch.chunks[number].request_id].adapter)
+        adapters = [requests[chunk.request_id].adapter for chunk in batch.chunks]
+        order = sorted(range(len(counts)), key=adapters.__getitem__)
         chunks = [number for number in order if _long(batch.chunks[number])]
         firsts = [0] * len(counts)
         decodes: list[Chunk] = []
@@ -328,9 +332,10 @@ class Packer:
             at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
         known = self._tables.array[:, :, : shape.blocks]
         at.decode_tables[:, rows, : known.shape[2]] = known[:, tables]
-        at.slot_blocks[:, rows] = at.decode_tables[:, np.arange(count), starts // self.block_size]
-        at.slot_offsets[rows] = starts % self.block_size
-        at.decode_firsts[: count + 1] = np.arange(count + 1)
+        numbers, (blocks, offsets) = np.arange(count + 1), np.divmod(starts, self.block_size)
+        at.slot_blocks[:, rows] = at.decode_tables[:, numbers[:-1], blocks]
+        at.slot_offsets[rows] = offsets
+        at.decode_firsts[: count + 1] = numbers
         at.decode_firsts[count + 1 :] = count
         _pad(at, slice(count, shape.decodes))
 
@@ -348,6 +353,8 @@ class Packer:
 
 def _pad(at: Layout, rows: slice) -> None:
     """Fill rows with padding: token 0 at position 0, no slot."""
+    if rows.start == rows.stop:
+        return
     for column in (at.tokens, at.positions, at.slot_offsets):
         column[rows] = 0
     at.slot_blocks[:, rows] = -1
@@ -368,5 +375,5 @@ def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) ->
     """
     shape = shape_of(batch, requests)
     words = torch.empty(shape.words, dtype=torch.int32)
-    firsts = Packer(block_size).fill(words.numpy(), batch, shape, requests)
-    return PackedBatch.over(words, shape, adapter_segments(batch, requests, firsts))
+    firsts = Packer(block_size).fill(Layout.over(words.numpy(), shape), batch, shape, requests)
+    return PackedBatch.of(Layout.over(words, shape), shape, adapter_segments(batch, requests, firsts))

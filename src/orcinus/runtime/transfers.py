@@ -44,6 +44,11 @@ class Link:
         self.device = device
         self._far = device.type == "cuda"
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the device is the host: `up` copies nothing."""
+        return self.device.type == "cpu"
+
     def on(self) -> AbstractContextManager[object]:
         """A context whose kernels run on this device."""
         return torch.cuda.device(self.device) if self._far else nullcontext()

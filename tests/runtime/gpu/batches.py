@@ -13,7 +13,7 @@ from orcinus.core.executor_state import RequestStates
 from orcinus.runtime.attention import Attention, Heads
 from orcinus.runtime.attention.port import Angles, split
 from orcinus.runtime.kv_cache import LayerKV, allocate
-from orcinus.runtime.pack import PackedBatch, Packer, Shape, pack, shape_of
+from orcinus.runtime.pack import Layout, PackedBatch, Packer, Shape, pack, shape_of
 from tests.runtime.test_attention import exact
 from tests.seam import Part, batch_of
 
@@ -113,7 +113,7 @@ def run(attention: Attention, case: Case, *, padded: bool = False, device: str =
     shape = shape_of(batch, states)
     shape = with_room(shape) if padded else shape
     words = torch.full((shape.words,), NOWHERE, dtype=torch.int32)
-    firsts = Packer(case.block_size).fill(words.numpy(), batch, shape, states)
+    firsts = Packer(case.block_size).fill(Layout.over(words.numpy(), shape), batch, shape, states)
     angles = case.angles(PackedBatch.over(words, shape)[0].positions)
     qkv = torch.full((shape.rows, (case.group + 2) * case.kv_heads * case.dim), torch.nan, dtype=case.dtype)
     for first, rows in zip(firsts, case.projected(), strict=True):
