@@ -156,7 +156,7 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
     _find_rows(table, head, kv_heads, block_size, begin, end, rows)
     if hidden:  # its block may be another's by now
         rows[0] = rows[1]
-    fetch_rows(keys, rows, 0, min(AHEAD, end - begin), dim)
+    fetch_rows(keys, rows, 0, min(KEYS, end - begin), dim)
     for g in range(group):
         copy_factors(qkv[request, (head * group + g) * dim : (head * group + g + 1) * dim], query[g])
     sums[:], totals[:], peaks[:] = F32(0), F32(0), LEAST
