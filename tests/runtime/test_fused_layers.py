@@ -109,23 +109,22 @@ def test_the_bits_of_4_bit_weights(checkpoint: Made, name: str, dtype: torch.dty
 
 @pytest.mark.full
 def test_the_bits_of_weights_on_several_grids(checkpoint: Made) -> None:
-    """As in a file whose matrices have different formats: 8 bits, groups of two blocks, offsets."""
+    """As in a file whose matrices have different formats: one layer has 8 bits, groups of two blocks, offsets."""
     model = loaded(checkpoint("qwen3")[1], torch.float32)
-    random = torch.Generator().manual_seed(0)
-    for layer in model.layers.values():
-        assert isinstance(layer, Layer)
-        assert isinstance(layer.mlp, MLP)
-        for linear, bits, group, scales in (
-            (layer.attention.qkv, 8, 32, torch.float16),
-            (layer.attention.out, 4, 64, torch.float32),
-            (layer.mlp.down, 8, 32, torch.bfloat16),
-        ):
-            outputs, inputs = linear.weight.shape
-            levels = torch.randint(0, 1 << bits, (outputs, inputs), dtype=torch.uint8, generator=random)
-            numbers = torch.rand(2, outputs, -(-inputs // group), generator=random).to(scales) / 1000
-            offsets = None if bits == 8 else -numbers[1] * 8
-            split = linear.weight.split
-            linear.weight = GroupedWeight.from_levels(levels, numbers[0], offsets, split, group=group, bits=bits)
+    random, layer = torch.Generator().manual_seed(0), next(iter(model.layers.values()))
+    assert isinstance(layer, Layer)
+    assert isinstance(layer.mlp, MLP)
+    for linear, bits, group, scales in (
+        (layer.attention.qkv, 8, 32, torch.float16),
+        (layer.attention.out, 4, 64, torch.float32),
+        (layer.mlp.down, 8, 32, torch.bfloat16),
+    ):
+        outputs, inputs = linear.weight.shape
+        levels = torch.randint(0, 1 << bits, (outputs, inputs), dtype=torch.uint8, generator=random)
+        numbers = torch.rand(2, outputs, -(-inputs // group), generator=random).to(scales) / 1000
+        offsets = None if bits == 8 else -numbers[1] * 8
+        split = linear.weight.split
+        linear.weight = GroupedWeight.from_levels(levels, numbers[0], offsets, split, group=group, bits=bits)
     model.process_after_loading()
     _check_bits(model, [1, 17, 30], torch.float32, "auto")
 

@@ -1,7 +1,8 @@
-"""A whole layer of a decoder in one call, for a batch of decodes: the other kernels one after the other.
+"""The layers of a decoder in one call, for a batch of decodes: the other kernels one after the other.
 
 What a decode computes between two products takes microseconds, and calling a kernel from Python takes as long. So Python
-calls once a layer. The kernels are the same functions that the operators call one by one, so the bits are the same, too.
+calls once for all layers that are alike. The kernels are the same functions that the operators call one by one, so the bits
+are the same, too.
 
     x += delta;  attended = attention(norm x);  x += attended;  delta = mlp(norm x)
 """
@@ -21,6 +22,7 @@ from orcinus.runtime.cpu_kernels.decode_attention import attend_decodes
 from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
 from orcinus.runtime.cpu_kernels.gated import gated, gated_of_many
 from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
+from orcinus.runtime.cpu_kernels.layer_table import of_layer
 from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
 from orcinus.runtime.cpu_kernels.products import multiply
 from orcinus.runtime.cpu_kernels.vectors import INDEX
@@ -77,7 +79,7 @@ def _scale(out, weight, eps, multiplier):
 
 
 @exact
-def decode_layer(
+def _decode_layer(
     x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
     query_norm, key_norm, output, attention_post_norm, mlp_norm, up, activation, columns, down, mlp_post_norm, eps, multiplier,
 ):  # fmt: skip
@@ -127,4 +129,16 @@ def decode_layer(
     _lap(ticks, NORMS, begin)
 
 
-now, decode_layer = keep_compiled(now), keep_compiled(decode_layer)
+@exact
+def decode_layers(x, delta, turns, groups, ticks, table, like):
+    """Some layers of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
+
+    `turns` are the angles of each rotary embedding, `groups` the slots, block tables and lengths of each group of layers. A row
+    of the table says which of both a layer has; the rest is a `table_row` of its own arguments, and `like` are one layer's.
+    """
+    for layer in range(len(table)):
+        turn, group = turns[table[layer, 0]], groups[table[layer, 1]]
+        _decode_layer(x, delta, *turn, *group, ticks, *of_layer(like, table, layer, 2))
+
+
+now, decode_layers = keep_compiled(now), keep_compiled(decode_layers)

@@ -1,4 +1,4 @@
-"""The layers of a decoder for batches of decodes on a CPU: one call of a kernel for each.
+"""The layers of a decoder for batches of decodes on a CPU: one call of a kernel for all that are alike.
 
 It holds what does not change between iterations, in the form that the kernel takes.
 """
@@ -6,6 +6,7 @@ It holds what does not change between iterations, in the form that the kernel ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch import Tensor
 from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Angles
 from orcinus.runtime.cpu_kernels.decode_attention import attention_scalars
-from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layer
+from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layers
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.gated import KINDS
+from orcinus.runtime.cpu_kernels.layer_table import form, table_row
 from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.kv_cache import LayerKV
@@ -33,7 +35,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class FusedLayers:
-    """All layers of a decoder, each in one call.
+    """All layers of a decoder, in as few calls as there are runs of layers with arrays of the same shapes and formats.
 
     `layers` are the loaded layers of a stage, for which `can_fuse` is true; `kv_groups` and `rotary` are their groups of block
     tables and their rotary embeddings.
@@ -45,7 +47,7 @@ class FusedLayers:
         self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
         self._own = [_of_layer(layer, spec) for layer in layers]
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
-        self._arguments: list[tuple[Any, ...]] = []  # per layer: keys and values, scalars of attention, and `_own`
+        self._runs: list[tuple[Array, tuple[Any, ...]]] = []  # tables of layers, with the arguments of one
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
 
     def __call__(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor, angles: Sequence[Angles]) -> Tensor:
@@ -55,22 +57,28 @@ class FusedLayers:
         delta = torch.zeros_like(x)
         stream, added = array(x), array(delta)
         nothing = np.empty((0, 0), stream.dtype)
-        turns: list[tuple[Array, Array]] = [(array(cos), array(sin)) for cos, sin in angles]
-        groups = [
+        turns = (*((array(cos), array(sin)) for cos, sin in angles), (nothing, nothing))
+        groups = tuple(
             (of.slot_blocks.numpy(), of.slot_offsets.numpy(), of.decodes.tables.numpy(), of.decodes.ends.numpy())
             for of in batches
-        ]
-        for arguments, group, rope in zip(self._arguments, self._kv_groups, self._rotary, strict=True):
-            turn = (nothing, nothing) if rope is None else turns[rope]
-            decode_layer(stream, added, *turn, *groups[group], self.ticks, *arguments)
+        )
+        for table, like in self._runs:
+            decode_layers(stream, added, turns, groups, self.ticks, table, like)
         return x.add_(delta)
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
-        self._kv, self._arguments = kv, []
+        self._kv, arguments = kv, []
         for layer, memory, own in zip(self.layers, kv, self._own, strict=True):
             heads = layer.attention.heads
             scalars = attention_scalars(heads.scale, heads.window, heads.soft_cap)
-            self._arguments.append((memory.arrays(), *scalars, *own))
+            arguments.append((memory.arrays(), *scalars, *own))
+        places = zip([-1 if rope is None else rope for rope in self._rotary], self._kv_groups, strict=True)
+        rows = [[*place, *table_row(each)] for place, each in zip(places, arguments, strict=True)]
+        self._runs = []
+        for _, numbers in groupby(range(len(rows)), lambda number: form(arguments[number])):
+            run = [*numbers]
+            self._runs.append((np.array([rows[number] for number in run], np.int64), arguments[run[0]]))
+        self._kept = arguments  # the tables hold addresses
 
 
 def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
