@@ -268,7 +268,7 @@ def _widest(model: Any, vocab: int, hidden: int) -> int:
 def _most(config: Any, name: str) -> int:
     """A size in a config, the largest if it has one for each layer; 0 if it has none. Raises `Unsuitable`."""
     found = getattr(config, name, None) or 0
-    sizes = found if isinstance(found, list) and found else [found]
+    sizes: list[Any] = found if isinstance(found, list) and found else [found]
     if not all(type(size) is int and 0 <= size <= MOST_COLUMNS for size in sizes):
         raise Unsuitable(f"{name} must be a whole number up to {MOST_COLUMNS}, not {shown(found)}")
     return int(max(sizes))
