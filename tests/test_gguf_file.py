@@ -81,7 +81,7 @@ BAD = {
     "truncated or damaged: 'a' does not": header(tensors=[tensor("a", shape=(2**31, 2**31))]),
     "is truncated or damaged: 'a'": header(tensors=[tensor("a", offset=7)]),
     "dimensions of a tensor": header(tensors=[tensor("a", shape=(1,) * 9)]),
-    "of ggml's type 20, which is not supported: known are F32, F16, Q4_0": header(tensors=[tensor("a", kind=20)]),
+    "of ggml's type 19, which is not supported: known are F32, F16, Q4_0": header(tensors=[tensor("a", kind=19)]),
     "rows of 'a' are not whole blocks of Q4_0": header(tensors=[tensor("a", shape=(33,), kind=2)]),
     "general.alignment is 7": header([number("general.alignment", 7)]),
     "names no general.architecture": header(tensors=[EMBEDDING]),

@@ -128,7 +128,7 @@ def blocks(kind: str, rows: int, columns: int) -> tuple[Any, GgufTensor]:
     """Random bytes that are finite numbers: their scales are small halves."""
     type_ = next(each for each in TYPES.values() if each.name == kind)
     made = np.random.default_rng(0).integers(0, 256, (rows, columns // type_.numbers, type_.bytes), dtype=np.uint8)
-    scales = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q4_1": (0, 2), "Q5_1": (0, 2)}
+    scales = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_1": (0, 2), "Q5_1": (0, 2)}
     for start in scales.get(kind, (0,)):
         made[:, :, start : start + 2] = np.frombuffer(np.float16(0.0123).tobytes(), np.uint8)
     return made.reshape(rows, -1), GgufTensor(Path(), type_, (rows, columns), 0)

@@ -20,7 +20,7 @@ from orcinus.plan import make_plan
 from orcinus.runtime.attention import ATTENTION
 from orcinus.runtime.checkpoint import load_model, open_checkpoint, with_quantized
 from orcinus.runtime.device import Device
-from orcinus.runtime.gguf_levels import KEPT_TYPES, rounded_to_8_bits
+from orcinus.runtime.gguf_levels import KEPT_TYPES, ROUNDED, rounded_to_8_bits
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.models import Decoder, Linear
@@ -40,7 +40,15 @@ def blocks(kind: str, rows: int, columns: int) -> Any:
     """Random blocks `[rows, bytes]` whose scales are small halves."""
     type_ = KEPT_TYPES[kind]
     made = np.random.default_rng(0).integers(0, 256, (rows, columns // type_.numbers, type_.bytes), dtype=np.uint8)
-    for start in {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}.get(kind, (0,)):
+    for start in {
+        "Q4_1": (0, 2),
+        "Q5_1": (0, 2),
+        "Q4_K": (0, 2),
+        "Q5_K": (0, 2),
+        "Q6_K": (208,),
+        "Q2_K": (80, 82),
+        "Q3_K": (108,),
+    }.get(kind, (0,)):
         made[:, :, start : start + 2] = np.frombuffer(np.float16(0.0123).tobytes(), np.uint8)
     return made.reshape(rows, -1)
 
@@ -57,7 +65,9 @@ def test_levels_stand_for_ggmls_numbers(kind: str) -> None:
     weight = GroupedWeight.from_levels(levels, scales, offsets, Split.columns(6), group=32, bits=type_.grid.bits)
     assert weight.grid == type_.grid
     found, expected = matrix_of(weight), numbers_of(stored, kind)
-    most = {"Q4_K": 4e-4, "Q5_K": 4e-4, "Q6_K": 5e-3}.get(kind, 0.0)  # scales in float16; 8 bits for groups of 32
+    most = {"Q4_K": 4e-4, "Q5_K": 4e-4, "IQ4_XS": 4e-4, **dict.fromkeys(ROUNDED, 5e-3)}.get(
+        kind, 0.0
+    )  # scales in float16; 8 bits for groups of 32
     assert (found - expected).abs().max() <= most * expected.abs().max()
 
 

@@ -1,7 +1,7 @@
 """GGUF's blocks as the levels, scales and offsets that products take.
 
-Formats of 4 bits and Q8_0 are kept exactly. Those of 5 bits become levels of 8, exactly too. Q6_K, whose scales belong to 16
-numbers, is rounded to 8 bits in groups of 32.
+Formats of 4 bits and Q8_0 are kept exactly. Those of 5 bits, and of 4 with uneven steps (IQ4), become levels of 8, exactly too.
+Q2_K, Q3_K and Q6_K, whose scales belong to 16 numbers, are rounded to 8 bits in groups of 32.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ GROUP, F16 = 32, torch.float16
 AT_ONCE = 2**20  # numbers that are rounded at once: they are in float32 meanwhile
 SYMMETRIC4, OFFSET4 = GroupGrid(4, GROUP, F16), GroupGrid(4, GROUP, F16, F16)
 SYMMETRIC8, OFFSET8 = GroupGrid(8, GROUP, F16), GroupGrid(8, GROUP, F16, F16)
+ROUNDED = ("Q2_K", "Q3_K", "Q6_K")
+STEPS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)  # of IQ4's numbers
+NONLINEAR = torch.tensor([128 + step for step in STEPS], dtype=torch.uint8)
 Levels = tuple[Tensor, Tensor, Tensor | None]  # [outputs, inputs] in uint8; scales and offsets [outputs, groups]
 
 
@@ -82,11 +85,30 @@ def _q5_k(blocks: Tensor) -> Levels:
     return levels.flatten(1), *_k_scales(blocks)
 
 
-def _q6_k(blocks: Tensor) -> Levels:
-    from gguf import GGMLQuantizationType, dequantize
+def _rounded(kind: str) -> Callable[[Tensor], Levels]:
+    """Levels of a type with other groups than ours: its numbers, rounded."""
 
-    numbers = dequantize(blocks.flatten(1).numpy(), GGMLQuantizationType.Q6_K)
-    return rounded_to_8_bits(torch.from_numpy(np.ascontiguousarray(numbers)))
+    def read(blocks: Tensor) -> Levels:
+        from gguf import GGMLQuantizationType, dequantize
+
+        numbers = dequantize(blocks.flatten(1).numpy(), GGMLQuantizationType[kind])
+        return rounded_to_8_bits(torch.from_numpy(np.ascontiguousarray(numbers)))
+
+    return read
+
+
+def _iq4_nl(blocks: Tensor) -> Levels:
+    return NONLINEAR[_nibbles(blocks[..., 2:]).long()].flatten(1), _floats(blocks, 0), None
+
+
+def _iq4_xs(blocks: Tensor) -> Levels:
+    """Super-blocks of eight groups, whose scales have four lower bits in one place and two upper ones in another."""
+    groups = torch.arange(8)
+    low = blocks[..., 4:8][..., groups // 2] >> (groups % 2 * 4).to(torch.uint8) & 15
+    high = blocks[..., 2:4][..., groups // 4] >> (groups % 4 * 2).to(torch.uint8) & 3
+    scales = _floats(blocks, 0).float()[..., None] * ((low | high << 4).float() - 32)
+    levels = _nibbles(blocks[..., 8:].reshape(*blocks.shape[:2], 8, 16))
+    return NONLINEAR[levels.long()].flatten(1), scales.flatten(1).half(), None
 
 
 def rounded_to_8_bits(numbers: Tensor) -> Levels:
@@ -126,7 +148,11 @@ KEPT_TYPES = {
     "Q8_0": KeptType(SYMMETRIC8, 32, 34, _q8_0),
     "Q4_K": KeptType(OFFSET4, 256, 144, _q4_k),
     "Q5_K": KeptType(OFFSET8, 256, 176, _q5_k),
-    "Q6_K": KeptType(SYMMETRIC8, 256, 210, _q6_k),
+    "Q6_K": KeptType(SYMMETRIC8, 256, 210, _rounded("Q6_K")),
+    "Q2_K": KeptType(SYMMETRIC8, 256, 84, _rounded("Q2_K")),
+    "Q3_K": KeptType(SYMMETRIC8, 256, 110, _rounded("Q3_K")),
+    "IQ4_NL": KeptType(SYMMETRIC8, 32, 18, _iq4_nl),
+    "IQ4_XS": KeptType(SYMMETRIC8, 256, 136, _iq4_xs),
 }
 
 

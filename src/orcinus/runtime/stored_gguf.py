@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.gguf_levels import KEPT_TYPES, Levels, Rounded8
+from orcinus.runtime.gguf_levels import KEPT_TYPES, ROUNDED, Levels, Rounded8
 from orcinus.runtime.gguf_weights import dequantized
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LayerFormats, LinearWeight, PackedWeight, Split
@@ -176,10 +176,10 @@ class GgufMatrices:
 
     def notes(self, quantization: str | None) -> Iterator[str]:
         """What is not as in the file."""
-        if "Q6_K" in self.types.values():
+        if found := [kind for kind in ROUNDED if kind in self.types.values()]:
             yield (
-                "GGUF: matrices of Q6_K are rounded to 8 bits in groups of 32, which moves them by less than half a percent; "
-                "quantization none keeps their numbers"
+                f"GGUF: matrices of {' and '.join(found)} are rounded to 8 bits in groups of 32, which moves them by less than "
+                "half a percent; quantization none keeps their numbers"
             )
 
 
