@@ -287,7 +287,7 @@ def grown(run: Run, most: int = 12) -> list[str]:
 def draw(path: Path, run: Run, title: str) -> None:
     """Every quantity over time, in a panel of its own."""
     wanted = ("memory", "objects", "files", "threads", "tasks", "blocks")
-    names = [name for what in wanted for name in run.samples[-1].counts if name.endswith(what)]
+    names = [name for what in wanted for name, last in run.samples[-1].counts.items() if name.endswith(what) and last]
     columns = 3
     with picture(path, -(-len(names) // columns), columns, width=3.4, height=1.9) as axes:
         for place, name in zip(axes.flat, names, strict=False):
