@@ -19,6 +19,7 @@ from orcinus.serve.replica_spec import ReplicaSpec
 from orcinus.sim.live_config import LiveConfig
 from tests.serve.conftest import Running
 from tests.serve.in_process import serving_in_process
+from tests.waiting import wait_until
 
 KEY, ADMIN, PROMPT = "key-abcdefgh", "key-for-admins", "The password is swordfish."
 
@@ -54,9 +55,8 @@ def test_logs_hold_no_prompt_and_no_key(guarded: Running, files: dict[str, Path]
         httpx.get(f"{guarded.url}/v1/requests/nope/timeline", headers={"X-API-Key": KEY}).status_code,
     ]
     assert statuses == [200, 400, 400, 400, 401, 404]
-    log = files["log"].read_text()
-    assert len(log.splitlines()) == len(statuses)
-    for text in (log, caplog.text):
+    wait_until(lambda: len(files["log"].read_text().splitlines()) == len(statuses))  # a line comes after its answer
+    for text in (files["log"].read_text(), caplog.text):
         assert "swordfish" not in text
         assert KEY not in text
 
