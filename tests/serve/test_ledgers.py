@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.messages import Ending, EngineOutput, ScheduledBatch
 from orcinus.serve.supervisor import Death
 from tests.examples import examples
+from tests.serve.conftest import serving
 from tests.serve.in_process import serving_in_process
+from tests.waiting import wait_until
 from tests.worlds import GuessingDrafter, Job, World, build_world, random_jobs, run
 
 LIMITS = Limits(2, 64, 40)
@@ -199,3 +203,25 @@ def test_the_access_log_has_the_ledger_of_every_answer(tmp_path: Path) -> None:
         assert sum(tokens for tokens, *_ in answer["chunks"]) == answer["prompt_tokens"] - answer["cached_tokens"]
     assert (lines["two"]["status"], lines["two"]["error"]) == (404, "model_not_found")
     assert not {"answers", "model"} & (lines["two"].keys() | lines["three"].keys())
+
+
+@pytest.mark.full
+def test_the_ledger_of_a_request_whose_engine_was_killed_adds_up(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with serving("--simulate", "opt-13b", "--access-log", str(path)) as server:
+        body = {"prompt": [5] * 40, "max_tokens": 60, "ignore_eos": True, "stream": True}
+        with server.http.stream("POST", "/v1/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            while "data" not in next(lines):  # it decodes
+                pass
+            pid = server.process.pid
+            os.kill(int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]), signal.SIGKILL)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        wait_until(lambda: path.read_text())
+        line = json.loads(path.read_text())
+    (ledger,) = line["answers"]
+    assert (ledger["finish"], ledger["output_tokens"], ledger["restarts"]) == ("length", 60, 1)
+    assert ledger["recomputed_tokens"] >= 40
+    assert ledger["accounts_ms"]["restart"] > 200
+    assert ledger["accounts_ms"]["recompute"] > 0
+    assert sum(ledger["accounts_ms"].values()) == pytest.approx(line["duration_ms"], abs=0.02)
