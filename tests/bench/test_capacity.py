@@ -14,8 +14,8 @@ from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Setting
 from orcinus.bench.sweep import read_rates, run_sweep
 from orcinus.bench.validity import doubts
+from orcinus.core.slo import SLO, capacity_slo
 from orcinus.errors import ConfigError
-from orcinus.observe.slo import SLO, capacity_slo
 from orcinus.workload.processes import Poisson
 from orcinus.workload.workload import Workload
 from tests.bench.made_up_runs import lost, repeat, run_of, work

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orcinus.bench.measure import gaps, is_good, metrics, read_slo, tpot, ttft
 from orcinus.bench.record import Iteration, RequestOutcome
+from orcinus.core.slo import SLO
 from orcinus.errors import ConfigError
-from orcinus.observe.slo import SLO
 from tests.bench.made_up_runs import lost, repeat, request
 
 

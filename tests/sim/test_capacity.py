@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orcinus.core.slo import SLO, capacity_slo
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.observe.slo import SLO, capacity_slo
 from orcinus.sim.capacity import Capacity, Size, Trial, at_rate, find_capacities, find_capacity, is_lost, keeps
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.simulate import set_up, simulate

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from orcinus.core.slo import SLO
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
 from orcinus.cost.fitted import FEATURES, FitError, FittedCost
 from orcinus.errors import ConfigError
-from orcinus.observe.slo import SLO
 from orcinus.sim.capacity import find_capacity
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.record import outcome_record

@@ -14,8 +14,8 @@ from orcinus.bench.result import Result, Side, Work
 from orcinus.bench.runner import Bar, System, make_result, no_bar
 from orcinus.bench.summary import summarize
 from orcinus.bench.sweep import any_rate, points_at
+from orcinus.core.slo import SLO
 from orcinus.observe.interval import median_interval
-from orcinus.observe.slo import SLO
 from orcinus.workload.rates import RateGrid, at_rate
 
 LONGEST_S = 600.0  # longest run at a rate: an SLO still missed then is kept at no rate

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from orcinus.bench.record import Repeat, RequestOutcome, RequestRecord
+from orcinus.core.slo import SLO
 from orcinus.errors import ConfigError
 from orcinus.observe.latency import mean, percentile
-from orcinus.observe.slo import SLO
 
 LATENCIES = ("ttft", "tbt", "tpot", "e2e")
 PARTS = ("mean", "p50", "p95", "p99")

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from orcinus.bench.record import Repeat
+from orcinus.core.slo import SLO
 from orcinus.errors import ConfigError
-from orcinus.observe.slo import SLO
 
 VERSION: Literal[2] = 2  # schema version; raised when an older reader would misunderstand a file
 Setting = str | int | float | bool | None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Side
+from orcinus.core.slo import SLO
 from orcinus.observe.interval import Interval, median_interval, ratios
-from orcinus.observe.slo import SLO
 
 
 @dataclass(frozen=True, slots=True)

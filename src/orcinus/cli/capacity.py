@@ -23,7 +23,7 @@ from orcinus.errors import ConfigError
 from orcinus.sim.config import SimulationConfig
 
 if TYPE_CHECKING:
-    from orcinus.observe.slo import SLO
+    from orcinus.core.slo import SLO
     from orcinus.sim.capacity import Capacity
 
 WIDTH = 110  # characters of a line without the name of its run
@@ -50,7 +50,7 @@ def capacity(
     `orcinus capacity --policy orca,prefill-first,stall-free --p99-tbt 0.1`
     """
     from orcinus.cli.simulate_view import costs, over_seeds
-    from orcinus.observe.slo import capacity_slo
+    from orcinus.core.slo import capacity_slo
     from orcinus.sim.capacity import capacity_record, together
     from orcinus.sim.parallel import in_parallel
     from orcinus.sim.record import config_record

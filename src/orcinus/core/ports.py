@@ -134,6 +134,10 @@ class KVManager(Protocol):
 
     def can_admit(self, request: Request) -> bool: ...
 
+    def cached(self, request: Request) -> int:
+        """Tokens that an admission now would find computed."""
+        ...
+
     def ready(self, request: Request) -> bool:
         """Whether waiting would gain nothing.
 
@@ -209,10 +213,11 @@ class Order(Protocol):
 class Policy(Protocol):
     """Chooses the next iteration: a pure function of a snapshot.
 
-    A policy may also have three attributes, each False if absent. `steady` promises to simulations: after it has run the
+    A policy may also have four attributes, each False if absent. `steady` promises to simulations: after it has run the
     whole view as decodes and admitted no request, it selects the same until a request arrives or ends, however much time
     passes, so that one decision covers many iterations. `pads_batches`: an iteration computes every slot of the batch, empty
-    ones too. `preempts`: the policy may preempt, so it sees the queue even when no place is free.
+    ones too. `preempts`: the policy may preempt, so it sees the queue even when no place is free. `pauses_decodes`: no decode
+    runs in an iteration with prompts.
     """
 
     @property

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orcinus.core.sampling_params import ALL_FORBIDDEN, SamplingParams
+from orcinus.core.slo import SLO
 from orcinus.errors import RequestError, shown
 
 MOST_URGENT = 1_000_000
@@ -72,6 +73,7 @@ class RequestContext:
     client: str = ""  # whose request it is; for the order `fair`
     cache_salt: str = ""  # requests share K/V blocks of equal prefixes only under equal salts
     lora: str = ""  # the LoRA adapter that answers; "" = the model alone
+    slo: SLO | None = None  # bounds on its own latencies: `ttft`, `tbt`, `tpot`, `e2e`
 
     def __post_init__(self) -> None:
         if not isinstance(self.priority, int) or isinstance(self.priority, bool) or abs(self.priority) > MOST_URGENT:

@@ -110,7 +110,7 @@ class Scheduler:
         drafter = active(self.drafter, self.num_running)
         if drafter is not None:  # drafts need the newest token, so no decode is scheduled ahead
             overlap = overlap._replace(decode=False)
-        view = self._view(now, overlap)
+        view = self.view(now, overlap)
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
         budget = limit if selection.token_budget is None else min(limit, max(0, selection.token_budget))
@@ -133,7 +133,8 @@ class Scheduler:
         made = build_batch(self._last_batch, batch.shares, self.kv, self.admission.take_removed())
         return made, Unserved(reasons, behind, self.num_waiting, self.num_running, self.kv.num_free)
 
-    def _view(self, now: float, overlap: Overlap) -> View:
+    def view(self, now: float, overlap: Overlap = NO_OVERLAP) -> View:
+        """What the policy would see now."""
         running = self.admission.running
         free = tuple([one for one in running if not one.flights or one.schedulable_ahead(overlap, self._last_batch)])
         places = self.limits.max_batch_size - (0 if getattr(self.policy, "preempts", False) else len(free))

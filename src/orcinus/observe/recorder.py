@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
 from orcinus.core.ports import Observer
-from orcinus.core.request import Finish
+from orcinus.core.request import Finish, RequestContext
 from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError
@@ -47,7 +47,7 @@ class StepRecorder(Observer):
         params = {key: value for key, value in _params(submitted).items() if value is not None}
         given = {"at": submitted.at, "id": submitted.request_id, "prompt": submitted.prompt, "params": params}
         earlier = {"output": submitted.output} if submitted.output else {}
-        self._write("submit", given | asdict(submitted.context) | earlier)
+        self._write("submit", given | _context(submitted.context) | earlier)
 
     def on_cancel(self, request_id: str, reason: Finish, now: float) -> None:
         self._write("cancel", {"at": now, "id": request_id, "reason": reason})
@@ -111,6 +111,12 @@ def chunk_lines(batch: Batch) -> list[list[str | int]]:
     """
     drafts = ([chunk.drafts] if chunk.drafts else [] for chunk in batch.chunks)
     return [[c.request_id, c.start, len(c.tokens), int(c.samples), *more] for c, more in zip(batch.chunks, drafts, strict=True)]
+
+
+def _context(context: RequestContext) -> dict[str, Any]:
+    """A request's context for JSON; its SLO, if any, as bounds."""
+    slo = {} if context.slo is None else {"slo": dict(context.slo.bounds)}
+    return {name: value for name, value in asdict(context).items() if name != "slo"} | slo
 
 
 def _params(submitted: Submitted) -> dict[str, Any]:

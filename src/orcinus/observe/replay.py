@@ -13,6 +13,7 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.request import Failure, Finish, FinishCode, Overlap, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.slo import SLO
 from orcinus.core.view import Limits
 from orcinus.errors import ConfigError, ReplayDiffers
 from orcinus.observe.recorder import chunk_lines
@@ -160,6 +161,9 @@ def _request(line: Mapping[str, Any]) -> Request:
     params = {name: value for name, value in line["params"].items() if name in known}
     if "logit_bias" in params:
         params["logit_bias"] = {int(token): bias for token, bias in params["logit_bias"].items()}
-    context = RequestContext(**{field.name: line[field.name] for field in fields(RequestContext) if field.name in line})
+    given = {field.name: line[field.name] for field in fields(RequestContext) if field.name in line}
+    if "slo" in given:
+        given["slo"] = SLO(given["slo"])
+    context = RequestContext(**given)
     output = list(line.get("output", ()))
     return Request(line["id"], tuple(line["prompt"]), SamplingParams(**params), line["at"], context, output)

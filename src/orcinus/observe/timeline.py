@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, Event, Finished, Submitted
 from orcinus.core.ports import Observer
+from orcinus.core.promises import PromiseOutcome
 from orcinus.core.request import Finish
 from orcinus.core.unserved import Reason, Unserved
 
@@ -40,6 +41,7 @@ class Timeline:
     waits: Counter[Reason] = field(default_factory=Counter)  # iterations that it waited for, by reason
     finished: float | None = None
     finish: Finish | None = None
+    promise: PromiseOutcome | None = None  # of a request with an SLO; a server adds it
 
     @property
     def total_seconds(self) -> float:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import FinishCode
 from orcinus.serve.admission_control import AdmissionControl, Ticket
 from orcinus.serve.replica_set import ReplicaSet
@@ -42,6 +43,12 @@ class Call:
         self._left = len(self.names)
         if time_left is not None:  # the engine keeps deadlines; this one is for a stuck engine
             self._late = asyncio.get_running_loop().call_later(time_left + GRACE_S, self._end_late)
+
+    async def verdicts(self) -> list[PromiseVerdict]:
+        """What the engines promise about its answers. Those that ended first are left out."""
+        streams = [stream for name in self.names if (stream := self.replicas.streams.find(name)) is not None]
+        found = [await stream.promise.verdict for stream in streams if stream.promise is not None]
+        return [verdict for verdict in found if verdict is not None]
 
     def _end_late(self) -> None:
         for name in self.names:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Token, count_drafts
 from orcinus.core.component_spec import make_order, make_policy, spell
 from orcinus.core.ports import Observer
+from orcinus.core.promises import Promises
 from orcinus.core.request import Finish, FinishCode, Request
 from orcinus.core.unserved import Unserved
 from orcinus.errors import OrcinusError, cause, one_line
@@ -34,6 +36,7 @@ from orcinus.serve.messages import (
     EngineFailed,
     EngineOutput,
     Loading,
+    Promised,
     Refused,
     ScheduledBatch,
     ScheduledChunk,
@@ -99,7 +102,8 @@ class EngineLoop:
         self.wire, self.engine, self.timelines = wire, served.engine, timelines
         self.paced, self.check = served.paced, served.check
         self.launches = _Launches()
-        self.engine.observers.append(self.launches)
+        self.promises = Promises(served.engine.scheduler)
+        self.engine.observers += [self.launches, self.promises]
         self.parent = parent  # process id of the HTTP process
         self.going, self.pace = True, Pace()
         self._deadlines: list[tuple[float, str]] = []
@@ -149,7 +153,7 @@ class EngineLoop:
         events = self.engine.settle()
         self._report(events, self.launches.seconds)
 
-    def _report(self, events: list[Event], seconds: float = 0.0) -> None:
+    def _report(self, events: list[Event], seconds: float = 0.0, promised: Sequence[Promised] = ()) -> None:
         scheduler = self.engine.scheduler
         self.wire.send(
             EngineOutput(
@@ -161,6 +165,7 @@ class EngineLoop:
                 self.engine.num_waiting,
                 scheduler.kv.num_free,
                 seconds,
+                list(promised),
             )
         )
 
@@ -195,6 +200,8 @@ class EngineLoop:
             request = Request(message.id, message.prompt, message.params, arrival, message.context, output)
             if self.paced and self.engine.idle:
                 self.paced.wake()
+            if message.ask and not self._promise(request, book=message.book):
+                return
             events = self.engine.submit(request)
         except OrcinusError as error:
             events = [Finished(message.id, Finish.REJECTED, now, str(error))]
@@ -202,6 +209,12 @@ class EngineLoop:
             self._report(events)
         elif message.time_left is not None:
             heapq.heappush(self._deadlines, (now + message.time_left, message.id))
+
+    def _promise(self, request: Request, *, book: bool) -> bool:
+        """Answer whether a request's SLO will be kept."""
+        verdict = self.promises.ask(request, self.engine.clock.now(), book=book)
+        self._report([], promised=[Promised(request.id, verdict)])
+        return verdict.accepted
 
     def _cancel_late(self) -> None:
         """Cancel requests past their deadlines; ended ones are ignored."""

@@ -46,15 +46,17 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
+        self.facts = dict(facts or {})  # more of the error, for programs
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = dict(headers or {})
 
     @property
     def body(self) -> dict[str, object]:
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code, **self.facts}}
 
 
 def invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
@@ -77,7 +79,7 @@ def error_body(error: ApiError, path: str, request_id: str | None) -> dict[str, 
     if not is_messages(path):
         return error.body
     kind = ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+    return {"type": "error", "error": {"type": kind, "message": error.message, **error.facts}, "request_id": request_id}
 
 
 def response(error: ApiError, scope: Scope) -> JSONResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from orcinus.core.batch import BlockTables, Finished, Token
+from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.unserved import Unserved
@@ -28,6 +29,8 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     output: tuple[int, ...] = ()  # tokens generated so far, of a request that is submitted again
     age: float = 0.0  # seconds since it arrived
     time_left: float | None = None  # seconds to its deadline
+    ask: bool = False  # queue it only if its SLO is predicted to be kept; the answer is `Promised`
+    book: bool = True  # if it is not, hold room for it at the time that it is told
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
@@ -139,6 +142,13 @@ class TimelineFound(msgspec.Struct, tag="timeline", array_like=True):
     timeline: Timeline
 
 
+class Promised(msgspec.Struct, array_like=True):
+    """Whether a request with an SLO was accepted."""
+
+    id: str
+    verdict: PromiseVerdict
+
+
 class Ending(msgspec.Struct, array_like=True):
     """A request's end."""
 
@@ -181,6 +191,7 @@ class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
     waiting: int = 0
     free_blocks: int = 0
     seconds: float = 0.0  # that the iteration took
+    promised: list[Promised] = []
 
 
 ToEngine = Submit | Cancel | SetPace | Step | Use | Ask | Stop

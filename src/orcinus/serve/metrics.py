@@ -12,7 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Metri
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
+<<<<<<< HEAD
 from orcinus.serve.adapter_metrics import AdapterMetrics
+=======
+from orcinus.core.promises import PromiseOutcome
+>>>>>>> 4a5da3b (serve: a request with an SLO is accepted only if it will be kept)
 from orcinus.serve.engine_metrics import FAST, EngineMetrics, LiveRequests
 from orcinus.serve.streams import ServingEngine
 from orcinus.text.input_processor import TokenizedRequest
@@ -65,6 +69,10 @@ class Metrics:
         self.rejections = Counter("orcinus_admission_rejections", doc, ("reason",), registry=r)
         for reason in REJECTIONS:
             self.rejections.labels(reason)
+        self.promises_made = Counter("orcinus_promises_made", "Answers with an SLO that were accepted.", registry=r)
+        self.promises_kept = Counter("orcinus_promises_kept", "Those within their SLO.", registry=r)
+        self.promises_broken = Counter("orcinus_promises_broken", "Those that missed it.", registry=r)
+        self.promises_refused = Counter("orcinus_promises_refused", "Requests whose SLO could not be kept.", registry=r)
         doc = "How late the HTTP process's event loop is."
         self.lag = Histogram("orcinus_event_loop_lag_seconds", doc, buckets=FAST, registry=r)
 
@@ -86,6 +94,11 @@ class Metrics:
             self.live.siblings[name] = siblings[one.index]
             if one.context.lora:
                 self.live.adapters[name] = one.context.lora
+
+    def on_promise(self, outcome: PromiseOutcome) -> None:
+        """Count a promise that ended; one whose client went away was neither kept nor broken."""
+        if outcome.kept is not None:
+            (self.promises_kept if outcome.kept else self.promises_broken).inc()
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""

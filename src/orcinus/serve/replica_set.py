@@ -18,7 +18,7 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.engine_settings import NO_ENGINE, EngineSettings
 from orcinus.serve.engines import Asked
-from orcinus.serve.messages import EngineOutput, Loading, Ready, Use, Using
+from orcinus.serve.messages import EngineOutput, Loading, Promised, Ready, Use, Using
 from orcinus.serve.replica_spec import ReplicaSpec, replica_specs
 from orcinus.serve.streams import Inbox, Stream, Streams
 from orcinus.serve.supervisor import Death, Return, Supervisor
@@ -114,7 +114,7 @@ class ReplicaSet:
         if self.dead is not None:
             raise EngineError(self.dead)
         engine = self._choose(prepared)
-        message = self.streams.open(name, prepared, inbox, time_left, engine)
+        message = self.streams.open(name, prepared, inbox, time_left, engine, books=len(self.serving) <= 1)
         if not self.supervisor.returning(engine):
             engine.send(message)
 
@@ -166,8 +166,31 @@ class ReplicaSet:
     def _take(self, engine: EngineClient, iteration: EngineOutput) -> None:
         for listener in tuple(self.listeners):
             listener(engine.index, iteration)
+        for promised in iteration.promised:
+            self._decide(engine, promised)
         self.streams.take(iteration)
         self.supervisor.on_output(engine)
+
+    def _decide(self, engine: EngineClient, promised: Promised) -> None:
+        """An engine accepted or refused a request with an SLO: all are asked before it is refused.
+
+        The last one holds room for it.
+        """
+        stream, verdict = self.streams.find(promised.id), promised.verdict
+        if stream is None or stream.engine is not engine or (promise := stream.promise) is None or not promise.open:
+            return
+        if verdict.accepted:
+            promise.verdict.set_result(verdict)
+            return
+        promise.asked.add(engine.index)
+        others = [one for one in self.serving if one.index not in promise.asked]
+        if promise.best is None or (verdict.retry_after, promise.books) < (promise.best.retry_after, True):
+            promise.best = verdict
+        if not others:
+            self.streams.refuse(stream, verdict if promise.books else promise.best)
+            return
+        promise.books = len(others) == 1
+        self._move(stream, min(others, key=lambda one: one.load.outstanding))
 
     def _on_death(self, engine: EngineClient, reason: str) -> None:
         """An engine is gone: look for the cause among its requests, replace it, and let them go on."""

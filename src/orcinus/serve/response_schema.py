@@ -23,6 +23,8 @@ class ErrorFacts(Exact):
     type: str
     param: str | None
     code: str | None
+    retry_after_ms: int | None = Field(None, description="Of a refused SLO: when to come again.")
+    predicted: dict[str, float] | None = Field(None, description="Of a refused SLO: predicted latencies in seconds.")
 
 
 class Error(Exact):
@@ -53,6 +55,15 @@ class CompletionUsage(Exact):
     completion_tokens_details: ReasoningTokens
 
 
+class PromiseFacts(Exact):
+    """The SLO of a request, and what became of it; seconds by latency."""
+
+    slo: dict[str, float]
+    predicted: dict[str, float]
+    measured: dict[str, float]
+    kept: bool | None = Field(description="null while the request runs, or if its client cancelled it.")
+
+
 class Timings(Exact):
     """Times of a request's stages.
 
@@ -70,6 +81,7 @@ class Timings(Exact):
     cached_tokens: int
     draft_tokens: int
     accepted_draft_tokens: int
+    promise: PromiseFacts | None = Field(None, description="Of a request with an SLO.")
 
 
 class TopLogprob(Exact):

@@ -35,6 +35,7 @@ from orcinus.serve.field_types import (
     text_or_list,
 )
 from orcinus.serve.object_schema import Object
+from orcinus.serve.slo_fields import SLOBody
 from orcinus.serve.structured_output_schema import StructuredOutputFields
 from orcinus.serve.tool_schema import ToolChoiceField, Tools
 from orcinus.serve.unsupported import IN_CHAT, IN_COMPLETIONS, IN_DETOKENIZE, IN_TOKENIZE
@@ -88,6 +89,7 @@ class Sampler(Object):
     cache_salt: Annotated[StrictStr, Field(max_length=SHORT, pattern=r"^[\x20-\x7e]*$")] | None = None
     request_id: Annotated[StrictStr, Field(max_length=SHORT)] | None = None
     timeout: Annotated[Number, Field(gt=0, le=86_400)] | None = None
+    slo: SLOBody | None = None
 
 
 class Sampling(Sampler, StructuredOutputFields):

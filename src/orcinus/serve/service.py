@@ -12,7 +12,9 @@ from dataclasses import fields
 from starlette.requests import Request
 
 import orcinus
+from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import Finish, RequestContext
+from orcinus.core.slo import SLO
 from orcinus.errors import EngineError
 from orcinus.serve.admission_control import AdmissionControl, Bounds
 from orcinus.serve.block_tables import BlockTables
@@ -32,6 +34,7 @@ from orcinus.serve.request_processor import prompts as prompts_of
 from orcinus.serve.response_store import ResponseStore
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
+from orcinus.serve.slo_fields import refusal
 from orcinus.serve.supervisor import Death, Return
 from orcinus.serve.text_threads import TextThreads
 from orcinus.text.input_processor import TokenizedRequest
@@ -67,6 +70,7 @@ class Service:
         self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
+        replicas.streams.promise_listeners.append(self.metrics.on_promise)
         replicas.listeners.append(self._on_iteration)
         replicas.death_listeners.append(self._on_death)
         replicas.return_listeners.append(self._on_return)
@@ -224,12 +228,12 @@ class Service:
         live, inside = self.replicas.streams.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
 
-    def context(self, body: Sampling, holder: Holder | None) -> RequestContext:
+    def context(self, body: Sampling, holder: Holder | None, slo: SLO | None = None) -> RequestContext:
         """The `RequestContext` of a body's requests.
 
         Fields of equal names are taken from the body. With keys the client is the key's holder, and salts are the holder's own.
         """
-        given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None}
+        given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None} | {"slo": slo}
         given["client"] = body.prompt_cache_key or body.user or ""
         if body.model in adapters_of(self.replicas.config):
             given["lora"] = body.model
@@ -237,6 +241,16 @@ class Service:
             salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
             given |= {"client": holder.name, "cache_salt": salt}
         return RequestContext(**given)
+
+    async def _promise(self, call: Call, slo: SLO) -> None:
+        """Wait until the engines have accepted all answers. Raises `ApiError` 429 if they refuse one."""
+        verdicts = await call.verdicts()
+        refused = [verdict for verdict in verdicts if not verdict.accepted]
+        if not refused:
+            self.metrics.promises_made.inc(len(verdicts))
+        else:
+            self.metrics.promises_refused.inc()
+            raise refusal(slo, max(refused, key=lambda verdict: (verdict.never, verdict.retry_after)))
 
     async def call(
         self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[TokenizedRequest]]]
@@ -259,7 +273,11 @@ class Service:
             self.admission.resize(ticket, sum(len(one.ids) + (one.params.max_tokens or 0) for one in prepared))
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
+            if context.slo is not None and self.paused:
+                raise refusal(context.slo, PromiseVerdict(False, retry_after=PAUSED_S))
             call.submit(prepared, left)
+            if context.slo is not None:
+                await self._promise(call, context.slo)
             self.metrics.on_admission(prepared, call.names, self.replicas.streams.engine_of)
             if self._keeps_ledgers:
                 self.ledgers.open(call.names, [len(one.ids) for one in prepared], self.replicas.streams.arrival)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orcinus.core.batch import Finished, Token
+from orcinus.core.promises import MeasuredPromise, PromiseOutcome, PromiseVerdict
 from orcinus.core.request import Finish, FinishCode
 from orcinus.observe.timeline import Timeline
 from orcinus.serve.messages import Cancel, EngineOutput, ScheduledBatch, Submit
@@ -18,6 +21,8 @@ from orcinus.text.input_processor import TokenizedRequest
 from orcinus.text.tokenizer import Tokenizer
 
 MOST_UNREAD = 4096  # unread news; a reader this far behind is cut off
+REMEMBERED = 1000  # ended promises that can still be queried
+BROKEN = (FinishCode.DEADLINE, FinishCode.SHUTDOWN)  # of cancellations that are not the client's wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,28 @@ class ServingEngine(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class StreamPromise:
+    """What a request with an SLO was promised; it stays with the request if its engine dies."""
+
+    measured: MeasuredPromise
+    verdict: asyncio.Future[PromiseVerdict | None]  # None: the request ended first
+    asked: set[int] = field(default_factory=set)  # indices of engines that refused it
+    books: bool = True  # whether its engine holds room for it if it refuses
+    best: PromiseVerdict | None = None  # the refusal with the shortest wait
+
+    @property
+    def open(self) -> bool:
+        """Whether no engine has accepted it yet."""
+        return not self.verdict.done()
+
+    def outcome(self, end: float, *, kept: bool | None) -> PromiseOutcome:
+        """The record of the promise, as of a time."""
+        verdict = None if self.open else self.verdict.result()
+        predicted = {} if verdict is None else verdict.predicted
+        return PromiseOutcome(self.measured.slo, predicted, self.measured.latencies(end), kept)
+
+
 @dataclass(slots=True)
 class Stream:
     """One live request.
@@ -69,6 +96,7 @@ class Stream:
     deaths_alone: int = 0  # those among them that computed nothing else, since it was a suspect
     tokens_at_death: int = 0
     cached: int | None = None  # tokens of the prompt found in the prefix cache, once it is read
+    promise: StreamPromise | None = None  # of a request with an SLO
 
     def submission(self) -> Submit:
         """The message that makes an engine continue this answer.
@@ -78,7 +106,9 @@ class Stream:
         now, one = time.monotonic(), self.prepared
         age = now - self.answer.metrics.arrival
         left = None if self.deadline is None else self.deadline - now
-        return Submit(self.answer.request_id, one.ids, one.params, one.context, tuple(self.answer.token_ids), age, left)
+        ask, book = self.promise is not None and self.promise.open, self.promise is None or self.promise.books
+        tokens = tuple(self.answer.token_ids)
+        return Submit(self.answer.request_id, one.ids, one.params, one.context, tokens, age, left, ask, book)
 
     def end(self, finish: Finish, error: str | None = None, code: FinishCode | None = None) -> None:
         """End the answer without word from the engine."""
@@ -98,6 +128,8 @@ class Stream:
         """Add the next token; None if the answer has already ended."""
         delta = self.answer.add(token)
         if delta is not None:
+            if self.promise is not None:
+                self.promise.measured.add(token.at)
             self.engine.load.count(0, -self.queued, -1)
             self.queued = 0
         return delta
@@ -133,20 +165,32 @@ class Streams:
     def __init__(self) -> None:
         self.tokenizer: Tokenizer | None = None  # once it is loaded
         self._live: dict[str, Stream] = {}
+        self._outcomes: OrderedDict[str, PromiseOutcome] = OrderedDict()  # of ended requests
+        self.promise_listeners: list[Callable[[PromiseOutcome], None]] = []  # called at the end of each promise
 
     def __len__(self) -> int:
         return len(self._live)
 
     def open(
-        self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None, engine: ServingEngine
+        self,
+        name: str,
+        prepared: TokenizedRequest,
+        inbox: Inbox,
+        time_left: float | None,
+        engine: ServingEngine,
+        *,
+        books: bool = True,
     ) -> Submit:
         """Open a stream; returns its message to the engine.
 
-        `time_left` are the seconds to its deadline.
+        `time_left` are the seconds to its deadline. With `books`, this engine is the only one that is asked for a promise.
         """
         now = time.monotonic()
         deadline = None if time_left is None else now + time_left
         stream = self._live[name] = Stream(prepared, Answer.begin(name, prepared, self.tokenizer, now), inbox, deadline, engine)
+        if (slo := prepared.context.slo) is not None:
+            verdict = asyncio.get_running_loop().create_future()
+            stream.promise = StreamPromise(MeasuredPromise(slo, now), verdict, books=books)
         stream.enter(engine)
         return stream.submission()
 
@@ -167,7 +211,7 @@ class Streams:
 
         The reader is told why.
         """
-        self._remove(stream)
+        self._remove(stream, Finished(stream.answer.request_id, finish, time.monotonic(), error, code))
         stream.end(finish, error, code)
 
     def served_by(self, engine: ServingEngine) -> list[Stream]:
@@ -192,14 +236,47 @@ class Streams:
                 self._add(stream, token)
         for ending in iteration.endings:
             if (stream := self._live.get(ending.finished.request_id)) is not None:
-                self._remove(stream)
+                outcome = self._remove(stream, ending.finished)
                 if ending.timeline is not None:
+                    ending.timeline.promise = outcome
                     stream.inbox.put_nowait(ending.timeline)
                 stream.inbox.put_nowait(stream.answer.end(ending.finished))
 
-    def _remove(self, stream: Stream) -> None:
+    def _remove(self, stream: Stream, finished: Finished) -> PromiseOutcome | None:
+        """Remove an ended request; returns what became of its promise."""
         del self._live[stream.answer.request_id]
         stream.leave()
+        promise = stream.promise
+        if promise is None or promise.open:
+            if promise is not None:
+                promise.verdict.set_result(None)
+            return None
+        left = finished.reason is Finish.CANCELLED and finished.code not in BROKEN
+        outcome = promise.outcome(finished.at, kept=None if left else _kept(promise, finished))
+        self._outcomes[finished.request_id] = outcome
+        while len(self._outcomes) > REMEMBERED:
+            self._outcomes.popitem(last=False)
+        for hear in tuple(self.promise_listeners):
+            hear(outcome)
+        return outcome
+
+    def find(self, name: str) -> Stream | None:
+        """A live request."""
+        return self._live.get(name)
+
+    def refuse(self, stream: Stream, verdict: PromiseVerdict) -> None:
+        """End a request whose SLO no engine accepts; its call hears of it."""
+        del self._live[stream.answer.request_id]
+        stream.leave()
+        if stream.promise is not None and stream.promise.open:
+            stream.promise.verdict.set_result(verdict)
+
+    def promise(self, name: str) -> PromiseOutcome | None:
+        """What was promised to a request, and what became of it so far."""
+        stream = self._live.get(name)
+        if stream is None or stream.promise is None:
+            return self._outcomes.get(name)
+        return stream.promise.outcome(time.monotonic(), kept=None)
 
     def _take_batch(self, batch: ScheduledBatch) -> None:
         for chunk in batch.chunks:
@@ -236,3 +313,7 @@ class Streams:
     def progress_and_owner(self, client: str) -> list[tuple[Progress, bool]]:
         """The same, and whether each request is this client's."""
         return [(stream.progress, stream.prepared.context.client == client) for stream in self._live.values()]
+
+
+def _kept(promise: StreamPromise, finished: Finished) -> bool:
+    return finished.reason in (Finish.STOP, Finish.LENGTH) and promise.measured.kept(finished.at)

@@ -9,11 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 from orcinus.core.component_spec import with_option
+from orcinus.core.slo import SLO
 from orcinus.errors import ConfigError
 from orcinus.observe.distribution import Distribution
 from orcinus.observe.interval import Interval, median_interval
 from orcinus.observe.metrics import MetricsObserver
-from orcinus.observe.slo import SLO
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.machine import SimulatedMachine
 from orcinus.sim.outcome import Setup, SimulationOutcome

@@ -14,8 +14,8 @@ from orcinus.bench.result import Result
 from orcinus.bench.server import run_server, server_system
 from orcinus.bench.sweep import run_sweep
 from orcinus.bench.validity import cached_shares, doubts
+from orcinus.core.slo import SLO
 from orcinus.errors import ConfigError
-from orcinus.observe.slo import SLO
 from tests.product import part
 from tests.serve.conftest import Running
 

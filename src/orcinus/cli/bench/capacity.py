@@ -13,7 +13,7 @@ from orcinus.cli.bench.systems import SEVERAL, find_systems
 from orcinus.cli.options import ADAPTERS, takes, takes_several
 from orcinus.cli.progress import progress
 from orcinus.config import EngineConfig
-from orcinus.observe.slo import capacity_slo
+from orcinus.core.slo import capacity_slo
 
 
 @takes("load", LoadConfig, arrivals="poisson:rate=1", repeats=1)

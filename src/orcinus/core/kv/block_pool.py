@@ -63,6 +63,9 @@ class BlockPool:
     def ready(self, request: Request) -> bool:
         return True  # without a prefix cache requests share no blocks
 
+    def cached(self, request: Request) -> int:
+        return 0
+
     def release(self, request: Request) -> None:
         for table in self._tables.pop(request.id, ()):
             self._free.extend(table)

@@ -56,6 +56,9 @@ class PrefixCache(Paged):
         unused = sum(block in self._unused for blocks in found for block in blocks)
         return self.blocks_for(request.known) - len(found) * self.groups + spare <= self.num_free - unused
 
+    def cached(self, request: Request) -> int:
+        return len(self._match(request)) * self.block_size
+
     def ready(self, request: Request) -> bool:
         most, found = self._most(request), len(self._match(request))
         return found == most or self._computing.get(self._digest_chain(request, most)[found], request.id) == request.id

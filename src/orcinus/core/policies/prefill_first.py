@@ -20,6 +20,7 @@ class PrefillFirst:
 
     holds_answers: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    pauses_decodes: ClassVar[bool] = True
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from orcinus.core.slo import SLO
 from orcinus.cost.architecture import Parallel, find_architecture
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.devices import find_device, find_network
 from orcinus.cost.software import Software, find_software
 from orcinus.cost.transformer import TransformerCost
-from orcinus.observe.slo import SLO
 from orcinus.papers.findings import Finding, Number, NumberSource, within
 from orcinus.papers.published_sarathi_serve import (
     FIGURE_9,

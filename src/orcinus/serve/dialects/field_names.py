@@ -40,7 +40,7 @@ class FieldNames:
         """The same error with the client's names, also in its message."""
         message = PLACE.sub(lambda found: self.find(found[0]), error.message)
         param = None if error.param is None else self.find(error.param)
-        return ApiError(error.status, message, param=param, code=error.code, headers=error.headers)
+        return ApiError(error.status, message, param=param, code=error.code, headers=error.headers, facts=error.facts)
 
     @contextmanager
     def in_errors(self) -> Iterator[None]:

@@ -97,7 +97,7 @@ def _options(body: CountTokensBody) -> dict[str, Any]:
     """The fields of a chat besides its conversation; None: not given."""
     if not isinstance(body, MessagesBody):
         return {}
-    found: dict[str, Any] = {name: getattr(body, name) for name in ("temperature", "top_p", "top_k", "stream")}
+    found: dict[str, Any] = {name: getattr(body, name) for name in ("temperature", "top_p", "top_k", "stream", "slo")}
     found |= {"max_tokens": DefaultLength(body.max_tokens), "stop": body.stop_sequences}
     found["user"] = body.metadata.user_id if body.metadata else None
     found["thinking_token_budget"] = body.thinking.budget_tokens if body.thinking and _thinks(body) else None

@@ -14,6 +14,8 @@ class MessagesErrorFacts(Exact):
 
     type: str
     message: str
+    retry_after_ms: int | None = None  # of a refused SLO
+    predicted: dict[str, float] | None = None  # seconds by latency
 
 
 class MessagesError(Exact):

@@ -12,6 +12,7 @@ from orcinus.serve.conversation_schema import MOST_MESSAGES
 from orcinus.serve.field_types import MOST_STOPS, SHORT, Number, Stop, at_most, text_or_list
 from orcinus.serve.object_schema import Object
 from orcinus.serve.schema import ChatBody
+from orcinus.serve.slo_fields import SLOBody
 from orcinus.serve.unsupported import OFF, Unsupported, UnsupportedFields
 
 MEDIA = ("image", "document", "audio", "video", "file", "container_upload")
@@ -262,6 +263,7 @@ class MessagesBody(CountTokensBody):
     stop_sequences: Annotated[list[Stop], Field(max_length=MOST_STOPS), at_most(MOST_STOPS)] | None = None
     stream: StrictBool | None = None
     metadata: MessagesMetadata | None = None
+    slo: SLOBody | None = None
 
 
 NEUTRAL: dict[str, JsonValue] = {

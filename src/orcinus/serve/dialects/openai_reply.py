@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from orcinus.observe.timeline import Stage, Timeline
@@ -114,8 +115,11 @@ class OpenAIReply(ABC):
 
 
 def timings(timeline: Timeline) -> dict[str, Any]:
-    """The stages of a request in milliseconds, and its counts."""
+    """The stages of a request in milliseconds, and its counts; its promise, if it has an SLO."""
+    promise = timeline.promise
+    facts = {} if promise is None else {"promise": {**asdict(promise), "slo": dict(promise.slo.bounds)}}
     return {
+        **facts,
         "queue_ms": 1000 * timeline.seconds[Stage.QUEUED],
         "prefill_ms": 1000 * timeline.seconds[Stage.PREFILL],
         "decode_ms": 1000 * timeline.seconds[Stage.DECODE],

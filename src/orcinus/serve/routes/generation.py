@@ -21,6 +21,7 @@ from orcinus.serve.response_schema import ChatCompletion, TextCompletion
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
 from orcinus.serve.service import Service
+from orcinus.serve.slo_fields import wanted_slo
 from orcinus.text.input_processor import TokenizedRequest
 
 Preparing = Callable[[RequestContext], Awaitable[Sequence[TokenizedRequest]]]
@@ -90,7 +91,7 @@ async def answer(
     model.check_name(body.model)
     model.check_together(body)
     request.scope["orcinus"]["model"] = body.model or model.name
-    context = service.context(body, request.scope["orcinus"]["holder"])
+    context = service.context(body, request.scope["orcinus"]["holder"], wanted_slo(body.slo, request.headers))
     call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
     reply = make_reply(
         Answers(call, body, prepared, model.tokenizer, names), ServedModel(body.model or model.name, service.fingerprint)

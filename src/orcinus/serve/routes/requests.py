@@ -41,6 +41,7 @@ def router(service: Service) -> APIRouter:
         try:
             for name in call.names:
                 found = await service.replicas.timeline(name)
+                found.promise = service.replicas.streams.promise(name)
                 answers.append({"index": len(answers), "finish": found.finish, **timings(found), "waits": found.waits})
         except ConfigError as error:
             raise ApiError(404, str(error), param="id", code="request_not_found") from None
