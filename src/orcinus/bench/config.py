@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from orcinus.bench.measure import read_slo
 from orcinus.bench.requests import BenchRequest, describe
 from orcinus.bench.result import Work
 from orcinus.config import option
@@ -85,6 +86,11 @@ class EndpointConfig:
     timeout: float = option(300.0, "Seconds after which a request counts as lost.")
     max_delay: float = option(0.01, "Most seconds of the client's own delay (P99) in a valid run.")
     any_length: bool = option(False, "Take answers of any length, from servers that cannot ignore the end of a text.")
+    slo: str | None = option(
+        None,
+        "Send these objectives with every request, in seconds: ttft=0.5,tbt=0.05. A server that keeps promises refuses what it "
+        "cannot serve in time. Counts the promises kept, and the goodput unless --goodput says another one.",
+    )
     keep_prompts: bool = option(
         False, "Send the same prompts in every run, so that prefix caches hit. Default: new prompts in each run."
     )
@@ -93,6 +99,11 @@ class EndpointConfig:
         for name in ("timeout", "max_delay"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0 seconds, not {getattr(self, name)}")
+        read_slo(self.slo)
+
+    def counted(self, load: LoadConfig) -> LoadConfig:
+        """The load, whose goodput counts what its requests ask for unless it has objectives of its own."""
+        return replace(load, goodput=load.goodput or self.slo)
 
 
 def work_of(load: LoadConfig, seed: int, requests: Sequence[BenchRequest], model: str) -> Work:

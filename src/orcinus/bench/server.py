@@ -16,8 +16,8 @@ from orcinus.bench.client.probe import find_revision, meet
 from orcinus.bench.client.prompts import asked
 from orcinus.bench.client.target import Target
 from orcinus.bench.config import EndpointConfig, LoadConfig, work_of
-from orcinus.bench.measure import read_slo
-from orcinus.bench.record import Repeat
+from orcinus.bench.measure import is_good, read_slo
+from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Result, Setting, Work
 from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.errors import ConfigError
@@ -49,6 +49,7 @@ class ServerSystem:
             "prompts": "text" if self.form.target.text else "ids",
             "exact_lengths": self.form.exact_lengths,
             "tokens_counted_by": self.form.counted,
+            "slo": self.config.slo,
             "fields_refused": ", ".join(self.form.dialect.unused),
             "revision": self.form.revision,
         }
@@ -65,10 +66,21 @@ class ServerSystem:
     async def _run(self, load: LoadGenerator) -> Repeat:
         """One run, with the server's prefix hit rate if it reports one."""
         before = await cache_counters(self.form.target)
-        repeat = await load.run()
+        repeat = self._with_promises(await load.run())
         after = None if before is None else await cache_counters(self.form.target)
         share = None if before is None or after is None else after.share_since(before)
         return repeat if share is None else replace(repeat, counters=repeat.counters | {"prefix_hit_rate": share})
+
+    def _with_promises(self, repeat: Repeat) -> Repeat:
+        """The run with the shares of promises kept and requests refused, if requests had an SLO."""
+        slo = read_slo(self.config.slo)
+        accepted = [request for request in repeat.requests if request.outcome is not RequestOutcome.REJECTED]
+        if not slo.bounds or not repeat.requests:
+            return repeat
+        kept = sum(request.outcome is RequestOutcome.OK and is_good(request, slo) for request in accepted)
+        shares = {"refused": 1 - len(accepted) / len(repeat.requests)}
+        shares |= {"promises_kept": kept / len(accepted)} if accepted else {}
+        return replace(repeat, counters=repeat.counters | shares)
 
     def warm_up(self, workload: Workload) -> None:
         """Send a few requests at once."""
@@ -85,6 +97,8 @@ def server_system(config: EndpointConfig, load: LoadConfig, model: str | None, s
     if model:
         form = replace(form, revision=execute(find_revision(form.target)))
     requests = list(asked(workload, form.prompts, exact_lengths=form.exact_lengths))
+    if slo := dict(read_slo(config.slo).bounds):
+        form = replace(form, target=replace(form.target, extra={**form.target.extra, "slo": slo}))
     name = f"{form.target.model} at {form.target.place.netloc}"
     work = work_of(load, seed, requests, form.target.model)
     tokens = sum(arrival.prompt_tokens for arrival in workload.untimed())  # counted in tokens, not in words
@@ -98,6 +112,7 @@ def run_server(config: EndpointConfig, load: LoadConfig, model: str | None, seed
 
     Raises `ConfigError` before the load begins.
     """
+    load = config.counted(load)
     slo = read_slo(load.goodput)
     system, work = server_system(config, load, model, seed)
     sides, complete = measure_sides([system], load.make(seed), load.repeats, work.requests, bar)

@@ -11,7 +11,10 @@ from orcinus.bench.client.load_generator import LoadGenerator, execute
 from orcinus.bench.client.probe import meet
 from orcinus.bench.client.prompts import Ids, Words
 from orcinus.bench.client.target import OPTIONAL, Dialect, Target
+from orcinus.bench.config import EndpointConfig, LoadConfig
+from orcinus.bench.measure import metrics, read_slo
 from orcinus.bench.record import Repeat, RequestOutcome
+from orcinus.bench.server import run_server
 from orcinus.workload.workload import make_workload
 from tests.serve.conftest import Running
 
@@ -80,6 +83,19 @@ def test_a_full_queue_refuses(server: Running) -> None:
     outcomes = [one.outcome for one in execute(test()).requests]
     assert set(outcomes) == {RequestOutcome.OK, RequestOutcome.REJECTED}
     assert server.idle()
+
+
+@pytest.mark.parametrize(("slo", "kept"), [("ttft=30,tbt=30", 1.0), ("e2e=0.000001", None)])
+def test_objectives_are_sent_and_promises_counted(server: Running, slo: str, kept: float | None) -> None:
+    load = LoadConfig(workload="fixed:tokens=8,fixed:tokens=8", arrivals="all-at-once", requests=6, repeats=1)
+    warm = EndpointConfig(url=server.url, max_delay=10)
+    for _ in range(3):
+        run_server(warm, load, None, 0)  # an engine that has run nothing yet accepts what it does not know
+    result = run_server(replace(warm, slo=slo), load, None, 0)
+    assert result.objectives == read_slo(slo).bounds
+    found = metrics(result.sides[0].repeats[0])
+    assert found["refused"] == (0 if kept else 1)
+    assert found.get("promises_kept") == kept
 
 
 def test_what_is_found_out_before(server: Running) -> None:

@@ -40,5 +40,5 @@ def sweep(
     chosen = read_rates(rates)
     with progress() as bars:
         systems, work = find_systems(context, configs, server, load, bars)
-        result = run_sweep(systems, load, work, chosen, bars.bar)
+        result = run_sweep(systems, server.counted(load), work, chosen, bars.bar)
     finish(result, out, as_json)

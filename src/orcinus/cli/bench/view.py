@@ -29,8 +29,10 @@ COUNTS = (
     ("preemptions", "preemptions"),
     ("prefix hits", "prefix_hit_rate"),
     ("not served", "not_served"),
+    ("refused", "refused"),
+    ("promises kept", "promises_kept"),
 )
-SHARES = ("slot_use", "prefix_hit_rate")
+SHARES = ("slot_use", "prefix_hit_rate", "refused", "promises_kept")
 
 
 def print_sides(console: Console, result: Result, brief: bool) -> None:

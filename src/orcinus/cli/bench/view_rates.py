@@ -23,6 +23,7 @@ COLUMNS = (  # title, metric, factor
     ("TBT p99", "tbt.p99", 1e3),
     ("E2E p50", "e2e.p50", 1e3),
     ("goodput", "goodput", 1.0),
+    ("promises kept", "promises_kept", 1.0),
 )
 
 
