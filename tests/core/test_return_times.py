@@ -28,10 +28,16 @@ def test_a_request_is_known_when_it_comes_again_and_not_before() -> None:
     wait = times.book(7, 50.0, 3.2, None, hold=True)
     assert wait == 4
     assert times.take(7, 51.0) is None
-    assert times.book(7, 51.0, 9.0, None, hold=True) == 3, "it came too early: its time stays"
     assert times.take(8, 54.0) is None
     assert times.take(7, 54.0) == 54.0
     assert times.take(7, 54.0) is None
+
+
+def test_equal_requests_of_many_clients_are_told_different_times() -> None:
+    times, now = busy(0.5), 100.0
+    dues = sorted(now + times.book(7, now, 0.0, None, hold=True) for _ in range(12))
+    assert dues[-1] - dues[0] > 2
+    assert [times.take(7, due) is not None for due in dues] == [True] * 12
 
 
 def test_room_is_held_for_those_who_come() -> None:

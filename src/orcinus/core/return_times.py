@@ -82,9 +82,6 @@ class ReturnTimes:
         """
         if told is not None:
             self.reserve = min(MOST_RESERVE, self.reserve * BROKEN)
-        earlier = self._by_key.get(key)
-        if earlier:  # it came too early: its time stays the same
-            return max(1, math.ceil(earlier[0] - now))
         wait = max(1, math.ceil(late))
         spacing = self.each * self.reserve * max(self._obedient, 0.1) / HOLD  # seconds between two promises
         window = max(1.0, spacing)
