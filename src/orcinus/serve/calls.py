@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 
 from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import FinishCode
+from orcinus.core.slo import SLO
 from orcinus.serve.admission_control import AdmissionControl, Ticket
+from orcinus.serve.metrics import Metrics
 from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.slo_fields import refusal
 from orcinus.serve.streams import Inbox, News
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
 
 GRACE_S = 0.5
+PAUSED_S = 10  # when to come again while the server is paused
 REMEMBERED = 1000  # ended calls that can still be queried
 
 
@@ -34,8 +38,16 @@ class Call:
     _left: int = 0
     _late: asyncio.TimerHandle | None = None
 
-    def submit(self, prepared: Sequence[TokenizedRequest], time_left: float | None) -> None:
-        """Submit all answers to the engine. Raises `EngineError` if it is gone."""
+    async def submit(
+        self, prepared: Sequence[TokenizedRequest], time_left: float | None, metrics: Metrics, slo: SLO | None = None
+    ) -> None:
+        """Submit all answers to the engine; with an SLO, wait until it has accepted them.
+
+        Raises `EngineError` if it is gone, and `ApiError` 429 if it refuses.
+        """
+        if slo is not None and self.replicas.settings.pace.paused:
+            metrics.promises_refused.inc()
+            raise refusal(slo, PromiseVerdict(False, retry_after=PAUSED_S))
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
             self.replicas.submit(name, one, self._inbox, time_left)
@@ -43,12 +55,18 @@ class Call:
         self._left = len(self.names)
         if time_left is not None:  # the engine keeps deadlines; this one is for a stuck engine
             self._late = asyncio.get_running_loop().call_later(time_left + GRACE_S, self._end_late)
+        if slo is not None:
+            await self._promised(slo, metrics)
 
-    async def verdicts(self) -> list[PromiseVerdict]:
-        """What the engines promise about its answers. Those that ended first are left out."""
+    async def _promised(self, slo: SLO, metrics: Metrics) -> None:
+        """Wait until the engines have accepted all answers. Raises `ApiError` 429 if they refuse one."""
         streams = [stream for name in self.names if (stream := self.replicas.streams.find(name)) is not None]
-        found = [await stream.promise.verdict for stream in streams if stream.promise is not None]
-        return [verdict for verdict in found if verdict is not None]
+        verdicts = [await stream.promise.verdict for stream in streams if stream.promise is not None]
+        refused = [verdict for verdict in verdicts if verdict is not None and not verdict.accepted]
+        if refused:
+            metrics.promises_refused.inc()
+            raise refusal(slo, max(refused, key=lambda verdict: (verdict.never, verdict.retry_after)))
+        metrics.promises_made.inc(len(verdicts))
 
     def _end_late(self) -> None:
         for name in self.names:

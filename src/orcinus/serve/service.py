@@ -12,7 +12,6 @@ from dataclasses import fields
 from starlette.requests import Request
 
 import orcinus
-from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import Finish, RequestContext
 from orcinus.core.slo import SLO
 from orcinus.errors import EngineError
@@ -20,7 +19,7 @@ from orcinus.serve.admission_control import AdmissionControl, Bounds
 from orcinus.serve.block_tables import BlockTables
 from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
-from orcinus.serve.calls import Call, Calls
+from orcinus.serve.calls import PAUSED_S, Call, Calls
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
@@ -34,7 +33,6 @@ from orcinus.serve.request_processor import prompts as prompts_of
 from orcinus.serve.response_store import ResponseStore
 from orcinus.serve.retry_after import RetryAfter
 from orcinus.serve.schema import CompletionBody, Sampling
-from orcinus.serve.slo_fields import refusal
 from orcinus.serve.supervisor import Death, Return
 from orcinus.serve.text_threads import TextThreads
 from orcinus.text.input_processor import TokenizedRequest
@@ -43,7 +41,6 @@ MOST_COUNTED = 16  # texts tokenized at once without an answer
 CONTEXT_FIELDS = tuple(field.name for field in fields(RequestContext))
 COMPLETE = (Finish.STOP, Finish.LENGTH)
 DEFAULT_SLOTS = 128  # if a simulation does not say
-PAUSED_S = 10
 
 
 class Service:
@@ -242,16 +239,6 @@ class Service:
             given |= {"client": holder.name, "cache_salt": salt}
         return RequestContext(**given)
 
-    async def _promise(self, call: Call, slo: SLO) -> None:
-        """Wait until the engines have accepted all answers. Raises `ApiError` 429 if they refuse one."""
-        verdicts = await call.verdicts()
-        refused = [verdict for verdict in verdicts if not verdict.accepted]
-        if not refused:
-            self.metrics.promises_made.inc(len(verdicts))
-        else:
-            self.metrics.promises_refused.inc()
-            raise refusal(slo, max(refused, key=lambda verdict: (verdict.never, verdict.retry_after)))
-
     async def call(
         self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[TokenizedRequest]]]
     ) -> tuple[Call, Sequence[TokenizedRequest]]:
@@ -273,11 +260,7 @@ class Service:
             self.admission.resize(ticket, sum(len(one.ids) + (one.params.max_tokens or 0) for one in prepared))
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
-            if context.slo is not None and self.paused:
-                raise refusal(context.slo, PromiseVerdict(False, retry_after=PAUSED_S))
-            call.submit(prepared, left)
-            if context.slo is not None:
-                await self._promise(call, context.slo)
+            await call.submit(prepared, left, self.metrics, context.slo)
             self.metrics.on_admission(prepared, call.names, self.replicas.streams.engine_of)
             if self._keeps_ledgers:
                 self.ledgers.open(call.names, [len(one.ids) for one in prepared], self.replicas.streams.arrival)
