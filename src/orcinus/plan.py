@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from orcinus.config import QUANTIZATIONS, EngineConfig, Resolved, adapter_pairs
 from orcinus.core.component_spec import make_drafter, make_order, make_policy
 from orcinus.core.drafts import most_rows
@@ -29,7 +27,7 @@ from orcinus.runtime.attention import WITH_KERNELS, choose_backend
 from orcinus.runtime.attention import check as check_backend
 from orcinus.runtime.checkpoint import Checkpoint, open_checkpoint, outline, used_tensors, with_quantized, with_weights
 from orcinus.runtime.data_sheets import device_of, known_device, known_model
-from orcinus.runtime.device import Device, choose_device, device_kind
+from orcinus.runtime.device import Device, check_threads, choose_device, device_kind
 from orcinus.runtime.device_memory import memory_available, memory_total
 from orcinus.runtime.hub import commit_of, find_config, find_headers, model_name
 from orcinus.runtime.lora.adapter import Adapter, base_notes, named, open_adapters
@@ -41,7 +39,6 @@ from orcinus.runtime.quantization import keeps_integers, planned_ranks, quantiza
 from orcinus.runtime.switches import check_model_impl, check_switches, is_deterministic
 from orcinus.runtime.transformers_backend import TransformersSpec
 from orcinus.runtime.weight_files import has_weights
-from orcinus.threads import engine_threads
 from orcinus.tiny import MODEL_DIR
 
 GPU_UTILIZATION = 0.9  # share of the free memory; vLLM takes this share of all memory
@@ -183,7 +180,7 @@ def make_plan(config: EngineConfig, *, known: bool = False, memory_sharers: int 
     model = replace(model, adapters=open_adapters(adapter_pairs(config.lora), model.checkpoint))
     if (sheet := known_device(config.device) if known else None) is not None:
         return _decide(config, model, sheet.memory_bytes, sheet.memory_bytes, None, sheet)
-    engine_threads(config.threads, torch.get_num_threads())  # refuses more than this machine runs
+    check_threads(config.threads)
     device = choose_device(config.device, config.dtype, model.checkpoint.dtype).device
     available = memory_available(device) // memory_sharers
     return replace(_decide(config, model, memory_total(device), available, None), sharers=memory_sharers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from orcinus.errors import ConfigError
+from orcinus.threads import engine_threads
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -94,3 +95,8 @@ def _cpu_info(field: str) -> str:
             return next((line for line in info if line.startswith(field)), "")
     except OSError:
         return ""
+
+
+def check_threads(asked: int | None) -> None:
+    """Raise `ConfigError` for more threads than this machine runs."""
+    engine_threads(asked, torch.get_num_threads())

@@ -91,6 +91,11 @@ class Loading(msgspec.Struct, tag="loading", array_like=True):
     done: int  # bytes
     total: int
 
+    @property
+    def in_words(self) -> str:
+        """The stage, with its percentage if it has one."""
+        return self.stage + (f" {100 * self.done // self.total} %" if self.total else "")
+
 
 class Ready(msgspec.Struct, tag="ready", array_like=True):
     """The engine is ready; the HTTP side needs these facts."""

@@ -12,11 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Metri
 from prometheus_client.exposition import choose_encoder
 
 import orcinus
-<<<<<<< HEAD
-from orcinus.serve.adapter_metrics import AdapterMetrics
-=======
 from orcinus.core.promises import PromiseOutcome
->>>>>>> 4a5da3b (serve: a request with an SLO is accepted only if it will be kept)
+from orcinus.serve.adapter_metrics import AdapterMetrics
 from orcinus.serve.engine_metrics import FAST, EngineMetrics, LiveRequests
 from orcinus.serve.streams import ServingEngine
 from orcinus.text.input_processor import TokenizedRequest

@@ -113,7 +113,7 @@ class Service:
         if self.replicas.dead is not None:
             raise unavailable("the engine is gone", "engine_dead")
         if self._processor is None:
-            raise unavailable(f"the model is loading ({self.progress()})", "loading", 2)
+            raise unavailable(f"the model is loading ({self.replicas.loading.in_words})", "loading", 2)
         return self._processor
 
     @property
@@ -143,12 +143,6 @@ class Service:
         with self.counting_rejections():
             self.admission.check_room()
             yield await self.read(request, kind)
-
-    def progress(self) -> str:
-        """The model's loading progress, in words."""
-        loading = self.replicas.loading
-        share = f" {100 * loading.done // loading.total} %" if loading.total else ""
-        return loading.stage + share
 
     @contextmanager
     def counting_rejections(self) -> Iterator[None]:
@@ -192,7 +186,7 @@ class Service:
         self.check_open()
         self.check_alive()
         if self.restarting:
-            raise unavailable(f"the engine is being started again ({self.progress()})", "restarting", 2)
+            raise unavailable(f"the engine is being started again ({self.replicas.loading.in_words})", "restarting", 2)
 
     def check_open(self) -> None:
         """Raises `ApiError` 503 if no requests are taken now."""
