@@ -162,6 +162,7 @@ class Meeting:
             offer = asyncio.create_task(Offer(self.listener, place, self.taken.append).stand())
             await asyncio.sleep(0.01)
             await asyncio.to_thread(scenario)
+            await asyncio.sleep(0.05)  # whoever came last is met, and its connection closed
             offer.cancel()
 
         with self.listener:
@@ -233,6 +234,22 @@ def test_only_the_same_user_may_take_over(meeting: Meeting, monkeypatch: pytest.
         users.update({True: os.geteuid(), False: os.geteuid() + 1})
         with pytest.raises(ConfigError, match="is no orcinus server that serves"):  # it only has the name of one
             Predecessor(me)
+
+    meeting.run(scenario)
+
+
+def test_a_process_of_another_container_may_not_take_over(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers may share a network, and with it the names of sockets; their root has the same user id."""
+    server, seen = threading.current_thread(), handover._peer
+
+    def peer(connection: socket.socket) -> tuple[int, int]:
+        pid, uid = seen(connection)
+        return (0 if threading.current_thread() is server else pid), uid  # 0: it has no process id here
+
+    def scenario() -> None:
+        monkeypatch.setattr(handover, "_peer", peer)
+        with pytest.raises(ConfigError, match="cannot be replaced: a process of another container may not replace it"):
+            Predecessor(os.getpid())
 
     meeting.run(scenario)
 

@@ -47,6 +47,17 @@ def _peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
+def _is_here(pid: int) -> bool:
+    """Whether a process is in this one's container: its process ids are ours.
+
+    Names in the abstract namespace belong to a network, which containers may share, and their root may have our user id.
+    """
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
 class Offer:
     """A running server's side: offers its place to one successor of the same user at a time.
 
@@ -86,6 +97,8 @@ class Offer:
             pid, uid = _peer(peer)
             if uid != os.geteuid():
                 peer.send(_refusal("only the user who started it may replace it"))
+            elif not _is_here(pid):
+                peer.send(_refusal("a process of another container may not replace it"))
             elif self._successor is not None:
                 peer.send(_refusal(f"process {self._successor} is about to replace it already"))
             else:
