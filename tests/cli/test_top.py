@@ -30,13 +30,18 @@ KEY = "a-key-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def busy() -> Iterator[Running]:
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of two replicas with keys, which has answered four requests and refused one."""
-    with serving_in_process(*SIMULATED, "--replicas", "2", "--router", "round-robin", "--api-key", KEY) as server:
+    keys = tmp_path_factory.mktemp("keys") / "admins"
+    keys.write_text(KEY)
+    arguments = ("--replicas", "2", "--router", "round-robin", "--admin-key-file", str(keys))
+    with serving_in_process(*SIMULATED, *arguments) as server:
         server.http.headers["Authorization"] = f"Bearer {KEY}"
         for _ in range(4):
             server.http.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 5, "ignore_eos": True})
         server.http.post("/v1/completions", json={"prompt": [1] * 5000})
+        asked = {"prompt": "Hi", "max_tokens": 2, "ignore_eos": True, "slo": {"ttft": 1000}}
+        assert server.http.post("/v1/completions", json=asked).status_code == 200
         yield server
 
 
@@ -44,7 +49,8 @@ def test_json_has_the_numbers_of_all_replicas_and_of_each(busy: Running) -> None
     done = orcinus("top", busy.url + "/v1/", "--json", "-i", "0.1", "--api-key", KEY)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert (found["model"], found["state"], found["ended"]) == ("opt-13b", "ready", {"length": 4})
+    assert (found["model"], found["state"], found["ended"]) == ("opt-13b", "ready", {"length": 5})
+    assert found["promises"] == {"made": 1, "kept": 1, "broken": 0, "refused": 0}
     assert found["refused"] == {"context_length_exceeded": 1}
     assert list(found["replicas"]) == ["0", "1"]
     assert [found["replicas"][name]["replicas_up"] for name in "01"] == [1, 1]
@@ -59,7 +65,7 @@ def test_without_a_terminal_there_is_one_picture(busy: Running) -> None:
     assert done.returncode == 0
     assert f"opt-13b  {busy.url}  ready" in done.stdout
     assert re.search(r"^engines up +2 +1 +1$", done.stdout, re.M)
-    assert "ended: length 4" in done.stdout
+    assert "ended: length 5" in done.stdout
     assert "\x1b" not in done.stdout
 
 
@@ -92,7 +98,7 @@ def test_what_cannot_be_shown_is_one_line(busy: Running) -> None:
         thread = threading.Thread(target=other.serve_forever)
         thread.start()
         expected = {
-            busy.url: "does not let us in: give one of its keys with --api-key",
+            busy.url: "shows its metrics to admins alone: give an admin key with --api-key",
             f"http://127.0.0.1:{other.server_port}": "is no server of Orcinus",
             f"http://127.0.0.1:{nobody.getsockname()[1]}": "Connection refused; is the server running?",
             "ftp://somewhere": "is not a URL: give one like http://127.0.0.1:8000",

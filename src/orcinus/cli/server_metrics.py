@@ -124,7 +124,9 @@ class ServerMetrics:
         except self._error as error:
             raise EngineError(f"cannot reach {self.url}: {one_line(error)}") from None
         if found.status_code in (401, 403):
-            raise ConfigError(f"{self.url} does not let us in: give one of its keys with --api-key or ORCINUS_API_KEY")
+            raise ConfigError(
+                f"{self.url} shows its metrics to admins alone: give an admin key with --api-key or ORCINUS_ADMIN_KEY"
+            )
         if found.status_code >= 500:
             raise EngineError(f"{self.url} answers with {found.status_code}")
         samples: dict[str, dict[Labels, float]] = {}

@@ -16,13 +16,13 @@ from orcinus.cli.server_metrics import Scrape, ScrapeWindow, ServerMetrics
 from orcinus.cli.top_view import as_json, picture
 from orcinus.errors import EngineError
 
-KEYS = ["ORCINUS_API_KEY", "ORCINUS_ADMIN_KEY", "OPENAI_API_KEY"]
+KEYS = ["ORCINUS_ADMIN_KEY", "ORCINUS_API_KEY"]
 WINDOW_S = 10.0  # of latencies and shares in the live picture
 
 
 def top(
     url: Annotated[str, typer.Argument(help="Address of the server, with or without /v1.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[str | None, typer.Option("--api-key", help="One of its keys.", envvar=KEYS)] = None,
+    api_key: Annotated[str | None, typer.Option("--api-key", help="One of its admin keys.", envvar=KEYS)] = None,
     interval: Annotated[float, typer.Option("--interval", "-i", min=0.1, max=3600, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one picture and leave, as without a terminal.")] = False,
     as_json_: Annotated[bool, typer.Option("--json", help="Print it as one JSON object and leave.")] = False,
