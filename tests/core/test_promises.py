@@ -180,14 +180,19 @@ def test_errors_of_forecasts_widen_the_margin_until_they_are_forgotten() -> None
     errors = _Errors("ttft")
     assert errors.margin(0.1, 1.0) == pytest.approx(0.2), "at first a forecast may be wrong by a factor of two"
     for _ in range(256):
-        errors.add(0.11, 0.1, 1.0)
+        errors.add(0.0, 0.11, 0.1, 1.0)
     assert errors.margin(0.1, 1.0) == pytest.approx(0.01)
     for _ in range(3):
-        errors.add(0.5, 0.1, 1.0)
+        errors.add(0.0, 0.5, 0.1, 1.0)
     assert errors.margin(0.1, 1.0) == pytest.approx(0.4)
     for _ in range(256):
-        errors.add(0.1, 0.1, 1.0)
+        errors.add(0.0, 0.1, 0.1, 1.0)
     assert errors.margin(0.1, 1.0) == 0
+    for at in (1.0, 1.0, 1.0, 30.0):
+        errors.add(at, 0.5, 0.1, 1.0)
+    assert errors.margin(0.1, 1.0) == pytest.approx(0.4)
+    errors.add(100.0, 0.1, 0.1, 1.0)
+    assert errors.margin(0.1, 1.0) == 0, "the machine was disturbed for a minute, long ago"
 
 
 def test_a_kept_promise_is_one_whose_every_bound_was_kept() -> None:

@@ -25,6 +25,7 @@ WINDOW = 256  # promises whose errors are remembered
 LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
 FEW = 3  # such errors before the first one: they count until 256 promises were made
 FLOOR = 0.1  # of the bound: added to a forecast before errors are compared with it
+FORGOTTEN_S = 60.0  # age of errors that no longer count
 AIM = 0.5  # of its bound: the wait that is left to a refused request when it comes again
 UNSURE = {"ttft": 1.0, "tbt": 0.25, "tpot": 0.25, "e2e": 1.0}  # relative errors of forecasts, assumed at first
 COMPLETE = (Finish.STOP, Finish.LENGTH)
@@ -87,15 +88,21 @@ class _Errors:
     """
 
     def __init__(self, metric: str) -> None:
-        self._seen: deque[float] = deque([UNSURE[metric]] * FEW, maxlen=WINDOW)
+        self._seen: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # time, error
+        self._at_first, self._left = [UNSURE[metric]] * FEW, WINDOW
 
-    def add(self, measured: float, predicted: float, bound: float) -> None:
-        """Learn from a promise. All are seconds."""
-        self._seen.append((measured - predicted) / (predicted + FLOOR * bound))
+    def add(self, at: float, measured: float, predicted: float, bound: float) -> None:
+        """Learn from a promise, at a time. All are seconds."""
+        self._seen.append((at, (measured - predicted) / (predicted + FLOOR * bound)))
+        self._left = max(0, self._left - 1)
+        while self._seen[0][0] < at - FORGOTTEN_S:  # a disturbance of the machine must not narrow the door for long
+            self._seen.popleft()
 
     def margin(self, predicted: float, bound: float) -> float:
         """Seconds to add to a forecast: 1 % of all promises then take longer."""
-        return max(0.0, nlargest(int(LATE * len(self._seen)) + 1, self._seen)[-1]) * (predicted + FLOOR * bound)
+        errors = [error for _, error in self._seen] + (self._at_first if self._left else [])
+        largest = nlargest(int(LATE * len(errors)) + 1, errors)
+        return max(0.0, largest[-1] if largest else 0.0) * (predicted + FLOOR * bound)
 
 
 class Promises(Observer):
@@ -197,7 +204,7 @@ class Promises(Observer):
         measured.add(at)
         if measured.tokens == 1 and forecast is not None:
             bound = measured.slo.bounds.get("ttft", forecast.ttft)
-            self._errors["ttft"].add(at - measured.arrival, forecast.ttft, bound)
+            self._errors["ttft"].add(at, at - measured.arrival, forecast.ttft, bound)
 
     def _end(self, event: Finished) -> None:
         size, live = self._sizes.pop(event.request_id, 0), self._live.pop(event.request_id, None)
@@ -210,4 +217,4 @@ class Promises(Observer):
             found: dict[str, Any] = live[0].latencies(event.at)
             for metric in ("tbt", "tpot", "e2e"):
                 predicted = getattr(forecast, metric)
-                self._errors[metric].add(found[metric], predicted, live[0].slo.bounds.get(metric, predicted))
+                self._errors[metric].add(event.at, found[metric], predicted, live[0].slo.bounds.get(metric, predicted))
