@@ -69,29 +69,21 @@ from orcinus.core.policies.orca import Orca
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.observe.timeline import TimelineObserver
-from orcinus.config import EngineConfig
-from orcinus.serve.config import ServerConfig
-from orcinus.serve.keys import Keys
 from orcinus.serve.messages import Submit
-from orcinus.serve.replica_set import ReplicaSet
+from orcinus.serve.request_context import request_context
 from orcinus.serve.schema import CompletionBody
-from orcinus.serve.service import Service
 from orcinus.serve.wire import decode_to_engine, encode
 from orcinus.core.request import Request
 from tests.worlds import build_world
-import orcinus, asyncio
+import orcinus
 assert orcinus.__file__.startswith(os.environ["PYTHONPATH"].split(os.pathsep)[0]), orcinus.__file__
 
-async def main():
-    service = Service(ReplicaSet(EngineConfig()), ServerConfig(), "m", Keys([], []))
-    bodies = [CompletionBody.model_validate({"prompt": "x", "tier": tier} if tier else {"prompt": "x"}) for tier in (7, 0, 3)]
-    contexts = [service.context(body, None) for body in bodies]
-    await service.replicas.close()
-    return contexts
+bodies = [CompletionBody.model_validate({"prompt": "x", "tier": tier} if tier else {"prompt": "x"}) for tier in (7, 0, 3)]
+contexts = [request_context(body, None) for body in bodies]
 
 world = build_world(Orca(), "paged", order="tier", limits=Limits(max_batch_size=1, max_batch_tokens=64, max_model_len=40))
 params = SamplingParams(max_tokens=2, seed=0)
-for number, context in enumerate(asyncio.run(main())):
+for number, context in enumerate(contexts):
     sent = decode_to_engine(encode(Submit(f"r{number}", (1, 2), params, context)))
     world.engine.submit(Request(sent.id, sent.prompt, sent.params, float(number), sent.context))
 while not world.engine.idle:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests.adapters import save_adapter, updates
 from tests.commands import orcinus
 from tests.fake_hub import TOKEN, Hub, Repository, files_of, running, use
 from tests.gguf_files import write_gguf
-from tests.waiting import wait_until
+from tests.waiting import wait_until, within
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
 NAME = "some-owner/some.model"
@@ -187,15 +186,14 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(
     setattr(hub, how, True)
     monkeypatch.setattr("orcinus.runtime.hub_probe._answered", float("-inf"))
     monkeypatch.setattr("orcinus.runtime.hub_probe.PROBE_S", 0.1)
-    started = time.monotonic()
-    assert find_model(NAME) == find_config(NAME) == folder
-    assert "does not answer" in caplog.text
-    assert "only its cache is used" in caplog.text
-    with pytest.raises(
-        ModelError, match=f"other/name is not in the cache, and the hub at {hub.url} cannot be reached.*: connect"
-    ):
-        find_model("other/name")
-    assert time.monotonic() - started < 5
+    with within(20):
+        assert find_model(NAME) == find_config(NAME) == folder
+        assert "does not answer" in caplog.text
+        assert "only its cache is used" in caplog.text
+        with pytest.raises(
+            ModelError, match=f"other/name is not in the cache, and the hub at {hub.url} cannot be reached.*: connect"
+        ):
+            find_model("other/name")
     setattr(hub, how, False)
     assert find_model(NAME, "v1.0") != folder, "asked again as soon as it answers"
 

@@ -13,7 +13,6 @@ from starlette.requests import Request
 
 import orcinus
 from orcinus.core.request import Finish, RequestContext
-from orcinus.core.slo import SLO
 from orcinus.errors import EngineError
 from orcinus.serve.admission_control import AdmissionControl, Bounds
 from orcinus.serve.block_tables import BlockTables
@@ -23,7 +22,7 @@ from orcinus.serve.calls import PAUSED_S, Call, Calls
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
-from orcinus.serve.keys import Holder, Keys
+from orcinus.serve.keys import Keys
 from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.messages import EngineOutput
 from orcinus.serve.metrics import REJECTIONS, Metrics
@@ -59,11 +58,11 @@ class Service:
         )
         self.calls = Calls(replicas, self.admission)
         self.stored = ResponseStore()
-        self.metrics, self.ledgers = Metrics(name, count, adapters_of(replicas.config)), Ledgers()
+        self.adapters = adapters_of(replicas.config)
+        self.metrics, self.ledgers = Metrics(name, count, self.adapters), Ledgers()
         self._keeps_ledgers = False
         self.block_tables = BlockTables(replicas)
         self.threads, self.body_reader = TextThreads(), BodyReader()
-        self.counted = 0  # texts being tokenized without an answer
         self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
@@ -154,21 +153,6 @@ class Service:
                 self.metrics.rejections.labels(error.code).inc()
             raise
 
-    @contextmanager
-    def counting_texts(self) -> Iterator[None]:
-        """A place among the texts being tokenized without an answer.
-
-        Raises `ApiError` 429 if there is none.
-        """
-        if self.counted >= MOST_COUNTED:
-            message = f"{self.counted} texts are being tokenized already; try again in 1 s"
-            raise ApiError(429, message, code="queue_full", headers={"Retry-After": "1"})
-        self.counted += 1
-        try:
-            yield
-        finally:
-            self.counted -= 1
-
     def leave(self) -> None:
         """Be no longer ready. Requests are served until `drain`; each response is the last on its connection."""
         self.leaving = True
@@ -218,20 +202,6 @@ class Service:
             return self.waits.own_room(answers, free, self.replicas.streams.progress_and_owner(client))
         live, inside = self.replicas.streams.all_progress(), self.admission.answers
         return self.waits.promise(answers, self.admission.bounds.answers - inside, live, max(0, inside - len(live)))
-
-    def context(self, body: Sampling, holder: Holder | None, slo: SLO | None = None) -> RequestContext:
-        """The `RequestContext` of a body's requests.
-
-        Fields of equal names are taken from the body. With keys the client is the key's holder, and salts are the holder's own.
-        """
-        given = {name: value for name in CONTEXT_FIELDS if (value := getattr(body, name, None)) is not None} | {"slo": slo}
-        given["client"] = body.prompt_cache_key or body.user or ""
-        if body.model in adapters_of(self.replicas.config):
-            given["lora"] = body.model
-        if holder is not None:
-            salt = hashlib.sha256(f"{holder.name}\0{body.cache_salt or ''}".encode()).hexdigest()
-            given |= {"client": holder.name, "cache_salt": salt}
-        return RequestContext(**given)
 
     async def call(
         self, prefix: str, body: Sampling, context: RequestContext, prepare: Callable[[], Awaitable[Sequence[TokenizedRequest]]]

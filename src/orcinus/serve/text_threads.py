@@ -6,12 +6,16 @@ import asyncio
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from orcinus.serve.errors import ApiError
+
 T = TypeVar("T")
+MOST_COUNTED = 16  # texts tokenized at once without an answer
 
 
 class _TakesTooLong(BaseException):
@@ -50,7 +54,23 @@ class TextThreads:
 
     def __init__(self, count: int = 2, limit_s: float = 10.0) -> None:
         self.limit_s = limit_s
+        self._counted = 0  # texts being tokenized without an answer
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="text")
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """A place among the texts being tokenized without an answer.
+
+        Raises `ApiError` 429 if there is none.
+        """
+        if self._counted >= MOST_COUNTED:
+            message = f"{self._counted} texts are being tokenized already; try again in 1 s"
+            raise ApiError(429, message, code="queue_full", headers={"Retry-After": "1"})
+        self._counted += 1
+        try:
+            yield
+        finally:
+            self._counted -= 1
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Run a call in a thread. Raises its exceptions, or `TimeoutError`."""

@@ -12,8 +12,7 @@ layer of its stage, with one sum over the tensor ranks behind attention and one 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +20,18 @@ from torch import Tensor, nn
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
+from orcinus.runtime.models.decoder_weights import DecoderWeights
 from orcinus.runtime.models.embedding import Embedding
 from orcinus.runtime.models.fused_layers import FusedLayers, can_fuse
-from orcinus.runtime.models.layer import NORMS, Layer, Norm
-from orcinus.runtime.models.linear import Factory, Linear, Piece, PlainWeight, Shards
-from orcinus.runtime.models.mixture import Mixture
+from orcinus.runtime.models.layer import NORMS, Layer
+from orcinus.runtime.models.linear import Factory, Linear, PlainWeight, Shards
 from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.parallel.stages import check_mesh, stage_layers
 
 
-class Decoder(nn.Module):
+class Decoder(DecoderWeights):
     """A rank's part of a decoder.
 
     It has the layers of its stage, and of each its tensor rank's part. The first stage has the embedding, the last one norm and
@@ -92,122 +91,6 @@ class Decoder(nn.Module):
     def mlp_columns(self) -> int:
         """Most columns that this rank has of an MLP; 0 if all layers have experts."""
         return max((mlp.down.weight.shape[1] for mlp in self.mlps() if isinstance(mlp, MLP)), default=0)
-
-    def mlps(self) -> Iterator[MLP | Mixture]:
-        """The MLP or the mixture of every layer of the stage."""
-        for layer in self.layers.values():
-            assert isinstance(layer, Layer)
-            yield layer.mlp
-
-    @property
-    def _shares_embedding(self) -> bool:
-        """Whether the head's matrix is the embedding's own.
-
-        On the last of several stages a tied head is a copy.
-        """
-        return self.spec.tied and self.embed is not None and self.head is not None
-
-    def linears(self) -> dict[str, Linear]:
-        """Linear layers by name, except a head that is the embedding."""
-        named = {name: module for name, module in self.named_modules() if isinstance(module, Linear)}
-        return {name: linear for name, linear in named.items() if not (self._shares_embedding and linear is self.head)}
-
-    @property
-    def num_parameters(self) -> int:
-        others = sum(p.numel() for p in self.parameters()) + sum(
-            table.num_parameters - table.weight.numel() for table in self.tables
-        )
-        return others + sum(linear.num_parameters for linear in self.linears().values())
-
-    @property
-    def tables(self) -> list[Embedding]:
-        """The tables whose rows are looked up."""
-        return [each for each in (self.embed, self.positions) if each is not None]
-
-    def num_bytes(self, *, prepacked: bool) -> int:
-        """Bytes of the weights; a prepacked or quantised model holds a plain embedding that is its head twice."""
-        packed = self.head is not None and (prepacked or type(self.head.weight) is not PlainWeight)
-        head = self.head.weight.num_bytes if self.head is not None and packed and self._shares_embedding else 0
-        return self._norm_bytes + self._table_bytes + sum(linear.num_bytes for linear in self.linears().values()) + head
-
-    def decode_bytes(self, requests: int) -> int:
-        """Bytes of the weights that an iteration of so many decodes reads: all but embeddings.
-
-        Of experts it reads those that a router without preferences chooses, on average.
-        """
-        linears = {*self.linears().values()} | ({self.head} if self.head is not None else set())
-        unread = sum(mlp.num_bytes * mlp.unread(requests) for mlp in self.mlps() if isinstance(mlp, Mixture))
-        return self._norm_bytes + sum(linear.num_bytes for linear in linears) - round(unread)
-
-    @property
-    def _norm_bytes(self) -> int:
-        """Bytes of all parameters but tables."""
-        return sum(parameter.nbytes for parameter in self.parameters()) - sum(table.weight.nbytes for table in self.tables)
-
-    @property
-    def _table_bytes(self) -> int:
-        """Bytes of the tables; an embedding that is stored in blocks is read from the head that it is."""
-        own = [table for table in self.tables if not (self._shares_embedding and table.stored is not None)]
-        return sum(table.weight.nbytes for table in own)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors that a checkpoint fills, by name."""
-        found: dict[str, Tensor] = {}
-        linears = self.linears()
-        for name, module in self.named_modules():
-            own = linears[name].tensors() if name in linears else dict(module.named_parameters(recurse=False))
-            found |= {f"{name}.{kind}": tensor.data for kind, tensor in own.items()}
-        return found
-
-    def part(self, name: str, part: int | None) -> Tensor:
-        """A tensor's view of one part of a fused layer; None: all."""
-        owner, _, kind = name.rpartition(".")
-        module = self.get_submodule(owner)
-        found: Tensor = module.part(kind, part) if isinstance(module, Linear) else getattr(module, kind).data
-        return found
-
-    def pieces(self, name: str, part: int | None = None) -> list[Piece]:
-        """The regions of a parameter that this rank holds, with targets.
-
-        The parameter is one of the whole model, or a part of it; [] if none of it is here.
-        """
-        owner, _, kind = name.rpartition(".")
-        if owner == "embed" and self.embed is None and self.spec.tied:
-            owner = "head"
-        try:
-            module = self.get_submodule(owner)
-        except AttributeError:  # it is another stage's
-            return []
-        if isinstance(module, Linear):
-            return module.pieces(kind, part)
-        if isinstance(module, Norm):
-            return module.pieces(kind)
-        region = module.region if isinstance(module, Embedding) else ()
-        return [Piece(getattr(module, kind).data, region)]
-
-    def num_parts(self, name: str) -> int:
-        """Parts of a fused layer in a tensor; 1 for other layers."""
-        module = self.get_submodule(name.rpartition(".")[0])
-        return len(module.weight.split.parts) if isinstance(module, Linear) else 1
-
-    def process_when_filled(
-        self, names: Iterable[str], complete: Callable[[str, Linear], None] = lambda name, linear: None
-    ) -> Callable[[str], None]:
-        """A callback for each of these tensors, as it is filled.
-
-        After its last tensor a linear layer is `complete` and gets its final form, so that few plain weights take memory at a
-        time.
-        """
-        linears, left = self.linears(), Counter(name.rpartition(".")[0] for name in names)
-
-        def filled(name: str) -> None:
-            owner = name.rpartition(".")[0]
-            left[owner] -= 1
-            if not left[owner] and owner in linears:
-                complete(owner, linears[owner])
-                linears[owner].process_after_loading()
-
-        return filled
 
     def process_after_loading(self) -> None:
         """Give every linear layer its final form: the fastest layout, or integers.

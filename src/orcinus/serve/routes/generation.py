@@ -17,6 +17,7 @@ from orcinus.serve.dialects.completions import CompletionReply
 from orcinus.serve.dialects.field_names import AS_THEY_ARE, FieldNames
 from orcinus.serve.dialects.reply import Reply, ServedModel
 from orcinus.serve.openapi import GENERATION_ERRORS, takes
+from orcinus.serve.request_context import request_context
 from orcinus.serve.response_schema import ChatCompletion, TextCompletion
 from orcinus.serve.responses import Events, WholeAnswer, answer_events
 from orcinus.serve.schema import ChatBody, CompletionBody, Sampling
@@ -91,7 +92,7 @@ async def answer(
     model.check_name(body.model)
     model.check_together(body)
     request.scope["orcinus"]["model"] = body.model or model.name
-    context = service.context(body, request.scope["orcinus"]["holder"], wanted_slo(body.slo, request.headers))
+    context = request_context(body, request.scope["orcinus"]["holder"], service.adapters, wanted_slo(body.slo, request.headers))
     call, prepared = await service.call(prefix, body, context, lambda: prepare(context))
     reply = make_reply(
         Answers(call, body, prepared, model.tokenizer, names), ServedModel(body.model or model.name, service.fingerprint)

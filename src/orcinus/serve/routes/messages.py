@@ -39,7 +39,7 @@ def router(service: Service) -> APIRouter:
         model = service.processor
         model.check_name(body.model)
         chat, names = to_chat(body)
-        with names.in_errors(), service.counting_texts():
+        with names.in_errors(), service.threads.counting():
             choice_of(chat)  # raises what the request itself would
             ids = await model.tokenize(chat_encoder(chat), "messages", model.countable)
         return {"input_tokens": len(ids)}

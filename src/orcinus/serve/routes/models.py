@@ -55,7 +55,7 @@ def router(service: Service) -> APIRouter:
         if body.messages is None:
             check_without_messages(body)
         prompt, where = (body.prompt, "prompt") if body.messages is None else (chat_encoder(body), "messages")
-        with service.counting_texts():
+        with service.threads.counting():
             ids = await model.tokenize(prompt, where, model.countable, special=body.add_special_tokens is not False)
         strings = (
             [model.tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids] if body.return_token_strs else None
@@ -67,7 +67,7 @@ def router(service: Service) -> APIRouter:
         body = await service.read(request, DetokenizeBody)
         model = service.processor
         model.check_name(body.model)
-        with service.counting_texts():
+        with service.threads.counting():
             text = await model.detokenize(body.tokens, "tokens", special=body.skip_special_tokens is False)
         return {"prompt": text}
 

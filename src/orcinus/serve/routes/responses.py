@@ -20,6 +20,7 @@ from orcinus.serve.dialects.responses_output import Output
 from orcinus.serve.dialects.responses_schema import ResponsesBody
 from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import ANY_ERRORS, GENERATION_ERRORS, gives, takes
+from orcinus.serve.request_context import request_context
 from orcinus.serve.responses import JSON, STREAM_HEADERS
 from orcinus.serve.routes.generation import answer_chat
 from orcinus.serve.service import Service
@@ -73,7 +74,7 @@ async def _answer(service: Service, request: Request, body: ResponsesBody, items
 
     asked = chat.body
     if body.truncation == "auto":
-        with chat.names.in_errors(), service.counting_texts():
+        with chat.names.in_errors(), service.threads.counting():
             asked = await without_oldest_turns(service.processor, asked)
     return await answer_chat(service, request, asked, PREFIX, make_reply, chat.names)
 
@@ -84,10 +85,12 @@ async def _without_answer(service: Service, request: Request, body: ResponsesBod
     Raises `ApiError` for what would be refused beside an input.
     """
     chat = to_chat(body, [("input", ANYTHING)])
-    with chat.names.in_errors(), service.counting_texts():
+    with chat.names.in_errors(), service.threads.counting():
         service.processor.check_name(body.model)
         service.processor.check_together(chat.body)
-        await service.processor.chat(chat.body, service.context(chat.body, request.scope["orcinus"]["holder"]))
+        await service.processor.chat(
+            chat.body, request_context(chat.body, request.scope["orcinus"]["holder"], service.adapters)
+        )
     id, served = f"{PREFIX}{uuid.uuid4().hex[:24]}", ServedModel(body.model or service.processor.name, service.fingerprint)  # noqa: A001
     made = response_object(id, body, chat.tools, chat.warnings, served) | {"store": False}
     if body.stream:

@@ -13,6 +13,7 @@ from orcinus.serve.engine_client import EngineClient
 from orcinus.serve.errors import ApiError, invalid, unavailable
 from orcinus.serve.messages import Use, Using
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
+from orcinus.serve.request_context import request_context
 from orcinus.serve.response_schema import LiveRequestList, LoadOutcome, SchedulerState
 from orcinus.serve.responses import Events
 from orcinus.serve.routes.admin import admin_only
@@ -51,7 +52,7 @@ def router(service: Service) -> APIRouter:
     async def load(request: Request) -> dict[str, Any]:
         service.check_open()
         body = await service.read(request, LoadBody)
-        context = service.context(Sampling(cache_salt=body.cache_salt), request.scope["orcinus"]["holder"])
+        context = request_context(Sampling(cache_salt=body.cache_salt), request.scope["orcinus"]["holder"])
         running = asyncio.create_task(run_load(service, body, context))
         while not (await asyncio.wait((running,), timeout=HANG_UP_S))[0]:
             if await request.is_disconnected():
