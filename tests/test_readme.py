@@ -50,6 +50,11 @@ def measured() -> Result:
     return result(*(side(name, *(run_of(took + 0.01 * k, k) for k in range(7))) for name, took in sides.items()))
 
 
+RUN = (  # one iteration of one request
+    {"kind": "engine", "version": 2, "policy": "orca", "limits": {"max_batch_tokens": 64}},
+    {"kind": "launch", "at": 0.0, "batch": 1, "chunks": [["a", 0, 3, 1]]},
+    {"kind": "return", "at": 0.1, "batch": 1, "tokens": [[5]]},
+)
 HERE = "http://127.0.0.1:8000"  # where README's server is
 
 
@@ -71,6 +76,8 @@ def test_every_command_works(
     line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hi", "max_tokens": 3}}
     (tmp_path / "requests.jsonl").write_text(json.dumps(line), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    if command[1] == "show":
+        (tmp_path / "run.jsonl").write_text("\n".join(map(json.dumps, RUN)), encoding="utf-8")
     if command[1] == "batch":  # tests/cli/test_batch.py runs one in this process
         command = [*command, "--url", request.getfixturevalue("server").url]
     if command[1] == "bench":

@@ -147,7 +147,7 @@ class EngineConfig:
     )
     revision: str | None = option(None, "Branch, tag or commit of the hub repository. Default: its main branch.")
     policy: str | Policy = option(
-        "stall-free:token_budget=128",
+        "stall-free:token_budget=128:prompt_budget=512",
         "Scheduling policy, with options after a colon: orca, sarathi:chunk_size=128. `stall-free` without options means "
         "token_budget=512, the paper's for GPUs; the default is what suits CPUs.",
     )

@@ -232,8 +232,8 @@ def test_stall_free_leaves_no_decode_out(token_budget: int) -> None:
 
 
 @pytest.mark.parametrize("prompt_budget", [0, 5, 40])
-def test_only_decodes_hold_the_budget_of_a_stall_free_iteration_down(prompt_budget: int) -> None:
-    """With a decode it is `token_budget`; without one it is `prompt_budget`, if that is more."""
+def test_only_decodes_hold_the_first_prompt_of_a_stall_free_iteration_down(prompt_budget: int) -> None:
+    """With a decode an iteration has `token_budget` tokens; without one the first prompt may have `prompt_budget`."""
     longest: dict[bool, int] = {True: 0, False: 0}
     for seed in range(fewer(30)):
         world = build_world(StallFree(8, prompt_budget), "reservation", num_blocks=40)
@@ -241,6 +241,9 @@ def test_only_decodes_hold_the_budget_of_a_stall_free_iteration_down(prompt_budg
         for batch in world.record.batches:
             decoding = any(not chunk.prefill for chunk in batch.chunks)
             longest[decoding] = max(longest[decoding], batch.num_tokens)
+            assert len(batch.chunks[0].tokens) == batch.num_tokens or batch.num_tokens <= 8, (
+                "beyond it there is one prompt alone"
+            )
     assert longest[True] == 8
     assert 8 < longest[False] <= 40 if prompt_budget == 40 else longest[False] == 8
 

@@ -15,8 +15,9 @@ class StallFree:
     """Runs every decode in every iteration; prompts share the remaining budget.
 
     Running prompts come before new ones. `token_budget` bounds the time of an iteration and so the time between tokens; no
-    prompt, however long, stalls a decode. Where no request decodes nothing can stall: `prompt_budget` holds there, if it is
-    larger (0: the paper's algorithm, which knows one budget).
+    prompt, however long, stalls a decode. Where no request decodes nothing can stall: the first prompt may then take up to
+    `prompt_budget` tokens at once (0: the paper's algorithm, which knows one budget). Several short prompts still share
+    `token_budget`, since the first of them would only wait for the others.
     """
 
     holds_answers: ClassVar[bool] = False
@@ -31,5 +32,6 @@ class StallFree:
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
         chunks = (Grant(request, divisible=True) for request in chain(prompts, view.waiting))
-        budget = self.token_budget if decodes else max(self.token_budget, self.prompt_budget)
-        return Selection(chain(map(Grant, decodes), chunks), max(budget, len(decodes)))
+        first = next(chain(prompts, view.waiting), None)
+        alone = min(first.pending, self.prompt_budget) if first and not (decodes or view.busy) else 0
+        return Selection(chain(map(Grant, decodes), chunks), max(self.token_budget, alone, len(decodes)))

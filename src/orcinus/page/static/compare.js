@@ -7,7 +7,7 @@ import { Legend, Schedule } from "orcinus/schedule.js";
 import { POLICIES } from "orcinus/scheduler.js";
 import { makeRequests, sendAll } from "orcinus/workload.js";
 
-const STARTS = ["request-level", "stall-free:token_budget=128"];
+const STARTS = ["request-level", "stall-free:token_budget=128:prompt_budget=512"];
 
 export function Compare({ live }) {
   const [policies, setPolicies] = useState(STARTS);

@@ -10,7 +10,7 @@ import { makeRequests, sendAll } from "orcinus/workload.js";
 
 const SPEEDS = [[0, "full speed"], [0.05, "20 a second"], [0.1, "10 a second"], [0.25, "4 a second"], [1, "1 a second"]];
 export const POLICIES = [
-  ["stall-free:token_budget=128", "stall-free (SARATHI-Serve)"],
+  ["stall-free:token_budget=128:prompt_budget=512", "stall-free (SARATHI-Serve)"],
   ["orca", "orca (iteration-level)"],
   ["request-level", "request-level (static batches)"],
   ["fastertransformer", "fastertransformer (static, padded)"],

@@ -48,15 +48,19 @@ class DecoderWeights(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        others = sum(p.numel() for p in self.parameters()) + sum(
-            table.num_parameters - table.weight.numel() for table in self.tables
-        )
+        others = sum(p.numel() for p in self.parameters())
+        others += sum(table.num_parameters - table.weight.numel() for table in self._stored_tables)
         return others + sum(linear.num_parameters for linear in self.linears().values())
 
     @property
     def tables(self) -> list[Embedding]:
         """The tables whose rows are looked up."""
         return [each for each in (self.embed, self.positions) if each is not None]
+
+    @property
+    def _stored_tables(self) -> list[Embedding]:
+        """Tables in a file's blocks; those of transformers' modules are plain."""
+        return [table for table in self.tables if isinstance(table, Embedding) and table.stored is not None]
 
     def num_bytes(self, *, prepacked: bool) -> int:
         """Bytes of the weights; a prepacked or quantised model holds a plain embedding that is its head twice."""
@@ -81,8 +85,8 @@ class DecoderWeights(nn.Module):
     @property
     def _table_bytes(self) -> int:
         """Bytes of the tables; an embedding that is stored in blocks is read from the head that it is."""
-        own = [table for table in self.tables if not (self._shares_embedding and table.stored is not None)]
-        return sum(table.weight.nbytes for table in own)
+        shared = self._stored_tables if self._shares_embedding else []
+        return sum(table.weight.nbytes for table in self.tables if table not in shared)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that a checkpoint fills, by name."""
