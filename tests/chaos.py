@@ -139,8 +139,11 @@ async def _kill(server: Running, current: Sequence[Stream], killed: list[float],
         while not all(one.done or (one.times and one.times[-1] > last) for one in streams):
             await asyncio.sleep(0.005)
         if pids := engine_pids(server):
-            os.kill(pids[len(killed) % len(pids)], signal.SIGKILL)
-            killed.append(last := time.monotonic())
+            os.kill(pid := pids[len(killed) % len(pids)], signal.SIGKILL)
+            killed.append(time.monotonic())
+            while pid in engine_pids(server):  # what it had sent is read until then
+                await asyncio.sleep(0.005)
+            last = time.monotonic()
         await asyncio.sleep(0.005)
 
 

@@ -160,28 +160,34 @@ def test_models_lists_every_architecture() -> None:
     assert all(name in done.stdout for name in ARCHITECTURES)
 
 
-def test_models_says_what_becomes_of_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_says_what_becomes_of_every_format() -> None:
+    told = json.loads(orcinus("models", "--json").stdout)
+    formats = {(each["source"], each["name"]): each for each in told["formats"]}
+    assert {name for source, name in formats if source == "safetensors"} >= {"F32", "F16", "BF16"}
+    assert {name for source, name in formats if source == "GGUF"} == {kind.name for kind in TYPES.values()}
+    assert {name for source, name in formats if source == "--quantization"} == set(QUANTIZED_WEIGHTS)
+    assert {name for source, name in formats if source == "quantised safetensors"} == set(GRIDS)
+    assert formats["GGUF", "Q4_K"]["bits"] == 4.5
+    assert formats["GGUF", "Q4_K"]["served"].startswith("kept in 5.0 bits")
+    assert next(each for each in told["architectures"] if each["name"] == "Qwen3ForCausalLM")["gguf"] == ["qwen3"]
+    assert set(told["quant_methods"]) == set(QUANT_METHODS)
+    refused = orcinus("models", "--measure", "--local")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.full
+def test_models_measures_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "orcinus.runtime.weight_formats.MEASURED", 2**16
     )  # 4 outputs in float32, as many with more bytes as fit
     monkeypatch.setattr("orcinus.runtime.weight_formats.best_seconds", lambda work: work().item() * 0 + 4 * 4096 * 1e-9)
     told = json.loads(orcinus("models", "--measure", "--json").stdout)
     formats = {(each["source"], each["name"]): each for each in told["formats"]}
-    assert {name for source, name in formats if source == "safetensors"} >= {"F32", "F16", "BF16"}
-    assert {name for source, name in formats if source == "GGUF"} == {kind.name for kind in TYPES.values()}
-    assert {name for source, name in formats if source == "--quantization"} == set(QUANTIZED_WEIGHTS)
     assert formats["safetensors", "F32"]["decode_ms_per_billion_weights"] == pytest.approx(1000)  # a nanosecond each
-    assert formats["GGUF", "Q4_K"]["bits"] == 4.5
-    assert formats["GGUF", "Q4_K"]["served"].startswith("kept in 5.0 bits")
-    assert next(each for each in told["architectures"] if each["name"] == "Qwen3ForCausalLM")["gguf"] == ["qwen3"]
-    assert {name for source, name in formats if source == "quantised safetensors"} == set(GRIDS)
-    assert set(told["quant_methods"]) == set(QUANT_METHODS)
     shown = orcinus("models", "--measure").stdout
     assert all(name in shown for name in QUANT_METHODS)
     assert "1000 ms" in shown
     assert "Q4_K" in shown
-    refused = orcinus("models", "--measure", "--local")
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
 def test_info_says_what_and_why() -> None:
