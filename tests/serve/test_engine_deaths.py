@@ -21,7 +21,8 @@ from tests.waiting import wait_until
 
 def computing_files(server: Running) -> list[tuple[int, Path]]:
     """The file of each engine that says what it computes."""
-    addresses = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3].decode() for pid in engine_pids(server)}
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in engine_pids(server)}
+    addresses = {pid: next(word for word in said if word.startswith("ipc://")) for pid, said in words.items()}
     return [(pid, Path(address.removeprefix("ipc://")).parent / COMPUTING) for pid, address in addresses.items()]
 
 
