@@ -90,6 +90,7 @@ def test_numbers_of_q8_0_are_rounded_to_themselves() -> None:
     assert torch.equal(again[1], kept[1])
 
 
+@pytest.mark.full
 def test_parts_of_several_types_lie_side_by_side() -> None:
     parts = {"Q4_0": 32, "Q8_0": 16, "Q5_0": 16}  # the last two are on one grid
     split = Split(SplitKind.COLUMN, tuple(SplitPart(size, size) for size in parts.values()))
