@@ -24,7 +24,7 @@ MOST_TOKENS, TOLERANCE = 32, 1e-3
 
 def served(file: Path) -> list[dict[str, Any]]:
     """The answers of a server, one for each question, with token ids and log-probabilities."""
-    body = {"model": str(file), "temperature": 0, "max_tokens": MOST_TOKENS, "logprobs": True, "return_token_ids": True}
+    body = {"model": file.stem, "temperature": 0, "max_tokens": MOST_TOKENS, "logprobs": True, "return_token_ids": True}
     with serving("--model", str(file), "--dtype", "float32", "--quantization", "none", "--max-model-len", "512") as running:
         found = []
         for question in QUESTIONS:
