@@ -58,7 +58,7 @@ window.probes = {
       const chunks = [{ id: `r${number}`, start: 0, tokens: 1, prefill: false }];
       const removed = batch % 50 ? [] : [`r${number - 1}`];
       const counts = { budget: 9, waiting: 0, running: 1, free_blocks: 1 };
-      const times = { at: batch, seconds: 1, ttft: {}, tbt: { [`r${number}`]: 1 } };
+      const times = { at: batch, seconds: 1, ttft: {}, tbt: { [`r${number}`]: [1] } };
       this.run.add({ replica: 0, batch, chunks, removed, reasons: {}, others: "", ...counts, ...times });
     }
     const lane = this.run.lanes.get(0);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import chain
 
 import httpx
 import pytest
@@ -87,8 +88,23 @@ def test_watchers_hear_latencies_and_who_left(server: Running) -> None:
     mine = [event for event in seen if any(chunk["id"] == f"{first}-0" for chunk in event["chunks"])]
     assert [list(event["ttft"]) for event in mine] == [[f"{first}-0"], [], []]
     assert [list(event["tbt"]) for event in mine] == [[], [f"{first}-0"], [f"{first}-0"]]
-    assert all(seconds >= 0 for event in mine for seconds in (*event["ttft"].values(), *event["tbt"].values()))
+    gaps = [seconds for event in mine for seconds in chain.from_iterable(event["tbt"].values())]
+    assert all(seconds >= 0 for seconds in (*gaps, *mine[0]["ttft"].values()))
+    assert [[len(gaps) for gaps in event["tbt"].values()] for event in mine] == [[], [1], [1]]
     assert [f"{first}-0" in event["removed"] for event in seen[:4]] == [False, False, False, True]
+
+
+def test_watchers_hear_every_token_of_an_answer_that_was_held_back(server: Running) -> None:
+    before = server.scheduler()["policy"]
+    server.http.put("/v1/scheduler", json={"policy": "request-level"})
+    try:
+        with watching(server.url) as seen:
+            body = {"requests": [{"prompt": "one", "max_tokens": 5}, {"prompt": "two", "max_tokens": 9}]}
+            assert server.http.post("/v1/scheduler/load", json=body).json()["failed"] == 0
+        told = [len(event["ttft"]) + sum(map(len, event["tbt"].values())) for event in seen]
+        assert sum(told) >= 5 + 9
+    finally:
+        server.http.put("/v1/scheduler", json={"policy": before})
 
 
 def test_a_load_of_the_servers_own(server: Running) -> None:

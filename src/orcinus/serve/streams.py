@@ -95,6 +95,7 @@ class Stream:
     deaths: int = 0  # of engines that computed it when they died, since its last token
     deaths_alone: int = 0  # those among them that computed nothing else, since it was a suspect
     tokens_at_death: int = 0
+    last_token: float | None = None  # when the newest token came, on the engine's clock
     cached: int | None = None  # tokens of the prompt found in the prefix cache, once it is read
     promise: StreamPromise | None = None  # of a request with an SLO
 
@@ -128,6 +129,7 @@ class Stream:
         """Add the next token; None if the answer has already ended."""
         delta = self.answer.add(token)
         if delta is not None:
+            self.last_token = token.at
             if self.promise is not None:
                 self.promise.measured.add(token.at)
             self.engine.load.count(0, -self.queued, -1)

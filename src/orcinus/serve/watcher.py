@@ -21,7 +21,7 @@ class _Heard(NamedTuple):
     batch: ScheduledBatch
     seconds: float
     ttft: dict[str, float]
-    tbt: dict[str, float]
+    tbt: dict[str, list[float]]  # several for one request: drafts, or answers that were held back
 
 
 class Watcher:
@@ -31,7 +31,6 @@ class Watcher:
         self.service = service
         self.dropped = 0
         self._queue: asyncio.Queue[_Heard | None] = asyncio.Queue()
-        self._last_token: dict[str, float] = {}  # when each live request got its last token
         service.replicas.listeners.append(self.hear)
         service.watchers.append(self.close)
 
@@ -45,18 +44,22 @@ class Watcher:
                 self.dropped += 1
             ttft, tbt = {}, {}  # told once
 
-    def _latencies(self, iteration: EngineOutput) -> tuple[dict[str, float], dict[str, float]]:
-        """Seconds to the first token, and since the token before, of the requests that got tokens."""
-        streams, ttft, tbt = self.service.replicas.streams, dict[str, float](), dict[str, float]()
+    def _latencies(self, iteration: EngineOutput) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Seconds to the first token, and before each later one, of the requests that got tokens.
+
+        Streams do not know these tokens yet.
+        """
+        ttft, tbt, newest = dict[str, float](), dict[str, list[float]](), dict[str, float]()
         for token in iteration.tokens:
-            name, last = token.request_id, self._last_token.get(token.request_id)
-            if last is not None:
-                tbt[name] = token.at - last
-            elif (arrival := streams.arrival(name)) is not None and (made := streams.progress(name)) and not made.tokens:
-                ttft[name] = token.at - arrival
-            self._last_token[name] = token.at
-        for ending in iteration.endings:
-            self._last_token.pop(ending.finished.request_id, None)
+            name, stream = token.request_id, self.service.replicas.streams.find(token.request_id)
+            if stream is None:
+                continue
+            last = newest.get(name, stream.last_token)
+            if last is None:
+                ttft[name] = token.at - stream.answer.metrics.arrival
+            else:
+                tbt.setdefault(name, []).append(token.at - last)
+            newest[name] = token.at
         return ttft, tbt
 
     async def frames(self) -> AsyncIterator[bytes]:

@@ -24,7 +24,6 @@ class Conversation {
     this.messages = stored.messages ?? []; // { role, content, reasoning?, tools?, timings?, usage?, error? }
     this.draft = "";
     this.answering = null; // { controller, id, began, first, tokens, prompt: { done, total } }
-    this.version = 0;
   }
 
   get stored() {
@@ -62,7 +61,6 @@ class Conversation {
       else reply.error = error.message || "the connection was lost";
     }
     this.answering = null;
-    this.version += 1;
   }
 
   take(reply, now, data) {
@@ -145,7 +143,6 @@ export function Chat({ live }) {
 }
 
 function Talk({ talk, model, send, again, close }) {
-  const end = useRef(null);
   const box = useRef(null);
   const now = talk.answering;
   useEffect(() => {
@@ -181,8 +178,7 @@ function Talk({ talk, model, send, again, close }) {
       </div>
     </details>
     <div class="messages" ref=${box} role="log" aria-label="Messages" tabindex="0">
-      ${talk.messages.map((one, at) => html`<${Message} key=${at} one=${one} now=${at === talk.messages.length - 1 ? now : null} version=${talk.version} />`)}
-      <div ref=${end}></div>
+      ${talk.messages.map((one, at) => html`<${Message} key=${at} one=${one} now=${at === talk.messages.length - 1 ? now : null} />`)}
     </div>
     <form class="row" onSubmit=${submit}>
       <textarea class="grow" rows="2" aria-label="Your message" placeholder="Your message (Enter sends, Shift+Enter begins a line)" value=${talk.draft} onInput=${(e) => ((talk.draft = e.target.value), again())} onKeyDown=${key}></textarea>

@@ -85,7 +85,7 @@ class Reader {
       const request = this.requests.get(id);
       for (let made = 0; request && made < (line.tokens[row]?.length ?? 0); made++) {
         if (request.made === 0) ttft[id] = line.at - request.arrival;
-        else tbt[id] = made ? 0 : line.at - request.last;
+        else (tbt[id] ??= []).push(line.at - request.last);
         request.first ??= line.at;
         request.last = line.at;
         request.made += 1;

@@ -6,7 +6,7 @@ import { html, ms, useAction } from "orcinus/dom.js";
 import { RecordError, parseRecord } from "orcinus/record.js";
 import { parseResult } from "orcinus/result.js";
 import { ResultView } from "orcinus/result_view.js";
-import { Run, count, percentile } from "orcinus/run.js";
+import { Run, count, longestGap, percentile } from "orcinus/run.js";
 import { Legend, Schedule } from "orcinus/schedule.js";
 
 const CHARTED = 400;
@@ -71,9 +71,8 @@ export function Replay({ file, onFile, alone }) {
 
 function Charts({ lane, at }) {
   const columns = lane.columns.slice(Math.max(0, at - CHARTED), at);
-  const longest = ({ tbt }) => (Object.keys(tbt).length ? 1000 * Math.max(...Object.values(tbt)) : null);
   return html`<div class="charts">
-    <${Chart} title="Time between tokens" unit="ms, the longest of each iteration" columns=${columns} series=${[{ label: "TBT", colour: "#0284c7", of: longest }]} />
+    <${Chart} title="Time between tokens" unit="ms, the longest of each iteration" columns=${columns} series=${[{ label: "TBT", colour: "#0284c7", of: longestGap }]} />
     <${Chart} title="Tokens of an iteration" columns=${columns} series=${[{ label: "prompts", colour: "#7c3aed", of: (c) => c.prefill, fill: true }, { label: "decodes", colour: "#059669", of: (c) => c.tokens - c.prefill, fill: true }]} />
     <${Chart} title="Waiting requests" columns=${columns} series=${[{ label: "waiting", colour: "#d97706", of: (c) => c.waiting }]} />
   </div>`;

@@ -102,14 +102,16 @@ export class Run {
       this.lanes = new Map([...this.lanes].sort(([a], [b]) => a - b));
     }
     keep(this.ttft, Object.values(event.ttft));
-    keep(this.tbt, Object.values(event.tbt));
+    keep(this.tbt, Object.values(event.tbt).flat());
     for (const [id, seconds] of Object.entries(event.ttft)) this.soFar.set(id, seconds);
-    for (const [id, seconds] of Object.entries(event.tbt)) if (this.soFar.has(id)) this.soFar.set(id, this.soFar.get(id) + seconds);
+    for (const [id, gaps] of Object.entries(event.tbt)) {
+      if (this.soFar.has(id)) this.soFar.set(id, this.soFar.get(id) + sum(gaps, (seconds) => seconds));
+    }
     for (const id of event.removed) {
       if (this.soFar.has(id)) keep(this.e2e, [this.soFar.get(id)]);
       this.soFar.delete(id);
     }
-    this.tokens += Object.keys(event.ttft).length + Object.keys(event.tbt).length;
+    this.tokens += tokensOf(event);
     this.iterations += 1;
     this.dropped = Math.max(this.dropped, event.dropped ?? 0);
     return lane.add(event, this.slots);
@@ -119,6 +121,17 @@ export class Run {
 function keep(list, values) {
   list.push(...values);
   if (list.length > 2 * LATENCIES) list.splice(0, list.length - LATENCIES);
+}
+
+// Tokens that an iteration generated.
+export function tokensOf({ ttft, tbt }) {
+  return Object.keys(ttft).length + sum(Object.values(tbt), (gaps) => gaps.length);
+}
+
+// The longest time between two tokens that an iteration ended, in milliseconds; null without one.
+export function longestGap({ tbt }) {
+  const gaps = Object.values(tbt).flat();
+  return gaps.length ? 1000 * Math.max(...gaps) : null;
 }
 
 // Seconds under which this share of the values lies (nearest rank), or undefined without values.

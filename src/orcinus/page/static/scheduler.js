@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { drawBlocks } from "orcinus/blocks.js";
 import { Chart } from "orcinus/charts.js";
 import { html, isDark, ms, percent, short, useAction, useTicks } from "orcinus/dom.js";
-import { count, percentile, sum } from "orcinus/run.js";
+import { count, longestGap, percentile, sum, tokensOf } from "orcinus/run.js";
 import { Legend, Schedule } from "orcinus/schedule.js";
 import { makeRequests, sendAll } from "orcinus/workload.js";
 
@@ -44,7 +44,7 @@ export function SchedulerView({ live, shown }) {
         )}
         <${Legend} />
         <div class="charts">
-          <${Chart} title="Time between tokens" unit="ms, the longest of each iteration" columns=${newest} bound=${1000 * objective.tbt} series=${[{ label: "TBT", colour: "#0284c7", of: (column) => longest(column.tbt) }]} />
+          <${Chart} title="Time between tokens" unit="ms, the longest of each iteration" columns=${newest} bound=${1000 * objective.tbt} series=${[{ label: "TBT", colour: "#0284c7", of: longestGap }]} />
           <${Chart} title="Tokens of an iteration" columns=${newest} series=${[{ label: "prompts", colour: "#7c3aed", of: (c) => c.prefill, fill: true }, { label: "decodes", colour: "#059669", of: (c) => c.tokens - c.prefill, fill: true }]} />
           <${Chart} title="Duration of an iteration" unit="ms" columns=${newest} series=${[{ label: "duration", colour: "#d97706", of: (c) => 1000 * c.seconds }]} />
         </div>
@@ -56,11 +56,6 @@ export function SchedulerView({ live, shown }) {
     </div>
   </section>`;
 }
-
-const longest = (tbt) => {
-  const values = Object.values(tbt);
-  return values.length ? 1000 * Math.max(...values) : null;
-};
 
 function Lane({ lane, lanes, live, cell }) {
   const rows = Math.min(live.state?.limits.max_batch_size ?? 1, Math.max(lane.height, 8));
@@ -185,7 +180,7 @@ function recentRates(lane) {
   for (let at = lane.columns.length - 1; at >= 0 && last.at - lane.columns[at].at < RATE_S; at--) {
     const column = lane.columns[at];
     iterations += 1;
-    tokens += Object.keys(column.ttft).length + Object.keys(column.tbt).length;
+    tokens += tokensOf(column);
     oldest = column.at;
   }
   const seconds = Math.max(last.at - oldest + last.seconds, 1e-6);
@@ -202,7 +197,7 @@ function Queue({ live, lanes }) {
   const why = (one) => last.get(one.replica)?.reasons[one.id] ?? last.get(one.replica)?.others ?? "not seen yet";
   return html`<section>
     <h2>Queue <small>${waiting.length}</small></h2>
-    ${waiting.length === 0 && html`<p class="empty">Nobody waits.</p>`}
+    ${waiting.length === 0 && html`<p class="empty">No request waits.</p>`}
     ${waiting.length > 0 &&
     html`<table>
       <thead><tr><th scope="col">request</th><th scope="col">prompt</th><th scope="col">waits</th><th scope="col">because</th></tr></thead>
