@@ -19,11 +19,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.engine_processes import engine_processes
 from tests.serve.conftest import Running, serving
 
 KINDS: list[dict[str, Any]] = [
@@ -41,8 +41,7 @@ UNDISTURBED = 8  # streams at once before the first kill
 
 def engine_pids(server: Running) -> list[int]:
     """Process ids of a server's engines."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [engine.pid for engine in engine_processes(server.process.pid)]
 
 
 @dataclass

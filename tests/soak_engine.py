@@ -22,6 +22,7 @@ from orcinus.serve.streams import Inbox
 from orcinus.sim.live_config import LiveConfig
 from orcinus.text.answer import TextDelta
 from orcinus.text.input_processor import TokenizedRequest
+from tests.engine_processes import engine_processes
 from tests.soak import Run, Sample, arguments, census, census_environment, conclude, count
 from tests.soak_census.sitecustomize import count as count_objects
 
@@ -66,8 +67,7 @@ class Flood:
 
     def sample(self) -> None:
         """Count this process and the engine's."""
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        (engine,) = (int(pid) for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        ((engine, *_),) = engine_processes(os.getpid())
         found = {"client": count(os.getpid()) | count_objects(), "engine": count(engine) | census(self.folder, engine)}
         for counts in found.values():
             counts.pop("types", None)

@@ -15,15 +15,17 @@ import pytest
 from orcinus.serve.computing_file import read_computing
 from orcinus.socket_folder import COMPUTING
 from tests.chaos import bodies, engine_pids, storm
+from tests.engine_processes import engine_processes
 from tests.serve.conftest import Running, serving
 from tests.waiting import wait_until
 
 
 def computing_files(server: Running) -> list[tuple[int, Path]]:
     """The file of each engine that says what it computes."""
-    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in engine_pids(server)}
-    addresses = {pid: next(word for word in said if word.startswith("ipc://")) for pid, said in words.items()}
-    return [(pid, Path(address.removeprefix("ipc://")).parent / COMPUTING) for pid, address in addresses.items()]
+    return [
+        (engine.pid, Path(engine.address.removeprefix("ipc://")).parent / COMPUTING)
+        for engine in engine_processes(server.process.pid)
+    ]
 
 
 def kill_whatever_computes(name: str, server: Running, found: threading.Event) -> int:

@@ -162,7 +162,7 @@ class Meeting:
             offer = asyncio.create_task(Offer(self.listener, place, self.taken.append).stand())
             await asyncio.sleep(0.01)
             await asyncio.to_thread(scenario)
-            await asyncio.sleep(0.05)  # whoever came last is met, and its connection closed
+            await asyncio.sleep(0.05)  # the last successor is met, and its connection closed
             offer.cancel()
 
         with self.listener:

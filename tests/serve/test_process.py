@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.commands import Done
+from tests.engine_processes import engine_processes
 from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.serve.in_process import refusals
@@ -37,9 +38,7 @@ def in_one_line(done: Done, because: str) -> None:
 
 
 def engine_pid(server: Running) -> int:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    found = [pid for pid in children if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return int(found[0])
+    return engine_processes(server.process.pid)[0].pid
 
 
 def test_a_deadline_ends_a_request(server: Running) -> None:

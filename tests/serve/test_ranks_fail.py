@@ -17,6 +17,7 @@ import pytest
 from orcinus.errors import ConfigError
 from orcinus.runtime.parallel import start_local
 from orcinus.runtime.parallel.rank_config import RankConfig
+from tests.engine_processes import engine_processes
 from tests.runtime.parallel.fake_launcher import FakeRanks
 from tests.serve.conftest import Running, serving
 from tests.serve.in_process import serving_in_process
@@ -33,8 +34,8 @@ def children(pid: int) -> list[int]:
 
 def ranks(server: Running) -> list[int]:
     """Process ids of the ranks, in their order."""
-    (engine,) = [pid for pid in children(server.process.pid) if b"engine_loop" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    found = [pid for pid in children(engine) if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (engine,) = engine_processes(server.process.pid)
+    found = [pid for pid in children(engine.pid) if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return sorted(found)
 
 

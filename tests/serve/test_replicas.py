@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orcinus.serve import response_schema
+from tests.engine_processes import engine_processes
 from tests.product import part
 from tests.serve.conftest import ENVIRONMENT, Running, serving
 from tests.serve.in_process import serving_in_process
@@ -30,9 +31,7 @@ BODY = {"prompt": "Once upon a time", "max_tokens": 200, "ignore_eos": True, "st
 
 def engine_pids(server: Running) -> dict[str, int]:
     """The engine processes of a server, by their names."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
-    return {words[5].decode(): pid for pid, words in commands.items() if b"orcinus.serve.engine_loop" in words}
+    return {engine.name: engine.pid for engine in engine_processes(server.process.pid)}
 
 
 class Client(threading.Thread):
