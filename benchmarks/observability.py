@@ -112,14 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
     threading.Thread(target=collector.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as no_collector:
+        no_collector.bind(("127.0.0.1", 0))
         servers = {
             "plain": Server(),
             "plain again": Server(),
             "access log": Server("--access-log", f"{folder}/log"),
             "traces": Server("--otlp-endpoint", f"http://127.0.0.1:{collector.server_port}"),
-            "traces, no collector": Server("--otlp-endpoint", f"http://127.0.0.1:{nobody.getsockname()[1]}"),
+            "traces, no collector": Server("--otlp-endpoint", f"http://127.0.0.1:{no_collector.getsockname()[1]}"),
         }
         for server in servers.values():  # imports, and compiled functions
             asyncio.run(load(server.port, 8, 16, 32, stream=True))

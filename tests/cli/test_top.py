@@ -93,14 +93,14 @@ def test_what_cannot_be_shown_is_one_line(busy: Running) -> None:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Other) as other, socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with HTTPServer(("127.0.0.1", 0), Other) as other, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=other.serve_forever)
         thread.start()
         expected = {
             busy.url: "shows its metrics to admins alone: give an admin key with --api-key",
             f"http://127.0.0.1:{other.server_port}": "is no server of Orcinus",
-            f"http://127.0.0.1:{nobody.getsockname()[1]}": "Connection refused; is the server running?",
+            f"http://127.0.0.1:{closed.getsockname()[1]}": "Connection refused; is the server running?",
             "ftp://somewhere": "is not a URL: give one like http://127.0.0.1:8000",
             "x y": "is not a URL",
         }
@@ -123,7 +123,7 @@ def test_quantiles_are_those_of_prometheus() -> None:
     window = ScrapeWindow(scrape(2, 2, 2), scrape(6, 10, 10))
     assert [window.quantile("m", q) for q in (0.25, 0.5, 0.75, 1.0)] == [0.5, 1.0, 1.5, 2.0]
     assert ScrapeWindow(scrape(6, 10, 10), scrape(6, 10, 10)).quantile("m", 0.5) is None
-    assert ScrapeWindow(scrape(0, 0, 0), scrape(0, 0, 3)).quantile("m", 0.5) == 2.0, "nobody knows how far above"
+    assert ScrapeWindow(scrape(0, 0, 0), scrape(0, 0, 3)).quantile("m", 0.5) == 2.0, "how far above is unknown"
 
 
 @pytest.mark.full

@@ -66,5 +66,5 @@ def test_after_broken_promises_more_room_is_held_and_after_kept_ones_less() -> N
     times.book(2, 50.0, 0.0, 49.0, hold=False)  # it came as it was told, and is refused again
     assert times.held(51.0, 52.0) > 1.4 * before
     for _ in range(100):
-        times.accepted(50.0, 49.0)
+        times.accepted(49.0)
     assert times.held(51.0, 52.0) < before

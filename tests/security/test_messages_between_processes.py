@@ -1,4 +1,4 @@
-"""Bytes between processes that are no message: whoever sent them is ended at once, and nobody waits for it."""
+"""Bytes between processes that are no message: their sender is ended at once, and no reader waits for it."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Promises(Observer):
         if breaking or not self._fits(slo, found, predicted):
             self.returns.full(now)
         elif told is not None or self._fits(slo, found, predicted, self._held(slo, now)):
-            self.returns.accepted(now, told)
+            self.returns.accepted(told)
             self._forecasts[request.id] = found
             return PromiseVerdict(True, predicted)
         self.scheduler.kv.release(request)  # what a prefix cache noted about it

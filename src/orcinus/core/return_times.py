@@ -55,7 +55,7 @@ class ReturnTimes:
         self._obedient += SPREAD * (1 - self._obedient)
         return due
 
-    def accepted(self, now: float, told: float | None) -> None:
+    def accepted(self, told: float | None) -> None:
         """A request was accepted; `told` is the time that it was told."""
         if told is not None:
             self.reserve = max(1.0, self.reserve * KEPT)

@@ -1,4 +1,4 @@
-"""Which request holds which K/V blocks, for whoever looks at a server."""
+"""Which request holds which K/V blocks."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Service:
                 self.waits.on_end(answer)
 
     def keep_ledgers(self) -> None:
-        """Keep the ledgers of requests from now on: somebody reads them."""
+        """Keep the ledgers of requests from now on, for a log or traces."""
         self._keeps_ledgers = True
         self.replicas.listeners.append(self.ledgers.on_iteration)
         self.replicas.death_listeners.append(lambda death: self.ledgers.on_death(death, time.monotonic()))

@@ -104,7 +104,7 @@ class Supervisor:
             await asyncio.sleep(LOOK_S)
             late, last = time.monotonic() - last > 2 * LOOK_S, time.monotonic()
             for engine in engines:
-                if late:  # this process stood still, and perhaps the engine with it: nobody was silent meanwhile
+                if late:  # this process stood still, and perhaps the engine with it: that was no silence
                     engine.state.last_sign = last
                 silent = engine.silent_s() if engine.serves else None
                 if silent is not None and silent > limit_s:

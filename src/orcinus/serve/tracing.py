@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def open_tracer(endpoint: str | None) -> Tracer | None:
-    """The sender of traces to a base URL, or where the environment says; None if nobody asked for traces.
+    """The sender of traces to a base URL, or where the environment says; None if no traces are asked for.
 
     Raises `ConfigError` if it cannot be made. If only the environment asks, which may be meant for other programs, that is
     a warning.
