@@ -122,7 +122,7 @@ class Bench:
         self.config = replace(self.config, device=str(self.calibrate()))
         after, during = (simulated(replace(config, device=device)) for device in (self.config.device, str(own)))
         sides = {"real": seen, "before": before, "after": after, "during": during}
-        return {"load": load, "rate": rate, "requests": config.requests, **sides}
+        return {"load": load, "seed": seed, "rate": rate, "requests": config.requests, **sides}
 
 
 def show(run: dict[str, Any]) -> None:
@@ -174,7 +174,10 @@ def main() -> None:
     for load in loads:
         summary([run for run in runs if run["load"] == load])
     if options.out:
-        options.out.write_text(json.dumps({"metrics": METRICS, "runs": runs}, indent=1))
+        measured = read_calibration(Path(bench.config.device))
+        setup = {"machine": measured.machine, "model": measured.model, "max_batch_size": measured.limits.max_batch_size}
+        setup |= {"policy": bench.config.policy, "lengths": options.lengths, "seconds": options.seconds}
+        options.out.write_text(json.dumps({**setup, "metrics": METRICS, "runs": runs}, indent=1))
 
 
 if __name__ == "__main__":

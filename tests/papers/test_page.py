@@ -11,7 +11,7 @@ from orcinus.errors import ConfigError
 from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, within
 from orcinus.papers.page import page, tally
 from orcinus.papers.simulated import BESIDES, ROWS, choose
-from orcinus.papers.simulated.experiment import Experiment
+from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.plots.figures import Curve, Figure, Panel, draw_figure
 from tests.commands import orcinus
 
@@ -22,7 +22,16 @@ PANEL = Panel("two", "x", "y", [Curve("ours", [(1, 1.0), (2, 2.0)]), Curve("ours
 def row(number: int, *comparisons: Comparison, skipped: str | None = None) -> tuple[Experiment, Finding]:
     found = Finding(comparisons, notes=["Because."], skipped=skipped, figures=[Figure("example", "An example", [PANEL])])
     return Experiment(
-        number, "A paper", f"Fig. {number}", "Something.", "5 %", "nothing", NumberSource.VECTOR, lambda: found
+        number,
+        "A paper",
+        f"Fig. {number}",
+        "Something.",
+        "5 %",
+        "nothing",
+        NumberSource.VECTOR,
+        lambda: found,
+        Scope.RUN,
+        "a100-80g",
     ), found
 
 

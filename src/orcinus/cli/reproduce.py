@@ -88,7 +88,10 @@ def _list(rows: Sequence[Experiment]) -> None:
 def _record(row: Experiment, found: Finding) -> dict[str, object]:
     from orcinus.papers.page import verdict
 
-    about = {name: getattr(row, name) for name in ("number", "paper", "setup", "tolerance", "calibrated", "source")}
+    about = {
+        name: getattr(row, name)
+        for name in ("number", "paper", "setup", "tolerance", "calibrated", "source", "scope", "device")
+    }
     return about | {
         "experiment": row.figure,
         "passed": found.passed,

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from orcinus.papers.findings import Finding, NumberSource
+
+
+class Scope(StrEnum):
+    """What an experiment's numbers are of."""
+
+    ITERATION = "iteration"  # single iterations, or batches that run alone
+    RUN = "run"  # requests from end to end, below saturation or without arrivals
+    SATURATION = "saturation"  # the highest rates, and latencies close to them
+    OTHER = "other"  # no times: memory, lengths, orderings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +30,5 @@ class Experiment:
     calibrated: str  # which constants were fitted, and on what; "nothing" if none
     source: NumberSource
     run: Callable[[], Finding]
+    scope: Scope
+    device: str  # of the cost model; "" if no time is simulated

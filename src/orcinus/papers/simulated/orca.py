@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, within
 from orcinus.papers.published_orca import BATCH_MS, GENERATED, LOADED, MOST, SIZES, Series
-from orcinus.papers.simulated.experiment import Experiment
+from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.outcome import SimulationOutcome
@@ -39,6 +39,7 @@ class LoadPoint(NamedTuple):
 TESTBEDS = {"13b": Testbed(1, 1), "101b": Testbed(8, 1, in_flight=2), "175b": Testbed(8, 2), "341b": Testbed(8, 4)}
 ORCAS: tuple[Series, ...] = tuple(("orca", size) for size in (1, 8, 16, 32))
 FT_1, FT_8 = ("fastertransformer", 1), ("fastertransformer", 8)
+DEVICE = "a100-40g"
 LONGEST = 2048  # tokens for which FasterTransformer preallocates
 OVERLOAD = 20.0  # requests a second: more than anything here serves
 MANY, SOME = 600, 200  # requests of a simulation: where a number is judged, and for a point of a figure
@@ -55,7 +56,7 @@ def ask(model: str, series: Series, lengths: str, arrivals: str, requests: int, 
     (engine, size), (tp, pp, _) = series, TESTBEDS[model]
     config = SimulationConfig(
         model=f"gpt3-{model}",
-        device="a100-40g",
+        device=DEVICE,
         network="a100-nd96asr",
         software=engine,
         paper=engine,
@@ -293,20 +294,46 @@ PRINTED, VECTOR = NumberSource.PRINTED, NumberSource.VECTOR
 
 
 def _row(
-    number: int, figure: str, setup: str, tolerance: str, fitted: str, run: Callable[[], Finding], source: NumberSource = VECTOR
+    number: int,
+    figure: str,
+    setup: str,
+    tolerance: str,
+    fitted: str,
+    run: Callable[[], Finding],
+    scope: Scope,
+    source: NumberSource = VECTOR,
 ) -> Experiment:
-    return Experiment(number, "Orca", figure, setup, tolerance, fitted, source, run)
+    return Experiment(number, "Orca", figure, setup, tolerance, fitted, source, run, scope, DEVICE)
 
 
 ROWS: tuple[Experiment, ...] = (
-    _row(1, "Fig. 9a", BATCHES.format("13B, 1 x A100-40GB"), "5 % each bar", FIT, run_1),
-    _row(2, "Fig. 9b, 9c", BATCHES.format("101B (TP8) and 175B (TP8 x 2 stages)"), "7 % each bar", FIT, run_2),
-    _row(3, "Sec. 6.1", "175B, batch 2, 32 + 32 tokens", "5 %", f"{FIT}; {FT_FIT}", run_3, PRINTED),
-    _row(4, "Fig. 9", "FasterTransformer preallocates 2048 tokens a request on 40 GB", "exact", "nothing", run_4, PRINTED),
-    _row(5, "Fig. 10", f"FasterTransformer overloaded; {TRAFFIC}", "(1,1) 8 %, (8,8) 20 %", NOTHING, run_5),
-    _row(6, "Fig. 10a", f"101B overloaded; {TRAFFIC}", "12 %", NOTHING, run_6),
-    _row(7, "Fig. 10b", f"175B overloaded; {TRAFFIC}", "8 % for max_bs 1, else -10 / +25 %", NOTHING, run_7),
-    _row(9, "Fig. 10a", f"101B, orca(32); {TRAFFIC}", "20 %; with in-flight 1 about half", NOTHING, run_9),
-    _row(10, "Fig. 10b", f"175B; {TRAFFIC}; rate searched", "30 % each side, ratio 25 to 60", NOTHING, run_10),
-    _row(13, "Fig. 10", f"all models; {TRAFFIC} ({SOME} at low load and without published curve)", "strict", NOTHING, run_13),
+    _row(1, "Fig. 9a", BATCHES.format("13B, 1 x A100-40GB"), "5 % each bar", FIT, run_1, Scope.ITERATION),
+    _row(2, "Fig. 9b, 9c", BATCHES.format("101B (TP8) and 175B (TP8 x 2 stages)"), "7 % each bar", FIT, run_2, Scope.ITERATION),
+    _row(3, "Sec. 6.1", "175B, batch 2, 32 + 32 tokens", "5 %", f"{FIT}; {FT_FIT}", run_3, Scope.ITERATION, PRINTED),
+    _row(
+        4,
+        "Fig. 9",
+        "FasterTransformer preallocates 2048 tokens a request on 40 GB",
+        "exact",
+        "nothing",
+        run_4,
+        Scope.OTHER,
+        PRINTED,
+    ),
+    _row(5, "Fig. 10", f"FasterTransformer overloaded; {TRAFFIC}", "(1,1) 8 %, (8,8) 20 %", NOTHING, run_5, Scope.SATURATION),
+    _row(6, "Fig. 10a", f"101B overloaded; {TRAFFIC}", "12 %", NOTHING, run_6, Scope.SATURATION),
+    _row(7, "Fig. 10b", f"175B overloaded; {TRAFFIC}", "8 % for max_bs 1, else -10 / +25 %", NOTHING, run_7, Scope.SATURATION),
+    _row(9, "Fig. 10a", f"101B, orca(32); {TRAFFIC}", "20 %; with in-flight 1 about half", NOTHING, run_9, Scope.RUN),
+    _row(
+        10, "Fig. 10b", f"175B; {TRAFFIC}; rate searched", "30 % each side, ratio 25 to 60", NOTHING, run_10, Scope.SATURATION
+    ),
+    _row(
+        13,
+        "Fig. 10",
+        f"all models; {TRAFFIC} ({SOME} at low load and without published curve)",
+        "strict",
+        NOTHING,
+        run_13,
+        Scope.OTHER,
+    ),
 )

@@ -21,7 +21,7 @@ from orcinus.papers.published_sarathi import (
     TABLE_4,
     TILE_STEP,
 )
-from orcinus.papers.simulated.experiment import Experiment
+from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.papers.simulated.microbench import iterations
 from orcinus.papers.simulated.sarathi_pipeline import PIPELINE
 from orcinus.papers.simulated.sarathi_sweep import A6000, end_to_end, figure_13, gain, heights, positions
@@ -159,6 +159,8 @@ ROWS: tuple[Experiment, ...] = (
         "linears on figure 7, two attention rates on this table (and figure 3), the form of chunked attention on figure 13a",
         NumberSource.PRINTED,
         row_14,
+        Scope.ITERATION,
+        "a6000",
     ),
     Experiment(
         15,
@@ -169,6 +171,8 @@ ROWS: tuple[Experiment, ...] = (
         "linears on figure 7, which shows the step; attention in chunks on figure 13a",
         NumberSource.VECTOR,
         row_15,
+        Scope.ITERATION,
+        "a6000",
     ),
     Experiment(
         16,
@@ -179,6 +183,8 @@ ROWS: tuple[Experiment, ...] = (
         FITTED,
         NumberSource.PRINTED,
         row_16,
+        Scope.ITERATION,
+        "a6000",
     ),
     Experiment(
         17,
@@ -190,6 +196,8 @@ ROWS: tuple[Experiment, ...] = (
         FITTED,
         NumberSource.VECTOR,
         row_17,
+        Scope.ITERATION,
+        "a6000",
     ),
     Experiment(
         18,
@@ -200,6 +208,8 @@ ROWS: tuple[Experiment, ...] = (
         FITTED,
         NumberSource.PRINTED,
         row_18,
+        Scope.RUN,
+        "a6000",
     ),
     Experiment(
         20,
@@ -211,6 +221,8 @@ ROWS: tuple[Experiment, ...] = (
         FITTED,
         NumberSource.VECTOR,
         positions,
+        Scope.RUN,
+        "a6000",
     ),
     Experiment(
         21,
@@ -221,6 +233,8 @@ ROWS: tuple[Experiment, ...] = (
         FITTED,
         NumberSource.VECTOR,
         heights,
+        Scope.RUN,
+        "a6000",
     ),
     PIPELINE,
 )

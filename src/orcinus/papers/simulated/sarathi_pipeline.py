@@ -13,7 +13,7 @@ from orcinus.papers.published_sarathi import (
     SERVED,
     TENSOR_OVER_PIPELINE,
 )
-from orcinus.papers.simulated.experiment import Experiment
+from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.config import SimulationConfig
 from orcinus.sim.outcome import SimulationOutcome
@@ -124,4 +124,6 @@ PIPELINE = Experiment(
     "nothing here; attention on LLaMA-13B on an A6000 (table 2, figures 3 and 13a), linear layers of the A100 on measured ones",
     NumberSource.VECTOR,
     figure_12,
+    Scope.RUN,
+    "a100-80g",
 )

@@ -27,7 +27,7 @@ from orcinus.papers.published_sarathi_serve import (
     RATIOS_9,
     TBT_12,
 )
-from orcinus.papers.simulated.experiment import Experiment
+from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.plots.figures import Curve, Figure, Panel
 from orcinus.sim.capacity import find_capacities
@@ -296,7 +296,16 @@ SEARCH = (
 PRINTED = NumberSource.PRINTED
 ROWS: tuple[Experiment, ...] = (
     Experiment(
-        24, PAPER, "Table 2", "the authors' trace of openchat_sharegpt4", "exact", "nothing", NumberSource.PRINTED, run_table_2
+        24,
+        PAPER,
+        "Table 2",
+        "the authors' trace of openchat_sharegpt4",
+        "exact",
+        "nothing",
+        NumberSource.PRINTED,
+        run_table_2,
+        Scope.OTHER,
+        "",
     ),
     Experiment(
         25,
@@ -307,10 +316,32 @@ ROWS: tuple[Experiment, ...] = (
         "iteration, request, prefill_attention, decode_attention on this figure",
         NumberSource.IMAGE,
         run_figure_9,
+        Scope.ITERATION,
+        DEVICE,
     ),
-    Experiment(26, PAPER, "Figure 10, openchat", SEARCH, "±25 %", CALIBRATED, NumberSource.IMAGE, run_figure_10),
     Experiment(
-        27, PAPER, "Headline", "Sarathi-Serve over vLLM in row 26", "±20 %", CALIBRATED, NumberSource.PRINTED, run_headline
+        26,
+        PAPER,
+        "Figure 10, openchat",
+        SEARCH,
+        "±25 %",
+        CALIBRATED,
+        NumberSource.IMAGE,
+        run_figure_10,
+        Scope.SATURATION,
+        DEVICE,
+    ),
+    Experiment(
+        27,
+        PAPER,
+        "Headline",
+        "Sarathi-Serve over vLLM in row 26",
+        "±20 %",
+        CALIBRATED,
+        NumberSource.PRINTED,
+        run_headline,
+        Scope.SATURATION,
+        DEVICE,
     ),
     Experiment(
         0,
@@ -321,6 +352,8 @@ ROWS: tuple[Experiment, ...] = (
         CALIBRATED,
         NumberSource.IMAGE,
         run_figure_12,
+        Scope.SATURATION,
+        DEVICE,
     ),
     Experiment(
         0,
@@ -331,6 +364,8 @@ ROWS: tuple[Experiment, ...] = (
         CALIBRATED,
         NumberSource.IMAGE,
         run_arxiv,
+        Scope.SATURATION,
+        DEVICE,
     ),
     Experiment(
         0,
@@ -341,5 +376,7 @@ ROWS: tuple[Experiment, ...] = (
         "nothing",
         NumberSource.PRINTED,
         run_orca_max,
+        Scope.OTHER,
+        "a100-40g",
     ),
 )
