@@ -3,10 +3,12 @@
     python benchmarks/fit_costs.py [--data ../shared/data] [--check]
 
 Writes src/orcinus/cost/constants/*.json; with --check it only prints the residuals of the constants that are there.
-Sources: the profiles of an A100-80GB and of DGX A100 nodes that Vidur (Agrawal et al., MLSys 2024) publishes, in ms, and
-figure 7 of SARATHI (arXiv 2308.16369) for the A6000. Products and operators are fitted to Llama-2-7B alone and checked
-on CodeLlama-34B. The formulas are those of orcinus.cost: only their constants are searched, by Nelder and Mead's
-simplex for products and operators, by reweighted least squares for collectives.
+Sources: the profiles of an A100-80GB, an A40, an H100 and of DGX A100 nodes that Vidur (Agrawal et al., MLSys 2024)
+publishes, in ms, and figure 7 of SARATHI (arXiv 2308.16369) for the A6000. Products and operators of the A100 are fitted
+to Llama-2-7B alone and checked on CodeLlama-34B; those of the A40 and the H100 are fitted to Llama-2-7B over 1 and 4
+devices and checked on 2 and 8, since no other model was measured there. The formulas are those of orcinus.cost: only
+their constants are searched, by Nelder and Mead's simplex for products and operators, by reweighted least squares for
+collectives.
 """
 
 from __future__ import annotations
@@ -20,16 +22,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from orcinus.cost.devices import DEVICES, DeviceSpec, Efficiency, Measured, Regime
-from orcinus.cost.linear import Operator, linear_seconds
+from orcinus.cost.devices import DEVICES, DeviceSpec, Efficiency, ElementwiseKernel, Measured, Regime
+from orcinus.cost.linear import linear_seconds
 
 ROOT = Path(__file__).parents[1]
 CONSTANTS = ROOT / "src/orcinus/cost/constants"
-FITTED, CHECKED = "Llama-2-7b", "CodeLlama-34b"
 LINEARS = ("attn_pre_proj", "attn_post_proj", "mlp_up_proj", "mlp_down_proj")
 COLUMNS = {  # of the profile, for each operator of the cost model
     "norm": ("input_layernorm", "post_attention_layernorm"),
@@ -41,6 +42,29 @@ COLUMNS = {  # of the profile, for each operator of the cost model
 GOOD_ENOUGH = 0.125  # a collective gets regimes until the 90th percentile of its errors is below this
 GRID, SHORTEST = 40, 12  # where regimes may end, and the least number of points in one
 A100, A6000, NVLINK = "a100-80g", "a6000", 300e9
+DEGREES = (1, 2, 4, 8)  # of tensor parallelism, in every profile
+
+
+class Profile(NamedTuple):
+    """A part of a measured file: one model's kernels on one device."""
+
+    device: str
+    file: str  # in the folder of data, without its ending
+    degrees: tuple[int, ...] = DEGREES
+
+    @property
+    def name(self) -> str:
+        chosen = "" if self.degrees == DEGREES else ", tp " + " and ".join(map(str, self.degrees))
+        return f"{self.file.replace('/', ', ')}{chosen}"
+
+
+# By chip: what its constants are fitted on, and what they are checked on.
+PROFILES = {
+    "a100": (Profile(A100, "a100/Llama-2-7b"), Profile(A100, "a100/CodeLlama-34b")),
+    "a40": (Profile("a40", "a40/Llama-2-7b", (1, 4)), Profile("a40", "a40/Llama-2-7b", (2, 8))),
+    "h100": (Profile("h100", "h100/Llama-2-7b", (1, 4)), Profile("h100", "h100/Llama-2-7b", (2, 8))),
+}
+OVERLAPPED = ("h100",)  # chips whose tensor cores read operands while others are loaded (`Efficiency.overlapped`)
 
 # SARATHI figure 7: tokens, and ms of all linear layers of LLaMA-13B on an A6000. Forty layers whose feed-forward network is
 # two products H -> 4H -> H, as the paper describes it (its figure 3 gives both the same time).
@@ -82,10 +106,16 @@ def median_of(row: Row, name: str) -> float:
     return float(row[f"time_stats.{name}.median"] or "nan") / 1e3
 
 
-def measured_products(folder: Path, model: str) -> dict[Key, float]:
+def rows_of_profile(folder: Path, profile: Profile) -> list[Row]:
+    """The measured rows of the profile's degrees."""
+    rows = rows_of(folder / f"{profile.file}-mlp.csv")
+    return [row for row in rows if int(row["num_tensor_parallel_workers"]) in profile.degrees]
+
+
+def measured_products(folder: Path, profile: Profile) -> dict[Key, float]:
     """Seconds of every product. Sizes that were measured twice are averaged."""
     found: dict[Key, list[float]] = defaultdict(list)
-    for row in rows_of(folder / f"a100/{model}-mlp.csv"):
+    for row in rows_of_profile(folder, profile):
         tokens, tp = int(row["num_tokens"]), int(row["num_tensor_parallel_workers"])
         for name, (k, n) in widths(row).items():
             found[name, tp, tokens, k, n].append(median_of(row, name))
@@ -159,15 +189,19 @@ def tried(device: DeviceSpec, numbers: Sequence[float]) -> DeviceSpec | None:
     return replace(device, efficiency=replace(device.efficiency, **dict(zip(names, numbers, strict=False))))
 
 
-def fit_a100(measured: dict[Key, float]) -> Efficiency:
-    """All five constants, on every product."""
+def fit_products(chip: str, measured: dict[Key, float]) -> Efficiency:
+    """All five constants of a chip, on every product."""
+    profile, _ = PROFILES[chip]
+    known = DEVICES[profile.device]
+    start = replace(known, efficiency=replace(known.efficiency, overlapped=chip in OVERLAPPED))
 
     def badness(numbers: Sequence[float]) -> float:
-        device = tried(DEVICES[A100], numbers)
+        device = tried(start, numbers)
         points = () if device is None else ((time, linear_seconds(device, *key[2:])) for key, time in measured.items())
         return loss(points) if device else math.inf
 
-    return Efficiency(*simplex(badness, [0.95, 0.85, 4e-6, 2e-7, 3e-6], steps=150))
+    found = simplex(badness, [0.95, 0.85, 4e-6, 2e-7, 3e-6] if chip == "a100" else [0.8, 0.8, 4e-6, 2e-7, 3e-6], steps=150)
+    return Efficiency(*found, overlapped=chip in OVERLAPPED)
 
 
 def figure_7(device: DeviceSpec) -> list[Point]:
@@ -201,22 +235,27 @@ def bytes_moved(row: Row) -> dict[str, int]:
     return {name: 2 * tokens * count for name, count in elements.items()}
 
 
-def measured_operators(folder: Path, model: str) -> dict[str, list[Point]]:
+def measured_operators(folder: Path, profile: Profile) -> dict[str, list[Point]]:
     """(seconds, bytes) of every operator."""
     found: dict[str, list[Point]] = defaultdict(list)
-    for row in rows_of(folder / f"a100/{model}-mlp.csv"):
+    for row in rows_of_profile(folder, profile):
         for name, size in bytes_moved(row).items():
             found[name] += [(median_of(row, column), float(size)) for column in COLUMNS[name]]
     return dict(found)
 
 
-def operator_points(operator: Operator, measured: list[Point]) -> list[Point]:
-    return [(seconds, operator.seconds(DEVICES[A100], size)) for seconds, size in measured]
+def operator_points(device: DeviceSpec, kernel: ElementwiseKernel, measured: list[Point]) -> list[Point]:
+    return [(seconds, kernel.seconds(device.bandwidth, size)) for seconds, size in measured]
 
 
-def fit_operator(measured: list[Point]) -> dict[str, float]:
-    best = simplex(lambda numbers: loss(operator_points(Operator(*numbers), measured)), [3e-6, 0.5], steps=60)
-    return asdict(Operator(*best))
+def fit_operator(device: DeviceSpec, measured: list[Point]) -> dict[str, float]:
+    """The two constants of a kernel; caches do not make it faster than the device's memory."""
+
+    def badness(numbers: Sequence[float]) -> float:
+        latency, share = numbers
+        return loss(operator_points(device, ElementwiseKernel(latency, share), measured)) if share <= 1 else math.inf
+
+    return asdict(ElementwiseKernel(*simplex(badness, [3e-6, 0.5], steps=60)))
 
 
 # ---- collectives ----
@@ -314,29 +353,52 @@ def network_residuals(folder: Path, constants: dict[str, Any]) -> dict[str, list
 
 def linear_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
     """The contents of linear.json, fitted anew or with the constants given."""
-    products = {model: measured_products(folder, model) for model in (FITTED, CHECKED)}
+    products = {profile: measured_products(folder, profile) for both in PROFILES.values() for profile in both}
     if found is None:
-        a100 = fit_a100(products[FITTED])
-        found = {"a100": asdict(a100), "a6000": asdict(fit_a6000(a100))}
-    device = replace(DEVICES[A100], efficiency=Efficiency(**found["a100"]))
+        fitted = {chip: fit_products(chip, products[fit_on]) for chip, (fit_on, _) in PROFILES.items()}
+        found = {name: efficiency_file(each) for name, each in {**fitted, "a6000": fit_a6000(fitted["a100"])}.items()}
+    devices = {profile.device: profile_device(chip, found) for chip, (profile, _) in PROFILES.items()}
     small = replace(DEVICES[A6000], efficiency=Efficiency(**found["a6000"]))
-    residuals: dict[str, Any] = {model: product_residuals(device, points) for model, points in products.items()}
+    residuals: dict[str, Any] = {
+        each.name: product_residuals(devices[each.device], points) for each, points in products.items()
+    }
     residuals["SARATHI figure 7"] = {"sum": {"tp1": errors(figure_7(small))}}
+    fitted_on = {chip: f"{fit_on.name}: all products and tokens" for chip, (fit_on, _) in PROFILES.items()}
     return {
-        "fitted_on": {"a100": f"{FITTED}, all products, tokens and degrees", "a6000": "SARATHI figure 7 (flops, bandwidth)"},
+        "fitted_on": {**fitted_on, "a6000": "SARATHI figure 7 (flops, bandwidth)"},
         "efficiency": found,
         "residuals": residuals,
     }
 
 
+def efficiency_file(found: Efficiency) -> dict[str, Any]:
+    """The constants as they stand in linear.json."""
+    return {name: value for name, value in asdict(found).items() if name != "device" and value is not False}
+
+
+def profile_device(chip: str, found: dict[str, Any]) -> DeviceSpec:
+    """The device of a chip's profiles, with these constants."""
+    profile, _ = PROFILES[chip]
+    return replace(DEVICES[profile.device], efficiency=Efficiency(**found[chip]))
+
+
 def elementwise_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
-    points = {model: measured_operators(folder, model) for model in (FITTED, CHECKED)}
-    found = found or {name: fit_operator(measured) for name, measured in points[FITTED].items()}
-    residuals = {
-        model: {name: {"all": errors(operator_points(Operator(**found[name]), measured))} for name, measured in each.items()}
-        for model, each in points.items()
+    """The contents of elementwise.json, fitted anew or with the constants given."""
+    points = {profile: measured_operators(folder, profile) for both in PROFILES.values() for profile in both}
+    found = found or {
+        chip: {name: fit_operator(DEVICES[fit_on.device], measured) for name, measured in points[fit_on].items()}
+        for chip, (fit_on, _) in PROFILES.items()
     }
-    return {"fitted_on": f"{FITTED}, all tokens and degrees", "operators": found, "residuals": residuals}
+    residuals = {
+        profile.name: {
+            name: {"all": errors(operator_points(DEVICES[profile.device], ElementwiseKernel(**found[chip][name]), measured))}
+            for name, measured in points[profile].items()
+        }
+        for chip, both in PROFILES.items()
+        for profile in both
+    }
+    fitted_on = {chip: fit_on.name for chip, (fit_on, _) in PROFILES.items()}
+    return {"fitted_on": fitted_on, "operators": found, "residuals": residuals}
 
 
 def network_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:

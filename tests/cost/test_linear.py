@@ -75,7 +75,7 @@ def test_a_product_of_nothing_is_refused(sizes: tuple[int, ...]) -> None:
 @given(devices, st.sampled_from(sorted(OPERATORS)), st.floats(0, 1e10), st.floats(0, 1e10))
 def test_an_operator_takes_its_latency_or_its_bytes(device: DeviceSpec, name: str, size: float, more: float) -> None:
     seconds = elementwise_seconds(device, size, name)
-    assert seconds * ROUNDING >= max(OPERATORS[name].latency, size / device.bandwidth)
+    assert seconds * ROUNDING >= max(getattr(device.elementwise, name).latency, size / device.bandwidth)
     assert elementwise_seconds(device, size + more, name) * ROUNDING >= seconds
 
 
@@ -84,14 +84,41 @@ def test_an_operator_that_was_not_measured_is_refused_with_those_that_were() -> 
         elementwise_seconds(A100, 1024, "softmax")
 
 
-@pytest.mark.parametrize("model", ["Llama-2-7b", "CodeLlama-34b"])
-def test_residuals_of_products_are_small(model: str) -> None:
-    residuals = read("linear")["residuals"][model]
+LARGEST = {  # accepted medians and 90th percentiles of the errors of each linear layer, and of each column (tp degree)
+    "a100, Llama-2-7b": (0.07, 0.14, 0.09, 0.16),
+    "a100, CodeLlama-34b": (0.06, 0.16, 0.11, 0.2),
+    "a40, Llama-2-7b, tp 1 and 4": (0.06, 0.18, 0.08, 0.21),
+    "a40, Llama-2-7b, tp 2 and 8": (0.08, 0.21, 0.12, 0.23),
+    "h100, Llama-2-7b, tp 1 and 4": (0.09, 0.22, 0.1, 0.22),
+    "h100, Llama-2-7b, tp 2 and 8": (0.09, 0.22, 0.11, 0.22),
+}
+
+
+@pytest.mark.parametrize("profile", LARGEST)
+def test_residuals_of_products_are_small(profile: str) -> None:
+    median, high, of_a_degree, high_of_a_degree = LARGEST[profile]
+    residuals = read("linear")["residuals"][profile]
     assert set(residuals) == {*script().LINEARS, "sum"}
+    assert residuals["sum"]["all"][0] <= 0.055
     for columns in residuals.values():
-        assert columns["all"][0] <= 0.07
-        assert columns["all"][1] <= 0.17
-        assert all(middle <= 0.11 and high <= 0.21 for middle, high in columns.values())
+        assert columns["all"][0] <= median
+        assert columns["all"][1] <= high
+        assert all(middle <= of_a_degree and top <= high_of_a_degree for middle, top in columns.values())
+
+
+@pytest.mark.parametrize("profile", LARGEST)
+def test_residuals_of_elementwise_kernels_are_small(profile: str) -> None:
+    """Times are whole microseconds, so small kernels are off by a tenth at least: the percentiles are theirs."""
+    residuals = read("elementwise")["residuals"][profile]
+    assert set(residuals) == set(OPERATORS)
+    assert all(columns["all"][0] <= 0.1 for columns in residuals.values())
+
+
+@pytest.mark.parametrize("chip", ["a40", "h100"])
+def test_a_measured_chip_does_not_borrow(chip: str) -> None:
+    device = find_device(chip)
+    assert device.efficiency.device == device.elementwise.device == chip
+    assert read("linear")["efficiency"][chip] != read("linear")["efficiency"]["a100"]
 
 
 @needs_data

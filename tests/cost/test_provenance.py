@@ -10,7 +10,17 @@ from orcinus.cost.devices import DEVICES, NETWORKS, USUAL_NETWORKS
 from orcinus.cost.provenance import WEAK, OperatorProvenance, format_provenance, provenance_of
 from orcinus.cost.software import known_software
 
-OWN = {"a100-40g": "a100", "a100-80g": "a100", "a6000": "a6000"}
+LINEARS = {  # device -> where its linear layers were fitted
+    "a100-40g": "a100",
+    "a100-80g": "a100",
+    "a6000": "a6000",
+    "a40": "a40",
+    "a10": "a40",
+    "l4": "a40",
+    "h100": "h100",
+    "h200": "h100",
+}
+OTHERS = LINEARS | {"a6000": "a40"}  # and its norms and activations
 
 
 def found(
@@ -21,10 +31,20 @@ def found(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_linear_layers_are_borrowed_wherever_the_device_was_not_measured(device: str) -> None:
-    origin = found(device, USUAL_NETWORKS.get(device, "a100-dgx"), "default")["linear layers"]
-    assert origin.basis == ("fitted" if device in OWN else "borrowed")
-    assert origin.source.split()[-1] == ("a6000" if device in ("a6000", "a40", "a10", "l4") else "a100")
+def test_kernels_are_borrowed_wherever_the_device_was_not_measured(device: str) -> None:
+    origins = found(device, USUAL_NETWORKS.get(device, "a100-dgx"), "default")
+    for operators, sources in (("linear layers", LINEARS), ("norms and activations", OTHERS)):
+        source = sources[device]
+        own = device.split("-")[0] == source
+        assert origins[operators].basis == ("fitted" if own else "borrowed")
+        assert origins[operators].source.split()[-1] == source
+
+
+def test_the_default_software_says_that_it_is_fitted_on_nothing() -> None:
+    origins = found("a100-80g", "a100-dgx", "default")
+    for operators in ("attention", "scheduling and launching"):
+        assert origins[operators].basis == "assumed"
+        assert "fitted on nothing" in origins[operators].source
 
 
 @pytest.mark.parametrize("software", known_software())

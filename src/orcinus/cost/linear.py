@@ -5,16 +5,13 @@ tile at a time, so the time is that of the busiest one (wave quantisation), and 
 one (tile quantisation: 257 tokens cost more than 256, SARATHI section 2.1). A small tile wastes less at the edges but loads
 more operands per operation. Where tiles are too few to occupy the device, the inner dimension may be split and the parts
 added afterwards. cuBLAS chooses by a heuristic of its own; here the fastest of a few choices is taken. Two tile shapes
-explain the measurements as well as eight did.
+explain the measurements as well as eight did. Up to Ampere, loading operands into registers costs a tile time of its own;
+on Hopper tensor cores read shared memory, which is filled asynchronously, so that the longer of the two counts.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-from orcinus.cost.constants import read
-from orcinus.cost.devices import DeviceSpec
+from orcinus.cost.devices import DeviceSpec, ElementwiseKernel
 from orcinus.errors import ConfigError
 
 ACTIVATION_BYTES = 2
@@ -41,35 +38,24 @@ def linear_seconds(device: DeviceSpec, m: int, k: int, n: int, bytes_per_weight:
 
 
 def _tiled_seconds(
-    device: DeviceSpec, product: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float
+    device: DeviceSpec, sizes: tuple[int, int, int], tile: tuple[int, int], split: int, streaming: float
 ) -> float:
     """Seconds of the product in these tiles, with k in `split` parts."""
-    (m, k, n), (rows, columns), reached = product, tile, device.efficiency
+    (m, k, n), (rows, columns), reached = sizes, tile, device.efficiency
     tiles = -(-m // rows) * -(-n // columns) * split
     busiest = -(-tiles // device.sms)
     depth = k / split
     computing = 2 * rows * columns * depth / (device.peak_flops * reached.flops)
     loading = ACTIVATION_BYTES * (rows + columns) * depth / device.shared_bandwidth
-    working = busiest * (device.sms * (computing + loading) + reached.tile_seconds)
+    product = max(computing, loading) if reached.overlapped else computing + loading
+    working = busiest * (device.sms * product + reached.tile_seconds)
     seconds: float = (working**CORNER + streaming**CORNER) ** (1 / CORNER)
     if split > 1:
         seconds += reached.split_seconds + (split + 1) * m * n * SUM_BYTES / device.shared_bandwidth
     return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """An elementwise operator: its least seconds, and its share of the bandwidth."""
-
-    latency: float  # seconds
-    bandwidth: float  # fraction of the device's
-
-    def seconds(self, device: DeviceSpec, size: float) -> float:
-        """Seconds to read and write `size` bytes in total."""
-        return math.hypot(self.latency, size / (device.bandwidth * self.bandwidth))
-
-
-OPERATORS = {name: Operator(**fitted) for name, fitted in read("elementwise")["operators"].items()}
+OPERATORS = ("norm", "add", "embedding", "rope", "activation")
 
 
 def elementwise_seconds(device: DeviceSpec, size: float, operator: str) -> float:
@@ -77,8 +63,9 @@ def elementwise_seconds(device: DeviceSpec, size: float, operator: str) -> float
 
     `operator` is one of `OPERATORS`. Count bytes as in its fit, with 16-bit numbers per element of the result: norm and
     embedding 2 (one read, one written), add 3, rope 2 for all queries and keys, activation 3 if gated, else 2. Raises
-    `ConfigError` for an operator that was not measured.
+    `ConfigError` for an operator that is none of these.
     """
     if operator not in OPERATORS:
         raise ConfigError(f"unknown operator {operator!r}: choose one of {', '.join(OPERATORS)}")
-    return OPERATORS[operator].seconds(device, size)
+    kernel: ElementwiseKernel = getattr(device.elementwise, operator)
+    return kernel.seconds(device.bandwidth, size)

@@ -12,7 +12,6 @@ from orcinus.cost.software import known_software
 
 Basis = Literal["measured", "fitted", "borrowed", "derived", "assumed"]
 WEAK: tuple[Basis, ...] = ("borrowed", "derived", "assumed")  # not of this machine
-PROFILED = "a100"  # the device with all kinds of kernels measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Oper
     device = cluster.device
     return (
         _linears(device, name, curve=curve),
-        _of_device("norms and activations", device, PROFILED),
+        _of_device("norms and activations", device, device.elementwise.device),
         _of_software("attention", device, name),
         _of_software("scheduling and launching", device, name),
         *_collectives(cluster),
@@ -69,7 +68,7 @@ def _of_device(operators: str, device: DeviceSpec, source: str) -> OperatorProve
 
 def _of_software(operators: str, device: DeviceSpec, software: str) -> OperatorProvenance:
     if software not in known_software():
-        return OperatorProvenance(operators, "assumed", "as usual shares and seconds (no software named)")
+        return OperatorProvenance(operators, "assumed", "for software `default`, which is fitted on nothing")
     measured_on = known_software()[software]["device"]
     if _same_chip(device, measured_on.split("-")[0]):
         return OperatorProvenance(operators, "fitted", f"on {software}, {measured_on}")
