@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
+from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 
+from orcinus.sim.real_time import RealTimeExecutor
 from tests.serve.conftest import Running, serving
+from tests.serve.in_process import serving_in_process
 from tests.serve.watch import watching
 from tests.waiting import wait_until
+
+LOAD = {"requests": [{"prompt": "Tell me a story", "max_tokens": 8}] * 12}
 
 
 def test_the_page_and_its_files(server: Running) -> None:
@@ -133,3 +142,68 @@ def test_a_load_says_what_failed_and_ends_with_its_client(server: Running) -> No
     ):
         assert server.http.post("/v1/scheduler/load", json=wrong).status_code == 400
     assert server.idle()
+
+
+def test_pipeline_stages_are_timed_while_there_is_a_watcher() -> None:
+    asked, original = list[bool](), RealTimeExecutor.time_stages
+
+    def time_stages(executor: RealTimeExecutor, *, on: bool) -> None:
+        asked.append(on)
+        original(executor, on=on)
+
+    with patch.object(RealTimeExecutor, "time_stages", time_stages), pipelined() as pipeline:
+        with httpx.stream("GET", f"{pipeline.url}/v1/scheduler/iterations", timeout=30) as answer:
+            load = threading.Thread(target=pipeline.http.post, args=("/v1/scheduler/load",), kwargs={"json": LOAD})
+            load.start()
+            lines = answer.iter_lines()
+            runs = [run for _ in range(3) for run in stages_event(lines)["runs"]]
+            load.join()
+        assert {run["stage"] for run in runs} == {0, 1}
+        assert all(run["began"] < run["ended"] for run in runs)
+        first = {run["batch"]: run for run in runs if run["stage"] == 0}
+        second = {run["batch"]: run for run in runs if run["stage"] == 1}
+        assert all(first[batch]["ended"] <= second[batch]["began"] + 1e-9 for batch in first.keys() & second.keys())
+        wait_until(lambda: asked == [True, False])  # an engine that is not watched times nothing
+
+
+def pipelined() -> AbstractContextManager[Running]:
+    return serving_in_process("--simulate", "llama-7b", "--pp", "2")
+
+
+def stages_event(lines: Iterator[str]) -> dict[str, Any]:
+    """The next `stages` event."""
+    while next(lines) != "event: stages":
+        pass
+    found: dict[str, Any] = json.loads(next(lines).removeprefix("data: "))
+    return found
+
+
+def test_a_load_may_have_an_slo_and_its_promises_are_counted(server: Running) -> None:
+    before = server.scheduler()["promises"]
+    body = {"requests": [{"prompt": "Hi", "max_tokens": 2}] * 3, "slo": {"ttft": 1e-6}}
+    outcome = server.http.post("/v1/scheduler/load", json=body).json()
+    after = server.scheduler()["promises"]
+    refused = after["refused"] - before["refused"]
+    assert (outcome["requests"], outcome["refused"], outcome["failed"]) == (3, refused, 0)
+    made = after["made"] - before["made"]
+    assert made + refused == 3
+    assert after["broken"] - before["broken"] == made, "no engine keeps a microsecond"
+    assert server.http.post("/v1/scheduler/load", json=body | {"slo": {}}).status_code == 400
+
+
+def test_blocks_that_are_reserved_are_told_from_those_that_are_filled() -> None:
+    with serving_in_process("--simulate", "llama-7b", "--paper", "orca") as reserving:
+        reserving.http.post("/pause")
+        body = {"requests": [{"prompt": "Hi", "max_tokens": 100}]}
+        load = threading.Thread(target=reserving.http.post, args=("/v1/scheduler/load",), kwargs={"json": body})
+        load.start()
+        live = "/v1/scheduler/requests"
+        wait_until(lambda: reserving.http.get(live).json()["requests"])
+        reserving.http.post("/v1/scheduler/step", json={"iterations": 3})
+        wait_until(lambda: reserving.http.get(live).json()["requests"][0]["output_tokens"])
+        found = reserving.http.get(live).json()
+        (request,), (size,) = found["requests"], found["block_size"]
+        assert request["filled_blocks"] == -(-request["computed_tokens"] // size)
+        assert len(request["blocks"]) == -(-(request["prompt_tokens"] + 100) // size)
+        reserving.http.post("/resume")
+        load.join()

@@ -109,3 +109,27 @@ def test_what_is_due_is_collected_at_once() -> None:
     assert tested.due_in() == 0
     tested.collect()
     assert wall.slept == []
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+def test_a_pipeline_tells_when_its_stages_ran_if_asked(speed: float) -> None:
+    wall = Wall()
+    tested = executor(wall, 0.1, stages=2, speed=speed)
+    tested.submit(batch(0))
+    assert tested.take_stage_runs() == [], "it was not asked"
+    tested.collect()
+    tested.time_stages(on=True)
+    busy, begin = list(tested.busy), tested.clock.now() / speed
+    tested.submit(batch(1, "b"))
+    tested.submit(batch(2, "c"))
+    runs = [tuple(pytest.approx(part) for part in run) for run in tested.take_stage_runs()]
+    stage = (tested.busy[0] - busy[0]) / 2 / speed  # seconds of a batch in a stage
+    assert runs == [
+        (batch, place, begin + (at := batch - 1 + place) * stage, begin + (at + 1) * stage)
+        for batch in (1, 2)
+        for place in (0, 1)
+    ]
+    assert tested.take_stage_runs() == []
+    tested.time_stages(on=False)
+    tested.submit(batch(3, "d"))
+    assert tested.take_stage_runs() == []

@@ -12,6 +12,11 @@ from orcinus.core.sampling_params import SamplingParams
 BlockTables = tuple[tuple[int, ...], ...]  # one block table per group of layers
 
 
+def in_turn(tables: BlockTables) -> list[int]:
+    """The blocks of all groups in one list: those of each place side by side."""
+    return [block for place in zip(*tables, strict=True) for block in place]
+
+
 class NewRequest(NamedTuple):
     """A request new to the executor, or back after a preemption.
 
@@ -92,6 +97,15 @@ class BatchResult:
     logprobs: tuple[tuple[Logprobs, ...], ...] | None = None  # shaped like `tokens`; None if no request asked
     prompt_logprobs: Mapping[int, tuple[Logprobs, ...]] = field(default_factory=dict)  # row -> its prompt tokens'
     errors: Mapping[int, Failure] = field(default_factory=dict)  # row -> why this request failed
+
+
+class StageRun(NamedTuple):
+    """When a pipeline stage ran a batch, in seconds on the engine's clock."""
+
+    batch: int
+    stage: int
+    began: float
+    ended: float
 
 
 def count_drafts(batch: Batch, result: BatchResult) -> tuple[int, int]:

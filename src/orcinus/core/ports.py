@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orcinus.core.batch import Batch, BatchResult, BlockTables, Event, Submitted
+from orcinus.core.batch import Batch, BatchResult, BlockTables, Event, StageRun, Submitted
 from orcinus.core.request import Finish, Overlap, Request
 from orcinus.core.unserved import Unserved
 from orcinus.core.view import Limits, Selection, View
@@ -82,6 +82,18 @@ class PacedExecutor(Executor, Protocol):
 
         The time since the last batch was a pause.
         """
+        ...
+
+
+class StagedExecutor(Executor, Protocol):
+    """A pipeline that tells when each of its stages ran which batch, if asked to."""
+
+    def time_stages(self, *, on: bool) -> None:
+        """Keep the runs of batches that are submitted from now on, or no more."""
+        ...
+
+    def take_stage_runs(self) -> list[StageRun]:
+        """The runs known since the last call; a batch's may come after its result."""
         ...
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
+from orcinus.core.batch import in_turn
 from orcinus.serve.messages import EngineOutput
 from orcinus.serve.replica_set import ReplicaSet
 
@@ -17,8 +16,14 @@ class BlockTables:
     def __init__(self, replicas: ReplicaSet) -> None:
         self.blocks: dict[str, list[int]] = {}
         self.computed: dict[str, int] = {}  # tokens whose keys and values are in the blocks
+        self.groups = 1  # of layers: a request's blocks alternate between them
         replicas.listeners.append(lambda _, iteration: self._on_iteration(iteration))
         replicas.death_listeners.append(lambda death: self._forget(*death.requests))
+
+    def filled(self, name: str, block_size: int) -> int:
+        """How many of a request's blocks hold keys and values; the others are reserved."""
+        places = -(-self.computed.get(name, 0) // block_size) if block_size else 0
+        return min(places * self.groups, len(self.blocks.get(name, ())))
 
     def _on_iteration(self, iteration: EngineOutput) -> None:
         """Blocks are taken and left."""
@@ -26,7 +31,8 @@ class BlockTables:
             self._forget(*batch.removed)
             for chunk in batch.chunks:
                 if chunk.new_blocks:
-                    self.blocks.setdefault(chunk.id, []).extend(chain.from_iterable(chunk.new_blocks))
+                    self.groups = len(chunk.new_blocks)
+                    self.blocks.setdefault(chunk.id, []).extend(in_turn(chunk.new_blocks))
                 self.computed[chunk.id] = chunk.start + chunk.tokens
         self._forget(*(ending.finished.request_id for ending in iteration.endings))
 

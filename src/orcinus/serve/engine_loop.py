@@ -45,6 +45,7 @@ from orcinus.serve.messages import (
     Stop,
     Submit,
     TimelineFound,
+    TimeStages,
     ToEngine,
     Use,
     Using,
@@ -100,12 +101,13 @@ class EngineLoop:
 
     def __init__(self, wire: EngineWire, served: ServedEngine, timelines: TimelineObserver, parent: int) -> None:
         self.wire, self.engine, self.timelines = wire, served.engine, timelines
-        self.paced, self.check = served.paced, served.check
+        self.paced, self.check, self.staged = served.paced, served.check, served.staged
         self.launches = _Launches()
         self.promises = Promises(served.engine.scheduler)
         self.engine.observers += [self.launches, self.promises]
         self.parent = parent  # process id of the HTTP process
         self.going, self.pace = True, Pace()
+        self.stages_timed = False
         self._deadlines: list[tuple[float, str]] = []
 
     def run(self) -> None:
@@ -166,6 +168,7 @@ class EngineLoop:
                 scheduler.kv.num_free,
                 seconds,
                 list(promised),
+                self.staged.take_stage_runs() if self.stages_timed and self.staged else [],
             )
         )
 
@@ -183,6 +186,8 @@ class EngineLoop:
                 self.pace.set(paused, seconds)
             case Step(iterations=iterations):
                 self.pace.steps += iterations
+            case TimeStages(on=on):
+                self._time_stages(on)
             case Use():
                 self._use(message)
             case Ask(id=name):
@@ -224,6 +229,11 @@ class EngineLoop:
             events = self.engine.cancel(name)
             if events:
                 self._report([_late(event) if event.request_id == name else event for event in events])
+
+    def _time_stages(self, on: bool) -> None:
+        if self.staged and on != self.stages_timed:
+            self.staged.time_stages(on=on)
+            self.stages_timed = on
 
     def _use(self, message: Use) -> None:
         scheduler = self.engine.scheduler

@@ -10,7 +10,7 @@ import msgspec
 
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.engine_client import EngineClient
-from orcinus.serve.messages import SetPace, Step, Use, Using
+from orcinus.serve.messages import SetPace, Step, TimeStages, Use, Using
 
 NO_ENGINE = "the engine is being started again"
 
@@ -18,9 +18,10 @@ NO_ENGINE = "the engine is being started again"
 class EngineSettings:
     """Makes a switch at all engines, or at none; an engine that starts later decides as the others do."""
 
-    def __init__(self, serving: Callable[[], Sequence[EngineClient]]) -> None:
-        self._serving = serving
+    def __init__(self, serving: Callable[[], Sequence[EngineClient]], policy: str) -> None:
+        self._serving, self._first_policy = serving, policy
         self._using, self.pace = Use(), SetPace(False)  # what was switched so far
+        self._stages_timed = TimeStages(False)
         self._switching = asyncio.Lock()
 
     def set_pace(self, *, paused: bool | None = None, min_seconds: float | None = None) -> None:
@@ -35,6 +36,18 @@ class EngineSettings:
         """Let every engine start so many iterations although it is paused."""
         for engine in self._serving():
             engine.send(Step(iterations))
+
+    @property
+    def policy(self) -> str:
+        """The policy of the engines, as it was given."""
+        return self._using.policy or self._first_policy
+
+    def time_stages(self, on: bool) -> None:
+        """Have the engines tell when their pipeline stages run batches, or no more."""
+        if on != self._stages_timed.on:
+            self._stages_timed = TimeStages(on)
+            for engine in self._serving():
+                engine.send(self._stages_timed)
 
     async def use(self, change: Use) -> dict[int, Using]:
         """Switch policy, order or limits; returns how each engine decides now.
@@ -59,6 +72,7 @@ class EngineSettings:
         async with self._switching:
             await engine.use(self._using)
         engine.send(self.pace)
+        engine.send(self._stages_timed)
 
     async def _ask_all(self, change: Use) -> dict[int, Using]:
         """The answers of all engines that live; one that dies meanwhile has none."""

@@ -10,7 +10,7 @@ import msgspec
 
 from orcinus.config import EngineConfig, adapter_pairs
 from orcinus.core.engine import Engine
-from orcinus.core.ports import Observer, PacedExecutor
+from orcinus.core.ports import Observer, PacedExecutor, StagedExecutor
 from orcinus.errors import ConfigError
 from orcinus.runtime.hub import model_name
 from orcinus.runtime.parallel.mesh import RankProcess
@@ -59,13 +59,15 @@ def from_wire(wire: bytes) -> tuple[Asked, int]:
 class ServedEngine(NamedTuple):
     """An engine with its description for clients.
 
-    `paced` is its executor if batches take time of their own; `check` tests an idle engine.
+    `paced` is its executor if batches take time of their own, `staged` if it is a pipeline of several stages; `check` tests
+    an idle engine.
     """
 
     engine: Engine
     ready: Ready
     paced: PacedExecutor | None = None
     check: Callable[[], None] = lambda: None  # raises `EngineError` if the engine cannot go on
+    staged: StagedExecutor | None = None
 
 
 def build_served(config: Asked, observers: Sequence[Observer], progress: Progress, memory_sharers: int = 1) -> ServedEngine:
@@ -77,18 +79,22 @@ def build_served(config: Asked, observers: Sequence[Observer], progress: Progres
 
 def _real(config: EngineConfig, observers: Sequence[Observer], progress: Progress, memory_sharers: int) -> ServedEngine:
     from orcinus.build import build
+    from orcinus.runtime.parallel.executor import ParallelExecutor
 
     built = build(config, observers, progress=progress, memory_sharers=memory_sharers)
     known = built.resolved
     ready = _ready(built.engine, known.vocab_size, known.kv, known.kv_cache_dtype, known.revision, built.ranks)
-    return ServedEngine(built.engine, ready, check=built.check)
+    executor = built.engine.executor
+    staged = executor if isinstance(executor, ParallelExecutor) and executor.group.mesh.pp > 1 else None
+    return ServedEngine(built.engine, ready, check=built.check, staged=staged)
 
 
 def _simulated(config: LiveConfig, observers: Sequence[Observer]) -> ServedEngine:
     from orcinus.sim.live import build_live
 
     engine, executor = build_live(config, MODEL_DIR, observers)
-    return ServedEngine(engine, _ready(engine, executor.generator.vocabulary.size, config.kv, "simulated"), executor)
+    ready = _ready(engine, executor.generator.vocabulary.size, config.kv, "simulated")
+    return ServedEngine(engine, ready, executor, staged=executor if executor.cost.num_stages > 1 else None)
 
 
 def _ready(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from orcinus.core.batch import BlockTables, Finished, Token
+from orcinus.core.batch import BlockTables, Finished, StageRun, Token
 from orcinus.core.promises import PromiseVerdict
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
@@ -57,6 +57,12 @@ class Step(msgspec.Struct, tag="step", array_like=True):
     """Start so many iterations although the engine is paused."""
 
     iterations: int
+
+
+class TimeStages(msgspec.Struct, tag="stages", array_like=True):
+    """Tell when pipeline stages ran which batches, from now on or no more."""
+
+    on: bool
 
 
 class Use(msgspec.Struct, tag="use", array_like=True):
@@ -197,7 +203,8 @@ class EngineOutput(msgspec.Struct, tag="iteration", array_like=True):
     free_blocks: int = 0
     seconds: float = 0.0  # that the iteration took
     promised: list[Promised] = []
+    stage_runs: list[StageRun] = []  # if asked for by `TimeStages`
 
 
-ToEngine = Submit | Cancel | SetPace | Step | Use | Ask | Stop
+ToEngine = Submit | Cancel | SetPace | Step | TimeStages | Use | Ask | Stop
 FromEngine = Loading | Ready | EngineFailed | Using | Refused | TimelineFound | EngineOutput

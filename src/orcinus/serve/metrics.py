@@ -97,6 +97,12 @@ class Metrics:
         if outcome.kept is not None:
             (self.promises_kept if outcome.kept else self.promises_broken).inc()
 
+    @property
+    def promises(self) -> dict[str, int]:
+        """Answers with an SLO so far, by what became of them; as `PromiseCounts` describes them."""
+        names = ("made", "kept", "broken", "refused")
+        return {name: int(self.registry.get_sample_value(f"orcinus_promises_{name}_total") or 0) for name in names}
+
     def page(self, accept: str) -> tuple[bytes, str]:
         """The text for a scraper, and its content type."""
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from orcinus.core.component_spec import make
+from orcinus.core.component_spec import make, spell
 from orcinus.core.request import Finish, FinishCode
 from orcinus.errors import ConfigError, EngineError
 from orcinus.observe.timeline import Timeline
@@ -60,7 +60,8 @@ class ReplicaSet:
         self.restart, self._watchdog_s = restart, watchdog_s
         self.supervisor = Supervisor(self.streams, self._start_again, self._on_return, self._on_loss)
         self._watch: asyncio.Task[None] | None = None
-        self.settings = EngineSettings(lambda: [engine for engine in self.engines if engine.serves])
+        policy = config.policy if isinstance(config.policy, str) else spell(config.policy)
+        self.settings = EngineSettings(lambda: [engine for engine in self.engines if engine.serves], policy)
         self._closing = False
 
     async def start(self) -> Ready:

@@ -334,6 +334,15 @@ class ReplicaState(Exact):
     ranks: list[RankState]
 
 
+class PromiseCounts(Exact):
+    """Answers with an SLO since the server began: accepted, ended within it or not, and refused."""
+
+    made: int
+    kept: int
+    broken: int
+    refused: int
+
+
 class SchedulerState(Exact):
     """Policy, order, limits and load, over all replicas.
 
@@ -351,6 +360,7 @@ class SchedulerState(Exact):
     free_blocks: int
     num_blocks: int
     queue: QueueState
+    promises: PromiseCounts
     replicas: list[ReplicaState]
 
 
@@ -363,8 +373,10 @@ class LiveRequest(Exact):
     prompt_tokens: int
     max_tokens: int | None
     output_tokens: int
+    slo: dict[str, float] | None  # bounds in seconds
     computed_tokens: int
     blocks: list[int]
+    filled_blocks: int  # the first ones; the others are reserved
 
 
 class LiveRequestList(Exact):
@@ -380,6 +392,7 @@ class LoadOutcome(Exact):
     """How a trial load ended."""
 
     requests: int
+    refused: int  # because their SLO could not be kept
     failed: int
     error: str | None  # of the first that failed
     seconds: float

@@ -220,4 +220,5 @@ class LoadBody(Object):
 
     model_config = ConfigDict(extra="forbid")
     requests: Annotated[list[LoadRequest], Field(min_length=1, max_length=MOST_LOAD)]
+    slo: Annotated[SLOBody | None, Field(description="Of each request.")] = None
     cache_salt: Annotated[StrictStr, Field(max_length=SHORT, pattern=r"^[\x20-\x7e]*$")] | None = None

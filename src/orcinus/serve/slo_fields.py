@@ -15,6 +15,7 @@ from orcinus.serve.field_types import Number
 from orcinus.serve.object_schema import Object
 
 MOST_S = 86_400
+SLO_CODES = ("slo_not_kept", "slo_never_kept")  # of refusals
 NEVER_S = 3600  # when to come again with an SLO that cannot be kept at all
 Bound = Annotated[Number, Field(gt=0, le=MOST_S)]
 HEADERS = {  # name -> metric, and seconds of its unit
@@ -74,6 +75,4 @@ def refusal(slo: SLO, verdict: PromiseVerdict) -> ApiError:
         message = f"the SLO cannot be kept now{predicted}; try again in {seconds} s"
     found = {name: value for name, value in verdict.predicted.items() if math.isfinite(value)}
     facts = {"retry_after_ms": 1000 * seconds, "predicted": found or None}
-    return ApiError(
-        429, message, param="slo", code="slo_never_kept" if verdict.never else "slo_not_kept", headers=headers, facts=facts
-    )
+    return ApiError(429, message, param="slo", code=SLO_CODES[verdict.never], headers=headers, facts=facts)

@@ -14,7 +14,10 @@ from orcinus.serve.answers import FINISHED
 from orcinus.serve.errors import ApiError
 from orcinus.serve.schema import CompletionBody, LoadBody, LoadRequest
 from orcinus.serve.service import Service
+from orcinus.serve.slo_fields import SLO_CODES
 from orcinus.text.answer import TextDelta
+
+ANSWERED, REFUSED = "answered", "refused"
 
 
 async def run_load(service: Service, load: LoadBody, context: RequestContext) -> dict[str, Any]:
@@ -25,19 +28,20 @@ async def run_load(service: Service, load: LoadBody, context: RequestContext) ->
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_answer(service, one, context)) for one in load.requests]
-    errors = [error for task in tasks if (error := task.result()) is not None]
-    first = errors[0] if errors else None
-    return {"requests": len(tasks), "failed": len(errors), "error": first, "seconds": time.monotonic() - began}
+    ends = [task.result() for task in tasks]
+    errors = [end for end in ends if end not in (ANSWERED, REFUSED)]
+    counts = {"requests": len(ends), "refused": ends.count(REFUSED), "failed": len(errors)}
+    return {**counts, "error": errors[0] if errors else None, "seconds": time.monotonic() - began}
 
 
-async def _answer(service: Service, one: LoadRequest, context: RequestContext) -> str | None:
-    """One answer, greedy and of the length asked for; why it failed, or None."""
+async def _answer(service: Service, one: LoadRequest, context: RequestContext) -> str:
+    """One answer, greedy and of the length asked for: `ANSWERED`, `REFUSED` for its SLO, or why it failed."""
     await asyncio.sleep(one.at)
     body = CompletionBody(prompt=one.prompt, max_tokens=one.max_tokens, temperature=0.0, ignore_eos=True)
     try:
         call, _ = await service.call("load-", body, context, lambda: service.processor.completion(body, context))
     except ApiError as error:
-        return error.message
+        return REFUSED if error.code in SLO_CODES else error.message
     try:
         async for news in call.news():
             for delta in news:
@@ -45,4 +49,4 @@ async def _answer(service: Service, one: LoadRequest, context: RequestContext) -
                     return delta.error or str(delta.finish_reason)
     finally:
         call.close()
-    return None
+    return ANSWERED

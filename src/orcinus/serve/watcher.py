@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+from orcinus.core.batch import StageRun
 from orcinus.serve.dialects.reply import to_json
 from orcinus.serve.messages import EngineOutput, ScheduledBatch
 from orcinus.serve.service import Service
@@ -24,15 +25,26 @@ class _Heard(NamedTuple):
     tbt: dict[str, list[float]]  # several for one request: drafts, or answers that were held back
 
 
+class _HeardStages(NamedTuple):
+    """Batches that pipeline stages of a replica have run."""
+
+    replica: int
+    runs: list[StageRun]
+
+
 class Watcher:
-    """A watcher: every launched batch as a server-sent event."""
+    """A watcher: every launched batch as a server-sent event.
+
+    Engines time their pipeline stages while there is one.
+    """
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.dropped = 0
-        self._queue: asyncio.Queue[_Heard | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Heard | _HeardStages | None] = asyncio.Queue()
         service.replicas.listeners.append(self.hear)
         service.watchers.append(self.close)
+        service.replicas.settings.time_stages(True)
 
     def hear(self, replica: int, iteration: EngineOutput) -> None:
         """Queue an iteration, or count it as dropped if too many wait."""
@@ -43,6 +55,8 @@ class Watcher:
             else:
                 self.dropped += 1
             ttft, tbt = {}, {}  # told once
+        if iteration.stage_runs and self._queue.qsize() < MOST_BEHIND:
+            self._queue.put_nowait(_HeardStages(replica, iteration.stage_runs))
 
     def _latencies(self, iteration: EngineOutput) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Seconds to the first token, and before each later one, of the requests that got tokens.
@@ -73,7 +87,11 @@ class Watcher:
                 continue
             if heard is None:
                 return
-            yield b"data: " + to_json(self._event(heard)) + b"\n\n"
+            if isinstance(heard, _HeardStages):
+                runs = [run._asdict() for run in heard.runs]
+                yield b"event: stages\ndata: " + to_json({"replica": heard.replica, "runs": runs}) + b"\n\n"
+            else:
+                yield b"data: " + to_json(self._event(heard)) + b"\n\n"
 
     def _event(self, heard: _Heard) -> dict[str, Any]:
         batch = heard.batch
@@ -83,6 +101,7 @@ class Watcher:
         why = {"reasons": unserved.reasons, "others": unserved.others}
         facts = {
             "replica": heard.replica,
+            "policy": self.service.replicas.settings.policy,
             "batch": batch.batch,
             "at": batch.at,
             "seconds": heard.seconds,
@@ -99,6 +118,7 @@ class Watcher:
         if self.hear in self.service.replicas.listeners:
             self.service.replicas.listeners.remove(self.hear)
             self.service.watchers.remove(self.close)
+            self.service.replicas.settings.time_stages(bool(self.service.watchers))
         self._queue.put_nowait(None)
 
 
@@ -106,9 +126,10 @@ def live_requests(service: Service) -> dict[str, Any]:
     """All live requests with their blocks, as `LiveRequestList` describes them."""
     engines, streams, tables = service.replicas.engines, service.replicas.streams, service.block_tables
     ready = [engine.ready for engine in engines]
+    sizes = [one.block_size if one else 0 for one in ready]
     return {
         "now": time.monotonic(),
-        "block_size": [one.block_size if one else 0 for one in ready],
+        "block_size": sizes,
         "num_blocks": [one.num_blocks if one else 0 for one in ready],
         "requests": [
             {
@@ -118,8 +139,10 @@ def live_requests(service: Service) -> dict[str, Any]:
                 "prompt_tokens": len(stream.prepared.ids),
                 "max_tokens": stream.prepared.params.max_tokens,
                 "output_tokens": len(stream.answer.token_ids),
+                "slo": dict(stream.prepared.context.slo.bounds) if stream.prepared.context.slo else None,
                 "computed_tokens": tables.computed.get(stream.answer.request_id, 0),
                 "blocks": tables.blocks.get(stream.answer.request_id, []),
+                "filled_blocks": tables.filled(stream.answer.request_id, sizes[stream.engine.index]),
             }
             for stream in streams.all()
         ],

@@ -9,8 +9,9 @@ from orcinus.clock import MonotonicClock
 from orcinus.core.component_spec import make_order, make_policy
 from orcinus.core.engine import Engine
 from orcinus.core.kv import KV_MANAGERS
-from orcinus.core.ports import Observer
+from orcinus.core.ports import KVManager, Observer
 from orcinus.core.scheduler import Scheduler
+from orcinus.core.view import Limits
 from orcinus.observe.dropped_observers import warn_of_dropped
 from orcinus.observe.recorder import StepRecorder
 from orcinus.sim.live_config import LiveConfig
@@ -18,6 +19,16 @@ from orcinus.sim.random_answers import AnswerGenerator, answer_lengths, read_voc
 from orcinus.sim.real_time import RealTimeClock, RealTimeExecutor
 from orcinus.sim.replica import fixed_slots
 from orcinus.sim.simulate import record_header, set_up
+
+
+class _SlotsOfPolicy(Observer):
+    """A switch of policy or limits also changes how many slots each iteration is charged for."""
+
+    def __init__(self, executor: RealTimeExecutor, kv: KVManager) -> None:
+        self._executor, self._kv = executor, kv
+
+    def on_use(self, policy: str, order: str, limits: Limits, now: float) -> None:
+        self._executor.slots = fixed_slots(make_policy(policy), self._kv, limits)
 
 
 def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] = ()) -> tuple[Engine, RealTimeExecutor]:
@@ -36,5 +47,5 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     recorders = []
     if config.record is not None:
         recorders.append(StepRecorder(config.record, record_header(setup, executor.depth)))
-    heard = [*observers, *recorders]
+    heard = [*observers, *recorders, _SlotsOfPolicy(executor, kv)]
     return Engine(scheduler, executor, MonotonicClock(), heard, on_dropped=warn_of_dropped), executor

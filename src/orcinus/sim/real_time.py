@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.batch import Batch, BatchResult, StageRun
 from orcinus.core.executor_state import RequestStates
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
@@ -66,18 +66,39 @@ class RealTimeExecutor(SimulatedExecutor):
         self.generator = generator
         self.requests = RequestStates()
         self._written: deque[tuple[Batch, BatchResult]] = deque()
+        self._stage_runs: list[StageRun] | None = None  # None: not asked for
 
     def due_in(self) -> float:
         return 0.0 if self.next_end is None else max(0.0, self.clock.left(self.next_end))
 
     def submit(self, batch: Batch) -> None:
+        before = list(self.busy)
         super().submit(batch)
+        if self._stage_runs is not None:
+            self._note_stages(batch.id, before)
         self.requests.apply(batch)
         for request_id in batch.removed:
             self.generator.end(request_id)
         for new in batch.new:
             self.generator.begin(new.request_id, new.prompt, new.params)
         self._written.append((batch, self.generator.write(batch, self.requests)))
+
+    def _note_stages(self, batch: int, busy_before: list[float]) -> None:
+        """Note when each stage runs a batch: it has just been sent through them all."""
+        assert self._stage_runs is not None
+        speed = self.clock.speed
+        for stage, (end, busy, before) in enumerate(zip(self._free, self.busy, busy_before, strict=True)):
+            self._stage_runs.append(StageRun(batch, stage, (end - busy + before) / speed, end / speed))
+
+    def time_stages(self, *, on: bool) -> None:
+        self._stage_runs = [] if on else None
+
+    def take_stage_runs(self) -> list[StageRun]:
+        """Those of batches in flight too: a simulation knows them ahead."""
+        if not self._stage_runs:
+            return []
+        found, self._stage_runs = self._stage_runs, []
+        return found
 
     def collect(self) -> BatchResult:
         super().collect()

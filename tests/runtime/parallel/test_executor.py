@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from orcinus.core.batch import StageRun
 from orcinus.core.policies import POLICIES
 from orcinus.core.request import Overlap
 from orcinus.errors import ConfigError, EngineError
@@ -118,6 +119,31 @@ def test_every_rank_reports_the_times_of_its_batches_if_asked(pipeline: Parallel
         first, second = (one for one in times if one.rank == rank)
         assert (first.batch, second.batch) == (0, 1)
         assert asked <= first.began <= first.ended <= second.began <= second.ended <= time.monotonic()
+
+
+def test_stages_tell_when_they_ran_batches_until_no_longer_asked(pipeline: ParallelExecutor) -> None:
+    pipeline.time_stages(on=True)
+    pipeline.take_stage_runs()
+    first, second, third = (batch_of([Part("staged", (1, 2, 3), 0, (0,))], number)[0] for number in (10, 11, 12))
+    began = time.monotonic()
+    for batch in (first, replace(second, removed=("staged",))):
+        pipeline.submit(batch)
+        pipeline.collect()
+    runs: list[StageRun] = []
+
+    def all_told() -> bool:
+        runs.extend(pipeline.take_stage_runs())
+        return len(runs) >= 2 * PIPELINE.pp
+
+    wait_until(all_told)
+    assert sorted((run.batch, run.stage) for run in runs) == [
+        (batch, stage) for batch in (10, 11) for stage in range(PIPELINE.pp)
+    ]
+    assert all(began <= run.began <= run.ended <= time.monotonic() for run in runs)
+    pipeline.time_stages(on=False)
+    pipeline.submit(replace(third, removed=("staged",)))
+    pipeline.collect()
+    assert pipeline.take_stage_runs() == []
 
 
 def test_a_batch_may_take_longer_the_more_tokens_it_has() -> None:

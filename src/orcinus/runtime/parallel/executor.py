@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from orcinus.core.batch import Batch, BatchResult
+from orcinus.core.batch import Batch, BatchResult, StageRun
 from orcinus.core.request import Overlap, Request
 from orcinus.errors import ConfigError, EngineError
 from orcinus.runtime.parallel.launch import Launcher
@@ -192,6 +193,26 @@ class ParallelExecutor:
         """A list that grows from now on: one `BatchTime` for every rank and batch, soon after the rank has run it."""
         self.group.sockets.broadcast(TimeBatches())
         return self.group.watch.batch_times
+
+    def time_stages(self, *, on: bool) -> None:
+        """Have the ranks report when they run batches, or no more."""
+        self.group.sockets.broadcast(TimeBatches(on))
+
+    def take_stage_runs(self) -> list[StageRun]:
+        """By the first tensor rank of each stage; it began when the hidden states were there.
+
+        Ranks of other machines have clocks of their own, and are left out.
+        """
+        times, mesh, here = self.group.watch.batch_times, self.group.mesh, socket.gethostname()
+        found = times[:]
+        del times[: len(found)]  # meanwhile the watching thread may have added some
+        local = {one.rank for one in self.group.loaded if one.host == here}
+        places = [(one, mesh.at(one.rank)) for one in found if one.rank in local]
+        return [
+            StageRun(one.batch, place.stage, min(one.ended, one.began + one.waited.get("recv", 0.0)), one.ended)
+            for one, place in places
+            if place.tensor == 0
+        ]
 
     def close(self) -> None:
         """End all ranks."""

@@ -34,7 +34,9 @@ class PrepareGrammar(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class TimeBatches(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Report the time of every batch from now on."""
+    """Report the time of every batch from now on, or of none."""
+
+    on: bool = True
 
 
 class EndRank(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -74,7 +74,7 @@ class RankLoop:
     def _receive(self) -> None:
         message = self.sockets.receive()
         if isinstance(message, TimeBatches):
-            self.timed = True
+            self.timed = message.on
             self._begin()
         elif isinstance(message, RunBatch):
             if not self.in_flight:

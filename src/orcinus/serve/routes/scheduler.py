@@ -19,6 +19,7 @@ from orcinus.serve.responses import Events
 from orcinus.serve.routes.admin import admin_only
 from orcinus.serve.schema import LoadBody, Sampling, SchedulerBody
 from orcinus.serve.service import Service
+from orcinus.serve.slo_fields import wanted_slo
 from orcinus.serve.trial_load import run_load
 from orcinus.serve.watcher import Watcher, live_requests
 
@@ -52,7 +53,9 @@ def router(service: Service) -> APIRouter:
     async def load(request: Request) -> dict[str, Any]:
         service.check_open()
         body = await service.read(request, LoadBody)
-        context = request_context(Sampling(cache_salt=body.cache_salt), request.scope["orcinus"]["holder"])
+        context = request_context(
+            Sampling(cache_salt=body.cache_salt), request.scope["orcinus"]["holder"], slo=wanted_slo(body.slo, {})
+        )
         running = asyncio.create_task(run_load(service, body, context))
         while not (await asyncio.wait((running,), timeout=HANG_UP_S))[0]:
             if await request.is_disconnected():
@@ -100,6 +103,7 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
         "draining": service.draining,
         **counts,
         "queue": {"answers": service.admission.answers, "tokens": service.admission.tokens},
+        "promises": service.metrics.promises,
         "replicas": replicas,
     }
 
