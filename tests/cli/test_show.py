@@ -16,8 +16,8 @@ LAUNCH = {"kind": "launch", "at": 0.0, "batch": 1, "chunks": [["a", 0, 3, 1]], "
 RETURN = {"kind": "return", "at": 0.1, "batch": 1, "tokens": [[5]]}
 
 
-def show(path: Path, *options: str) -> str:
-    done = CliRunner().invoke(app, ["show", str(path), *options], catch_exceptions=False)
+def show(*words: Path | str) -> str:
+    done = CliRunner().invoke(app, ["show", *map(str, words)], catch_exceptions=False)
     assert done.exit_code == 0
     return done.stdout
 
@@ -27,10 +27,28 @@ def test_a_record_becomes_a_page_that_holds_it(tmp_path: Path) -> None:
     record.write_text("\n".join(map(json.dumps, (ENGINE, LAUNCH, RETURN))), encoding="utf-8")
     assert "1 iterations" in show(record)
     page = (tmp_path / "run.html").read_text(encoding="utf-8")
-    held = page.split('id="record">')[1].split("</script>")[0]
-    assert json.loads(held) == record.read_text(encoding="utf-8")
+    held = page.split('id="records">')[1].split("</script>")[0]
+    assert json.loads(held) == [{"name": "run.jsonl", "text": record.read_text(encoding="utf-8")}]
     show(record, "--out", str(tmp_path / "other.html"))
     assert (tmp_path / "other.html").read_text(encoding="utf-8") == page
+
+
+def test_records_are_shown_side_by_side_and_one_may_be_cut_off(tmp_path: Path) -> None:
+    whole = "\n".join(map(json.dumps, (ENGINE, LAUNCH, RETURN)))
+    names = ("one.jsonl", "two.jsonl")
+    for name, text in zip(names, (whole, whole + '\n{"kind": "laun'), strict=True):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    paths = [tmp_path / name for name in names]
+    assert "1 iterations beside 1 iterations" in show(*paths)
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    held = json.loads(page.split('id="records">')[1].split("</script>")[0])
+    assert [one["name"] for one in held] == list(names)
+    with pytest.raises(ConfigError, match="at most 4"):
+        show(*paths * 3)
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"sides": []}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="show it alone"):
+        show(paths[0], result)
 
 
 @pytest.mark.parametrize(

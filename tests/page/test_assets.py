@@ -90,10 +90,10 @@ def test_only_files_of_the_page_are_found(name: str) -> None:
 
 def test_one_file_holds_the_page_and_a_record() -> None:
     record = '{"kind":"engine"}\n{"text":"</script><script>alert(1)</script> <!-- \u2028"}\n'
-    document = Elements(page.standalone(record))
+    document = Elements(page.standalone([("run.jsonl", record)]))
     assert not [attributes for tag, attributes in document.found if "src" in attributes or "href" in attributes]
     (held,) = [text for text, (_, attributes) in zip(document.scripts, scripts(document), strict=True) if "id" in attributes]
-    assert json.loads(held) == record
+    assert json.loads(held) == [{"name": "run.jsonl", "text": record}]
     imports = json.loads(document.scripts[0])["imports"]
     for name, address in imports.items():
         kind, content = address.split(",", 1)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
+from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted, in_turn
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, RequestContext
 from orcinus.core.unserved import Unserved
@@ -67,6 +67,7 @@ class StepRecorder(Observer):
                 "free_blocks": unserved.free_blocks,
                 "why": dict(unserved.reasons),
                 "others": unserved.others,
+                **_block_lines(batch),
             },
         )
 
@@ -113,6 +114,17 @@ def chunk_lines(batch: Batch) -> list[list[str | int]]:
     return [[c.request_id, c.start, len(c.tokens), int(c.samples), *more] for c, more in zip(batch.chunks, drafts, strict=True)]
 
 
+def _block_lines(batch: Batch) -> dict[str, Any]:
+    """The blocks that a batch's requests get, and the requests that have left theirs; {} for neither.
+
+    The blocks of several groups of layers alternate.
+    """
+    tables = {request.request_id: request.blocks for request in batch.new}
+    given = {chunk.request_id: tables.get(chunk.request_id, chunk.new_blocks) for chunk in batch.chunks}
+    blocks = {name: in_turn(table) for name, table in given.items() if any(table)}
+    return ({"blocks": blocks} if blocks else {}) | ({"removed": batch.removed} if batch.removed else {})
+
+
 def _context(context: RequestContext) -> dict[str, Any]:
     """A request's context for JSON; its SLO, if any, as bounds."""
     slo = {} if context.slo is None else {"slo": dict(context.slo.bounds)}
@@ -127,8 +139,11 @@ def _params(submitted: Submitted) -> dict[str, Any]:
     }
 
 
-def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """A record's lines. Raises `ConfigError` naming the wrong line."""
+def read_lines(path: str | Path, *, maybe_cut: bool = False) -> list[dict[str, Any]]:
+    """A record's lines. Raises `ConfigError` naming the wrong line.
+
+    With `maybe_cut` the last one may be incomplete, as a run that was killed leaves it: it is left out.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             texts = file.read().splitlines()
@@ -141,6 +156,8 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(text))
         except ValueError:
+            if maybe_cut and number == len(texts) > 1:
+                break
             raise ConfigError(f"line {number} of {path} is no JSON: it was cut short, or is no record of iterations") from None
     first = lines[0] if lines and isinstance(lines[0], dict) else {}
     if first.get("kind") != "engine" or first.get("version") not in READABLE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -65,16 +65,16 @@ def index() -> tuple[bytes, str]:
     return _document(head, mapped, f'<script type="module" src="{ROOT}main.js"></script>').encode(), policy
 
 
-def standalone(record: str = "") -> str:
-    """The page as one file that shows a record, without a server.
+def standalone(records: Sequence[tuple[str, str]] = ()) -> str:
+    """The page as one file that shows records, without a server.
 
-    `record` is the text of a recorded run (JSON lines); empty: the page asks for a file.
+    `records` are names and texts of recorded runs (JSON lines), shown side by side; without any the page asks for a file.
     """
     mapped = _import_map(lambda file: _data_url(_content(file), KINDS[PurePosixPath(file).suffix]))
     styles = "".join(f"<style>{_content(file).decode()}</style>" for file in STYLES)
     # a JSON string may hold </script>, and < can be written otherwise in one
-    shown = json.dumps(record, ensure_ascii=True).replace("<", "\\u003c")
-    data = f'<script type="application/json" id="record">{shown}</script>'
+    shown = json.dumps([{"name": name, "text": text} for name, text in records], ensure_ascii=True).replace("<", "\\u003c")
+    data = f'<script type="application/json" id="records">{shown}</script>'
     return _document(styles, mapped, f'{data}<script type="module">import "orcinus/main.js";</script>')
 
 
