@@ -15,6 +15,13 @@ function ground(element) {
   return [255, 255, 255];
 }
 
+// An iteration of decodes, as the server tells it.
+function iteration(batch, ids) {
+  const chunks = ids.map((id) => ({ id, start: 0, tokens: 1, prefill: false }));
+  const counts = { budget: 9, waiting: 0, running: ids.length, free_blocks: 1 };
+  return { replica: 0, batch, chunks, removed: [], reasons: {}, others: "", ...counts, at: batch, seconds: 1, ttft: {}, tbt: {} };
+}
+
 window.probes = {
   // Texts whose contrast to their ground is below WCAG's AA.
   contrast() {
@@ -63,6 +70,47 @@ window.probes = {
     }
     const lane = this.run.lanes.get(0);
     return { columns: lane.columns.length, slots: lane.slots.size, latencies: this.run.tbt.length, live: this.run.soFar.size };
+  },
+
+  // Three iterations of which one was not heard: which are marked, and who holds a slot.
+  async gap() {
+    const { Run } = await import("orcinus/run.js");
+    const run = new Run();
+    const gaps = [];
+    for (const [batch, ids] of [[1, ["a", "b"]], [2, ["a", "b"]], [9, ["c"]]]) gaps.push(run.add(iteration(batch, ids)).gap);
+    return { gaps, slots: [...run.lanes.get(0).slots.keys()] };
+  },
+
+  // Slots that a static batch of three keeps in each iteration, until the next batch begins.
+  async padding() {
+    const { Run } = await import("orcinus/run.js");
+    const run = new Run();
+    const told = [[["a", "b", "c"], []], [["a", "b", "c"], []], [["a", "b"], ["c"]], [["a"], ["b"]], [["d"], ["a"]]];
+    return told.map(([ids, removed], at) => run.add({ ...iteration(at + 1, ids), removed, policy: "request-level" }).padding.length);
+  },
+
+  // Bubbles and work of two stages: three batches, the second one short, and a pause that is no bubble.
+  async bubbles() {
+    const { Pipeline, stageUse } = await import("orcinus/pipeline.js");
+    const pipeline = new Pipeline();
+    const runs = (batch, ...times) => times.map(([began, ended], stage) => ({ batch, stage, began, ended }));
+    pipeline.add(runs(1, [0, 2], [2, 3]));
+    pipeline.add(runs(2, [2, 3]));
+    pipeline.add([{ batch: 2, stage: 1, began: 4, ended: 5 }]);
+    pipeline.add(runs(3, [20, 21], [22, 23]));
+    const use = stageUse(pipeline.complete(), pipeline.stages);
+    return use.map(({ busy, bubbles }) => [bubbles.reduce((total, { began, ended }) => total + ended - began, 0), busy]);
+  },
+
+  // Pixels of the colour that marks the longest stall.
+  red(canvas) {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let at = 0; at < data.length; at += 4) {
+      const [red, green, blue] = [data[at], data[at + 1], data[at + 2]];
+      if ((red === 0xb9 && green === 0x1c && blue === 0x1c) || (red === 0xf8 && green === 0x71 && blue === 0x71)) found += 1;
+    }
+    return found;
   },
 
   colours(canvas) {

@@ -186,7 +186,9 @@ def hostile() -> None:
         if safe is not None:
             assert not [element for element in safe["elements"] if FORBIDDEN.search(element)], safe
             assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b]", safe["text"])
-    forgive("Applying inline style")  # the policy kept a style of the text from being applied where it was cleaned
+    told = page.evaluate("(text) => probes.elements(text)", "<b onclick=alert(1)>bold</b> H<sub>2</sub>O <script>1</script>")
+    assert "&lt;b onclick" in told["text"], told
+    assert "<sub>2</sub>" in told["text"], told
 
 
 @check("the same requests under two policies, side by side")
@@ -194,7 +196,9 @@ def compares() -> None:
     show("compare")
     page.get_by_role("button", name="Run both").click()
     page.locator(".verdict").wait_for(timeout=60000)
-    assert page.locator(".sides canvas").count() == 2
+    assert page.locator(".sides figure.schedule canvas").count() == 2
+    stalls = page.locator(".sides canvas.timeline")
+    assert max(stalls.nth(at).evaluate("(canvas) => probes.red(canvas)") for at in range(stalls.count())) > 0
     assert "TTFT" in page.locator(".verdict").inner_text()
     policy = api("/v1/scheduler")["policy"]
     assert policy.startswith("stall-free"), policy
@@ -212,12 +216,16 @@ RECORD = [
     {"kind": "submit", "at": 0.0, "id": "a", "prompt": [1, 2, 3], "params": {}},
     {"kind": "submit", "at": 0.0, "id": "b", "prompt": [1, 2], "params": {}},
     {"kind": "launch", "at": 0.1, "batch": 1, "chunks": [["a", 0, 3, 1], ["b", 0, 2, 1]], "waiting": 0, "running": 2,
-     "free_blocks": 6, "why": {}, "others": "not chosen"},
+     "free_blocks": 6, "why": {}, "others": "not chosen", "blocks": {"a": [1, 2], "b": [2, 3]}},
     {"kind": "return", "at": 0.2, "batch": 1, "tokens": [[5], [6]]},
     {"kind": "launch", "at": 0.2, "batch": 2, "chunks": [["a", 3, 1, 1]], "waiting": 0, "running": 2, "free_blocks": 6,
      "why": {"b": "preempted"}, "others": "not chosen"},
     {"kind": "return", "at": 0.4, "batch": 2, "tokens": [[7]]},
+    {"kind": "launch", "at": 0.4, "batch": 3, "chunks": [["a", 4, 1, 1]], "waiting": 1, "running": 1, "free_blocks": 6,
+     "why": {}, "others": "no blocks", "removed": ["b"]},
+    {"kind": "return", "at": 0.5, "batch": 3, "tokens": [[7]]},
 ]  # fmt: skip
+OLD = [{name: value for name, value in line.items() if name not in ("blocks", "removed")} for line in RECORD]
 
 
 @check("a recorded run is played, saved as a picture and as a file of its own; cut and foreign files say what they are")
@@ -231,11 +239,13 @@ def replays() -> None:
             page.get_by_label("Recorded run").set_input_files(str(Path(folder) / name))
 
         drop("run.jsonl", text)
-        page.get_by_text("2 requests, 2 iterations").wait_for()
+        page.get_by_text("2 requests, 3 iterations").wait_for()
         assert "TTFT 200 ms" in page.locator("main").inner_text()
-        assert "TBT 200 ms" in page.locator("main").inner_text()
+        assert "TBT 100 ms (p99 200 ms)" in page.locator("main").inner_text()
+        page.get_by_text("2 of 8 blocks of 16 tokens held, 1 (50 %) reserved and still empty").wait_for()
         page.get_by_role("button", name="One iteration back").click()
-        page.get_by_text("1 of 2").wait_for()
+        page.get_by_text("2 of 3").wait_for()
+        page.get_by_text("3 of 8 blocks of 16 tokens held, 1 shared, which saves 1").wait_for()
         with page.expect_download() as picture:
             page.get_by_role("button", name="Save picture").click()
         assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
@@ -246,11 +256,13 @@ def replays() -> None:
         other = context.new_page()
         listen(other)
         other.goto(f"file://{alone}")
-        other.get_by_text("2 requests, 2 iterations").wait_for()
+        other.get_by_text("2 requests, 3 iterations").wait_for()
         assert wait(lambda: drawn(other) > 2)
         other.close()
         drop("cut.jsonl", text[:-20])
         page.get_by_text("the run was cut off").wait_for()
+        drop("old.jsonl", "\n".join(map(json.dumps, OLD)))
+        page.get_by_text("does not tell which K/V blocks").wait_for()
         wrong = {
             "foreign.json": '{"a": 1}',
             "no.jsonl": "hello",
@@ -258,10 +270,41 @@ def replays() -> None:
             "old.jsonl": '{"kind":"engine","version":9}',
         }
         wrong |= {"odd.jsonl": text.replace('"tokens"', '"other"'), "short.jsonl": json.dumps(RECORD[0])}
+        wrong |= {"list.jsonl": "[1]", "binary.jsonl": "\x00\x01\ufffd", "middle.jsonl": text[:300] + text[320:]}
         for name, content in wrong.items():
             drop(name, content)
             alert = page.get_by_role("alert")
             wait(lambda alert=alert, name=name: alert.count() == 1 and name in alert.inner_text())
+
+
+@check("two recorded runs play side by side on one scale of time, and are saved as one file")
+def side_by_side() -> None:
+    show("replay")
+    slow = [{**line, **({"at": 3 * line["at"]} if "at" in line else {})} for line in RECORD]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("fast.jsonl", "slow.jsonl")]
+        for path, lines in zip(paths, (RECORD, slow), strict=True):
+            path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        page.get_by_label("Recorded run").set_input_files(str(paths[0]))
+        page.get_by_text("2 requests, 3 iterations").wait_for()
+        page.get_by_label("Another beside it").set_input_files(str(paths[1]))
+        page.get_by_role("heading", name="slow.jsonl: orca").wait_for()
+        page.get_by_text("Longest stall 200 ms").wait_for()
+        page.get_by_text("Longest stall 600 ms").wait_for()
+        stalls = page.locator("canvas.timeline >> visible=true")
+        assert [stalls.nth(at).evaluate("(canvas) => probes.red(canvas)") > 20 for at in range(2)] == [True, True]
+        page.get_by_role("slider", name="Time").press("Home")
+        page.get_by_text("0.0 ms of 1.50 s").wait_for()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save as one HTML file").click()
+        alone = Path(folder) / "both.html"
+        saved.value.save_as(alone)
+        other = context.new_page()
+        listen(other)
+        other.goto(f"file://{alone}")
+        other.get_by_role("heading", name="slow.jsonl: orca").wait_for()
+        assert other.locator("canvas.timeline").count() == 2
+        other.close()
 
 
 @check("the keyboard alone reaches everything; every control and picture has a name")
@@ -320,6 +363,17 @@ def growth() -> None:
     assert kept["columns"] <= 10_000, "at most twice as many as are kept"
     assert kept["latencies"] <= 4000
     assert (kept["slots"], kept["live"]) == (1, 0)
+
+
+@check("iterations that were not seen are marked, and requests that ended meanwhile leave their slots")
+def gaps() -> None:
+    assert page.evaluate("probes.gap()") == {"gaps": [False, False, True], "slots": ["c"]}
+
+
+@check("padding of static batches, and bubbles of pipelines, are counted as the papers do")
+def waste() -> None:
+    assert page.evaluate("probes.padding()") == [0, 0, 1, 2, 0]
+    assert page.evaluate("probes.bubbles()") == [[0.0, 4.0], [5.0, 3.0]], "seconds of bubbles and of work by stage"
 
 
 @check("a lost connection is told, and found again")

@@ -7,7 +7,7 @@ import { html, isDark } from "orcinus/dom.js";
 const HEIGHT = 130;
 const INK = { light: { text: "#475569", grid: "#e2e8f0" }, dark: { text: "#94a3b8", grid: "#1e293b" } };
 
-// `series`: [{ label, colour, of(column), bars? }]; `columns`: iterations, the oldest first. `bound`: a horizontal line.
+// `series`: [{ label, colour, of(column), fill?, dots? }]; `columns`: iterations, the oldest first. `bound`: a horizontal line.
 export function Chart({ title, unit, columns, series, bound }) {
   const place = useRef(null);
   const plot = useRef(null);
@@ -31,7 +31,7 @@ export function Chart({ title, unit, columns, series, bound }) {
           width: one.label === "objective" ? 1 : 1.5,
           dash: one.label === "objective" ? [4, 4] : undefined,
           fill: one.fill ? `${one.colour}33` : undefined,
-          points: { show: false },
+          points: { show: Boolean(one.dots), size: 4, fill: one.colour },
         })),
       ],
     };

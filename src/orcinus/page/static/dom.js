@@ -1,7 +1,7 @@
 // htm bound to Preact, and small hooks that all views share.
 
 import { h } from "preact";
-import { useEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import htm from "htm";
 
 export const html = htm.bind(h);
@@ -26,6 +26,18 @@ export function useFrames(draw) {
     });
     return () => cancelAnimationFrame(frame);
   }, []);
+}
+
+// Whether the screen is a phone's.
+export function useNarrow() {
+  const query = useMemo(() => matchMedia("(max-width: 40rem)"), []);
+  const [narrow, setNarrow] = useState(query.matches);
+  useEffect(() => {
+    const changed = () => setNarrow(query.matches);
+    query.addEventListener("change", changed);
+    return () => query.removeEventListener("change", changed);
+  }, []);
+  return narrow;
 }
 
 const scheme = matchMedia("(prefers-color-scheme: dark)");

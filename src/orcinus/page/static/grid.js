@@ -1,13 +1,16 @@
 // The schedule as a picture: a row for each slot, a column for each iteration.
 
-const GOLDEN = 137.508; // degrees: neighbouring slots get hues far apart
+const GOLDEN = 137.508; // degrees: requests that come after each other get hues far apart
+const MOST_NUMBERED = 20000;
 const GAP = "#d97706";
+
+const numbers = new Map(); // request -> its number, in the order in which they were first seen
 
 // Colours of a request's cells. The hue says which request, the lightness what it computes.
 export function colours(id, dark) {
-  let hash = 7;
-  for (let at = 0; at < id.length; at++) hash = (31 * hash + id.charCodeAt(at)) | 0;
-  const hue = Math.round(((hash >>> 0) * GOLDEN) % 360);
+  if (numbers.size >= MOST_NUMBERED) numbers.clear();
+  if (!numbers.has(id)) numbers.set(id, numbers.size);
+  const hue = Math.round((210 + numbers.get(id) * GOLDEN) % 360);
   return dark
     ? { prefill: `hsl(${hue} 85% 66%)`, decode: `hsl(${hue} 50% 42%)`, wait: `hsl(${hue} 25% 22%)` }
     : { prefill: `hsl(${hue} 75% 40%)`, decode: `hsl(${hue} 65% 68%)`, wait: `hsl(${hue} 40% 91%)` };
@@ -79,6 +82,7 @@ export class Grid {
     };
     context.clearRect(x, 0, this.width, this.strip.height);
     if (!column) return;
+    for (const slot of column.padding) this.stripe(x, Math.floor(slot * row), wide, Math.max(1, row - inset));
     for (const { id, slot } of column.waits) bar(slot, this.of(id).wait);
     for (const { id, slot, prefill } of column.cells) bar(slot, prefill ? this.of(id).prefill : this.of(id).decode);
     for (const { slot } of column.preempted) bar(slot, this.dark ? "#f87171" : "#b91c1c", 0.5);
@@ -86,6 +90,14 @@ export class Grid {
       context.fillStyle = GAP;
       context.fillRect(x, 0, 2, this.strip.height);
     }
+  }
+
+  // A slot that computes nothing of use.
+  stripe(x, y, wide, tall) {
+    const context = this.strip.getContext("2d");
+    context.fillStyle = this.dark ? "#334155" : "#cbd5e1";
+    const step = Math.max(2, Math.round(tall / 4));
+    for (let at = 0; at < tall; at += 2 * step) context.fillRect(x, y + at, wide, Math.min(step, tall - at));
   }
 
   of(id) {

@@ -15,7 +15,7 @@ export class Live {
     this.state = null; // of GET /v1/scheduler
     this.requests = null; // of GET /v1/scheduler/requests
     this.model = null;
-    this.listeners = new Set(); // called after each iteration
+    this.runs = new Set([this.run]); // all that happens is added to each of them
     this.stopped = false;
   }
 
@@ -34,7 +34,12 @@ export class Live {
         const stream = events("/v1/scheduler/iterations", { signal: this.connection.signal });
         this.status = "live";
         this.trouble = "";
-        for await (const { event, data } of stream) if (event === "message") this.hear(data);
+        for await (const { event, data } of stream) {
+          for (const run of this.runs) {
+            if (event === "message") run.add(data);
+            if (event === "stages") run.addStages(data);
+          }
+        }
         this.lose("the server has closed the connection");
       } catch (error) {
         if (error instanceof ApiError && [401, 403].includes(error.status)) {
@@ -52,11 +57,6 @@ export class Live {
   lose(why) {
     this.status = "lost";
     this.trouble = why;
-  }
-
-  hear(event) {
-    const column = this.run.add(event);
-    for (const listener of this.listeners) listener(column, event);
   }
 
   async poll(name, path, every) {

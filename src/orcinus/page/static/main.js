@@ -7,17 +7,17 @@ import { Chat } from "orcinus/chat.js";
 import { Compare } from "orcinus/compare.js";
 import { html, useTicks } from "orcinus/dom.js";
 import { Live } from "orcinus/live.js";
-import { Replay } from "orcinus/replay.js";
+import { Replay, readFiles } from "orcinus/replay.js";
 import { SchedulerView } from "orcinus/scheduler.js";
 
 const VIEWS = { scheduler: "Scheduler", chat: "Chat", compare: "Compare", replay: "Replay" };
 const STATES = { connecting: "connecting …", live: "live", lost: "connection lost, trying again", refused: "this key may not watch" };
 
-function Page({ record }) {
-  const alone = record !== null; // a file without a server
+function Page({ records }) {
+  const alone = records !== null; // a file without a server
   const live = useMemo(() => (alone ? null : new Live().start()), []);
   const [view, setView] = useState(alone ? "replay" : fromHash());
-  const [file, setFile] = useState(record ? { name: "record", text: record } : null);
+  const [files, setFiles] = useState(records ?? []); // [{ name, text }]
   const [asked, setAsked] = useState(null);
   useTicks(2);
   useEffect(() => {
@@ -29,9 +29,9 @@ function Page({ record }) {
   const show = (name) => (alone ? setView(name) : (location.hash = name), setView(name));
   const dropped = async (event) => {
     event.preventDefault();
-    const [one] = event.dataTransfer?.files ?? [];
-    if (!one) return;
-    setFile({ name: one.name, text: await one.text() });
+    const given = await readFiles(event.dataTransfer?.files ?? []);
+    if (!given.length) return;
+    setFiles(given);
     show("replay");
   };
   return html`<div class="app" onDragOver=${(event) => event.preventDefault()} onDrop=${dropped}>
@@ -53,7 +53,7 @@ function Page({ record }) {
       ${live && html`<div hidden=${view !== "scheduler"}><${SchedulerView} live=${live} shown=${view === "scheduler"} /></div>`}
       ${live && html`<div hidden=${view !== "chat"}><${Chat} live=${live} /></div>`}
       ${live && html`<div hidden=${view !== "compare"}><${Compare} live=${live} /></div>`}
-      ${view === "replay" && html`<${Replay} file=${file} onFile=${setFile} alone=${alone} />`}
+      ${view === "replay" && html`<${Replay} files=${files} onFiles=${setFiles} alone=${alone} />`}
     </main>
   </div>`;
 }
@@ -102,5 +102,5 @@ function KeyDialog({ message, onKey, onClose }) {
   </dialog>`;
 }
 
-const embedded = document.getElementById("record");
-render(html`<${Page} record=${embedded ? JSON.parse(embedded.textContent) : null} />`, document.getElementById("page"));
+const embedded = document.getElementById("records");
+render(html`<${Page} records=${embedded ? JSON.parse(embedded.textContent) : null} />`, document.getElementById("page"));

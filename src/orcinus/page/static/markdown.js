@@ -10,6 +10,11 @@ const CLEAN = {
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
 };
 
+// HTML in a model's text is shown as it was written, but for what Markdown lacks.
+const KEPT = /^<\/?(?:br|sub|sup)\s*\/?>$/i;
+const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+marked.use({ renderer: { html: ({ text }) => (KEPT.test(text.trim()) ? text : text.replace(/[&<>"']/g, (one) => ESCAPES[one])) } });
+
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName === "A") {
     node.setAttribute("target", "_blank");

@@ -44,6 +44,7 @@ class Reader {
     this.requests = new Map(); // id -> { arrival, prompt, first, last, finished, reason }
     this.launched = new Map(); // batch -> launch line
     this.removed = [];
+    this.policy = engine.policy;
     this.lastReturn = -Infinity;
   }
 
@@ -61,6 +62,7 @@ class Reader {
   }
 
   on_use(line) {
+    this.policy = line.policy;
     this.engine.limits = { ...this.engine.limits, ...line.limits };
   }
 
@@ -71,7 +73,7 @@ class Reader {
   }
 
   on_launch(line) {
-    this.launched.set(line.batch, { ...line, removed: this.removed });
+    this.launched.set(line.batch, { ...line, removed: this.removed, left: line.removed ?? [], policy: this.policy });
     this.removed = [];
   }
 
@@ -94,6 +96,9 @@ class Reader {
     });
     this.events.push({
       replica: 0,
+      policy: launch.policy,
+      blocks: launch.blocks,
+      left: launch.left,
       batch: line.batch,
       at: launch.at,
       seconds: line.at - Math.max(launch.at, this.lastReturn),

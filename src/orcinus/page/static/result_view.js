@@ -1,9 +1,9 @@
 // A result of `orcinus bench`: each side's requests over time, on one scale, and their latencies.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { html, isDark, ms, useFrames } from "orcinus/dom.js";
+import { html, ms, useFrames } from "orcinus/dom.js";
 import { count } from "orcinus/run.js";
-import { drawTimeline } from "orcinus/timeline.js";
+import { Timeline, TimelineLegend } from "orcinus/timeline.js";
 
 const PLAY_S = 10; // a whole run takes so long
 
@@ -34,18 +34,15 @@ export function ResultView({ result, onCanvas }) {
       <output>${ms(now)} of ${ms(seconds)}</output>
     </div>
     ${result.sides.map((side, at) => html`<${Side} key=${side.name} side=${side} seconds=${seconds} now=${now} onCanvas=${at ? null : onCanvas} />`)}
-    <p class="note">A row is a request: faint while it waits for its first token, then a mark for each token. Gaps in a row are stalls.</p>
+    <${TimelineLegend} />
   </div>`;
 }
 
 function Side({ side, seconds, now, onCanvas }) {
-  const canvas = useRef(null);
-  useEffect(() => onCanvas?.(canvas.current), []);
-  useEffect(() => drawTimeline(canvas.current, side.requests, seconds, now, isDark()));
   const told = `${count(side.requests.length, "request")} in ${ms(side.seconds)}; TTFT ${ms(side.ttft)} (p99 ${ms(side.ttft99)}), TBT p99 ${ms(side.tbt99)}, longest stall ${ms(side.stall)}`;
   return html`<figure class="schedule">
     <h2>${side.name}</h2>
-    <canvas ref=${canvas} role="img" aria-label=${`${side.name}: ${told}`}></canvas>
+    <${Timeline} requests=${side.requests} seconds=${seconds} now=${now} told=${`${side.name}, ${told}`} onCanvas=${onCanvas} />
     <figcaption>${told}${side.failed ? `; ${side.failed} not answered` : ""}${side.doubts.length ? `. In doubt: ${side.doubts.join("; ")}` : ""}</figcaption>
   </figure>`;
 }

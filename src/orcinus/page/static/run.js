@@ -1,6 +1,9 @@
 // A run, as the sum of its iterations: the same for a live server and for a recorded file.
 
+import { Pipeline } from "orcinus/pipeline.js";
+
 const LATENCIES = 2000; // newest latencies kept for percentiles
+const STATIC = ["request-level", "fastertransformer"]; // policies whose batches run to their ends
 
 // One engine: which request sits in which slot, and its newest iterations.
 class Lane {
@@ -14,6 +17,9 @@ class Lane {
     this.height = 0; // slots used so far
     this.idle = 0; // slots that computed nothing although requests waited, summed over all iterations
     this.used = 0;
+    this.batch = new Set(); // slots of the static batch that runs
+    this.returned = -Infinity; // when the last iteration ended
+    this.pipeline = new Pipeline();
   }
 
   slotOf(id) {
@@ -45,17 +51,27 @@ class Lane {
     }
     for (const id of event.removed) this.leave(id);
     for (const { id } of preempted) this.leave(id);
+    const gap = this.columns.length > 0 && event.batch !== this.last.batch + 1;
+    if (gap) this.forgetUnseen(event);
+    if (this.slots.size === 0) this.batch.clear();
     const cells = event.chunks.map((chunk) => ({ ...chunk, slot: this.slotOf(chunk.id) }));
+    let busy = cells.length;
     const served = new Set(event.chunks.map((chunk) => chunk.id));
+    const inFlight = this.inFlight(event.at); // in batches of other pipeline stages
     const waits = [];
     for (const [id, slot] of this.slots) {
-      if (!served.has(id)) waits.push({ id, slot, reason: event.reasons[id] ?? "not chosen" });
+      if (served.has(id)) continue;
+      const before = inFlight.get(id);
+      waits.push({ id, slot, reason: before === undefined ? (event.reasons[id] ?? "not chosen") : `in the pipeline with iteration ${before}` });
+      if (before !== undefined) busy += 1;
     }
+    const padding = this.padding(event, cells);
     const prefill = sum(cells, (cell) => (cell.prefill ? cell.tokens : 0));
     const tokens = sum(cells, (cell) => cell.tokens);
-    const column = { ...event, number: this.first + this.columns.length, cells, waits, preempted, prefill, tokens };
-    column.gap = this.columns.length > 0 && event.batch !== this.columns.at(-1).batch + 1;
-    this.idle += Math.max(0, Math.min(slots, event.running + event.waiting) - cells.length);
+    this.returned = Math.max(this.returned, event.at) + event.seconds;
+    const place = { number: this.first + this.columns.length, returned: this.returned, gap };
+    const column = { ...event, ...place, cells, waits, preempted, padding, prefill, tokens };
+    this.idle += Math.max(0, Math.min(slots, event.running + event.waiting) - busy);
     this.used += cells.length;
     this.columns.push(column);
     if (this.columns.length > 2 * this.most) {
@@ -63,6 +79,29 @@ class Lane {
       this.columns = this.columns.slice(-this.most);
     }
     return column;
+  }
+
+  // Requests of iterations that had not returned at a time, with those iterations.
+  inFlight(at) {
+    const found = new Map();
+    for (let place = this.columns.length - 1; place >= 0 && this.columns[place].returned > at + 1e-6; place--) {
+      for (const { id } of this.columns[place].cells) found.set(id, this.columns[place].batch);
+    }
+    return found;
+  }
+
+  // Requests may have ended while their iterations were not seen: those that the next one does not name leave their slots.
+  forgetUnseen(event) {
+    const named = new Set([...event.chunks.map((chunk) => chunk.id), ...Object.keys(event.reasons)]);
+    for (const id of [...this.slots.keys()]) if (!named.has(id)) this.leave(id);
+  }
+
+  // Slots that a static batch keeps although their requests have ended.
+  padding(event, cells) {
+    if (!STATIC.includes((event.policy ?? "").split(":")[0])) return [];
+    for (const { slot } of cells) this.batch.add(slot);
+    const held = new Set(this.slots.values());
+    return [...this.batch].filter((slot) => !held.has(slot));
   }
 
   get last() {
@@ -80,8 +119,10 @@ class Lane {
 }
 
 export class Run {
-  constructor({ most = 5000 } = {}) {
-    this.most = most; // iterations kept of each engine
+  // `most`: iterations kept of each engine; `tokenTimes`: whether to keep when each request got its tokens.
+  constructor({ most = 5000, tokenTimes = false } = {}) {
+    this.most = most;
+    this.times = tokenTimes ? new Map() : null; // request -> { number, due, times }, as in a result of a benchmark
     this.lanes = new Map();
     this.ttft = []; // seconds, the newest last
     this.tbt = [];
@@ -95,12 +136,7 @@ export class Run {
 
   // Add an iteration: an event of /v1/scheduler/iterations.
   add(event) {
-    let lane = this.lanes.get(event.replica);
-    if (!lane) {
-      lane = new Lane(event.replica, this.most);
-      this.lanes.set(event.replica, lane);
-      this.lanes = new Map([...this.lanes].sort(([a], [b]) => a - b));
-    }
+    const lane = this.lane(event.replica);
     keep(this.ttft, Object.values(event.ttft));
     keep(this.tbt, Object.values(event.tbt).flat());
     for (const [id, seconds] of Object.entries(event.ttft)) this.soFar.set(id, seconds);
@@ -114,8 +150,42 @@ export class Run {
     this.tokens += tokensOf(event);
     this.iterations += 1;
     this.dropped = Math.max(this.dropped, event.dropped ?? 0);
-    return lane.add(event, this.slots);
+    const column = lane.add(event, this.slots);
+    if (this.times) this.noteTimes(event, column.returned);
+    return column;
   }
+
+  // Add when pipeline stages of an engine ran which batches: a `stages` event.
+  addStages({ replica, runs }) {
+    this.lane(replica).pipeline.add(runs);
+  }
+
+  lane(replica) {
+    let lane = this.lanes.get(replica);
+    if (!lane) {
+      lane = new Lane(replica, this.most);
+      this.lanes.set(replica, lane);
+      this.lanes = new Map([...this.lanes].sort(([a], [b]) => a - b));
+    }
+    return lane;
+  }
+
+  noteTimes({ ttft, tbt }, now) {
+    for (const [id, seconds] of Object.entries(ttft)) {
+      this.times.set(id, { id, number: this.times.size, due: now - seconds, times: [now] });
+    }
+    for (const [id, gaps] of Object.entries(tbt)) {
+      const times = this.times.get(id)?.times;
+      for (const seconds of times ? gaps : []) times.push(times.at(-1) + seconds);
+    }
+  }
+}
+
+// Requests of a run in the form of `timeline.js`: on a scale that begins with the first arrival.
+export function timelineOf(run) {
+  const found = [...run.times.values()].sort((one, other) => one.due - other.due);
+  const begin = found.length ? found[0].due : 0;
+  return found.map((one) => ({ ...one, due: one.due - begin, times: one.times.map((time) => time - begin) }));
 }
 
 function keep(list, values) {
@@ -126,6 +196,12 @@ function keep(list, values) {
 // Tokens that an iteration generated.
 export function tokensOf({ ttft, tbt }) {
   return Object.keys(ttft).length + sum(Object.values(tbt), (gaps) => gaps.length);
+}
+
+// The longest time to a first token that an iteration brought, in milliseconds; null without one.
+export function longestWait({ ttft }) {
+  const seconds = Object.values(ttft);
+  return seconds.length ? 1000 * Math.max(...seconds) : null;
 }
 
 // The longest time between two tokens that an iteration ended, in milliseconds; null without one.
@@ -154,6 +230,7 @@ export function describe(column) {
   const parts = [`iteration ${column.batch}: ${count(decodes, "decode")}`];
   if (prompts.length) parts.push(`${count(prompts.length, "prompt chunk")} of ${count(column.prefill, "token")}`);
   if (column.waits.length) parts.push(`${column.waits.length} in slots without a token`);
+  if (column.padding.length) parts.push(`${count(column.padding.length, "slot")} kept by a static batch`);
   if (column.preempted.length) parts.push(`${column.preempted.length} preempted`);
   if (column.waiting) parts.push(`${column.waiting} waiting (${column.others})`);
   return `${parts.join(", ")}; ${(1000 * column.seconds).toFixed(1)} ms`;

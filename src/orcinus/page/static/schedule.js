@@ -16,7 +16,7 @@ export function Schedule({ lane, rows, cell = 10, end = null, label, onCanvas })
   }, []);
   useEffect(() => grid.current?.zoom(cell), [cell, lane]);
   useFrames(() => {
-    if (!grid.current || !lane) return;
+    if (!grid.current || !lane || !canvas.current.checkVisibility()) return;
     grid.current.layout(Math.max(rows, lane.height, 1), isDark());
     grid.current.draw(lane, end);
   });
@@ -60,6 +60,7 @@ export function Legend() {
     <li><span class="mark prefill"></span>prompt chunk (prefill)</li>
     <li><span class="mark decode"></span>decode</li>
     <li><span class="mark wait"></span>in a slot, no token</li>
+    <li><span class="mark padding"></span>kept by a static batch, its request has ended</li>
     <li><span class="mark preempted"></span>preempted</li>
     <li><span class="mark gap"></span>iterations not seen</li>
   </ul>`;

@@ -1,8 +1,24 @@
 // Requests over time as a picture: a row for each request, faint while it waits, a mark for each token.
 
+import { useEffect, useRef } from "preact/hooks";
+import { html, isDark } from "orcinus/dom.js";
 import { colours } from "orcinus/grid.js";
 
-// Draw `requests` (of result.js) until the second `now`, on a scale of `seconds`.
+const STALL_SHARE = 0.002; // of the picture's width: a shorter stall is not marked
+
+// The longest time between two tokens of one request until `now`: { place, from, seconds }, or null.
+function longestStall(requests, now) {
+  let found = null;
+  requests.forEach(({ times }, place) => {
+    for (let at = 1; at < times.length && times[at] <= now; at++) {
+      const seconds = times[at] - times[at - 1];
+      if (seconds > (found?.seconds ?? 0)) found = { place, from: times[at - 1], seconds };
+    }
+  });
+  return found;
+}
+
+// Draw `requests` (of result.js) until the second `now`, on a scale of `seconds`. The longest stall is red.
 export function drawTimeline(canvas, requests, seconds, now, dark) {
   const scale = devicePixelRatio || 1;
   const box = canvas.getBoundingClientRect();
@@ -11,9 +27,9 @@ export function drawTimeline(canvas, requests, seconds, now, dark) {
   const row = canvas.height / Math.max(requests.length, 1);
   const tall = Math.max(1, row > 4 ? row - 1 : row);
   const at = (second) => (second / seconds) * canvas.width;
-  requests.forEach(({ number, due, times }, place) => {
+  requests.forEach(({ id, number, due, times }, place) => {
     if (due > now) return;
-    const { prefill, decode, wait } = colours(`request ${number}`, dark);
+    const { prefill, decode, wait } = colours(id ?? `request ${number}`, dark);
     const bar = (from, to, colour) => {
       context.fillStyle = colour;
       context.fillRect(at(from), place * row, Math.max(1, at(Math.min(to, now)) - at(from)), tall);
@@ -28,6 +44,22 @@ export function drawTimeline(canvas, requests, seconds, now, dark) {
       context.fillRect(at(time), place * row, index ? wide : Math.max(wide, 2 * scale), tall);
     });
   });
+  const stall = longestStall(requests, now);
+  if (stall && stall.seconds >= STALL_SHARE * seconds) {
+    context.fillStyle = dark ? "#f87171" : "#b91c1c";
+    context.fillRect(at(stall.from), stall.place * row + tall / 3, at(stall.seconds), Math.max(scale, tall / 3));
+  }
   context.fillStyle = dark ? "#f1f5f9" : "#0f172a";
   context.fillRect(at(now) - 1, 0, 1, canvas.height);
+}
+
+export function Timeline({ requests, seconds, now = seconds, told, onCanvas }) {
+  const canvas = useRef(null);
+  useEffect(() => onCanvas?.(canvas.current), []);
+  useEffect(() => drawTimeline(canvas.current, requests, seconds, now, isDark()));
+  return html`<canvas ref=${canvas} class="timeline" role="img" aria-label=${`${told}: a row for each request over time, a mark for each token`}></canvas>`;
+}
+
+export function TimelineLegend() {
+  return html`<p class="note">A row is a request: faint while it waits for its first token, then a mark for each token. Gaps in a row are stalls; <span class="mark stall"></span>the longest is red.</p>`;
 }

@@ -29,8 +29,10 @@ export function makeRequests({ count, rate, longPrompt, seed }) {
 }
 
 // Have the server send the requests (a browser has too few connections) and wait for all answers. Throws ApiError.
-export async function sendAll(requests, { signal, salt } = {}) {
-  const body = { requests, ...(salt ? { cache_salt: salt } : {}) };
-  const { failed, error } = await call("/v1/scheduler/load", { method: "POST", body, signal });
-  if (failed) throw new Error(`${count(failed, "request")} failed: ${error}`);
+// With an SLO ({ ttft, tbt } in seconds) some may be refused. Returns the server's counts.
+export async function sendAll(requests, { signal, salt, slo } = {}) {
+  const body = { requests, ...(salt ? { cache_salt: salt } : {}), ...(slo ? { slo } : {}) };
+  const found = await call("/v1/scheduler/load", { method: "POST", body, signal });
+  if (found.failed) throw new Error(`${count(found.failed, "request")} failed: ${found.error}`);
+  return found;
 }

@@ -1,0 +1,67 @@
+// Recorded runs side by side, on one scale of time from each run's first arrival.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { html, ms, useFrames } from "orcinus/dom.js";
+import { Blocks, summary } from "orcinus/recorded_run.js";
+import { percentile, timelineOf } from "orcinus/run.js";
+import { Legend, Schedule } from "orcinus/schedule.js";
+import { Timeline, TimelineLegend } from "orcinus/timeline.js";
+
+const PLAY_S = 12; // the longest run takes so long
+
+export function SideBySide({ runs, onCanvas }) {
+  const sides = useMemo(() => runs.map(placed), [runs]);
+  const seconds = Math.max(...sides.map((side) => side.seconds));
+  const [now, setNow] = useState(seconds);
+  const [playing, setPlaying] = useState(false);
+  const last = useRef(0);
+  useEffect(() => setNow(seconds), [seconds]);
+  useFrames(() => {
+    const time = performance.now();
+    const passed = (time - last.current) / 1000;
+    last.current = time;
+    if (!playing) return;
+    const next = Math.min(seconds, now + (passed * seconds) / PLAY_S);
+    setNow(next);
+    if (next >= seconds) setPlaying(false);
+  });
+  const play = () => {
+    if (now >= seconds) setNow(0);
+    setPlaying(!playing);
+  };
+  return html`<div>
+    <div class="row" role="group" aria-label="Playback">
+      <button class="primary" onClick=${play}>${playing ? "❚❚ Pause" : "▶ Play"}</button>
+      <label class="grow">Time <input class="grow" type="range" min="0" max=${seconds} step=${seconds / 1000} value=${now} onInput=${(e) => setNow(Number(e.target.value))} /></label>
+      <output>${ms(now)} of ${ms(seconds)}</output>
+    </div>
+    <div class="sides">
+      ${sides.map((side, at) => html`<${Side} key=${at} side=${side} now=${now} seconds=${seconds} onCanvas=${at ? null : onCanvas} />`)}
+    </div>
+    <${Legend} />
+    <${TimelineLegend} />
+  </div>`;
+}
+
+// A run with its requests and iterations on a scale that begins with its first arrival.
+function placed(found) {
+  const requests = timelineOf(found.run);
+  const begin = Math.min(...[...found.requests.values()].map((one) => one.arrival), found.events[0].at);
+  const shift = (found.run.times.size ? Math.min(...[...found.run.times.values()].map((one) => one.due)) : begin) - begin;
+  const moved = requests.map((one) => ({ ...one, due: one.due + shift, times: one.times.map((time) => time + shift) }));
+  const returns = found.lane.columns.map((column) => column.returned - begin);
+  return { found, requests: moved, returns, seconds: Math.max(returns.at(-1), 1e-6) };
+}
+
+function Side({ side, now, seconds, onCanvas }) {
+  const { found, requests, returns } = side;
+  const at = Math.max(1, returns.filter((one) => one <= now).length);
+  const name = `${found.name}: ${found.engine.policy}`;
+  return html`<div>
+    <h2>${name}</h2>
+    <p class="note">${summary(found)} Longest stall ${ms(percentile(found.run.tbt, 1))}.</p>
+    <${Schedule} lane=${found.lane} rows=${Math.max(found.lane.height, 4)} cell=${6} end=${at} label=${name} onCanvas=${onCanvas} />
+    <div class="schedule"><${Timeline} requests=${requests} seconds=${seconds} now=${now} told=${name} /></div>
+    <${Blocks} found=${found} at=${at} />
+  </div>`;
+}
