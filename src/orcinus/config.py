@@ -94,6 +94,8 @@ def adapter_pairs(given: Any) -> tuple[tuple[str, str], ...]:
         if len(pair) != 2 or not all(isinstance(word, str | Path) and str(word) for word in pair):
             raise ConfigError(f"lora must be name=path, not {one!r}: a name for requests, and a folder or a hub repository")
         name = str(pair[0])
+        if not name.isprintable() or any(sign.isspace() for sign in name):
+            raise ConfigError(f"an adapter cannot have the name {name!r}: give it one without blanks and control characters")
         if name in dict(pairs):
             raise ConfigError(f"two adapters have the name {name!r}: give each its own")
         pairs.append((name, str(pair[1])))

@@ -347,6 +347,8 @@ def test_a_base_of_another_name_is_noted(checkpoint: Made, adapter: Path) -> Non
         ({"lora": ["mine"]}, "lora must be name=path, not 'mine'"),
         ({"lora": "=here"}, "lora must be name=path, not '=here'"),
         ({"lora": [("a", "x"), ("a", "y")]}, "two adapters have the name 'a'"),
+        ({"lora": {"a b": "x"}}, "an adapter cannot have the name 'a b'"),
+        ({"lora": "a\nb=x"}, r"an adapter cannot have the name 'a\\nb'"),
         ({"merge_lora": True}, "merge_lora is for one adapter, and there are 0"),
         ({"lora": {"a": "x", "b": "y"}, "merge_lora": True}, "merge_lora is for one adapter, and there are 2"),
         ({"lora": {"a": "x"}, "merge_lora": True, "load_format": "dummy"}, "merge_lora is for a checkpoint's weights"),

@@ -29,9 +29,6 @@ AMBIGUOUS = {
     "a length in hexadecimals": post(b"Content-Length: 0x1e", body=BODY),
     "a blank before the colon of a length": post(b"Content-Length : 30", body=BODY),
     "a blank before the colon of a coding": post(b"Transfer-Encoding : chunked", body=CHUNKS),
-    "a coding that is none": post(b"Transfer-Encoding: identity", body=BODY),
-    "a coding behind chunked": post(b"Transfer-Encoding: chunked, identity", body=CHUNKS),
-    "an unknown coding": post(b"Transfer-Encoding: xchunked", body=CHUNKS),
     "a coding on a folded line": post(b"Transfer-Encoding:\r\n chunked", body=CHUNKS),
     "a coding twice": post(CODED, CODED, body=CHUNKS),
     "lines that end with LF": post(LENGTH, body=BODY, end=b"\n"),
@@ -47,17 +44,38 @@ AMBIGUOUS = {
     "LF in a chunk's extension": post(CODED, body=CHUNKS.replace(b"\r\n", b";a\nb\r\n", 1)),
 }
 
+UNKNOWN = 501, "unknown_coding"
+CODINGS = {
+    **dict.fromkeys((b"identity", b"gzip", b"gzip, chunked", b"xchunked", b'"chunked"'), UNKNOWN),
+    **dict.fromkeys((b"chunked, identity", b"chunked, chunked", b""), (400, "invalid_http")),
+}
+
+
+def refusal(server: Running, request: bytes) -> tuple[int, str]:
+    """The status and code of the only answer to a request with another one hidden behind it."""
+    connection = connect(server.url)
+    try:
+        connection.sendall(request + HIDDEN)
+        ((status, body),) = responses(said(connection))
+    finally:
+        connection.close()
+    return status, json.loads(body)["error"]["code"]
+
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_an_ambiguous_request_is_refused_and_hides_no_other(server: Running, name: str) -> None:
-    connection = connect(server.url)
-    try:
-        connection.sendall(AMBIGUOUS[name] + HIDDEN)
-        found = responses(said(connection))
-    finally:
-        connection.close()
-    assert [status for status, _ in found] == [400]
-    assert json.loads(found[0][1])["error"]["code"] == "invalid_http"
+    assert refusal(server, AMBIGUOUS[name]) == (400, "invalid_http")
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_body_in_another_coding_than_chunks_is_refused(server: Running, coding: bytes) -> None:
+    """The parser knows chunks alone: it would pass a compressed body on as if it were the JSON."""
+    for header in (b"Transfer-Encoding: ", b"transfer-encoding:"):
+        assert refusal(server, post(header + coding, body=CHUNKS)) == CODINGS[coding]
+
+
+def test_a_coding_in_two_headers_is_refused_like_one_in_one(server: Running) -> None:
+    assert refusal(server, post(b"Transfer-Encoding: gzip", CODED, body=CHUNKS)) == UNKNOWN
 
 
 @pytest.mark.parametrize("headers", [(LENGTH,), (CODED,)], ids=["a length", "a coding"])

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orcinus.serve import response_schema as responses
+from orcinus.serve.engine_client import EngineClient, EngineSilent
 from tests.serve.conftest import Running
 from tests.waiting import wait_until
 
@@ -367,3 +369,12 @@ def test_tokenizing_there_and_back(server: Running) -> None:
     both = server.http.post("/tokenize", json={"prompt": "a", "messages": [{"role": "user", "content": "Hi"}]})
     assert both.status_code == 400
     assert set(server.http.get("/version").json()) == {"version"}
+
+
+def test_an_engine_that_is_slow_to_answer_is_not_called_gone(server: Running) -> None:
+    with patch.object(EngineClient, "use", side_effect=EngineSilent("the engine lives but does not answer")):
+        answer = server.http.get("/v1/scheduler")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["error"]["code"] == "engine_silent"
+    assert "gone" not in answer.json()["error"]["message"]
+    assert server.http.get("/v1/scheduler").status_code == 200

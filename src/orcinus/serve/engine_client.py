@@ -37,6 +37,10 @@ HEARTBEAT_S = 5.0  # the engine is unhealthy after so long without a sign of lif
 Reply = Using | TimelineFound
 
 
+class EngineSilent(EngineError):
+    """An engine that lives does not answer: its iteration takes long, or it hangs."""
+
+
 @dataclass(slots=True)
 class EngineState:
     """The engine's loading progress and last signs of life."""
@@ -129,7 +133,7 @@ class EngineClient:
     async def use(self, change: Use) -> Using:
         """Switch policy, order or limits.
 
-        Raises `ConfigError` if the engine refuses, `EngineError` if it is gone.
+        Raises `ConfigError` if the engine refuses, `EngineError` if it is gone, `EngineSilent` if it does not answer in time.
         """
         found = await self._ask(change)
         assert isinstance(found, Using)
@@ -154,7 +158,7 @@ class EngineClient:
             for _ in range(2):  # a process that stood still finds one of two times over, and then has the other
                 await asyncio.wait((answer,), timeout=max(ANSWER_S, 10 * self.state.slowest) / 2)
             if not answer.done():
-                raise EngineError("the engine does not answer")
+                raise EngineSilent("the engine lives but does not answer: its iteration takes long, or it hangs")
             return answer.result()
         finally:
             answer.cancel()

@@ -27,8 +27,10 @@ Asked = EngineConfig | LiveConfig
 def served_name(config: Asked, wanted: str | None) -> str:
     """The model's name in the API: the wanted one, that of a merged adapter, or what the config calls the model.
 
-    Raises `ConfigError` if an adapter has the same name.
+    Raises `ConfigError` if an adapter has the same name, or if the wanted one is no name.
     """
+    if wanted is not None and not (wanted.strip() and wanted.isprintable()):
+        raise ConfigError(f"the model cannot have the name {wanted!r}: give one without control characters")
     merged = None if isinstance(config, LiveConfig) or not config.merge_lora else adapter_pairs(config.lora)[0][0]
     name = wanted or merged or model_name(config.model)
     if name in adapters_of(config):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orcinus.errors import shown
 from orcinus.serve.errors import ApiError, error_body
 
 MOST_HEADER_BYTES = 64 * 1024
@@ -30,7 +31,8 @@ class BoundedProtocol(HttpToolsProtocol):
     The head of a request is collected until it is complete. An Upgrade header is then renamed: nothing is upgraded here, and a
     parser that believes otherwise takes the body for something else. Bytes after the head must bring the request forward: chunk
     extensions, trailers (which mean nothing here) and the heads of further requests have the same limit as a head. A client
-    that leaves its answer unread is cut off, and so is one that goes on sending behind its answer.
+    that leaves its answer unread is cut off, and so is one that goes on sending behind its answer. A body that is encoded for
+    its transfer in another way than in chunks gets 501: the parser would pass it on as it is.
 
     Connections that wait for no answer make room for new ones, the longest-waiting first.
     """
@@ -41,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_headers = False  # the parser is inside the headers
     _moved = False  # the last bytes brought a request forward
     _idle_bytes = 0  # that did not, in a row
+    _refusal = ApiError(400, "this is not an HTTP request", code="invalid_http")  # if the parser stops
     _refused = False  # no more bytes are read from this connection
     _timer: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
@@ -103,8 +106,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_headers:  # else it is a trailer
-            super().on_header(name, value)
+        if not self._in_headers:  # it is a trailer
+            return
+        if name.lower() == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
+            said = shown(value.decode("latin-1"))
+            self._refusal = ApiError(501, f"Transfer-Encoding {said} is not known here, only chunked", code="unknown_coding")
+            raise ValueError("an unknown coding")  # the parser makes it an error of its own
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_headers, self._moved = False, True
@@ -144,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stuck = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError(400, "this is not an HTTP request", code="invalid_http"))
+        self._refuse(self._refusal)
 
     def _wait_for_headers(self) -> None:
         self._stop_waiting()

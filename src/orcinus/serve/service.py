@@ -20,6 +20,7 @@ from orcinus.serve.body import Body, read_body
 from orcinus.serve.body_reader import BodyReader
 from orcinus.serve.calls import PAUSED_S, Call, Calls
 from orcinus.serve.config import ServerConfig
+from orcinus.serve.engine_client import EngineSilent
 from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
 from orcinus.serve.keys import Keys
@@ -178,6 +179,14 @@ class Service:
             raise unavailable("the server is draining", "draining")
         _ = self.processor
 
+    def explain(self, error: EngineError) -> ApiError:
+        """Error 503 for a question that no engine answered: they are gone, silent, or started again."""
+        if self.replicas.dead is not None:
+            return unavailable("the engine is gone", "engine_dead")
+        if isinstance(error, EngineSilent):
+            return unavailable(f"{error}; ask again", "engine_silent", 2)
+        return unavailable(f"the engine is being started again ({self.replicas.loading.in_words})", "restarting", 2)
+
     @property
     def restarting(self) -> bool:
         """Whether no engine serves, but one is started again: requests are taken, and wait."""
@@ -228,9 +237,9 @@ class Service:
             self.metrics.on_admission(prepared, call.names, self.replicas.streams.engine_of)
             if self._keeps_ledgers:
                 self.ledgers.open(call.names, [len(one.ids) for one in prepared], self.replicas.streams.arrival)
-        except EngineError:
+        except EngineError as error:
             call.close()
-            raise unavailable("the engine is gone", "engine_dead") from None
+            raise self.explain(error) from None
         except BaseException:
             call.close()
             raise

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from orcinus.errors import ConfigError, EngineError, shown
 from orcinus.serve.calls import Call
 from orcinus.serve.dialects.openai_reply import timings
-from orcinus.serve.errors import ApiError, unavailable
+from orcinus.serve.errors import ApiError
 from orcinus.serve.openapi import ANY_ERRORS, gives
 from orcinus.serve.response_schema import Cancelled, TimelineOfRequest
 from orcinus.serve.service import Service
@@ -45,8 +45,8 @@ def router(service: Service) -> APIRouter:
                 answers.append({"index": len(answers), "finish": found.finish, **timings(found), "waits": found.waits})
         except ConfigError as error:
             raise ApiError(404, str(error), param="id", code="request_not_found") from None
-        except EngineError:
-            raise unavailable("the engine is gone", "engine_dead") from None
+        except EngineError as error:
+            raise service.explain(error) from None
         return {"id": id, "answers": answers}
 
     return routes

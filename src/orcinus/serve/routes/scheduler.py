@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from orcinus.errors import ConfigError, EngineError
 from orcinus.serve.engine_client import EngineClient
-from orcinus.serve.errors import ApiError, invalid, unavailable
+from orcinus.serve.errors import ApiError, invalid
 from orcinus.serve.messages import Use, Using
 from orcinus.serve.openapi import ANY_ERRORS, BODY_ERRORS, gives, takes
 from orcinus.serve.request_context import request_context
@@ -89,8 +89,8 @@ async def _use(service: Service, change: Use) -> dict[str, Any]:
             name for name in ("policy", "order", "max_batch_size", "max_batch_tokens") if getattr(change, name) is not None
         ]
         raise invalid(given[0] if len(given) == 1 else None, str(error)) from None
-    except EngineError:
-        raise unavailable("the engine is gone", "engine_dead") from None
+    except EngineError as error:
+        raise service.explain(error) from None
     now = next(iter(found.values()))
     replicas = [_replica(service.replicas.engines[index], using) for index, using in found.items()]
     counts = {name: sum(replica[name] for replica in replicas) for name in COUNTS}
