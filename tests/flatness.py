@@ -33,11 +33,13 @@ class Flatness(NamedTuple):
 def slope(times: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """The median of the slopes between all pairs of points (Theil 1950, Sen 1968): a few wild points do not move it."""
     first, second = np.triu_indices(len(times), 1)
+    apart = times[second] > times[first]
+    first, second = first[apart], second[apart]
     return float(np.median((values[second] - values[first]) / (times[second] - times[first])))
 
 
 def flatness(times: ArrayLike, values: ArrayLike, allowed: Allowed) -> Flatness:
-    """Steady growth: what both halves of the time have in common.
+    """Steady growth: what both halves of the time, or of the requests, have in common.
 
     A leak goes on in the second half. A step, such as an arena that the allocator adds once, is in one of them only.
     Raises `ValueError` for fewer than `FEWEST` points in a half.

@@ -40,3 +40,8 @@ def test_too_few_points_say_nothing() -> None:
     with pytest.raises(ValueError, match="too few"):
         flatness(TIMES[:10], TIMES[:10], ALLOWED)
     assert slope(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 100.0])) == 50
+
+
+def test_points_of_one_moment_have_no_slope_between_them() -> None:
+    """So it is with samples between which no request came."""
+    assert slope(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 3.0, 3.0])) == 3

@@ -3,6 +3,7 @@
 Each writes what it counted into a file of its own, again and again: `$SOAK_CENSUS/PID.json`.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -16,8 +17,28 @@ ALONE_S = 1.0  # more than a count takes
 MOST_TYPES = 60
 
 
+class _Malloc(ctypes.Structure):
+    """`struct mallinfo2` of glibc 2.33; all are sizes."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    ]
+
+
+def malloc_bytes() -> int:
+    """Bytes that the C library's callers hold: without its free memory, which resident memory includes. 0 without glibc."""
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return 0
+    mallinfo.restype = _Malloc
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
+
+
 def count() -> dict[str, object]:
-    """Objects that the garbage collector knows, by type; asyncio's tasks and timers among them.
+    """Objects that the garbage collector knows, by type; asyncio's tasks and timers among them. What both allocators hold.
 
     No other thread may run while their list exists: Python cannot finish a tuple that another one can see.
     """
@@ -29,6 +50,8 @@ def count() -> dict[str, object]:
     types = {f"{kind.__module__}.{kind.__qualname__}": number for kind, number in found.most_common()}
     return {
         "objects": found.total(),
+        "allocations": sys.getallocatedblocks(),
+        "heap": malloc_bytes(),
         "tasks": sum(number for name, number in types.items() if name.endswith(".Task")),
         "timers": sum(number for name, number in types.items() if name.endswith("TimerHandle")),
         "types": dict(list(types.items())[:MOST_TYPES]),
