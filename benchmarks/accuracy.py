@@ -24,7 +24,8 @@ from fit_costs import COLUMNS, bytes_moved, data_folder, median_of, rows_of, wid
 
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
-from orcinus.cost.devices import DEVICES, DeviceSpec, Network, find_device, find_network
+from orcinus.cost.device_file import find_device
+from orcinus.cost.devices import DEVICES, DeviceSpec, Network, find_network
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
 from orcinus.cost.provenance import provenance_of
 from orcinus.errors import ConfigError

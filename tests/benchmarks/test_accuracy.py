@@ -12,7 +12,8 @@ import pytest
 from fit_costs import COLUMNS, LINEARS, bytes_moved, widths
 
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
-from orcinus.cost.devices import find_device, find_network
+from orcinus.cost.device_file import find_device
+from orcinus.cost.devices import find_network
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
 from orcinus.errors import ConfigError
 

@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from orcinus.cost.devices import DEVICES, NETWORKS, DeviceSpec, find_device, find_network
+from orcinus.cost.device_file import find_device
+from orcinus.cost.devices import DEVICES, NETWORKS, DeviceSpec, find_network
 from orcinus.errors import ConfigError
 
 A100 = find_device("a100-80g")

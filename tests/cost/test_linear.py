@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcinus.cost.constants import read
-from orcinus.cost.devices import DEVICES, DeviceSpec, find_device
+from orcinus.cost.device_file import find_device
+from orcinus.cost.devices import DEVICES, DeviceSpec
 from orcinus.cost.linear import OPERATORS, elementwise_seconds, linear_seconds
 from orcinus.errors import ConfigError
 from tests.cost.measurements import assert_file_agrees_with_itself, needs_data, script

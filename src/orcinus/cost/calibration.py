@@ -61,7 +61,10 @@ def read_calibration(path: Path) -> Calibration:
     except ValueError:
         raise ConfigError(f"{path} is no JSON file, and so no calibration: make one with orcinus calibrate") from None
     if not isinstance(content, dict) or (content.pop("kind", None), content.pop("version", None)) != (KIND, VERSION):
-        raise ConfigError(f"{path} is no calibration of version {VERSION}: make one with orcinus calibrate")
+        raise ConfigError(
+            f"{path} is no calibration of version {VERSION}, and no device: make one with orcinus calibrate, or as "
+            "docs/simulator.md shows"
+        )
     try:
         return _read(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a ConfigError is a ValueError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orcinus.cost.architecture import Parallel
-from orcinus.cost.devices import DeviceSpec, Network, find_device, find_network
+from orcinus.cost.device_file import find_device
+from orcinus.cost.devices import DeviceSpec, Network, find_network
 from orcinus.cost.software import Software, find_software
 
 

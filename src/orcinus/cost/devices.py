@@ -82,6 +82,7 @@ class DeviceSpec:
     clock_hz: float  # at which the peak is stated
     efficiency: Efficiency
     elementwise: ElementwiseKernels
+    chip: str  # devices of one chip have their kernels' constants in common
 
     def __post_init__(self) -> None:
         if min(self.memory_bytes, self.peak_flops, self.bandwidth, self.sms, self.clock_hz) <= 0:
@@ -108,7 +109,8 @@ ELEMENTWISE = {name: elementwise_kernels(fitted, name) for name, fitted in read(
 
 def _device(name: str, *data_sheet: Any, linear: str, elementwise: str) -> DeviceSpec:
     """A device with the constants that were fitted on these two."""
-    return DeviceSpec(name, *data_sheet, EFFICIENCIES[linear], ELEMENTWISE[elementwise])
+    reached, kernels = EFFICIENCIES[linear], ELEMENTWISE[elementwise]
+    return DeviceSpec(name, *data_sheet, efficiency=reached, elementwise=kernels, chip=name.split("-")[0])
 
 
 # NVIDIA's data sheets and architecture white papers; memory as nvidia-smi reports it. Peak = multiprocessors x clock x
@@ -128,17 +130,6 @@ DEVICES: dict[str, DeviceSpec] = {
         _device("h200", 143771 * MIB, 989.4e12, 4.8e12, 132, 1.830e9, linear="h100", elementwise="h100"),
     )
 }
-
-
-def find_device(name: str) -> DeviceSpec:
-    """The device of this name.
-
-    Raises `ConfigError` that lists the names if there is none.
-    """
-    try:
-        return DEVICES[name.lower()]
-    except KeyError:
-        raise ConfigError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}") from None
 
 
 Collective = Literal["all_reduce", "send_recv"]

@@ -1,4 +1,4 @@
-"""The provenance of a cost model's constants: measured, fitted, borrowed or assumed."""
+"""The provenance of a cost model's constants: measured, fitted, given, borrowed or assumed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orcinus.cost.cluster import Cluster
-from orcinus.cost.devices import Collective, DeviceSpec
+from orcinus.cost.devices import EFFICIENCIES, Collective, DeviceSpec
 from orcinus.cost.software import known_software
 
-Basis = Literal["measured", "fitted", "borrowed", "derived", "assumed"]
+Basis = Literal["measured", "fitted", "given", "borrowed", "derived", "assumed"]  # given: by a file of the user's
 WEAK: tuple[Basis, ...] = ("borrowed", "derived", "assumed")  # not of this machine
 
 
@@ -58,25 +58,20 @@ def _linears(device: DeviceSpec, software: str, *, curve: bool) -> OperatorProve
 
 
 def _of_device(operators: str, device: DeviceSpec, source: str) -> OperatorProvenance:
-    own = _same_chip(device, source)
-    return (
-        OperatorProvenance(operators, "fitted", f"on {source}")
-        if own
-        else OperatorProvenance(operators, "borrowed", f"from {source}")
-    )
+    if source != device.chip:
+        return OperatorProvenance(operators, "borrowed", f"from {source}")
+    if source in EFFICIENCIES:
+        return OperatorProvenance(operators, "fitted", f"on {source}")
+    return OperatorProvenance(operators, "given", f"for {source}")
 
 
 def _of_software(operators: str, device: DeviceSpec, software: str) -> OperatorProvenance:
     if software not in known_software():
         return OperatorProvenance(operators, "assumed", "for software `default`, which is fitted on nothing")
     measured_on = known_software()[software]["device"]
-    if _same_chip(device, measured_on.split("-")[0]):
+    if device.chip == measured_on.split("-")[0]:
         return OperatorProvenance(operators, "fitted", f"on {software}, {measured_on}")
     return OperatorProvenance(operators, "borrowed", f"from {software}, {measured_on}")
-
-
-def _same_chip(device: DeviceSpec, source: str) -> bool:
-    return device.name.split("-")[0] == source
 
 
 def _collectives(cluster: Cluster) -> Iterator[OperatorProvenance]:

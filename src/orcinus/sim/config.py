@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orcinus.config import PAPERS, option, take_paper
+from orcinus.cost.device_file import is_device_file, like_of
 from orcinus.cost.devices import USUAL_NETWORKS
 from orcinus.errors import ConfigError
 from orcinus.workload.lengths import read_as
@@ -30,7 +31,9 @@ class SimulationConfig:
         "", f"Model: a preset such as gpt3-175b, a Hugging Face config.json or its folder, or a GGUF file. Default: {MODEL}."
     )
     device: str = option(
-        "a100-80g", "Device: a100-40g, a100-80g, a6000, a40, h100, h200, … or a .json file from orcinus calibrate."
+        "a100-80g",
+        "Device: a100-40g, a100-80g, a6000, a40, h100, h200, …, or a .json file: your own device's (docs/simulator.md), or one "
+        "from orcinus calibrate.",
     )
     network: str = option(
         "",
@@ -121,13 +124,13 @@ class SimulationConfig:
     @property
     def measured(self) -> bool:
         """Whether the device is a calibration file, which names the model too."""
-        return self.device.endswith(".json")
+        return self.device.endswith(".json") and not is_device_file(self.device)
 
     def _take_defaults(self) -> None:
         """Fill in defaults, after checking for options that exclude each other."""
         usual = {"policy": POLICY, "kv": KV}
         if not self.measured:
-            usual |= {"model": MODEL, "network": USUAL_NETWORKS.get(self.device.lower(), NETWORK)}
+            usual |= {"model": MODEL, "network": USUAL_NETWORKS.get(like_of(self.device).lower(), NETWORK)}
         for name, value in usual.items():
             if getattr(self, name) == "":
                 object.__setattr__(self, name, value)
