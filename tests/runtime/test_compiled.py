@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,11 +15,12 @@ from typing import Any
 from unittest.mock import patch
 
 import numba
+import numpy as np
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
 from orcinus.runtime import compiled
-from orcinus.runtime.compiled import keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 
 
 def double() -> Any:
@@ -125,3 +128,75 @@ def test_where_files_cannot_be_locked_each_process_compiles(folder: Path, monkey
     first, second = double(), double()
     assert (first(3), second(3)) == (6, 6)
     assert (hits(first), hits(second)) == (0, 1)
+
+
+CALLER = """
+from orcinus.runtime.compiled import exact, external, keep_compiled
+
+@exact
+def _square(x):
+    return x * x
+
+square = external(_square)
+
+@exact
+def area(x):
+    return square(x) + square(2)
+
+area = keep_compiled(area)
+print(area(3.0), sum(area.stats.cache_hits.values()))
+"""
+
+
+def test_an_external_kernel_is_loaded_before_its_caller(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "area.py"
+    script.write_text(CALLER)
+
+    def run() -> str:
+        return subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout.strip()
+
+    assert run() == "13.0 0"
+    assert run() == "13.0 1"
+    for file in folder.rglob("area._square*"):
+        file.unlink()
+    assert run() == "13.0 0", "it was made for another external kernel"
+    assert run() == "13.0 1"
+
+
+def test_an_external_kernel_is_compiled_once() -> None:
+    @exact
+    def largest(x: Any) -> Any:
+        return x.max()
+
+    call = external(largest)
+
+    @exact(parallel=True)  # type: ignore[untyped-decorator]
+    def outer(x: Any, out: Any) -> None:
+        for row in numba.prange(len(x)):
+            out[row] = call(x[row])
+
+    out = np.empty(2)
+    outer(np.array([[1.0, 3.0], [2.0, 0.0]]), out)
+    assert list(out) == [3, 2]
+    (compiled,) = outer.overloads.values()
+    assert "reduce" not in compiled.library.get_llvm_str()
+    (symbol,) = (made.fndesc.llvm_func_name for made in largest.overloads.values())
+    assert f"declare i32 @{symbol}" in compiled.library.get_llvm_str()
+
+
+def test_errors_of_an_external_kernel_reach_python() -> None:
+    @exact
+    def refuse(x: Any) -> Any:
+        if x > 1:
+            raise ValueError("too much")
+        return x
+
+    call = external(refuse)
+
+    @exact
+    def caller(x: Any) -> Any:
+        return call(x)
+
+    assert caller(1) == 1
+    with pytest.raises(ValueError, match="too much"):
+        caller(2)

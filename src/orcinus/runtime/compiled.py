@@ -1,4 +1,9 @@
-"""Kernels that Numba compiled, kept on disk for later processes."""
+"""Kernels that Numba compiled, kept on disk for later processes.
+
+To compile a function, Numba copies into it all functions that it calls, and has LLVM optimise them again. That is right for
+small ones. A large one called by a chain of others, or by a parallel loop, which Numba makes four functions of, is compiled as
+often as the chain is long. So large ones are made `external`: they are compiled once, and only called.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numba
-from numba.core.caching import FunctionCache
+from numba import types
+from numba.core import cgutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.typing import signature
+from numba.extending import intrinsic
 
 from orcinus.cache import cache_folder
 from orcinus.errors import one_line
@@ -53,12 +62,60 @@ class _CompileLock:
             self._file = None
 
 
+_externals: dict[str, Any] = {}  # kernels by the names of their functions
+_symbols: dict[str, tuple[str, tuple[Any, ...]]] = {}  # of compiled ones: the name of the function, and the types of arguments
+
+
+def external(kernel: Any) -> Any:
+    """A kernel, kept on disk, for others that are to call it and not to contain it; they alone can call what is returned."""
+    kernel = keep_compiled(kernel)
+    name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}"
+    _externals[name] = kernel
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def call(_: Any, *arguments: Any) -> Any:
+        given = tuple(map(types.unliteral, arguments))
+        kernel.compile(given)
+        compiled = kernel.overloads[given]
+        _symbols[compiled.fndesc.llvm_func_name] = name, given
+
+        def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+            passed = zip(cgutils.unpack_tuple(builder, values[0]), arguments, given, strict=True)
+            cast = [context.cast(builder, value, its, wanted) for value, its, wanted in passed]
+            return context.call_internal(builder, compiled.fndesc, compiled.signature, cast)
+
+        return signature(compiled.signature.return_type, types.StarArgTuple.from_types(arguments)), generate
+
+    return call
+
+
+class _WithExternals(CompileResultCacheImpl):  # type: ignore[misc]
+    """Loads the external kernels that a kernel on disk calls, before it."""
+
+    def reduce(self, compiled: Any) -> Any:
+        functions = compiled.library._final_module.functions
+        called = {f.name: _symbols[f.name] for f in functions if f.is_declaration and f.name in _symbols}
+        return called, super().reduce(compiled)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        called, kept = payload
+        for symbol, (name, given) in called.items():
+            kernel = _externals[name]
+            kernel.compile(given)
+            if kernel.overloads[given].fndesc.llvm_func_name != symbol:
+                raise ValueError(f"{name} was compiled again")
+            _symbols[symbol] = name, given
+        return super().rebuild(target_context, kept)
+
+
 class _Forgiving(FunctionCache):  # type: ignore[misc]
     """A cache that ignores disk errors: the kernel is compiled again.
 
     It is fresh as long as no file beside the kernel's own has changed: kernels are made of functions of several files.
     Processes that need a kernel at the same time, such as ranks, compile it once: the others wait and load it.
     """
+
+    _impl_class = _WithExternals
 
     def __init__(self, py_func: Any) -> None:
         super().__init__(py_func)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, array, load
 
 BLOCK = 512  # logits whose largest one is found before it is compared with the others
@@ -38,23 +38,30 @@ def _in_order(bits):
     return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & WITHOUT_SIGN))
 
 
+@exact
+def _row_argmax(row):
+    """The first of the largest numbers `[size]`, and whether all are finite."""
+    peak, place, largest = LEAST, 0, np.int32(0)
+    for begin in range(0, len(row), BLOCK):
+        block, top = row[begin : min(begin + BLOCK, len(row))], LEAST
+        for i in range(len(block)):
+            bits = _bits(block[i])
+            largest = max(largest, np.int32(bits & WITHOUT_SIGN))
+            top = max(top, _in_order(bits))
+        if top > peak:
+            peak, place = top, begin
+    while place < len(row) - 1 and _in_order(_bits(row[place])) != peak:
+        place += 1
+    return place, largest < INFINITE  # NaNs are larger
+
+
+row_argmax = external(_row_argmax)
+
+
 @exact(parallel=True)
 def _argmax(logits, tokens, finite):
-    size = logits.shape[1]
     for row in numba.prange(len(logits)):
-        peak, place, largest = LEAST, 0, np.int32(0)
-        for begin in range(0, size, BLOCK):
-            block, top = logits[row, begin : min(begin + BLOCK, size)], LEAST
-            for i in range(len(block)):
-                bits = _bits(block[i])
-                largest = max(largest, np.int32(bits & WITHOUT_SIGN))
-                top = max(top, _in_order(bits))
-            if top > peak:
-                peak, place = top, begin
-        finite[row] = largest < INFINITE  # NaNs are larger
-        while place < size - 1 and _in_order(_bits(logits[row, place])) != peak:
-            place += 1
-        tokens[row] = place
+        tokens[row], finite[row] = row_argmax(logits[row])
 
 
 _argmax = keep_compiled(_argmax)

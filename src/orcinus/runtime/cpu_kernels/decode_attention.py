@@ -26,7 +26,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels import online_softmax
 from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, rounded
 from orcinus.runtime.cpu_kernels.factors import copy_factors, copy_weights, empty_factors, num_factors
@@ -143,7 +143,7 @@ def _accumulate(weights, factors, scaled, keys, values, scales, rows, begin, cou
         token += tokens
 
 
-@exact(forceinline=True)
+@exact
 def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, peaks, totals):
     """One task: the queries of a group of heads, over tokens [begin, end) of a sequence, which lie in one piece."""
     keys, values, key_scales, value_scales = kv
@@ -174,6 +174,9 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
                     row[d] *= shrink
         _accumulate(scores, factors, scaled, keys, values, value_scales, rows, at - begin, count, sums, totals)
         at += count
+
+
+attend_piece = external(_attend_piece)
 
 
 @exact(forceinline=True)
@@ -229,7 +232,7 @@ def _attend_task(task, owners, firsts, qkv, kv, tables, lengths, scale, cap, rea
     begin, end = max(begin, reached), min(length, begin + piece)
     group = sums.shape[1]
     mine = sums[task]
-    _attend_piece(qkv, kv, tables[request], request, head, begin, end, scale, cap, mine, peaks[task, :group], totals[task])
+    attend_piece(qkv, kv, tables[request], request, head, begin, end, scale, cap, mine, peaks[task, :group], totals[task])
     if firsts[request + 1] - firsts[request] == 1:
         _write(request, head, mine, totals[task], out)
 

@@ -17,17 +17,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from orcinus.runtime.compiled import exact, keep_compiled
-from orcinus.runtime.cpu_kernels.decode_attention import attend_decodes
+from orcinus.runtime.compiled import exact, external, keep_compiled
+from orcinus.runtime.cpu_kernels import decode_attention, heads, norm
+from orcinus.runtime.cpu_kernels import gated as activations
 from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
-from orcinus.runtime.cpu_kernels.gated import gated, gated_of_many
-from orcinus.runtime.cpu_kernels.heads import prepare_heads, prepare_many_heads
 from orcinus.runtime.cpu_kernels.layer_table import of_layer
-from orcinus.runtime.cpu_kernels.norm import add_rms_norm, add_rms_norm_of_many, rms_norm, rms_norm_of_many
 from orcinus.runtime.cpu_kernels.products import multiply
 from orcinus.runtime.cpu_kernels.vectors import INDEX
 
 STAGES = NORMS, QKV, HEADS, ATTENTION, OUTPUT, UP, ACTIVATION, DOWN = range(8)  # whose time is taken
+
+attend_decodes = external(decode_attention.attend_decodes)
+gated, gated_of_many = external(activations.gated), external(activations.gated_of_many)
+prepare_heads, prepare_many_heads = external(heads.prepare_heads), external(heads.prepare_many_heads)
+add_rms_norm, add_rms_norm_of_many = external(norm.add_rms_norm), external(norm.add_rms_norm_of_many)
+rms_norm, rms_norm_of_many = external(norm.rms_norm), external(norm.rms_norm_of_many)
 
 
 @intrinsic
@@ -129,6 +133,9 @@ def _decode_layer(
     _lap(ticks, NORMS, begin)
 
 
+decode_layer = external(_decode_layer)
+
+
 @exact
 def decode_layers(x, delta, turns, groups, ticks, table, like):
     """Some layers of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
@@ -138,7 +145,7 @@ def decode_layers(x, delta, turns, groups, ticks, table, like):
     """
     for layer in range(len(table)):
         turn, group = turns[table[layer, 0]], groups[table[layer, 1]]
-        _decode_layer(x, delta, *turn, *group, ticks, *of_layer(like, table, layer, 2))
+        decode_layer(x, delta, *turn, *group, ticks, *of_layer(like, table, layer, 2))
 
 
 now, decode_layers = keep_compiled(now), keep_compiled(decode_layers)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
-from orcinus.runtime.compiled import keep_compiled, reordered
+from orcinus.runtime.compiled import external, keep_compiled, reordered
 from orcinus.runtime.cpu_kernels.elements import F32, exp, load, rounded
 
 SILU, TANH_GELU, GELU, RELU, SQUARED_RELU = range(5)
@@ -64,7 +65,7 @@ def _gate(x, row, out, kind):
         out[row, i] = rounded(_activated(load(x[row, i]), kind) * load(x[row, size + i]), out)
 
 
-@reordered(forceinline=True)
+@reordered
 def _gate_row(x, row, out, kind):
     """One loop for each activation: a choice inside a loop would keep LLVM from using vectors."""
     if kind == SILU:
@@ -79,18 +80,21 @@ def _gate_row(x, row, out, kind):
         _gate(x, row, out, SQUARED_RELU)
 
 
+gate_row = external(_gate_row)
+
+
 @reordered
 def gated(x, out, kind):
     """`out` `[T, size]` = act(gate) · up, for gate and up side by side in x `[T, 2 · size]`; `kind` is one of `KINDS`."""
     for row in range(len(x)):
-        _gate_row(x, row, out, kind)
+        gate_row(x, np.int64(row), out, kind)
 
 
 @reordered(parallel=True)
 def gated_of_many(x, out, kind):
     """`gated`, on all threads."""
     for row in numba.prange(len(x)):
-        _gate_row(x, row, out, kind)
+        gate_row(x, np.int64(row), out, kind)
 
 
 @reordered(forceinline=True)
@@ -99,7 +103,7 @@ def _activate(x, row, out, kind):
         out[row, i] = rounded(_activated(load(x[row, i]), kind), out)
 
 
-@reordered(forceinline=True)
+@reordered
 def _activate_row(x, row, out, kind):
     if kind == SILU:
         _activate(x, row, out, SILU)
@@ -113,18 +117,21 @@ def _activate_row(x, row, out, kind):
         _activate(x, row, out, SQUARED_RELU)
 
 
+activate_row = external(_activate_row)
+
+
 @reordered
 def activated(x, out, kind):
     """`out` = act(x), both `[T, size]`; `kind` is one of `KINDS`."""
     for row in range(len(x)):
-        _activate_row(x, row, out, kind)
+        activate_row(x, np.int64(row), out, kind)
 
 
 @reordered(parallel=True)
 def activated_of_many(x, out, kind):
     """`activated`, on all threads."""
     for row in numba.prange(len(x)):
-        _activate_row(x, row, out, kind)
+        activate_row(x, np.int64(row), out, kind)
 
 
 gated, gated_of_many = keep_compiled(gated), keep_compiled(gated_of_many)

@@ -38,7 +38,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, INT64, Instructions, Vectors, instructions
 from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
 from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
@@ -297,6 +297,9 @@ def _multiply_tiles(first, last, levels, scales, offsets, row_levels, totals, ro
                 row += 1
 
 
+multiply_tiles, quantize_row = external(_multiply_tiles), external(_quantize_row)
+
+
 @exact
 def _empty_rows(rows, blocks, groups):
     """Room for rounded rows: levels, the blocks' totals and scales, and the groups' sums."""
@@ -309,8 +312,8 @@ def _multiply(x, levels, scales, offsets, each, times, bias, out):
     """x · weightᵀ + bias, on this thread."""
     quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
     for row in range(len(x)):
-        _quantize_row(x, row, times, *quantized)
-    _multiply_tiles(0, len(levels), levels, scales, offsets, *quantized, each, bias, out)
+        quantize_row(x, row, times, *quantized)
+    multiply_tiles(0, len(levels), levels, scales, offsets, *quantized, each, bias, out)
 
 
 @exact(parallel=True)
@@ -319,14 +322,14 @@ def _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out,
     quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
     if x.size >= MANY:
         for row in numba.prange(len(x)):
-            _quantize_row(x, np.int64(row), times, *quantized)
+            quantize_row(x, np.int64(row), times, *quantized)
     else:
         for row in range(len(x)):
-            _quantize_row(x, row, times, *quantized)
+            quantize_row(x, row, times, *quantized)
     tiles = len(levels)
     for number in numba.prange(parts):
         first, last = np.int64(number) * tiles // parts, (np.int64(number) + 1) * tiles // parts
-        _multiply_tiles(first, last, levels, scales, offsets, *quantized, each, bias, out)
+        multiply_tiles(first, last, levels, scales, offsets, *quantized, each, bias, out)
 
 
 @exact

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, load, rounded, sum_of_squares
 from orcinus.runtime.cpu_kernels.quantized_rows import quantize_row
 
@@ -63,6 +63,9 @@ def _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, block
             _store(qkv[row, value : value + dim], values[at], value_scales, at)
 
 
+prepare_row = external(_prepare_row)
+
+
 @exact
 def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """Normalise and rotate queries and keys in place; store keys and values.
@@ -72,14 +75,14 @@ def prepare_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, o
     (negative: no slot) and place inside it `[T]`. float32, or bfloat16 as uint16.
     """
     for row in range(len(qkv)):
-        _prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+        prepare_row(row, qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
 
 
 @exact(parallel=True)
 def prepare_many_heads(qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets):
     """`prepare_heads`, on all threads."""
     for row in numba.prange(len(qkv)):
-        _prepare_row(np.int64(row), qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+        prepare_row(np.int64(row), qkv, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
 
 
 prepare_heads, prepare_many_heads = keep_compiled(prepare_heads), keep_compiled(prepare_many_heads)

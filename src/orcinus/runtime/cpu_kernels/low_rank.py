@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import F32, load, rounded
 from orcinus.runtime.cpu_kernels.row_products import TOKENS, add_weighted, dots
 from orcinus.runtime.cpu_kernels.token_products import QUERIES, VECTORS
@@ -64,6 +64,9 @@ def _add_times_b(low, count, numbers, begin, rank, sums, out, first_row, first, 
                 out[first_row + row, column + i] = rounded(before + sums[row, i], out)
 
 
+times_a, add_times_b = external(_times_a), external(_add_times_b)
+
+
 @exact(parallel=True)
 def _add_low_rank(x, out, tasks, firsts, parts, numbers, most_rank):
     inputs = x.shape[1]
@@ -76,8 +79,8 @@ def _add_low_rank(x, out, tasks, firsts, parts, numbers, most_rank):
                 rows[r, i] = load(x[row + r, i])
         for at in range(firsts[adapter], firsts[adapter + 1]):
             rank, first, outputs, a, b = parts[at, 0], parts[at, 1], parts[at, 2], parts[at, 3], parts[at, 4]
-            _times_a(rows, count, numbers, a, rank, low)
-            _add_times_b(low, count, numbers, b, rank, sums, out, row, first, outputs)
+            times_a(rows, count, numbers, a, rank, low)
+            add_times_b(low, count, numbers, b, rank, sums, out, row, first, outputs)
 
 
 _add_low_rank = keep_compiled(_add_low_rank)

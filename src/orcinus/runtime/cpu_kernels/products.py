@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from numba.extending import overload
 
+from orcinus.runtime.compiled import external
 from orcinus.runtime.cpu_kernels.grouped_products import multiply_groups
 from orcinus.runtime.cpu_kernels.panel_product import multiply_panels
 
-KERNELS = {2: multiply_panels, 7: multiply_groups}  # by the number of arrays and numbers that make up a weight and its bias
+KERNELS = {
+    2: external(multiply_panels),
+    7: external(multiply_groups),
+}  # by the number of arrays and numbers that make up a weight and its bias
 
 
 def multiply(x, weight, out):

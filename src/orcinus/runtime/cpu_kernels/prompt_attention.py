@@ -24,7 +24,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.decode_attention import Floats, Words, attention_scalars
 from orcinus.runtime.cpu_kernels.elements import F32, KVArrays, rounded
 from orcinus.runtime.cpu_kernels.factors import copy_factors, copy_values, empty_factors, num_factors, tile_weights
@@ -228,10 +228,13 @@ def _attend_share(share, qkv, kv, tables, tasks, bounds, size, scale, cap, reach
         )  # fmt: skip
 
 
+attend_share = external(_attend_share)
+
+
 @exact(parallel=True)
 def _attend_shares(qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out):
     for share in numba.prange(len(bounds) - 1):
-        _attend_share(np.int64(share), qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out)
+        attend_share(np.int64(share), qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out)
 
 
 @exact
