@@ -1,6 +1,6 @@
 """An engine beyond its capacity, with promises and without.
 
-    python benchmarks/overload.py [--loads 0.5,1,1.5,2,4] [--seconds 120] [--obey 0.5] [--seeds 3]
+    python benchmarks/overload.py [--loads 0.5,1,1.5,2,4] [--seconds 120] [--obey 0.5] [--places 64] [--seeds 3]
 
 A simulated engine on a virtual clock, so that a run is exact and takes seconds. Requests come as a Poisson process; every one
 has the same SLO. The capacity is the throughput of the same requests all at once. A refused request comes again, with the
@@ -165,9 +165,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--model", default="llama-7b")
     parser.add_argument("--policy", default="stall-free:token_budget=512")
+    parser.add_argument("--places", type=int, default=64, help="most requests in one iteration")
     parser.add_argument("--no-door", action="store_true")
     asked = parser.parse_args()
-    config = SimulationConfig(model=asked.model, policy=asked.policy, kv="paged", max_batch_size=64)
+    config = SimulationConfig(model=asked.model, policy=asked.policy, kv="paged", max_batch_size=asked.places)
     slo = SLO({"ttft": asked.ttft, "tbt": asked.tbt})
     most = capacity(config, slo)
     print(f"capacity {most:.2f} requests/s; SLO {dict(slo.bounds)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from orcinus.core.batch import Finished, Token
@@ -174,6 +176,26 @@ def test_a_cold_engine_accepts_as_many_as_run_at_once() -> None:
             world.add(request)
     assert [verdict.accepted for verdict in verdicts] == [True, True, False]
     assert verdicts[2].retry_after == 1
+
+
+def test_a_burst_at_a_cold_engine_is_told_times_that_hold() -> None:
+    world, draw = World(places=4), random.Random(0)
+    coming = [(0.0, world.request(20, draw.randint(5, 50), ttft=1.0), False) for _ in range(60)]
+    obeyed, accepted = 0, 0
+    while coming:
+        at, request, told = min(coming, key=lambda one: (one[0], int(one[1].id)))
+        coming.remove((at, request, told))
+        world.run(at)
+        request.arrival = at
+        verdict = world.ask(request)
+        obeyed, accepted = obeyed + told, accepted + (told and verdict.accepted)
+        if verdict.accepted:
+            world.add(request)
+        else:
+            coming.append((at + verdict.retry_after, request, True))
+    world.run()
+    assert obeyed >= 56, "four find a place at once"
+    assert accepted >= 0.95 * obeyed
 
 
 def test_errors_of_forecasts_widen_the_margin_until_they_are_forgotten() -> None:

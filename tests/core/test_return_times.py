@@ -50,6 +50,8 @@ def test_room_is_held_for_those_who_come() -> None:
     assert 0.4 < times.held(501.0, 502.0) / times.reserve <= 0.51
     assert times.held(500.0, 502.0) < times.held(501.0, 502.0), "the engine has a second until then"
     assert times.held(500.0, 500.5) == 0
+    assert 0.19 < times.held(501.0, 502.0, free=3) / times.reserve <= 0.2, "three of them find a place at once"
+    assert times.held(501.0, 502.0, free=5) == 0
 
 
 def test_clients_who_go_away_cost_no_room_for_long() -> None:

@@ -26,6 +26,7 @@ LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %,
 FEW = 3  # such errors before the first one: they count until 256 promises were made
 FLOOR = 0.1  # of the bound: added to a forecast before errors are compared with it
 FORGOTTEN_S = 60.0  # age of errors that no longer count
+FIRST_S = 0.02  # seconds of an iteration, before any
 AIM = 0.5  # of its bound: the wait that is left to a refused request when it comes again
 UNSURE = {"ttft": 1.0, "tbt": 0.25, "tpot": 0.25, "e2e": 1.0}  # relative errors of forecasts, assumed at first
 COMPLETE = (Finish.STOP, Finish.LENGTH)
@@ -129,14 +130,16 @@ class Promises(Observer):
         assert slo is not None, "only requests with an SLO are asked about"
         key = hash((request.context.client, request.prompt, request.params.max_tokens))
         told = self.returns.take(key, now)
+        if not self.returns.seen:
+            self.returns.guess = self._between_endings(request)
         seen = self._forecaster.forecast(request, now, self._breaks)
         if seen is None:
-            return self._while_cold(request)
+            return self._while_cold(request, slo, key, now, told, book=book)
         found, breaking = seen
         predicted = self._with_margins(found, slo)
         if breaking or not self._fits(slo, found, predicted):
             self.returns.full(now)
-        elif told is not None or self._fits(slo, found, predicted, self._held(slo, now)):
+        elif told is not None or self._fits(slo, found, predicted, self._held(request, slo, now)):
             self.returns.accepted(told)
             self._forecasts[request.id] = found
             return PromiseVerdict(True, predicted)
@@ -144,21 +147,42 @@ class Promises(Observer):
         alone = self._forecaster.alone(request)._asdict()
         if slo.missed(alone):
             return PromiseVerdict(False, alone, never=True)
-        bound = min(slo.bounds.get("ttft", math.inf), slo.bounds.get("e2e", math.inf))
-        late = predicted["ttft"] - (AIM * bound if bound < math.inf else 0.0)
-        return PromiseVerdict(False, predicted, self.returns.book(key, now, late, told, hold=book))
+        return PromiseVerdict(False, predicted, self._book(key, slo, now, predicted["ttft"], told, hold=book))
 
-    def _while_cold(self, request: Request) -> PromiseVerdict:
-        """Before anything is known, as many are accepted as can run at once."""
+    def _book(self, key: int, slo: SLO, now: float, wait: float, told: float | None, *, hold: bool) -> int:
+        """Seconds after which a request should come again that would wait too long now."""
+        bound = min(slo.bounds.get("ttft", math.inf), slo.bounds.get("e2e", math.inf))
+        late = wait - (AIM * bound if bound < math.inf else 0.0)
+        return self.returns.book(key, now, late, told, hold=hold, patience=AIM * bound)
+
+    def _while_cold(
+        self, request: Request, slo: SLO, key: int, now: float, told: float | None, *, book: bool
+    ) -> PromiseVerdict:
+        """Before anything is known, as many are accepted as can run at once; the others come one after the other."""
         scheduler = self.scheduler
         if scheduler.num_running + scheduler.num_waiting < scheduler.limits.max_batch_size:
             self._forecasts[request.id] = None
             return PromiseVerdict(True)
-        return PromiseVerdict(False, retry_after=1)
+        return PromiseVerdict(False, retry_after=self._book(key, slo, now, self.returns.guess, told, hold=book))
 
-    def _held(self, slo: SLO, now: float) -> float:
+    def _between_endings(self, request: Request) -> float:
+        """A guess at the seconds from one ending to the next while all places are taken, by requests like those that run."""
+        scheduler = self.scheduler
+        lengths = [self.lengths.left(0, one.params.max_tokens or 1) for one in (request, *scheduler.running)]
+        iteration = scheduler.step_time.measured or FIRST_S
+        return iteration * sum(lengths) / len(lengths) / scheduler.limits.max_batch_size
+
+    def _held(self, request: Request, slo: SLO, now: float) -> float:
         """Seconds of waiting that are left to those who were told to come."""
-        return self.returns.held(now, now + slo.bounds.get("ttft", slo.bounds.get("e2e", 0.0)))
+        return self.returns.held(now, now + slo.bounds.get("ttft", slo.bounds.get("e2e", 0.0)), self._free_beside(request))
+
+    def _free_beside(self, request: Request) -> int:
+        """How many requests like this one find a place and memory at once, beside it and those that wait."""
+        scheduler, known = self.scheduler, len(request.prompt) + len(request.output)
+        size = known + self.lengths.left(len(request.output), request.params.max_tokens or 1)
+        places = scheduler.limits.max_batch_size - scheduler.num_running
+        fitting = int(scheduler.kv.num_free * scheduler.kv.block_size / size)
+        return max(0, min(places, fitting) - scheduler.num_waiting - 1)
 
     def _fits(self, slo: SLO, found: Forecast, predicted: Mapping[str, float], held: float = 0.0) -> bool:
         """Whether its own promise and those of the others would be kept."""

@@ -9,7 +9,6 @@ from collections import deque
 SOON_S, LATE_S = 0.25, 2.0  # that one may come early (and room is held), or late
 MOST_S = 3600
 HOLD = 0.8  # share of the engine that is promised to those who come again
-GUESS_S = 0.02  # seconds between two endings, before any
 SPREAD = 1 / 16  # weight of the newest observation of who comes back
 BROKEN, KEPT = 1.5, 0.98  # factors of the room that is held, after a broken and a kept promise: balanced at one of 21
 MOST_RESERVE = 8.0
@@ -29,14 +28,20 @@ class ReturnTimes:
         self._keys: dict[float, int] = {}
         self._obedient = 0.5  # share of those who come when they were told to
         self.reserve = 1.5  # factor of the room that is held: grows when a promise is broken
+        self.guess = 0.0  # seconds between two endings, before any was seen
         self._refused = -math.inf  # time of the last refusal
         self._last = -math.inf  # time of the last ending
         self._seconds = self._endings = 0.0  # while saturated: their ratio is the pace; older ones fade
 
     @property
+    def seen(self) -> bool:
+        """Whether the pace was observed."""
+        return self._endings > 0
+
+    @property
     def each(self) -> float:
         """Seconds of the engine that one request takes when it is saturated."""
-        return self._seconds / self._endings if self._endings else GUESS_S
+        return self._seconds / self._endings if self._endings else self.guess
 
     def ended(self, at: float) -> None:
         """A request ended."""
@@ -60,32 +65,35 @@ class ReturnTimes:
         if told is not None:
             self.reserve = max(1.0, self.reserve * KEPT)
 
-    def held(self, now: float, until: float) -> float:
+    def held(self, now: float, until: float, free: int = 0) -> float:
         """Seconds that a request must leave to others who were told to come until then.
 
-        It is the longest queue of theirs: the engine serves them while they come.
+        It is the longest queue of theirs: the engine serves them while they come. The first of them find `free` places, where
+        they need not wait.
         """
         self._forget(now)
         each = self.each * self._obedient * self.reserve
         first, last = bisect.bisect(self._due, now - SOON_S), bisect.bisect(self._due, until)
-        queues = (place * each - max(0.0, due - now) for place, due in enumerate(self._due[first:last], 1))
+        queues = (place * each - max(0.0, due - now) for place, due in enumerate(self._due[first:last], 1 - free))
         return max(0.0, *queues) if last > first else 0.0
 
     def full(self, now: float) -> None:
         """A request was refused although no room was held: the engine is saturated."""
         self._refused = now
 
-    def book(self, key: int, now: float, late: float, told: float | None, *, hold: bool) -> int:
+    def book(self, key: int, now: float, late: float, told: float | None, *, hold: bool, patience: float = math.inf) -> int:
         """Whole seconds after which a refused request should come again.
 
-        It would be `late` seconds too late now.
+        It would be `late` seconds too late now. `patience` are the seconds that it can wait when it comes: those who are told
+        the same time wait for each other.
         """
         if told is not None:
             self.reserve = min(MOST_RESERVE, self.reserve * BROKEN)
         wait = max(1, math.ceil(late))
         spacing = self.each * self.reserve * max(self._obedient, 0.1) / HOLD  # seconds between two promises
         window = max(1.0, spacing)
-        while wait < MOST_S and self._booked(now + wait, window) >= max(1.0, window / spacing):
+        most, together = max(1.0, window / spacing), max(1.0, patience / self.each) if self.each else math.inf
+        while wait < MOST_S and (self._booked(now + wait, window) >= most or self._booked(now + wait, 2 * SOON_S) >= together):
             wait += 1
         if hold:
             self._add(key, now + wait)
