@@ -3,10 +3,12 @@
     python benchmarks/overload_server.py [--loads 0.5,1,1.5,2,4] [--seconds 30] [-- options of `orcinus serve`]
     python benchmarks/overload_server.py --url http://127.0.0.1:8000 [--model NAME]
 
-Starts `orcinus serve` on the bundled model by itself; with `--url` it measures a server that runs, such as vLLM's or
-llama.cpp's. The capacity is the throughput of 200 requests at once. Requests then come as a Poisson process at multiples of it,
-each with the SLO, which servers that keep no promises ignore; refused ones do not come again. Goodput counts requests within
-the SLO.
+Starts `orcinus serve` on the bundled model by itself; with `--url` it waits for a server that runs, such as vLLM's or
+llama.cpp's (`benchmarks/peers/serve.py`), and measures that. The capacity is the throughput of 200 requests at once; it is
+measured before and after each load, because a machine that others use changes its speed. Requests then come as a Poisson
+process at multiples of the capacity before, each with the SLO, which servers that keep no promises ignore; refused ones do not
+come again. Goodput counts requests within the SLO, as a share of the mean of both capacities. A first load, at the capacity, is
+for warming up.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
+from contextlib import suppress
+
+import httpx
 
 from orcinus.bench.config import EndpointConfig, LoadConfig
 from orcinus.bench.measure import metrics
@@ -23,6 +29,8 @@ from orcinus.parent import killed_with_this
 SERVE = (sys.executable, "-m", "orcinus", "serve", "--port", "0", "--dtype", "float32", "--max-batch-size", "16")
 WORKLOAD = "uniform:low=16:high=200,uniform:low=16:high=128"
 AT_ONCE = 200  # below the usual limit of a queue
+WARM_UP = 300  # requests with the SLO before the first load: servers with promises learn from as many
+PATIENCE_S = 900  # for a server to start
 
 
 def measured(endpoint: EndpointConfig, arrivals: str, requests: int, model: str | None) -> dict[str, float]:
@@ -33,18 +41,37 @@ def measured(endpoint: EndpointConfig, arrivals: str, requests: int, model: str 
 
 
 def measure(url: str, asked: argparse.Namespace) -> None:
-    """Print the capacity, and a row for each load."""
+    """Print a row for each load."""
     plain = EndpointConfig(url=url, timeout=900, max_delay=10)
     with_slo = EndpointConfig(url=url, timeout=900, max_delay=10, slo=asked.slo)
-    most = measured(plain, "all-at-once", AT_ONCE, asked.model)["request_throughput"]
-    print(f"capacity {most:.2f} requests/s; SLO {asked.slo}")
-    print("| load | goodput / capacity | TTFT p99 | TBT p99 | kept | refused |\n|---|---:|---:|---:|---:|---:|", flush=True)
+
+    def capacity() -> float:
+        return measured(plain, "all-at-once", AT_ONCE, asked.model)["request_throughput"]
+
+    before = capacity()
+    measured(with_slo, f"poisson:rate={before:.4f}", WARM_UP, asked.model)
+    print(f"SLO {asked.slo}\n| load | capacity before, after | goodput / capacity | TTFT p99 | TBT p99 | kept | refused |")
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for load in map(float, asked.loads.split(",")):
-        rate = load * most
+        before = capacity()
+        rate = load * before
         found = measured(with_slo, f"poisson:rate={rate:.4f}", max(20, int(rate * asked.seconds)), asked.model)
-        share, kept = found.get("goodput", 0.0) / most, found.get("promises_kept", float("nan"))
+        after = capacity()
+        share, kept = 2 * found.get("goodput", 0.0) / (before + after), found.get("promises_kept", float("nan"))
         ttft, tbt = found.get("ttft.p99", float("nan")), found.get("tbt.p99", float("nan"))
-        print(f"| {load:g} | {share:.2f} | {ttft:.2f} s | {tbt:.3f} s | {kept:.1%} | {found['refused']:.0%} |", flush=True)
+        row = f"{before:.1f}, {after:.1f} | {share:.2f} | {ttft:.2f} s | {tbt:.3f} s | {kept:.1%} | {found['refused']:.0%}"
+        print(f"| {load:g} | {row} |", flush=True)
+
+
+def wait_for(url: str) -> None:
+    """Wait until the server is healthy. Raises `TimeoutError`."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"{url} was not ready after {PATIENCE_S} s")
 
 
 def main() -> None:
@@ -57,6 +84,7 @@ def main() -> None:
     parser.add_argument("serve", nargs="*", help="options of `orcinus serve`")
     asked = parser.parse_args()
     if asked.url:
+        wait_for(asked.url)
         measure(asked.url, asked)
         return
     server = subprocess.Popen([*SERVE, *asked.serve], stdout=subprocess.PIPE, text=True, preexec_fn=killed_with_this())
