@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import httpx
 
@@ -25,6 +26,7 @@ from orcinus.parent import killed_with_this
 
 SERVE = (sys.executable, "-m", "orcinus", "serve", "--port", "0", "--simulate")
 OPTIONS = ("llama-7b", "--max-batch-size", "8", "--max-queue", "32", "--speed", "4")
+WITH_SLO = ("llama-7b", "--max-batch-size", "8", "--max-queue", "512", "--speed", "4")  # the engine refuses, not the queue
 
 
 SALTS = itertools.count()
@@ -35,6 +37,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.obeyed = self.kept = self.answered = 0
+        self.again = Counter[str]()  # why those who obeyed were refused again
         self.told: list[int] = []
 
 
@@ -51,6 +54,8 @@ async def client(http: httpx.AsyncClient, answers: int, tokens: tuple[int, int],
         told = False
         while (answer := await http.post("/v1/completions", json=body)).status_code == 429:
             tally.obeyed += told
+            if told:
+                tally.again[answer.json()["error"]["code"]] += 1
             told = True
             tally.told.append(int(answer.headers["retry-after"]))
             await asyncio.sleep(tally.told[-1])
@@ -69,6 +74,8 @@ async def run(url: str, clients: int, answers: int, tokens: tuple[int, int], slo
     share = f"{tally.kept / tally.obeyed:.1%}" if tally.obeyed else "none was refused"
     took = time.monotonic() - began
     print(f"{tally.answered} answers in {took:.0f} s; {tally.obeyed} came back when told, of them admitted: {share}")
+    if tally.again:
+        print("refused again: " + ", ".join(f"{number} {code}" for code, number in tally.again.most_common()))
     if tally.told:
         print(f"told to wait {min(tally.told)} to {max(tally.told)} s")
 
@@ -81,7 +88,7 @@ def main() -> None:
     parser.add_argument("--slo", help="objectives of every request, in seconds")
     parser.add_argument("serve", nargs="*", help="the simulated model and options of `orcinus serve`")
     asked = parser.parse_args()
-    command = [*SERVE, *(asked.serve or OPTIONS)]
+    command = [*SERVE, *(asked.serve or (WITH_SLO if asked.slo else OPTIONS))]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=killed_with_this())
     try:
         assert server.stdout is not None

@@ -23,7 +23,7 @@ from orcinus.core.slo import SLO
 
 WINDOW = 256  # promises whose errors are remembered
 LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
-FEW = 3  # such errors before the first one: they count until 256 promises were made
+FEW = 3  # promises after which half of the error that is assumed at first is left
 FLOOR = 0.1  # of the bound: added to a forecast before errors are compared with it
 FORGOTTEN_S = 60.0  # age of errors that no longer count
 FIRST_S = 0.02  # seconds of an iteration, before any
@@ -85,25 +85,36 @@ class PromiseOutcome:
 class _Errors:
     """Errors of the forecasts of one metric, relative to the forecast and a part of its bound.
 
-    Long waits are the less certain ones, and the error of a short wait must not forbid them all.
+    Long waits are the less certain ones, and the error of a short wait must not forbid them all. Of few errors even the largest
+    is exceeded too often: it is extrapolated as if errors had an exponential tail. The largest of n such errors is expected at
+    H(n) times their mean, the n-th harmonic number, and the wanted quantile is at -ln(LATE) times it.
     """
 
     def __init__(self, metric: str) -> None:
         self._seen: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # time, error
-        self._at_first, self._left = [UNSURE[metric]] * FEW, WINDOW
+        self._at_first, self._made = UNSURE[metric], 0
 
     def add(self, at: float, measured: float, predicted: float, bound: float) -> None:
         """Learn from a promise, at a time. All are seconds."""
         self._seen.append((at, (measured - predicted) / (predicted + FLOOR * bound)))
-        self._left = max(0, self._left - 1)
+        self._made += 1
         while self._seen[0][0] < at - FORGOTTEN_S:  # a disturbance of the machine must not narrow the door for long
             self._seen.popleft()
 
     def margin(self, predicted: float, bound: float) -> float:
         """Seconds to add to a forecast: 1 % of all promises then take longer."""
-        errors = [error for _, error in self._seen] + (self._at_first if self._left else [])
-        largest = nlargest(int(LATE * len(errors)) + 1, errors)
-        return max(0.0, largest[-1] if largest else 0.0) * (predicted + FLOOR * bound)
+        count = len(self._seen)
+        late = nlargest(int(LATE * count) + 1, (error for _, error in self._seen))
+        found = late[-1] if late else 0.0
+        if 0 < count < 1 / LATE:
+            found *= max(1.0, -math.log(LATE) / _harmonic(count))
+        unsure = self._at_first * FEW / (FEW + self._made) if self._made < WINDOW else 0.0
+        return max(0.0, found, unsure) * (predicted + FLOOR * bound)
+
+
+def _harmonic(count: int) -> float:
+    """The sum of 1/k for k up to a count above 0, nearly."""
+    return math.log(count) + 0.5772 + 0.5 / count
 
 
 class Promises(Observer):

@@ -6,7 +6,7 @@ import bisect
 import math
 from collections import deque
 
-SOON_S, LATE_S = 0.25, 2.0  # that one may come early (and room is held), or late
+SOON_S, LATE_S = 0.25, 10.0  # that one may come early (and room is held), or late, as over a slow network
 MOST_S = 3600
 HOLD = 0.8  # share of the engine that is promised to those who come again
 SPREAD = 1 / 16  # weight of the newest observation of who comes back
