@@ -23,11 +23,13 @@ import numpy as np
 from fit_costs import COLUMNS, bytes_moved, data_folder, median_of, rows_of, widths
 
 from orcinus.cost.cluster import Cluster
-from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
+from orcinus.cost.collectives import StageSend, all_reduce_seconds, send_recv_seconds
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import DEVICES, DeviceSpec, Network, find_network
+from orcinus.cost.devices import DEVICES, DeviceSpec
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
-from orcinus.cost.provenance import provenance_of
+from orcinus.cost.network_file import find_network
+from orcinus.cost.networks import Network
+from orcinus.cost.provenance import provenance_of, provenance_of_sends, provenance_of_sums
 from orcinus.errors import ConfigError
 from orcinus.papers.simulated.experiment import Scope
 
@@ -165,10 +167,10 @@ def collectives(
 
 def constants_between(network: Network, collective: str, workers: int, nodes: int) -> str:
     """Where the constants of a collective come from."""
-    inside = network.find(collective, workers, nodes) is not None  # type: ignore[arg-type]
-    if not inside:
-        return "derived from the data sheet"
-    return "measured" if network.profile == network.name else f"borrowed from {network.profile}"
+    send = StageSend(1, across=nodes > 1)
+    sums = collective == "all_reduce"
+    found = provenance_of_sums(network, workers, nodes) if sums else provenance_of_sends(network, send)
+    return f"{found.basis} {found.source}"
 
 
 # ---- papers ----

@@ -2,13 +2,12 @@
 
     python benchmarks/fit_costs.py [--data ../shared/data] [--check]
 
-Writes src/orcinus/cost/constants/*.json; with --check it only prints the residuals of the constants that are there.
-Sources: the profiles of an A100-80GB, an A40, an H100 and of DGX A100 nodes that Vidur (Agrawal et al., MLSys 2024)
+Writes linear.json and elementwise.json in src/orcinus/cost/constants; with --check it only prints the residuals of the
+constants that are there. Sources: the profiles of an A100-80GB, an A40 and an H100 that Vidur (Agrawal et al., MLSys 2024)
 publishes, in ms, and figure 7 of SARATHI (arXiv 2308.16369) for the A6000. Products and operators of the A100 are fitted
 to Llama-2-7B alone and checked on CodeLlama-34B; those of the A40 and the H100 are fitted to Llama-2-7B over 1 and 4
 devices and checked on 2 and 8, since no other model was measured there. The formulas are those of orcinus.cost: only
-their constants are searched, by Nelder and Mead's simplex for products and operators, by reweighted least squares for
-collectives.
+their constants are searched, by Nelder and Mead's simplex.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from orcinus.cost.devices import DEVICES, DeviceSpec, Efficiency, ElementwiseKernel, Measured, Regime
+from orcinus.cost.devices import DEVICES, DeviceSpec, Efficiency, ElementwiseKernel
 from orcinus.cost.linear import linear_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -39,9 +38,7 @@ COLUMNS = {  # of the profile, for each operator of the cost model
     "add": ("add",),
     "embedding": ("emb",),
 }
-GOOD_ENOUGH = 0.125  # a collective gets regimes until the 90th percentile of its errors is below this
-GRID, SHORTEST = 40, 12  # where regimes may end, and the least number of points in one
-A100, A6000, NVLINK = "a100-80g", "a6000", 300e9
+A100, A6000 = "a100-80g", "a6000"
 DEGREES = (1, 2, 4, 8)  # of tensor parallelism, in every profile
 
 
@@ -258,96 +255,6 @@ def fit_operator(device: DeviceSpec, measured: list[Point]) -> dict[str, float]:
     return asdict(ElementwiseKernel(*simplex(badness, [3e-6, 0.5], steps=60)))
 
 
-# ---- collectives ----
-
-
-def measured_collective(folder: Path, collective: str) -> dict[tuple[int, int], Any]:
-    """By workers and nodes: sizes in bytes, and seconds. The profile's `size` counts bytes: as 16-bit elements, two devices
-    would exchange 460 GB/s over links of 300."""
-    found: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
-    for row in rows_of(folder / f"network/a100_dgx_{collective}.csv"):
-        workers = int(row["num_workers"])
-        found[workers, workers // int(row["devices_per_node"])][int(row["size"])] = median_of(row, collective)
-    return {key: np.array(sorted(times.items())).T for key, times in sorted(found.items())}
-
-
-def line(sizes: Any, times: Any) -> tuple[float, float]:
-    """Latency and rate with small relative errors, by reweighted least squares."""
-    weights = 1 / times
-    for _ in range(20):
-        columns = np.stack([np.ones_like(sizes), sizes], axis=1) * weights[:, None]
-        (latency, slope), *_ = np.linalg.lstsq(columns, times * weights, rcond=None)
-        off = np.abs((latency + slope * sizes) / times - 1)
-        weights = 1 / times / np.sqrt(np.maximum(off, 1e-3))
-    return float(f"{max(latency, 0.0):.4g}"), float(f"{1 / max(slope, 1e-15):.4g}")
-
-
-def predicted(regimes: Sequence[Regime], sizes: Any) -> list[float]:
-    measured = Measured("all_reduce", 2, 1, tuple(regimes))
-    return [measured.seconds(size) for size in sizes]
-
-
-def fit_regimes(sizes: Any, times: Any) -> list[Regime]:
-    """The fewest regimes that are good enough, by dynamic programming."""
-    ends = np.unique(np.round(np.concatenate([np.linspace(0, len(sizes), GRID), np.linspace(0, len(sizes) * 0.15, 12)])))
-    spans: dict[tuple[int, int], tuple[float, Regime]] = {}
-    for end in map(int, ends):
-        for begin in (int(other) for other in ends if other + SHORTEST <= end):
-            part, taken = sizes[begin:end], times[begin:end]
-            regime = Regime(float(part[-1]), *line(part, taken))
-            spans[begin, end] = float(np.abs(predicted([regime], part) / taken - 1).sum()), regime
-    best: dict[int, tuple[float, list[Regime]]] = {0: (0.0, [])}
-    for _ in range(6):
-        longer: dict[int, tuple[float, list[Regime]]] = {}
-        for (begin, end), (off, regime) in spans.items():
-            if begin in best and best[begin][0] + off < longer.get(end, (math.inf,))[0]:
-                longer[end] = (best[begin][0] + off, [*best[begin][1], regime])
-        best = longer
-        regimes = best[len(sizes)][1]
-        if np.percentile(np.abs(predicted(regimes, sizes) / times - 1), 90) <= GOOD_ENOUGH:
-            break
-    return regimes
-
-
-def fit_share(groups: dict[tuple[int, int], Any], traffic: Callable[[int], float]) -> dict[str, float]:
-    """The latency within a node, and the reached fraction of NVLink 3's 300 GB/s.
-
-    `traffic` is how often each device of so many sends the whole message.
-    """
-    inside = [(traffic(workers) * sizes, times) for (workers, nodes), (sizes, times) in groups.items() if nodes == 1]
-    sent, times = (np.concatenate(columns) for columns in zip(*inside, strict=True))
-    latency, _ = line(sent, times)
-    rates = np.concatenate(
-        [part / (taken - latency) for part, taken in ((p[len(p) // 2 :], t[len(t) // 2 :]) for p, t in inside)]
-    )
-    return {"latency": latency, "fraction": round(float(np.median(rates)) / NVLINK, 4)}
-
-
-def fit_network(folder: Path) -> dict[str, Any]:
-    groups = {name: measured_collective(folder, name) for name in ("all_reduce", "send_recv")}
-    shares = {
-        "all_reduce": fit_share(groups["all_reduce"], lambda workers: 2 * (workers - 1) / workers),
-        "send_recv": fit_share(groups["send_recv"], lambda workers: 1.0),
-    }
-    fitted = [
-        {"collective": name, "workers": workers, "nodes": nodes, "regimes": [asdict(each) for each in fit_regimes(*points)]}
-        for name, by_size in groups.items()
-        for (workers, nodes), points in by_size.items()
-    ]
-    return {"shares": shares, "a100-dgx": fitted}
-
-
-def network_residuals(folder: Path, constants: dict[str, Any]) -> dict[str, list[float]]:
-    """Errors of every collective by the workers and nodes it was measured among."""
-    found = {}
-    for each in constants["a100-dgx"]:
-        sizes, times = measured_collective(folder, each["collective"])[each["workers"], each["nodes"]]
-        regimes = [Regime(**regime) for regime in each["regimes"]]
-        name = f"{each['collective']}, {each['workers']} workers on {each['nodes']} nodes"
-        found[name] = errors(zip(times, predicted(regimes, sizes), strict=True))
-    return found
-
-
 # ---- files ----
 
 
@@ -401,17 +308,9 @@ def elementwise_file(folder: Path, found: dict[str, Any] | None = None) -> dict[
     return {"fitted_on": fitted_on, "operators": found, "residuals": residuals}
 
 
-def network_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
-    found = found or fit_network(folder)
-    constants = {name: found[name] for name in ("shares", "a100-dgx")}
-    residuals = {"a100-dgx": {name: {"all": each} for name, each in network_residuals(folder, constants).items()}}
-    return {"fitted_on": "a100_dgx_all_reduce, a100_dgx_send_recv", **constants, "residuals": residuals}
-
-
 FILES: dict[str, tuple[Callable[..., dict[str, Any]], str | None]] = {  # and where the constants stand that are checked
     "linear": (linear_file, "efficiency"),
     "elementwise": (elementwise_file, "operators"),
-    "network": (network_file, None),
 }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from orcinus.cost.architecture import Parallel, find_architecture
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import find_network
+from orcinus.cost.network_file import find_network
 from orcinus.cost.software import Software
 from orcinus.cost.transformer import TransformerCost
 from orcinus.cost.work import IterationWork

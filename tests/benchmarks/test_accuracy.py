@@ -13,8 +13,8 @@ from fit_costs import COLUMNS, LINEARS, bytes_moved, widths
 
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import find_network
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
+from orcinus.cost.network_file import find_network
 from orcinus.errors import ConfigError
 
 SIZES = {"n_head": 8, "n_kv_head": 8, "n_embd": 512, "n_expanded_embd": 1024, "use_gated_mlp": "True"}

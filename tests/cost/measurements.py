@@ -1,9 +1,10 @@
-"""The published measurements, if they are on this machine, and the script that fits the cost model to them."""
+"""The published measurements, if they are on this machine, and the scripts that fit the cost model to them."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,17 +13,21 @@ import pytest
 
 from orcinus.cost.constants import read
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/fit_costs.py"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
 @functools.cache
-def script() -> ModuleType:
-    """benchmarks/fit_costs.py as a module."""
-    spec = importlib.util.spec_from_file_location("fit_costs", SCRIPT)
+def script(name: str = "fit_costs") -> ModuleType:
+    """A script of benchmarks/ as a module; it may import the others."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPTS))
     return module
 
 

@@ -1,4 +1,4 @@
-"""The tables of devices and networks: consistent with themselves, and helpful about names that are not in them."""
+"""The table of devices: consistent with itself, and helpful about names that are not in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import DEVICES, NETWORKS, DeviceSpec, find_network
+from orcinus.cost.devices import DEVICES, DeviceSpec
 from orcinus.errors import ConfigError
 
 A100 = find_device("a100-80g")
@@ -26,16 +26,9 @@ def test_devices_are_found_whatever_the_case(name: str) -> None:
     assert DEVICES[name].name == name
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_are_found(name: str) -> None:
-    assert find_network(name).name == name
-
-
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="unknown device 'tpu': choose one of a100-40g, a100-80g, "):
         find_device("tpu")
-    with pytest.raises(ConfigError, match="unknown network 'token-ring': choose one of a100-dgx, "):
-        find_network("token-ring")
 
 
 @pytest.mark.parametrize("change", [{"flops": 1.1}, {"bandwidth": 0.0}, {"tile_seconds": -1e-9}])
@@ -47,13 +40,10 @@ def test_efficiencies_that_no_device_has_are_refused(change: dict[str, float]) -
 def test_rates_that_are_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be positive"):
         replace(A100, sms=0)
-    with pytest.raises(ConfigError, match="must be positive"):
-        replace(find_network("pcie"), cards=0)
 
 
 def test_rows_are_values() -> None:
     assert replace(A100) == A100
     assert hash(replace(A100)) == hash(A100)
-    assert hash(find_network("a100-dgx")) == hash(replace(find_network("a100-dgx")))
     with pytest.raises(FrozenInstanceError):
         A100.sms = 1  # type: ignore[misc]

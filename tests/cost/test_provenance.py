@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from orcinus.cost.architecture import Parallel
 from orcinus.cost.cluster import find_cluster
-from orcinus.cost.devices import DEVICES, NETWORKS, USUAL_NETWORKS
+from orcinus.cost.devices import DEVICES
+from orcinus.cost.networks import NETWORKS, USUAL_NETWORKS
 from orcinus.cost.provenance import WEAK, OperatorProvenance, format_provenance, provenance_of
 from orcinus.cost.software import known_software
 
@@ -62,11 +66,14 @@ def test_software_is_borrowed_off_the_device_on_which_it_was_fitted(software: st
         ("a100-dgx", 1, 1, None, None),
         ("a100-dgx", 8, 1, "measured", None),
         ("a100-dgx", 8, 2, "measured", "measured"),
-        ("a100-nd96asr", 8, 2, "borrowed", "derived"),
-        ("a100-nc96ads", 2, 1, "borrowed", None),
-        ("a100-nc96ads", 4, 1, "derived", None),
-        ("h100-dgx", 4, 2, "borrowed", "borrowed"),
-        ("pcie", 2, 2, "derived", "derived"),
+        ("a100-nd96asr", 8, 2, "borrowed", "borrowed"),
+        ("a100-nc96ads", 2, 1, "measured", None),
+        ("a100-nc96ads", 4, 2, "measured", "measured"),
+        ("a100-nc96ads", 8, 1, "derived", None),
+        ("h100-dgx", 4, 2, "measured", "measured"),
+        ("h100-dgx", 16, 1, "borrowed", None),
+        ("a100-dgx", 6, 1, "fitted", None),
+        ("pcie", 2, 2, "borrowed", "derived"),
     ],
 )
 def test_what_a_network_takes_is_its_own_a_scaled_one_or_a_data_sheets(
@@ -88,5 +95,26 @@ def test_one_line_says_what_follows() -> None:
     assert set(WEAK) == {"borrowed", "derived", "assumed"}
 
 
-def test_every_network_says_whose_profile_it_has() -> None:
-    assert {network.profile for network in NETWORKS.values()} <= NETWORKS.keys()
+def test_every_measurement_says_on_which_network_it_was_made() -> None:
+    assert {each.network for network in NETWORKS.values() for each in network.measured} <= NETWORKS.keys()
+
+
+def test_a_network_of_ones_own_says_what_it_gives_and_what_it_borrows(tmp_path: Path) -> None:
+    file = tmp_path / "rack.json"
+    mine = {"hop": 2e-5, "share": 0.5}
+    between = {"link": "ethernet", "rate": 25e9, "short": mine, "long": mine}
+    measured = [{"collective": "all_reduce", "workers": 2, "nodes": 1, "points": [[1024, 2e-5]]}]
+    content = {
+        "kind": "orcinus network",
+        "version": 1,
+        "like": "pcie",
+        "node_size": 2,
+        "between": between,
+        "measured": measured,
+    }
+    file.write_text(json.dumps(content))
+    assert found("a10", str(file), "default", 2)["sums over devices"].basis == "measured"
+    assert found("a10", str(file), "default", 4)["sums over devices"] == OperatorProvenance(
+        "sums over devices", "given", "in rack (ethernet)"
+    )
+    assert found("a10", str(file), "default", 2, 2)["hand-over between stages"].basis == "borrowed"

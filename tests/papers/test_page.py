@@ -15,7 +15,7 @@ from orcinus.papers.simulated.experiment import Experiment, Scope
 from orcinus.plots.figures import Curve, Figure, Panel, draw_figure
 from tests.commands import orcinus
 
-TABLE = [1, 2, 3, 4, 5, 6, 7, 9, 10, 13, 14, 15, 16, 17, 18, 20, 21, 23, 24, 25, 26, 27]
+TABLE = [1, 2, 3, 4, 5, 6, 7, 9, 10, 13, 14, 15, 16, 17, 18, 20, 21, 23, 24, 25, 26, 27, 30]
 PANEL = Panel("two", "x", "y", [Curve("ours", [(1, 1.0), (2, 2.0)]), Curve("ours", [(1, 1.1), (2, 2.1)], published=True)])
 
 

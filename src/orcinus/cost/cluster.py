@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from orcinus.cost.architecture import Parallel
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import DeviceSpec, Network, find_network
+from orcinus.cost.devices import DeviceSpec
+from orcinus.cost.network_file import find_network
+from orcinus.cost.networks import Network
 from orcinus.cost.software import Software, find_software
 
 

@@ -1,11 +1,11 @@
-"""Devices, how well software uses them, and the networks between them."""
+"""Devices, and how well software uses them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from orcinus.cost.constants import read
 from orcinus.errors import ConfigError
@@ -130,119 +130,3 @@ DEVICES: dict[str, DeviceSpec] = {
         _device("h200", 143771 * MIB, 989.4e12, 4.8e12, 132, 1.830e9, linear="h100", elementwise="h100"),
     )
 }
-
-
-Collective = Literal["all_reduce", "send_recv"]
-PROFILE = "a100-dgx"  # the one network that was measured
-
-
-@dataclass(frozen=True, slots=True)
-class Regime:
-    """A collective's seconds as latency + size / rate.
-
-    It holds up to `up_to` bytes.
-    """
-
-    up_to: float
-    latency: float
-    rate: float  # bytes of the message a second
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Measured seconds of a collective, as regimes of growing size."""
-
-    collective: Collective
-    workers: int
-    nodes: int
-    regimes: tuple[Regime, ...]
-
-    def seconds(self, size: float) -> float:
-        """Seconds of a message of `size` bytes.
-
-        The last regime holds for everything larger.
-        """
-        regime = next((each for each in self.regimes if size <= each.up_to), self.regimes[-1])
-        return regime.latency + size / regime.rate
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """Links inside and between nodes, in bytes per second one way.
-
-    Raises `ConfigError` for a rate or a number that is not positive.
-    """
-
-    name: str
-    node_size: int  # devices in a node
-    inside: float  # of one device, when more than two of a node take part
-    pair: float  # of one device, when it talks to its own neighbour alone
-    between: float  # of one network card
-    cards: int  # of them in a node
-    measured: tuple[Measured, ...] = ()  # used as they are; missing ones are derived from the rates
-    profile: str = PROFILE  # the network on which they were measured
-
-    def __post_init__(self) -> None:
-        if min(self.node_size, self.inside, self.pair, self.between, self.cards) <= 0:
-            raise ConfigError(f"sizes and rates of the network {self.name!r} must be positive")
-
-    def find(self, collective: Collective, workers: int, nodes: int) -> Measured | None:
-        """The measurement for exactly this many workers and nodes; else None."""
-        wanted = (collective, workers, nodes)
-        return next((each for each in self.measured if (each.collective, each.workers, each.nodes) == wanted), None)
-
-
-def _measured(*, inside: bool = True, pairs: bool = False, between: bool = False, faster: float = 1.0) -> tuple[Measured, ...]:
-    """The DGX A100's measured collectives that hold on other systems too.
-
-    Links that are `faster` times as fast carry that much more, with the same latency.
-    """
-    profile = (
-        Measured(
-            each["collective"],
-            each["workers"],
-            each["nodes"],
-            tuple(Regime(one["up_to"], one["latency"], one["rate"] * faster) for one in each["regimes"]),
-        )
-        for each in read("network")[PROFILE]
-    )
-    return tuple(each for each in profile if (between if each.nodes > 1 else inside or (pairs and each.workers == 2)))
-
-
-# The profile's own nodes are joined by what looks like four cards that carry 62 Gb/s each. NVLink 3 and 4 carry 300 and
-# 450 GB/s each way in an SXM module, a bridge between two PCIe cards 300 GB/s (A100) or 56 GB/s (GA102), PCIe 4.0 x16
-# 31.5 GB/s. Azure ND96asr v4 (Orca section 6.1) has 8 InfiniBand cards of 200 Gb/s, NC96ads v4 (Sarathi-Serve section 5)
-# one Ethernet card of 100 Gb/s.
-NETWORKS: dict[str, Network] = {
-    network.name: network
-    for network in (
-        #       name              node  inside   pair     between  cards
-        Network(PROFILE, 8, 300e9, 300e9, 7.8e9, 4, _measured(between=True)),
-        Network("a100-nd96asr", 8, 300e9, 300e9, 25e9, 8, _measured()),
-        Network("a100-nc96ads", 4, 31.5e9, 300e9, 12.5e9, 1, _measured(inside=False, pairs=True)),
-        Network("a40-bridges", 8, 31.5e9, 56.25e9, 12.5e9, 1),
-        Network("h100-dgx", 8, 450e9, 450e9, 50e9, 8, _measured(faster=450 / 300)),
-        Network("pcie", 8, 31.5e9, 31.5e9, 12.5e9, 1),
-    )
-}
-
-
-USUAL_NETWORKS = {  # of the servers usual for a device; a100-dgx for all others
-    "h100": "h100-dgx",
-    "h200": "h100-dgx",
-    "a40": "a40-bridges",
-    "a6000": "pcie",
-    "a10": "pcie",
-    "l4": "pcie",
-}
-
-
-def find_network(name: str) -> Network:
-    """The network of this name.
-
-    Raises `ConfigError` that lists the names if there is none.
-    """
-    try:
-        return NETWORKS[name.lower()]
-    except KeyError:
-        raise ConfigError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}") from None

@@ -1,4 +1,4 @@
-"""The provenance of a cost model's constants: measured, fitted, given, borrowed or assumed."""
+"""The provenance of a cost model's constants: measured, fitted, given, borrowed, derived or assumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orcinus.cost.cluster import Cluster
-from orcinus.cost.devices import EFFICIENCIES, Collective, DeviceSpec
+from orcinus.cost.collectives import StageSend, link_of_sends, measured_send, sends_between_stages
+from orcinus.cost.devices import EFFICIENCIES, DeviceSpec
+from orcinus.cost.networks import NETWORKS, Measured, Network
 from orcinus.cost.software import known_software
 
 Basis = Literal["measured", "fitted", "given", "borrowed", "derived", "assumed"]  # given: by a file of the user's
@@ -77,16 +79,33 @@ def _of_software(operators: str, device: DeviceSpec, software: str) -> OperatorP
 def _collectives(cluster: Cluster) -> Iterator[OperatorProvenance]:
     parallel, network = cluster.parallel, cluster.network
     if parallel.tp > 1:
-        yield _collective(cluster, "sums over devices", "all_reduce", parallel.tp, -(-parallel.tp // network.node_size))
+        nodes = -(-parallel.tp // network.node_size)
+        yield provenance_of_sums(network, parallel.tp, nodes)
     if parallel.pp > 1:
-        across = parallel.devices > network.node_size
-        yield _collective(cluster, "hand-over between stages", "send_recv", 2, 2 if across else 1)
+        yield from {provenance_of_sends(network, each): None for each in sends_between_stages(parallel, network)}
 
 
-def _collective(cluster: Cluster, operators: str, collective: Collective, workers: int, nodes: int) -> OperatorProvenance:
-    network = cluster.network
-    if network.find(collective, workers, nodes) is None:
-        return OperatorProvenance(operators, "derived", f"from the data sheet of {network.name}")
-    if network.profile == network.name:
-        return OperatorProvenance(operators, "measured", f"on {network.name}")
-    return OperatorProvenance(operators, "borrowed", f"from {network.profile}, for {network.name}")
+def provenance_of_sums(network: Network, workers: int, nodes: int) -> OperatorProvenance:
+    """The provenance of an all-reduce over `workers` devices on `nodes` nodes."""
+    link = network.between if nodes > 1 else network.pair if workers == 2 else network.inside
+    return _of_network("sums over devices", network, network.find("all_reduce", workers, nodes), link.sums_from, link.kind)
+
+
+def provenance_of_sends(network: Network, send: StageSend) -> OperatorProvenance:
+    """The provenance of a send."""
+    link = link_of_sends(network, send.across, send.paired)
+    return _of_network("hand-over between stages", network, measured_send(network, send), link.sends_from, link.kind)
+
+
+def _of_network(operators: str, network: Network, measured: Measured | None, source: str, kind: str) -> OperatorProvenance:
+    """Measured on this network or on another, or computed for a kind of link that was fitted on one, or given."""
+    if measured is not None:
+        own = measured.network == network.name
+        text = f"on {network.name}" if own else f"from {measured.network}, for {network.name}"
+        return OperatorProvenance(operators, "measured" if own else "borrowed", text)
+    if source == network.name:
+        known = source in NETWORKS
+        return OperatorProvenance(operators, "fitted" if known else "given", f"{'on' if known else 'in'} {source} ({kind})")
+    if source in NETWORKS:
+        return OperatorProvenance(operators, "borrowed", f"from {source} ({kind}), for the rates of {network.name}")
+    return OperatorProvenance(operators, "derived", f"for the {kind} of {network.name} from {source}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orcinus.cost.architecture import BYTES, Architecture
 from orcinus.cost.attention import kv_read_bytes, prefill_flops, waves
 from orcinus.cost.cluster import Cluster
-from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
+from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds, sends_between_stages
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
 from orcinus.cost.work import IterationWork
 
@@ -27,6 +27,7 @@ class TransformerCost:
         self.num_stages = cluster.parallel.pp
         self._linears = linears
         self._layers = cluster.parallel.layers(model)
+        self._sends = sends_between_stages(cluster.parallel, cluster.network)
         self._of_tokens: dict[int, float] = {}
         self._of_samples: dict[int, float] = {}
 
@@ -38,9 +39,10 @@ class TransformerCost:
         times[-1] += self._output_seconds(work.samples)
         if self.num_stages > 1:
             handed = work.tokens * self.model.hidden * BYTES // tp
-            across = self.cluster.parallel.devices > self.cluster.network.node_size
-            between = send_recv_seconds(self.cluster.network, handed, tp, across) + software.hand_over
-            times[1:] = [seconds + between for seconds in times[1:]]
+            kinds = {kind: send_recv_seconds(self.cluster.network, handed, *kind) for kind in self._sends}
+            times[1:] = [
+                seconds + kinds[kind] + software.hand_over for seconds, kind in zip(times[1:], self._sends, strict=True)
+            ]
         return times
 
     def layer_seconds(self, tokens: int) -> float:

@@ -52,6 +52,9 @@ FIGURE_12: dict[str, tuple[float, ...]] = {
 # The headline: capacity over vLLM's, as the text divides them.
 OVER_VLLM = {"strict": 2.64, "relaxed": 1.46}
 
+# Figure 13a: ms between tokens of decode-only batches of Falcon-180B, over two nodes.
+TBT_13 = {"TP8": 190.0, "TP4-PP2": 85.0}
+
 # vLLM, figure 13a, ShareGPT at 2 requests per second, OPT-13B on an A100 of 40 GB: requests in a batch, on average. Section
 # 6.1: K/V places there, and how many times the rate of others vLLM sustains.
 BATCHED_13 = {"Orca (Max)": 7.00, "Orca (Pow2)": 9.81, "Orca (Oracle)": 13.62, "vLLM": 30.42}

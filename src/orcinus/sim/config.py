@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orcinus.config import PAPERS, option, take_paper
 from orcinus.cost.device_file import is_device_file, like_of
-from orcinus.cost.devices import USUAL_NETWORKS
+from orcinus.cost.networks import USUAL_NETWORKS
 from orcinus.errors import ConfigError
 from orcinus.workload.lengths import read_as
 from orcinus.workload.workload import usual_arrivals
@@ -37,7 +37,8 @@ class SimulationConfig:
     )
     network: str = option(
         "",
-        "Network between the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx or pcie. "
+        "Network between the devices of a replica: a100-dgx, a100-nd96asr, a100-nc96ads, a40-bridges, h100-dgx, h100-bridges, "
+        "pcie, or a .json file of your own (docs/simulator.md). "
         "Default: the usual one for the device.",
     )
     software: str = option(

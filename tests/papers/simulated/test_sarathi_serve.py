@@ -10,7 +10,7 @@ import pytest
 
 from orcinus.cost.software import find_software, known_software
 from orcinus.papers.published_sarathi_serve import FIGURE_9, FIGURE_10, FIGURE_12, RATIOS_9, TBT_12
-from orcinus.papers.simulated import sarathi_serve
+from orcinus.papers.simulated import sarathi_serve, sarathi_serve_nodes
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.sim.capacity import at_rate
@@ -109,3 +109,9 @@ def test_the_constants_are_sensible_elsewhere() -> None:
     ):
         config = sarathi_serve.SimulationConfig(model=model, tp=tp, pp=pp, device=device, software="vllm", requests=1)
         assert 0.015 < simulate(config).metrics.tbt.percentile(50) < 0.25
+
+
+def test_row_30_has_tensors_over_ethernet_slower_than_a_pipeline_over_it() -> None:
+    found = sarathi_serve_nodes.figure_13a()
+    assert all(each.passed for each in found.comparisons)
+    assert len(found.comparisons) == 3 + len(sarathi_serve_nodes.BATCHES)

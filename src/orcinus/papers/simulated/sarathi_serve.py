@@ -12,7 +12,7 @@ from orcinus.core.slo import SLO
 from orcinus.cost.architecture import Parallel, find_architecture
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.device_file import find_device
-from orcinus.cost.devices import find_network
+from orcinus.cost.network_file import find_network
 from orcinus.cost.software import Software, find_software
 from orcinus.cost.transformer import TransformerCost
 from orcinus.papers.findings import Finding, Number, NumberSource, within
