@@ -26,7 +26,8 @@ def vllm(asked: argparse.Namespace) -> list[str]:
     VLLM.make(print)
     os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
     options = {"--max-num-seqs": asked.max_batch_size, "--max-model-len": CONTEXT, "--dtype": asked.dtype}
-    return [str(VLLM.folder / "bin" / "vllm"), "serve", str(MODEL), *_words(options | _place(asked))]
+    module = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a package of the name vllm, and this one is vllm-cpu
+    return [str(VLLM.python), "-m", module, *_words({"--model": MODEL} | options | _place(asked))]
 
 
 def llama_cpp(asked: argparse.Namespace) -> list[str]:
