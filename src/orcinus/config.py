@@ -154,7 +154,7 @@ class EngineConfig:
         "token_budget=512, the paper's for GPUs; the default is what suits CPUs.",
     )
     order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair, with options after a colon.")
-    kv: str = option("prefix-cache", "K/V manager: max-length, reservation, paged or prefix-cache.")
+    kv: str = option("prefix-cache", "K/V manager: max-length, reservation, buddy, paged or prefix-cache.")
     paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
     max_batch_size: int = option(8, "Most requests in one iteration.")
     max_batch_tokens: int | None = option(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.core.kv import KV_MANAGERS, MaxLength, Paged, Reservation
+from orcinus.core.kv import KV_MANAGERS, Buddy, MaxLength, Paged, Reservation
 from orcinus.core.request import Request
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
@@ -45,6 +45,48 @@ def test_orca_max_of_the_vllm_paper_holds_seven_requests() -> None:
         kv.admit(one)
         admitted += 1
     assert admitted == 7
+
+
+def test_a_buddy_allocator_halves_and_joins_contiguous_pieces() -> None:
+    kv = Buddy(num_blocks=12, block_size=4)  # pieces of 8 and 4 blocks
+    assert kv.longest == 32
+    small, large, other = request(9, 1, "small"), request(20, 12, "large"), request(1, 4, "other")
+    kv.admit(small)
+    assert kv.blocks(small) == ((8, 9, 10, 11),), "three blocks are rounded up to four, in the smallest piece that fits"
+    kv.admit(other)
+    assert kv.blocks(other) == ((0, 1),), "eight blocks are halved twice"
+    assert kv.num_free == 6
+    assert not kv.can_admit(large), "six blocks are free, but in pieces of two and four"
+    assert not kv.can_admit(request(16, 4, "five")), "five blocks need a piece of eight"
+    kv.release(other)
+    kv.release(other)  # without effect
+    assert kv.can_admit(large)
+    kv.admit(large)
+    assert kv.blocks(large) == (tuple(range(8)),), "the halves joined again"
+    assert kv.grow(large, 32)
+    kv.release(small)
+    kv.release(large)
+    assert kv.num_free == 12
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=30), st.integers(8, 40))
+def test_buddies_join_again_in_any_order(sizes: list[tuple[int, int]], blocks: int) -> None:
+    kv, fresh = Buddy(blocks, 4), Buddy(blocks, 4)
+    held = []
+    for index, (prompt, output) in enumerate(sizes):
+        one = request(prompt, output, f"r{index}")
+        if kv.can_admit(one):
+            kv.admit(one)
+            (table,) = kv.blocks(one)
+            assert len(table) & (len(table) - 1) == 0
+            assert table[0] % len(table) == 0
+            assert len(table) * 4 >= prompt + output
+            held.append(one)
+        elif held:
+            kv.release(held.pop(prompt % len(held)))
+    for one in held:
+        kv.release(one)
+    assert kv._pieces == fresh._pieces
 
 
 def test_paged_takes_known_tokens_then_block_by_block() -> None:
@@ -99,8 +141,8 @@ def test_a_manager_has_statistics_if_it_can_find_prefixes(name: str) -> None:
     assert (hits > 0) == (kv.stats is not None)
 
 
-@given(st.sampled_from([Reservation, Paged]), st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=20))
-def test_blocks_belong_to_one_request_each(kind: type[Reservation | Paged], sizes: list[tuple[int, int]]) -> None:
+@given(st.sampled_from([Reservation, Paged, Buddy]), st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=20))
+def test_blocks_belong_to_one_request_each(kind: type[Reservation | Paged | Buddy], sizes: list[tuple[int, int]]) -> None:
     kv = kind(12, 4)
     admitted = []
     for index, (prompt, output) in enumerate(sizes):

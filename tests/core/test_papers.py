@@ -11,7 +11,7 @@ import pytest
 
 from orcinus.core.batch import Batch
 from orcinus.core.kv import Reservation
-from orcinus.core.policies import FasterTransformer, PrefillFirst, RequestLevel, Sarathi, StallFree
+from orcinus.core.policies import ChunkedOnly, FasterTransformer, PrefillFirst, RequestLevel, Sarathi, StallFree
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
 from tests.examples import fewer
@@ -154,20 +154,39 @@ def stall_free(tau: int) -> Select:
     """Sarathi-Serve, Algorithm 3."""
 
     def select(machine: Machine) -> Planned:
-        batch = [(r, 1) for r in machine.free_to_run if r.prompt_left == 0]
-        n = len(batch)
-        for r in [r for r in machine.free_to_run if r.prompt_left]:
-            c = min(r.prompt_left, tau - n)
-            if c > 0:
-                batch.append((r, c))
-                n += c
-        for r in machine.queue:
-            if n >= tau or len(machine.free_to_run) >= machine.max_bs or not machine.fits(r):
-                break
-            c = min(len(r.prompt), tau - n)
-            machine.admit(r)
+        decodes = [(r, 1) for r in machine.free_to_run if r.prompt_left == 0]
+        return decodes + chunks(machine, tau, len(decodes))
+
+    return select
+
+
+def chunks(machine: Machine, tau: int, n: int) -> Planned:
+    """Sarathi-Serve, Algorithm 3, lines 9 to 20: chunks of prompts, up to tau tokens with the n that there are."""
+    batch: Planned = []
+    for r in [r for r in machine.free_to_run if r.prompt_left]:
+        c = min(r.prompt_left, tau - n)
+        if c > 0:
             batch.append((r, c))
             n += c
+    for r in machine.queue:
+        if n >= tau or len(machine.free_to_run) >= machine.max_bs or not machine.fits(r):
+            break
+        c = min(len(r.prompt), tau - n)
+        machine.admit(r)
+        batch.append((r, c))
+        n += c
+    return batch
+
+
+def chunked_only(tau: int) -> Select:
+    """Sarathi-Serve, section 5.4.2 and the artefact's simple chunking: iterations of chunks and of decodes take turns."""
+    launched = 0
+
+    def select(machine: Machine) -> Planned:
+        nonlocal launched
+        decodes = [(r, 1) for r in machine.free_to_run if r.prompt_left == 0]
+        batch = decodes if decodes and launched % 2 else chunks(machine, tau, 0) or decodes
+        launched += bool(batch)
         return batch
 
     return select
@@ -179,6 +198,7 @@ PAIRS: dict[str, Callable[[random.Random], tuple[Policy, Select]]] = {
     "sarathi": lambda rng: (Sarathi(size := rng.randint(1, 30)), sarathi(size)),
     "stall-free": lambda rng: (StallFree(tau := rng.randint(1, 30)), stall_free(tau)),
     "fastertransformer": lambda rng: (FasterTransformer(), fastertransformer),
+    "chunked-only": lambda rng: (ChunkedOnly(tau := rng.randint(1, 30)), chunked_only(tau)),
 }
 
 
@@ -248,9 +268,10 @@ def test_only_decodes_hold_the_first_prompt_of_a_stall_free_iteration_down(promp
     assert 8 < longest[False] <= 40 if prompt_budget == 40 else longest[False] == 8
 
 
-def test_prefill_first_never_mixes_phases() -> None:
+@pytest.mark.parametrize("policy", [PrefillFirst(), ChunkedOnly(8)])
+def test_phases_are_never_mixed(policy: Policy) -> None:
     for seed in range(fewer(30)):
-        world = build_world(PrefillFirst(), "paged", num_blocks=16)
+        world = build_world(policy, "paged", num_blocks=16)
         run(world, random_jobs(random.Random(seed), 25))
         for batch in world.record.batches:
             assert len({len(chunk.tokens) == 1 and not chunk.prefill for chunk in batch.chunks}) == 1

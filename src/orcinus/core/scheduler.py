@@ -140,7 +140,7 @@ class Scheduler:
         places = self.limits.max_batch_size - (0 if getattr(self.policy, "preempts", False) else len(free))
         waiting = self.order.first(min(self.limits.lookahead, 2 * max(0, places)))  # twice: some may not be ready
         busy, fits = len(running) - len(free), self.admission.fits
-        return View(now, free, waiting, len(self.order), busy, self.limits, fits, self.step_time)
+        return View(now, free, waiting, len(self.order), busy, self.limits, fits, self.step_time, self._last_batch)
 
     def _serve(self, grant: Grant, batch: NextBatch) -> None:
         """Add a granted request to the batch, if all limits allow it."""

@@ -43,6 +43,7 @@ class View:
     limits: Limits
     fits: Callable[[Request], bool]  # whether a waiting request would be admitted now
     step_time: StepTime  # predicts the seconds of an iteration
+    number: int = 0  # of batches so far
 
 
 class Grant(NamedTuple):

@@ -57,7 +57,7 @@ class SimulationConfig:
         "token_budget=512, as in Sarathi-Serve; a real engine's default is 128, for CPUs.",
     )
     order: str = option("fcfs", "Order of the queue: fcfs, priority, shortest-first or fair.")
-    kv: str = option("", f"K/V manager: max-length, reservation, paged or prefix-cache. Default: {KV}.")
+    kv: str = option("", f"K/V manager: max-length, reservation, buddy, paged or prefix-cache. Default: {KV}.")
     paper: str | None = option(None, f"Policy and K/V manager of a paper, instead of the two: {', '.join(PAPERS)}.")
     max_batch_size: int | None = option(None, "Most requests in one iteration. Default: 128, or the measured value.")
     max_batch_tokens: int | None = option(None, "Most tokens in one iteration. Default: what the batch size allows.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orcinus.core.policies.chunked_only import ChunkedOnly
 from orcinus.core.policies.fastertransformer import FasterTransformer
 from orcinus.core.policies.latency_target import LatencyTarget
 from orcinus.core.policies.orca import Orca
@@ -19,10 +20,12 @@ POLICIES: dict[str, type[Policy]] = {
     "sarathi": Sarathi,
     "stall-free": StallFree,
     "latency-target": LatencyTarget,
+    "chunked-only": ChunkedOnly,
 }
 
 __all__ = [
     "POLICIES",
+    "ChunkedOnly",
     "FasterTransformer",
     "LatencyTarget",
     "Orca",
