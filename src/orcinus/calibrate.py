@@ -68,18 +68,20 @@ class CalibrationCell:
 def design(limits: Limits, longest: int) -> list[CalibrationCell]:
     """Cells with batches, contexts and prompts of all sizes.
 
-    `longest` is the longest prompt; the contexts of a batch have at most eight times as many tokens together.
+    `longest` is the longest prompt; the contexts of a batch have at most eight times as many tokens together. Prompts are
+    read beside decodes of short contexts and, the longest ones, of longer contexts too, as they are in service.
     """
     most = limits.max_batch_size
     sizes = sorted({most, *(2**power for power in range(most.bit_length()))})
     contexts = {size: min(8 * longest // size, limits.max_model_len - 4 * STEADY) for size in sizes}
     generating = [CalibrationCell(size, share) for size in sizes for share in (SHORT, contexts[size] // 2, contexts[size])]
     reading = [
-        CalibrationCell(decodes, SHORT, 1, length, chunk)
+        CalibrationCell(decodes, context, 1, length, chunk)
         for decodes in sorted({0, most // 2, most - 1})
         for length in (longest // 32, longest // 4, longest)
+        for context in sorted({SHORT, 2 * longest // decodes} if decodes and length == longest else {SHORT})
         for chunk in CHUNKS
-        if chunk <= length <= 32 * chunk
+        if chunk <= length <= 32 * chunk and context <= limits.max_model_len - 4 * STEADY
     ]
     together = [
         CalibrationCell(0, SHORT, n, length, n * length) for n in sizes[1:4] for length in (8, 32, 128) if length <= longest

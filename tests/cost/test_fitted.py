@@ -22,7 +22,7 @@ from orcinus.errors import ConfigError
 from tests.examples import examples
 
 Chunk = tuple[int, int, bool]
-SECONDS = (2e-3, 5e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7)
+SECONDS = (2e-3, 5e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7, 8e-4)
 KNOWN = FittedCost(dict(zip(FEATURES, SECONDS, strict=True)), 1000, FitError(0.0, 0.0))
 
 
@@ -47,6 +47,18 @@ def test_known_costs_are_recovered() -> None:
     assert found.seconds == {name: pytest.approx(seconds, rel=1e-3) for name, seconds in KNOWN.seconds.items()}
     assert found.iterations == 2000
     assert found.error.p90 < 1e-3
+
+
+def test_factors_are_the_last_iterations_over_their_predictions_in_order() -> None:
+    usual = [random.Random(number).uniform(0.97, 1.03) for number in range(1500)]
+    noise = [each * (3.0 if number % 100 < 3 else 1.0) for number, each in enumerate(usual)]
+    samples = [each._replace(seconds=each.seconds * noise[number]) for number, each in enumerate(measured(1500))]
+    found = fit(samples)
+    assert len(found.factors) == 1000
+    shape = [factor / truth for factor, truth in zip(found.factors, noise[-1000:], strict=True)]
+    assert max(shape) / min(shape) < 1.1, "slow iterations are where they were"
+    assert sum(min(factor, 2.0) for factor in found.factors) / 1000 == pytest.approx(1.0, abs=0.02)
+    assert max(found.factors) > 2.5, "outliers stay"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -84,7 +96,12 @@ def test_least_squares_without_negatives_are_optimal(seed: int, rows: int, colum
 def test_what_is_counted() -> None:
     work = work_of_chunks([(9, 1, True), (19, 1, True), (0, 4, False), (10, 2, True)])
     expected = {"iteration": 1, "decoding": 1, "token": 8, "request": 4, "sample": 3, "context": 30, "prompt": 2}
-    assert dict(zip(FEATURES, features(work), strict=True)) == expected | {"pair": 10 + 23, "resumed": 1, "copied": 12}
+    assert dict(zip(FEATURES, features(work), strict=True)) == expected | {
+        "pair": 10 + 23,
+        "resumed": 1,
+        "copied": 12,
+        "beside": 1,
+    }
 
 
 def launch(at: float, *chunks: Chunk) -> dict[str, Any]:
@@ -157,9 +174,9 @@ Edit = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: [], "no calibration of version 1"),
-        (lambda c: c | {"version": 2}, "no calibration of version 1"),
-        (lambda c: c | {"kind": "record"}, "no calibration of version 1"),
+        (lambda c: [], "no calibration of version 2"),
+        (lambda c: c | {"version": 3}, "no calibration of version 2"),
+        (lambda c: c | {"kind": "record"}, "no calibration of version 2"),
         (lambda c: c | {"limits": None}, "is damaged"),
         (lambda c: c | {"limits": c["limits"] | {"max_batch_size": 0}}, "max_batch_size"),
         (lambda c: c | {"num_blocks": 0}, "0 blocks of 16 tokens"),

@@ -57,7 +57,7 @@ def test_a_capacity_over_seeds_is_their_median() -> None:
 
 
 def test_doubts_of_a_calibration_are_repeated(tmp_path: Path) -> None:
-    cost = FittedCost(dict.fromkeys(FEATURES, 1e-5), 200, FitError(0.05, 0.1))
+    cost = FittedCost(dict.fromkeys(FEATURES, 1e-5), 200, FitError(0.05, 0.1), factors=(0.9, 1.0, 1.4))
     named = {"model": "m", "machine": "here", "device": "cpu", "dtype": "float32", "attention": "cpu"}
     memory = {"block_size": 16, "num_blocks": 500}
     measured = Calibration(**named, **memory, limits=Limits(8, 512, 512), cost=cost, doubts=("it was busy",))
@@ -71,6 +71,10 @@ def test_doubts_of_a_calibration_are_repeated(tmp_path: Path) -> None:
         CONFIG, model="", network="", device=str(tmp_path / "here.json"), lengths="uniform:low=8:high=64,fixed:tokens=8"
     )
     outcome = simulate(config)
+    assert simulate(config).metrics.span == outcome.metrics.span, "equal seeds give equal jitter"
+    steady = replace(measured, cost=replace(cost, factors=()))
+    steady.write(tmp_path / "steady.json")
+    assert outcome.metrics.span != simulate(replace(config, device=str(tmp_path / "steady.json"))).metrics.span
     assert doubts(outcome)[0] == "the calibration is in doubt: it was busy"
     assert outcome_record(outcome)["costs"][0]["basis"] == "fitted"
     assert "the calibration is in doubt: it was busy" in find_capacity(config, SLO({"ttft.p99": 0.01}), tolerance=0.5).doubts

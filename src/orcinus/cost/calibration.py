@@ -11,7 +11,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.fitted import FitError, FittedCost
 from orcinus.errors import ConfigError
 
-KIND, VERSION = "orcinus calibration", 1
+KIND, VERSION = "orcinus calibration", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,8 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _read(content: dict[str, Any]) -> Calibration:
-    cost = FittedCost(**content["cost"] | {"error": FitError(**content["cost"]["error"])})
+    fitted = content["cost"]
+    cost = FittedCost(**fitted | {"error": FitError(**fitted["error"]), "factors": tuple(fitted["factors"])})
     doubts = content.get("doubts", [])
     if not isinstance(doubts, list):
         raise TypeError("doubts must be a list")

@@ -30,6 +30,7 @@ FEATURES: Mapping[str, str] = {
     "pair": "two tokens of a prompt, one attending to the other",
     "resumed": "a chunk that does not begin its prompt",
     "copied": "a token that such a chunk attends to",
+    "beside": "decodes beside prompts: they run in the prompts' kernels, not in their own",
 }
 ESSENTIAL = ("token", "request", "context", "pair")  # a record must vary each of these independently of the others
 FEWEST = 100  # iterations
@@ -38,6 +39,7 @@ HELD_OUT = 5  # one iteration in five
 ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
 ROUNDING = 1e-10  # of a gradient, relative to the largest there was
 LATEST = 2.0  # most that an iteration counts in the mean, in multiples of its prediction
+KEPT = 1000  # factors of the last iterations
 
 
 class IterationSample(NamedTuple):
@@ -66,8 +68,11 @@ class FittedCost:
     seconds: Mapping[str, float]  # of every feature
     iterations: int  # number fitted on
     error: FitError
+    factors: tuple[float, ...] = ()  # measured over predicted seconds of the last iterations, in order; 1 on average
 
     def __post_init__(self) -> None:
+        if not all(0 < factor < 1e6 for factor in self.factors):
+            raise ConfigError("factors of iterations are numbers above 0")
         known = set(self.seconds) == set(FEATURES) and all(0 <= value < 60 for value in self.seconds.values())
         if not known or not sum(self.seconds.values()):
             raise ConfigError(f"a fitted cost needs seconds of at least 0 for each of {', '.join(FEATURES)}, and one above 0")
@@ -90,7 +95,8 @@ def features(work: IterationWork) -> list[float]:
             resumed += 1
             copied += start + tokens
     counts = (1, work.decodes > 0, work.tokens, work.requests, work.samples, work.context)
-    return [float(count) for count in (*counts, len(work.prompts), both, resumed, copied)]
+    beside = bool(work.prompts) and work.decodes > 0
+    return [float(count) for count in (*counts, len(work.prompts), both, resumed, copied, beside)]
 
 
 def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
@@ -138,7 +144,18 @@ def fit(iterations: Sequence[IterationSample]) -> FittedCost:
     held = np.arange(len(seconds)) % HELD_OUT == HELD_OUT - 1
     errors = np.abs(matrix[held] @ _solve(matrix[~held], seconds[~held]) / seconds[held] - 1)
     error = FitError(float(np.median(errors)), float(np.percentile(errors, 90)))
-    return FittedCost(dict(zip(FEATURES, _solve(matrix, seconds).tolist(), strict=True)), len(iterations), error)
+    costs = _solve(matrix, seconds)
+    factors = _factors(seconds, matrix @ costs)
+    return FittedCost(dict(zip(FEATURES, costs.tolist(), strict=True)), len(iterations), error, factors)
+
+
+def _factors(seconds: Floats, predicted: Floats) -> tuple[float, ...]:
+    """Measured over predicted seconds of the last iterations, in order.
+
+    Their mean is 1, with each counted as in the mean of the costs.
+    """
+    ratios = (seconds / predicted)[-KEPT:]
+    return tuple((ratios / np.minimum(ratios, LATEST).mean()).round(3).clip(1e-3).tolist())
 
 
 def _solve(matrix: Floats, seconds: Floats) -> Floats:

@@ -14,6 +14,7 @@ from orcinus.core.unserved import Unserved
 from orcinus.cost.work import CostModel, IterationWork, work_of
 from orcinus.observe.distribution import Distribution
 from orcinus.sim.clock import VirtualClock
+from orcinus.sim.jitter import Jitter
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
 END = MADE_UP + 1  # the token that ends an answer before max_tokens
@@ -41,10 +42,15 @@ class SimulatedExecutor:
 
     With `slots` every iteration costs as much as one with that many requests: an engine with a fixed batch size goes on
     computing for finished requests (Orca, section 2 and figure 3), and pads a batch that was never full.
+
+    `jitter` multiplies the times that the cost model predicts; None leaves them as they are.
     """
 
-    def __init__(self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0) -> None:
-        self.cost, self.clock, self.slots = cost, clock, slots
+    def __init__(
+        self, cost: CostModel, clock: VirtualClock, depth: int | None = None, slots: int = 0, jitter: Jitter | None = None
+    ) -> None:
+        self.cost, self.clock, self.slots, self.jitter = cost, clock, slots, jitter
+        self._iterations = 0  # begun, which jitter is drawn by
         self.depth = depth or cost.num_stages
         self.overlap = NO_OVERLAP  # a stage starts a request when the last stage is done with it, as in Orca
         self._prompts: dict[str, int] = {}  # tokens of the prompts of live requests
@@ -80,7 +86,11 @@ class SimulatedExecutor:
     def _pass(self, work: IterationWork, at: float) -> float:
         """Send a batch through all stages; returns when it ends."""
         free = self._free
-        for stage, seconds in enumerate(self.cost.stages(work)):
+        times, jitter = self.cost.stages(work), self.jitter
+        if jitter is not None:
+            times = [seconds * jitter.factor(self._iterations, stage) for stage, seconds in enumerate(times)]
+            self._iterations += 1
+        for stage, seconds in enumerate(times):
             if at > free[stage]:
                 self.bubbles[stage] += at - free[stage]
                 self.newest_bubbles += at - free[stage]
@@ -93,11 +103,14 @@ class SimulatedExecutor:
 
     def _repeat(self, work: IterationWork, at: float, times: int) -> list[float]:
         """Run a batch `times` times on the only stage; returns all ends."""
-        ends, begin = [], at
+        ends, begin, jitter = [], at, self.jitter
         for done in range(times):
             (seconds,) = self.cost.stages(work.repeated(done))
+            if jitter is not None:
+                seconds *= jitter.factor(self._iterations + done)
             at += seconds
             ends.append(at)
+        self._iterations += times
         self.busy[0] += at - begin
         self._free[0] = at
         return ends
@@ -120,8 +133,9 @@ class SimulatedExecutor:
         """End a repeated batch after the iteration that runs now."""
         if self._flights and len(self._flights[-1].ends) > 1:
             ends = self._flights[-1].ends
-            last = ends[-1]
+            last, planned = ends[-1], len(ends)
             del ends[bisect_left(ends, now) + 1 :]
+            self._iterations -= planned - len(ends)
             self.busy[0] -= last - ends[-1]
             self._free[0] = ends[-1]
 

@@ -42,7 +42,9 @@ def build_live(config: LiveConfig, folder: Path, observers: Sequence[Observer] =
     policy, limits = make_policy(config.policy), setup.machine.limits
     kv = KV_MANAGERS[config.kv](setup.machine.num_blocks, setup.machine.block_size, limits)
     slots = fixed_slots(policy, kv, limits)
-    executor = RealTimeExecutor(setup.machine.cost, RealTimeClock(config.speed), generator, config.in_flight, slots)
+    machine, clock = setup.machine, RealTimeClock(config.speed)
+    jitter = machine.jitter(f"seed {config.seed}, replica 0")
+    executor = RealTimeExecutor(machine.cost, clock, generator, config.in_flight, slots, jitter)
     scheduler = Scheduler(policy, kv, limits, make_order(config.order))
     recorders = []
     if config.record is not None:

@@ -16,6 +16,7 @@ from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
 from orcinus.memory.simulated import plan_memory
 from orcinus.sim.config import SimulationConfig
+from orcinus.sim.jitter import Jitter
 
 NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_memory_utilization", "in_flight")
 
@@ -36,11 +37,16 @@ class SimulatedMachine:
     origins: tuple[OperatorProvenance, ...]  # of the costs
     weights: int | None = None  # bytes per device, if known
     doubts: tuple[str, ...] = ()  # why its costs must not be believed
+    factors: tuple[float, ...] = ()  # measured over predicted seconds of consecutive iterations, if it was measured
 
     @property
     def kv_tokens(self) -> int:
         """Tokens whose keys and values one replica holds (Orca's n_slots)."""
         return self.num_blocks * self.block_size
+
+    def jitter(self, seed: str) -> Jitter | None:
+        """How its iterations differ from their predicted times; None if that is unknown."""
+        return Jitter(self.factors, seed) if self.factors else None
 
 
 def find_machine(config: SimulationConfig) -> SimulatedMachine:
@@ -112,6 +118,7 @@ def _measured(config: SimulationConfig, measured: Calibration) -> SimulatedMachi
         num_blocks=config.num_blocks or measured.num_blocks,
         origins=(OperatorProvenance("all operators", "fitted", f"on {cost.iterations} iterations of {measured.machine}"),),
         doubts=measured.doubts,
+        factors=cost.factors,
     )
 
 

@@ -11,6 +11,7 @@ from orcinus.core.executor_state import RequestStates
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import SimulatedExecutor
+from orcinus.sim.jitter import Jitter
 from orcinus.sim.random_answers import AnswerGenerator
 
 MOST_LATE_S = 0.05  # real seconds of lag that the simulation can catch up
@@ -60,9 +61,15 @@ class RealTimeExecutor(SimulatedExecutor):
     clock: RealTimeClock
 
     def __init__(
-        self, cost: CostModel, clock: RealTimeClock, generator: AnswerGenerator, depth: int | None = None, slots: int = 0
+        self,
+        cost: CostModel,
+        clock: RealTimeClock,
+        generator: AnswerGenerator,
+        depth: int | None = None,
+        slots: int = 0,
+        jitter: Jitter | None = None,
     ) -> None:
-        super().__init__(cost, clock, depth, slots)
+        super().__init__(cost, clock, depth, slots, jitter)
         self.generator = generator
         self.requests = RequestStates()
         self._written: deque[tuple[Batch, BatchResult]] = deque()

@@ -16,6 +16,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import END, SimulatedExecutor
+from orcinus.sim.jitter import Jitter
 from orcinus.sim.repeats import MADE_UP, RepeatingScheduler
 from orcinus.workload.arrival import Arrival
 
@@ -50,11 +51,12 @@ class Replica:
         depth: int | None = None,
         observers: Sequence[Observer] = (),
         repeat: bool = True,
+        jitter: Jitter | None = None,
     ) -> None:
         self.index, self.clock = index, clock
         chosen = make_policy(policy)
         self.kv = KV_MANAGERS[kv](num_blocks, block_size, limits)
-        self.executor = SimulatedExecutor(cost, clock, depth, fixed_slots(chosen, self.kv, limits))
+        self.executor = SimulatedExecutor(cost, clock, depth, fixed_slots(chosen, self.kv, limits), jitter)
         alone = self.executor.depth == cost.num_stages == 1
         kind = RepeatingScheduler if alone and repeat else Scheduler
         self.scheduler = kind(chosen, self.kv, limits, make_order(order))

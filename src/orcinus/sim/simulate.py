@@ -147,6 +147,7 @@ def make_replica(
         depth=config.in_flight,
         observers=observers,
         repeat=repeat,
+        jitter=machine.jitter(f"seed {config.seed}, replica {index}"),
     )
 
 

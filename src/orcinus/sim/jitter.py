@@ -1,0 +1,31 @@
+"""Jitter: iterations take more or less than their predicted time, as measured ones did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+BLOCK = 32  # iterations; slow spells of measured ones are shorter (docs/log.md)
+
+
+class Jitter:
+    """Factors of iteration times, drawn from measured ones in blocks.
+
+    Slow iterations come in spells (another program, cold caches), and spells make queues. So blocks of consecutive measured
+    factors are drawn, each from a random place: the circular block bootstrap (Politis and Romano, 1992). A factor depends on
+    nothing but the seed, the stage and the iteration's number, so it is the same whether iterations are decided one by one or
+    several at once.
+    """
+
+    def __init__(self, factors: Sequence[float], seed: str) -> None:
+        self._factors, self._seed = factors, seed
+        self._block = (-1, -1)  # the stage and number of the block that was drawn last
+        self._start = 0  # its place in the factors
+
+    def factor(self, iteration: int, stage: int = 0) -> float:
+        """Measured over predicted seconds of an iteration, by its number from 0."""
+        number, place = divmod(iteration, BLOCK)
+        if (stage, number) != self._block:
+            self._block = (stage, number)
+            self._start = Random(f"{self._seed}, stage {stage}, block {number}").randrange(len(self._factors))
+        return self._factors[(self._start + place) % len(self._factors)]
