@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orcinus.errors import ConfigError
-from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, within
+from orcinus.observe.interval import Interval
+from orcinus.papers.findings import Comparison, Finding, Number, NumberSource, Ordering, over_seeds, within
 from orcinus.papers.page import page, tally
 from orcinus.papers.simulated import BESIDES, ROWS, choose
 from orcinus.papers.simulated.experiment import Experiment, Scope
@@ -55,7 +57,7 @@ def test_misses_and_skipped_rows_stay_visible() -> None:
         row(3, skipped="No data."),
     ]
     text = page(rows)
-    assert "1 of 2 experiments pass. 1 skipped." in text
+    assert "1 of 3 experiments pass. 1 skipped." in text
     assert "| a | 100 | 101 | +1.0% | pass |" in text
     assert "| b | 100 | 150 | +50.0% | **miss** |" in text
     assert "| c < d | | | | **does not hold** |" in text
@@ -65,16 +67,48 @@ def test_misses_and_skipped_rows_stay_visible() -> None:
 
 @pytest.mark.parametrize(("simulated", "times"), [(671.0, "6.7"), (42.0, "0.4")])
 def test_a_number_that_only_keeps_a_bound_is_shown_as_that(simulated: float, times: str) -> None:
-    rows = [row(1, within("a", 100, 101, 0.05)), row(2, within("a", 1, 1, 0.1), Number("b", 100, simulated, -0.6, 99))]
-    said = f"bound kept, at {times} times the published"
+    bounds = (-0.5, None) if simulated > 100 else (None, 0.5)
+    rows = [row(1, within("a", 100, 101, 0.05)), row(2, within("a", 1, 1, 0.1), Number("b", 100, simulated, *bounds))]
+    said = f"one-sided bound kept, at {times} times the published"
     text = page(rows)
-    assert "2 of 2 experiments pass, 1 of them with a number that only keeps a bound, far from the published one." in text
+    assert "2 of 2 experiments pass, 1 of them only because a bound is one-sided." in text
     assert f"| b | 100 | {simulated:g} | {simulated - 100:+.1f}% | {said} |" in text
     (overview,) = [line for line in text.splitlines() if line.startswith("| 2 | ")]
     assert overview.endswith(f"| {said} |")
     assert f"**{said}**" in text
-    assert not Number("b", 100, 199, -0.5, 99).only_bound
-    assert not Number("b", 100, 700, -0.5, 0.5).only_bound
+    assert not Number("b", 100, 149, -0.5, None).only_bound, "no further off than it might be below"
+    assert not Number("b", 100, 700, -0.5, 0.5).only_bound, "a miss"
+    assert not Number("b", 100, 124, -0.1, 0.25).only_bound, "bounded on both sides"
+
+
+def test_several_seeds_are_a_median_with_its_interval() -> None:
+    seeds = [Finding([within("a", 100, each, 0.05, "ms"), Ordering("b", each < 107)], ["first"]) for each in (106, 101, 103)]
+    found = over_seeds(seeds)
+    number, ordering = found.comparisons
+    assert isinstance(number, Number)
+    assert (number.simulated, number.interval) == (103, Interval(103, 101, 106, 0.75))
+    assert number.passed
+    assert not number.sure, "one seed is out of tolerance"
+    text = page([(row(1)[0], found)])
+    assert "| a | 100 ms | 103 ms (101 to 106) | +3.0% | pass, not for every seed |" in text
+    assert ordering == Ordering("b", True)
+    (_, split) = over_seeds([*seeds, Finding([within("a", 100, 107, 0.05), Ordering("b", False)])]).comparisons
+    assert split == Ordering("b (for 3 of 4 seeds)", False)
+    assert over_seeds(seeds[:1]).comparisons[0] == replace(seeds[0].comparisons[0], interval=Interval(106, 106, 106, 0.0))
+
+
+def test_rows_that_depend_on_chance_take_a_seed() -> None:
+    asked: list[int] = []
+
+    def run(seed: int = -1) -> Finding:
+        asked.append(seed)
+        return Finding([within("a", 100, 100 + seed, 0.05)])
+
+    lucky = replace(row(1)[0], run=run, chance=True)
+    assert [each.published for each in lucky.over(3).comparisons if isinstance(each, Number)] == [100]
+    replace(lucky, chance=False).over(3)
+    assert asked == [0, 1, 2, -1]
+    assert [each.number for each in ROWS if each.chance] == [5, 6, 7, 9, 10, 13, 23, 26, 27, 0, 0, 0]
 
 
 def test_no_row_of_the_committed_page_passes_in_silence_by_being_far_off() -> None:

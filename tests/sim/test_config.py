@@ -48,6 +48,8 @@ def test_a_paper_and_something_else_beside_it_are_refused_even_if_that_is_the_de
         {"block_size": True},
         {"in_flight": -1},
         {"num_blocks": 10**9},
+        {"price": 0},
+        {"price": float("inf")},
     ],
 )
 def test_wrong_values_are_named(wrong: dict[str, object]) -> None:

@@ -46,6 +46,15 @@ def test_a_workload_of_ones_own_has_one_seed() -> None:
         simulate(replace(CONFIG, seeds=2), workload=workload_of(CONFIG))
 
 
+def test_a_price_makes_the_cost_of_a_million_output_tokens() -> None:
+    config = replace(CONFIG, price=3.6, replicas=2, tp=2)
+    outcome = simulate(config)
+    cost = outcome_record(outcome)["cost_per_million_output_tokens"]
+    seconds_per_token = outcome.metrics.span / outcome.metrics.output_tokens
+    assert cost == pytest.approx(0.001 * 4 * seconds_per_token * 1e6)  # 3.6 an hour is 0.001 a second, for each of four
+    assert outcome_record(simulate(replace(config, price=None)))["cost_per_million_output_tokens"] is None
+
+
 @pytest.mark.full  # tests/cli/test_evidence.py asks for one
 def test_a_capacity_over_seeds_is_their_median() -> None:
     asked = SLO({"ttft.p99": 0.3})

@@ -59,6 +59,8 @@ def capacity(
 
     if configs[0].record is not None:
         raise ConfigError("--record takes the iterations of one run: use orcinus simulate")
+    if configs[0].price is not None:
+        raise ConfigError("--price is of one run: give it to orcinus simulate, at the capacity found")
     check_csv(csv)
     slo = capacity_slo({"tbt.p99": p99_tbt, "ttft.p99": p99_ttft, "scheduling_delay.p50": median_delay})
     setups = [set_up(config) for config in configs]

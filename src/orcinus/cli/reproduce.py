@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 def reproduce(
     rows: Annotated[list[int] | None, typer.Argument(metavar="[ROW]...", help="Rows of the table; all if none.")] = None,
     list_rows: Annotated[bool, typer.Option("--list", help="Say which rows there are, and run none.")] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=99, help="Seeds of rows that depend on chance: figures are medians, with intervals.")
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for every row.")] = False,
     write: Annotated[
         Path | None, typer.Option(help="Write papers.md, with its figures, into this folder: the docs of the repository.")
@@ -44,7 +47,7 @@ def reproduce(
     if write is not None:
         _check_folder(write)
     results = []
-    for row, found, seconds in _run(chosen):
+    for row, found, seconds in _run(chosen, seeds):
         results.append((row, found))
         if as_json:
             print(json.dumps(_record(row, found)), flush=True)
@@ -67,14 +70,14 @@ def _check_folder(folder: Path) -> None:
     require_matplotlib()
 
 
-def _run(rows: Sequence[Experiment]) -> Iterator[tuple[Experiment, Finding, float]]:
+def _run(rows: Sequence[Experiment], seeds: int) -> Iterator[tuple[Experiment, Finding, float]]:
     from orcinus.papers.page import heading
 
     console = Console(stderr=True)
     for row in rows:
         began = time.perf_counter()
         with console.status(heading(row)):
-            found = row.run()
+            found = row.over(seeds)
         yield row, found, time.perf_counter() - began
 
 
@@ -90,7 +93,7 @@ def _record(row: Experiment, found: Finding) -> dict[str, object]:
 
     about = {
         name: getattr(row, name)
-        for name in ("number", "paper", "setup", "tolerance", "calibrated", "source", "scope", "device")
+        for name in ("number", "paper", "setup", "tolerance", "calibrated", "source", "scope", "device", "chance")
     }
     return about | {
         "experiment": row.figure,
@@ -107,7 +110,7 @@ def _check(comparison: Comparison) -> dict[str, object]:
     from orcinus.papers.findings import Number
 
     if isinstance(comparison, Number):
-        judged = {"error": comparison.error, "passed": comparison.passed, "only_bound": comparison.only_bound}
+        judged = {name: getattr(comparison, name) for name in ("error", "passed", "only_bound", "sure")}
         return asdict(comparison) | {"holds": None} | judged
     nothing = dict.fromkeys(("published", "simulated", "error"))
     return nothing | {"what": comparison.what, "holds": comparison.passed, "passed": comparison.passed, "only_bound": False}

@@ -212,6 +212,7 @@ DONE: Sequence[tuple[str, Value]] = (
     ("requests/s", _written("request_throughput", ".4g")),
     ("output tokens/s", _written("output_throughput", ".4g")),
     ("total tokens/s", _written("total_throughput", ".4g")),
+    ("cost of 1M output tokens", _written("cost_per_million_output_tokens", ".4g")),
 )
 USED: Sequence[tuple[str, Value]] = (
     ("iterations", _written("iterations", ".0f")),

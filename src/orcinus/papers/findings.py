@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from orcinus.observe.interval import Interval
+from orcinus.observe.interval import Interval, median_interval
 from orcinus.plots.figures import Figure
-
-FAR = 2.0  # times off, that no tolerance of a reproduction would call a pass
 
 
 class NumberSource(StrEnum):
@@ -27,15 +25,17 @@ class NumberSource(StrEnum):
 class Number:
     """A published number beside a simulated one.
 
-    `low` and `high` are the relative errors that still pass, as -0.05 and 0.05.
+    `low` and `high` are the relative errors that still pass, as -0.05 and 0.05; None where there is no bound. Of several seeds
+    `simulated` is the median, in its `interval`.
     """
 
     what: str
     published: float
     simulated: float
-    low: float = 0.0
-    high: float = 0.0
+    low: float | None = 0.0
+    high: float | None = 0.0
     unit: str = ""
+    interval: Interval | None = None
 
     @property
     def error(self) -> float:
@@ -44,7 +44,18 @@ class Number:
 
     @property
     def passed(self) -> bool:
-        return not math.isnan(self.error) and self.low - 1e-9 <= self.error <= self.high + 1e-9
+        return self._passes(self.simulated)
+
+    @property
+    def sure(self) -> bool:
+        """Whether both ends of the interval over seeds pass too, or fail too."""
+        ends = [] if self.interval is None else [self.interval.low, self.interval.high]
+        return all(self._passes(end) == self.passed for end in ends)
+
+    def _passes(self, simulated: float) -> bool:
+        error = simulated / self.published - 1
+        above = self.low is None or error >= self.low - 1e-9
+        return not math.isnan(error) and above and (self.high is None or error <= self.high + 1e-9)
 
     @property
     def times(self) -> float:
@@ -53,8 +64,12 @@ class Number:
 
     @property
     def only_bound(self) -> bool:
-        """Whether it passes only as a bound, far from the published number."""
-        return self.passed and self.simulated != 0 and not 1 / FAR <= self.times <= FAR
+        """Whether it passes only because it is bounded on one side.
+
+        It lies further off on the open side than it might on the other.
+        """
+        closed = self.low if self.high is None else self.high if self.low is None else None
+        return self.passed and closed is not None and abs(self.error) > abs(closed) + 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +139,26 @@ class Finding:
     @property
     def measurements(self) -> list[Measurement]:
         return [each for each in self.comparisons if isinstance(each, Measurement)]
+
+
+def over_seeds(findings: Sequence[Finding]) -> Finding:
+    """The findings of several seeds as one.
+
+    Numbers become medians with their intervals. A statement must hold for every seed. Notes and figures are the first seed's.
+    """
+    first = findings[0]
+    together = [_over_seeds(each) for each in zip(*(found.comparisons for found in findings), strict=True)]
+    return replace(first, comparisons=together)
+
+
+def _over_seeds(each: Sequence[Comparison]) -> Comparison:
+    """One comparison of several seeds."""
+    first = each[0]
+    if isinstance(first, Number):
+        found = median_interval([one.simulated for one in each if isinstance(one, Number)])
+        return replace(first, simulated=found.median, interval=found)
+    if isinstance(first, Ordering):
+        held = sum(one.passed for one in each)
+        seeds = "" if held in (0, len(each)) else f" (for {held} of {len(each)} seeds)"
+        return replace(first, what=first.what + seeds, passed=held == len(each))
+    return first

@@ -61,3 +61,14 @@ BATCHED_13 = {"Orca (Max)": 7.00, "Orca (Pow2)": 9.81, "Orca (Oracle)": 13.62, "
 KV_PLACES = 15_700
 SUSTAINED_OVER = {"Orca (Max)": "2.7 to 8", "Orca (Oracle)": "1.7 to 2.7"}
 ORCA_MAX_BATCH = BATCHED_13["Orca (Max)"]
+
+# vLLM, figure 2: shares of K/V memory in per cent. "the rest" is internal and external fragmentation together.
+SHARES_2 = {
+    ("Orca (Pow2)", "tokens"): 26.8,
+    ("Orca (Pow2)", "reserved"): 17.9,
+    ("Orca (Pow2)", "the rest"): 13.6 + 41.6,
+    ("Orca (Oracle)", "tokens"): 38.2,
+    ("Orca (Oracle)", "reserved"): 25.2,
+    ("Orca (Oracle)", "the rest"): 36.6,
+    ("vLLM", "tokens"): 96.3,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,9 @@ class SimulationConfig:
     block_size: int | None = option(None, "Tokens in one K/V block. Default: 16, or the measured value.")
     num_blocks: int | None = option(None, "K/V memory in blocks. Default: what weights and activations leave free.")
     gpu_memory_utilization: float = option(0.9, "Share of the devices' memory that may be used.")
+    price: float | None = option(
+        None, "Price of a device for an hour, in any currency: the run then says what a million output tokens cost."
+    )
     arrivals: str = option(
         "",
         "Arrival process: poisson:rate=, gamma:rate=:cv=, constant:rate=, ramp:start=:end=:seconds=, all-at-once, "
@@ -111,6 +115,8 @@ class SimulationConfig:
         share = self.gpu_memory_utilization
         if not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ConfigError(f"gpu_memory_utilization must be above 0 and at most 1, not {share!r}")
+        if self.price is not None and not (isinstance(self.price, (int, float)) and 0 < self.price < math.inf):
+            raise ConfigError(f"price must be a number above 0, not {self.price!r}")
 
     @property
     def read_lengths(self) -> str:

@@ -11,7 +11,7 @@ from orcinus.sim.config import SimulationConfig
 
 WORKLOAD = (  # clients decide these
     *("arrivals", "lengths", "requests", "max_total", "max_tokens"),
-    *("tokenizer", "reject_bad_rows", "seeds"),
+    *("tokenizer", "reject_bad_rows", "seeds", "price"),
 )
 SERVERS = ("replicas", "router")  # the server says these
 

@@ -45,6 +45,15 @@ class SimulationOutcome:
     intervals: Mapping[str, Interval] = field(default_factory=dict)  # metric, as `ttft.p99` -> its median over seeds
 
     @property
+    def cost_per_million(self) -> float | None:
+        """Price of a million output tokens: all devices, from first to last iteration; None without a price."""
+        config, tokens = self.setup.config, self.metrics.output_tokens
+        if config.price is None or not tokens:
+            return None
+        hours = config.replicas * self.setup.machine.devices * self.metrics.span / 3600
+        return config.price * hours / tokens * 1e6
+
+    @property
     def budget(self) -> int | None:
         """The policy's token budget per iteration; None without one."""
         policy = make_policy(self.setup.config.policy)

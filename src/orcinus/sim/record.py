@@ -30,6 +30,7 @@ UNITS = {  # of the numbers of a record
     "preemptions": "preemptions",
     **dict.fromkeys(("bubble_share", "prefix_hit_rate"), "share"),
     "kv_tokens": "tokens",
+    "cost_per_million_output_tokens": "",  # in the currency of the price
     "wall_seconds": "s",
 }
 SPREAD = ("p99", "p50", "p90", "p95", "mean", "max")
@@ -132,6 +133,7 @@ def _one_record(outcome: SimulationOutcome) -> dict[str, Any]:
         "kv_tokens": machine.kv_tokens,
         "weights_bytes_per_device": machine.weights,
         **metrics_record(outcome.metrics, outcome.budget),
+        "cost_per_million_output_tokens": outcome.cost_per_million,
         "prefix_hit_rate": outcome.prefix_hit_rate,
         "preemptions": outcome.preemptions,
         "kv": outcome.kv_shares,

@@ -10,7 +10,7 @@ import pytest
 
 from orcinus.cost.software import find_software, known_software
 from orcinus.papers.published_sarathi_serve import FIGURE_9, FIGURE_10, FIGURE_12, RATIOS_9, TBT_12
-from orcinus.papers.simulated import sarathi_serve, sarathi_serve_nodes
+from orcinus.papers.simulated import sarathi_serve, sarathi_serve_nodes, vllm
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.microbench import iteration_seconds
 from orcinus.sim.capacity import at_rate
@@ -62,7 +62,7 @@ def test_row_25_holds_every_bar_of_figure_9() -> None:
 
 
 def test_orca_max_holds_seven_requests() -> None:
-    found = sarathi_serve.run_orca_max()
+    found = vllm.run_orca_max()
     assert found.passed
     assert [check.simulated for check in found.comparisons[1:]] == [7, 7]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orcinus.papers.findings import Finding, NumberSource
+from orcinus.papers.findings import Finding, NumberSource, over_seeds
 
 
 class Scope(StrEnum):
@@ -29,6 +29,11 @@ class Experiment:
     tolerance: str
     calibrated: str  # which constants were fitted, and on what; "nothing" if none
     source: NumberSource
-    run: Callable[[], Finding]
+    run: Callable[..., Finding]  # takes the seed, if it depends on chance
     scope: Scope
     device: str  # of the cost model; "" if no time is simulated
+    chance: bool = False  # whether its workload is drawn at random
+
+    def over(self, seeds: int) -> Finding:
+        """Its finding over this many seeds, from 0 on; over one if nothing depends on chance."""
+        return over_seeds([self.run(seed) for seed in range(seeds)]) if self.chance else self.run()

@@ -67,15 +67,17 @@ def serve(config: SimulationConfig) -> CompletedRun:
     return CompletedRun(sorted(ends), outcome)
 
 
-def figure_12() -> Finding:
+def figure_12(seed: int = 0) -> Finding:
     """Completion times and bubbles."""
-    found = {name: serve(config) for name, config in SYSTEMS.items()}
+    found = {name: serve(replace(config, seed=seed)) for name, config in SYSTEMS.items()}
     pipeline, tensor, ours = found["TP+PP"], found["TP"], found["SARATHI"]
     checks: list[Comparison] = [
         within("SARATHI over TP+PP", OVER_PIPELINE, pipeline.seconds / ours.seconds, 0.5),
         within("SARATHI over TP", OVER_TENSOR, tensor.seconds / ours.seconds, 0.5),
         within("TP over TP+PP", TENSOR_OVER_PIPELINE, pipeline.seconds / tensor.seconds, 0.5),
-        Number("median bubbles, TP+PP over SARATHI", FEWER_BUBBLES, pipeline.bubbles / ours.bubbles, 3 / FEWER_BUBBLES - 1, 99),
+        Number(
+            "median bubbles, TP+PP over SARATHI", FEWER_BUBBLES, pipeline.bubbles / ours.bubbles, 3 / FEWER_BUBBLES - 1, None
+        ),
         Ordering("SARATHI before TP before TP+PP", ours.seconds < tensor.seconds < pipeline.seconds),
     ]
     return Finding(checks, _notes(found), [_figure(found)])
@@ -126,4 +128,5 @@ PIPELINE = Experiment(
     figure_12,
     Scope.RUN,
     "a100-80g",
+    chance=True,
 )
