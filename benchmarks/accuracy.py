@@ -181,7 +181,8 @@ def paper_lines(rows: Iterable[Mapping[str, Any]], scope: Scope) -> Iterator[Lin
     for row in rows:
         numbers = [each for each in row["checks"] if each["published"] is not None]
         if row["scope"] == scope and numbers and not row["skipped"]:
-            label = f"{row['paper']}, {row['experiment']}" + ("" if row["number"] else " (shown only)")
+            place = f"row {row['number']}" if row["number"] else "shown only"
+            label = f"{row['paper']}, {row['experiment']} ({place})"
             points = [Comparison(each["published"], each["simulated"]) for each in numbers]
             yield Line((row["device"], label), row["calibrated"], points)
 

@@ -98,6 +98,6 @@ def test_rows_of_papers_and_runs_of_a_machine(tmp_path: Path) -> None:
     profile(tmp_path, "a100", "a100-80g", factor=1.0)
     text = accuracy.page(tmp_path, json.loads(json.dumps(rows)), machine, {}, {})
     runs, saturated = text.split("## Near saturation")
-    assert line_of(runs, "a100-40g", "Orca, Fig. 10a") == ["2", "15.0%", "19.0%", "+5.0%", "nothing"]
+    assert line_of(runs, "a100-40g", "Orca, Fig. 10a (row 9)") == ["2", "15.0%", "19.0%", "+5.0%", "nothing"]
     assert line_of(saturated, "a100-40g", "Orca, Fig. 1 (shown only)")[:2] == ["1", "50.0%"]
     assert line_of(text, "90%", "ttft p99") == ["6.00", "6.00", "1.12", "0.75 to 1.50"]
